@@ -1,0 +1,56 @@
+"""The exact solver: the rows with the highest scores."""
+
+import numpy as np
+
+from ..errors import InputError
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """The k rows with the highest scores; of equal scores the lower row number goes first.
+
+    Equal to the first k of a stable sort by falling score, at the O(N) of a partition. Since the objective of the
+    paper (eq. 6 of https://huggingface.co/papers/2410.11215) is a sum over rows, these rows are its optimum.
+
+    Args:
+        scores (`np.ndarray` of shape `(num_rows,)`): Finite scores, higher is better.
+        k (`int`): How many rows, in `[0, num_rows]`.
+
+    Returns:
+        `np.ndarray` of shape `(k,)`: Row numbers, int64, rising.
+
+    Raises:
+        InputError: A score is not finite, or k is out of range.
+    """
+    scores = finite_scores(scores)
+    num_rows = len(scores)
+    if not 0 <= k <= num_rows:
+        raise InputError(f"The number of rows to keep must lie in [0, {num_rows}], got {k}.")
+    if k == 0:
+        return np.empty(0, dtype=np.int64)
+    threshold = np.partition(scores, num_rows - k)[num_rows - k]
+    keep = scores > threshold
+    ties = np.flatnonzero(scores == threshold)
+    keep[ties[: k - np.count_nonzero(keep)]] = True
+    return np.flatnonzero(keep)
+
+
+def finite_scores(scores: np.ndarray) -> np.ndarray:
+    """Scores as a one-dimensional array that a sort can trust.
+
+    Args:
+        scores (`np.ndarray` of shape `(num_rows,)`): Scores.
+
+    Returns:
+        `np.ndarray` of shape `(num_rows,)`: The same.
+
+    Raises:
+        InputError: The array has another shape, or a score is NaN or infinite.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 1:
+        raise InputError(f"Scores must be one number per row, got an array of shape {scores.shape}.")
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise InputError(f"Scores must be finite, got {scores[row]} in row {row}.")
+    return scores
