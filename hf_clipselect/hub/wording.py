@@ -1,0 +1,140 @@
+"""Pieces of a report in the words of a card.
+
+What comes back as [`Markdown`] is escaped already; plain strings are escaped when a template prints them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from ..prompts import PLACEHOLDER, clean_class_name
+from .escape import Markdown, code_block, code_span, escape_markdown, one_line, python_literal
+from .naming import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
+
+
+_MAX_CLASSES = 100
+_CLASSES_AT_EACH_END = 10
+_MAX_NAMES = 20
+_EXAMPLE_CLASSES = 3
+_UNKNOWN = Markdown("n/a")
+_QUANTILE_NAMES = {"0": "lowest", "0.5": "median", "1": "highest"}
+_SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+_CLASS_BALANCE = {
+    "none": "Nothing balances the classes: one that CLIP recognises badly may lose most of its rows.",
+    "proportional": "Every class keeps about the same share of its rows, however good or bad its labels are.",
+    "uniform": "The classes are evened out, so their shares differ from those of the source.",
+}
+
+
+def title(prefix: str, name: str, *, otherwise: str) -> str:
+    """A heading that names a dataset, or `otherwise` for one without a name."""
+    name = one_line(plain_name(name))
+    return f"{prefix} {name}" if name else otherwise
+
+
+def source_text(source: Mapping[str, Any]) -> Markdown:
+    """The source dataset, to stand in a sentence."""
+    name = source["name"]
+    if not name:
+        return Markdown("an unnamed dataset that was passed in memory")
+    return _repository(name, source["revision"], url="https://huggingface.co/datasets", kind="dataset")
+
+
+def model_text(model: Mapping[str, Any]) -> Markdown:
+    """The CLIP model, to stand in a sentence."""
+    name = model["name"]
+    if not name:
+        return Markdown("an unnamed model whose embeddings were passed in")
+    return _repository(name, model["revision"], url="https://huggingface.co", kind="model")
+
+
+def model_code(model: Mapping[str, Any]) -> Markdown | None:
+    """The arguments of `from_pretrained` that load the base model; None if it has no name."""
+    name = model["name"]
+    if not name:
+        return None
+    if name.startswith(EMBEDDED_PREFIX):
+        return Markdown("tiny_clip_path()")
+    if not is_hub_id(name, revision=model["revision"]):
+        return python_literal(f"path/to/{plain_name(name)}")
+    revision = f", revision={python_literal(model['revision'])}" if model["revision"] else ""
+    return Markdown(python_literal(name) + revision)
+
+
+def example_prompts(report: Mapping[str, Any]) -> Markdown:
+    """Prompts of a few classes as Python literals."""
+    template = report["model"]["prompt_template"][0]
+    names = [clean_class_name(entry["name"]) for entry in report["classes"][:_EXAMPLE_CLASSES]]
+    return Markdown(", ".join(python_literal(template.replace(PLACEHOLDER, name)) for name in names))
+
+
+def arguments_block(arguments: Mapping[str, Any]) -> Markdown:
+    """The arguments that were set, as a YAML block without paths on the user's disk."""
+    known = {name: value for name, value in arguments.items() if value not in (None, "")}
+    return code_block(yaml.safe_dump(hide_paths(known), sort_keys=False, allow_unicode=True), "yaml")
+
+
+def list_in_code(items: Iterable[object]) -> Markdown:
+    """Items in code letters, separated by commas."""
+    return Markdown(", ".join(code_span(item) for item in items))
+
+
+def shorten(names: Sequence[str]) -> Markdown:
+    """The first names of a list, escaped, and how many more there are."""
+    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+    return Markdown(", ".join(map(escape_markdown, names[:_MAX_NAMES])) + more)
+
+
+def shown_classes(classes: Sequence[Mapping[str, Any]], percent: str) -> list[Mapping[str, Any]]:
+    """The rows of the class table: all classes, or the extremes by share kept when they are too many."""
+    if len(classes) <= _MAX_CLASSES:
+        return list(classes)
+    by_share = sorted((c for c in classes if c["rows"]), key=lambda c: c["kept"][percent] / c["rows"])
+    at_the_end = max(len(by_share) - _CLASSES_AT_EACH_END, _CLASSES_AT_EACH_END)
+    return by_share[:_CLASSES_AT_EACH_END] + by_share[at_the_end:]
+
+
+def quantile_names(quantiles: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Headings for the quantiles that the scores have."""
+    fractions = next(iter(quantiles.values()), {})
+    return [_QUANTILE_NAMES.get(fraction, f"{float(fraction):.0%}") for fraction in fractions]
+
+
+def class_balance_text(class_balance: str) -> str:
+    """What the balance of the classes does to their shares."""
+    return _CLASS_BALANCE[class_balance]
+
+
+def size_category(num_rows: int) -> str:
+    """The size bucket of the Hub: 1,297 rows give `1K<n<10K`."""
+    reached = sum(num_rows >= 10**exponent for exponent in range(3, 13))
+    if reached == 0:
+        return f"n<{_SIZES[0]}"
+    return f"{_SIZES[reached - 1]}<n<{_SIZES[reached]}" if reached < len(_SIZES) else f"n>{_SIZES[-1]}"
+
+
+def count(number: int) -> Markdown:
+    """A number of rows, with commas."""
+    return Markdown(f"{number:,}")
+
+
+def number(value: float | None) -> Markdown:
+    """A score, with four decimals."""
+    return _UNKNOWN if value is None else Markdown(f"{value:.4f}")
+
+
+def percent(value: float | None) -> Markdown:
+    """A fraction as percentage."""
+    return _UNKNOWN if value is None else Markdown(f"{value:.1%}")
+
+
+def _repository(name: str, revision: str | None, *, url: str, kind: str) -> Markdown:
+    if name.startswith(EMBEDDED_PREFIX):
+        return Markdown(f"{code_span(name)} (part of hf_clipselect)")
+    if is_hub_id(name, revision=revision):
+        return Markdown(f"[{escape_markdown(name)}]({url}/{name})")
+    if is_local_path(name):
+        place = "a local folder" if kind == "dataset" else f"a {kind} in a local folder"
+        return Markdown(f"{place} named {escape_markdown(plain_name(name))}")
+    return Markdown(f"a {kind} named {escape_markdown(plain_name(name))}")
