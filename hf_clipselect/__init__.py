@@ -1,0 +1,26 @@
+"""Turn a labelled image dataset into a smaller, cleaner one with CLIP, and publish it on the Hugging Face Hub."""
+
+from importlib.metadata import version
+
+from . import mlp_adapter  # registers the MLP_ADAPTER method with peft  # noqa: F401
+from .adaptation import load_adapters
+from .embeddings import select_embeddings
+from .errors import InputError
+from .mlp_adapter import MlpAdapterConfig
+from .pipeline import select_dataset
+from .result import SelectionResult
+from .scores import sample_diversity_score, semantic_alignment_score
+
+
+__version__ = version("hf_clipselect")
+
+__all__ = [
+    "InputError",
+    "MlpAdapterConfig",
+    "SelectionResult",
+    "load_adapters",
+    "sample_diversity_score",
+    "select_dataset",
+    "select_embeddings",
+    "semantic_alignment_score",
+]

@@ -1,0 +1,156 @@
+"""Trains adapters on cached features: symmetric InfoNCE, through Accelerate, the same batches for any number of processes.
+
+Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D embed_dim.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import tqdm
+from torch import nn
+
+from ..config import AdaptationArguments
+from ..losses import info_nce_loss
+from .projections import Projections
+
+
+# The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
+_DECAY_AT = 2 / 3
+_DECAY_FACTOR = 0.1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in what batches a dataset is trained on.
+
+    Args:
+        batch_size (`int`): Global batch size, at most the number of rows.
+        steps_per_epoch (`int`): Full batches in one pass; the rest of a pass is skipped, another rest each time.
+        num_steps (`int`): Length of the full run, which the learning rate schedule refers to.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    num_steps: int
+
+    @classmethod
+    def for_rows(cls, num_rows: int, arguments: AdaptationArguments) -> "Schedule":
+        batch_size = min(arguments.train_batch_size, num_rows)
+        steps_per_epoch = num_rows // batch_size
+        return cls(
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            num_steps=max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps),
+        )
+
+    def learning_rate(self, step: int, initial: float) -> float:
+        return initial * (_DECAY_FACTOR if step >= _DECAY_AT * self.num_steps else 1.0)
+
+
+def train_adapters(
+    model: nn.Module,
+    image_features: np.ndarray,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    arguments: AdaptationArguments,
+    schedule: Schedule,
+    num_steps: int,
+    seed: int,
+    accelerator: Accelerator,
+    after_epoch: Callable[[int], bool] | None = None,
+    description: str = "Adapting",
+) -> None:
+    """Train the adapters on the two projections of `model`, in place.
+
+    Args:
+        model (`nn.Module`): Dual encoder with adapters; only parameters that require gradients are trained.
+        image_features (`np.ndarray` of shape `(N, H)`): Cached features of the rows to train on.
+        text_features (`torch.Tensor` of shape `(T, C, H')`): Cached features of the prompts.
+        labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
+        arguments (`AdaptationArguments`): Learning rate and temperature.
+        schedule (`Schedule`): Batches and learning rates.
+        num_steps (`int`): Steps to take, at most `schedule.num_steps`.
+        seed (`int`): Decides the batches.
+        accelerator (`Accelerator`): Each process embeds its part of every global batch; the loss sees the whole batch.
+        after_epoch (`Callable[[int], bool]`, *optional*): Called with the steps taken after each pass; `False` ends the run.
+        description (`str`, *optional*): Title of the progress bar.
+    """
+    projections = Projections(model).train()
+    trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate)
+    projections, optimizer = accelerator.prepare(projections, optimizer)
+    device = accelerator.device
+    text_features = text_features.to(device)
+    progress = tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5)
+    for step, rows in enumerate(_batches(len(labels), schedule, num_steps, seed), start=1):
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
+        mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
+        local, text_embeds = projections(torch.from_numpy(image_features[mine]).to(device), text_features)
+        image_embeds = _gather_with_gradient(local, len(rows), accelerator)
+        loss = info_nce_loss(
+            image_embeds, text_embeds, torch.from_numpy(labels[rows]).to(device), temperature=arguments.temperature
+        )
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        optimizer.step()
+        progress.update()
+        if step % schedule.steps_per_epoch == 0 or step == num_steps:
+            value = loss.item()
+            progress.set_postfix(loss=f"{value:.4f}", refresh=False)
+            accelerator.log({f"{description.lower().replace(' ', '_')}/loss": value}, step=step)
+            if after_epoch is not None and not after_epoch(step):
+                break
+    progress.close()
+    model.eval()
+    accelerator.free_memory()
+
+
+@torch.inference_mode()
+def mean_loss(
+    model: nn.Module,
+    image_features: np.ndarray,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    temperature: float,
+) -> float:
+    """The training loss on rows that were held out, averaged over batches of the training's size."""
+    projections = Projections(model)
+    device = next(projections.parameters()).device
+    text_embeds = projections.embed_texts(text_features.to(device))
+    total = 0.0
+    for start in range(0, len(labels), batch_size):
+        embeds = projections.embed_images(torch.from_numpy(image_features[start : start + batch_size]).to(device))
+        batch_labels = torch.from_numpy(labels[start : start + batch_size]).to(device)
+        total += len(embeds) * info_nce_loss(embeds, text_embeds, batch_labels, temperature=temperature).item()
+    return total / len(labels)
+
+
+def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    for step in range(num_steps):
+        position = step % schedule.steps_per_epoch
+        if position == 0:
+            order = rng.permutation(num_rows)
+        yield order[position * schedule.batch_size : (position + 1) * schedule.batch_size]
+
+
+def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
+    """The embeddings of the whole batch on every process, in batch order.
+
+    `Accelerator.gather` cuts the gradient. With it, every process holds the full loss, and the mean that data parallelism
+    takes over processes is the gradient of one process that holds the whole batch.
+    """
+    if accelerator.num_processes == 1:
+        return local
+    from torch.distributed.nn.functional import all_gather
+
+    sizes = [len(part) for part in np.array_split(np.arange(num_rows), accelerator.num_processes)]
+    padded = torch.cat([local, local.new_zeros(max(sizes) - len(local), local.shape[1])])
+    return torch.cat([part[:size] for part, size in zip(all_gather(padded), sizes, strict=True)])

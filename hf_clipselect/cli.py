@@ -1,0 +1,74 @@
+"""The command line: `hf-clipselect select ...`, and what recipes/select.py runs."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from .config import parse_arguments
+from .errors import InputError
+from .pipeline import run_selection
+from .result import SelectionResult
+from .selection import ratio_name
+
+
+_USAGE = """usage: hf-clipselect select [flags]
+
+commands:
+  select    turn a labelled image dataset into a smaller, cleaner one
+
+All flags of a command: hf-clipselect select --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["select"]:
+        return select(argv[1:], prog="hf-clipselect select")
+    known = argv in (["-h"], ["--help"])
+    stream = sys.stdout if known else sys.stderr
+    stream.write(_USAGE if known or not argv else f"error: unknown command {argv[0]!r}; the command is: select\n")
+    return 0 if known else 2
+
+
+def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run a selection from a command line.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): Flags; default those of this process.
+        prog (`str`, *optional*): Name of the program in `--help`.
+
+    Returns:
+        `int`: Exit code: 0, or 2 after one line on stderr that says what is wrong with the input.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger(__package__).setLevel(logging.INFO)
+    # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    try:
+        arguments = parse_arguments(argv, prog=prog)
+        result = run_selection(arguments)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(_summary(result, arguments.run.output_dir))
+    return 0
+
+
+def _summary(result: SelectionResult, output_dir: str | None) -> str:
+    """What the run did, in a few lines; they are the first thing a user sees."""
+    report = result.report
+    lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
+    lines += [
+        f"ratio_{ratio_name(ratio)}: {subset['rows']} rows kept, labels agree for {subset['label_agrees_kept']:.1%} "
+        f"of the kept and {subset['label_agrees_dropped'] or 0:.1%} of the dropped"
+        for ratio, subset in zip(result.ratios, report["subsets"], strict=True)
+    ]
+    subset = Path(output_dir or "") / "subset"
+    lines += [
+        f'load_dataset("{subset}", "ratio_{ratio_name(result.ratios[0])}", split="train")',
+        f"report: {Path(output_dir or '') / 'report.html'}",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,290 @@
+"""Arguments of a selection run: one dataclass a stage, read from the command line and from YAML.
+
+The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the preset of
+`--objective`, then the defaults. An unknown YAML key is an error. No torch here, so that `--help` stays quick.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from .errors import InputError
+
+
+DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+EMBEDDED_MODEL = "embedded/tiny-clip"
+EMBEDDED_DATASET = "embedded/digits"
+DEFAULT_PROMPT_TEMPLATE = "A photo of a {}."
+
+
+@dataclass
+class DataArguments:
+    """Which dataset, which columns, which rows."""
+
+    dataset_name: str = field(
+        default=EMBEDDED_DATASET,
+        metadata={"help": "Hub id, local folder (imagefolder, parquet or save_to_disk) or embedded/digits."},
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    train_split_name: str = field(default="train", metadata={"help": "Split to select from."})
+    image_column_name: str | None = field(
+        default=None, metadata={"help": "Image column; found from the features when there is exactly one."}
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": "Label column; found from the features when there is exactly one candidate."}
+    )
+    class_names_file: str | None = field(
+        default=None, metadata={"help": "Text file with one class name per line, in label order, for the prompts."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Consider only this many rows, spread evenly over the split."}
+    )
+    on_bad_image: Literal["error", "drop"] = field(
+        default="error",
+        metadata={"help": "What an unreadable image does: stop the run, or go to dropped.parquet with the reason."},
+    )
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("max_train_samples", self.max_train_samples)
+        _check_choice("on_bad_image", self.on_bad_image, ("error", "drop"))
+
+
+@dataclass
+class ModelArguments:
+    """Which CLIP, how it runs, and what it is asked."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Dual encoder with two projections, Hub id or folder. Default: {DEFAULT_MODEL}; "
+            f"{EMBEDDED_MODEL} when the dataset is {EMBEDDED_DATASET}."
+        },
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    prompt_template: list[str] = field(
+        default_factory=lambda: [DEFAULT_PROMPT_TEMPLATE],
+        metadata={"help": "Prompt with {} for the class name; several are averaged."},
+    )
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images per forward pass of the encoder."})
+    dataloader_num_workers: int | None = field(
+        default=None, metadata={"help": "Processes that decode images; default: the cores of this process, at most 8."}
+    )
+    bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("per_device_eval_batch_size", self.per_device_eval_batch_size)
+        if self.dataloader_num_workers is not None and self.dataloader_num_workers < 0:
+            raise InputError(f"--dataloader_num_workers must be 0 or more, got {self.dataloader_num_workers}.")
+
+
+@dataclass
+class AdaptationArguments:
+    """How the image and text adapters are trained on the cached features."""
+
+    adaptation: Literal["auto", "always", "off"] = field(
+        default="auto",
+        metadata={"help": "auto keeps the adapters only if held-out rows show a gain over plain CLIP."},
+    )
+    peft_config: str | None = field(
+        default=None,
+        metadata={"help": "JSON file of any PEFT config on the two projections, instead of the MLP adapters."},
+    )
+    temperature: float = field(default=0.1, metadata={"help": "Temperature of the InfoNCE loss."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of Adam."})
+    num_train_epochs: int = field(default=30, metadata={"help": "Passes over the cached features."})
+    train_batch_size: int = field(
+        default=256, metadata={"help": "Global batch size, whatever the number of processes."}
+    )
+    min_train_steps: int = field(
+        default=150, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
+    )
+
+    def __post_init__(self) -> None:
+        _check_choice("adaptation", self.adaptation, ("auto", "always", "off"))
+        for name in ("temperature", "learning_rate"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise InputError(f"--{name} must be a number above 0, got {value}.")
+        for name in ("num_train_epochs", "min_train_steps"):
+            _check_at_least_one(name, getattr(self, name))
+        if self.train_batch_size < 2:
+            raise InputError(
+                f"--train_batch_size must be at least 2 (InfoNCE compares rows), got {self.train_batch_size}."
+            )
+
+
+@dataclass
+class SelectionArguments:
+    """How scores become a subset. `None` leaves the knob to the preset of `objective`."""
+
+    selection_ratio: list[float] = field(
+        default_factory=lambda: [0.3],
+        metadata={"help": "Fraction of the rows to KEEP, in (0, 1]; several give several subsets."},
+    )
+    objective: Literal["clean", "paper", "released"] | None = field(
+        default=None, metadata={"help": "Preset of the knobs below; default: clean."}
+    )
+    alignment: Literal["cosine", "margin"] | None = field(
+        default=None, metadata={"help": "Alignment score: cosine (eq. 1) or margin to the best other class."}
+    )
+    diversity_weight: float | str | None = field(
+        default=None, metadata={"help": "Weight of the diversity score (alpha of eq. 6): a number, or ratio."}
+    )
+    normalization: Literal["none", "minmax_mean"] | None = field(
+        default=None, metadata={"help": "Normalisation of both scores before they are added."}
+    )
+    class_balance: Literal["none", "proportional", "uniform"] | None = field(
+        default=None, metadata={"help": "Quotas per class."}
+    )
+    solver: Literal["exact", "sgd"] | None = field(
+        default=None, metadata={"help": "exact, or the gradient loop of the paper (Algorithm 1)."}
+    )
+    ratio_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the ratio loss (beta of eq. 6); only solver sgd uses it."}
+    )
+    neighbor_fraction: float = field(
+        default=0.1, metadata={"help": "Neighbours of the diversity score as a fraction of the class (eq. 2)."}
+    )
+    num_neighbors: int | None = field(
+        default=None, metadata={"help": "Fixed number of neighbours of the diversity score."}
+    )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.diversity_weight, str) and self.diversity_weight != "ratio":
+            try:
+                self.diversity_weight = float(self.diversity_weight)
+            except ValueError:
+                raise InputError(
+                    f"--diversity_weight must be a number or the word ratio, got {self.diversity_weight!r}."
+                ) from None
+        if not 0 < self.neighbor_fraction <= 1:
+            raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction}.")
+        _check_at_least_one("num_neighbors", self.num_neighbors)
+
+
+@dataclass
+class RunArguments:
+    """Where the run writes and on what it runs."""
+
+    output_dir: str | None = field(default="clipselect_output", metadata={"help": "Folder of the results."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Remove the results of another run from the output folder first."}
+    )
+    seed: int = field(default=42, metadata={"help": "The same seed gives the same subset."})
+    use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU even if there is a GPU."})
+    report_to: str = field(
+        default="none", metadata={"help": "Tracker of the training loss that Accelerate knows, e.g. tensorboard."}
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed must lie in [0, 2^32), got {self.seed}.")
+
+
+@dataclass
+class Arguments:
+    """All arguments of a run."""
+
+    data: DataArguments = field(default_factory=DataArguments)
+    model: ModelArguments = field(default_factory=ModelArguments)
+    adaptation: AdaptationArguments = field(default_factory=AdaptationArguments)
+    selection: SelectionArguments = field(default_factory=SelectionArguments)
+    run: RunArguments = field(default_factory=RunArguments)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":
+        """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its default."""
+        groups = {}
+        for group in dataclasses.fields(cls):
+            names = {f.name for f in dataclasses.fields(group.type)}
+            groups[group.name] = group.type(
+                **{name: value for name, value in values.items() if name in names and value is not None}
+            )
+        return cls(**groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All arguments as one flat dictionary, named like the flags."""
+        flat: dict[str, Any] = {}
+        for group in dataclasses.fields(self):
+            flat.update(dataclasses.asdict(getattr(self, group.name)))
+        return flat
+
+
+def default_model(dataset_name: str) -> str:
+    """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
+    return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
+
+
+def parse_arguments(argv: Sequence[str] | None = None, *, prog: str | None = None) -> Arguments:
+    """Read a command line.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
+        prog (`str`, *optional*): Name of the program in `--help`.
+
+    Returns:
+        `Arguments`: Checked arguments, with the model resolved.
+
+    Raises:
+        InputError: A value is out of range, or the YAML file is missing, broken or has an unknown key.
+        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    groups = [group.type for group in dataclasses.fields(Arguments)]
+    parser = _Parser(groups, prog=prog, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
+    config = parser.parse_args(argv).config
+    if config is not None:
+        argv = _yaml_as_flags(Path(config), known={f.name for g in groups for f in dataclasses.fields(g)}) + argv
+    arguments = Arguments.from_dict(vars(parser.parse_args(argv)))
+    if arguments.model.model_name_or_path is None:
+        arguments.model.model_name_or_path = default_model(arguments.data.dataset_name)
+    return arguments
+
+
+class _Parser(HfArgumentParser):
+    """The usage of forty flags would bury the one line that matters."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (all flags: --help)\n")
+
+
+def _yaml_as_flags(path: Path, *, known: set[str]) -> list[str]:
+    """The YAML file as flags, so that file and command line share one set of types, choices and messages."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config {path} can't be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}.") from None
+    if isinstance(values, dict) and isinstance(values.get("arguments"), dict):
+        values = values["arguments"]  # the config.yaml that a run left behind
+    if not isinstance(values, dict):
+        raise InputError(f"--config {path} must hold `flag: value` lines, got a {type(values).__name__}.")
+    if unknown := sorted(str(key) for key in values if key not in known):
+        raise InputError(
+            f"--config {path} has unknown keys: {', '.join(unknown)}. Known keys: {', '.join(sorted(known))}."
+        )
+    flags: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
+        elif value is not None:
+            flags.append(f"--{key}={value}")
+    return flags
+
+
+def _check_at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"--{name} must be at least 1, got {value}.")
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")

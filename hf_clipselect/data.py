@@ -1,0 +1,296 @@
+"""A labelled image dataset: loading, finding its columns, checking its labels, naming its rows.
+
+A row is known everywhere by its `source_index`, its row number in the source split.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
+from datasets.exceptions import DatasetNotFoundError
+
+from .config import EMBEDDED_DATASET
+from .embedded import load_digits_dataset
+from .errors import InputError
+from .prompts import read_class_names
+
+
+logger = logging.getLogger(__name__)
+
+_COMMIT = re.compile(r"@([0-9a-f]{40})/")
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Where a dataset came from, as written to config.yaml and the cards.
+
+    Args:
+        name (`str`): Hub id, folder or `embedded/...`; empty for a dataset that was passed in memory.
+        config_name (`str`, *optional*): Configuration of the dataset.
+        split (`str`, *optional*): Name of the split.
+        revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
+        fingerprint (`str`): Fingerprint that `datasets` gave the split.
+        num_rows (`int`): Rows of the split.
+        license (`str`, *optional*): Licence that the source states.
+    """
+
+    name: str
+    config_name: str | None
+    split: str | None
+    revision: str | None
+    fingerprint: str
+    num_rows: int
+    license: str | None
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A dataset whose images and labels have been found and checked.
+
+    Args:
+        dataset (`Dataset`): The rows considered, with all columns of the source as they were.
+        image_column (`str`), label_column (`str`): Names of the two columns.
+        class_names (`list[str]`): One name per class, in label order.
+        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels, in `[0, len(class_names))`.
+        source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split, increasing.
+        source (`DatasetSource`): Where the dataset came from.
+    """
+
+    dataset: Dataset
+    image_column: str
+    label_column: str
+    class_names: list[str]
+    labels: np.ndarray
+    source_index: np.ndarray
+    source: DatasetSource
+
+
+def load_source(name: str, config_name: str | None = None, split: str = "train") -> tuple[Dataset, DatasetSource]:
+    """Load one split of a dataset from the Hub, a local folder or the package.
+
+    Args:
+        name (`str`): Hub id, local folder (imagefolder, parquet, `save_to_disk`) or `embedded/digits`.
+        config_name (`str`, *optional*): Configuration of the dataset.
+        split (`str`, *optional*, defaults to `"train"`): Name of the split.
+
+    Returns:
+        `tuple[Dataset, DatasetSource]`: The split and where it came from.
+
+    Raises:
+        InputError: No such dataset, configuration or split, or the Hub can't be reached.
+    """
+    if name == EMBEDDED_DATASET:
+        dataset = load_digits_dataset(split)
+    elif name.startswith("embedded/"):
+        raise InputError(
+            f"--dataset_name {name} is not embedded in the package; the embedded dataset is {EMBEDDED_DATASET}."
+        )
+    elif Path(name).is_dir() and ((Path(name) / "state.json").exists() or (Path(name) / "dataset_dict.json").exists()):
+        dataset = _pick_split(load_from_disk(name), name, split)
+    elif Path(name).is_dir() or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        dataset = _load_split(name, config_name, split)
+    else:
+        raise InputError(
+            f"--dataset_name {name} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
+            f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
+        )
+    return dataset, describe_source(dataset, name=name, config_name=config_name)
+
+
+def describe_source(dataset: Dataset, *, name: str = "", config_name: str | None = None) -> DatasetSource:
+    """What can be told about the origin of a dataset, without the network."""
+    commits = {match[1] for url in dataset.info.download_checksums or {} if (match := _COMMIT.search(url))}
+    return DatasetSource(
+        name=name,
+        config_name=config_name,
+        split=str(dataset.split) if dataset.split is not None else None,
+        revision=commits.pop() if len(commits) == 1 else None,
+        fingerprint=dataset._fingerprint,
+        num_rows=len(dataset),
+        license=dataset.info.license or None,
+    )
+
+
+def prepare_dataset(
+    dataset: Dataset,
+    source: DatasetSource | None = None,
+    *,
+    image_column_name: str | None = None,
+    label_column_name: str | None = None,
+    class_names: Sequence[str] | None = None,
+    class_names_file: str | None = None,
+    max_samples: int | None = None,
+) -> LabelledImages:
+    """Find the image and label columns, check every label, and turn labels into class numbers.
+
+    Args:
+        dataset (`Dataset`): A split with an image column and a label column.
+        source (`DatasetSource`, *optional*): Where it came from.
+        image_column_name, label_column_name (`str`, *optional*):
+            The columns; found from the features when there is exactly one candidate each.
+        class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
+        class_names_file (`str`, *optional*): Text file with one name per line, to the same end.
+        max_samples (`int`, *optional*): Consider only this many rows, spread evenly over the split.
+
+    Returns:
+        `LabelledImages`
+
+    Raises:
+        InputError: Empty dataset, no or several candidate columns, a label that is missing, -1 or outside the names, or
+            fewer than two classes with images.
+    """
+    source = source or describe_source(dataset)
+    if len(dataset) == 0:
+        raise InputError(f"The dataset {source.name or 'passed'} has no rows; nothing can be selected from it.")
+    dataset = _recognise_images(dataset)
+    image_column = _find_image_column(dataset, image_column_name)
+    label_column = _find_label_column(dataset, label_column_name, image_column)
+    rows = np.arange(len(dataset), dtype=np.int64)
+    if max_samples is not None and max_samples < len(dataset):
+        # Evenly spread rows: the first rows of a dataset that is sorted by class would hold one class.
+        rows = rows[:max_samples] * len(dataset) // max_samples
+        dataset = dataset.select(rows)
+    if class_names_file is not None:
+        class_names = read_class_names(class_names_file, _stated_num_classes(dataset, label_column))
+    labels, names = _read_labels(dataset, label_column, class_names, rows)
+    present = np.bincount(labels, minlength=len(names)) > 0
+    if present.sum() < 2:
+        raise InputError(
+            f"Column {label_column!r} has images of {present.sum()} class only ({names[int(labels[0])]!r}); selection needs "
+            "at least two. Pass another --label_column_name."
+        )
+    if not present.all():
+        empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
+        logger.warning("%d classes have no image and take no part: %s", len(empty), _shorten(empty))
+    return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
+
+
+def with_image_column_undecoded(images: LabelledImages) -> Dataset:
+    """The image column alone, as `{"bytes", "path"}` values: decoding is left to whoever reads it."""
+    column = images.image_column
+    return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
+
+
+def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
+    try:
+        splits = load_dataset(name, config_name)
+    except DatasetNotFoundError as error:
+        raise InputError(f"--dataset_name {name} can't be found: {_one_line(error)}") from None
+    except (ConnectionError, OSError) as error:
+        raise InputError(f"--dataset_name {name} can't be reached: {_one_line(error)}") from None
+    except ValueError as error:
+        # datasets tells a missing or unknown configuration and an unreadable folder by a bare ValueError.
+        raise InputError(f"--dataset_name {name} can't be loaded: {_one_line(error)}") from None
+    return _pick_split(splits, name, split)
+
+
+def _pick_split(splits: Dataset | DatasetDict, name: str, split: str) -> Dataset:
+    if isinstance(splits, Dataset):
+        return splits
+    if split not in splits:
+        raise InputError(f"--train_split_name {split}: {name} has the splits {', '.join(splits)}.")
+    return splits[split]
+
+
+def _recognise_images(dataset: Dataset) -> Dataset:
+    """Parquet that `datasets` did not write holds images as plain `{"bytes", "path"}` structures."""
+    for column, feature in dataset.features.items():
+        if isinstance(feature, dict) and set(feature) == {"bytes", "path"} and feature["bytes"] == Value("binary"):
+            dataset = dataset.cast_column(column, Image())
+    return dataset
+
+
+def _find_image_column(dataset: Dataset, name: str | None) -> str:
+    candidates = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
+    if name is None:
+        return _the_only(candidates, dataset, flag="--image_column_name", what="an image column")
+    if name not in candidates:
+        raise InputError(
+            f"--image_column_name {name} is not an image column of the dataset. Image columns: "
+            f"{', '.join(candidates) or 'none'}; all columns: {', '.join(dataset.column_names)}."
+        )
+    return name
+
+
+def _find_label_column(dataset: Dataset, name: str | None, image_column: str) -> str:
+    plain = [column for column, feature in dataset.features.items() if _is_plain_label(feature)]
+    class_labels = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
+    if name is None:
+        return _the_only(class_labels or plain, dataset, flag="--label_column_name", what="a label column")
+    if name not in class_labels + plain:
+        raise InputError(
+            f"--label_column_name {name} is not a column of class labels, strings or integers. Candidates: "
+            f"{', '.join(class_labels + plain) or 'none'}; all columns: {', '.join(dataset.column_names)}."
+        )
+    return name
+
+
+def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str) -> str:
+    if len(candidates) == 1:
+        return candidates[0]
+    columns = ", ".join(f"{column} ({_feature_name(feature)})" for column, feature in dataset.features.items())
+    found = f"found {len(candidates)}: {', '.join(candidates)}" if candidates else "found none"
+    raise InputError(f"Expected exactly one candidate for {what}, {found}. Columns: {columns}. Choose with {flag}.")
+
+
+def _is_plain_label(feature: Any) -> bool:
+    return isinstance(feature, Value) and bool(re.fullmatch(r"u?int\d+|(large_)?string(_view)?", feature.dtype))
+
+
+def _feature_name(feature: Any) -> str:
+    return feature.dtype if isinstance(feature, Value) else type(feature).__name__
+
+
+def _stated_num_classes(dataset: Dataset, column: str) -> int | None:
+    """The number of classes if the data fix it: integers do not, the names that override them do."""
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel):
+        return feature.num_classes
+    return None if "int" in feature.dtype else len(dataset.unique(column))
+
+
+def _read_labels(
+    dataset: Dataset, column: str, class_names: Sequence[str] | None, rows: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    feature = dataset.features[column]
+    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
+    if values.null_count:
+        first = rows[int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])]
+        raise InputError(
+            f"{values.null_count} rows have no label in column {column!r} (first: source_index {first}). Remove or label them."
+        )
+    if isinstance(feature, ClassLabel):
+        labels, names = values.to_numpy().astype(np.int64), list(feature.names)
+    elif pa.types.is_integer(values.type) and class_names is not None:
+        labels, names = values.to_numpy().astype(np.int64), list(class_names)
+    else:
+        unique, labels = np.unique(np.asarray(values.to_pylist()), return_inverse=True)
+        names = [str(value) for value in unique]
+        if pa.types.is_integer(values.type) and unique[0] < 0:
+            labels = unique[labels]  # to be refused below
+    if class_names is not None:
+        if len(class_names) != len(names):
+            raise InputError(f"Got {len(class_names)} class names, but column {column!r} has {len(names)} classes.")
+        names = list(class_names)
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if len(outside):
+        raise InputError(
+            f"{len(outside)} rows of column {column!r} hold a label outside the {len(names)} class names (first: label "
+            f"{labels[outside[0]]} at source_index {rows[outside[0]]}). Labels must lie in [0, {len(names)}); remove these "
+            "rows, or name all classes with --class_names_file."
+        )
+    return labels.astype(np.int64), names
+
+
+def _shorten(names: Sequence[str], limit: int = 10) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]

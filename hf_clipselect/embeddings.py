@@ -1,0 +1,123 @@
+"""The second door: selection from CLIP embeddings that are already there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .adaptation import IdentityProjections, adapt, project
+from .config import Arguments
+from .data import DatasetSource
+from .errors import InputError
+from .launch import make_accelerator
+from .result import SelectionResult
+from .score_table import present_classes, score_samples, score_table, select_from_table
+from .selection import check_ratios, resolve_objective
+
+
+def select_embeddings(
+    image_embeds: np.ndarray | torch.Tensor,
+    text_embeds: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor | Sequence[int],
+    *,
+    selection_ratio: float | Sequence[float] = 0.3,
+    objective: str | None = None,
+    adaptation: str = "off",
+    seed: int = 42,
+    class_names: Sequence[str] | None = None,
+    temperature: float | None = None,
+    learning_rate: float | None = None,
+    num_train_epochs: int | None = None,
+    train_batch_size: int | None = None,
+    alignment: str | None = None,
+    diversity_weight: float | str | None = None,
+    normalization: str | None = None,
+    class_balance: str | None = None,
+    solver: str | None = None,
+    ratio_weight: float | None = None,
+    neighbor_fraction: float = 0.1,
+    num_neighbors: int | None = None,
+) -> SelectionResult:
+    """Select rows from ready CLIP embeddings; no model is loaded.
+
+    Args:
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Used as unit-norm float32.
+        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`):
+            One prompt embedding per class; the row of a class without images is not read.
+        labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`): Given labels in `[0, num_classes)`.
+        adaptation (`str`, *optional*, defaults to `"off"`): `"auto"` or `"always"` train MLP adapters on the embeddings.
+        class_names (`Sequence[str]`, *optional*): Names for the scores table; default the class numbers.
+        selection_ratio, objective, seed, temperature, learning_rate, num_train_epochs, train_batch_size, alignment,
+        diversity_weight, normalization, class_balance, solver, ratio_weight, neighbor_fraction, num_neighbors:
+            As in [`select_dataset`].
+
+    Returns:
+        `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays.
+
+    Raises:
+        InputError: Shapes do not match, a value is not finite, a label is out of range, or fewer than two classes have rows.
+    """
+    values = dict(locals())
+    ratios = values["selection_ratio"] = check_ratios(selection_ratio)
+    arguments = Arguments.from_dict(values)
+    knobs = resolve_objective(
+        objective, alignment=alignment, diversity_weight=arguments.selection.diversity_weight,
+        normalization=normalization, class_balance=class_balance, solver=solver, ratio_weight=ratio_weight,
+    )  # fmt: skip
+    image_embeds, text_embeds, labels = _as_arrays(image_embeds, text_embeds, labels)
+    names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
+    if len(names) != len(text_embeds):
+        raise InputError(
+            f"class_names has {len(names)} names, text_embeds has {len(text_embeds)} rows; give one name per row."
+        )
+    classes, compact = present_classes(labels)
+    features = (image_embeds, torch.from_numpy(text_embeds[classes])[None])
+    _check_finite(image_embeds, "image_embeds", [f"row {row}" for row in range(len(labels))])
+    _check_finite(text_embeds[classes], "text_embeds", [f"class {label} ({names[label]})" for label in classes])
+    model = IdentityProjections(image_embeds.shape[1])
+    if adaptation != "off":
+        accelerator = make_accelerator(use_cpu=True)
+        model, _ = adapt(model, *features, compact, arguments=arguments.adaptation, seed=seed, accelerator=accelerator)
+    scores = score_samples(
+        *project(model, *features), compact, classes, neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors
+    )
+    table = score_table(labels, names, np.arange(len(labels)), scores)
+    return SelectionResult(
+        scores=select_from_table(table, knobs, ratios),
+        ratios=ratios,
+        objective=knobs,
+        source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),
+        seed=seed,
+    )
+
+
+def _as_arrays(
+    image_embeds: np.ndarray | torch.Tensor, text_embeds: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    image_embeds, text_embeds = (
+        embeds.detach().float().cpu().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds, np.float32)
+        for embeds in (image_embeds, text_embeds)
+    )
+    labels = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    shapes = image_embeds.shape, text_embeds.shape, labels.shape
+    if image_embeds.ndim != 2 or text_embeds.ndim != 2 or image_embeds.shape[1] != text_embeds.shape[1]:
+        raise InputError(
+            f"Expected image_embeds (num_rows, embed_dim) and text_embeds (num_classes, embed_dim), got {shapes[0]} and {shapes[1]}."
+        )
+    if labels.shape != (len(image_embeds),) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(
+            f"Expected {len(image_embeds)} integer labels, one per row of image_embeds, got {labels.dtype} of shape {shapes[2]}."
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(text_embeds):
+        raise InputError(
+            f"Labels must lie in [0, {len(text_embeds)}), the rows of text_embeds; got {labels.min()} to {labels.max()}."
+        )
+    return image_embeds, text_embeds, labels.astype(np.int64)
+
+
+def _check_finite(embeds: np.ndarray, name: str, rows: Sequence[str]) -> None:
+    bad = np.flatnonzero(~np.isfinite(embeds).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"{name} is not finite for {len(bad)} rows, first {rows[bad[0]]}; remove these rows, or embed them again."
+        )

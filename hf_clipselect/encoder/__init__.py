@@ -1,0 +1,20 @@
+"""The frozen encoder: every image and prompt goes through CLIP once."""
+
+from .backbone import Backbone, encode_prompts, load_backbone, warn_if_demonstration
+from .cache import digest, write_atomically
+from .features import ImageFeatures, encode_dataset
+from .images import UnreadableImageError, open_image
+
+
+__all__ = [
+    "Backbone",
+    "ImageFeatures",
+    "UnreadableImageError",
+    "digest",
+    "encode_dataset",
+    "encode_prompts",
+    "load_backbone",
+    "open_image",
+    "warn_if_demonstration",
+    "write_atomically",
+]

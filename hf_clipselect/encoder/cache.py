@@ -1,0 +1,135 @@
+"""Features on disk: shards of rows that appear whole or not at all, and never outlive the key they were made with."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+
+# Part of every key: raise it when the meaning of the stored features changes.
+_FORMAT = 1
+SHARD_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Rows `start` to `stop` of the dataset, in one file."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def file_name(self) -> str:
+        return f"images-{self.index:05d}.safetensors"
+
+
+class FeatureCache:
+    """The features folder of a run.
+
+    Args:
+        folder (`Path`): Created if missing.
+        key (`Mapping[str, Any]`): Everything that decides the image features. Shards written under another key are not read.
+        num_rows (`int`): Rows of the dataset.
+    """
+
+    def __init__(self, folder: Path, *, key: Mapping[str, Any], num_rows: int) -> None:
+        self.folder = folder
+        self.key = {"format": _FORMAT, **key}
+        self.digest = digest(self.key)
+        self.num_rows = num_rows
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def shards(self) -> list[Shard]:
+        starts = range(0, self.num_rows, SHARD_ROWS)
+        return [Shard(i, start, min(start + SHARD_ROWS, self.num_rows)) for i, start in enumerate(starts)]
+
+    def missing(self) -> list[Shard]:
+        """Shards that are absent, damaged, or of another key."""
+        return [shard for shard in self.shards() if self._read(shard) is None]
+
+    def write(self, shard: Shard, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
+        """Store one shard: features (rows, hidden_size) float32, and the rows that could not be read with the reason."""
+        features = np.ascontiguousarray(features, dtype=np.float32)
+        metadata = {
+            "key": self.digest,
+            "sha256": hashlib.sha256(features.tobytes()).hexdigest(),
+            "unreadable": json.dumps({str(row): reason for row, reason in unreadable.items()}),
+        }
+        write_atomically(self.folder / shard.file_name, save({"features": features}, metadata))
+
+    def write_manifest(self) -> None:
+        """List the shards with their checksums and the key, for people and for other programs."""
+        shards = []
+        for shard in self.shards():
+            with safe_open(self.folder / shard.file_name, "numpy") as file:
+                metadata = file.metadata()
+            shards.append({"file": shard.file_name, "rows": [shard.start, shard.stop], "sha256": metadata["sha256"]})
+        manifest = {"key": self.key, "key_sha256": self.digest, "num_rows": self.num_rows, "shards": shards}
+        write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+
+    def read(self) -> tuple[np.ndarray, dict[int, str]]:
+        """All features (num_rows, hidden_size) float32 in row order, and the unreadable rows with the reason."""
+        features, unreadable = [], {}
+        for shard in self.shards():
+            stored = self._read(shard)
+            if stored is None:
+                raise RuntimeError(
+                    f"{self.folder / shard.file_name} vanished or was damaged while the run was using it."
+                )
+            features.append(stored[0])
+            unreadable.update(stored[1])
+        return (features[0] if len(features) == 1 else np.concatenate(features)), unreadable
+
+    def _read(self, shard: Shard) -> tuple[np.ndarray, dict[int, str]] | None:
+        try:
+            with safe_open(self.folder / shard.file_name, "numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("key") != self.digest:
+                    return None
+                features = file.get_tensor("features")
+        except (OSError, SafetensorError):
+            return None
+        if hashlib.sha256(features.tobytes()).hexdigest() != metadata["sha256"]:
+            return None
+        return features, {int(row): reason for row, reason in json.loads(metadata["unreadable"]).items()}
+
+
+def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """A small array that is computed once for a key and read from `path` from then on."""
+    expected = digest({"format": _FORMAT, **key})
+    try:
+        with safe_open(path, "numpy") as file:
+            if (file.metadata() or {}).get("key") == expected:
+                return file.get_tensor("features")
+    except (OSError, SafetensorError):
+        pass  # absent or damaged: made anew below
+    features = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, save({"features": features}, {"key": expected}))
+    return features
+
+
+def digest(key: Mapping[str, Any]) -> str:
+    """Hash of a JSON-like key, the same in every process."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either there whole or not there: a killed run leaves no torn file behind."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Any image of a dataset -> upright 8-bit RGB. Pure PIL, so that DataLoader workers can run it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from ..errors import InputError
+
+
+# What turns a stored image upright, by the value of its EXIF orientation tag. `PIL.ImageOps.exif_transpose` does the
+# same but also writes the EXIF block anew, which fails on odd blocks of otherwise sound images.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImageError(InputError):
+    """An image that cannot be decoded. The message says in one line which (where that is known) and why."""
+
+
+def open_image(source: dict[str, Any] | bytes | Image.Image) -> Image.Image:
+    """Decode an image in full and return it upright, in RGB.
+
+    The EXIF orientation is applied; an EXIF block that cannot be parsed is ignored. Of several frames the first one is
+    taken. The modes are converted as in [`to_rgb`].
+
+    Args:
+        source (`dict`, `bytes` or `PIL.Image.Image`):
+            An undecoded value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`, where the path
+            of a local file counts only without bytes), an encoded image, or a PIL image, which is not modified.
+
+    Returns:
+        `PIL.Image.Image`: A new image of mode RGB without metadata.
+
+    Raises:
+        UnreadableImageError: There is no image in `source`, the file is missing, or PIL cannot decode it whole: not an
+            image, truncated, or so large that PIL takes it for a decompression bomb.
+    """
+    try:
+        image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(_read_bytes(source)))
+        # PIL decodes lazily: without this a truncated file passes until its pixels are used.
+        image.load()
+        rgb = to_rgb(_upright(image))
+    except MemoryError:
+        raise  # says something about the machine, not about the image
+    except UnidentifiedImageError as error:
+        raise _unreadable(source, "not an image in a format that PIL knows") from error
+    except Exception as error:  # PIL's decoders raise anything from OSError to SyntaxError
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise _unreadable(source, reason) from error
+    # The EXIF block among them: read again, it would turn the image a second time.
+    rgb.info.clear()
+    return rgb
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB.
+
+    Transparency, of a channel, a palette or a single colour, is composited over white. Grey values wider than 8 bits
+    are scaled, not clipped: 16-bit modes by 1/257; integer (I) and float (F) modes as the smallest usual range that
+    holds all values of the image ([0, 1] for F only, [0, 255], [0, 65535]), or else from their minimum and maximum.
+
+    Args:
+        image (`PIL.Image.Image`):
+            An image of any mode that PIL converts to RGB. It is not modified.
+
+    Returns:
+        `PIL.Image.Image`: A new image of mode RGB and the same size.
+
+    Raises:
+        ValueError: Values of a float image are not finite, or PIL knows no conversion from the mode.
+    """
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _grey_to_8_bits(image)
+    elif image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.new("RGBA", rgba.size, "white")
+        image.alpha_composite(rgba)
+    return image.convert("RGB")
+
+
+def _grey_to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("the image holds values that are not finite")
+    if image.mode.startswith("I;16"):
+        low, high = 0.0, 65535.0
+    else:
+        low, high = _value_range(values, tops=(1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0))
+    return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
+
+
+def _value_range(values: np.ndarray, *, tops: tuple[float, ...]) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    for top in tops:
+        if low >= 0 and high <= top:
+            return 0.0, top
+    return low, max(high, low + 1.0)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # a broken EXIF block raises anything; the pixels are whole all the same
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
+    if isinstance(source, dict):
+        data, path = source.get("bytes"), source.get("path")
+        if data is None and path is None:
+            raise ValueError("neither bytes nor a path is given")
+        source = Path(path).read_bytes() if data is None else data
+    if not isinstance(source, bytes):
+        raise TypeError(f"expected a dictionary with bytes or path, bytes or a PIL image, got {type(source).__name__}")
+    if not source:
+        raise ValueError("there are no bytes")
+    return source
+
+
+def _unreadable(source: object, reason: str) -> UnreadableImageError:
+    path = source.get("path") if isinstance(source, dict) else None
+    name = f"image {path}" if path else "image"
+    return UnreadableImageError(f"Cannot read {name}: {' '.join(reason.split()).rstrip('.')}.")

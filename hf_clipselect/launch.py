@@ -1,0 +1,40 @@
+"""The Accelerate engine that a run was launched under."""
+
+import os
+
+import torch
+from accelerate import Accelerator
+
+from .errors import InputError
+
+
+def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
+    """An `Accelerator` for however this process was launched.
+
+    Args:
+        use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
+        report_to (`str`, *optional*, defaults to `"none"`): Tracker of the training loss.
+        logging_dir (`str`, *optional*): Where trackers that write files write them.
+
+    Returns:
+        `Accelerator`
+
+    Raises:
+        InputError: The processes of the launch do not see each other, or the tracker is unknown.
+    """
+    try:
+        accelerator = Accelerator(
+            cpu=use_cpu or not torch.cuda.is_available(),
+            log_with=None if report_to == "none" else report_to,
+            project_dir=logging_dir,
+        )
+    except ValueError as error:
+        raise InputError(f"--report_to {report_to}: {' '.join(str(error).split())[:300]}") from None
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched != accelerator.num_processes:
+        # Independent runs would both write the output folder.
+        raise InputError(
+            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several processes "
+            "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/select.py --use_cpu ..."
+        )
+    return accelerator

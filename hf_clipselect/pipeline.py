@@ -1,0 +1,383 @@
+"""The order of a run: load -> encode -> adapt -> score -> select -> write. The only file that knows it."""
+
+import hashlib
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from torch import nn
+
+from .adaptation import Adaptation, adapt, load_into, project, read_peft_config, save_adapters
+from .config import DEFAULT_MODEL, Arguments
+from .data import LabelledImages, load_source, prepare_dataset
+from .encoder import (
+    Backbone,
+    digest,
+    encode_dataset,
+    encode_prompts,
+    load_backbone,
+    warn_if_demonstration,
+    write_atomically,
+)
+from .hub import adapter_card, dataset_card
+from .launch import make_accelerator
+from .parquet import write_parquet
+from .prompts import class_prompts
+from .provenance import describe_run, identity
+from .report import summarize, write_html, write_json
+from .result import SelectionResult
+from .run_folder import RunFolder
+from .score_table import present_classes, score_samples, score_table, select_from_table
+from .scores import predicted_labels
+from .selection import Objective, check_ratios, resolve_objective
+
+
+logger = logging.getLogger(__name__)
+
+
+def select_dataset(
+    dataset: Dataset,
+    *,
+    model_name_or_path: str = DEFAULT_MODEL,
+    selection_ratio: float | Sequence[float] = 0.3,
+    objective: str | None = None,
+    adaptation: str = "auto",
+    output_dir: str | Path | None = None,
+    seed: int = 42,
+    image_column_name: str | None = None,
+    label_column_name: str | None = None,
+    class_names: Sequence[str] | None = None,
+    on_bad_image: str = "error",
+    model_revision: str = "main",
+    prompt_template: str | Sequence[str] | None = None,
+    per_device_eval_batch_size: int = 64,
+    dataloader_num_workers: int | None = None,
+    bf16: bool = False,
+    peft_config: str | Path | None = None,
+    temperature: float | None = None,
+    learning_rate: float | None = None,
+    num_train_epochs: int | None = None,
+    train_batch_size: int | None = None,
+    alignment: str | None = None,
+    diversity_weight: float | str | None = None,
+    normalization: str | None = None,
+    class_balance: str | None = None,
+    solver: str | None = None,
+    ratio_weight: float | None = None,
+    neighbor_fraction: float = 0.1,
+    num_neighbors: int | None = None,
+    overwrite_output_dir: bool = False,
+    use_cpu: bool = False,
+) -> SelectionResult:
+    """Select the part of a labelled image dataset that is worth training on.
+
+    Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a semantic
+    alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2); the objective
+    turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
+
+    Args:
+        dataset (`Dataset`): A split with an image column and a label column.
+        model_name_or_path (`str`, *optional*): Dual encoder with two projections: Hub id, folder or `embedded/tiny-clip`.
+        selection_ratio (`float` or `Sequence[float]`, *optional*, defaults to 0.3):
+            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's.
+        objective (`str`, *optional*, defaults to `"clean"`): Preset `"clean"`, `"paper"` or `"released"` of the knobs below.
+        adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
+        output_dir (`str` or `Path`, *optional*): Folder for everything the run makes; by default nothing is left behind.
+        seed (`int`, *optional*, defaults to 42): The same seed gives the same subset.
+        image_column_name, label_column_name (`str`, *optional*): Found from the features when there is one candidate each.
+        class_names (`Sequence[str]`, *optional*): One name per class for the prompts, instead of the dataset's own.
+        on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"drop"` to leave unreadable images out.
+        model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.
+        prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
+        per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
+        dataloader_num_workers (`int`, *optional*): Decoding processes; default the cores of this process, at most 8.
+        bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
+        peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
+        temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the flags.
+        alignment, diversity_weight, normalization, class_balance, solver, ratio_weight:
+            Knobs of the objective; one that is set wins over the preset.
+        neighbor_fraction (`float`, *optional*, defaults to 0.1): Neighbours of the diversity score, as a fraction of the class.
+        num_neighbors (`int`, *optional*): A fixed number of neighbours instead.
+        overwrite_output_dir (`bool`, *optional*, defaults to `False`): Remove another run's results from `output_dir`.
+        use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
+
+    Returns:
+        `SelectionResult`: Kept and dropped rows, scores of all rows, `.apply(dataset)` for the filtered dataset.
+
+    Raises:
+        InputError: The input is wrong; the message says what was given, what was expected and what to change.
+
+    Example:
+
+    ```python
+    result = select_dataset(dataset, selection_ratio=[0.3, 0.5], output_dir="clipselect_output")
+    subset = result.apply(dataset)
+    ```
+    """
+    values = dict(locals())
+    values["selection_ratio"] = list(check_ratios(selection_ratio))
+    values["prompt_template"] = [prompt_template] if isinstance(prompt_template, str) else prompt_template
+    for path in ("output_dir", "peft_config", "model_name_or_path"):
+        values[path] = None if values[path] is None else str(values[path])
+    arguments = Arguments.from_dict({**values, "dataset_name": ""})
+    arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
+    return run_selection(arguments, dataset=dataset, class_names=class_names)
+
+
+def run_selection(
+    arguments: Arguments, *, dataset: Dataset | None = None, class_names: Sequence[str] | None = None
+) -> SelectionResult:
+    """Run a selection from checked arguments: what the command line and [`select_dataset`] share.
+
+    Args:
+        arguments (`Arguments`): All settings; the knobs of the objective that are `None` are filled from its preset.
+        dataset (`Dataset`, *optional*): The dataset; by default it is loaded by `arguments.data.dataset_name`.
+        class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
+
+    Returns:
+        `SelectionResult`: The selection; everything else is in `arguments.run.output_dir` if that is not `None`.
+
+    Raises:
+        InputError: As [`select_dataset`].
+    """
+    seconds: dict[str, float] = {}
+    with ExitStack() as stack:
+        warnings = stack.enter_context(_collected_warnings())
+        check_ratios(arguments.selection.selection_ratio)
+        objective = _resolve(arguments)
+        accelerator = make_accelerator(
+            use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=arguments.run.output_dir
+        )
+        with _timed(seconds, "load"):
+            images = _load(arguments, dataset, class_names)
+            backbone = load_backbone(
+                arguments.model.model_name_or_path,
+                revision=arguments.model.model_revision,
+                device=accelerator.device,
+                bf16=arguments.model.bf16,
+            )
+            warn_if_demonstration(backbone, images.source.name or arguments.data.dataset_name)
+        folder = _open_folder(stack, arguments, images, backbone, accelerator)
+        run = _Run(arguments, objective, images, backbone, accelerator, folder, seconds, warnings)
+        return run.execute()
+
+
+@dataclass
+class _Run:
+    """The stages of one run, in order, and what they hand on."""
+
+    arguments: Arguments
+    objective: Objective
+    images: LabelledImages
+    backbone: Backbone
+    accelerator: Accelerator
+    folder: RunFolder
+    seconds: dict[str, float]
+    warnings: list[str]
+
+    def execute(self) -> SelectionResult:
+        arguments, images = self.arguments, self.images
+        with _timed(self.seconds, "encode"):
+            encoded = encode_dataset(
+                images, self.backbone, self.folder.features,
+                accelerator=self.accelerator,
+                batch_size=arguments.model.per_device_eval_batch_size,
+                num_workers=arguments.model.dataloader_num_workers,
+                on_bad_image=arguments.data.on_bad_image,
+            )  # fmt: skip
+            prompts = class_prompts(images.class_names, arguments.model.prompt_template)
+            text_features = encode_prompts(self.backbone, prompts, self.folder.features)
+        rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
+        classes, labels = present_classes(images.labels[rows])
+        features = (encoded.features[rows] if encoded.unreadable else encoded.features, text_features[:, classes])
+        with _timed(self.seconds, "adapt"):
+            plain = classes[predicted_labels(*project(self.backbone.model, *features))]
+            model, adaptation = self._adapt(features, labels, key={"features": encoded.key, "prompts": prompts})
+        with _timed(self.seconds, "score"):
+            scores = score_samples(
+                *project(model, *features), labels, classes,
+                neighbor_fraction=arguments.selection.neighbor_fraction,
+                num_neighbors=arguments.selection.num_neighbors,
+            )  # fmt: skip
+            table = score_table(
+                images.labels, images.class_names, images.source_index, scores.scattered(rows, len(images.labels))
+            )
+        with _timed(self.seconds, "select"):
+            ratios = check_ratios(arguments.selection.selection_ratio)
+            result = SelectionResult(
+                scores=select_from_table(table, self.objective, ratios),
+                ratios=ratios,
+                objective=self.objective,
+                source=images.source,
+                seed=arguments.run.seed,
+            )
+        plain_predictions = np.full(len(images.labels), -1, dtype=np.int64)
+        plain_predictions[rows] = plain
+        unreadable = {int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())}
+        report = summarize(
+            result.scores, class_names=images.class_names, ratios=ratios, plain_predictions=plain_predictions,
+            unreadable=unreadable,
+            run={
+                **describe_run(arguments, self.objective, images, self.backbone, adaptation),
+                "seconds": self.seconds,
+                "warnings": self.warnings,
+            },
+        )  # fmt: skip
+        result = replace(result, report=report)
+        if self.accelerator.is_main_process:
+            self._write(result, adaptation, unreadable)
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def _adapt(
+        self, features: tuple[np.ndarray, torch.Tensor], labels: np.ndarray, *, key: dict[str, Any]
+    ) -> tuple[nn.Module, Adaptation]:
+        """Train, or take the adapters that an earlier run of the same settings left in the folder."""
+        arguments = self.arguments.adaptation
+        peft_config = None if arguments.peft_config is None else read_peft_config(arguments.peft_config)
+        key = digest(
+            {
+                **key,
+                **asdict(arguments),
+                "peft_config": None
+                if peft_config is None
+                else json.loads(json.dumps(peft_config.to_dict(), default=sorted)),
+                "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
+                "seed": self.arguments.run.seed,
+            }
+        )
+        earlier = self.folder.read_config().get("adaptation", {})
+        if earlier.pop("key", None) == key and (self.folder.adapter.is_dir() or not earlier["kept"]):
+            logger.info("The adaptation of the same settings is in %s: nothing to train.", self.folder.path)
+            adaptation, model = Adaptation(**earlier), self.backbone.model
+            if adaptation.kept:
+                model = load_into(model, self.folder.adapter)
+        else:
+            self.accelerator.init_trackers("hf_clipselect")
+            model, adaptation = adapt(
+                self.backbone.model, *features, labels,
+                arguments=arguments, seed=self.arguments.run.seed, accelerator=self.accelerator, peft_config=peft_config,
+            )  # fmt: skip
+            self.accelerator.end_training()
+            if self.accelerator.is_main_process:
+                self._keep(model, adaptation)
+        if self.accelerator.is_main_process:
+            config = describe_run(self.arguments, self.objective, self.images, self.backbone, adaptation)
+            config["adaptation"]["key"] = key
+            config["source"]["class_names"] = self.images.class_names
+            self.folder.write_config({**config, "identity": identity(self.images, self.backbone)})
+        self.accelerator.wait_for_everyone()
+        return model, adaptation
+
+    def _keep(self, model: nn.Module, adaptation: Adaptation) -> None:
+        if not adaptation.kept:
+            self.folder.remove_adapter()
+            return
+        with self.folder.replacing(self.folder.adapter) as temporary:
+            save_adapters(model, temporary, base_model=self.backbone.name, base_revision=self.backbone.revision)
+
+    def _write(self, result: SelectionResult, adaptation: Adaptation, unreadable: dict[int, str]) -> None:
+        """Everything but features, adapters and config.yaml, which are there already."""
+        folder, images, report = self.folder, self.images, result.report
+        folder.write_scores(result)
+        folder.write_dropped(unreadable)
+        with folder.replacing(folder.subset) as temporary:
+            result.save(temporary)
+            subsets = result.subsets(images.dataset)
+            for name, subset in subsets.items():
+                write_parquet(subset, temporary / name)
+            data_files = {name: f"{name}/train-*.parquet" for name in [*subsets, "scores"]}
+            card = dataset_card(report, data_files=data_files, default_config=next(iter(subsets)))
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+        if adaptation.kept:
+            write_atomically(folder.adapter / "README.md", adapter_card(report).encode())
+        write_json(folder.path / "report.json", report)
+        write_html(
+            folder.path / "report.html",
+            report,
+            result.scores,
+            dataset=images.dataset,
+            image_column=images.image_column,
+        )
+
+
+def _load(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
+    data = arguments.data
+    source = None
+    if dataset is None:
+        dataset, source = load_source(data.dataset_name, data.dataset_config_name, data.train_split_name)
+    return prepare_dataset(
+        dataset,
+        source,
+        image_column_name=data.image_column_name,
+        label_column_name=data.label_column_name,
+        class_names=class_names,
+        class_names_file=data.class_names_file,
+        max_samples=data.max_train_samples,
+    )
+
+
+def _open_folder(
+    stack: ExitStack, arguments: Arguments, images: LabelledImages, backbone: Backbone, accelerator: Accelerator
+) -> RunFolder:
+    path = arguments.run.output_dir
+    if path is None:
+        # All processes share the main one's folder.
+        [path] = broadcast_object_list(
+            [stack.enter_context(tempfile.TemporaryDirectory()) if accelerator.is_main_process else None]
+        )
+    folder = RunFolder(Path(path))
+    mine = identity(images, backbone)
+    folder.check(mine, overwrite=arguments.run.overwrite_output_dir)
+    accelerator.wait_for_everyone()  # every process has checked before the main one changes anything
+    if accelerator.is_main_process:
+        folder.open(mine, overwrite=arguments.run.overwrite_output_dir)
+        if not folder.read_config():
+            folder.write_config({"identity": mine})
+    accelerator.wait_for_everyone()
+    return folder
+
+
+def _resolve(arguments: Arguments) -> Objective:
+    knobs = arguments.selection
+    return resolve_objective(
+        knobs.objective,
+        alignment=knobs.alignment,
+        diversity_weight=knobs.diversity_weight,
+        normalization=knobs.normalization,
+        class_balance=knobs.class_balance,
+        solver=knobs.solver,
+        ratio_weight=knobs.ratio_weight,
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """What the package warns about during a run also belongs into its report."""
+    messages: list[str] = []
+    collector = logging.Handler(logging.WARNING)
+    collector.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    package_logger = logging.getLogger(__package__)
+    package_logger.addHandler(collector)
+    try:
+        yield messages
+    finally:
+        package_logger.removeHandler(collector)

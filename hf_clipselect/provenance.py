@@ -1,0 +1,54 @@
+"""What a run says about itself in config.yaml, the report and the cards."""
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from .adaptation import Adaptation
+from .config import Arguments
+from .data import LabelledImages
+from .encoder import Backbone
+from .selection import Objective
+
+
+_PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate", "peft", "huggingface_hub", "numpy")
+
+
+def identity(images: LabelledImages, backbone: Backbone) -> dict[str, Any]:
+    """What makes a repeated run the same run; everything else may change from one run in a folder to the next."""
+    return {
+        "dataset": images.source.fingerprint,
+        "rows": len(images.dataset),
+        "image_column": images.image_column,
+        "label_column": images.label_column,
+        "model": backbone.revision or backbone.weights_sha256,
+    }
+
+
+def describe_run(
+    arguments: Arguments, objective: Objective, images: LabelledImages, backbone: Backbone, adaptation: Adaptation
+) -> dict[str, Any]:
+    """Source, model, knobs, adaptation, arguments and versions, as plain JSON types.
+
+    `arguments` are the flags as they were resolved: `--config` takes them back.
+    """
+    columns = {"image_column": images.image_column, "label_column": images.label_column}
+    knobs = objective.to_dict()
+    arguments_and_knobs = {**arguments.to_dict(), **knobs, "objective": knobs["name"]}
+    del arguments_and_knobs["name"]
+    return {
+        "arguments": {name: value for name, value in arguments_and_knobs.items() if value is not None},
+        "objective": knobs,
+        "source": {**asdict(images.source), **columns},
+        "model": {
+            "name": backbone.name,
+            "revision": backbone.revision,
+            "weights_sha256": backbone.weights_sha256,
+            "embed_dim": backbone.embed_dim,
+            "prompt_template": list(arguments.model.prompt_template),
+        },
+        "adaptation": adaptation.to_dict(),
+        "seed": arguments.run.seed,
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
+    }

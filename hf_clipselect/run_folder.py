@@ -1,0 +1,126 @@
+"""The output folder of a run: what lies where, whose it is, and that nothing in it is ever half-written.
+
+config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.html  dropped.parquet
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from .encoder import write_atomically
+from .errors import InputError
+from .result import SelectionResult
+
+
+_ENTRIES = (
+    "config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html", "dropped.parquet",
+)  # fmt: skip
+
+
+class RunFolder:
+    """The folder of one dataset and one encoder; a repeated run finds what is done and goes on.
+
+    Args:
+        path (`Path`): The output folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.features = path / "features"
+        self.adapter = path / "adapter"
+        self.subset = path / "subset"
+
+    def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Refuse a folder that belongs to something else.
+
+        Args:
+            identity (`Mapping[str, Any]`): What makes two runs the same: dataset, columns, rows, model.
+            overwrite (`bool`): The results of another run may go.
+
+        Raises:
+            InputError: The folder is a file, holds the results of another run, or files that no run wrote.
+        """
+        advice = "Choose another --output_dir, or pass --overwrite_output_dir to remove the results in it."
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--output_dir {self.path} is a file; give a folder.")
+        if overwrite or not self.path.exists() or not any(self.path.iterdir()):
+            return
+        found = self.read_config().get("identity")
+        if found is None:
+            raise InputError(f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. {advice}")
+        different = [
+            f"{key} {found.get(key)} there, {value} now" for key, value in identity.items() if found.get(key) != value
+        ]
+        if different:
+            raise InputError(f"--output_dir {self.path} holds another run: {'; '.join(different)}. {advice}")
+
+    def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Create the folder, or take it over; call `check` first. With `overwrite` another run's entries are removed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if overwrite and self.read_config().get("identity") != identity:
+            for entry in _ENTRIES:
+                _remove(self.path / entry)
+        for leftover in self.path.glob(".*.tmp"):  # of a run that was killed
+            _remove(leftover)
+
+    def read_config(self) -> dict[str, Any]:
+        """config.yaml, or nothing where there is none that can be read."""
+        try:
+            config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            return {}
+        return config if isinstance(config, dict) else {}
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
+        write_atomically(self.path / "config.yaml", text.encode())
+
+    def write_scores(self, result: SelectionResult) -> None:
+        """scores.parquet, the scores table as one file."""
+        temporary = self.path / ".scores.parquet.tmp"
+        pq.write_table(result.scores.with_format("arrow")[:], temporary)
+        os.replace(temporary, self.path / "scores.parquet")
+
+    def write_dropped(self, unreadable: Mapping[int, str]) -> None:
+        """dropped.parquet: source_index and reason of the rows whose images could not be read, if there are any."""
+        path = self.path / "dropped.parquet"
+        if not unreadable:
+            _remove(path)
+            return
+        temporary = self.path / ".dropped.parquet.tmp"
+        columns = {
+            "source_index": pa.array(unreadable.keys(), pa.int64()),
+            "reason": pa.array(unreadable.values(), pa.string()),
+        }
+        pq.write_table(pa.table(columns), temporary)
+        os.replace(temporary, path)
+
+    @contextmanager
+    def replacing(self, folder: Path) -> Iterator[Path]:
+        """A folder to fill; it takes the place of `folder` when the block ends well, and vanishes when it does not."""
+        temporary = self.path / f".{folder.name}.tmp"
+        _remove(temporary)
+        temporary.mkdir()
+        try:
+            yield temporary
+            _remove(folder)
+            os.replace(temporary, folder)
+        finally:
+            _remove(temporary)
+
+    def remove_adapter(self) -> None:
+        _remove(self.adapter)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
