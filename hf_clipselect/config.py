@@ -96,13 +96,13 @@ class AdaptationArguments:
         metadata={"help": "JSON file of any PEFT config on the two projections, instead of the MLP adapters."},
     )
     temperature: float = field(default=0.1, metadata={"help": "Temperature of the InfoNCE loss."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of Adam."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of Adam."})
     num_train_epochs: int = field(default=30, metadata={"help": "Passes over the cached features."})
     train_batch_size: int = field(
         default=256, metadata={"help": "Global batch size, whatever the number of processes."}
     )
     min_train_steps: int = field(
-        default=150, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
+        default=300, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
     )
 
     def __post_init__(self) -> None:
@@ -261,7 +261,7 @@ def _yaml_as_flags(path: Path, *, known: set[str]) -> list[str]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"--config {path} can't be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}.") from None
     if isinstance(values, dict) and isinstance(values.get("arguments"), dict):
         values = values["arguments"]  # the config.yaml that a run left behind

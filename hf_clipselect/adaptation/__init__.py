@@ -1,6 +1,6 @@
 """Adapters on the two projections: training on cached features, keeping, saving, loading."""
 
-from .adapt import Adaptation, adapt
+from .decision import Adaptation, adapt
 from .loading import load_adapters, load_into, read_peft_config, save_adapters
 from .projections import IdentityProjections, project
 

@@ -30,21 +30,20 @@ class Schedule:
         batch_size (`int`): Global batch size, at most the number of rows.
         steps_per_epoch (`int`): Full batches in one pass; the rest of a pass is skipped, another rest each time.
         num_steps (`int`): Length of the full run, which the learning rate schedule refers to.
+        evaluate_every (`int`): Steps between two looks at the held-out rows.
     """
 
     batch_size: int
     steps_per_epoch: int
     num_steps: int
+    evaluate_every: int
 
     @classmethod
     def for_rows(cls, num_rows: int, arguments: AdaptationArguments) -> "Schedule":
         batch_size = min(arguments.train_batch_size, num_rows)
         steps_per_epoch = num_rows // batch_size
-        return cls(
-            batch_size=batch_size,
-            steps_per_epoch=steps_per_epoch,
-            num_steps=max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps),
-        )
+        num_steps = max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps)
+        return cls(batch_size, steps_per_epoch, num_steps, evaluate_every=-(-num_steps // arguments.num_train_epochs))
 
     def learning_rate(self, step: int, initial: float) -> float:
         return initial * (_DECAY_FACTOR if step >= _DECAY_AT * self.num_steps else 1.0)
@@ -61,7 +60,7 @@ def train_adapters(
     num_steps: int,
     seed: int,
     accelerator: Accelerator,
-    after_epoch: Callable[[int], bool] | None = None,
+    after_interval: Callable[[int], bool] | None = None,
     description: str = "Adapting",
 ) -> None:
     """Train the adapters on the two projections of `model`, in place.
@@ -76,7 +75,8 @@ def train_adapters(
         num_steps (`int`): Steps to take, at most `schedule.num_steps`.
         seed (`int`): Decides the batches.
         accelerator (`Accelerator`): Each process embeds its part of every global batch; the loss sees the whole batch.
-        after_epoch (`Callable[[int], bool]`, *optional*): Called with the steps taken after each pass; `False` ends the run.
+        after_interval (`Callable[[int], bool]`, *optional*):
+            Called with the number of steps taken, every `schedule.evaluate_every` steps; `False` ends the run.
         description (`str`, *optional*): Title of the progress bar.
     """
     projections = Projections(model).train()
@@ -99,11 +99,11 @@ def train_adapters(
         accelerator.backward(loss)
         optimizer.step()
         progress.update()
-        if step % schedule.steps_per_epoch == 0 or step == num_steps:
+        if step % schedule.evaluate_every == 0 or step == num_steps:
             value = loss.item()
             progress.set_postfix(loss=f"{value:.4f}", refresh=False)
             accelerator.log({f"{description.lower().replace(' ', '_')}/loss": value}, step=step)
-            if after_epoch is not None and not after_epoch(step):
+            if after_interval is not None and not after_interval(step):
                 break
     progress.close()
     model.eval()

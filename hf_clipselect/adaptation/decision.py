@@ -6,7 +6,7 @@ that many steps, because rows that were trained on and rows that were not must n
 
 import copy
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,11 @@ from .training import Schedule, mean_loss, train_adapters
 
 logger = logging.getLogger(__name__)
 
+# A tenth of the rows, but enough of them that a gain of a few percent shows above its standard error, as far as three tenths
+# of the rows allow.
 _HELD_OUT_FRACTION = 0.1
+_HELD_OUT_ENOUGH = 500
+_HELD_OUT_AT_MOST = 0.3
 # Passes without a better held-out loss before the trial run ends, as a fraction of the full run.
 _PATIENCE = 0.2
 
@@ -45,6 +49,7 @@ class Adaptation:
         held_out_agreement_plain, held_out_agreement_adapted (`float`, *optional*):
             Share of held-out rows whose zero-shot prediction is the given label, before and after.
         standard_error (`float`, *optional*): Of the paired difference between the two.
+        held_out_loss_plain, held_out_loss_adapted (`float`, *optional*): The training loss on the held-out rows.
     """
 
     mode: str
@@ -59,7 +64,8 @@ class Adaptation:
     held_out_agreement_plain: float | None = None
     held_out_agreement_adapted: float | None = None
     standard_error: float | None = None
-    held_out_losses: dict[int, float] = field(default_factory=dict)
+    held_out_loss_plain: float | None = None
+    held_out_loss_adapted: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -130,12 +136,13 @@ def adapt(
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """A tenth of every class, at least one row of a class of five or more; sorted row numbers."""
-    rng = np.random.default_rng([seed, 1])
+    """The same share of every class, a tenth to three tenths depending on the number of rows; sorted row numbers."""
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the batches
+    fraction = min(_HELD_OUT_AT_MOST, max(_HELD_OUT_FRACTION, _HELD_OUT_ENOUGH / len(labels)))
     held_out = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        count = int(_HELD_OUT_FRACTION * len(rows) + 0.5)
+        count = int(fraction * len(rows) + 0.5)
         held_out.append(rng.permutation(rows)[:count])
     return np.sort(np.concatenate(held_out))
 
@@ -165,42 +172,40 @@ def _try_out(
     image_features, text_features, labels = data
     kept = np.setdiff1d(np.arange(len(labels)), held_out)
     ours = (image_features[held_out], text_features, labels[held_out])
+    settings = {"batch_size": schedule.batch_size, "temperature": arguments.temperature}
     plain_correct = _correct(model, *ours)
+    outcome.held_out_loss_plain = mean_loss(model, *ours, **settings)
     adapted = new_adapters(model, peft_config, seed=seed)
-    losses = outcome.held_out_losses
-    best_correct = plain_correct
+    best_step, best_loss, best_correct = 0, float("inf"), plain_correct
 
-    def after_epoch(step: int) -> bool:
-        nonlocal best_correct
-        losses[step] = mean_loss(adapted, *ours, batch_size=schedule.batch_size, temperature=arguments.temperature)
-        best = min(losses, key=losses.get)
-        if best == step:
-            best_correct = _correct(adapted, *ours)
-        return step - best < _PATIENCE * schedule.num_steps
+    def look(step: int) -> bool:
+        nonlocal best_step, best_loss, best_correct
+        loss = mean_loss(adapted, *ours, **settings)
+        if loss < best_loss:
+            best_step, best_loss, best_correct = step, loss, _correct(adapted, *ours)
+        return step - best_step < _PATIENCE * schedule.num_steps
 
-    trial = Schedule(
-        batch_size=min(schedule.batch_size, len(kept)),
-        steps_per_epoch=max(1, len(kept) // schedule.batch_size),
-        num_steps=schedule.num_steps,
-    )
+    batch_size = min(schedule.batch_size, len(kept))
+    trial = replace(schedule, batch_size=batch_size, steps_per_epoch=len(kept) // batch_size)
     train_adapters(
         adapted, image_features[kept], text_features, labels[kept],
         arguments=arguments, schedule=trial, num_steps=schedule.num_steps, seed=seed, accelerator=accelerator,
-        after_epoch=after_epoch, description="Adapting (trial)",
+        after_interval=look, description="Adapting (trial)",
     )  # fmt: skip
     adapted.unload()
     difference = best_correct.astype(np.float64) - plain_correct
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+    enough = bool(difference.mean() > error)
     outcome.held_out_agreement_plain = float(plain_correct.mean())
     outcome.held_out_agreement_adapted = float(best_correct.mean())
+    outcome.held_out_loss_adapted = best_loss
     outcome.standard_error = error if np.isfinite(error) else None
-    enough = bool(difference.mean() > error)
     outcome.reason = (
         f"On {len(held_out)} held-out rows the zero-shot prediction agreed with the given label for "
         f"{plain_correct.mean():.1%} with plain CLIP and {best_correct.mean():.1%} with adapters "
         f"({'more' if enough else 'not more'} than one standard error of the difference, {error:.1%}, better)"
     )
-    return min(losses, key=losses.get), enough
+    return best_step, enough
 
 
 def _correct(

@@ -1,0 +1,159 @@
+"""The dictionary behind `report.json` and `report.html`.
+
+Legend: N rows, C classes. "Agreement" is the fraction of rows whose zero-shot prediction is their given label; it is
+an accuracy only as far as the labels are right.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..errors import InputError
+from ..selection import ratio_name
+from .columns import read_column
+
+
+QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
+SCORES = ("sas", "margin", "sds")
+MAX_UNREADABLE_LISTED = 100
+
+
+def summarize(
+    scores: Dataset,
+    *,
+    class_names: Sequence[str],
+    ratios: Sequence[float],
+    plain_predictions: np.ndarray,
+    run: Mapping[str, Any],
+    unreadable: Mapping[int, str],
+) -> dict[str, Any]:
+    """Count what a run kept and dropped.
+
+    Args:
+        scores (`Dataset`): The scores table, one row for each of the N rows considered.
+        class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
+        ratios (`Sequence[float]`): Selection ratios; each has its two columns in `scores`.
+        plain_predictions (`np.ndarray` of shape `(N,)`, int64):
+            Class predicted by CLIP without adapters, -1 for a row that could not be read.
+        run (`Mapping[str, Any]`): The entries that come ready: source, model, objective, adaptation, arguments,
+            versions, seed, seconds, warnings.
+        unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
+
+    Returns:
+        `dict[str, Any]`: Plain JSON types only; a number that does not exist (NaN, the mean of nothing) is None.
+
+    Raises:
+        InputError: `plain_predictions` is not of length N.
+    """
+    if len(plain_predictions) != len(scores):
+        raise InputError(
+            f"plain_predictions has {len(plain_predictions)} entries for {len(scores)} rows of scores; pass one per row."
+        )
+    labels = read_column(scores, "label")
+    readable = read_column(scores, "predicted_label") >= 0
+    agrees_before = np.asarray(plain_predictions) == labels
+    agrees_after = read_column(scores, "label_agrees")
+    kept = {ratio_name(ratio): read_column(scores, f"selected_{ratio_name(ratio)}") for ratio in ratios}
+    classes = _count_classes(class_names, labels, readable, agrees_before, agrees_after, kept)
+    report = {
+        **{key: run[key] for key in ("source", "model", "objective", "adaptation", "arguments", "versions")},
+        "seed": run["seed"],
+        "seconds": run["seconds"],
+        "num_rows": len(scores),
+        "num_unreadable": len(unreadable),
+        "unreadable": [
+            {"source_index": index, "reason": unreadable[index]}
+            for index in sorted(unreadable)[:MAX_UNREADABLE_LISTED]
+        ],
+        "classes": classes,
+        "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
+        "accuracy_before": _mean(agrees_before, readable),
+        "accuracy_after": _mean(agrees_after, readable),
+        "score_quantiles": {name: _quantiles(read_column(scores, name)) for name in SCORES},
+        "subsets": [
+            _describe_subset(scores, ratio, kept[ratio_name(ratio)], agrees_after, readable, classes)
+            for ratio in ratios
+        ],
+        "warnings": run["warnings"],
+    }
+    return to_json_types(report)
+
+
+def to_json_types(value: Any) -> Any:
+    """Turn numpy scalars, tuples and paths into what JSON knows, and NaN or an infinity into None."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json_types(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [to_json_types(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _count_classes(
+    names: Sequence[str],
+    labels: np.ndarray,
+    readable: np.ndarray,
+    agrees_before: np.ndarray,
+    agrees_after: np.ndarray,
+    kept: Mapping[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    def count(mask: np.ndarray) -> np.ndarray:
+        return np.bincount(labels[mask], minlength=len(names))
+
+    rows = np.bincount(labels, minlength=len(names))
+    num_readable, before, after = count(readable), count(agrees_before), count(agrees_after)
+    kept_rows = {percent: count(mask) for percent, mask in kept.items()}
+    return [
+        {
+            "name": name,
+            "rows": rows[c],
+            "share": _ratio(rows[c], len(labels)),
+            "accuracy_before": _ratio(before[c], num_readable[c]),
+            "accuracy_after": _ratio(after[c], num_readable[c]),
+            "kept": {percent: counts[c] for percent, counts in kept_rows.items()},
+        }
+        for c, name in enumerate(names)
+    ]
+
+
+def _describe_subset(
+    scores: Dataset,
+    ratio: float,
+    kept: np.ndarray,
+    agrees: np.ndarray,
+    readable: np.ndarray,
+    classes: list[dict[str, Any]],
+) -> dict[str, Any]:
+    percent = ratio_name(ratio)
+    kept_scores = read_column(scores, f"selection_score_{percent}")[kept]
+    class_shares = [entry["kept"][percent] / entry["rows"] for entry in classes if entry["rows"]]
+    return {
+        "ratio": ratio,
+        "percent": percent,
+        "rows": kept.sum(),
+        "cut_score": kept_scores.min() if len(kept_scores) else None,
+        "label_agrees_kept": _mean(agrees, kept & readable),
+        "label_agrees_dropped": _mean(agrees, ~kept & readable),
+        "class_share_min": min(class_shares, default=None),
+        "class_share_max": max(class_shares, default=None),
+    }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float | None]:
+    values = values[np.isfinite(values)]
+    return {name: np.quantile(values, float(name)) if len(values) else None for name in QUANTILES}
+
+
+def _mean(mask: np.ndarray, among: np.ndarray) -> float | None:
+    return _ratio((mask & among).sum(), among.sum())
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

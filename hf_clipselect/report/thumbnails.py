@@ -1,0 +1,88 @@
+"""Which rows the page shows, and their images made small."""
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Image
+from PIL import Image as PILImage
+
+from ..encoder import UnreadableImageError, open_image
+from .columns import read_column
+
+
+NUM_SHOWN = 24
+MAX_SIDE = 96
+
+
+def pick_rows(scores: Dataset, percent: str) -> dict[str, np.ndarray]:
+    """Pick the rows worth looking at, at most 24 of each kind.
+
+    Args:
+        scores (`Dataset`): The scores table of N rows.
+        percent (`str`): Name of the ratio, as in the column `selected_<percent>`.
+
+    Returns:
+        `dict[str, np.ndarray]`: Row numbers of `scores`: `best` and `cut` (kept, highest and lowest selection score),
+        `dropped` (evenly spread from just below the cut to the lowest score), `suspect` (CLIP predicts another class
+        than the given one, lowest margin first). Ties break by row number; rows without scores are left out.
+    """
+    score = read_column(scores, f"selection_score_{percent}")
+    margin = read_column(scores, "margin")
+    kept = read_column(scores, f"selected_{percent}")
+    disagrees = ~read_column(scores, "label_agrees")
+    dropped_rows = _descending(score, ~kept & np.isfinite(score))
+    spread = np.linspace(0, len(dropped_rows) - 1, min(NUM_SHOWN, len(dropped_rows))).astype(np.int64)
+    return {
+        "best": _descending(score, kept & np.isfinite(score))[:NUM_SHOWN],
+        "cut": _descending(-score, kept & np.isfinite(score))[:NUM_SHOWN],
+        "dropped": dropped_rows[spread],
+        "suspect": _descending(-margin, disagrees & np.isfinite(margin))[:NUM_SHOWN],
+    }
+
+
+def make_thumbnails(dataset: Dataset, image_column: str, rows: Iterable[int]) -> dict[int, str | None]:
+    """Decode only these rows and make them small.
+
+    Args:
+        dataset (`Dataset`): The dataset that `rows` counts in.
+        image_column (`str`): Its image column.
+        rows (`Iterable[int]`): Row numbers, in any order, repeated or not.
+
+    Returns:
+        `dict[int, str | None]`: For each row a data URI of an image of at most 96 pixels a side, None where the
+        image can't be read.
+    """
+    rows = sorted({int(row) for row in rows})
+    undecoded = dataset.with_format(None).select_columns([image_column]).cast_column(image_column, Image(decode=False))
+    return {row: _thumbnail(value) for row, value in zip(rows, undecoded[rows][image_column], strict=True)}
+
+
+def _descending(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero(chosen)
+    return rows[np.argsort(-values[rows], kind="stable")]
+
+
+def _thumbnail(value: Any) -> str | None:
+    try:
+        image = open_image(value)
+    except UnreadableImageError:
+        return None
+    longer = max(image.size)
+    if longer > MAX_SIDE:
+        # PNG for photographs would make the page several times larger.
+        return _data_uri(image.resize(_scaled(image.size, MAX_SIDE / longer), PILImage.Resampling.LANCZOS), "jpeg")
+    # A whole factor keeps all pixels of a small image the same size.
+    return _data_uri(image.resize(_scaled(image.size, MAX_SIDE // longer), PILImage.Resampling.NEAREST), "png")
+
+
+def _scaled(size: Sequence[int], factor: float) -> tuple[int, int]:
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _data_uri(image: PILImage.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
