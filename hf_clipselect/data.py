@@ -5,6 +5,7 @@ A row is known everywhere by its `source_index`, its row number in the source sp
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 
 from .config import EMBEDDED_DATASET
 from .embedded import load_digits_dataset
@@ -24,6 +25,7 @@ from .prompts import read_class_names
 logger = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"@([0-9a-f]{40})/")
+_BYTES = (Value("binary"), Value("large_binary"))
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,11 @@ def load_source(name: str, config_name: str | None = None, split: str = "train")
         raise InputError(
             f"--dataset_name {name} is not embedded in the package; the embedded dataset is {EMBEDDED_DATASET}."
         )
-    elif Path(name).is_dir() and ((Path(name) / "state.json").exists() or (Path(name) / "dataset_dict.json").exists()):
-        dataset = _pick_split(load_from_disk(name), name, split)
-    elif Path(name).is_dir() or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    elif name and Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         dataset = _load_split(name, config_name, split)
     else:
         raise InputError(
-            f"--dataset_name {name} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
+            f"--dataset_name {name!r} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
             f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
         )
     return dataset, describe_source(dataset, name=name, config_name=config_name)
@@ -151,14 +151,15 @@ def prepare_dataset(
     dataset = _recognise_images(dataset)
     image_column = _find_image_column(dataset, image_column_name)
     label_column = _find_label_column(dataset, label_column_name, image_column)
+    if class_names_file is not None:
+        class_names = read_class_names(class_names_file, None)  # the labels tell how many there must be
+    # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
+    labels, names = _read_labels(dataset, label_column, class_names)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
         # Evenly spread rows: the first rows of a dataset that is sorted by class would hold one class.
         rows = rows[:max_samples] * len(dataset) // max_samples
-        dataset = dataset.select(rows)
-    if class_names_file is not None:
-        class_names = read_class_names(class_names_file, _stated_num_classes(dataset, label_column))
-    labels, names = _read_labels(dataset, label_column, class_names, rows)
+        dataset, labels = dataset.select(rows), labels[rows]
     present = np.bincount(labels, minlength=len(names)) > 0
     if present.sum() < 2:
         raise InputError(
@@ -178,15 +179,21 @@ def with_image_column_undecoded(images: LabelledImages) -> Dataset:
 
 
 def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
+    folder = Path(name)
     try:
-        splits = load_dataset(name, config_name)
-    except DatasetNotFoundError as error:
-        raise InputError(f"--dataset_name {name} can't be found: {_one_line(error)}") from None
-    except (ConnectionError, OSError) as error:
-        raise InputError(f"--dataset_name {name} can't be reached: {_one_line(error)}") from None
-    except ValueError as error:
-        # datasets tells a missing or unknown configuration and an unreadable folder by a bare ValueError.
-        raise InputError(f"--dataset_name {name} can't be loaded: {_one_line(error)}") from None
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            splits = load_from_disk(name)
+        else:
+            splits = load_dataset(name, config_name)
+    except IndexError:
+        # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
+        raise InputError(f"--dataset_name {name} has a split without rows, which can't be loaded.") from None
+    # A bare ValueError is what datasets raises for a missing or unknown configuration.
+    except (DatasetsError, OSError, ValueError, KeyError) as error:
+        problem = "can't be loaded" if folder.is_dir() else "is no local folder, and can't be loaded from the Hub"
+        cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
+        reason = " ".join(str(cause).split())[:400]
+        raise InputError(f"--dataset_name {name} {problem}: {type(cause).__name__}: {reason}") from None
     return _pick_split(splits, name, split)
 
 
@@ -201,7 +208,7 @@ def _pick_split(splits: Dataset | DatasetDict, name: str, split: str) -> Dataset
 def _recognise_images(dataset: Dataset) -> Dataset:
     """Parquet that `datasets` did not write holds images as plain `{"bytes", "path"}` structures."""
     for column, feature in dataset.features.items():
-        if isinstance(feature, dict) and set(feature) == {"bytes", "path"} and feature["bytes"] == Value("binary"):
+        if isinstance(feature, dict) and set(feature) == {"bytes", "path"} and feature["bytes"] in _BYTES:
             dataset = dataset.cast_column(column, Image())
     return dataset
 
@@ -247,50 +254,46 @@ def _feature_name(feature: Any) -> str:
     return feature.dtype if isinstance(feature, Value) else type(feature).__name__
 
 
-def _stated_num_classes(dataset: Dataset, column: str) -> int | None:
-    """The number of classes if the data fix it: integers do not, the names that override them do."""
-    feature = dataset.features[column]
-    if isinstance(feature, ClassLabel):
-        return feature.num_classes
-    return None if "int" in feature.dtype else len(dataset.unique(column))
-
-
-def _read_labels(
-    dataset: Dataset, column: str, class_names: Sequence[str] | None, rows: np.ndarray
-) -> tuple[np.ndarray, list[str]]:
+def _read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
     feature = dataset.features[column]
     values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
     if values.null_count:
-        first = rows[int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])]
+        first = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
         raise InputError(
             f"{values.null_count} rows have no label in column {column!r} (first: source_index {first}). Remove or label them."
         )
     if isinstance(feature, ClassLabel):
-        labels, names = values.to_numpy().astype(np.int64), list(feature.names)
+        labels, names = values.to_numpy(), list(feature.names)
     elif pa.types.is_integer(values.type) and class_names is not None:
-        labels, names = values.to_numpy().astype(np.int64), list(class_names)
+        labels, names = values.to_numpy(), list(class_names)
     else:
         unique, labels = np.unique(np.asarray(values.to_pylist()), return_inverse=True)
         names = [str(value) for value in unique]
         if pa.types.is_integer(values.type) and unique[0] < 0:
             labels = unique[labels]  # to be refused below
     if class_names is not None:
-        if len(class_names) != len(names):
-            raise InputError(f"Got {len(class_names)} class names, but column {column!r} has {len(names)} classes.")
-        names = list(class_names)
+        names = _checked_class_names(class_names, column, len(names))
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(outside):
         raise InputError(
             f"{len(outside)} rows of column {column!r} hold a label outside the {len(names)} class names (first: label "
-            f"{labels[outside[0]]} at source_index {rows[outside[0]]}). Labels must lie in [0, {len(names)}); remove these "
+            f"{labels[outside[0]]} at source_index {outside[0]}). Labels must lie in [0, {len(names)}); remove these "
             "rows, or name all classes with --class_names_file."
         )
     return labels.astype(np.int64), names
 
 
+def _checked_class_names(class_names: Sequence[str], column: str, num_classes: int) -> list[str]:
+    names = list(class_names)
+    if len(names) != num_classes:
+        raise InputError(
+            f"Got {len(names)} class names, but column {column!r} has {num_classes} classes; give one name per class, in "
+            "label order (--class_names_file)."
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"The class names hold {_shorten(twice)} more than once; give every class a name of its own.")
+    return names
+
+
 def _shorten(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

@@ -1,6 +1,6 @@
 """The second door: selection from CLIP embeddings that are already there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -41,9 +41,9 @@ def select_embeddings(
     """Select rows from ready CLIP embeddings; no model is loaded.
 
     Args:
-        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Used as unit-norm float32.
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Normalised here, in float32.
         text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`):
-            One prompt embedding per class; the row of a class without images is not read.
+            One prompt embedding per class, normalised here; the row of a class without images is not read.
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`): Given labels in `[0, num_classes)`.
         adaptation (`str`, *optional*, defaults to `"off"`): `"auto"` or `"always"` train MLP adapters on the embeddings.
         class_names (`Sequence[str]`, *optional*): Names for the scores table; default the class numbers.
@@ -55,7 +55,8 @@ def select_embeddings(
         `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays.
 
     Raises:
-        InputError: Shapes do not match, a value is not finite, a label is out of range, or fewer than two classes have rows.
+        InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two classes
+            have rows.
     """
     values = dict(locals())
     ratios = values["selection_ratio"] = check_ratios(selection_ratio)
@@ -71,13 +72,19 @@ def select_embeddings(
             f"class_names has {len(names)} names, text_embeds has {len(text_embeds)} rows; give one name per row."
         )
     classes, compact = present_classes(labels)
-    features = (image_embeds, torch.from_numpy(text_embeds[classes])[None])
-    _check_finite(image_embeds, "image_embeds", [f"row {row}" for row in range(len(labels))])
-    _check_finite(text_embeds[classes], "text_embeds", [f"class {label} ({names[label]})" for label in classes])
+    # Adapters are made for inputs of norm 1: what they learn must not depend on the scale that came in.
+    image_embeds = _unit_rows(image_embeds, "image_embeds", lambda row: f"row {row}")
+    text_embeds = _unit_rows(
+        text_embeds[classes], "text_embeds", lambda row: f"class {classes[row]} ({names[classes[row]]})"
+    )
+    features = (image_embeds, torch.from_numpy(text_embeds)[None])
     model = IdentityProjections(image_embeds.shape[1])
     if adaptation != "off":
-        accelerator = make_accelerator(use_cpu=True)
-        model, _ = adapt(model, *features, compact, arguments=arguments.adaptation, seed=seed, accelerator=accelerator)
+        accelerator = make_accelerator()  # use_cpu=True fails where an earlier run of this process took the GPU
+        model, _ = adapt(
+            model.to(accelerator.device), *features, compact,
+            arguments=arguments.adaptation, seed=seed, accelerator=accelerator,
+        )  # fmt: skip
     scores = score_samples(
         *project(model, *features), compact, classes, neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors
     )
@@ -115,9 +122,13 @@ def _as_arrays(
     return image_embeds, text_embeds, labels.astype(np.int64)
 
 
-def _check_finite(embeds: np.ndarray, name: str, rows: Sequence[str]) -> None:
-    bad = np.flatnonzero(~np.isfinite(embeds).all(axis=1))
+def _unit_rows(embeds: np.ndarray, name: str, describe: Callable[[int], str]) -> np.ndarray:
+    norms = np.sqrt(np.einsum("nd,nd->n", embeds, embeds, dtype=np.float64))  # neither overflows nor underflows
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
     if len(bad):
+        problem = "all zero" if norms[bad[0]] == 0 else "not finite"
         raise InputError(
-            f"{name} is not finite for {len(bad)} rows, first {rows[bad[0]]}; remove these rows, or embed them again."
+            f"{name} has {len(bad)} rows that are not finite or all zero, first {describe(bad[0])}, which is {problem}; "
+            "remove these rows, or embed them again."
         )
+    return embeds / norms.astype(np.float32)[:, None]

@@ -20,16 +20,23 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
         `Accelerator`
 
     Raises:
-        InputError: The processes of the launch do not see each other, or the tracker is unknown.
+        InputError: The processes of the launch do not see each other, or the tracker is unknown or not installed.
     """
     try:
         accelerator = Accelerator(
             cpu=use_cpu or not torch.cuda.is_available(),
+            mixed_precision="no",  # adapters train in float32, whatever `accelerate config` says
             log_with=None if report_to == "none" else report_to,
             project_dir=logging_dir,
         )
     except ValueError as error:
-        raise InputError(f"--report_to {report_to}: {' '.join(str(error).split())[:300]}") from None
+        raise InputError(
+            f"Accelerate refuses --report_to {report_to}, --use_cpu {use_cpu} or how it was launched: "
+            f"{' '.join(str(error).split())[:400]}"
+        ) from None
+    if report_to != "none" and not accelerator.log_with:
+        # Accelerate leaves out a tracker that can't be imported, without a word.
+        raise InputError(f"--report_to {report_to}: that tracker is not installed; install it, or leave the flag out.")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:
         # Independent runs would both write the output folder.

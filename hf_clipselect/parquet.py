@@ -16,7 +16,7 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
 
     Args:
         dataset (`Dataset`): Rows to write. Images that are files get their bytes embedded, so that the shards stand alone.
-        folder (`Path`): Created if missing.
+        folder (`Path`): Created if missing; other shards of the split in it are removed.
         split (`str`, *optional*, defaults to `"train"`): First part of the file names.
 
     Returns:
@@ -25,10 +25,10 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
     folder.mkdir(parents=True, exist_ok=True)
     dataset = dataset.with_format("arrow")
     # One group of rows in memory at a time, whatever the size of the dataset.
-    starts = iter(range(0, max(len(dataset), 1), _ROWS_PER_GROUP))
+    starts = iter(range(0, len(dataset), _ROWS_PER_GROUP))
     start = next(starts, None)
     unnamed: list[Path] = []
-    while start is not None:
+    while start is not None or not unnamed:  # a dataset without rows still has columns
         path = folder / f".{split}-{len(unnamed):05d}.parquet.tmp"
         with pq.ParquetWriter(
             path, dataset.features.arrow_schema, use_content_defined_chunking=True, write_page_index=True
@@ -40,6 +40,8 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
                 written += table.nbytes
                 start = next(starts, None)
         unnamed.append(path)
+    for stale in folder.glob(f"{split}-*-of-*.parquet"):
+        stale.unlink()  # another number of shards would leave rows of an earlier dataset beside the new ones
     return [
         path.rename(folder / f"{split}-{index:05d}-of-{len(unnamed):05d}.parquet")
         for index, path in enumerate(unnamed)

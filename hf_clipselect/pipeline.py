@@ -1,12 +1,10 @@
 """The order of a run: load -> encode -> adapt -> score -> select -> write. The only file that knows it."""
 
 import hashlib
-import json
 import logging
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,19 +26,17 @@ from .encoder import (
     encode_prompts,
     load_backbone,
     warn_if_demonstration,
-    write_atomically,
 )
-from .hub import adapter_card, dataset_card
 from .launch import make_accelerator
-from .parquet import write_parquet
 from .prompts import class_prompts
 from .provenance import describe_run, identity
-from .report import summarize, write_html, write_json
+from .report import summarize
 from .result import SelectionResult
 from .run_folder import RunFolder
+from .run_log import collected_warnings, timed
 from .score_table import present_classes, score_samples, score_table, select_from_table
 from .scores import predicted_labels
-from .selection import Objective, check_ratios, resolve_objective
+from .selection import Objective, check_ratios, resolve_objective, selection_count
 
 
 logger = logging.getLogger(__name__)
@@ -153,14 +149,18 @@ def run_selection(
     """
     seconds: dict[str, float] = {}
     with ExitStack() as stack:
-        warnings = stack.enter_context(_collected_warnings())
-        check_ratios(arguments.selection.selection_ratio)
+        warnings = stack.enter_context(collected_warnings())
+        ratios = check_ratios(arguments.selection.selection_ratio)
         objective = _resolve(arguments)
+        peft_config = arguments.adaptation.peft_config and read_peft_config(arguments.adaptation.peft_config)
         accelerator = make_accelerator(
             use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=arguments.run.output_dir
         )
-        with _timed(seconds, "load"):
+        with timed(seconds, "load"):
             images = _load(arguments, dataset, class_names)
+            prompts = class_prompts(images.class_names, arguments.model.prompt_template)
+            for ratio in ratios:
+                selection_count(ratio, len(images.labels))
             backbone = load_backbone(
                 arguments.model.model_name_or_path,
                 revision=arguments.model.model_revision,
@@ -169,7 +169,19 @@ def run_selection(
             )
             warn_if_demonstration(backbone, images.source.name or arguments.data.dataset_name)
         folder = _open_folder(stack, arguments, images, backbone, accelerator)
-        run = _Run(arguments, objective, images, backbone, accelerator, folder, seconds, warnings)
+        run = _Run(
+            arguments,
+            objective,
+            ratios,
+            peft_config,
+            images,
+            prompts,
+            backbone,
+            accelerator,
+            folder,
+            seconds,
+            warnings,
+        )
         return run.execute()
 
 
@@ -179,7 +191,10 @@ class _Run:
 
     arguments: Arguments
     objective: Objective
+    ratios: tuple[float, ...]
+    peft_config: Any  # a `PeftConfig`, which only adaptation knows
     images: LabelledImages
+    prompts: list[list[str]]
     backbone: Backbone
     accelerator: Accelerator
     folder: RunFolder
@@ -188,7 +203,7 @@ class _Run:
 
     def execute(self) -> SelectionResult:
         arguments, images = self.arguments, self.images
-        with _timed(self.seconds, "encode"):
+        with timed(self.seconds, "encode"):
             encoded = encode_dataset(
                 images, self.backbone, self.folder.features,
                 accelerator=self.accelerator,
@@ -196,15 +211,14 @@ class _Run:
                 num_workers=arguments.model.dataloader_num_workers,
                 on_bad_image=arguments.data.on_bad_image,
             )  # fmt: skip
-            prompts = class_prompts(images.class_names, arguments.model.prompt_template)
-            text_features = encode_prompts(self.backbone, prompts, self.folder.features)
+            text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
         rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[rows])
         features = (encoded.features[rows] if encoded.unreadable else encoded.features, text_features[:, classes])
-        with _timed(self.seconds, "adapt"):
+        with timed(self.seconds, "adapt"):
             plain = classes[predicted_labels(*project(self.backbone.model, *features))]
-            model, adaptation = self._adapt(features, labels, key={"features": encoded.key, "prompts": prompts})
-        with _timed(self.seconds, "score"):
+            model, adaptation = self._adapt(features, labels, features_key=encoded.key)
+        with timed(self.seconds, "score"):
             scores = score_samples(
                 *project(model, *features), labels, classes,
                 neighbor_fraction=arguments.selection.neighbor_fraction,
@@ -213,11 +227,10 @@ class _Run:
             table = score_table(
                 images.labels, images.class_names, images.source_index, scores.scattered(rows, len(images.labels))
             )
-        with _timed(self.seconds, "select"):
-            ratios = check_ratios(arguments.selection.selection_ratio)
+        with timed(self.seconds, "select"):
             result = SelectionResult(
-                scores=select_from_table(table, self.objective, ratios),
-                ratios=ratios,
+                scores=select_from_table(table, self.objective, self.ratios),
+                ratios=self.ratios,
                 objective=self.objective,
                 source=images.source,
                 seed=arguments.run.seed,
@@ -226,7 +239,7 @@ class _Run:
         plain_predictions[rows] = plain
         unreadable = {int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())}
         report = summarize(
-            result.scores, class_names=images.class_names, ratios=ratios, plain_predictions=plain_predictions,
+            result.scores, class_names=images.class_names, ratios=self.ratios, plain_predictions=plain_predictions,
             unreadable=unreadable,
             run={
                 **describe_run(arguments, self.objective, images, self.backbone, adaptation),
@@ -236,38 +249,41 @@ class _Run:
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
-            self._write(result, adaptation, unreadable)
+            self.folder.write_results(result, images, unreadable)
         self.accelerator.wait_for_everyone()
         return result
 
     def _adapt(
-        self, features: tuple[np.ndarray, torch.Tensor], labels: np.ndarray, *, key: dict[str, Any]
+        self, features: tuple[np.ndarray, torch.Tensor], labels: np.ndarray, *, features_key: str
     ) -> tuple[nn.Module, Adaptation]:
         """Train, or take the adapters that an earlier run of the same settings left in the folder."""
-        arguments = self.arguments.adaptation
-        peft_config = None if arguments.peft_config is None else read_peft_config(arguments.peft_config)
+        arguments, folder = self.arguments.adaptation, self.folder
         key = digest(
             {
-                **key,
-                **asdict(arguments),
-                "peft_config": None
-                if peft_config is None
-                else json.loads(json.dumps(peft_config.to_dict(), default=sorted)),
+                "features": features_key,
+                "prompts": self.prompts,
                 "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
                 "seed": self.arguments.run.seed,
+                "arguments": asdict(arguments),
+                "peft_config": arguments.peft_config and Path(arguments.peft_config).read_text(encoding="utf-8"),
             }
         )
-        earlier = self.folder.read_config().get("adaptation", {})
-        if earlier.pop("key", None) == key and (self.folder.adapter.is_dir() or not earlier["kept"]):
-            logger.info("The adaptation of the same settings is in %s: nothing to train.", self.folder.path)
-            adaptation, model = Adaptation(**earlier), self.backbone.model
+        mine = identity(self.images, self.backbone)
+        earlier = folder.read_config().get("adaptation", {})
+        self.accelerator.wait_for_everyone()  # every process has read the record before the main one replaces it
+        if earlier.pop("key", None) == key and (folder.adapter.is_dir() or not earlier["kept"]):
+            logger.info("The adaptation of the same settings is in %s: nothing to train.", folder.path)
+            model, adaptation = self.backbone.model, Adaptation(**earlier)
             if adaptation.kept:
-                model = load_into(model, self.folder.adapter)
+                model = load_into(model, folder.adapter)
         else:
+            if self.accelerator.is_main_process:
+                # The record goes before the adapters it speaks of: a killed run leaves none that a later one would trust.
+                folder.write_config({"identity": mine})
             self.accelerator.init_trackers("hf_clipselect")
             model, adaptation = adapt(
-                self.backbone.model, *features, labels,
-                arguments=arguments, seed=self.arguments.run.seed, accelerator=self.accelerator, peft_config=peft_config,
+                self.backbone.model, *features, labels, arguments=arguments, seed=self.arguments.run.seed,
+                accelerator=self.accelerator, peft_config=self.peft_config,
             )  # fmt: skip
             self.accelerator.end_training()
             if self.accelerator.is_main_process:
@@ -276,7 +292,7 @@ class _Run:
             config = describe_run(self.arguments, self.objective, self.images, self.backbone, adaptation)
             config["adaptation"]["key"] = key
             config["source"]["class_names"] = self.images.class_names
-            self.folder.write_config({**config, "identity": identity(self.images, self.backbone)})
+            folder.write_config({**config, "identity": mine})
         self.accelerator.wait_for_everyone()
         return model, adaptation
 
@@ -286,30 +302,6 @@ class _Run:
             return
         with self.folder.replacing(self.folder.adapter) as temporary:
             save_adapters(model, temporary, base_model=self.backbone.name, base_revision=self.backbone.revision)
-
-    def _write(self, result: SelectionResult, adaptation: Adaptation, unreadable: dict[int, str]) -> None:
-        """Everything but features, adapters and config.yaml, which are there already."""
-        folder, images, report = self.folder, self.images, result.report
-        folder.write_scores(result)
-        folder.write_dropped(unreadable)
-        with folder.replacing(folder.subset) as temporary:
-            result.save(temporary)
-            subsets = result.subsets(images.dataset)
-            for name, subset in subsets.items():
-                write_parquet(subset, temporary / name)
-            data_files = {name: f"{name}/train-*.parquet" for name in [*subsets, "scores"]}
-            card = dataset_card(report, data_files=data_files, default_config=next(iter(subsets)))
-            (temporary / "README.md").write_text(card, encoding="utf-8")
-        if adaptation.kept:
-            write_atomically(folder.adapter / "README.md", adapter_card(report).encode())
-        write_json(folder.path / "report.json", report)
-        write_html(
-            folder.path / "report.html",
-            report,
-            result.scores,
-            dataset=images.dataset,
-            image_column=images.image_column,
-        )
 
 
 def _load(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
@@ -360,24 +352,3 @@ def _resolve(arguments: Arguments) -> Objective:
         solver=knobs.solver,
         ratio_weight=knobs.ratio_weight,
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
-
-
-@contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    """What the package warns about during a run also belongs into its report."""
-    messages: list[str] = []
-    collector = logging.Handler(logging.WARNING)
-    collector.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    package_logger = logging.getLogger(__package__)
-    package_logger.addHandler(collector)
-    try:
-        yield messages
-    finally:
-        package_logger.removeHandler(collector)

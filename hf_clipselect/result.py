@@ -13,6 +13,7 @@ from datasets import Dataset
 
 from .data import DatasetSource
 from .errors import InputError
+from .hub.naming import hide_paths
 from .parquet import write_parquet
 from .score_table import column_values, join_columns, select_from_table
 from .selection import Objective, check_ratios, ratio_name
@@ -114,6 +115,8 @@ class SelectionResult:
     def save(self, folder: str | Path) -> None:
         """Write `selection.json` and `scores/`, which `from_folder` reads back.
 
+        Both are made to be published: a dataset from a folder is named by the last part of its path.
+
         Args:
             folder (`str` or `Path`): Created if missing.
         """
@@ -124,7 +127,7 @@ class SelectionResult:
             "objective": self.objective.to_dict(),
             "ratios": list(self.ratios),
             "seed": self.seed,
-            "source": asdict(self.source),
+            "source": hide_paths(asdict(self.source)),
         }
         (folder / "selection.json").write_text(json.dumps(selection, indent=2) + "\n", encoding="utf-8")
 
@@ -136,11 +139,10 @@ class SelectionResult:
             InputError: There is no selection in the folder.
         """
         folder = Path(folder)
-        if not (folder / "selection.json").exists():
-            folder = folder / "subset"
+        holder = folder if (folder / "selection.json").exists() else folder / "subset"
         try:
-            selection = json.loads((folder / "selection.json").read_text(encoding="utf-8"))
-            shards = [pq.read_table(path) for path in sorted((folder / "scores").glob("*.parquet"))]
+            selection = json.loads((holder / "selection.json").read_text(encoding="utf-8"))
+            shards = [pq.read_table(path) for path in sorted((holder / "scores").glob("*.parquet"))]
             return cls(
                 scores=Dataset(pa.concat_tables(shards)),
                 ratios=tuple(selection["ratios"]),
@@ -169,10 +171,12 @@ class SelectionResult:
         if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
             logger.warning("The columns %s of an earlier selection are replaced.", ", ".join(taken))
             dataset = dataset.remove_columns(taken)
-        if len(self.scores) < len(dataset):  # only some rows were considered
-            dataset = dataset.select(columns["source_index"])
         kept = np.flatnonzero(column_values(self.scores, f"selected_{name}"))
-        return join_columns(dataset, columns).select(kept)
+        if len(dataset) == len(self.scores) and dataset._indices is None:
+            return join_columns(dataset, columns).select(kept)
+        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept ones are enough.
+        rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
+        return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})
 
     def _source_rows(self, mask: np.ndarray) -> np.ndarray:
         return column_values(self.scores, "source_index")[mask]

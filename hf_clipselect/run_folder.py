@@ -14,8 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from .data import LabelledImages
 from .encoder import write_atomically
 from .errors import InputError
+from .hub import adapter_card, dataset_card
+from .parquet import write_parquet
+from .report import write_html, write_json
 from .result import SelectionResult
 
 
@@ -82,25 +86,49 @@ class RunFolder:
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
         write_atomically(self.path / "config.yaml", text.encode())
 
-    def write_scores(self, result: SelectionResult) -> None:
-        """scores.parquet, the scores table as one file."""
-        temporary = self.path / ".scores.parquet.tmp"
-        pq.write_table(result.scores.with_format("arrow")[:], temporary)
-        os.replace(temporary, self.path / "scores.parquet")
+    def write_results(self, result: SelectionResult, images: LabelledImages, unreadable: Mapping[int, str]) -> None:
+        """Everything but features, adapters and config.yaml, which are there already.
 
-    def write_dropped(self, unreadable: Mapping[int, str]) -> None:
-        """dropped.parquet: source_index and reason of the rows whose images could not be read, if there are any."""
-        path = self.path / "dropped.parquet"
+        Args:
+            result (`SelectionResult`): The selection, with its report.
+            images (`LabelledImages`): The dataset that was selected from.
+            unreadable (`Mapping[int, str]`): source_index -> reason of the rows whose images could not be read.
+        """
+        report = result.report
+        with self._replacing_file("scores.parquet") as path:
+            pq.write_table(result.scores.with_format("arrow")[:], path)
+        self._write_dropped(unreadable)
+        with self.replacing(self.subset) as folder:
+            result.save(folder)
+            subsets = result.subsets(images.dataset)
+            for name, subset in subsets.items():
+                write_parquet(subset, folder / name)
+            data_files = {name: f"{name}/train-*.parquet" for name in [*subsets, "scores"]}
+            card = dataset_card(report, data_files=data_files, default_config=next(iter(subsets)))
+            (folder / "README.md").write_text(card, encoding="utf-8")
+        if report["adaptation"]["kept"]:
+            write_atomically(self.adapter / "README.md", adapter_card(report).encode())
+        write_json(self.path / "report.json", report)
+        write_html(
+            self.path / "report.html", report, result.scores, dataset=images.dataset, image_column=images.image_column
+        )
+
+    def _write_dropped(self, unreadable: Mapping[int, str]) -> None:
         if not unreadable:
-            _remove(path)
+            _remove(self.path / "dropped.parquet")
             return
-        temporary = self.path / ".dropped.parquet.tmp"
-        columns = {
-            "source_index": pa.array(unreadable.keys(), pa.int64()),
-            "reason": pa.array(unreadable.values(), pa.string()),
-        }
-        pq.write_table(pa.table(columns), temporary)
-        os.replace(temporary, path)
+        rows, reasons = pa.array(unreadable.keys(), pa.int64()), pa.array(unreadable.values(), pa.string())
+        with self._replacing_file("dropped.parquet") as path:
+            pq.write_table(pa.table({"source_index": rows, "reason": reasons}), path)
+
+    @contextmanager
+    def _replacing_file(self, name: str) -> Iterator[Path]:
+        temporary = self.path / f".{name}.tmp"
+        try:
+            yield temporary
+            os.replace(temporary, self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def replacing(self, folder: Path) -> Iterator[Path]:

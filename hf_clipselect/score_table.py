@@ -6,6 +6,7 @@ scores, no prediction, and is never selected.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -112,7 +113,8 @@ def score_table(
     features = _features(list(class_names))
     given = Features({name: features[name] for name in ("source_index", "label")})
     table = pa.table({"source_index": source_index, "label": labels}).cast(given.arrow_schema)
-    content = hashlib.sha256(b"".join(part.tobytes() for part in (labels, scores.sas, scores.margin, scores.sds)))
+    parts = (labels, source_index, *(getattr(scores, column.name) for column in fields(scores)))
+    content = hashlib.sha256(json.dumps(list(class_names)).encode() + b"".join(part.tobytes() for part in parts))
     scored = (
         Dataset(table)
         .with_format("arrow")
@@ -172,14 +174,14 @@ def is_selection_column(name: str) -> bool:
 
 def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
     """Put new columns beside a dataset without rewriting what it has."""
-    return concatenate_datasets([dataset, Dataset(pa.table(dict(columns)))], axis=1)
+    return concatenate_datasets([dataset, Dataset(pa.table(dict(columns)))], axis=1, split=dataset.split)
 
 
 def column_values(table: Dataset, name: str) -> np.ndarray:
-    """One column as an array of its own type; a missing label is -1."""
+    """One column as an array of its own type; a missing label is -1, a missing agreement False."""
     column = table.with_format("arrow").select_columns([name])[:].column(name).combine_chunks()
     if column.null_count:
-        column = column.fill_null(-1)
+        column = column.fill_null(False if pa.types.is_boolean(column.type) else -1)
     return column.to_numpy(zero_copy_only=False)
 
 

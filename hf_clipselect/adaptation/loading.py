@@ -1,6 +1,8 @@
 """Adapters on disk and on the Hub, in the PEFT format."""
 
+import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 from peft import PeftConfig, PeftModel
@@ -44,7 +46,9 @@ def load_adapters(
                 raise InputError(f"The adapter in {source} does not name its base model; pass base_model=.")
             base_model = load_backbone(name, revision=config.revision or "main").model
         return PeftModel.from_pretrained(base_model, source, config=config, revision=revision).eval()
-    except (OSError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{source} holds no adapter that can be loaded: {' '.join(str(error).split())[:400]} Expected a folder or Hub "
             "repository with adapter_config.json and adapter_model.safetensors."
@@ -84,7 +88,9 @@ def read_peft_config(path: str | Path) -> PeftConfig:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.get("target_modules") is None:
             values["target_modules"] = ["visual_projection", "text_projection"]
-        config = PeftConfig.from_peft_type(**values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unknown keys, which are refused below
+            config = PeftConfig.from_peft_type(**values)
     except OSError as error:
         raise InputError(f"--peft_config {path} can't be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -92,5 +98,10 @@ def read_peft_config(path: str | Path) -> PeftConfig:
             f"--peft_config {path} is no PEFT config: {type(error).__name__} {' '.join(str(error).split())[:300]} "
             'Expected JSON such as {"peft_type": "LORA", "r": 8}.'
         ) from None
+    if unknown := sorted(set(values) - {field.name for field in dataclasses.fields(config)}):
+        # peft only warns, and a misspelt setting would silently keep its default.
+        raise InputError(
+            f"--peft_config {path} has keys that {type(config).__name__} does not know: {', '.join(unknown)}."
+        )
     config.inference_mode = False
     return config

@@ -40,8 +40,9 @@ class IdentityProjections(nn.Module):
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.visual_projection = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.text_projection = nn.Linear(embed_dim, embed_dim, bias=False)
+        # Random weights, to be overwritten, would advance the caller's random state.
+        self.visual_projection = nn.utils.skip_init(nn.Linear, embed_dim, embed_dim, bias=False)
+        self.text_projection = nn.utils.skip_init(nn.Linear, embed_dim, embed_dim, bias=False)
         for projection in (self.visual_projection, self.text_projection):
             nn.init.eye_(projection.weight)
         self.requires_grad_(False)

@@ -4,13 +4,14 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedModel
 
@@ -72,7 +73,7 @@ def load_backbone(
         `Backbone`
 
     Raises:
-        InputError: No such model, no safetensors, no projections, or bf16 on a CPU.
+        InputError: No such model, no safetensors, no projections, no tokenizer, or bf16 on a CPU.
     """
     device = torch.device(device)
     if bf16 and device.type == "cpu":
@@ -91,16 +92,29 @@ def load_backbone(
     else:
         folder = name
     try:
-        model = AutoModel.from_pretrained(
-            folder, revision=revision, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        model, loading = AutoModel.from_pretrained(
+            folder,
+            revision=revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         _check_projections(model, name)
+        # transformers would fill them with random numbers; the features do not depend on the temperature.
+        if missing := sorted(set(loading["missing_keys"]) - {"logit_scale"}):
+            raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
-        image_processor = AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil")
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        image_processor = AutoImageProcessor.from_pretrained(
+            folder, revision=revision, trust_remote_code=False, backend="pil"
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        # What transformers makes up where there are no tokenizer files: every prompt would be the same.
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ValueError("it has no tokenizer.")
     except InputError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"--model_name_or_path {name} (revision {revision}) can't be loaded: {' '.join(str(error).split())[:400]} "
             f"Give a Hub id or folder of a CLIP with safetensors weights, e.g. {DEFAULT_MODEL}."
@@ -163,26 +177,28 @@ def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -
     Returns:
         `torch.Tensor` of shape `(num_templates, num_classes, text_hidden_size)`, float32, on the CPU.
     """
-    key = {"prompts": prompts, **backbone.identity()}
-    return torch.from_numpy(cached_array(folder / "text.safetensors", key, lambda: _encode_prompts(backbone, prompts)))
+    tokens = backbone.tokenizer(
+        [prompt for row in prompts for prompt in row],
+        padding=True,
+        truncation=True,
+        max_length=_max_length(backbone),
+        return_tensors="pt",
+    )
+    # The tokens stand for the tokenizer, which no hash of the weights covers.
+    hashes = {name: hashlib.sha256(values.numpy().tobytes()).hexdigest() for name, values in tokens.items()}
+    key = {"prompts": prompts, "tokens": hashes, **backbone.identity()}
+    features = cached_array(folder / "text.safetensors", key, lambda: _encode_tokens(backbone.model, tokens))
+    return torch.from_numpy(features).reshape(len(prompts), len(prompts[0]), -1)
 
 
-def _encode_prompts(backbone: Backbone, prompts: list[list[str]]) -> np.ndarray:
-    model, tokenizer = backbone.model, backbone.tokenizer
-    flat = [prompt for row in prompts for prompt in row]
+def _encode_tokens(model: PreTrainedModel, tokens: Mapping[str, torch.Tensor]) -> np.ndarray:
     features = []
-    for start in range(0, len(flat), 256):
-        inputs = tokenizer(
-            flat[start : start + 256],
-            padding=True,
-            truncation=True,
-            max_length=_max_length(backbone),
-            return_tensors="pt",
-        ).to(model.device)
+    for start in range(0, len(tokens["input_ids"]), 256):
+        batch = {name: values[start : start + 256].to(model.device) for name, values in tokens.items()}
         with torch.inference_mode():
-            hidden = projection_input(model.text_projection, lambda inputs=inputs: model.get_text_features(**inputs))
+            hidden = projection_input(model.text_projection, lambda batch=batch: model.get_text_features(**batch))
         features.append(hidden.float().cpu())
-    return torch.cat(features).reshape(len(prompts), len(prompts[0]), -1).numpy()
+    return torch.cat(features).numpy()
 
 
 def _max_length(backbone: Backbone) -> int:

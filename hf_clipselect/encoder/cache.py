@@ -16,6 +16,9 @@ from safetensors.numpy import save
 # Part of every key: raise it when the meaning of the stored features changes.
 _FORMAT = 1
 SHARD_ROWS = 4096
+# All metadata of a file under one name: safetensors writes several in random order, and equal features in equal bytes
+# are easier to trust.
+_METADATA = "hf_clipselect"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any], num_rows: int) -> None:
         self.folder = folder
-        self.key = {"format": _FORMAT, **key}
+        self.key = {"format": _FORMAT, "shard_rows": SHARD_ROWS, **key}
         self.digest = digest(self.key)
         self.num_rows = num_rows
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,20 +61,15 @@ class FeatureCache:
     def write(self, shard: Shard, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
         """Store one shard: features (rows, hidden_size) float32, and the rows that could not be read with the reason."""
         features = np.ascontiguousarray(features, dtype=np.float32)
-        metadata = {
-            "key": self.digest,
-            "sha256": hashlib.sha256(features.tobytes()).hexdigest(),
-            "unreadable": json.dumps({str(row): reason for row, reason in unreadable.items()}),
-        }
-        write_atomically(self.folder / shard.file_name, save({"features": features}, metadata))
+        _store(self.folder / shard.file_name, self.digest, features, unreadable)
 
     def write_manifest(self) -> None:
         """List the shards with their checksums and the key, for people and for other programs."""
         shards = []
         for shard in self.shards():
             with safe_open(self.folder / shard.file_name, "numpy") as file:
-                metadata = file.metadata()
-            shards.append({"file": shard.file_name, "rows": [shard.start, shard.stop], "sha256": metadata["sha256"]})
+                sha256 = json.loads(file.metadata()[_METADATA])["sha256"]
+            shards.append({"file": shard.file_name, "rows": [shard.start, shard.stop], "sha256": sha256})
         manifest = {"key": self.key, "key_sha256": self.digest, "num_rows": self.num_rows, "shards": shards}
         write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=2).encode())
 
@@ -89,31 +87,18 @@ class FeatureCache:
         return (features[0] if len(features) == 1 else np.concatenate(features)), unreadable
 
     def _read(self, shard: Shard) -> tuple[np.ndarray, dict[int, str]] | None:
-        try:
-            with safe_open(self.folder / shard.file_name, "numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("key") != self.digest:
-                    return None
-                features = file.get_tensor("features")
-        except (OSError, SafetensorError):
-            return None
-        if hashlib.sha256(features.tobytes()).hexdigest() != metadata["sha256"]:
-            return None
-        return features, {int(row): reason for row, reason in json.loads(metadata["unreadable"]).items()}
+        return _load(self.folder / shard.file_name, self.digest)
 
 
 def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
     """A small array that is computed once for a key and read from `path` from then on."""
     expected = digest({"format": _FORMAT, **key})
-    try:
-        with safe_open(path, "numpy") as file:
-            if (file.metadata() or {}).get("key") == expected:
-                return file.get_tensor("features")
-    except (OSError, SafetensorError):
-        pass  # absent or damaged: made anew below
-    features = compute()
+    stored = _load(path, expected)
+    if stored is not None:
+        return stored[0]
+    features = np.ascontiguousarray(compute())
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, save({"features": features}, {"key": expected}))
+    _store(path, expected, features, {})
     return features
 
 
@@ -133,3 +118,28 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _store(path: Path, key: str, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
+    metadata = {"key": key, "unreadable": {str(row): reason for row, reason in unreadable.items()}}
+    metadata["sha256"] = _checksum(features, metadata)
+    write_atomically(path, save({"features": features}, {_METADATA: json.dumps(metadata)}))
+
+
+def _load(path: Path, key: str) -> tuple[np.ndarray, dict[int, str]] | None:
+    """What `_store` wrote under this key; nothing if it is absent, damaged, or of another key."""
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = json.loads(file.metadata()[_METADATA])
+            if metadata["key"] != key:
+                return None
+            features = file.get_tensor("features")
+        if metadata.pop("sha256") != _checksum(features, metadata):
+            return None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):  # a damaged header can be anything
+        return None
+    return features, {int(row): reason for row, reason in metadata["unreadable"].items()}
+
+
+def _checksum(features: np.ndarray, metadata: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode() + features.tobytes()).hexdigest()

@@ -89,8 +89,8 @@ def encode_dataset(
     ):
         cache.write(shard, features, unreadable)
     accelerator.wait_for_everyone()
-    if missing and accelerator.is_main_process:
-        cache.write_manifest()
+    if accelerator.is_main_process:
+        cache.write_manifest()  # each time: a run may have been killed between its last shard and this
     features, unreadable = cache.read()
     if unreadable and on_bad_image == "error":
         _raise_unreadable(images, unreadable)
@@ -121,25 +121,27 @@ def _encode_shards(
     )
     remaining = iter(shards)
     shard, parts, unreadable = next(remaining, None), [], {}
-    progress = tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches)
-    for rows, pixel_values, reasons in loader:
-        if reasons and on_bad_image == "error":
-            _raise_unreadable(images, reasons)
-        features = _forward(backbone, pixel_values)
-        if not np.isfinite(features).all():
-            good = [row for row in rows if row not in reasons]
-            bad = good[int(np.flatnonzero(~np.isfinite(features).all(1))[0])]
-            raise InputError(
-                f"The model {backbone.name} gives features that are not finite for source_index {images.source_index[bad]}; "
-                "check its weights, or leave out --bf16."
-            )
-        parts.append(_at_their_rows(features, rows, reasons, backbone.hidden_size))
-        unreadable.update(reasons)
-        progress.update(len(rows))
-        if rows[-1] + 1 == shard.stop:
-            yield shard, np.concatenate(parts), unreadable
-            shard, parts, unreadable = next(remaining, None), [], {}
-    progress.close()
+    with tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches) as progress:
+        for rows, pixel_values, reasons in loader:
+            if reasons and on_bad_image == "error":
+                _raise_unreadable(images, reasons)
+            features = _forward(backbone, pixel_values)
+            _check_finite(features, [row for row in rows if row not in reasons], images, backbone)
+            parts.append(_at_their_rows(features, rows, reasons, backbone.hidden_size))
+            unreadable.update(reasons)
+            progress.update(len(rows))
+            if rows[-1] + 1 == shard.stop:
+                yield shard, np.concatenate(parts), unreadable
+                shard, parts, unreadable = next(remaining, None), [], {}
+
+
+def _check_finite(features: np.ndarray, rows: list[int], images: LabelledImages, backbone: Backbone) -> None:
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise InputError(
+            f"The model {backbone.name} gives features that are not finite for source_index "
+            f"{images.source_index[rows[bad[0]]]}; check its weights, or leave out --bf16."
+        )
 
 
 def _forward(backbone: Backbone, pixel_values: torch.Tensor | None) -> np.ndarray:

@@ -1,0 +1,70 @@
+"""What all tests share: no network, a cache of their own, a small CLIP built in code, a few images, the real data if there."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+# Before any Hugging Face library is imported: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="clipselect-hf-")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from PIL import Image as PILImage
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A genuine CLIP checkpoint of 10,000 random weights, with tokenizer and image processor."""
+    folder = tmp_path_factory.mktemp("clip")
+    alphabet = sorted(ByteLevel.alphabet())
+    symbols = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={s: i for i, s in enumerate(symbols)}, merges=[], model_max_length=77)
+    start, end = len(symbols) - 2, len(symbols) - 1
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "projection_dim": 8}
+    config = CLIPConfig(
+        text_config={
+            "hidden_size": 12, "vocab_size": len(symbols), "bos_token_id": start, "eos_token_id": end, "pad_token_id": end, **layers,
+        },
+        vision_config={"hidden_size": 16, "image_size": 16, "patch_size": 8, **layers},
+        projection_dim=8,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIPModel(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def images_dataset() -> Dataset:
+    """60 PNG images of three classes whose colours differ, with noise; another integer-free column rides along."""
+    rng = np.random.default_rng(0)
+    labels = [i % 3 for i in range(60)]
+    base = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]])
+    pictures = [
+        PILImage.fromarray(np.clip(base[label] + rng.normal(0, 30, (12, 10, 3)), 0, 255).astype(np.uint8))
+        for label in labels
+    ]
+    features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "green_thing", "blue thing"])})
+    return Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real datasets; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("CLIPSELECT_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no real data: set CLIPSELECT_DATA to a folder with beans-160px/ and cifar10/")
+    return folder

@@ -1,0 +1,258 @@
+"""Adapters are trained on cached features alone, kept or not for a stated reason, and come back bit-equal."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from torch import nn
+
+from hf_clipselect import InputError, load_adapters
+from hf_clipselect.adaptation import IdentityProjections, adapt, project, read_peft_config, save_adapters
+from hf_clipselect.adaptation.decision import held_out_rows, new_adapters
+from hf_clipselect.adaptation.training import Schedule, mean_loss, train_adapters
+from hf_clipselect.config import AdaptationArguments
+from hf_clipselect.encoder import load_backbone
+from hf_clipselect.launch import make_accelerator
+from hf_clipselect.losses import info_nce_loss
+from hf_clipselect.mlp_adapter import MlpAdapterConfig
+
+
+def turned_classes(num_rows: int = 240, num_classes: int = 4, dim: int = 8, seed: int = 0) -> tuple:
+    """Image features around class centres that the texts point away from: something for adapters to learn."""
+    rng = np.random.default_rng(seed)
+    centres = np.eye(dim)[:num_classes]
+    texts = np.roll(centres, 1, axis=0) + 0.6 * centres
+    labels = rng.integers(0, num_classes, num_rows)
+    images = centres[labels] + 0.15 * rng.normal(size=(num_rows, dim))
+    return images.astype(np.float32), torch.tensor(texts, dtype=torch.float32)[None], labels
+
+
+def quick(**changes: object) -> AdaptationArguments:
+    return AdaptationArguments(
+        **{"adaptation": "auto", "num_train_epochs": 5, "min_train_steps": 60, "learning_rate": 1e-2, **changes}
+    )
+
+
+@pytest.fixture
+def accelerator():
+    return make_accelerator(use_cpu=True)
+
+
+def agreement(model: nn.Module, images: np.ndarray, texts: torch.Tensor, labels: np.ndarray) -> float:
+    image_embeds, text_embeds = project(model, images, texts)
+    return float(((image_embeds @ text_embeds.T).argmax(1) == labels).mean())
+
+
+def test_auto_keeps_adapters_that_help_and_says_so(accelerator):
+    data = turned_classes()
+    model = IdentityProjections(8)
+    assert agreement(model, *data) < 0.2
+    adapted, outcome = adapt(model, *data, arguments=quick(), seed=0, accelerator=accelerator)
+    assert isinstance(adapted, PeftModel) and outcome.kept
+    assert agreement(adapted, *data) > 0.9
+    assert outcome.held_out_agreement_adapted - outcome.held_out_agreement_plain > outcome.standard_error
+    assert outcome.held_out_loss_adapted < outcome.held_out_loss_plain
+    assert "the adapters were kept" in outcome.reason and 0 < outcome.num_steps <= 60
+    assert outcome.method == "MLP_ADAPTER" and outcome.batch_size == 240
+
+
+def test_auto_keeps_plain_clip_where_it_is_right_already(accelerator):
+    images, _, labels = turned_classes()
+    texts = torch.eye(8)[None, :4]
+    model = IdentityProjections(8)
+    kept, outcome = adapt(model, images, texts, labels, arguments=quick(), seed=0, accelerator=accelerator)
+    assert kept is model and not outcome.kept and outcome.num_steps == 0
+    assert "plain CLIP was kept" in outcome.reason
+    always, outcome = adapt(
+        model, images, texts, labels, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
+    )
+    assert isinstance(always, PeftModel) and "--adaptation always" in outcome.reason
+
+
+def test_off_trains_nothing(accelerator):
+    model = IdentityProjections(8)
+    kept, outcome = adapt(model, *turned_classes(), arguments=quick(adaptation="off"), seed=0, accelerator=accelerator)
+    assert kept is model and not outcome.kept and outcome.held_out_rows == 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_random_state_alone(accelerator):
+    runs = []
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    for seed in (0, 0, 1):
+        adapted, _ = adapt(
+            IdentityProjections(8), *turned_classes(), arguments=quick(), seed=seed, accelerator=accelerator
+        )
+        runs.append(torch.cat([p.detach().flatten() for p in adapted.parameters() if p.requires_grad]))
+    assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_held_out_rows_are_a_stratified_share_that_shrinks_with_the_dataset():
+    small = np.repeat([0, 1], [100, 300])
+    rows = held_out_rows(small, seed=0)
+    assert np.bincount(small[rows]).tolist() == [30, 90]  # three tenths of a small dataset
+    large = np.repeat([0, 1], [4000, 16000])
+    assert np.bincount(large[held_out_rows(large, seed=0)]).tolist() == [400, 1600]  # a tenth of a large one
+    assert np.array_equal(rows, held_out_rows(small, seed=0)) and not np.array_equal(
+        rows, held_out_rows(small, seed=1)
+    )
+    assert (np.diff(rows) > 0).all()
+
+
+def test_without_rows_to_hold_out_auto_keeps_plain_clip(accelerator):
+    images, texts, _ = turned_classes(num_rows=4)
+    model = IdentityProjections(8)
+    kept, outcome = adapt(model, images, texts, np.arange(4), arguments=quick(), seed=0, accelerator=accelerator)
+    assert kept is model and "none could be held out" in outcome.reason
+
+
+def test_only_adapters_get_gradients_and_the_base_stays_bit_equal(accelerator, clip_folder):
+    model = load_backbone(str(clip_folder)).model
+    before = copy.deepcopy(model.state_dict())
+    images, texts, labels = turned_classes()
+    images, texts = np.tile(images, 2), torch.cat([texts, texts[..., :4]], dim=-1)
+    adapted, outcome = adapt(
+        model, images, texts, labels, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
+    )
+    trained = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert trained and all("mlp_adapter_" in name for name in trained)
+    assert any(parameter.grad is not None for parameter in adapted.parameters() if parameter.requires_grad)
+    assert all(parameter.grad is None for parameter in adapted.parameters() if not parameter.requires_grad)
+    base = adapted.unload().state_dict()
+    assert before.keys() == base.keys() and all(torch.equal(before[name], base[name]) for name in before)
+
+
+def test_training_equals_a_plain_loop(accelerator):
+    images, texts, labels = turned_classes(num_rows=10)
+    arguments = quick(train_batch_size=4, num_train_epochs=3, min_train_steps=1)
+    schedule = Schedule.for_rows(10, arguments)
+    assert (schedule.batch_size, schedule.steps_per_epoch, schedule.num_steps, schedule.evaluate_every) == (4, 2, 6, 2)
+    adapted = new_adapters(IdentityProjections(8), MlpAdapterConfig(), seed=3)
+    plain = copy.deepcopy(adapted)
+    train_adapters(
+        adapted, images, texts, labels,
+        arguments=arguments, schedule=schedule, num_steps=6, seed=5, accelerator=accelerator,
+    )  # fmt: skip
+
+    optimizer = torch.optim.Adam([p for p in plain.parameters() if p.requires_grad], lr=1e-2)
+    rng = np.random.default_rng(5)
+    for step in range(6):
+        if step % 2 == 0:
+            order = rng.permutation(10)
+        if step == 4:  # two thirds of the run
+            optimizer.param_groups[0]["lr"] = 1e-3
+        rows = order[4 * (step % 2) :][:4]
+        visual, text = plain.base_model.model.visual_projection, plain.base_model.model.text_projection
+        image_embeds = nn.functional.normalize(visual(torch.from_numpy(images[rows])), dim=-1)
+        text_embeds = nn.functional.normalize(text(texts[0]), dim=-1)
+        loss = info_nce_loss(image_embeds, text_embeds, torch.from_numpy(labels[rows]), temperature=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for ours, theirs in zip(adapted.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_prompt_templates_are_averaged_as_unit_vectors():
+    images = np.eye(4, dtype=np.float32)
+    texts = torch.tensor([[[3.0, 0, 0, 0], [0, 1, 0, 0]], [[0, 1.0, 0, 0], [0, 1, 0, 0]]])
+    _, text_embeds = project(IdentityProjections(4), images, texts)
+    np.testing.assert_allclose(text_embeds, [[0.5**0.5, 0.5**0.5, 0, 0], [0, 1, 0, 0]], atol=1e-6)
+
+
+def test_mean_loss_weights_batches_by_their_rows():
+    images, texts, labels = turned_classes(num_rows=5)
+    model = IdentityProjections(8)
+    parts = [
+        mean_loss(model, images[rows], texts, labels[rows], batch_size=10, temperature=0.1)
+        for rows in (slice(0, 3), slice(3, 5))
+    ]
+    whole = mean_loss(model, images, texts, labels, batch_size=3, temperature=0.1)
+    assert whole == pytest.approx((3 * parts[0] + 2 * parts[1]) / 5)
+
+
+def test_saved_adapters_load_bit_equal_in_a_fresh_process(accelerator, clip_folder, tmp_path):
+    backbone = load_backbone(str(clip_folder))
+    images, texts, labels = turned_classes()
+    images, texts = np.tile(images, 2), torch.cat([texts, texts[..., :4]], dim=-1)
+    adapted, _ = adapt(
+        backbone.model, images, texts, labels, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
+    )
+    save_adapters(adapted, tmp_path / "adapter", base_model=str(clip_folder), base_revision=None)
+    pixels = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = adapted.get_image_features(pixel_values=pixels).pooler_output
+    torch.save({"pixels": pixels, "expected": expected}, tmp_path / "expected.pt")
+    script = f"""
+import torch, hf_clipselect
+from peft import PeftModel
+from transformers import CLIPModel
+stored = torch.load({str(tmp_path / "expected.pt")!r})
+ours = hf_clipselect.load_adapters({str(tmp_path / "adapter")!r})
+stock = PeftModel.from_pretrained(CLIPModel.from_pretrained({str(clip_folder)!r}), {str(tmp_path / "adapter")!r})
+with torch.inference_mode():
+    for model in (ours, stock.eval()):
+        assert torch.equal(model.get_image_features(pixel_values=stored["pixels"]).pooler_output, stored["expected"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["peft_type"] == "MLP_ADAPTER" and config["base_model_name_or_path"] == str(clip_folder)
+
+
+def test_load_adapters_says_what_is_wrong(tmp_path):
+    with pytest.raises(InputError, match="holds no adapter that can be loaded"):
+        load_adapters(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "MLP_ADAPTER"}))
+    with pytest.raises(InputError, match="does not name its base model"):
+        load_adapters(tmp_path)
+
+
+def write_json(path: Path, values: object) -> Path:
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_any_stock_peft_method_can_be_trained(accelerator, tmp_path):
+    config = read_peft_config(write_json(tmp_path / "lora.json", {"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    data = turned_classes()
+    adapted, outcome = adapt(
+        IdentityProjections(8), *data, arguments=quick(), seed=0, accelerator=accelerator, peft_config=config
+    )
+    assert outcome.kept and outcome.method == "LORA"
+    assert agreement(adapted, *data) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no PEFT config"),
+        ('{"r": 4}', "is no PEFT config"),
+        ('{"peft_type": "NO_SUCH_METHOD"}', "is no PEFT config"),
+        ("[1]", "is no PEFT config"),
+        ('{"peft_type": "LORA", "no_such_field": 1}', "LoraConfig does not know: no_such_field"),
+    ],
+)
+def test_a_broken_peft_config_is_told_in_a_sentence(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_peft_config(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_peft_config_that_misses_the_projections_is_told_in_a_sentence(accelerator, tmp_path):
+    config = read_peft_config(
+        write_json(tmp_path / "lora.json", {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]})
+    )
+    with pytest.raises(InputError, match="does not fit the model"):
+        adapt(
+            IdentityProjections(8), *turned_classes(), arguments=quick(), seed=0, accelerator=accelerator, peft_config=config,
+        )  # fmt: skip

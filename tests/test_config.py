@@ -1,0 +1,347 @@
+import ast
+import dataclasses
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_clipselect import config
+from hf_clipselect.config import (
+    DEFAULT_MODEL,
+    EMBEDDED_DATASET,
+    EMBEDDED_MODEL,
+    Arguments,
+    DataArguments,
+    default_model,
+    parse_arguments,
+)
+from hf_clipselect.errors import InputError
+from hf_clipselect.selection import resolve_objective
+
+
+GROUPS = [group.type for group in dataclasses.fields(Arguments)]
+FLAGS = sorted(f.name for group in GROUPS for f in dataclasses.fields(group))
+
+# A value for every flag that is not its default, as written on the command line and as it must arrive.
+EXAMPLES = {
+    "dataset_name": ("a/b", "a/b"),
+    "dataset_config_name": ("plain", "plain"),
+    "train_split_name": ("validation", "validation"),
+    "image_column_name": ("img", "img"),
+    "label_column_name": ("fine_label", "fine_label"),
+    "class_names_file": ("names.txt", "names.txt"),
+    "max_train_samples": ("100", 100),
+    "on_bad_image": ("drop", "drop"),
+    "model_name_or_path": ("some/clip", "some/clip"),
+    "model_revision": ("v2", "v2"),
+    "prompt_template": ("a drawing of a {}.", ["a drawing of a {}."]),
+    "per_device_eval_batch_size": ("8", 8),
+    "dataloader_num_workers": ("0", 0),
+    "bf16": ("true", True),
+    "adaptation": ("off", "off"),
+    "peft_config": ("lora.json", "lora.json"),
+    "temperature": ("0.07", 0.07),
+    "learning_rate": ("1e-4", 1e-4),
+    "num_train_epochs": ("3", 3),
+    "train_batch_size": ("32", 32),
+    "min_train_steps": ("10", 10),
+    "selection_ratio": ("0.5", [0.5]),
+    "objective": ("paper", "paper"),
+    "alignment": ("cosine", "cosine"),
+    "diversity_weight": ("0.25", 0.25),
+    "normalization": ("minmax_mean", "minmax_mean"),
+    "class_balance": ("uniform", "uniform"),
+    "solver": ("sgd", "sgd"),
+    "ratio_weight": ("3", 3.0),
+    "neighbor_fraction": ("0.2", 0.2),
+    "num_neighbors": ("5", 5),
+    "output_dir": ("out", "out"),
+    "overwrite_output_dir": ("true", True),
+    "seed": ("7", 7),
+    "use_cpu": ("true", True),
+    "report_to": ("tensorboard", "tensorboard"),
+}
+
+
+def write_yaml(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def one_line_of(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_every_flag_has_an_example() -> None:
+    assert sorted(EXAMPLES) == FLAGS
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_flag_with_underscores_dashes_and_yaml(flag: str, tmp_path: Path) -> None:
+    text, value = EXAMPLES[flag]
+    assert parse_arguments([]).to_dict()[flag] != value
+    assert parse_arguments([f"--{flag}", text]).to_dict()[flag] == value
+    assert parse_arguments([f"--{flag.replace('_', '-')}={text}"]).to_dict()[flag] == value
+    written = write_yaml(tmp_path, yaml.safe_dump({flag: value}))
+    assert parse_arguments(["--config", written]).to_dict()[flag] == value
+
+
+def test_help_mentions_every_flag_and_leaves_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse_arguments(["--help"], prog="the-program")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: the-program")
+    for flag in [*FLAGS, "config"]:
+        assert f"--{flag} " in text
+    # What every dataclass says about itself and its flags reaches the reader, percent signs included.
+    words = " ".join(text.split())
+    for f in (f for group in GROUPS for f in dataclasses.fields(group)):
+        assert f.metadata["help"].split(";")[0].split(",")[0].replace("%%", "%")[:25] in words, f.name
+
+
+def test_defaults_of_the_contract() -> None:
+    defaults = parse_arguments([])
+    assert defaults.to_dict() == {**Arguments().to_dict(), "model_name_or_path": EMBEDDED_MODEL}
+    assert defaults.run.output_dir == "clipselect_output"
+    assert defaults.run.seed == 42
+    assert defaults.adaptation.temperature == 0.1
+    assert (defaults.adaptation.num_train_epochs, defaults.adaptation.train_batch_size) == (30, 256)
+    assert defaults.selection.selection_ratio == [0.3]
+    assert defaults.model.prompt_template == ["A photo of a {}."]
+
+
+def test_lists() -> None:
+    arguments = parse_arguments(["--selection_ratio", "0.3", "0.125", "1", "--prompt_template", "a {}", "one {}."])
+    assert arguments.selection.selection_ratio == [0.3, 0.125, 1.0]
+    assert arguments.model.prompt_template == ["a {}", "one {}."]
+    # A list of one run is not the list of the next.
+    assert parse_arguments([]).selection.selection_ratio == [0.3]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], False),
+        (["--use_cpu"], True),
+        (["--use_cpu", "true"], True),
+        (["--use_cpu", "false"], False),
+        (["--use_cpu=False"], False),
+        (["--use-cpu", "--seed", "1"], True),
+    ],
+)
+def test_switches(argv: list[str], expected: bool) -> None:
+    assert parse_arguments(argv).run.use_cpu is expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--bogus", "1"], ["--bogus"]),
+        (["--selection", "0.3"], ["--selection"]),  # no abbreviations: a new flag must not change an old command
+        (["stray"], ["stray"]),
+        (["--objective", "best"], ["--objective", "best", "clean", "paper", "released"]),
+        (["--seed", "one"], ["--seed", "one"]),
+        (["--use_cpu", "maybe"], ["--use_cpu", "maybe"]),
+        (["--prompt_template"], ["--prompt_template"]),
+        (["--output_dir"], ["--output_dir"]),
+    ],
+)
+def test_bad_command_line_is_one_line_and_exit_code_2(
+    argv: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse_arguments(argv)
+    assert stopped.value.code == 2
+    line = one_line_of(capsys)
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("max_train_samples", "0"),
+        ("per_device_eval_batch_size", "0"),
+        ("dataloader_num_workers", "-1"),
+        ("temperature", "0"),
+        ("temperature", "nan"),
+        ("learning_rate", "inf"),
+        ("learning_rate", "-1"),
+        ("num_train_epochs", "0"),
+        ("train_batch_size", "1"),
+        ("min_train_steps", "0"),
+        ("diversity_weight", "much"),
+        ("neighbor_fraction", "0"),
+        ("neighbor_fraction", "1.5"),
+        ("neighbor_fraction", "nan"),
+        ("num_neighbors", "0"),
+        ("seed", "-1"),
+        ("seed", str(2**32)),
+    ],
+)
+def test_value_out_of_range_names_flag_and_value(flag: str, value: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_arguments([f"--{flag}={value}"])
+    assert f"--{flag}" in str(error.value)
+    assert value in str(error.value)
+
+
+def test_diversity_weight_is_a_number_or_the_word_ratio() -> None:
+    assert parse_arguments(["--diversity_weight", "ratio"]).selection.diversity_weight == "ratio"
+    assert parse_arguments(["--diversity_weight", "1e-1"]).selection.diversity_weight == 0.1
+
+
+def test_choices_are_checked_without_the_parser_too() -> None:
+    with pytest.raises(InputError, match="--on_bad_image must be one of error, drop, got 'skip'"):
+        DataArguments(on_bad_image="skip")
+    with pytest.raises(InputError, match="--adaptation must be one of auto, always, off"):
+        Arguments.from_dict({"adaptation": "maybe"})
+
+
+def test_command_line_over_yaml_over_defaults(tmp_path: Path) -> None:
+    written = write_yaml(tmp_path, "seed: 1\nselection_ratio: [0.2, 0.4]\ntemperature: 0.5\nuse_cpu: true\n")
+    arguments = parse_arguments(["--seed", "2", "--config", written, "--selection_ratio", "0.9", "--use_cpu", "false"])
+    assert arguments.run.seed == 2
+    assert arguments.selection.selection_ratio == [0.9]
+    assert arguments.run.use_cpu is False
+    assert arguments.adaptation.temperature == 0.5
+    assert arguments.adaptation.num_train_epochs == 30
+
+
+def test_yaml_over_preset(tmp_path: Path) -> None:
+    written = write_yaml(tmp_path, "objective: released\nalignment: margin\n")
+    knobs = parse_arguments(["--config", written, "--diversity_weight", "0.7"]).selection
+    objective = resolve_objective(
+        knobs.objective, alignment=knobs.alignment, diversity_weight=knobs.diversity_weight,
+        normalization=knobs.normalization, class_balance=knobs.class_balance, solver=knobs.solver,
+    )  # fmt: skip
+    assert (objective.name, objective.alignment, objective.diversity_weight) == ("released", "margin", 0.7)
+    assert objective.normalization == "minmax_mean"  # left to the preset
+
+
+def test_yaml_values_arrive_with_their_types(tmp_path: Path) -> None:
+    text = """
+# a comment
+dataset_name: folder with spaces/data
+selection_ratio: 0.5
+prompt_template:
+  - "a photo: {}"
+  - 'it''s a {}'
+learning_rate: 1e-3
+bf16: false
+use_cpu: yes
+num_neighbors: null
+class_names_file:
+dataset_config_name: 2024
+report_to: none
+"""
+    arguments = parse_arguments(["--config", write_yaml(tmp_path, text)]).to_dict()
+    assert arguments["dataset_name"] == "folder with spaces/data"
+    assert arguments["selection_ratio"] == [0.5]
+    assert arguments["prompt_template"] == ["a photo: {}", "it's a {}"]
+    assert arguments["learning_rate"] == 1e-3  # a string to YAML, which wants 1.0e-3
+    assert arguments["bf16"] is False
+    assert arguments["use_cpu"] is True
+    assert arguments["num_neighbors"] is None
+    assert arguments["class_names_file"] is None
+    assert arguments["dataset_config_name"] == "2024"
+    assert arguments["report_to"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("selection_ratios: 0.3\nsed: 1\n", ["unknown keys", "sed", "selection_ratios", "selection_ratio,", "seed,"]),
+        ("config: other.yaml\n", ["unknown keys", "config"]),
+        ("3: x\n", ["unknown keys", "3"]),
+        ("seed: [1, 2\n", ["not YAML"]),
+        ("seed: 1\n\tratio: 2\n", ["not YAML"]),
+        ("- seed\n", ["list"]),
+        ("just words\n", ["str"]),
+        ("", ["NoneType"]),
+    ],
+)
+def test_bad_yaml_is_told_in_one_line(text: str, words: list[str], tmp_path: Path) -> None:
+    path = write_yaml(tmp_path, text)
+    with pytest.raises(InputError) as error:
+        parse_arguments(["--config", path])
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"--config {path}")
+    assert all(word in message for word in words), message
+
+
+def test_yaml_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--config .*none.yaml can't be read: No such file"):
+        parse_arguments(["--config", str(tmp_path / "none.yaml")])
+    with pytest.raises(InputError, match="--config .* can't be read: Is a directory"):
+        parse_arguments(["--config", str(tmp_path)])
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"seed: \xff\xfe\n")
+    with pytest.raises(InputError, match="--config .*binary.yaml is not YAML"):
+        parse_arguments(["--config", str(binary)])
+
+
+@pytest.mark.parametrize("text", ["seed: one\n", "objective: best\n", "seed: [1, 2]\n", "selection_ratio: []\n"])
+def test_bad_value_in_yaml_reads_like_one_on_the_command_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse_arguments(["--config", write_yaml(tmp_path, text)])
+    assert stopped.value.code == 2
+    one_line_of(capsys)
+
+
+def test_config_of_a_run_is_taken_back(tmp_path: Path) -> None:
+    first = parse_arguments(["--dataset_name", "a/b", "--selection_ratio", "0.3", "0.5", "--seed", "5"])
+    flags = {name: value for name, value in first.to_dict().items() if value is not None}
+    written = write_yaml(tmp_path, yaml.safe_dump({"arguments": flags, "versions": {"torch": "2"}, "seed": 5}))
+    assert parse_arguments(["--config", written]) == first
+    assert parse_arguments(["--config", written, "--seed", "6"]).run.seed == 6
+
+
+def test_default_model_goes_with_the_dataset() -> None:
+    assert default_model(EMBEDDED_DATASET) == EMBEDDED_MODEL
+    assert default_model("uoft-cs/cifar10") == DEFAULT_MODEL == "openai/clip-vit-base-patch32"
+    assert parse_arguments([]).model.model_name_or_path == EMBEDDED_MODEL
+    assert parse_arguments(["--dataset_name", "a/b"]).model.model_name_or_path == DEFAULT_MODEL
+    given = parse_arguments(["--model_name_or_path", "some/clip"])
+    assert (given.data.dataset_name, given.model.model_name_or_path) == (EMBEDDED_DATASET, "some/clip")
+
+
+def test_arguments_from_a_flat_dictionary() -> None:
+    arguments = Arguments.from_dict({"seed": 3, "selection_ratio": None, "not_a_flag": 1})
+    assert arguments.run.seed == 3
+    assert arguments.selection.selection_ratio == [0.3]
+    assert Arguments.from_dict(arguments.to_dict()) == arguments
+    assert sorted(arguments.to_dict()) == FLAGS
+
+
+def test_imports_neither_torch_nor_anything_that_does() -> None:
+    source = Path(inspect.getfile(config))
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("." * node.level + (node.module or ""))
+    assert names <= set(sys.stdlib_module_names) | {"collections.abc", "yaml", "transformers", ".errors"}
+    # The package's __init__ imports torch by design; a bare package of the same name lets the module be seen alone.
+    script = f"""
+import sys, types
+package = types.ModuleType("hf_clipselect")
+package.__path__ = [{str(source.parent)!r}]
+sys.modules["hf_clipselect"] = package
+from hf_clipselect.config import parse_arguments
+parse_arguments(["--use_cpu"])
+assert "torch" not in sys.modules and "datasets" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

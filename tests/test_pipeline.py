@@ -1,0 +1,284 @@
+"""The whole road on a real CLIP of random weights: what a run leaves behind, what a repeated run does, what bad input gets."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from datasets import ClassLabel, Dataset, Image, load_dataset
+
+from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset
+from hf_clipselect.config import parse_arguments
+from hf_clipselect.embedded import load_digits_dataset
+
+
+def run(dataset: Dataset, clip_folder: Path, output_dir: Path | None = None, **changes: object) -> SelectionResult:
+    settings = {"num_train_epochs": 3, "adaptation": "always", "dataloader_num_workers": 0}
+    return select_dataset(dataset, model_name_or_path=clip_folder, output_dir=output_dir, **{**settings, **changes})
+
+
+def content(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def image_bytes(dataset: Dataset) -> list[bytes]:
+    return [value["bytes"] for value in dataset.cast_column("image", Image(decode=False))["image"]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, clip_folder):
+    """One run with two ratios; tests only read it."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    dataset = load_digits_dataset("test").select(range(120))
+    return dataset, run(dataset, clip_folder, folder, selection_ratio=[0.3, 0.125]), folder
+
+
+def test_a_run_leaves_exactly_the_documented_files(finished):
+    _, _, folder = finished
+    assert set(content(folder)) == {
+        "config.yaml",
+        "features/manifest.json",
+        "features/images-00000.safetensors",
+        "features/text.safetensors",
+        "adapter/README.md",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "scores.parquet",
+        "subset/README.md",
+        "subset/selection.json",
+        "subset/ratio_30/train-00000-of-00001.parquet",
+        "subset/ratio_12_5/train-00000-of-00001.parquet",
+        "subset/scores/train-00000-of-00001.parquet",
+        "report.json",
+        "report.html",
+    }
+
+
+def test_the_subset_loads_with_the_source_columns_and_pixels(finished):
+    dataset, result, folder = finished
+    subset = load_dataset(str(folder / "subset"), "ratio_30", split="train")
+    assert subset.column_names == [*dataset.column_names, "source_index", "sas", "sds", "selection_score"]
+    assert subset.features["image"] == Image() and subset.features["label"] == dataset.features["label"]
+    assert subset["source_index"][:] == result.selected.tolist()
+    assert image_bytes(subset) == image_bytes(dataset.select(result.selected))
+    assert subset["label"][:] == dataset.select(result.selected)["label"][:]
+    assert load_dataset(str(folder / "subset"), split="train").num_rows == 36  # the first ratio is the default config
+    assert load_dataset(str(folder / "subset"), "ratio_12_5", split="train").num_rows == 15
+    scores = load_dataset(str(folder / "subset"), "scores", split="train")
+    assert scores.num_rows == 120 and isinstance(scores.features["predicted_label"], ClassLabel)
+    assert pq.read_table(folder / "scores.parquet").equals(scores.with_format("arrow")[:].combine_chunks())
+
+
+def test_the_result_counts_nests_and_comes_back_from_the_folder(finished):
+    dataset, result, folder = finished
+    assert len(result.selected) == 36 and len(result.dropped) == 84
+    smaller = result.at(0.125)
+    assert len(smaller.selected) == 15 and set(smaller.selected) < set(result.selected)
+    back = SelectionResult.from_folder(folder)
+    assert np.array_equal(back.selected, result.selected) and back.objective == result.objective
+    assert np.array_equal(back.at(0.5).selected, result.at(0.5).selected)
+    applied = result.apply(dataset)
+    assert image_bytes(applied) == image_bytes(load_dataset(str(folder / "subset"), "ratio_30", split="train"))
+
+
+def test_the_report_tells_what_the_scores_say(finished):
+    dataset, result, folder = finished
+    report = json.loads((folder / "report.json").read_text())
+    assert report == result.report
+    labels = np.array(dataset["label"][:])
+    assert [row["rows"] for row in report["classes"]] == np.bincount(labels).tolist()
+    kept = np.bincount(labels[result.selected], minlength=10)
+    assert [row["kept"]["30"] for row in report["classes"]] == kept.tolist()
+    agrees = np.array(result.scores["label_agrees"][:])
+    assert report["accuracy_after"] == pytest.approx(agrees.mean())
+    assert report["subsets"][0]["label_agrees_kept"] == pytest.approx(agrees[result.selected].mean())
+    assert set(report["seconds"]) == {"load", "encode", "adapt", "score", "select"}
+    assert report["adaptation"]["kept"] and report["versions"]["torch"]
+
+
+def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
+    _, result, folder = finished
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["arguments"]["alignment"] == "margin" and config["arguments"]["class_balance"] == "proportional"
+    assert config["source"]["fingerprint"] == result.source.fingerprint
+    assert config["adaptation"]["num_steps"] > 0 and config["model"]["weights_sha256"]
+    arguments = parse_arguments(["--config", str(folder / "config.yaml"), "--seed", "7"])
+    assert arguments.selection.selection_ratio == [0.3, 0.125] and arguments.run.seed == 7
+
+
+def test_published_adapters_give_the_scores_of_the_run(finished, clip_folder):
+    dataset, result, folder = finished
+    model = load_adapters(folder / "adapter")
+    from hf_clipselect.adaptation import project  # noqa: PLC0415
+    from hf_clipselect.encoder import encode_prompts, load_backbone  # noqa: PLC0415
+    from hf_clipselect.prompts import class_prompts  # noqa: PLC0415
+
+    backbone = load_backbone(str(clip_folder))
+    texts = encode_prompts(backbone, class_prompts(dataset.features["label"].names), folder / "features")
+    from safetensors.numpy import load_file  # noqa: PLC0415
+
+    features = load_file(folder / "features" / "images-00000.safetensors")["features"]
+    image_embeds, text_embeds = project(model.base_model.model, features, texts)
+    own = (image_embeds * text_embeds[np.array(dataset["label"][:])]).sum(1)
+    np.testing.assert_allclose(result.scores["sas"][:], own, atol=1e-6)
+
+
+def test_a_repeated_run_encodes_and_trains_nothing_and_ends_the_same(finished, clip_folder, tmp_path, caplog):
+    dataset, result, _ = finished
+    first = run(dataset, clip_folder, tmp_path / "run", selection_ratio=[0.3, 0.125])
+    assert np.array_equal(first.selected, result.selected)  # another folder, the same selection
+    before = content(tmp_path / "run")
+    caplog.set_level(logging.INFO, "hf_clipselect")
+    again = run(dataset, clip_folder, tmp_path / "run", selection_ratio=[0.3, 0.125])
+    assert "nothing to encode" in caplog.text and "nothing to train" in caplog.text
+    timed = {"report.json", "report.html"}  # they tell the seconds of their run
+    assert {name: value for name, value in content(tmp_path / "run").items() if name not in timed} == {
+        name: value for name, value in before.items() if name not in timed
+    }
+    assert np.array_equal(again.scores["sas"][:], first.scores["sas"][:])
+
+
+def test_another_ratio_objective_or_prompt_reuses_the_features(finished, clip_folder, tmp_path, caplog):
+    dataset = finished[0]
+    run(dataset, clip_folder, tmp_path)
+    caplog.set_level(logging.INFO, "hf_clipselect")
+    other = run(dataset, clip_folder, tmp_path, selection_ratio=0.5, objective="released")
+    assert caplog.text.count("nothing to encode") == 1 and caplog.text.count("nothing to train") == 1
+    assert other.objective.name == "released"
+    assert sorted(path.name for path in (tmp_path / "subset").iterdir() if path.is_dir()) == ["ratio_50", "scores"]
+    run(dataset, clip_folder, tmp_path, prompt_template="a drawing of {}")
+    assert caplog.text.count("nothing to encode") == 2 and caplog.text.count("nothing to train") == 1
+
+
+def test_plain_clip_leaves_no_adapter_folder(finished, clip_folder, tmp_path):
+    dataset = finished[0]
+    run(dataset, clip_folder, tmp_path)
+    assert (tmp_path / "adapter").is_dir()
+    result = run(dataset, clip_folder, tmp_path, adaptation="off")
+    assert not (tmp_path / "adapter").exists() and not result.report["adaptation"]["kept"]
+    assert result.report["accuracy_before"] == result.report["accuracy_after"]
+
+
+def test_without_an_output_folder_nothing_is_left_behind(finished, clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    result = run(finished[0], clip_folder)
+    assert np.array_equal(result.selected, run(finished[0], clip_folder).selected)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_another_dataset_or_model_in_the_folder_is_refused_unless_overwritten(images_dataset, clip_folder, tmp_path):
+    first = run(images_dataset, clip_folder, tmp_path)
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="holds another run: dataset .* --overwrite_output_dir"):
+        run(images_dataset.select(range(30)), clip_folder, tmp_path)
+    assert content(tmp_path) == before
+    other = run(images_dataset.select(range(30)), clip_folder, tmp_path, overwrite_output_dir=True)
+    assert len(first.selected) == 18 and len(other.selected) == 9
+
+
+def test_a_class_without_images_takes_no_part_and_is_named(images_dataset, clip_folder, caplog):
+    names = [*images_dataset.features["label"].names, "never seen"]
+    dataset = images_dataset.cast_column("label", ClassLabel(names=names))
+    with_empty = run(dataset, clip_folder)
+    assert "never seen" in caplog.text
+    assert with_empty.report["classes_without_images"] == ["never seen"]
+    assert set(with_empty.scores["predicted_label"][:]) <= {0, 1, 2}
+    without = run(images_dataset, clip_folder)
+    for score in ("sas", "margin", "sds"):
+        assert with_empty.scores[score][:] == without.scores[score][:]
+
+
+def with_a_bad_image(dataset: Dataset, row: int) -> Dataset:
+    values = dataset.cast_column("image", Image(decode=False))["image"][:]
+    values[row] = {"bytes": b"not an image", "path": None}
+    return Dataset.from_dict({"image": values, "label": dataset["label"][:]}, features=dataset.features)
+
+
+def test_an_unreadable_image_stops_the_run_or_is_dropped_with_its_reason(images_dataset, clip_folder, tmp_path):
+    dataset = with_a_bad_image(images_dataset, 17)
+    with pytest.raises(InputError, match="source_index 17 can't be read.*--on_bad_image drop"):
+        run(dataset, clip_folder, tmp_path)
+    assert not (tmp_path / "subset").exists()
+    result = run(dataset, clip_folder, tmp_path, on_bad_image="drop", selection_ratio=1.0)
+    assert result.dropped.tolist() == [17] and len(result.selected) == 59
+    assert pq.read_table(tmp_path / "dropped.parquet")["source_index"].to_pylist() == [17]
+    [row] = result.scores.select([17])
+    assert np.isnan(row["sas"]) and row["predicted_label"] is None and not row["selected_100"]
+    assert result.report["num_unreadable"] == 1 and result.report["unreadable"][0]["source_index"] == 17
+    scores = {name: np.delete(np.array(result.scores[name][:]), 17) for name in ("sas", "sds")}
+    good = run(images_dataset.select([row for row in range(60) if row != 17]), clip_folder)
+    np.testing.assert_allclose(scores["sas"], good.scores["sas"][:], atol=1e-5)
+    np.testing.assert_allclose(scores["sds"], good.scores["sds"][:], atol=1e-5)
+
+
+def test_lora_instead_of_the_mlp_adapters(images_dataset, clip_folder, tmp_path):
+    config = tmp_path / "lora.json"
+    config.write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+    result = run(images_dataset, clip_folder, tmp_path / "run", peft_config=config)
+    assert result.report["adaptation"]["method"] == "LORA"
+    adapter = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert adapter["peft_type"] == "LORA" and sorted(adapter["target_modules"]) == [
+        "text_projection",
+        "visual_projection",
+    ]
+    load_adapters(tmp_path / "run" / "adapter")
+
+
+def test_a_subset_can_be_selected_from_again(images_dataset, clip_folder, caplog):
+    subset = run(images_dataset, clip_folder, selection_ratio=0.5).apply(images_dataset)
+    again = run(subset, clip_folder, selection_ratio=0.5)
+    assert len(again.selected) == 15
+    assert again.apply(subset).column_names == subset.column_names
+    assert "of an earlier selection are replaced" in caplog.text
+
+
+@pytest.mark.parametrize("objective", ["clean", "paper", "released"])
+def test_every_objective_keeps_the_exact_count(images_dataset, clip_folder, objective):
+    result = run(images_dataset, clip_folder, objective=objective, selection_ratio=[0.29, 0.75])
+    assert [len(result.at(ratio).selected) for ratio in (0.29, 0.75)] == [17, 45]
+
+
+def test_sgd_gives_what_exact_gives_on_digits():
+    dataset = load_digits_dataset("train")
+    subsets = {}
+    for solver in ("exact", "sgd"):
+        result = select_dataset(
+            dataset, model_name_or_path="embedded/tiny-clip", adaptation="off", objective="released",
+            solver=solver, selection_ratio=[0.3, 0.7],
+        )  # fmt: skip
+        subsets[solver] = [set(result.at(ratio).selected) for ratio in (0.3, 0.7)]
+    for exact, sgd in zip(subsets["exact"], subsets["sgd"], strict=True):
+        assert len(exact & sgd) / len(exact | sgd) >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selection_ratio": 0.0}, r"must lie in \(0, 1\]"),
+        ({"selection_ratio": [0.3, 0.3]}, "more than once"),
+        ({"objective": "best"}, "objective must be one of clean, paper, released"),
+        ({"adaptation": "maybe"}, "must be one of auto, always, off"),
+        ({"solver": "sgd"}, 'pass class_balance="none"'),
+        ({"image_column_name": "picture"}, "all columns: image, label"),
+        ({"prompt_template": "a photo"}, "--prompt_template"),
+        ({"class_names": ["a", "b"]}, "3 classes"),
+        ({"temperature": -1.0}, "--temperature must be a number above 0"),
+        ({"seed": -1}, "--seed must lie in"),
+        ({"peft_config": "no_such_file.json"}, "can't be read"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence_before_anything_is_written(
+    images_dataset, clip_folder, tmp_path, changes, message
+):
+    with pytest.raises(InputError, match=message) as error:
+        run(images_dataset, clip_folder, tmp_path / "run", **changes)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,374 @@
+import dataclasses
+import json
+import logging
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
+
+from hf_clipselect import SelectionResult, select_dataset
+from hf_clipselect.data import describe_source
+from hf_clipselect.errors import InputError
+from hf_clipselect.score_table import SampleScores, column_values, score_table, select_from_table
+from hf_clipselect.selection import resolve_objective
+
+
+OURS = ["source_index", "sas", "sds", "selection_score"]
+
+
+def make_result(dataset, ratios=(0.3,), *, rows=None, unreadable=(), objective="clean", name="", seed=0):
+    """The result of a run on these rows of a dataset, with random scores."""
+    rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
+    readable = np.setdiff1d(np.arange(len(rows)), unreadable)
+    rng = np.random.default_rng(seed)
+    scores = SampleScores(
+        predicted_label=rng.integers(0, 3, len(readable)),
+        sas=rng.uniform(0, 1, len(readable)).astype(np.float32),
+        margin=rng.uniform(-1, 1, len(readable)).astype(np.float32),
+        sds=rng.uniform(0, 2, len(readable)).astype(np.float32),
+    ).scattered(readable, len(rows))
+    labels = np.asarray(dataset["label"][:])[rows]
+    objective = resolve_objective(objective)
+    table = score_table(labels, dataset.features["label"].names, rows, scores)
+    return SelectionResult(
+        scores=select_from_table(table, objective, ratios),
+        ratios=ratios,
+        objective=objective,
+        source=describe_source(dataset, name=name),
+        seed=seed,
+    )
+
+
+def image_bytes(dataset, column="image"):
+    return [value["bytes"] for value in dataset.cast_column(column, Image(decode=False))[column][:]]
+
+
+@pytest.fixture
+def dataset(images_dataset):
+    """With a column of the user's own."""
+    return images_dataset.add_column("note", [f"note {row}" for row in range(len(images_dataset))])
+
+
+# Kept and dropped rows
+
+
+def test_kept_and_dropped_rows_share_the_dataset_out(dataset):
+    result = make_result(dataset, (0.3, 0.7))
+    for rows in (result.selected, result.dropped):
+        assert rows.dtype == np.int64
+        assert np.array_equal(rows, np.unique(rows))
+    assert len(result.selected) == 18
+    assert np.array_equal(np.sort(np.concatenate([result.selected, result.dropped])), np.arange(60))
+    expected = np.flatnonzero(column_values(result.scores, "selected_30"))
+    assert np.array_equal(result.selected, expected)
+
+
+def test_the_first_ratio_rules(dataset):
+    up, down = make_result(dataset, (0.3, 0.7)), make_result(dataset, (0.7, 0.3))
+    assert (len(up.selected), len(down.selected)) == (18, 42)
+    assert np.array_equal(up.at(0.7).selected, down.selected)
+
+
+def test_rows_are_those_of_the_dataset_as_passed(dataset):
+    rows = np.arange(1, 60, 2)
+    result = make_result(dataset, rows=rows, unreadable=[3, 4])
+    assert len(result.selected) == 8  # floor(0.3 * 28 + 0.5)
+    assert np.array_equal(np.sort(np.concatenate([result.selected, result.dropped])), rows)
+    assert {7, 9} <= set(result.dropped)
+
+
+# Other ratios
+
+
+@pytest.mark.parametrize("objective", ["clean", "released", "paper"])
+def test_another_ratio_is_what_a_run_at_that_ratio_selects(dataset, objective):
+    result = make_result(dataset, (0.3, 0.5), objective=objective, unreadable=[0, 1])
+    other = result.at(0.65)
+    assert np.array_equal(
+        other.selected, make_result(dataset, (0.65,), objective=objective, unreadable=[0, 1]).selected
+    )
+    assert other.ratios == (0.65,)
+    assert len(other.selected) == 38  # floor(0.65 * 58 + 0.5)
+    assert [name for name in other.scores.column_names if "select" in name] == ["selection_score_65", "selected_65"]
+    assert result.ratios == (0.3, 0.5)
+    assert len(result.selected) == 17
+
+
+def test_a_ratio_of_the_run_is_given_as_it_was_selected(dataset):
+    result = make_result(dataset, (0.3, 0.5))
+    for ratio in (0.3, 0.5):
+        at = result.at(ratio)
+        assert at.ratios == (ratio,)
+        assert np.array_equal(at.selected, make_result(dataset, (ratio,)).selected)
+        assert at.scores.column_names == make_result(dataset, (ratio,)).scores.column_names
+    assert np.array_equal(result.at(np.float32(0.3)).selected, result.selected)
+
+
+@pytest.mark.parametrize("column", ["label", "sas", "margin", "sds"])
+def test_another_ratio_needs_the_scores(dataset, column):
+    result = make_result(dataset)
+    poorer = dataclasses.replace(result, scores=result.scores.remove_columns(column))
+    with pytest.raises(InputError, match=f"lack the columns {column}"):
+        poorer.at(0.5)
+
+
+@pytest.mark.parametrize("ratio", [0, -0.1, 1.5, float("nan"), "half", None, (0.2, 0.3)])
+def test_ratios_out_of_range(dataset, ratio):
+    with pytest.raises((InputError, ValueError)):
+        make_result(dataset).at(ratio)
+
+
+# Applying
+
+
+def test_apply_gives_the_kept_rows_with_our_columns_last(dataset):
+    result = make_result(dataset, (0.3, 0.5))
+    kept = result.apply(dataset)
+    assert kept.column_names == ["image", "label", "note", *OURS]
+    assert {name: kept.features[name] for name in dataset.features} == dict(dataset.features)
+    assert [kept.features[name] for name in OURS] == [Value("int64"), *[Value("float32")] * 3]
+    assert kept["source_index"][:] == result.selected.tolist()
+    assert kept["note"][:] == [f"note {row}" for row in result.selected]
+    assert kept["label"][:] == [row % 3 for row in result.selected]
+    for name, column in (("sas", "sas"), ("sds", "sds"), ("selection_score", "selection_score_30")):
+        assert kept[name][:] == column_values(result.scores, column)[result.selected].tolist()
+    assert image_bytes(kept) == [image_bytes(dataset)[row] for row in result.selected]
+    assert kept[0]["image"].size == (10, 12)
+
+
+def test_apply_at_another_ratio(dataset):
+    result = make_result(dataset, (0.3,)).at(0.5)
+    kept = result.apply(dataset)
+    assert len(kept) == 30
+    assert kept["selection_score"][:] == column_values(result.scores, "selection_score_50")[result.selected].tolist()
+
+
+def test_apply_neither_copies_images_nor_loses_split_and_licence(dataset):
+    dataset.info.license = "cc-by-4.0"
+    dataset = Dataset(dataset.data, info=dataset.info, split="train", fingerprint="f" * 16)
+    kept = make_result(dataset).apply(dataset)
+    assert (kept.split, kept.info.license) == ("train", "cc-by-4.0")
+
+    def addresses(rows):
+        return [buffer.address for chunk in rows.data.column("image").chunks for buffer in chunk.buffers() if buffer]
+
+    assert addresses(kept) == addresses(dataset)
+
+
+def test_apply_with_only_some_rows_considered(dataset):
+    rows = np.arange(0, 60, 3) + 1
+    result = make_result(dataset, (0.5,), rows=rows, unreadable=[2])
+    kept = result.apply(dataset)
+    assert len(kept) == 10  # floor(0.5 * 19 + 0.5)
+    assert kept["source_index"][:] == result.selected.tolist()
+    assert kept["note"][:] == [f"note {row}" for row in result.selected]
+    assert image_bytes(kept) == [image_bytes(dataset)[row] for row in result.selected]
+    scores = column_values(result.scores, "sas")[np.searchsorted(rows, result.selected)]
+    assert kept["sas"][:] == scores.tolist()
+    (of_considered,) = result.subsets(dataset.select(rows)).values()
+    assert of_considered[:] == kept[:]
+
+
+def test_apply_to_a_dataset_with_an_indices_mapping(dataset):
+    picked = dataset.shuffle(seed=3).filter(lambda label: label != 1, input_columns="label")
+    result = make_result(picked, (0.5,))
+    kept = result.apply(picked)
+    assert kept["source_index"][:] == result.selected.tolist()
+    assert kept["note"][:] == [picked["note"][row] for row in result.selected]
+    assert kept["sds"][:] == column_values(result.scores, "sds")[result.selected].tolist()
+    assert image_bytes(kept) == [image_bytes(picked)[row] for row in result.selected]
+    assert kept.column_names == ["image", "label", "note", *OURS]
+
+
+def test_apply_to_a_dataset_with_a_format(dataset):
+    formatted = dataset.with_format("numpy", columns=["label"])
+    result = make_result(formatted)
+    kept = result.apply(formatted).with_format(None)
+    assert kept.column_names == ["image", "label", "note", *OURS]
+    assert image_bytes(kept) == [image_bytes(dataset)[row] for row in result.selected]
+
+
+def test_a_subset_of_a_subset_carries_the_new_columns(dataset, caplog):
+    first = make_result(dataset, (0.5,)).apply(dataset)
+    result = make_result(first, (0.4,), seed=1)
+    second = result.apply(first)
+    assert second.column_names == ["image", "label", "note", *OURS]
+    assert second["source_index"][:] == result.selected.tolist()
+    assert second["note"][:] == [first["note"][row] for row in result.selected]
+    assert second["sas"][:] == column_values(result.scores, "sas")[result.selected].tolist()
+    (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert ", ".join(OURS) in message
+
+
+def test_apply_refuses_another_dataset(dataset):
+    result = make_result(dataset, name="someone/things")
+    with pytest.raises(InputError, match="made from 60 rows, the dataset has 59.* someone/things"):
+        result.apply(dataset.select(range(59)))
+    with pytest.raises(InputError, match=f"someone/things with fingerprint {dataset._fingerprint}"):
+        result.apply(dataset.select(range(59, -1, -1)))
+    # A selection from embeddings knows the number of rows alone.
+    source = dataclasses.replace(result.source, fingerprint="")
+    assert len(dataclasses.replace(result, source=source).apply(dataset)) == 18
+
+
+# Saving and reading back
+
+
+def same(result, other):
+    assert (other.ratios, other.objective, other.seed) == (result.ratios, result.objective, result.seed)
+    assert other.scores.features == result.scores.features
+    for name in result.scores.column_names:
+        assert np.array_equal(
+            column_values(other.scores, name),
+            column_values(result.scores, name),
+            equal_nan=result.scores.features[name].dtype == "float32",
+        )
+    return True
+
+
+def test_saved_and_read_back(dataset, tmp_path):
+    result = make_result(dataset, (0.3, 0.125), unreadable=[5], objective="released", name="someone/things")
+    result.save(tmp_path / "new" / "folder")
+    back = SelectionResult.from_folder(str(tmp_path / "new" / "folder"))
+    assert same(result, back)
+    assert back.source == result.source
+    assert back.report == {}
+    assert np.array_equal(back.selected, result.selected)
+    assert np.array_equal(back.at(0.6).selected, result.at(0.6).selected)
+    assert back.apply(dataset)[:] == result.apply(dataset)[:]
+    back.at(0.6).save(tmp_path / "again")
+    assert SelectionResult.from_folder(tmp_path / "again").ratios == (0.6,)
+
+
+def test_saving_again_replaces(dataset, tmp_path):
+    make_result(dataset, (0.3,)).save(tmp_path)
+    result = make_result(dataset, (0.5, 0.2), seed=1)
+    result.save(tmp_path)
+    assert same(result, SelectionResult.from_folder(tmp_path))
+
+
+def test_a_path_is_saved_by_its_last_part_alone(dataset, tmp_path):
+    folder = tmp_path / "home of a user" / "beans"
+    folder.mkdir(parents=True)
+    make_result(dataset, name=str(folder)).save(tmp_path / "saved")
+    for path in (tmp_path / "saved").rglob("*"):
+        assert not path.is_file() or b"home of a user" not in path.read_bytes()
+    assert SelectionResult.from_folder(tmp_path / "saved").source.name == "beans"
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("someone/things", "someone/things"),
+        ("embedded/digits", "embedded/digits"),
+        ("", ""),
+        ("../data/flowers", "flowers"),
+        ("~/data/flowers/", "flowers"),
+        ("/mnt/data/flowers", "flowers"),
+        ("C:\\data\\flowers", "flowers"),
+    ],
+)
+def test_names_that_are_no_path_are_saved_whole(name, saved, dataset, tmp_path):
+    make_result(dataset, name=name).save(tmp_path)
+    assert json.loads((tmp_path / "selection.json").read_text())["source"]["name"] == saved
+
+
+def test_what_is_saved_loads_as_a_dataset(dataset, tmp_path):
+    result = make_result(dataset, unreadable=[5])
+    result.save(tmp_path)
+    scores = load_dataset(str(tmp_path / "scores"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert scores.features == result.scores.features
+    assert len(scores) == 60
+
+
+def test_the_output_folder_of_a_run_is_read_back(dataset, clip_folder, tmp_path):
+    result = select_dataset(
+        dataset,
+        model_name_or_path=str(clip_folder),
+        selection_ratio=[0.3, 0.5],
+        adaptation="off",
+        output_dir=tmp_path / "run",
+        dataloader_num_workers=0,
+    )
+    for folder in (tmp_path / "run", tmp_path / "run" / "subset"):
+        back = SelectionResult.from_folder(folder)
+        assert same(result, back)
+        assert back.source == result.source
+        kept = back.apply(dataset)
+        for ratio in ("30", "50"):
+            published = load_dataset(
+                str(tmp_path / "run" / "subset"), f"ratio_{ratio}", split="train", cache_dir=str(tmp_path / "cache")
+            )
+            mine = back.at(int(ratio) / 100).apply(dataset)
+            assert published.features == mine.features
+            assert image_bytes(published) == image_bytes(mine)
+            assert published.remove_columns("image")[:] == mine.remove_columns("image")[:]
+        assert len(kept) == 18
+
+
+def not_json(folder):
+    (folder / "selection.json").write_text("{")
+
+
+def not_a_selection(folder):
+    (folder / "selection.json").write_text('["ratios"]')
+
+
+def lacks_a_field(folder):
+    selection = json.loads((folder / "selection.json").read_text())
+    del selection["source"]["fingerprint"]
+    (folder / "selection.json").write_text(json.dumps(selection))
+
+
+def unknown_knob(folder):
+    selection = json.loads((folder / "selection.json").read_text())
+    selection["objective"]["solver"] = "magic"
+    (folder / "selection.json").write_text(json.dumps(selection))
+
+
+def no_scores(folder):
+    for path in (folder / "scores").iterdir():
+        path.unlink()
+
+
+def torn_scores(folder):
+    (path,) = (folder / "scores").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def scores_of_another_ratio(folder):
+    selection = json.loads((folder / "selection.json").read_text())
+    (folder / "selection.json").write_text(json.dumps({**selection, "ratios": [0.4]}))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [not_json, not_a_selection, lacks_a_field, unknown_knob, no_scores, torn_scores, scores_of_another_ratio],
+)
+def test_rubbish_is_refused(spoil, dataset, tmp_path):
+    make_result(dataset).save(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(InputError, match="holds no selection that can be read") as error:
+        SelectionResult.from_folder(tmp_path)
+    assert str(error.value).startswith(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_a_selection_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="expected selection.json and scores/") as error:
+            SelectionResult.from_folder(folder)
+        assert str(error.value).startswith(f"{folder} holds no selection")
+
+
+def test_labels_given_as_strings_keep_their_column(clip_folder, images_dataset):
+    names = images_dataset.features["label"].names
+    strings = images_dataset.cast(Features({"image": Image(), "label": Value("string")}))
+    assert set(strings["label"][:]) == set(names)
+    result = select_dataset(
+        strings, model_name_or_path=str(clip_folder), adaptation="off", dataloader_num_workers=0, selection_ratio=0.5
+    )
+    assert result.scores.features["label"] == ClassLabel(names=sorted(names))
+    kept = result.apply(strings)
+    assert kept.features["label"] == Value("string")
+    assert kept["label"][:] == [strings["label"][row] for row in result.selected]
