@@ -1,6 +1,7 @@
 """The command line: `hf-clipselect select ...`, and what recipes/select.py runs."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -43,32 +44,33 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
     Returns:
         `int`: Exit code: 0, or 2 after one line on stderr that says what is wrong with the input.
     """
+    is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger(__package__).setLevel(logging.INFO)
+    logging.getLogger(__package__).setLevel(logging.INFO if is_main_process else logging.ERROR)
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:
         arguments = parse_arguments(argv, prog=prog)
         result = run_selection(arguments)
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")  # names in a message may hold line breaks
         return 2
-    sys.stdout.write(_summary(result, arguments.run.output_dir))
+    if is_main_process:
+        sys.stdout.write(_summary(result, Path(arguments.run.output_dir)))
     return 0
 
 
-def _summary(result: SelectionResult, output_dir: str | None) -> str:
-    """What the run did, in a few lines; they are the first thing a user sees."""
+def _summary(result: SelectionResult, output_dir: Path) -> str:
+    """What the run did, in a few lines: the first thing that a user sees."""
     report = result.report
     lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
+    for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
+        line = f"ratio_{ratio_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
+        if subset["label_agrees_dropped"] is not None:
+            line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
+        lines.append(line)
     lines += [
-        f"ratio_{ratio_name(ratio)}: {subset['rows']} rows kept, labels agree for {subset['label_agrees_kept']:.1%} "
-        f"of the kept and {subset['label_agrees_dropped'] or 0:.1%} of the dropped"
-        for ratio, subset in zip(result.ratios, report["subsets"], strict=True)
-    ]
-    subset = Path(output_dir or "") / "subset"
-    lines += [
-        f'load_dataset("{subset}", "ratio_{ratio_name(result.ratios[0])}", split="train")',
-        f"report: {Path(output_dir or '') / 'report.html'}",
+        f'subset: load_dataset("{output_dir / "subset"}", "ratio_{ratio_name(result.ratios[0])}", split="train")',
+        f"report: {output_dir / 'report.html'}",
     ]
     return "\n".join(lines) + "\n"

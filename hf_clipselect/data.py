@@ -3,6 +3,7 @@
 A row is known everywhere by its `source_index`, its row number in the source split.
 """
 
+import hashlib
 import logging
 import re
 from collections import Counter
@@ -184,7 +185,7 @@ def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
             splits = load_from_disk(name)
         else:
-            splits = load_dataset(name, config_name)
+            splits = load_dataset(name, config_name, **_cache_by_content(folder))
     except IndexError:
         # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
         raise InputError(f"--dataset_name {name} has a split without rows, which can't be loaded.") from None
@@ -195,6 +196,21 @@ def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
         reason = " ".join(str(cause).split())[:400]
         raise InputError(f"--dataset_name {name} {problem}: {type(cause).__name__}: {reason}") from None
     return _pick_split(splits, name, split)
+
+
+def _cache_by_content(folder: Path) -> dict[str, str]:
+    """An argument of `load_dataset` that makes it see that the files of a local folder have changed.
+
+    It caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
+    and what the README says, not under the files: another folder of the same name would give the first one's rows.
+    """
+    if not folder.is_dir():
+        return {}
+    files = hashlib.sha256(str(folder.resolve()).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        status = path.stat()
+        files.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return {"description": files.hexdigest()[:16]}
 
 
 def _pick_split(splits: Dataset | DatasetDict, name: str, split: str) -> Dataset:

@@ -35,7 +35,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
             f"{' '.join(str(error).split())[:400]}"
         ) from None
     if report_to != "none" and not accelerator.log_with:
-        # Accelerate leaves out a tracker that can't be imported, without a word.
+        # Accelerate warns, and trains without the tracker.
         raise InputError(f"--report_to {report_to}: that tracker is not installed; install it, or leave the flag out.")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:

@@ -1,5 +1,6 @@
 """Datasets as Parquet shards, the way `Dataset.push_to_hub` writes them: image bytes as they are in the source."""
 
+import hashlib
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -46,3 +47,12 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
         path.rename(folder / f"{split}-{index:05d}-of-{len(unnamed):05d}.parquet")
         for index, path in enumerate(unnamed)
     ]
+
+
+def content_id(folder: Path) -> str:
+    """A short text that changes with the content of the Parquet shards in a folder."""
+    shards = hashlib.sha256()
+    for path in sorted(folder.glob("*.parquet")):
+        with path.open("rb") as file:
+            shards.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256 {shards.hexdigest()[:16]}"

@@ -212,6 +212,12 @@ class _Run:
                 on_bad_image=arguments.data.on_bad_image,
             )  # fmt: skip
             text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
+        if encoded.unreadable:
+            logger.warning(
+                "%d of %d images could not be read and take no part; dropped.parquet names them with the reason.",
+                len(encoded.unreadable),
+                len(images.labels),
+            )
         rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[rows])
         features = (encoded.features[rows] if encoded.unreadable else encoded.features, text_features[:, classes])
@@ -285,7 +291,8 @@ class _Run:
                 self.backbone.model, *features, labels, arguments=arguments, seed=self.arguments.run.seed,
                 accelerator=self.accelerator, peft_config=self.peft_config,
             )  # fmt: skip
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:  # Accelerate's own end_training would also end the process group
+                tracker.finish()
             if self.accelerator.is_main_process:
                 self._keep(model, adaptation)
         if self.accelerator.is_main_process:

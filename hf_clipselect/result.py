@@ -143,9 +143,12 @@ class SelectionResult:
         try:
             selection = json.loads((holder / "selection.json").read_text(encoding="utf-8"))
             shards = [pq.read_table(path) for path in sorted((holder / "scores").glob("*.parquet"))]
+            scores, ratios = Dataset(pa.concat_tables(shards)), tuple(selection["ratios"])
+            if missing := {f"selected_{ratio_name(ratio)}" for ratio in ratios} - set(scores.column_names):
+                raise ValueError(f"no column {', '.join(sorted(missing))} in the scores")
             return cls(
-                scores=Dataset(pa.concat_tables(shards)),
-                ratios=tuple(selection["ratios"]),
+                scores=scores,
+                ratios=ratios,
                 objective=Objective(**selection["objective"]),
                 source=DatasetSource(**selection["source"]),
                 seed=selection["seed"],

@@ -18,7 +18,7 @@ from .data import LabelledImages
 from .encoder import write_atomically
 from .errors import InputError
 from .hub import adapter_card, dataset_card
-from .parquet import write_parquet
+from .parquet import content_id, write_parquet
 from .report import write_html, write_json
 from .result import SelectionResult
 
@@ -54,10 +54,10 @@ class RunFolder:
         advice = "Choose another --output_dir, or pass --overwrite_output_dir to remove the results in it."
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output_dir {self.path} is a file; give a folder.")
-        if overwrite or not self.path.exists() or not any(self.path.iterdir()):
+        if overwrite or not self.path.exists() or set(self.path.iterdir()) <= set(self._leftovers()):
             return
         found = self.read_config().get("identity")
-        if found is None:
+        if not isinstance(found, dict):
             raise InputError(f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. {advice}")
         different = [
             f"{key} {found.get(key)} there, {value} now" for key, value in identity.items() if found.get(key) != value
@@ -67,18 +67,21 @@ class RunFolder:
 
     def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         """Create the folder, or take it over; call `check` first. With `overwrite` another run's entries are removed."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output_dir {self.path} can't be created: {error.strerror}.") from None
         if overwrite and self.read_config().get("identity") != identity:
             for entry in _ENTRIES:
                 _remove(self.path / entry)
-        for leftover in self.path.glob(".*.tmp"):  # of a run that was killed
+        for leftover in self._leftovers():
             _remove(leftover)
 
     def read_config(self) -> dict[str, Any]:
         """config.yaml, or nothing where there is none that can be read."""
         try:
             config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
             return {}
         return config if isinstance(config, dict) else {}
 
@@ -104,7 +107,12 @@ class RunFolder:
             for name, subset in subsets.items():
                 write_parquet(subset, folder / name)
             data_files = {name: f"{name}/train-*.parquet" for name in [*subsets, "scores"]}
-            card = dataset_card(report, data_files=data_files, default_config=next(iter(subsets)))
+            card = dataset_card(
+                report,
+                data_files=data_files,
+                default_config=next(iter(subsets)),
+                content_ids={name: content_id(folder / name) for name in data_files},
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
         if report["adaptation"]["kept"]:
             write_atomically(self.adapter / "README.md", adapter_card(report).encode())
@@ -145,6 +153,11 @@ class RunFolder:
 
     def remove_adapter(self) -> None:
         _remove(self.adapter)
+
+    def _leftovers(self) -> list[Path]:
+        """What a run that was killed had begun to write."""
+        inside = [*self.features.glob(".*.tmp"), *self.adapter.glob(".*.tmp")]
+        return [path for entry in _ENTRIES for path in self.path.glob(f".{entry}.*tmp")] + inside
 
 
 def _remove(path: Path) -> None:

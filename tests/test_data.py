@@ -422,3 +422,19 @@ class TestMaxTrainSamples:
 
     def test_one_class_left(self) -> None:
         assert "1 class only ('a')" in message_of(self.prepare_sorted, 1)
+
+
+def test_folders_of_one_name_with_a_card_give_their_own_rows(tmp_path):
+    """load_dataset caches a folder with a README by its name and the README's configs, whatever its files hold."""
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.parquet\n---\n"
+    fingerprints = []
+    for parent, label in (("a", 0), ("b", 1)):
+        folder = tmp_path / parent / "photos"
+        folder.mkdir(parents=True)
+        Dataset.from_dict({"label": [label] * 3}).to_parquet(folder / "train.parquet")
+        (folder / "README.md").write_text(card)
+        dataset, source = load_source(str(folder))
+        assert dataset["label"][:] == [label] * 3
+        fingerprints.append(source.fingerprint)
+        assert load_source(str(folder))[1].fingerprint == source.fingerprint
+    assert fingerprints[0] != fingerprints[1]

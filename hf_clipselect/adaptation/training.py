@@ -142,15 +142,14 @@ def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> It
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
-    """The embeddings of the whole batch on every process, in batch order.
-
-    `Accelerator.gather` cuts the gradient. With it, every process holds the full loss, and the mean that data parallelism
-    takes over processes is the gradient of one process that holds the whole batch.
-    """
-    if accelerator.num_processes == 1:
+    """The embeddings of the whole batch on every process, in batch order; `Accelerator.gather` alone cuts the gradient."""
+    world = accelerator.num_processes
+    if world == 1:
         return local
-    from torch.distributed.nn.functional import all_gather
-
-    sizes = [len(part) for part in np.array_split(np.arange(num_rows), accelerator.num_processes)]
+    sizes = [len(part) for part in np.array_split(np.arange(num_rows), world)]
     padded = torch.cat([local, local.new_zeros(max(sizes) - len(local), local.shape[1])])
-    return torch.cat([part[:size] for part, size in zip(all_gather(padded), sizes, strict=True)])
+    parts = list(accelerator.gather(padded.detach()).split(max(sizes)))
+    # Each process holds the loss of the whole batch but the gradient of its own rows only, and data parallelism takes the
+    # mean over processes: a gradient of `world` times the own rows makes that mean the gradient of the whole batch.
+    parts[accelerator.process_index] = local + (world - 1) * (local - local.detach())
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

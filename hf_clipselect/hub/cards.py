@@ -22,7 +22,12 @@ SCORES_CONFIG = "scores"
 
 
 def dataset_card(
-    report: dict[str, Any], *, data_files: dict[str, str], default_config: str, repo_id: str | None = None
+    report: dict[str, Any],
+    *,
+    data_files: dict[str, str],
+    default_config: str,
+    content_ids: dict[str, str] | None = None,
+    repo_id: str | None = None,
 ) -> str:
     """The README.md of a folder of subsets, which `load_dataset` and the Hub read.
 
@@ -32,6 +37,10 @@ def dataset_card(
             Name of each config and its Parquet files, a glob relative to the folder: `ratio_<percent>` for each subset
             of the report that is there, and `scores`. Each config has the one split `train`.
         default_config (`str`): The config that `load_dataset` gives without a name; one of the subsets.
+        content_ids (`dict[str, str]`, *optional*):
+            A text per config that changes with the content of its files. `load_dataset` caches a local folder under the
+            folder's name and what its card says of a config, not under its files: without it, another folder of the
+            same name, or a later run in the same one, would give the rows of the first that was loaded.
         repo_id (`str`, *optional*): Dataset repository on the Hub, for the snippets.
 
     Returns:
@@ -54,7 +63,7 @@ def dataset_card(
         "license": license_name.lower() if license_name.lower() in HUB_LICENSES else None,
         "size_categories": [wording.size_category(default["rows"])],
         "source_datasets": [source["name"]] if on_hub else None,
-        "configs": _configs(data_files, default_config),
+        "configs": _configs(data_files, default_config, content_ids or {}),
     }
     context = _common_context(report) | {
         "title": title,
@@ -138,10 +147,14 @@ def _subsets_of_configs(
     return subsets
 
 
-def _configs(data_files: Mapping[str, str], default_config: str) -> list[dict[str, Any]]:
+def _configs(
+    data_files: Mapping[str, str], default_config: str, content_ids: Mapping[str, str]
+) -> list[dict[str, Any]]:
     configs = []
     for config, path in data_files.items():
         entry = {"config_name": config, "data_files": [{"split": "train", "path": path}]}
+        if config in content_ids:
+            entry["description"] = content_ids[config]
         configs.append(entry | {"default": True} if config == default_config else entry)
     return configs
 

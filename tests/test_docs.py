@@ -1,0 +1,55 @@
+"""The README's commands and examples are what is run, and show what they print."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from hf_clipselect.embedded import tiny_clip_path
+
+
+README = (REPOSITORY / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "output"), EXAMPLES)
+def test_python_examples_print_what_the_readme_shows(code, output, tmp_path):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == output
+
+
+def test_every_python_block_of_the_readme_is_one_of_the_examples_that_run():
+    assert len(EXAMPLES) == README.count("```python") == 2
+
+
+@pytest.mark.slow
+def test_the_main_job_prints_what_the_readme_shows(tmp_path):
+    command = [sys.executable, str(REPOSITORY / "recipes" / "select.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"```\n{done.stdout}```" in README
+
+
+def test_ci_runs_the_readme_test_command():
+    [command] = [line for line in README.splitlines() if line.endswith("&& .venv/bin/pytest")]
+    assert command in (REPOSITORY / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_readme_states_the_measured_accuracy_of_the_tiny_clip():
+    card = (tiny_clip_path() / "README.md").read_text()
+    [accuracy] = re.findall(r"\| `A photo of a seven\.` \| ([\d.]+) \|", card)
+    assert f"{accuracy} % zero-shot on all 1,797 digits" in README
+
+
+def test_every_flag_that_the_readme_names_exists(capsys):
+    from hf_clipselect.config import parse_arguments  # noqa: PLC0415
+
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    flags = set(re.findall(r"--\w+", capsys.readouterr().out))
+    launchers = {"--num_processes", "--multi_gpu", "--config_file"}
+    assert set(re.findall(r"--\w+", README)) - launchers <= flags

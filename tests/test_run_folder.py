@@ -1,0 +1,259 @@
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from datasets import Dataset, Image, load_dataset
+
+from hf_clipselect import select_dataset
+from hf_clipselect.errors import InputError
+from hf_clipselect.run_folder import RunFolder
+
+
+IDENTITY = {"dataset": "abc", "rows": 60, "image_column": "image", "label_column": "label", "model": "def"}
+ENTRIES = {
+    "config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html", "dropped.parquet",
+}  # fmt: skip
+
+
+def finished_run(path: Path, identity: dict[str, Any] = IDENTITY) -> RunFolder:
+    """A folder with an entry of every kind."""
+    folder = RunFolder(path)
+    folder.check(identity, overwrite=False)
+    folder.open(identity, overwrite=False)
+    for name in ENTRIES - {"config.yaml"}:
+        if "." in name:
+            (path / name).write_text(name)
+        else:
+            (path / name).mkdir()
+            (path / name / "content").write_text(name)
+    folder.write_config({"identity": identity, "seed": 42})
+    return folder
+
+
+def with_broken_images(dataset: Dataset, *rows: int) -> Dataset:
+    cells = dataset.cast_column("image", Image(decode=False))["image"][:]
+    for row in rows:
+        cells[row] = {"bytes": b"no image", "path": None}
+    return Dataset.from_dict({"image": cells, "label": dataset["label"][:]}, features=dataset.features)
+
+
+def names(path: Path) -> set[str]:
+    return {entry.name for entry in path.iterdir()}
+
+
+class TestCheck:
+    def test_new_and_empty_folders_are_taken(self, tmp_path: Path) -> None:
+        for path in (tmp_path, tmp_path / "new", tmp_path / "new" / "deep"):
+            RunFolder(path).check(IDENTITY, overwrite=False)
+        assert names(tmp_path) == set()  # a check changes nothing
+
+    def test_same_run_goes_on(self, tmp_path: Path) -> None:
+        finished_run(tmp_path).check(IDENTITY, overwrite=False)
+
+    @pytest.mark.parametrize("key", IDENTITY)
+    def test_another_run_is_refused(self, tmp_path: Path, key: str) -> None:
+        folder = finished_run(tmp_path)
+        with pytest.raises(InputError) as error:
+            folder.check({**IDENTITY, key: "other"}, overwrite=False)
+        assert str(error.value) == (
+            f"--output_dir {tmp_path} holds another run: {key} {IDENTITY[key]} there, other now. Choose another "
+            "--output_dir, or pass --overwrite_output_dir to remove the results in it."
+        )
+        folder.check({**IDENTITY, key: "other"}, overwrite=True)
+        assert names(tmp_path) == ENTRIES
+
+    def test_foreign_files_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.txt").write_text("mine")
+        with pytest.raises(InputError, match="is not empty and holds no run of hf_clipselect.*--overwrite_output_dir"):
+            RunFolder(tmp_path).check(IDENTITY, overwrite=False)
+        RunFolder(tmp_path).check(IDENTITY, overwrite=True)
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"just text", b"- a list", b"seed: [1", b"identity: 3", b"\xff\xfe", b"identity:"], ids=repr
+    )
+    def test_config_of_nobody_is_foreign(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "config.yaml").write_bytes(content)
+        with pytest.raises(InputError, match="holds no run of hf_clipselect"):
+            RunFolder(tmp_path).check(IDENTITY, overwrite=False)
+        RunFolder(tmp_path).check(IDENTITY, overwrite=True)
+
+    def test_file_is_refused_even_with_overwrite(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_text("mine")
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="--output_dir .*file is a file; give a folder"):
+                RunFolder(path).check(IDENTITY, overwrite=overwrite)
+        assert path.read_text() == "mine"
+
+    def test_leftovers_alone_are_nobodys_run(self, tmp_path: Path) -> None:
+        # Killed between creating the folder and its first config.yaml.
+        (tmp_path / ".config.yaml.4711.tmp").write_text("ident")
+        RunFolder(tmp_path).check(IDENTITY, overwrite=False)
+
+
+class TestOpen:
+    def test_creates_folders(self, tmp_path: Path) -> None:
+        RunFolder(tmp_path / "a" / "b").open(IDENTITY, overwrite=False)
+        assert (tmp_path / "a" / "b").is_dir()
+
+    def test_folder_that_cannot_be_created(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        folder = RunFolder(tmp_path / "file" / "out")
+        folder.check(IDENTITY, overwrite=False)
+        with pytest.raises(InputError, match="--output_dir .*out can't be created: Not a directory"):
+            folder.open(IDENTITY, overwrite=False)
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_same_run_keeps_everything(self, tmp_path: Path, overwrite: bool) -> None:
+        folder = finished_run(tmp_path)
+        folder.open(IDENTITY, overwrite=overwrite)
+        assert names(tmp_path) == ENTRIES
+        assert (folder.features / "content").exists()
+
+    def test_overwrite_removes_another_run_and_nothing_else(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        (tmp_path / "thesis.txt").write_text("mine")
+        (tmp_path / ".hidden.tmp").write_text("mine")
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "report.json").write_text("mine")
+        folder.open({**IDENTITY, "model": "other"}, overwrite=True)
+        assert names(tmp_path) == {"thesis.txt", ".hidden.tmp", "photos"}
+        assert (tmp_path / "photos" / "report.json").read_text() == "mine"
+
+    def test_link_to_a_folder_goes_but_not_what_it_points_to(self, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "precious").write_text("mine")
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "features").symlink_to(elsewhere)
+        RunFolder(out).open(IDENTITY, overwrite=True)
+        assert names(out) == set()
+        assert (elsewhere / "precious").read_text() == "mine"
+
+    def test_leftovers_of_a_killed_run_go(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        (tmp_path / ".subset.tmp" / "ratio_30").mkdir(parents=True)
+        (tmp_path / ".scores.parquet.tmp").write_text("torn")
+        (tmp_path / ".report.json.4711.tmp").write_text("torn")
+        (folder.features / ".images-00000.safetensors.4711.tmp").write_text("torn")
+        (folder.adapter / ".README.md.4711.tmp").write_text("torn")
+        folder.open(IDENTITY, overwrite=False)
+        assert names(tmp_path) == ENTRIES
+        assert names(folder.features) == names(folder.adapter) == {"content"}
+
+
+class TestWriting:
+    def test_config_is_read_back(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        assert folder.read_config() == {}
+        config = {
+            "identity": IDENTITY,
+            "source": {"class_names": ["Käse", "no", "1", "a: b", "x" * 300]},
+            "seed": None,
+        }
+        folder.write_config(config)
+        assert folder.read_config() == config
+        text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
+        assert text.index("identity") < text.index("source") < text.index("seed")
+        assert "Käse" in text
+        assert yaml.safe_load(text) == config
+        assert names(tmp_path) == {"config.yaml"}
+
+    def test_results(self, clip_folder: Path, images_dataset: Dataset, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        result = select_dataset(
+            images_dataset, model_name_or_path=str(clip_folder), selection_ratio=[0.3, 0.125], adaptation="off",
+            dataloader_num_workers=0, output_dir=out,
+        )  # fmt: skip
+        assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+        assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
+        table = pq.read_table(out / "scores.parquet")
+        assert table.column_names == [
+            "source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds",
+            "selection_score_30", "selected_30", "selection_score_12_5", "selected_12_5",
+        ]  # fmt: skip
+        assert [str(table.schema.field(name).type) for name in ("sas", "selection_score_30", "selected_30")] == [
+            "float", "float", "bool",
+        ]  # fmt: skip
+        back = Dataset.from_parquet(str(out / "scores.parquet"), cache_dir=str(tmp_path / "cache"))
+        assert back.features == result.scores.features
+        assert back[:] == result.scores[:]
+
+    def test_dropped_rows_are_listed_and_go_with_the_next_run(
+        self, clip_folder: Path, images_dataset: Dataset, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        settings = {
+            "model_name_or_path": str(clip_folder), "adaptation": "off", "dataloader_num_workers": 0,
+            "on_bad_image": "drop", "output_dir": out,
+        }  # fmt: skip
+        select_dataset(with_broken_images(images_dataset, 3, 17), **settings)
+        dropped = pq.read_table(out / "dropped.parquet").to_pydict()
+        assert list(dropped) == ["source_index", "reason"]
+        assert dropped["source_index"] == [3, 17]
+        assert all("not an image" in reason for reason in dropped["reason"])
+        select_dataset(images_dataset, **settings, overwrite_output_dir=True)
+        assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+
+    def test_remove_adapter(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        folder.remove_adapter()
+        folder.remove_adapter()
+        assert names(tmp_path) == ENTRIES - {"adapter"}
+
+
+class TestReplacing:
+    def test_new_content_takes_the_place_of_the_old(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        with folder.replacing(folder.subset) as temporary:
+            (temporary / "new").write_text("new")
+            assert names(folder.subset) == {"content"}  # until the block ends
+        assert names(folder.subset) == {"new"}
+        assert names(tmp_path) == ENTRIES
+
+    def test_where_nothing_was(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        with folder.replacing(folder.adapter) as temporary:
+            (temporary / "new").write_text("new")
+        assert names(folder.adapter) == {"new"}
+
+    def test_failure_leaves_the_old_one(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        with pytest.raises(RuntimeError, match="disk full"), folder.replacing(folder.subset) as temporary:
+            (temporary / "half").write_text("half")
+            raise RuntimeError("disk full")
+        assert (folder.subset / "content").read_text() == "subset"
+        assert names(folder.subset) == {"content"}
+        assert names(tmp_path) == ENTRIES
+
+    def test_interrupt_leaves_the_old_one(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        with pytest.raises(KeyboardInterrupt), folder.replacing(folder.subset):
+            raise KeyboardInterrupt
+        assert names(folder.subset) == {"content"}
+        assert names(tmp_path) == ENTRIES
+
+    def test_leftover_of_a_killed_run_is_no_part_of_the_new_one(self, tmp_path: Path) -> None:
+        folder = finished_run(tmp_path)
+        (tmp_path / ".subset.tmp").mkdir()
+        (tmp_path / ".subset.tmp" / "old").write_text("old")
+        with folder.replacing(folder.subset) as temporary:
+            (temporary / "new").write_text("new")
+        assert names(folder.subset) == {"new"}
+
+
+def test_runs_in_folders_of_one_name_load_their_own_subsets(images_dataset, clip_folder, tmp_path):
+    """load_dataset caches a local folder by its name and its card: without a content id the first run's rows come back."""
+    sources = []
+    for name, objective in (("a", "clean"), ("b", "released"), ("a", "paper")):
+        result = select_dataset(
+            images_dataset, model_name_or_path=clip_folder, objective=objective, adaptation="off",
+            dataloader_num_workers=0, output_dir=tmp_path / name,
+        )  # fmt: skip
+        subset = load_dataset(str(tmp_path / name / "subset"), "ratio_30", split="train")
+        assert subset["source_index"][:] == result.selected.tolist()
+        sources.append(tuple(result.selected))
+    assert len(set(sources)) > 1
