@@ -11,6 +11,7 @@ from .config import parse_arguments
 from .errors import InputError
 from .pipeline import run_selection
 from .result import SelectionResult
+from .run_log import logged_to_stderr
 from .selection import ratio_name
 
 
@@ -45,13 +46,12 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
         `int`: Exit code: 0, or 2 after one line on stderr that says what is wrong with the input.
     """
     is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger(__package__).setLevel(logging.INFO if is_main_process else logging.ERROR)
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:
         arguments = parse_arguments(argv, prog=prog)
-        result = run_selection(arguments)
+        with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
+            result = run_selection(arguments)
     except InputError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")  # names in a message may hold line breaks
         return 2

@@ -43,7 +43,7 @@ class DataArguments:
         default=None, metadata={"help": "Text file with one class name per line, in label order, for the prompts."}
     )
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Consider only this many rows, spread evenly over the split."}
+        default=None, metadata={"help": "Consider only this many rows, of every class its share, spread evenly."}
     )
     on_bad_image: Literal["error", "drop"] = field(
         default="error",

@@ -21,6 +21,7 @@ from .config import EMBEDDED_DATASET
 from .embedded import load_digits_dataset
 from .errors import InputError
 from .prompts import read_class_names
+from .selection import class_quotas
 
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def prepare_dataset(
             The columns; found from the features when there is exactly one candidate each.
         class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
         class_names_file (`str`, *optional*): Text file with one name per line, to the same end.
-        max_samples (`int`, *optional*): Consider only this many rows, spread evenly over the split.
+        max_samples (`int`, *optional*): Consider only this many rows, of every class its share, spread evenly.
 
     Returns:
         `LabelledImages`
@@ -153,13 +154,12 @@ def prepare_dataset(
     image_column = _find_image_column(dataset, image_column_name)
     label_column = _find_label_column(dataset, label_column_name, image_column)
     if class_names_file is not None:
-        class_names = read_class_names(class_names_file, None)  # the labels tell how many there must be
+        class_names = read_class_names(class_names_file)
     # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
     labels, names = _read_labels(dataset, label_column, class_names)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
-        # Evenly spread rows: the first rows of a dataset that is sorted by class would hold one class.
-        rows = rows[:max_samples] * len(dataset) // max_samples
+        rows = _spread_rows(labels, max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
     present = np.bincount(labels, minlength=len(names)) > 0
     if present.sum() < 2:
@@ -171,6 +171,16 @@ def prepare_dataset(
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
         logger.warning("%d classes have no image and take no part: %s", len(empty), _shorten(empty))
     return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
+
+
+def _spread_rows(labels: np.ndarray, count: int) -> np.ndarray:
+    """Every class's share of `count` rows: the first rows of a dataset that is sorted by class would hold one class."""
+    quotas = class_quotas(labels, count, balance="proportional", num_classes=int(labels.max()) + 1)
+    rows = [
+        np.flatnonzero(labels == label)[np.arange(quota) * size // max(quota, 1)]
+        for label, (quota, size) in enumerate(zip(quotas, np.bincount(labels), strict=True))
+    ]
+    return np.sort(np.concatenate(rows))
 
 
 def with_image_column_undecoded(images: LabelledImages) -> Dataset:

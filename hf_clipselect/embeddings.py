@@ -67,9 +67,10 @@ def select_embeddings(
     )  # fmt: skip
     image_embeds, text_embeds, labels = _as_arrays(image_embeds, text_embeds, labels)
     names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
-    if len(names) != len(text_embeds):
+    if len(set(names)) != len(text_embeds):
         raise InputError(
-            f"class_names has {len(names)} names, text_embeds has {len(text_embeds)} rows; give one name per row."
+            f"class_names has {len(set(names))} different names, text_embeds has {len(text_embeds)} rows; give each row a "
+            "name of its own."
         )
     classes, compact = present_classes(labels)
     # Adapters are made for inputs of norm 1: what they learn must not depend on the scale that came in.

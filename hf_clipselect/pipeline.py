@@ -244,18 +244,18 @@ class _Run:
         plain_predictions = np.full(len(images.labels), -1, dtype=np.int64)
         plain_predictions[rows] = plain
         unreadable = {int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())}
+        description = describe_run(arguments, self.objective, images, self.backbone, adaptation)
         report = summarize(
             result.scores, class_names=images.class_names, ratios=self.ratios, plain_predictions=plain_predictions,
-            unreadable=unreadable,
-            run={
-                **describe_run(arguments, self.objective, images, self.backbone, adaptation),
-                "seconds": self.seconds,
-                "warnings": self.warnings,
-            },
+            unreadable=unreadable, run={**description, "seconds": self.seconds, "warnings": self.warnings},
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
             self.folder.write_results(result, images, unreadable)
+            # Last, so that it never speaks of knobs that the results beside it were not made with.
+            record = self.folder.read_config()
+            description["source"]["class_names"] = images.class_names
+            self.folder.write_config({**description, **{key: record[key] for key in ("adaptation", "identity")}})
         self.accelerator.wait_for_everyone()
         return result
 
@@ -295,11 +295,7 @@ class _Run:
                 tracker.finish()
             if self.accelerator.is_main_process:
                 self._keep(model, adaptation)
-        if self.accelerator.is_main_process:
-            config = describe_run(self.arguments, self.objective, self.images, self.backbone, adaptation)
-            config["adaptation"]["key"] = key
-            config["source"]["class_names"] = self.images.class_names
-            folder.write_config({**config, "identity": mine})
+                folder.write_config({"identity": mine, "adaptation": {**adaptation.to_dict(), "key": key}})
         self.accelerator.wait_for_everyone()
         return model, adaptation
 

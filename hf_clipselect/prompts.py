@@ -69,19 +69,17 @@ def class_prompts(
     return [[template.replace(PLACEHOLDER, name) for name in names] for template in templates]
 
 
-def read_class_names(path: str | Path, num_classes: int | None) -> list[str]:
+def read_class_names(path: str | Path) -> list[str]:
     """Read the names of the classes from a text file: UTF-8, one name per line, in label order.
 
     Args:
         path (`str` or `Path`): The file.
-        num_classes (`int`, *optional*): Number of names expected; `None` takes any number.
 
     Returns:
         `list[str]`: The names without surrounding spaces; blank lines at the end of the file do not count.
 
     Raises:
-        InputError: The file cannot be read as UTF-8, a line is blank or repeats another, or the count is not the
-            expected one.
+        InputError: The file cannot be read as UTF-8, or a line is blank or repeats another.
     """
     names = [line.strip() for line in _read_text(path).rstrip().split("\n")]
     if names == [""]:
@@ -96,11 +94,6 @@ def read_class_names(path: str | Path, num_classes: int | None) -> list[str]:
                 "class a name of its own."
             )
         first_line[name] = number
-    if num_classes is not None and len(names) != num_classes:
-        raise InputError(
-            f"--class_names_file {path} has {len(names)} names, but the dataset has {num_classes} classes; write "
-            f"exactly {num_classes} lines, one name per class in label order."
-        )
     return names
 
 

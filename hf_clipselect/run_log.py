@@ -15,6 +15,20 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 @contextmanager
+def logged_to_stderr(level: int) -> Iterator[None]:
+    """Show the package's own messages during a block; a root handler would print those of other libraries a second time."""
+    package_logger = logging.getLogger(__package__)
+    before, handler = package_logger.level, logging.StreamHandler()
+    package_logger.addHandler(handler)
+    package_logger.setLevel(level)
+    try:
+        yield
+    finally:
+        package_logger.removeHandler(handler)
+        package_logger.setLevel(before)
+
+
+@contextmanager
 def collected_warnings() -> Iterator[list[str]]:
     """The package's warnings during a block: they belong into its report as well as into the log."""
     collector = _Collector(logging.WARNING)

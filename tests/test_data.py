@@ -152,6 +152,7 @@ class TestLoadSource:
             assert message.startswith(f"--dataset_name {tmp_path / name} can't be loaded: ")
             assert reason in message, message
 
+    @pytest.mark.slow
     def test_fingerprint_is_the_same_in_another_process_and_cache(
         self, tmp_path: Path, images_dataset: Dataset
     ) -> None:
@@ -396,7 +397,7 @@ class TestMaxTrainSamples:
 
     def test_rows_are_spread_evenly_and_keep_their_numbers(self) -> None:
         images = self.prepare_sorted(5)
-        assert images.source_index.tolist() == [0, 2, 4, 7, 9]
+        assert images.source_index.tolist() == [0, 2, 4, 6, 8]
         assert images.source_index.dtype == np.int64
         assert images.labels.tolist() == [0, 0, 1, 1, 2]
         assert images.dataset["label"][:] == ["a", "a", "b", "b", "c"]
@@ -404,6 +405,11 @@ class TestMaxTrainSamples:
             png(row) for row in images.source_index
         ]
         assert images.source.num_rows == 12  # the source is the whole split
+
+    def test_every_class_keeps_its_share_whatever_the_order_of_the_rows(self) -> None:
+        images = prepare_dataset(dataset_of(["a", "b", "c", "c"] * 6, Value("string")), max_samples=12)
+        assert np.bincount(images.labels).tolist() == [3, 3, 6]
+        assert (np.diff(images.source_index) > 0).all()
 
     @pytest.mark.parametrize("max_samples", [12, 13, 10**9])
     def test_no_more_than_there_are(self, max_samples: int) -> None:

@@ -282,3 +282,11 @@ def test_bad_input_is_told_in_a_sentence_before_anything_is_written(
         run(images_dataset, clip_folder, tmp_path / "run", **changes)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_fails_in_its_selection_leaves_the_results_of_the_one_before(images_dataset, clip_folder, tmp_path):
+    run(images_dataset, clip_folder, tmp_path, objective="released")
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="cannot arrive"):
+        run(images_dataset, clip_folder, tmp_path, objective="released", solver="sgd", ratio_weight=1e-6)
+    assert content(tmp_path) == before

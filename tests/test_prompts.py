@@ -97,20 +97,18 @@ def test_classes_that_text_cannot_tell_apart_are_warned_about_once(caplog):
 def test_read_class_names(tmp_path, content):
     path = tmp_path / "names.txt"
     path.write_bytes(content.encode("utf-8"))
-    assert read_class_names(path, 2) == read_class_names(str(path), None) == ["cat", "dog"]
+    assert read_class_names(path) == read_class_names(str(path)) == ["cat", "dog"]
 
 
 def test_read_class_names_beyond_ascii(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("blåhaj\n猫\n", encoding="utf-8")
-    assert read_class_names(path, 2) == ["blåhaj", "猫"]
+    assert read_class_names(path) == ["blåhaj", "猫"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("cat\n", "has 1 names, but the dataset has 2 classes"),
-        ("cat\ndog\nfox\n", "has 3 names, but the dataset has 2 classes"),
         ("cat\n\ndog\n", "line 2 is blank"),
         ("\ncat\n", "line 1 is blank"),
         ("cat\ncat \n", "lines 1 and 2 both say 'cat'"),
@@ -123,12 +121,12 @@ def test_read_class_names_refuses(tmp_path, content, message):
     path = tmp_path / "names.txt"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=message) as error:
-        read_class_names(path, 2)
+        read_class_names(path)
     assert "--class_names_file" in str(error.value) and "names.txt" in str(error.value)
 
 
 def test_read_class_names_needs_a_file(tmp_path):
     with pytest.raises(InputError, match="--class_names_file .*nowhere.txt: No such file"):
-        read_class_names(tmp_path / "nowhere.txt", 2)
+        read_class_names(tmp_path / "nowhere.txt")
     with pytest.raises(InputError, match="--class_names_file .*directory"):
-        read_class_names(tmp_path, 2)
+        read_class_names(tmp_path)

@@ -182,7 +182,7 @@ class TestWriting:
         assert back.features == result.scores.features
         assert back[:] == result.scores[:]
 
-    def test_dropped_rows_are_listed_and_go_with_the_next_run(
+    def test_dropped_rows_are_listed_until_all_can_be_read(
         self, clip_folder: Path, images_dataset: Dataset, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
@@ -195,7 +195,11 @@ class TestWriting:
         assert list(dropped) == ["source_index", "reason"]
         assert dropped["source_index"] == [3, 17]
         assert all("not an image" in reason for reason in dropped["reason"])
+        stale = (out / "dropped.parquet").read_bytes()
         select_dataset(images_dataset, **settings, overwrite_output_dir=True)
+        assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+        (out / "dropped.parquet").write_bytes(stale)
+        select_dataset(images_dataset, **settings)
         assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
 
     def test_remove_adapter(self, tmp_path: Path) -> None:

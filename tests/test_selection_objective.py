@@ -85,8 +85,8 @@ def test_warns_only_where_alpha_follows_the_ratio(caplog):
         assert not caplog.records
         resolve_objective("paper")
     [record] = caplog.records
-    assert "nearly every mislabelled row from ratio 0.5 on" in record.getMessage()
-    assert "77 %" in record.getMessage()
+    assert "keeps most mislabelled rows at high ratios" in record.getMessage()
+    assert "81 %" in record.getMessage()
 
 
 def test_to_dict_survives_json():
