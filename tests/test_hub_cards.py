@@ -538,3 +538,9 @@ def test_bad_input_is_told():
         make_dataset_card(make_report(), repo_id="not/a/repo")
     with pytest.raises(InputError, match="repo_id must be a Hub id"):
         adapter_card(make_report(), repo_id="../here")
+
+
+def test_a_sentence_that_begins_with_an_embedded_name_hides_its_paths_too():
+    warning = "embedded/tiny-clip was trained on digits; on /home/me/photos its scores mean little."
+    assert hide_paths(warning) == "embedded/tiny-clip was trained on digits; on photos its scores mean little."
+    assert hide_paths("embedded/digits") == "embedded/digits"

@@ -12,6 +12,9 @@ from ..errors import InputError
 
 EMBEDDED_PREFIX = "embedded/"
 
+# The name alone: a sentence may begin with it and name a path further on.
+_EMBEDDED_NAME = re.compile(r"embedded/[\w.-]+")
+
 _LOCAL_PREFIXES = ("~", "./", "../", ".\\", "..\\", "file:")
 # The start of an absolute path; what stands before it tells it from "and/or", a URL or a closing HTML tag.
 _PATH_START = r"(?:(?<![\w:/.<~])~?/|(?<!\w)[A-Za-z]:[/\\]|(?<!\\)\\\\)"
@@ -60,7 +63,7 @@ def hide_paths(value: Any) -> Any:
         return {key: hide_paths(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [hide_paths(item) for item in value]
-    if not isinstance(value, str) or value.startswith(EMBEDDED_PREFIX):
+    if not isinstance(value, str) or _EMBEDDED_NAME.fullmatch(value):
         return value
     return _last_part(value) if is_local_path(value) else _PATH_IN_TEXT.sub(lambda path: _last_part(path[0]), value)
 
