@@ -12,8 +12,8 @@ from PIL import Image as PILImage
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.report import summarize, write_html, write_json
-from hf_clipselect.report.columns import read_column
 from hf_clipselect.report.thumbnails import make_thumbnails, pick_rows
+from hf_clipselect.score_table import column_values
 from hf_clipselect.selection import ratio_name
 
 
@@ -139,7 +139,7 @@ def summarize_table(scores, ratios=(0.3,), unreadable=None, **changes):
         scores,
         class_names=names,
         ratios=ratios,
-        plain_predictions=read_column(scores, "predicted_label"),
+        plain_predictions=column_values(scores, "predicted_label"),
         run=run_entries(**changes),
         unreadable=unreadable or {},
     )
@@ -325,7 +325,7 @@ def test_pick_rows_by_hand(eight_rows):
 def test_pick_rows_shows_24_and_spreads_the_dropped():
     scores = random_table(1000, ["a", "b"])
     picked = pick_rows(scores, "30")
-    order = np.argsort(-read_column(scores, "selection_score_30"))
+    order = np.argsort(-column_values(scores, "selection_score_30"))
     assert picked["best"].tolist() == order[:24].tolist()
     assert picked["cut"].tolist() == order[299:275:-1].tolist()
     assert picked["dropped"][0] == order[300]
@@ -404,7 +404,7 @@ def test_page_tells_the_run(tmp_path, eight_rows, eight_report):
 def test_tiles_show_the_image_label_and_prediction_of_their_row(tmp_path, eight_rows, eight_report):
     page = Page(write_page(tmp_path, eight_report, eight_rows, solid_images(8)))
     names = ["cat", "dog", "bird"]
-    labels, predicted = read_column(eight_rows, "label"), read_column(eight_rows, "predicted_label")
+    labels, predicted = column_values(eight_rows, "label"), column_values(eight_rows, "predicted_label")
     for row in (0, 1, 2, 4, 5, 6, 7):
         tile = page.tile(2 * row)  # the page tells source_index, which is twice the row here
         assert decode(tile["src"]).getcolors() == [(96 * 96, colour_of(row))]

@@ -10,7 +10,7 @@ from datasets import Dataset
 from jinja2 import Environment, PackageLoader
 
 from ..errors import InputError
-from .columns import read_column
+from ..score_table import column_values
 from .files import write_text
 from .plots import draw_class_shares, draw_histograms, draw_scatter
 from .thumbnails import make_thumbnails, pick_rows
@@ -109,10 +109,10 @@ def _fill_galleries(
 
 def _describe_rows(report: dict[str, Any], scores: Dataset, rows: np.ndarray, percent: str) -> list[dict[str, Any]]:
     score_columns = {"score": f"selection_score_{percent}", "sas": "sas", "margin": "margin", "sds": "sds"}
-    numbers = {key: read_column(scores, column)[rows] for key, column in score_columns.items()}
-    source_index = read_column(scores, "source_index")[rows]
-    label, predicted = (read_column(scores, name)[rows] for name in ("label", "predicted_label"))
-    kept = read_column(scores, f"selected_{percent}")[rows]
+    numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
+    source_index = column_values(scores, "source_index")[rows]
+    label, predicted = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
+    kept = column_values(scores, f"selected_{percent}")[rows]
     names = [entry["name"] for entry in report["classes"]]
     return [
         {

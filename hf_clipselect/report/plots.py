@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from .columns import read_column
+from ..score_table import column_values
 
 
 KEPT = "#0072b2"  # blue and orange of Okabe and Ito: told apart with every kind of colour blindness
@@ -85,10 +85,10 @@ def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
     Returns:
         `list[Plot]`: One figure for each score.
     """
-    kept = read_column(scores, f"selected_{report['subsets'][0]['percent']}")
+    kept = column_values(scores, f"selected_{report['subsets'][0]['percent']}")
     plots = []
     for name, (title, caption) in HISTOGRAMS.items():
-        draw = partial(_histogram, name=name, values=read_column(scores, name), kept=kept)
+        draw = partial(_histogram, name=name, values=column_values(scores, name), kept=kept)
         plots.append(Plot(title, caption, _render(draw, width=3.3, height=2.4)))
     return plots
 
@@ -103,8 +103,8 @@ def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
     Returns:
         `Plot`
     """
-    sas, sds = read_column(scores, "sas"), read_column(scores, "sds")
-    kept = read_column(scores, f"selected_{report['subsets'][0]['percent']}")
+    sas, sds = column_values(scores, "sas"), column_values(scores, "sds")
+    kept = column_values(scores, f"selected_{report['subsets'][0]['percent']}")
     rows = np.flatnonzero(np.isfinite(sas) & np.isfinite(sds))
     caption = f"Each point is a row; {len(rows):,} rows."
     if len(rows) > MAX_POINTS:

@@ -13,8 +13,8 @@ import numpy as np
 from datasets import Dataset
 
 from ..errors import InputError
+from ..score_table import column_values
 from ..selection import ratio_name
-from .columns import read_column
 
 
 QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
@@ -53,11 +53,11 @@ def summarize(
         raise InputError(
             f"plain_predictions has {len(plain_predictions)} entries for {len(scores)} rows of scores; pass one per row."
         )
-    labels = read_column(scores, "label")
-    readable = read_column(scores, "predicted_label") >= 0
+    labels = column_values(scores, "label")
+    readable = column_values(scores, "predicted_label") >= 0
     agrees_before = np.asarray(plain_predictions) == labels
-    agrees_after = read_column(scores, "label_agrees")
-    kept = {ratio_name(ratio): read_column(scores, f"selected_{ratio_name(ratio)}") for ratio in ratios}
+    agrees_after = column_values(scores, "label_agrees")
+    kept = {ratio_name(ratio): column_values(scores, f"selected_{ratio_name(ratio)}") for ratio in ratios}
     classes = _count_classes(class_names, labels, readable, agrees_before, agrees_after, kept)
     report = {
         **{key: run[key] for key in ("source", "model", "objective", "adaptation", "arguments", "versions")},
@@ -73,7 +73,7 @@ def summarize(
         "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
         "accuracy_before": _mean(agrees_before, readable),
         "accuracy_after": _mean(agrees_after, readable),
-        "score_quantiles": {name: _quantiles(read_column(scores, name)) for name in SCORES},
+        "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
         "subsets": [
             _describe_subset(scores, ratio, kept[ratio_name(ratio)], agrees_after, readable, classes)
             for ratio in ratios
@@ -132,7 +132,7 @@ def _describe_subset(
     classes: list[dict[str, Any]],
 ) -> dict[str, Any]:
     percent = ratio_name(ratio)
-    kept_scores = read_column(scores, f"selection_score_{percent}")[kept]
+    kept_scores = column_values(scores, f"selection_score_{percent}")[kept]
     class_shares = [entry["kept"][percent] / entry["rows"] for entry in classes if entry["rows"]]
     return {
         "ratio": ratio,

@@ -10,7 +10,7 @@ from datasets import Dataset, Image
 from PIL import Image as PILImage
 
 from ..encoder import UnreadableImageError, open_image
-from .columns import read_column
+from ..score_table import column_values
 
 
 NUM_SHOWN = 24
@@ -29,10 +29,10 @@ def pick_rows(scores: Dataset, percent: str) -> dict[str, np.ndarray]:
         `dropped` (evenly spread from just below the cut to the lowest score), `suspect` (CLIP predicts another class
         than the given one, lowest margin first). Ties break by row number; rows without scores are left out.
     """
-    score = read_column(scores, f"selection_score_{percent}")
-    margin = read_column(scores, "margin")
-    kept = read_column(scores, f"selected_{percent}")
-    disagrees = ~read_column(scores, "label_agrees")
+    score = column_values(scores, f"selection_score_{percent}")
+    margin = column_values(scores, "margin")
+    kept = column_values(scores, f"selected_{percent}")
+    disagrees = ~column_values(scores, "label_agrees")
     dropped_rows = _descending(score, ~kept & np.isfinite(score))
     spread = np.linspace(0, len(dropped_rows) - 1, min(NUM_SHOWN, len(dropped_rows))).astype(np.int64)
     return {
