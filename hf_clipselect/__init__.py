@@ -1,8 +1,10 @@
-"""Turn a labelled image dataset into a smaller, cleaner one with CLIP, and publish it on the Hugging Face Hub."""
+"""Turn a labelled image dataset into a smaller, cleaner one with CLIP.
+
+Importing the package makes its adapters, the method `MLP_ADAPTER`, known to peft.
+"""
 
 from importlib.metadata import version
 
-from . import mlp_adapter  # registers the MLP_ADAPTER method with peft  # noqa: F401
 from .adaptation import load_adapters
 from .embeddings import select_embeddings
 from .errors import InputError

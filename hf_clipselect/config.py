@@ -1,7 +1,7 @@
 """Arguments of a selection run: one dataclass a stage, read from the command line and from YAML.
 
 The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the preset of
-`--objective`, then the defaults. An unknown YAML key is an error. No torch here, so that `--help` stays quick.
+`--objective`, then the defaults. An unknown YAML key is an error. No torch here.
 """
 
 import dataclasses
@@ -73,7 +73,8 @@ class ModelArguments:
     )
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images per forward pass of the encoder."})
     dataloader_num_workers: int | None = field(
-        default=None, metadata={"help": "Processes that decode images; default: the cores of this process, at most 8."}
+        default=None,
+        metadata={"help": "Processes that decode images; default: this process's share of the cores, at most 8."},
     )
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
 

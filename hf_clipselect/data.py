@@ -1,56 +1,28 @@
-"""A labelled image dataset: loading, finding its columns, checking its labels, naming its rows.
+"""A labelled image dataset: finding its columns, checking its labels, naming its rows.
 
 A row is known everywhere by its `source_index`, its row number in the source split.
 """
 
-import hashlib
 import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError, DatasetsError
+from datasets import ClassLabel, Dataset, Image, Value
 
-from .config import EMBEDDED_DATASET
-from .embedded import load_digits_dataset
 from .errors import InputError
 from .prompts import read_class_names
 from .selection import class_quotas
+from .source import DatasetSource, content_id, describe_source
 
 
 logger = logging.getLogger(__name__)
 
-_COMMIT = re.compile(r"@([0-9a-f]{40})/")
 _BYTES = (Value("binary"), Value("large_binary"))
-
-
-@dataclass(frozen=True)
-class DatasetSource:
-    """Where a dataset came from, as written to config.yaml and the cards.
-
-    Args:
-        name (`str`): Hub id, folder or `embedded/...`; empty for a dataset that was passed in memory.
-        config_name (`str`, *optional*): Configuration of the dataset.
-        split (`str`, *optional*): Name of the split.
-        revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
-        fingerprint (`str`): Fingerprint that `datasets` gave the split.
-        num_rows (`int`): Rows of the split.
-        license (`str`, *optional*): Licence that the source states.
-    """
-
-    name: str
-    config_name: str | None
-    split: str | None
-    revision: str | None
-    fingerprint: str
-    num_rows: int
-    license: str | None
 
 
 @dataclass(frozen=True)
@@ -73,50 +45,6 @@ class LabelledImages:
     labels: np.ndarray
     source_index: np.ndarray
     source: DatasetSource
-
-
-def load_source(name: str, config_name: str | None = None, split: str = "train") -> tuple[Dataset, DatasetSource]:
-    """Load one split of a dataset from the Hub, a local folder or the package.
-
-    Args:
-        name (`str`): Hub id, local folder (imagefolder, parquet, `save_to_disk`) or `embedded/digits`.
-        config_name (`str`, *optional*): Configuration of the dataset.
-        split (`str`, *optional*, defaults to `"train"`): Name of the split.
-
-    Returns:
-        `tuple[Dataset, DatasetSource]`: The split and where it came from.
-
-    Raises:
-        InputError: No such dataset, configuration or split, or the Hub can't be reached.
-    """
-    if name == EMBEDDED_DATASET:
-        dataset = load_digits_dataset(split)
-    elif name.startswith("embedded/"):
-        raise InputError(
-            f"--dataset_name {name} is not embedded in the package; the embedded dataset is {EMBEDDED_DATASET}."
-        )
-    elif name and Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
-        dataset = _load_split(name, config_name, split)
-    else:
-        raise InputError(
-            f"--dataset_name {name!r} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
-            f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
-        )
-    return dataset, describe_source(dataset, name=name, config_name=config_name)
-
-
-def describe_source(dataset: Dataset, *, name: str = "", config_name: str | None = None) -> DatasetSource:
-    """What can be told about the origin of a dataset, without the network."""
-    commits = {match[1] for url in dataset.info.download_checksums or {} if (match := _COMMIT.search(url))}
-    return DatasetSource(
-        name=name,
-        config_name=config_name,
-        split=str(dataset.split) if dataset.split is not None else None,
-        revision=commits.pop() if len(commits) == 1 else None,
-        fingerprint=dataset._fingerprint,
-        num_rows=len(dataset),
-        license=dataset.info.license or None,
-    )
 
 
 def prepare_dataset(
@@ -153,6 +81,12 @@ def prepare_dataset(
     dataset = _recognise_images(dataset)
     image_column = _find_image_column(dataset, image_column_name)
     label_column = _find_label_column(dataset, label_column_name, image_column)
+    source = replace(
+        source,
+        image_column=image_column,
+        label_column=label_column,
+        content_id=content_id(dataset, image_column, label_column),
+    )
     if class_names_file is not None:
         class_names = read_class_names(class_names_file)
     # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
@@ -187,48 +121,6 @@ def with_image_column_undecoded(images: LabelledImages) -> Dataset:
     """The image column alone, as `{"bytes", "path"}` values: decoding is left to whoever reads it."""
     column = images.image_column
     return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
-
-
-def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
-    folder = Path(name)
-    try:
-        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
-            splits = load_from_disk(name)
-        else:
-            splits = load_dataset(name, config_name, **_cache_by_content(folder))
-    except IndexError:
-        # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
-        raise InputError(f"--dataset_name {name} has a split without rows, which can't be loaded.") from None
-    # A bare ValueError is what datasets raises for a missing or unknown configuration.
-    except (DatasetsError, OSError, ValueError, KeyError) as error:
-        problem = "can't be loaded" if folder.is_dir() else "is no local folder, and can't be loaded from the Hub"
-        cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
-        reason = " ".join(str(cause).split())[:400]
-        raise InputError(f"--dataset_name {name} {problem}: {type(cause).__name__}: {reason}") from None
-    return _pick_split(splits, name, split)
-
-
-def _cache_by_content(folder: Path) -> dict[str, str]:
-    """An argument of `load_dataset` that makes it see that the files of a local folder have changed.
-
-    It caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
-    and what the README says, not under the files: another folder of the same name would give the first one's rows.
-    """
-    if not folder.is_dir():
-        return {}
-    files = hashlib.sha256(str(folder.resolve()).encode())
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        status = path.stat()
-        files.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return {"description": files.hexdigest()[:16]}
-
-
-def _pick_split(splits: Dataset | DatasetDict, name: str, split: str) -> Dataset:
-    if isinstance(splits, Dataset):
-        return splits
-    if split not in splits:
-        raise InputError(f"--train_split_name {split}: {name} has the splits {', '.join(splits)}.")
-    return splits[split]
 
 
 def _recognise_images(dataset: Dataset) -> Dataset:

@@ -7,12 +7,12 @@ import torch
 
 from .adaptation import IdentityProjections, adapt, project
 from .config import Arguments
-from .data import DatasetSource
 from .errors import InputError
 from .launch import make_accelerator
 from .result import SelectionResult
 from .score_table import present_classes, score_samples, score_table, select_from_table
 from .selection import check_ratios, resolve_objective
+from .source import DatasetSource
 
 
 def select_embeddings(
@@ -52,7 +52,8 @@ def select_embeddings(
             As in [`select_dataset`].
 
     Returns:
-        `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays.
+        `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays, and unless
+            adaptation is off, `.report["adaptation"]` tells what became of the adapters.
 
     Raises:
         InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two classes
@@ -79,13 +80,14 @@ def select_embeddings(
         text_embeds[classes], "text_embeds", lambda row: f"class {classes[row]} ({names[classes[row]]})"
     )
     features = (image_embeds, torch.from_numpy(text_embeds)[None])
-    model = IdentityProjections(image_embeds.shape[1])
+    model, report = IdentityProjections(image_embeds.shape[1]), {}
     if adaptation != "off":
         accelerator = make_accelerator()  # use_cpu=True fails where an earlier run of this process took the GPU
-        model, _ = adapt(
+        model, outcome = adapt(
             model.to(accelerator.device), *features, compact,
             arguments=arguments.adaptation, seed=seed, accelerator=accelerator,
         )  # fmt: skip
+        report = {"adaptation": outcome.to_dict()}
     scores = score_samples(
         *project(model, *features), compact, classes, neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors
     )
@@ -96,6 +98,7 @@ def select_embeddings(
         objective=knobs,
         source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),
         seed=seed,
+        report=report,
     )
 
 

@@ -24,7 +24,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
     """
     try:
         accelerator = Accelerator(
-            cpu=use_cpu or not torch.cuda.is_available(),
+            cpu=use_cpu or not torch.accelerator.is_available(),
             mixed_precision="no",  # adapters train in float32, whatever `accelerate config` says
             log_with=None if report_to == "none" else report_to,
             project_dir=logging_dir,

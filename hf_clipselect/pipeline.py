@@ -18,7 +18,7 @@ from torch import nn
 
 from .adaptation import Adaptation, adapt, load_into, project, read_peft_config, save_adapters
 from .config import DEFAULT_MODEL, Arguments
-from .data import LabelledImages, load_source, prepare_dataset
+from .data import LabelledImages, prepare_dataset
 from .encoder import (
     Backbone,
     digest,
@@ -37,9 +37,13 @@ from .run_log import collected_warnings, timed
 from .score_table import present_classes, score_samples, score_table, select_from_table
 from .scores import predicted_labels
 from .selection import Objective, check_ratios, resolve_objective, selection_count
+from .source import load_source
 
 
 logger = logging.getLogger(__name__)
+
+# Raise it when the same settings would train other adapters: those in an existing folder are then not taken over.
+_ADAPTATION_FORMAT = 1
 
 
 def select_dataset(
@@ -251,11 +255,12 @@ class _Run:
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
+            # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
+            record = {key: self.folder.read_config()[key] for key in ("adaptation", "identity")}
+            self.folder.write_config(record)
             self.folder.write_results(result, images, unreadable)
-            # Last, so that it never speaks of knobs that the results beside it were not made with.
-            record = self.folder.read_config()
             description["source"]["class_names"] = images.class_names
-            self.folder.write_config({**description, **{key: record[key] for key in ("adaptation", "identity")}})
+            self.folder.write_config({**description, **record})
         self.accelerator.wait_for_everyone()
         return result
 
@@ -266,6 +271,7 @@ class _Run:
         arguments, folder = self.arguments.adaptation, self.folder
         key = digest(
             {
+                "format": _ADAPTATION_FORMAT,
                 "features": features_key,
                 "prompts": self.prompts,
                 "labels": hashlib.sha256(labels.tobytes()).hexdigest(),

@@ -31,16 +31,14 @@ def describe_run(
 ) -> dict[str, Any]:
     """Source, model, knobs, adaptation, arguments and versions, as plain JSON types.
 
-    `arguments` are the flags as they were resolved: `--config` takes them back.
+    `arguments` are the flags, which `--config` takes back; `objective` holds the knobs as they were resolved.
     """
-    columns = {"image_column": images.image_column, "label_column": images.label_column}
-    knobs = objective.to_dict()
-    arguments_and_knobs = {**arguments.to_dict(), **knobs, "objective": knobs["name"]}
-    del arguments_and_knobs["name"]
+    given = {**arguments.to_dict(), "objective": objective.name}
     return {
-        "arguments": {name: value for name, value in arguments_and_knobs.items() if value is not None},
-        "objective": knobs,
-        "source": {**asdict(images.source), **columns},
+        # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set ones.
+        "arguments": {name: value for name, value in given.items() if value is not None},
+        "objective": objective.to_dict(),
+        "source": asdict(images.source),
         "model": {
             "name": backbone.name,
             "revision": backbone.revision,

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .data import DatasetSource
 from .errors import InputError
 from .hub.naming import hide_paths
 from .parquet import write_parquet
 from .score_table import column_values, join_columns, select_from_table
 from .selection import Objective, check_ratios, ratio_name
+from .source import DatasetSource, content_id
 
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SelectionResult:
     """A selection and the scores behind it.
 
@@ -38,7 +38,7 @@ class SelectionResult:
         objective (`Objective`): The resolved knobs.
         source (`DatasetSource`): The dataset that the row numbers refer to.
         seed (`int`): Seed of the run.
-        report (`dict[str, Any]`): What report.json holds; empty for a result that was read back or made from embeddings.
+        report (`dict[str, Any]`): What report.json holds; empty for a result that was read back.
     """
 
     scores: Dataset
@@ -98,18 +98,22 @@ class SelectionResult:
             `Dataset`: A filtered dataset with the source's own columns and features first.
 
         Raises:
-            InputError: It is another dataset: another number of rows, or another fingerprint.
+            InputError: It is another dataset: another number of rows, other labels or images.
         """
-        if len(dataset) != self.source.num_rows:
+        source, name = self.source, self.source.name or "the dataset that was selected from"
+        if len(dataset) != source.num_rows:
             raise InputError(
-                f"The selection was made from {self.source.num_rows} rows, the dataset has {len(dataset)}; pass the split "
-                f"{self.source.split or ''} of {self.source.name or 'the dataset that was selected from'}."
+                f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass the split "
+                f"{source.split or ''} of {name}."
             )
-        if self.source.fingerprint and dataset._fingerprint != self.source.fingerprint:
-            raise InputError(
-                f"The selection was made from {self.source.name or 'a dataset'} with fingerprint {self.source.fingerprint}, "
-                f"this one has {dataset._fingerprint}; pass the same dataset, before any transform."
-            )
+        if source.content_id and dataset._fingerprint != source.fingerprint:
+            missing = {source.image_column, source.label_column} - set(dataset.column_names)
+            if missing or content_id(dataset, source.image_column, source.label_column) != source.content_id:
+                raise InputError(
+                    f"This is not the dataset that the selection was made from: "
+                    f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
+                    f"{name} with its rows in their order."
+                )
         return self._join(dataset)
 
     def save(self, folder: str | Path) -> None:

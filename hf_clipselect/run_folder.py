@@ -49,21 +49,36 @@ class RunFolder:
             overwrite (`bool`): The results of another run may go.
 
         Raises:
-            InputError: The folder is a file, holds the results of another run, or files that no run wrote.
+            InputError: The folder is a file, holds the results of another run, or files that no run wrote. The latter are
+                never removed: with `overwrite` a run only goes in beside them, and not where they bear its names.
         """
-        advice = "Choose another --output_dir, or pass --overwrite_output_dir to remove the results in it."
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output_dir {self.path} is a file; give a folder.")
-        if overwrite or not self.path.exists() or set(self.path.iterdir()) <= set(self._leftovers()):
+        if not self.path.exists() or set(self.path.iterdir()) <= set(self._leftovers()):
             return
         found = self.read_config().get("identity")
         if not isinstance(found, dict):
-            raise InputError(f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. {advice}")
+            taken = [name for name in _ENTRIES if (self.path / name).exists()]
+            if taken:
+                raise InputError(
+                    f"--output_dir {self.path} holds {', '.join(taken)}, which no run of hf_clipselect made and a run would "
+                    "replace. Choose another --output_dir, or move them away."
+                )
+            if not overwrite:
+                raise InputError(
+                    f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. Choose another --output_dir, or "
+                    "pass --overwrite_output_dir to write beside what is there."
+                )
+        if overwrite:
+            return
         different = [
             f"{key} {found.get(key)} there, {value} now" for key, value in identity.items() if found.get(key) != value
         ]
         if different:
-            raise InputError(f"--output_dir {self.path} holds another run: {'; '.join(different)}. {advice}")
+            raise InputError(
+                f"--output_dir {self.path} holds another run: {'; '.join(different)}. Choose another --output_dir, or "
+                "pass --overwrite_output_dir to remove the results in it."
+            )
 
     def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         """Create the folder, or take it over; call `check` first. With `overwrite` another run's entries are removed."""

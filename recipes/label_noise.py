@@ -27,10 +27,11 @@ from datasets import Dataset
 
 from hf_clipselect import SelectionResult, load_adapters, select_dataset
 from hf_clipselect.config import EMBEDDED_DATASET, default_model
-from hf_clipselect.data import LabelledImages, load_source, prepare_dataset
+from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.encoder import load_backbone, open_image
 from hf_clipselect.prompts import class_prompts
 from hf_clipselect.robustness import add_label_noise
+from hf_clipselect.source import load_source
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def test_held_out_rows_are_a_stratified_share_that_shrinks_with_the_dataset():
     assert np.array_equal(rows, held_out_rows(small, seed=0)) and not np.array_equal(
         rows, held_out_rows(small, seed=1)
     )
-    assert (np.diff(rows) > 0).all()
+    assert (np.diff(rows) < 0).any()  # in random order: a batch of the held-out rows must hold all classes
 
 
 def test_without_rows_to_hold_out_auto_keeps_plain_clip(accelerator):
@@ -134,7 +134,7 @@ def test_training_equals_a_plain_loop(accelerator):
     arguments = quick(train_batch_size=4, num_train_epochs=3, min_train_steps=1)
     schedule = Schedule.for_rows(10, arguments)
     assert (schedule.batch_size, schedule.steps_per_epoch, schedule.num_steps, schedule.evaluate_every) == (4, 2, 6, 2)
-    adapted = new_adapters(IdentityProjections(8), MlpAdapterConfig(), seed=3)
+    adapted = new_adapters(IdentityProjections(8), MlpAdapterConfig())
     plain = copy.deepcopy(adapted)
     train_adapters(
         adapted, images, texts, labels,
@@ -248,11 +248,50 @@ def test_a_broken_peft_config_is_told_in_a_sentence(tmp_path, content, message):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_peft_config_that_misses_the_projections_is_told_in_a_sentence(accelerator, tmp_path):
+@pytest.mark.parametrize(
+    ("values", "trained"),
+    [
+        ({"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]}, "q_proj"),
+        ({"peft_type": "LORA", "r": 4, "target_modules": ["visual_projection", "q_proj"]}, "q_proj"),
+        ({"peft_type": "LORA", "r": 4, "modules_to_save": ["post_layernorm"]}, "post_layernorm"),
+    ],
+)
+def test_a_peft_config_that_reaches_beyond_the_projections_is_refused(clip_folder, tmp_path, values, trained):
+    config = read_peft_config(write_json(tmp_path / "config.json", values))
+    with pytest.raises(InputError, match=f"trains .*{trained}.* name these two in target_modules"):
+        new_adapters(load_backbone(str(clip_folder)).model, config)
+
+
+def test_a_peft_config_that_targets_nothing_is_refused(tmp_path):
     config = read_peft_config(
-        write_json(tmp_path / "lora.json", {"peft_type": "LORA", "r": 4, "target_modules": ["q_proj"]})
+        write_json(tmp_path / "config.json", {"peft_type": "LORA", "target_modules": ["nowhere"]})
     )
     with pytest.raises(InputError, match="does not fit the model"):
-        adapt(
-            IdentityProjections(8), *turned_classes(), arguments=quick(), seed=0, accelerator=accelerator, peft_config=config,
+        new_adapters(IdentityProjections(8), config)
+
+
+def test_dropout_follows_the_seed_too(accelerator, tmp_path):
+    config = read_peft_config(write_json(tmp_path / "lora.json", {"peft_type": "LORA", "r": 4, "lora_dropout": 0.3}))
+    weights = []
+    for _ in range(2):
+        torch.rand(3)  # whatever else draws random numbers
+        adapted, _ = adapt(
+            IdentityProjections(8), *turned_classes(), arguments=quick(adaptation="always"), seed=0,
+            accelerator=accelerator, peft_config=config,
         )  # fmt: skip
+        weights.append(torch.cat([p.detach().flatten() for p in adapted.parameters() if p.requires_grad]))
+    assert torch.equal(*weights)
+
+
+def test_the_order_of_the_rows_does_not_make_held_out_batches_of_one_class(accelerator):
+    """Class-sorted rows, as every imagefolder has them, must be worth as much as shuffled ones."""
+    labels = np.repeat(np.arange(4), 100)
+    batches = np.split(labels[held_out_rows(labels, seed=0)], 5)
+    assert all(len(np.unique(batch)) == 4 for batch in batches)
+
+
+def test_small_classes_give_rows_to_hold_out_but_never_their_last():
+    labels = np.repeat(np.arange(1500), 4)
+    rows = held_out_rows(labels, seed=0)
+    assert len(rows) == 600 and np.bincount(labels[rows]).max() == 1
+    assert len(held_out_rows(np.arange(40), seed=0)) == 0

@@ -13,7 +13,7 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 # From the bottom up. A module imports modules of lower tiers, or of its own without a cycle.
 TIERS = [
     {"config", "prompts", "losses", "scores", "selection", "errors"},
-    {"data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch"},
+    {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch"},
     {"score_table", "result"},
     {"encoder", "adaptation", "report"},
     {"provenance", "run_folder", "run_log"},

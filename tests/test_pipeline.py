@@ -104,7 +104,7 @@ def test_the_report_tells_what_the_scores_say(finished):
 def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
     _, result, folder = finished
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["arguments"]["alignment"] == "margin" and config["arguments"]["class_balance"] == "proportional"
+    assert config["objective"]["alignment"] == "margin" and config["objective"]["class_balance"] == "proportional"
     assert config["source"]["fingerprint"] == result.source.fingerprint
     assert config["adaptation"]["num_steps"] > 0 and config["model"]["weights_sha256"]
     arguments = parse_arguments(["--config", str(folder / "config.yaml"), "--seed", "7"])
@@ -290,3 +290,22 @@ def test_a_run_that_fails_in_its_selection_leaves_the_results_of_the_one_before(
     with pytest.raises(InputError, match="cannot arrive"):
         run(images_dataset, clip_folder, tmp_path, objective="released", solver="sgd", ratio_weight=1e-6)
     assert content(tmp_path) == before
+
+
+def test_a_run_that_stops_while_it_writes_leaves_no_knobs_beside_results_of_others(
+    images_dataset, clip_folder, tmp_path, monkeypatch
+):
+    run(images_dataset, clip_folder, tmp_path, objective="released")
+    monkeypatch.setattr("hf_clipselect.run_folder.write_html", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(images_dataset, clip_folder, tmp_path, objective="clean", selection_ratio=0.5)
+    assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == {"adaptation", "identity"}
+    monkeypatch.undo()
+    run(images_dataset, clip_folder, tmp_path, objective="clean", selection_ratio=0.5)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["objective"]["name"] == "clean"
+
+
+def test_another_objective_over_a_runs_config_brings_its_own_knobs(finished):
+    config = finished[2] / "config.yaml"
+    knobs = parse_arguments(["--config", str(config), "--objective", "released"]).selection
+    assert knobs.objective == "released" and knobs.alignment is None and knobs.class_balance is None

@@ -7,10 +7,11 @@ import pytest
 from datasets import ClassLabel, Dataset, Image, Value, load_dataset
 
 from hf_clipselect import SelectionResult, select_dataset
-from hf_clipselect.data import describe_source
+from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.score_table import SampleScores, column_values, score_table, select_from_table
 from hf_clipselect.selection import resolve_objective
+from hf_clipselect.source import describe_source
 
 
 OURS = ["source_index", "sas", "sds", "selection_score"]
@@ -34,7 +35,7 @@ def make_result(dataset, ratios=(0.3,), *, rows=None, unreadable=(), objective="
         scores=select_from_table(table, objective, ratios),
         ratios=ratios,
         objective=objective,
-        source=describe_source(dataset, name=name),
+        source=prepare_dataset(dataset, describe_source(dataset, name=name)).source,
         seed=seed,
     )
 
@@ -204,11 +205,27 @@ def test_apply_refuses_another_dataset(dataset):
     result = make_result(dataset, name="someone/things")
     with pytest.raises(InputError, match="made from 60 rows, the dataset has 59.* someone/things"):
         result.apply(dataset.select(range(59)))
-    with pytest.raises(InputError, match=f"someone/things with fingerprint {dataset._fingerprint}"):
+    with pytest.raises(InputError, match="labels or images differ. Pass someone/things"):
         result.apply(dataset.select(range(59, -1, -1)))
+    with pytest.raises(InputError, match="it has no column label"):
+        result.apply(dataset.rename_column("label", "class"))
+    other_images = [*dataset.cast_column("image", Image(decode=False))["image"]]
+    other_images[0] = other_images[1]
+    changed = dataset.remove_columns("image").add_column("image", other_images).cast_column("image", Image())
+    with pytest.raises(InputError, match="labels or images differ"):
+        result.apply(changed)
     # A selection from embeddings knows the number of rows alone.
-    source = dataclasses.replace(result.source, fingerprint="")
+    source = dataclasses.replace(result.source, fingerprint="", content_id="")
     assert len(dataclasses.replace(result, source=source).apply(dataset)) == 18
+
+
+def test_apply_knows_the_dataset_however_it_was_loaded(dataset, tmp_path):
+    result = make_result(dataset)
+    dataset.to_parquet(tmp_path / "train.parquet")
+    loaded = load_dataset(str(tmp_path), split="train")
+    assert loaded._fingerprint != dataset._fingerprint
+    assert result.apply(loaded)["source_index"][:] == result.selected.tolist()
+    assert len(result.apply(dataset.with_format("numpy"))) == len(result.selected)
 
 
 # Saving and reading back

@@ -75,9 +75,16 @@ class TestCheck:
     )
     def test_config_of_nobody_is_foreign(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "config.yaml").write_bytes(content)
-        with pytest.raises(InputError, match="holds no run of hf_clipselect"):
-            RunFolder(tmp_path).check(IDENTITY, overwrite=False)
-        RunFolder(tmp_path).check(IDENTITY, overwrite=True)
+        for overwrite in (False, True):
+            with pytest.raises(InputError, match="holds config.yaml, which no run of hf_clipselect made"):
+                RunFolder(tmp_path).check(IDENTITY, overwrite=overwrite)
+        assert (tmp_path / "config.yaml").read_bytes() == content
+
+    def test_foreign_entries_of_a_runs_names_are_never_removed(self, tmp_path: Path) -> None:
+        (tmp_path / "features").mkdir()
+        (tmp_path / "features" / "mine.txt").write_text("mine")
+        with pytest.raises(InputError, match="holds features, which no run"):
+            RunFolder(tmp_path).check(IDENTITY, overwrite=True)
 
     def test_file_is_refused_even_with_overwrite(self, tmp_path: Path) -> None:
         path = tmp_path / "file"

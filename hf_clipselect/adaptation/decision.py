@@ -6,12 +6,16 @@ that many steps, because rows that were trained on and rows that were not must n
 
 import copy
 import logging
+import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import nn
 
@@ -19,6 +23,8 @@ from ..config import AdaptationArguments
 from ..errors import InputError
 from ..mlp_adapter import MlpAdapterConfig
 from ..scores import predicted_labels
+from ..selection import class_quotas
+from ..selection.counts import round_half_up
 from .projections import project
 from .training import Schedule, mean_loss, train_adapters
 
@@ -34,7 +40,11 @@ _HELD_OUT_AT_MOST = 0.3
 _PATIENCE = 0.2
 
 
-@dataclass
+# image_features (N, H), text_features (T, C, H'), labels (N,)
+Features = tuple[np.ndarray, torch.Tensor, np.ndarray]
+
+
+@dataclass(frozen=True)
 class Adaptation:
     """What became of the adapters; all of it stands in config.yaml and the report.
 
@@ -99,113 +109,173 @@ def adapt(
     """
     if arguments.adaptation == "off":
         return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
-    peft_config = peft_config or MlpAdapterConfig()
+    data = (image_features, text_features, labels)
+    training = _Training(
+        model,
+        peft_config or MlpAdapterConfig(),
+        arguments,
+        Schedule.for_rows(len(labels), arguments),
+        seed,
+        accelerator,
+    )
+    trial = training.try_out(data, held_out_rows(labels, seed=seed))
+    kept = trial.better or arguments.adaptation == "always"
+    reason = f"{trial.finding}: {'the adapters were kept' if kept else 'plain CLIP was kept'}."
+    if kept and not trial.better:
+        reason += " (--adaptation always)"
+    logger.info(reason)
     outcome = Adaptation(
         arguments.adaptation,
-        kept=False,
-        reason="",
-        method=str(getattr(peft_config.peft_type, "value", peft_config.peft_type)),
+        kept=kept,
+        reason=reason,
+        method=str(getattr(training.peft_config.peft_type, "value", training.peft_config.peft_type)),
+        num_steps=trial.num_steps if kept else 0,
+        batch_size=training.schedule.batch_size,
         learning_rate=arguments.learning_rate,
         temperature=arguments.temperature,
+        held_out_rows=trial.num_rows,
+        held_out_agreement_plain=trial.agreement_plain,
+        held_out_agreement_adapted=trial.agreement_adapted,
+        standard_error=trial.standard_error,
+        held_out_loss_plain=trial.loss_plain,
+        held_out_loss_adapted=trial.loss_adapted,
     )
-    held_out = held_out_rows(labels, seed=seed)
-    schedule = Schedule.for_rows(len(labels), arguments)
-    outcome.batch_size = schedule.batch_size
-    outcome.held_out_rows = len(held_out)
-    data = (image_features, text_features, labels)
-    if len(held_out):
-        num_steps, enough = _try_out(
-            model, data, held_out, peft_config, schedule, outcome, arguments, seed, accelerator
+    return (training.run(data, num_steps=trial.num_steps) if kept else model), outcome
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What training without the held-out rows told: how long to train, and whether it beats plain CLIP on them."""
+
+    num_steps: int
+    better: bool
+    finding: str
+    num_rows: int = 0
+    agreement_plain: float | None = None
+    agreement_adapted: float | None = None
+    standard_error: float | None = None
+    loss_plain: float | None = None
+    loss_adapted: float | None = None
+
+
+@dataclass(frozen=True)
+class _Training:
+    model: nn.Module
+    peft_config: PeftConfig
+    arguments: AdaptationArguments
+    schedule: Schedule
+    seed: int
+    accelerator: Accelerator
+
+    def run(
+        self,
+        data: Features,
+        *,
+        num_steps: int,
+        schedule: Schedule | None = None,
+        after_interval: Callable[[PeftModel, int], bool] | None = None,
+        description: str = "Adapting",
+    ) -> PeftModel:
+        """Fresh adapters, trained; initial weights and dropout follow the seed, the caller's random state stays."""
+        device = self.accelerator.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            adapted = new_adapters(self.model, self.peft_config)
+            train_adapters(
+                adapted,
+                *data,
+                arguments=self.arguments,
+                schedule=schedule or self.schedule,
+                num_steps=num_steps,
+                seed=self.seed,
+                accelerator=self.accelerator,
+                after_interval=after_interval and partial(after_interval, adapted),
+                description=description,
+            )
+        return adapted
+
+    def try_out(self, data: Features, held_out: np.ndarray) -> _Trial:
+        """Train without the held-out rows and look at them on the way."""
+        if not len(held_out):
+            finding = "No class has a second row, so none could be held out to tell whether adapters help"
+            return _Trial(self.schedule.num_steps, better=False, finding=finding)
+        image_features, text_features, labels = data
+        rest = np.setdiff1d(np.arange(len(labels)), held_out)
+        ours = (image_features[held_out], text_features, labels[held_out])
+        measure = {"batch_size": self.schedule.batch_size, "temperature": self.arguments.temperature}
+        plain = _correct(self.model, *ours)
+        loss_plain = mean_loss(self.model, *ours, **measure)
+        best_step, best_loss, best = 0, float("inf"), plain
+
+        def look(adapted: PeftModel, step: int) -> bool:
+            nonlocal best_step, best_loss, best
+            # One process decides for all: a last digit may differ, and those that go on would wait for ever.
+            [loss] = broadcast_object_list([mean_loss(adapted, *ours, **measure)])
+            if loss < best_loss:
+                best_step, best_loss, best = step, loss, _correct(adapted, *ours)
+            return step - best_step < _PATIENCE * self.schedule.num_steps
+
+        batch_size = min(self.schedule.batch_size, len(rest))
+        self.run(
+            (image_features[rest], text_features, labels[rest]),
+            num_steps=self.schedule.num_steps,
+            schedule=replace(self.schedule, batch_size=batch_size, steps_per_epoch=len(rest) // batch_size),
+            after_interval=look,
+            description="Adapting (trial)",
+        ).unload()
+        difference = best.astype(np.float64) - plain
+        error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+        [better] = broadcast_object_list([bool(difference.mean() > error)])
+        return _Trial(
+            num_steps=best_step,
+            better=better,
+            finding=f"On {len(held_out)} held-out rows the zero-shot prediction agreed with the given label for "
+            f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({'more' if better else 'not more'} "
+            f"than one standard error of the difference, {error:.1%}, better)",
+            num_rows=len(held_out),
+            agreement_plain=float(plain.mean()),
+            agreement_adapted=float(best.mean()),
+            standard_error=error if np.isfinite(error) else None,
+            loss_plain=loss_plain,
+            loss_adapted=best_loss,
         )
-    else:
-        num_steps, enough = schedule.num_steps, False
-        outcome.reason = "No class has two rows, so none could be held out"
-    outcome.kept = enough or arguments.adaptation == "always"
-    outcome.reason += ": the adapters were kept." if outcome.kept else ": plain CLIP was kept."
-    if arguments.adaptation == "always" and not enough:
-        outcome.reason += " (--adaptation always)"
-    logger.info(outcome.reason)
-    if not outcome.kept:
-        return model, outcome
-    outcome.num_steps = num_steps
-    adapted = new_adapters(model, peft_config, seed=seed)
-    train_adapters(
-        adapted, *data, arguments=arguments, schedule=schedule, num_steps=num_steps, seed=seed, accelerator=accelerator
-    )
-    return adapted, outcome
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """The same share of every class, a tenth to three tenths depending on the number of rows; sorted row numbers."""
-    rng = np.random.default_rng([seed, 1])  # another stream than that of the batches
+    """A tenth to three tenths of the rows, of every class its share and never all of it, in random order.
+
+    In random order, because the held-out loss is taken in batches: batches of one class alone would say nothing.
+    """
     fraction = min(_HELD_OUT_AT_MOST, max(_HELD_OUT_FRACTION, _HELD_OUT_ENOUGH / len(labels)))
-    held_out = []
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        count = int(fraction * len(rows) + 0.5)
-        held_out.append(rng.permutation(rows)[:count])
-    return np.sort(np.concatenate(held_out))
+    sizes = np.bincount(labels)
+    at_most = np.maximum(sizes - 1, 0)
+    count = min(round_half_up(fraction, len(labels)), int(at_most.sum()))
+    quotas = class_quotas(labels, count, balance="proportional", num_classes=len(sizes), upper=at_most)
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the batches
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    rows = [rng.permutation(rows)[:quota] for rows, quota in zip(by_class, quotas, strict=True)]
+    return rng.permutation(np.concatenate(rows))
 
 
-def new_adapters(model: nn.Module, peft_config: PeftConfig, *, seed: int) -> PeftModel:
-    """Fresh adapters on a frozen model; the caller's random state stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            return get_peft_model(model, copy.deepcopy(peft_config))  # peft writes into the config it is given
-        except ValueError as error:
-            raise InputError(f"The PEFT config does not fit the model: {' '.join(str(error).split())[:400]}") from None
+def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
+    """Fresh adapters on the two projections of a frozen model.
 
-
-def _try_out(
-    model: nn.Module,
-    data: tuple[np.ndarray, torch.Tensor, np.ndarray],
-    held_out: np.ndarray,
-    peft_config: PeftConfig,
-    schedule: Schedule,
-    outcome: Adaptation,
-    arguments: AdaptationArguments,
-    seed: int,
-    accelerator: Accelerator,
-) -> tuple[int, bool]:
-    """Train without the held-out rows; returns the best number of steps, and whether it beats plain CLIP there."""
-    image_features, text_features, labels = data
-    kept = np.setdiff1d(np.arange(len(labels)), held_out)
-    ours = (image_features[held_out], text_features, labels[held_out])
-    settings = {"batch_size": schedule.batch_size, "temperature": arguments.temperature}
-    plain_correct = _correct(model, *ours)
-    outcome.held_out_loss_plain = mean_loss(model, *ours, **settings)
-    adapted = new_adapters(model, peft_config, seed=seed)
-    best_step, best_loss, best_correct = 0, float("inf"), plain_correct
-
-    def look(step: int) -> bool:
-        nonlocal best_step, best_loss, best_correct
-        loss = mean_loss(adapted, *ours, **settings)
-        if loss < best_loss:
-            best_step, best_loss, best_correct = step, loss, _correct(adapted, *ours)
-        return step - best_step < _PATIENCE * schedule.num_steps
-
-    batch_size = min(schedule.batch_size, len(kept))
-    trial = replace(schedule, batch_size=batch_size, steps_per_epoch=len(kept) // batch_size)
-    train_adapters(
-        adapted, image_features[kept], text_features, labels[kept],
-        arguments=arguments, schedule=trial, num_steps=schedule.num_steps, seed=seed, accelerator=accelerator,
-        after_interval=look, description="Adapting (trial)",
-    )  # fmt: skip
-    adapted.unload()
-    difference = best_correct.astype(np.float64) - plain_correct
-    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    enough = bool(difference.mean() > error)
-    outcome.held_out_agreement_plain = float(plain_correct.mean())
-    outcome.held_out_agreement_adapted = float(best_correct.mean())
-    outcome.held_out_loss_adapted = best_loss
-    outcome.standard_error = error if np.isfinite(error) else None
-    outcome.reason = (
-        f"On {len(held_out)} held-out rows the zero-shot prediction agreed with the given label for "
-        f"{plain_correct.mean():.1%} with plain CLIP and {best_correct.mean():.1%} with adapters "
-        f"({'more' if enough else 'not more'} than one standard error of the difference, {error:.1%}, better)"
-    )
-    return best_step, enough
+    Raises:
+        InputError: The config does not fit the model, misses the projections, or reaches into the towers, which never
+            run again once the features are cached.
+    """
+    try:
+        adapted = get_peft_model(model, copy.deepcopy(peft_config))  # peft writes into the config it is given
+    except ValueError as error:
+        raise InputError(f"The PEFT config does not fit the model: {' '.join(str(error).split())[:400]}") from None
+    trained = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    outside = [name for name in trained if not re.search(r"\b(visual|text)_projection\b", name)]
+    if outside or not trained:
+        raise InputError(
+            f"The PEFT config trains {outside[0] if outside else 'nothing'}, but adapters are trained on cached features, which "
+            "only visual_projection and text_projection read: name these two in target_modules, and nothing else."
+        )
+    return adapted
 
 
 def _correct(

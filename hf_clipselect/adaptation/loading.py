@@ -21,7 +21,8 @@ def load_adapters(
     Args:
         repo_or_folder (`str` or `Path`): Hub id, or the `adapter` folder of a run.
         base_model (`PreTrainedModel` or `str`, *optional*):
-            The CLIP to put them on; default the one that they were trained on, which the adapter's config names.
+            The CLIP to put them on, which is changed in place; default the one that they were trained on, which the
+            adapter's config names.
         revision (`str`, *optional*): Branch, tag or commit of the adapter repository.
 
     Returns:

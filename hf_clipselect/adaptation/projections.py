@@ -9,6 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 
+_CHUNK_ROWS = 16384
+
+
 class Projections(nn.Module):
     """Cached features to unit-norm embeddings, through whatever adapters sit on the two projections.
 
@@ -50,7 +53,7 @@ class IdentityProjections(nn.Module):
 
 @torch.inference_mode()
 def project(
-    model: nn.Module, image_features: np.ndarray, text_features: torch.Tensor, *, chunk_rows: int = 16384
+    model: nn.Module, image_features: np.ndarray, text_features: torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embed all rows and all classes.
 
@@ -64,7 +67,7 @@ def project(
     projections = Projections(model)
     device = next(projections.parameters()).device
     images = [
-        projections.embed_images(torch.from_numpy(image_features[start : start + chunk_rows]).to(device)).cpu()
-        for start in range(0, len(image_features), chunk_rows)
+        projections.embed_images(torch.from_numpy(image_features[start : start + _CHUNK_ROWS]).to(device)).cpu()
+        for start in range(0, len(image_features), _CHUNK_ROWS)
     ]
     return torch.cat(images).numpy(), projections.embed_texts(text_features.to(device)).cpu().numpy()

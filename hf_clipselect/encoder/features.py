@@ -62,7 +62,7 @@ def encode_dataset(
         accelerator (`Accelerator`): Shards are spread over its processes.
         batch_size (`int`, *optional*, defaults to 64): Images per forward pass; part of the cache key, since another
             batch size may change the last digits.
-        num_workers (`int`, *optional*): Decoding processes; default the cores of this process, at most 8.
+        num_workers (`int`, *optional*): Decoding processes; default this process's share of the cores, at most 8.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
 
     Returns:
@@ -171,7 +171,8 @@ def _raise_unreadable(images: LabelledImages, reasons: dict[int, str]) -> None:
 
 
 def _default_workers() -> int:
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 class _PreprocessedImages(torch.utils.data.Dataset):

@@ -1,0 +1,150 @@
+"""Where a dataset comes from: loading it by name, and recognising it again."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError, DatasetsError
+
+from .config import EMBEDDED_DATASET
+from .embedded import load_digits_dataset
+from .errors import InputError
+
+
+_COMMIT = re.compile(r"@([0-9a-f]{40})/")
+_IMAGES_HASHED = 16
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Where a dataset came from, as written to config.yaml and the cards.
+
+    Args:
+        name (`str`): Hub id, folder or `embedded/...`; empty for a dataset that was passed in memory.
+        config_name (`str`, *optional*): Configuration of the dataset.
+        split (`str`, *optional*): Name of the split.
+        revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
+        fingerprint (`str`): Fingerprint that `datasets` gave the split.
+        num_rows (`int`): Rows of the split.
+        license (`str`, *optional*): Licence that the source states.
+        image_column, label_column (`str`): The two columns; empty until they are found.
+        content_id (`str`): Hash of all labels and of a few images, by which the dataset is recognised however it is loaded.
+    """
+
+    name: str
+    config_name: str | None
+    split: str | None
+    revision: str | None
+    fingerprint: str
+    num_rows: int
+    license: str | None
+    image_column: str = ""
+    label_column: str = ""
+    content_id: str = ""
+
+
+def load_source(name: str, config_name: str | None = None, split: str = "train") -> tuple[Dataset, DatasetSource]:
+    """Load one split of a dataset from the Hub, a local folder or the package.
+
+    Args:
+        name (`str`): Hub id, local folder (imagefolder, parquet, `save_to_disk`) or `embedded/digits`.
+        config_name (`str`, *optional*): Configuration of the dataset.
+        split (`str`, *optional*, defaults to `"train"`): Name of the split.
+
+    Returns:
+        `tuple[Dataset, DatasetSource]`: The split and where it came from.
+
+    Raises:
+        InputError: No such dataset, configuration or split, or the Hub can't be reached.
+    """
+    if name == EMBEDDED_DATASET:
+        dataset = load_digits_dataset(split)
+    elif name.startswith("embedded/"):
+        raise InputError(
+            f"--dataset_name {name} is not embedded in the package; the embedded dataset is {EMBEDDED_DATASET}."
+        )
+    elif name and Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+        dataset = _load_split(name, config_name, split)
+    else:
+        raise InputError(
+            f"--dataset_name {name!r} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
+            f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
+        )
+    return dataset, describe_source(dataset, name=name, config_name=config_name)
+
+
+def describe_source(dataset: Dataset, *, name: str = "", config_name: str | None = None) -> DatasetSource:
+    """What can be told about the origin of a dataset, without the network."""
+    commits = {match[1] for url in dataset.info.download_checksums or {} if (match := _COMMIT.search(url))}
+    return DatasetSource(
+        name=name,
+        config_name=config_name,
+        split=str(dataset.split) if dataset.split is not None else None,
+        revision=commits.pop() if len(commits) == 1 else None,
+        fingerprint=dataset._fingerprint,
+        num_rows=len(dataset),
+        license=dataset.info.license or None,
+    )
+
+
+def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
+    """Hash of all labels and of some images spread over the rows.
+
+    The fingerprint that `datasets` gives changes with the way a dataset is loaded and with its format; this does not.
+    """
+    table = dataset.with_format("arrow")
+    labels = table.select_columns([label_column])[:].column(0).to_pylist()
+    content = hashlib.sha256(json.dumps(labels).encode())
+    rows = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES_HASHED).astype(np.int64))
+    for image in table.select_columns([image_column]).select(rows)[:].column(0).to_pylist():
+        path = Path((image or {}).get("path") or "")
+        content.update((image or {}).get("bytes") or (path.read_bytes() if path.is_file() else b""))
+    return content.hexdigest()[:16]
+
+
+def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
+    folder = Path(name)
+    try:
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            splits = load_from_disk(name)
+        else:
+            splits = load_dataset(name, config_name, **_cache_by_content(folder))
+    except IndexError:
+        # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
+        raise InputError(f"--dataset_name {name} has a split without rows, which can't be loaded.") from None
+    # A bare ValueError is what datasets raises for a missing or unknown configuration.
+    except (DatasetsError, OSError, ValueError, KeyError) as error:
+        problem = "can't be loaded" if folder.is_dir() else "is no local folder, and can't be loaded from the Hub"
+        cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
+        reason = " ".join(str(cause).split())[:400]
+        raise InputError(f"--dataset_name {name} {problem}: {type(cause).__name__}: {reason}") from None
+    return _pick_split(splits, name, split)
+
+
+def _cache_by_content(folder: Path) -> dict[str, str]:
+    """An argument of `load_dataset` that makes it see that the files of a local folder have changed.
+
+    It caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
+    and what the README says, not under the files: another folder of the same name would give the first one's rows.
+    """
+    if not folder.is_dir():
+        return {}
+    files = hashlib.sha256(str(folder.resolve()).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        status = path.stat()
+        files.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return {"description": files.hexdigest()[:16]}
+
+
+def _pick_split(splits: Dataset | DatasetDict, name: str, split: str) -> Dataset:
+    if isinstance(splits, Dataset):
+        if splits.split is not None and str(splits.split) != split:
+            raise InputError(f"--train_split_name {split}: {name} holds the split {splits.split} alone.")
+        return splits
+    if split not in splits:
+        raise InputError(f"--train_split_name {split}: {name} has the splits {', '.join(splits)}.")
+    return splits[split]
