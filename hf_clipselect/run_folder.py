@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from .data import LabelledImages
-from .encoder import write_atomically
 from .errors import InputError
+from .files import write_text_atomically
 from .hub import adapter_card, dataset_card
 from .parquet import content_id, write_parquet
 from .report import write_html, write_json
@@ -102,7 +102,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
-        write_atomically(self.path / "config.yaml", text.encode())
+        write_text_atomically(self.path / "config.yaml", text)
 
     def write_results(self, result: SelectionResult, images: LabelledImages, unreadable: Mapping[int, str]) -> None:
         """Everything but features, adapters and config.yaml, which are there already.
@@ -130,7 +130,7 @@ class RunFolder:
             )
             (folder / "README.md").write_text(card, encoding="utf-8")
         if report["adaptation"]["kept"]:
-            write_atomically(self.adapter / "README.md", adapter_card(report).encode())
+            write_text_atomically(self.adapter / "README.md", adapter_card(report))
         write_json(self.path / "report.json", report)
         write_html(
             self.path / "report.html", report, result.scores, dataset=images.dataset, image_column=images.image_column

@@ -32,7 +32,7 @@ from transformers import (
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import cache as cache_module
-from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image, write_atomically
+from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image
 from hf_clipselect.encoder.cache import FeatureCache, cached_array
 from hf_clipselect.errors import InputError
 from hf_clipselect.launch import make_accelerator
@@ -482,22 +482,6 @@ def test_an_array_is_computed_once_for_a_key(tmp_path):
     first = cached_array(path, {"a": 1}, lambda: np.ones((2, 3), np.float32))
     assert np.array_equal(cached_array(path, {"a": 1}, lambda: pytest.fail("computed again")), first)
     assert np.array_equal(cached_array(path, {"a": 2}, lambda: np.zeros(4, np.float32)), np.zeros(4))
-
-
-def test_an_atomic_write_replaces_whole_files_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"first")
-    write_atomically(path, b"second")
-    assert path.read_bytes() == b"second"
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):
-        write_atomically(tmp_path / "folder", b"a folder stands here")
-    with pytest.raises(OSError):
-        write_atomically(tmp_path / "absent" / "file", b"no folder stands here")
-    with pytest.raises(TypeError):
-        write_atomically(path, "text")
-    assert path.read_bytes() == b"second"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
 
 
 # Whole datasets

@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 
 # From the bottom up. A module imports modules of lower tiers, or of its own without a cycle.
 TIERS = [
-    {"config", "prompts", "losses", "scores", "selection", "errors"},
+    {"config", "prompts", "losses", "scores", "selection", "errors", "files"},
     {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch"},
     {"score_table", "result"},
     {"encoder", "adaptation", "report"},

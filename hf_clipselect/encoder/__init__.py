@@ -1,7 +1,7 @@
 """The frozen encoder: every image and prompt goes through CLIP once."""
 
 from .backbone import Backbone, encode_prompts, load_backbone, warn_if_demonstration
-from .cache import digest, write_atomically
+from .cache import digest
 from .features import ImageFeatures, encode_dataset
 from .images import UnreadableImageError, open_image
 
@@ -16,5 +16,4 @@ __all__ = [
     "load_backbone",
     "open_image",
     "warn_if_demonstration",
-    "write_atomically",
 ]

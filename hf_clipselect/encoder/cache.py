@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from ..files import write_atomically
 
 
 # Part of every key: raise it when the meaning of the stored features changes.
@@ -105,19 +106,6 @@ def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.nd
 def digest(key: Mapping[str, Any]) -> str:
     """Hash of a JSON-like key, the same in every process."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either there whole or not there: a killed run leaves no torn file behind."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _store(path: Path, key: str, features: np.ndarray, unreadable: Mapping[int, str]) -> None:

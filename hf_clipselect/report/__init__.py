@@ -1,8 +1,7 @@
 """What a run tells about itself: `report.json` for programs, `report.html` for people."""
 
-from .files import write_json
 from .html import write_html
-from .summary import summarize
+from .summary import summarize, write_json
 
 
 __all__ = ["summarize", "write_html", "write_json"]

@@ -10,8 +10,8 @@ from datasets import Dataset
 from jinja2 import Environment, PackageLoader
 
 from ..errors import InputError
+from ..files import write_text_atomically
 from ..score_table import column_values
-from .files import write_text
 from .plots import draw_class_shares, draw_histograms, draw_scatter
 from .thumbnails import make_thumbnails, pick_rows
 
@@ -65,7 +65,7 @@ def write_html(
             adapted=bool(report["adaptation"].get("kept")),
         )
     )
-    write_text(path, page)
+    write_text_atomically(Path(path), page)
 
 
 def _environment() -> Environment:

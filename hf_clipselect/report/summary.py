@@ -4,15 +4,18 @@ Legend: N rows, C classes. "Agreement" is the fraction of rows whose zero-shot p
 an accuracy only as far as the labels are right.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from ..errors import InputError
+from ..files import write_text_atomically
 from ..score_table import column_values
 from ..selection import ratio_name
 
@@ -94,6 +97,19 @@ def to_json_types(value: Any) -> Any:
     if isinstance(value, PathLike):
         return fspath(value)
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def write_json(path: str | Path, report: dict[str, Any]) -> None:
+    """Write the report as strict JSON in UTF-8.
+
+    Args:
+        path (`str` or `Path`): File to write or replace; its folder exists.
+        report (`dict`): What [`summarize`] returned.
+
+    Raises:
+        ValueError: The report holds NaN or an infinity, which JSON has no word for.
+    """
+    write_text_atomically(Path(path), json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _count_classes(
