@@ -51,7 +51,7 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        _check_at_least_one("max_train_samples", self.max_train_samples)
+        _check_at_least(1, "max_train_samples", self.max_train_samples)
         _check_choice("on_bad_image", self.on_bad_image, ("error", "drop"))
 
 
@@ -79,9 +79,8 @@ class ModelArguments:
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
 
     def __post_init__(self) -> None:
-        _check_at_least_one("per_device_eval_batch_size", self.per_device_eval_batch_size)
-        if self.dataloader_num_workers is not None and self.dataloader_num_workers < 0:
-            raise InputError(f"--dataloader_num_workers must be 0 or more, got {self.dataloader_num_workers}.")
+        _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
+        _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
 
 
 @dataclass
@@ -110,14 +109,11 @@ class AdaptationArguments:
         _check_choice("adaptation", self.adaptation, ("auto", "always", "off"))
         for name in ("temperature", "learning_rate"):
             value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise InputError(f"--{name} must be a number above 0, got {value}.")
+            if not _is_number(value) or not 0 < value < float("inf"):
+                raise InputError(f"--{name} must be a number above 0, got {value!r}.")
         for name in ("num_train_epochs", "min_train_steps"):
-            _check_at_least_one(name, getattr(self, name))
-        if self.train_batch_size < 2:
-            raise InputError(
-                f"--train_batch_size must be at least 2 (InfoNCE compares rows), got {self.train_batch_size}."
-            )
+            _check_at_least(1, name, getattr(self, name))
+        _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
 
 
 @dataclass
@@ -164,9 +160,9 @@ class SelectionArguments:
                 raise InputError(
                     f"--diversity_weight must be a number or the word ratio, got {self.diversity_weight!r}."
                 ) from None
-        if not 0 < self.neighbor_fraction <= 1:
-            raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction}.")
-        _check_at_least_one("num_neighbors", self.num_neighbors)
+        if not _is_number(self.neighbor_fraction) or not 0 < self.neighbor_fraction <= 1:
+            raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
+        _check_at_least(1, "num_neighbors", self.num_neighbors)
 
 
 @dataclass
@@ -184,8 +180,8 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed must lie in [0, 2^32), got {self.seed}.")
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed must be a whole number in [0, 2^32), got {self.seed!r}.")
 
 
 @dataclass
@@ -259,7 +255,8 @@ class _Parser(HfArgumentParser):
 def _yaml_as_flags(path: Path, *, known: set[str]) -> list[str]:
     """The YAML file as flags, so that file and command line share one set of types, choices and messages."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # Plain strings: YAML's own reading would make `adaptation: off` a False; the flags have types of their own.
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except OSError as error:
         raise InputError(f"--config {path} can't be read: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -276,14 +273,18 @@ def _yaml_as_flags(path: Path, *, known: set[str]) -> list[str]:
     for key, value in values.items():
         if isinstance(value, list):
             flags += [f"--{key}", *map(str, value)]
-        elif value is not None:
+        elif value not in ("", "~", "null"):
             flags.append(f"--{key}={value}")
     return flags
 
 
-def _check_at_least_one(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InputError(f"--{name} must be at least 1, got {value}.")
+def _check_at_least(minimum: int, name: str, value: int | None) -> None:
+    if value is not None and (not isinstance(value, int) or value < minimum):
+        raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

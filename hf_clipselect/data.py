@@ -17,11 +17,13 @@ from datasets import ClassLabel, Dataset, Image, Value
 from .errors import InputError
 from .prompts import read_class_names
 from .selection import class_quotas
-from .source import DatasetSource, content_id, describe_source
+from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
 
 logger = logging.getLogger(__name__)
 
+# Columns that a subset carries after the source's own.
+SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
 _BYTES = (Value("binary"), Value("large_binary"))
 
 
@@ -86,7 +88,13 @@ def prepare_dataset(
         image_column=image_column,
         label_column=label_column,
         content_id=content_id(dataset, image_column, label_column),
+        fingerprint=fingerprint_with_files(dataset, image_column, source.fingerprint),
     )
+    if reserved := {image_column, label_column} & set(SUBSET_COLUMNS):
+        raise InputError(
+            f"The column {', '.join(sorted(reserved))} bears the name of a column that a subset gets ({', '.join(SUBSET_COLUMNS)}); "
+            "rename it with dataset.rename_column."
+        )
     if class_names_file is not None:
         class_names = read_class_names(class_names_file)
     # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
@@ -188,7 +196,11 @@ def _read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | Non
         unique, labels = np.unique(np.asarray(values.to_pylist()), return_inverse=True)
         names = [str(value) for value in unique]
         if pa.types.is_integer(values.type) and unique[0] < 0:
-            labels = unique[labels]  # to be refused below
+            negative = np.flatnonzero(labels == 0)
+            raise InputError(
+                f"{len(negative)} rows of column {column!r} hold the label {unique[0]} (first: source_index {negative[0]}). "
+                "Labels must be 0 or more; remove these rows or label them."
+            )
     if class_names is not None:
         names = _checked_class_names(class_names, column, len(names))
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
@@ -203,6 +215,8 @@ def _read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | Non
 
 def _checked_class_names(class_names: Sequence[str], column: str, num_classes: int) -> list[str]:
     names = list(class_names)
+    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names must be a list of strings, one per class in label order, got {class_names!r}.")
     if len(names) != num_classes:
         raise InputError(
             f"Got {len(names)} class names, but column {column!r} has {num_classes} classes; give one name per class, in "

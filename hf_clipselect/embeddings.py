@@ -102,13 +102,17 @@ def select_embeddings(
     )
 
 
+def _numbers(embeds: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
+    array = embeds.detach().float().cpu().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds)
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} must be an array of real numbers, got {array.dtype}.")
+    return array.astype(np.float32, copy=False)
+
+
 def _as_arrays(
     image_embeds: np.ndarray | torch.Tensor, text_embeds: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    image_embeds, text_embeds = (
-        embeds.detach().float().cpu().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds, np.float32)
-        for embeds in (image_embeds, text_embeds)
-    )
+    image_embeds, text_embeds = _numbers(image_embeds, "image_embeds"), _numbers(text_embeds, "text_embeds")
     labels = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     shapes = image_embeds.shape, text_embeds.shape, labels.shape
     if image_embeds.ndim != 2 or text_embeds.ndim != 2 or image_embeds.shape[1] != text_embeds.shape[1]:

@@ -16,7 +16,16 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch import nn
 
-from .adaptation import Adaptation, adapt, load_into, project, read_peft_config, save_adapters
+from .adaptation import (
+    Adaptation,
+    adapt,
+    adapter_files_id,
+    check_peft_config,
+    load_into,
+    project,
+    read_peft_config,
+    save_adapters,
+)
 from .config import DEFAULT_MODEL, Arguments
 from .data import LabelledImages, prepare_dataset
 from .encoder import (
@@ -27,6 +36,7 @@ from .encoder import (
     load_backbone,
     warn_if_demonstration,
 )
+from .errors import InputError
 from .launch import make_accelerator
 from .prompts import class_prompts
 from .provenance import describe_run, identity
@@ -156,7 +166,9 @@ def run_selection(
         warnings = stack.enter_context(collected_warnings())
         ratios = check_ratios(arguments.selection.selection_ratio)
         objective = _resolve(arguments)
-        peft_config = arguments.adaptation.peft_config and read_peft_config(arguments.adaptation.peft_config)
+        peft_config = None
+        if arguments.adaptation.peft_config is not None:
+            peft_config = read_peft_config(arguments.adaptation.peft_config)
         accelerator = make_accelerator(
             use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=arguments.run.output_dir
         )
@@ -171,21 +183,14 @@ def run_selection(
                 device=accelerator.device,
                 bf16=arguments.model.bf16,
             )
-            warn_if_demonstration(backbone, images.source.name or arguments.data.dataset_name)
+            warn_if_demonstration(backbone, images.source.name)
+            if peft_config is not None:
+                check_peft_config(backbone.model, peft_config)
         folder = _open_folder(stack, arguments, images, backbone, accelerator)
         run = _Run(
-            arguments,
-            objective,
-            ratios,
-            peft_config,
-            images,
-            prompts,
-            backbone,
-            accelerator,
-            folder,
-            seconds,
-            warnings,
-        )
+            arguments=arguments, objective=objective, ratios=ratios, peft_config=peft_config, images=images,
+            prompts=prompts, backbone=backbone, accelerator=accelerator, folder=folder, seconds=seconds, warnings=warnings,
+        )  # fmt: skip
         return run.execute()
 
 
@@ -283,7 +288,8 @@ class _Run:
         mine = identity(self.images, self.backbone)
         earlier = folder.read_config().get("adaptation", {})
         self.accelerator.wait_for_everyone()  # every process has read the record before the main one replaces it
-        if earlier.pop("key", None) == key and (folder.adapter.is_dir() or not earlier["kept"]):
+        same = earlier.pop("key", None) == key and earlier.pop("files", None) == adapter_files_id(folder.adapter)
+        if same:
             logger.info("The adaptation of the same settings is in %s: nothing to train.", folder.path)
             model, adaptation = self.backbone.model, Adaptation(**earlier)
             if adaptation.kept:
@@ -301,7 +307,8 @@ class _Run:
                 tracker.finish()
             if self.accelerator.is_main_process:
                 self._keep(model, adaptation)
-                folder.write_config({"identity": mine, "adaptation": {**adaptation.to_dict(), "key": key}})
+                record = {**adaptation.to_dict(), "key": key, "files": adapter_files_id(folder.adapter)}
+                folder.write_config({"identity": mine, "adaptation": record})
         self.accelerator.wait_for_everyone()
         return model, adaptation
 
@@ -316,6 +323,13 @@ class _Run:
 def _load(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
     data = arguments.data
     source = None
+    if dataset is not None and not isinstance(dataset, Dataset):
+        splits = (
+            f" with the splits {', '.join(map(str, dataset))}; pass one of them" if isinstance(dataset, dict) else ""
+        )
+        raise InputError(
+            f"Expected a datasets.Dataset with an image and a label column, got a {type(dataset).__name__}{splits}."
+        )
     if dataset is None:
         dataset, source = load_source(data.dataset_name, data.dataset_config_name, data.train_split_name)
     return prepare_dataset(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .data import SUBSET_COLUMNS
 from .errors import InputError
 from .hub.naming import hide_paths
 from .parquet import write_parquet
@@ -20,9 +21,6 @@ from .source import DatasetSource, content_id
 
 
 logger = logging.getLogger(__name__)
-
-# Columns that a subset carries after the source's own.
-SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +68,10 @@ class SelectionResult:
         Raises:
             InputError: The ratio is out of range, or a score column that the objective needs is missing.
         """
-        (ratio,) = check_ratios(ratio)
+        ratios = check_ratios(ratio)
+        if len(ratios) > 1:
+            raise InputError(f"Expected one selection_ratio, got {len(ratios)}: call .at for each.")
+        (ratio,) = ratios
         if missing := [name for name in ("label", "sas", "margin", "sds") if name not in self.scores.column_names]:
             raise InputError(
                 f"The scores lack the columns {', '.join(missing)}, so no other ratio can be selected from them; "
@@ -176,7 +177,9 @@ class SelectionResult:
             "selection_score": column_values(self.scores, f"selection_score_{name}"),
         }
         if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
-            logger.warning("The columns %s of an earlier selection are replaced.", ", ".join(taken))
+            logger.warning(
+                "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)
+            )
             dataset = dataset.remove_columns(taken)
         kept = np.flatnonzero(column_values(self.scores, f"selected_{name}"))
         if len(dataset) == len(self.scores) and dataset._indices is None:

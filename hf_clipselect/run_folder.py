@@ -5,6 +5,7 @@ config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.h
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,8 +53,11 @@ class RunFolder:
             InputError: The folder is a file, holds the results of another run, or files that no run wrote. The latter are
                 never removed: with `overwrite` a run only goes in beside them, and not where they bear its names.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"--output_dir {self.path} is a file; give a folder.")
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"--output_dir {self.path} is a file; give a folder.")
+        except OSError as error:  # a name that no file system takes
+            raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
         if not self.path.exists() or set(self.path.iterdir()) <= set(self._leftovers()):
             return
         found = self.read_config().get("identity")
@@ -84,11 +88,15 @@ class RunFolder:
         """Create the folder, or take it over; call `check` first. With `overwrite` another run's entries are removed."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
-            raise InputError(f"--output_dir {self.path} can't be created: {error.strerror}.") from None
+            raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
         if overwrite and self.read_config().get("identity") != identity:
+            # First: killed on the way, the folder is known as this run's, and its features and adapters by their keys.
+            self.write_config({"identity": identity})
             for entry in _ENTRIES:
-                _remove(self.path / entry)
+                if entry != "config.yaml":
+                    _remove(self.path / entry)
         for leftover in self._leftovers():
             _remove(leftover)
 

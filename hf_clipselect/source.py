@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
@@ -28,7 +30,7 @@ class DatasetSource:
         config_name (`str`, *optional*): Configuration of the dataset.
         split (`str`, *optional*): Name of the split.
         revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
-        fingerprint (`str`): Fingerprint that `datasets` gave the split.
+        fingerprint (`str`): Fingerprint that `datasets` gave the split, and of the image files that the split refers to.
         num_rows (`int`): Rows of the split.
         license (`str`, *optional*): Licence that the source states.
         image_column, label_column (`str`): The two columns; empty until they are found.
@@ -62,11 +64,17 @@ def load_source(name: str, config_name: str | None = None, split: str = "train")
         InputError: No such dataset, configuration or split, or the Hub can't be reached.
     """
     if name == EMBEDDED_DATASET:
+        if config_name is not None:
+            raise InputError(
+                f"--dataset_config_name {config_name}: {EMBEDDED_DATASET} has no configurations; leave it out."
+            )
         dataset = load_digits_dataset(split)
     elif name.startswith("embedded/"):
         raise InputError(
             f"--dataset_name {name} is not embedded in the package; the embedded dataset is {EMBEDDED_DATASET}."
         )
+    elif Path(name).is_file():
+        raise InputError(f"--dataset_name {name} is a file; give the folder that it is in.")
     elif name and Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         dataset = _load_split(name, config_name, split)
     else:
@@ -104,6 +112,25 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
         path = Path((image or {}).get("path") or "")
         content.update((image or {}).get("bytes") or (path.read_bytes() if path.is_file() else b""))
     return content.hexdigest()[:16]
+
+
+def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str) -> str:
+    """A fingerprint that changes with image files too: `datasets` hashes the paths of a dataset, not what lies there."""
+    table = dataset.data.column(image_column)
+    if (
+        not pa.types.is_struct(table.type)
+        or not (no_bytes := pc.is_null(pc.struct_field(table, "bytes")).to_numpy()).any()
+    ):
+        return fingerprint
+    paths = pc.struct_field(table, "path").to_pylist()
+    rows = range(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_pylist()
+    files = hashlib.sha256(fingerprint.encode())
+    for row in rows:
+        path = Path(paths[row] or "")
+        if no_bytes[row] and path.is_file():
+            status = path.stat()
+            files.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
+    return files.hexdigest()[:16]
 
 
 def _load_split(name: str, config_name: str | None, split: str) -> Dataset:

@@ -390,8 +390,7 @@ class TestFailureOnTheWay:
         config = command.write("peft.json", '{"peft_type": "LORA", "target_modules": ["no_such_layer"]}')
         line = command.refused("--peft_config", config, "--adaptation", "always")
         assert "no_such_layer" in line
-        assert names(command.out) <= {"config.yaml", "features"}
-        self.check_that_a_good_run_is_not_misled(command)
+        assert not command.out.exists()
 
     def test_solver_that_does_not_converge(self, command: Command) -> None:
         flags = ["--objective", "paper", "--solver", "sgd", "--max_train_samples", "12"]

@@ -345,3 +345,11 @@ parse_arguments(["--use_cpu"])
 assert "torch" not in sys.modules and "datasets" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_yaml_words_that_yaml_itself_would_read_as_booleans_keep_their_meaning(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("adaptation: off\nuse_cpu: yes\nmax_train_samples:\nselection_ratio: [0.5, 1e-1]\n")
+    arguments = parse_arguments(["--config", str(path)])
+    assert arguments.adaptation.adaptation == "off" and arguments.run.use_cpu is True
+    assert arguments.data.max_train_samples is None and arguments.selection.selection_ratio == [0.5, 0.1]

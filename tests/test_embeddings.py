@@ -347,3 +347,9 @@ def test_adapters_do_no_harm_to_real_features(food, seed):
     adapted_auroc, adapted_noise = noisy_run(food, seed, "auto")
     assert adapted_auroc >= auroc - 0.005
     assert adapted_noise <= noise + 0.005
+
+
+@pytest.mark.parametrize("embeds", [[["a", "b"]] * 4, np.ones((4, 2), dtype=complex)], ids=["strings", "complex"])
+def test_embeddings_that_are_no_real_numbers_are_refused(embeds):
+    with pytest.raises(InputError, match="image_embeds must be an array of real numbers"):
+        select_embeddings(embeds, np.eye(2), [0, 1, 0, 1])

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from datasets import ClassLabel, Dataset, Image, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
+from PIL import Image as PILImage
 
 from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset
 from hf_clipselect.config import parse_arguments
@@ -232,12 +234,20 @@ def test_lora_instead_of_the_mlp_adapters(images_dataset, clip_folder, tmp_path)
     load_adapters(tmp_path / "run" / "adapter")
 
 
+def test_a_peft_config_that_does_not_fit_is_refused_before_anything_is_encoded(images_dataset, clip_folder, tmp_path):
+    config = tmp_path / "lora.json"
+    config.write_text(json.dumps({"peft_type": "LORA", "target_modules": ["q_proj"]}))
+    with pytest.raises(InputError, match="name these two in target_modules"):
+        run(images_dataset, clip_folder, tmp_path / "run", peft_config=config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_subset_can_be_selected_from_again(images_dataset, clip_folder, caplog):
     subset = run(images_dataset, clip_folder, selection_ratio=0.5).apply(images_dataset)
     again = run(subset, clip_folder, selection_ratio=0.5)
     assert len(again.selected) == 15
     assert again.apply(subset).column_names == subset.column_names
-    assert "of an earlier selection are replaced" in caplog.text
+    assert "are replaced in the subset by those of this selection" in caplog.text
 
 
 @pytest.mark.parametrize("objective", ["clean", "paper", "released"])
@@ -271,7 +281,7 @@ def test_sgd_gives_what_exact_gives_on_digits():
         ({"prompt_template": "a photo"}, "--prompt_template"),
         ({"class_names": ["a", "b"]}, "3 classes"),
         ({"temperature": -1.0}, "--temperature must be a number above 0"),
-        ({"seed": -1}, "--seed must lie in"),
+        ({"seed": -1}, "--seed must be a whole number"),
         ({"peft_config": "no_such_file.json"}, "can't be read"),
     ],
 )
@@ -309,3 +319,78 @@ def test_another_objective_over_a_runs_config_brings_its_own_knobs(finished):
     config = finished[2] / "config.yaml"
     knobs = parse_arguments(["--config", str(config), "--objective", "released"]).selection
     assert knobs.objective == "released" and knobs.alignment is None and knobs.class_balance is None
+
+
+def test_constant_scores_make_a_report_too(clip_folder, tmp_path):
+    pictures = [PILImage.new("RGB", (8, 8), colour) for colour in ("red", "black") for _ in range(10)]
+    features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "black thing"])})
+    dataset = Dataset.from_dict({"image": pictures, "label": [0] * 10 + [1] * 10}, features=features)
+    result = run(dataset, clip_folder, tmp_path)
+    assert len(result.selected) == 6 and (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_an_image_or_label_column_of_a_name_that_subsets_need_is_refused(images_dataset, clip_folder, column):
+    with pytest.raises(InputError, match="The column sas bears the name"):
+        run(images_dataset.rename_column(column, "sas"), clip_folder)
+
+
+def test_changed_image_files_are_encoded_again(clip_folder, tmp_path):
+    paths = []
+    for i, colour in enumerate(["red", "blue"] * 5):
+        paths.append(str(tmp_path / f"{i}.png"))
+        PILImage.new("RGB", (8, 8), colour).save(paths[-1])
+
+    def dataset() -> Dataset:
+        features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "blue thing"])})
+        return Dataset.from_dict({"image": paths, "label": [0, 1] * 5}, features=features)
+
+    run(dataset(), clip_folder, tmp_path / "run")
+    run(dataset(), clip_folder, tmp_path / "run")
+    PILImage.new("RGB", (9, 9), "green").save(paths[3])
+    with pytest.raises(InputError, match="holds another run: dataset"):
+        run(dataset(), clip_folder, tmp_path / "run")
+    again = run(dataset(), clip_folder, tmp_path / "run", overwrite_output_dir=True)
+    assert again.scores["sas"][:] == run(dataset(), clip_folder).scores["sas"][:]
+
+
+@pytest.mark.parametrize("damage", ["bytes", "missing file", "missing folder"])
+def test_damaged_adapters_are_trained_anew(images_dataset, clip_folder, tmp_path, damage):
+    first = run(images_dataset, clip_folder, tmp_path)
+    before = content(tmp_path / "adapter")
+    if damage == "bytes":
+        (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"junk")
+    elif damage == "missing file":
+        (tmp_path / "adapter" / "adapter_config.json").unlink()
+    else:
+        shutil.rmtree(tmp_path / "adapter")
+    again = run(images_dataset, clip_folder, tmp_path)
+    assert again.scores["sas"][:] == first.scores["sas"][:] and content(tmp_path / "adapter") == before
+
+
+def test_a_learning_rate_that_explodes_is_told_and_leaves_no_adapters(images_dataset, clip_folder, tmp_path):
+    with pytest.raises(InputError, match="lower --learning_rate"):
+        run(images_dataset, clip_folder, tmp_path, learning_rate=1e30)
+    assert not (tmp_path / "adapter").exists()
+    run(images_dataset, clip_folder, tmp_path)
+
+
+def test_only_one_split_is_taken(images_dataset, clip_folder):
+    splits = DatasetDict({"train": images_dataset, "test": images_dataset})
+    with pytest.raises(InputError, match="got a DatasetDict with the splits train, test; pass one of them"):
+        run(splits, clip_folder)
+    with pytest.raises(InputError, match="got a list"):
+        run([1, 2], clip_folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1.5}, {"num_train_epochs": 1.5}, {"train_batch_size": "64"}, {"num_neighbors": "3"}, {"temperature": "x"},
+        {"neighbor_fraction": "a"}, {"per_device_eval_batch_size": "4"}, {"class_names": "xyz"}, {"class_names": ["x", "y", None]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_of_a_wrong_type_are_told_in_a_sentence(images_dataset, clip_folder, changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        run(images_dataset, clip_folder, **changes)

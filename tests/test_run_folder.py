@@ -109,7 +109,7 @@ class TestOpen:
         (tmp_path / "file").write_text("mine")
         folder = RunFolder(tmp_path / "file" / "out")
         folder.check(IDENTITY, overwrite=False)
-        with pytest.raises(InputError, match="--output_dir .*out can't be created: Not a directory"):
+        with pytest.raises(InputError, match="--output_dir .*out can't be written to: Not a directory"):
             folder.open(IDENTITY, overwrite=False)
 
     @pytest.mark.parametrize("overwrite", [False, True])
@@ -126,7 +126,8 @@ class TestOpen:
         (tmp_path / "photos").mkdir()
         (tmp_path / "photos" / "report.json").write_text("mine")
         folder.open({**IDENTITY, "model": "other"}, overwrite=True)
-        assert names(tmp_path) == {"thesis.txt", ".hidden.tmp", "photos"}
+        assert names(tmp_path) == {"config.yaml", "thesis.txt", ".hidden.tmp", "photos"}
+        assert folder.read_config() == {"identity": {**IDENTITY, "model": "other"}}
         assert (tmp_path / "photos" / "report.json").read_text() == "mine"
 
     def test_link_to_a_folder_goes_but_not_what_it_points_to(self, tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ class TestOpen:
         out.mkdir()
         (out / "features").symlink_to(elsewhere)
         RunFolder(out).open(IDENTITY, overwrite=True)
-        assert names(out) == set()
+        assert names(out) == {"config.yaml"}
         assert (elsewhere / "precious").read_text() == "mine"
 
     def test_leftovers_of_a_killed_run_go(self, tmp_path: Path) -> None:
@@ -268,3 +269,22 @@ def test_runs_in_folders_of_one_name_load_their_own_subsets(images_dataset, clip
         assert subset["source_index"][:] == result.selected.tolist()
         sources.append(tuple(result.selected))
     assert len(set(sources)) > 1
+
+
+def test_an_overwrite_that_is_killed_on_the_way_can_be_repeated(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.open({"dataset": "old"}, overwrite=False)
+    folder.write_config({"identity": {"dataset": "old"}})
+    (tmp_path / "features").mkdir()
+    (tmp_path / "subset").mkdir()
+    monkeypatch.setattr("shutil.rmtree", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        folder.open({"dataset": "new"}, overwrite=True)
+    monkeypatch.undo()
+    folder.check({"dataset": "new"}, overwrite=False)
+    folder.open({"dataset": "new"}, overwrite=True)
+
+
+def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="--output_dir"):
+        RunFolder(tmp_path / ("x" * 300)).check(IDENTITY, overwrite=False)

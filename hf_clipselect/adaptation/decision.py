@@ -278,6 +278,12 @@ def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
     return adapted
 
 
+def check_peft_config(model: nn.Module, peft_config: PeftConfig) -> None:
+    """Raise what `new_adapters` raises, before the images are encoded; the model stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        new_adapters(model, peft_config).unload()
+
+
 def _correct(
     model: nn.Module, image_features: np.ndarray, text_features: torch.Tensor, labels: np.ndarray
 ) -> np.ndarray:

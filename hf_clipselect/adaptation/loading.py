@@ -1,6 +1,7 @@
 """Adapters on disk and on the Hub, in the PEFT format."""
 
 import dataclasses
+import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -59,6 +60,14 @@ def load_adapters(
 def load_into(model: nn.Module, folder: Path) -> PeftModel:
     """Put the adapters of a finished run back onto the model they were trained on."""
     return PeftModel.from_pretrained(model, str(folder)).eval()
+
+
+def adapter_files_id(folder: Path) -> str | None:
+    """Hash of the adapter in a folder, by which a run knows whether it is the one that it left; nothing if there is none."""
+    files = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
+    if not folder.is_dir():
+        return None
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:16]
 
 
 def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_revision: str | None) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..errors import InputError
+
 
 _CHUNK_ROWS = 16384
 
@@ -70,4 +72,13 @@ def project(
         projections.embed_images(torch.from_numpy(image_features[start : start + _CHUNK_ROWS]).to(device)).cpu()
         for start in range(0, len(image_features), _CHUNK_ROWS)
     ]
-    return torch.cat(images).numpy(), projections.embed_texts(text_features.to(device)).cpu().numpy()
+    embeds = torch.cat(images).numpy(), projections.embed_texts(text_features.to(device)).cpu().numpy()
+    for of, rows in zip(("images", "prompts"), embeds, strict=True):
+        # Normalised rows: anything but a length of about 1 is a NaN, or was a vector of zeros.
+        bad = np.flatnonzero(~(np.linalg.norm(rows, axis=1) > 0.5))
+        if len(bad):
+            raise InputError(
+                f"{len(bad)} of {len(rows)} {of} get embeddings of zeros or that are not finite. If this is while adapting, "
+                "lower --learning_rate or change --peft_config; else the projections of the model are damaged."
+            )
+    return embeds

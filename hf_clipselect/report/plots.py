@@ -179,7 +179,10 @@ def _scatter(axes: Axes, sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> 
 def _histogram(axes: Axes, name: str, values: np.ndarray, kept: np.ndarray) -> None:
     finite = np.isfinite(values)
     if finite.any():
-        edges = np.histogram_bin_edges(values[finite], NUM_BINS)
+        low, high = float(values[finite].min()), float(values[finite].max())
+        if high - low < 1e-6:  # equal up to rounding: there is no room for bins between them
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, NUM_BINS + 1)
         total, of_kept = (np.histogram(values[rows], edges)[0] for rows in (finite, finite & kept))
         axes.stairs(total, edges, baseline=of_kept, fill=True, color=DROPPED, label="dropped")
         axes.stairs(of_kept, edges, fill=True, color=KEPT, label="kept")
