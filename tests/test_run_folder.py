@@ -50,7 +50,7 @@ class TestCheck:
         assert names(tmp_path) == set()  # a check changes nothing
 
     def test_same_run_goes_on(self, tmp_path: Path) -> None:
-        finished_run(tmp_path).check(IDENTITY, overwrite=False)
+        assert finished_run(tmp_path).check(IDENTITY, overwrite=False) is None
 
     @pytest.mark.parametrize("key", IDENTITY)
     def test_another_run_is_refused(self, tmp_path: Path, key: str) -> None:
@@ -97,7 +97,7 @@ class TestCheck:
     def test_leftovers_alone_are_nobodys_run(self, tmp_path: Path) -> None:
         # Killed between creating the folder and its first config.yaml.
         (tmp_path / ".config.yaml.4711.tmp").write_text("ident")
-        RunFolder(tmp_path).check(IDENTITY, overwrite=False)
+        assert RunFolder(tmp_path).check(IDENTITY, overwrite=False) is None
 
 
 class TestOpen:
