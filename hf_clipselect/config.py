@@ -164,6 +164,11 @@ class SelectionArguments:
             raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
         _check_at_least(1, "num_neighbors", self.num_neighbors)
 
+    def knobs(self) -> dict[str, Any]:
+        """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
+        names = ("alignment", "diversity_weight", "normalization", "class_balance", "solver", "ratio_weight")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass
 class RunArguments:

@@ -62,10 +62,7 @@ def select_embeddings(
     values = dict(locals())
     ratios = values["selection_ratio"] = check_ratios(selection_ratio)
     arguments = Arguments.from_dict(values)
-    knobs = resolve_objective(
-        objective, alignment=alignment, diversity_weight=arguments.selection.diversity_weight,
-        normalization=normalization, class_balance=class_balance, solver=solver, ratio_weight=ratio_weight,
-    )  # fmt: skip
+    resolved = resolve_objective(objective, **arguments.selection.knobs())
     image_embeds, text_embeds, labels = _as_arrays(image_embeds, text_embeds, labels)
     names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
     if len(set(names)) != len(text_embeds):
@@ -93,9 +90,9 @@ def select_embeddings(
     )
     table = score_table(labels, names, np.arange(len(labels)), scores)
     return SelectionResult(
-        scores=select_from_table(table, knobs, ratios),
+        scores=select_from_table(table, resolved, ratios),
         ratios=ratios,
-        objective=knobs,
+        objective=resolved,
         source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),
         seed=seed,
         report=report,

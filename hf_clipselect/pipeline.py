@@ -165,7 +165,7 @@ def run_selection(
     with ExitStack() as stack:
         warnings = stack.enter_context(collected_warnings())
         ratios = check_ratios(arguments.selection.selection_ratio)
-        objective = _resolve(arguments)
+        objective = resolve_objective(arguments.selection.objective, **arguments.selection.knobs())
         peft_config = None
         if arguments.adaptation.peft_config is not None:
             peft_config = read_peft_config(arguments.adaptation.peft_config)
@@ -362,16 +362,3 @@ def _open_folder(
             folder.write_config({"identity": mine})
     accelerator.wait_for_everyone()
     return folder
-
-
-def _resolve(arguments: Arguments) -> Objective:
-    knobs = arguments.selection
-    return resolve_objective(
-        knobs.objective,
-        alignment=knobs.alignment,
-        diversity_weight=knobs.diversity_weight,
-        normalization=knobs.normalization,
-        class_balance=knobs.class_balance,
-        solver=knobs.solver,
-        ratio_weight=knobs.ratio_weight,
-    )

@@ -163,7 +163,7 @@ def _cache_by_content(folder: Path) -> dict[str, str]:
     files = hashlib.sha256(str(folder.resolve()).encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         status = path.stat()
-        files.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
+        files.update(f"{path.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
     return {"description": files.hexdigest()[:16]}
 
 
