@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from hub import discussions
 from hub.card import check
 from hub.clients import CARD, LARGE
 from hub.gitids import blob_id, tree_ids
+from hub.records import Record
 from hub.server import LoopbackHub
 from hub.store import Change, Repository, Store, StoreError
 
@@ -33,9 +36,11 @@ def repository(tmp_path: Path) -> Repository:
     return Store(tmp_path / "store").create("models/alice/m", private=False, author="alice")
 
 
-def run_client(hub: LoopbackHub, name: str, token: str | None = "hf_alice_write", *arguments: str) -> dict:
-    """Runs a function of hub/clients.py in a process of its own and returns what it returns."""
-    command = [sys.executable, "-m", "hub.clients", name, *arguments]
+def run_client(
+    hub: LoopbackHub, name: str, token: str | None = "hf_alice_write", *arguments: str, module: str = "hub.clients"
+) -> dict:
+    """Runs a function of hub/clients.py (or another module) in a process of its own and returns what it returns."""
+    command = [sys.executable, "-m", module, name, *arguments]
     done = subprocess.run(command, env=hub.environment(token), cwd=TESTS, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -121,8 +126,8 @@ def test_large_files_are_checked(repository: Repository) -> None:
     assert commit.files["x.bin"].oid == blob_id(pointer)
 
 
-def commit_killed_at(folder: str, step: int) -> None:
-    """In a fork: one commit, killed before the n-th time that it opens, renames or removes a file."""
+def killed_at(folder: str, action: str, step: int) -> None:
+    """In a fork: one action, killed before the n-th time that it opens, renames or removes a file."""
     seen = 0
 
     def watch(event: str, _: tuple) -> None:
@@ -135,30 +140,53 @@ def commit_killed_at(folder: str, step: int) -> None:
     repository = Store(Path(folder)).get("models/alice/m")
     sys.addaudithook(watch)
     change = Change("add", "x", content=b"new")
-    repository.commit("refs/heads/main", [change], author="alice", title="t")
+    if action == "merge":
+        discussions.merge(repository, 1, "alice", None)
+    else:
+        ref = "refs/heads/main" if action == "commit" else "refs/pr/new"
+        repository.commit(ref, [change], author="alice", title="t", base="main")
     os._exit(0)
 
 
-def test_a_server_killed_at_any_file_leaves_old_or_new(repository: Repository) -> None:
+def state_of(folder: str) -> list:
+    """The files of main and the status of each pull request."""
+    repository = Store(Path(folder)).get("models/alice/m")
+    pulls = [[found.num, discussions.status_of(repository, found)] for found in repository.discussions()]
+    return [sorted(repository.commit_at("main").files), pulls]
+
+
+@pytest.mark.parametrize(
+    ("action", "old", "new"),
+    [
+        ("commit", [[".gitattributes"], []], [[".gitattributes", "x"], []]),
+        ("pull", [[".gitattributes"], []], [[".gitattributes"], [[1, "open"]]]),
+        ("merge", [[".gitattributes"], [[1, "open"]]], [[".gitattributes", "x"], [[1, "merged"]]]),
+    ],
+)
+def test_a_server_killed_at_any_file_leaves_old_or_new(
+    repository: Repository, action: str, old: list, new: list
+) -> None:
+    if action == "merge":
+        change = Change("add", "x", content=b"new")
+        repository.commit("refs/pr/new", [change], author="alice", title="t", base="main")
     code = """if True:
         import os, sys, json
-        from test_loopback_hub import Path, Store, commit_killed_at
-        folder, outcomes, step = sys.argv[1], [], 0
-        while not outcomes or outcomes[-1][0] != 0:
+        from test_loopback_hub import killed_at, state_of
+        folder, action, outcomes, step = sys.argv[1], sys.argv[2], [], 0
+        while step < 200 and (not outcomes or outcomes[-1][0] != 0):
             step += 1
             child = os.fork()
             if child == 0:
-                commit_killed_at(folder, step)
+                killed_at(folder, action, step)
             status = os.waitpid(child, 0)[1]
-            commit = Store(Path(folder)).get("models/alice/m").commit_at("main")
-            outcomes.append([status, sorted(commit.files)])
+            outcomes.append([status, state_of(folder)])
         print(json.dumps(outcomes))"""
-    store = str(repository.folder.parent.parent.parent)
-    done = subprocess.run([sys.executable, "-c", code, store], cwd=TESTS, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(repository.folder.parent.parent.parent), action]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=True)
     outcomes = json.loads(done.stdout)
     assert len(outcomes) > 6 and all(status == 9 for status, _ in outcomes[:-1])
-    assert all(files == [".gitattributes"] for status, files in outcomes if status)
-    assert outcomes[-1] == [0, [".gitattributes", "x"]]
+    assert all(state == old for status, state in outcomes if status)
+    assert outcomes[-1] == [0, new]
 
 
 def test_headers_of_cards() -> None:
@@ -187,6 +215,57 @@ def test_headers_of_cards() -> None:
     assert [check(text, kind) for kind, text in good] == [{"errors": [], "warnings": []}] * len(good)
     assert [text for kind, text in bad if not check(text, kind)["errors"]] == []
     assert check("No header.", "model")["warnings"] and check("---\nlicense: mit\nno end", "model")["warnings"]
+
+
+def test_states_are_copied_whole(tmp_path: Path) -> None:
+    hub = LoopbackHub(tmp_path / "hub")  # never started: a Hub that is stopped can be copied too
+    put_readme(hub)
+    # Names that are also names of folders in the store.
+    hub.store.create("datasets/tmp/tmp", private=True, author="tmp")
+    hub.repository("datasets/tmp/tmp").add_ref("refs/tags/tmp", hub.head("datasets/tmp/tmp"))
+    (hub.repository("alice/m").temporary / "half").write_bytes(b"half an upload")
+    (hub.store.temporary / "part").mkdir()
+    started = tree_ids(hub.tree("datasets/tmp/tmp"))[""]
+    assert hub.snapshot() == {
+        "alice/m": {"refs/heads/main": tree_ids(hub.tree("alice/m"))[""]},
+        "datasets/tmp/tmp": {"refs/heads/main": started, "refs/tags/tmp": started},
+    }
+    hub.save(tmp_path / "copy")
+    copy = LoopbackHub(tmp_path / "copy")
+    assert copy.snapshot() == hub.snapshot() and copy.history("alice/m") == hub.history("alice/m")
+    assert copy.read("alice/m", "README.md") == CARD.encode() and copy.refs("alice/m") == hub.refs("alice/m")
+    assert not list((tmp_path / "copy").rglob("half")) and copy.repository("alice/m").temporary.is_dir()
+    before = hub.snapshot()
+    put_readme(copy, "other")
+    assert hub.snapshot() == before != copy.snapshot()
+    copy.requests.append(Record("GET", "/", ""))
+    copy.faults.add("reset")
+    copy.load(tmp_path / "hub")
+    assert copy.snapshot() == before and copy.requests == [] and copy.faults.find("GET", "/") is None
+    for wrong in (tmp_path / "nowhere", tmp_path / "copy"):
+        with pytest.raises(ValueError, match="no saved state"):
+            copy.load(wrong)
+    assert copy.snapshot() == before
+
+
+def test_names_of_requests() -> None:
+    sha, oid = "1" * 40, "abcdef01" + "2" * 56
+    names = {
+        ("GET", "/api/whoami-v2"): "GET whoami-v2",
+        ("POST", "/api/repos/create"): "POST repos/create",
+        ("GET", "/api/datasets/alice/d"): "GET datasets/alice/d info",
+        ("POST", "/api/datasets/alice/d/commit/main"): "POST datasets/alice/d commit main",
+        ("POST", "/api/models/alice/m/preupload/refs/pr/1"): "POST alice/m preupload refs/pr/1",
+        ("GET", f"/api/models/alice/m/tree/{sha}/a/b"): "GET alice/m tree SHA/a/b",
+        ("POST", "/datasets/alice/d.git/info/lfs/objects/batch"): "POST datasets/alice/d lfs batch",
+        ("POST", "/alice/m.v2.git/info/lfs/verify"): "POST alice/m.v2 lfs verify",
+        ("PUT", f"/lfs/models/alice/m/{oid}"): "PUT alice/m lfs abcdef01",
+        ("PUT", f"/lfs/datasets/alice/d/{oid}"): "PUT datasets/alice/d lfs abcdef01",
+        ("HEAD", f"/datasets/alice/d/resolve/{sha}/a/x.txt"): "HEAD datasets/alice/d resolve SHA/a/x.txt",
+        ("GET", "/alice/m/resolve/main/README.md"): "GET alice/m resolve main/README.md",
+        ("POST", "/api/models/alice/m/discussions/1/merge"): "POST alice/m discussions 1/merge",
+    }
+    assert [Record(method, path, "").name for method, path in names] == list(names.values())
 
 
 # The server and its faults, over plain HTTP.
@@ -296,6 +375,20 @@ def test_faults_over_plain_http(hub: LoopbackHub) -> None:
         hub.faults.add("explode")
 
 
+def test_requests_in_work_are_waited_for(hub: LoopbackHub) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+    hub.faults.add("delay", call=lambda: (arrived.set(), go_on.wait(30)))
+    client = threading.Thread(target=ask, args=(hub, "GET", "/api/agent-harnesses"))
+    client.start()
+    assert arrived.wait(30)
+    with pytest.raises(TimeoutError, match="1 requests"):
+        hub.settle(timeout=0.01)
+    go_on.set()
+    hub.settle()
+    assert hub.requests[-1].status == 200
+    client.join()
+
+
 def test_state_outlives_the_server(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path) as first:
         put_readme(first)
@@ -349,7 +442,7 @@ def test_huggingface_hub_revisions(hub: LoopbackHub) -> None:
 
 def test_huggingface_hub_rights(hub: LoopbackHub) -> None:
     found = run_client(hub, "rights", None)
-    assert found["roles"] == ["write", "read"] and found["orgs"] == ["lab"]
+    assert found["roles"] == ["write", "read"] and found["orgs"] == ["lab", "museum"]
     assert found["secret"] == [None, None, 404, 401, 401]
     assert found["secret file"] == [404, 401, None]
     assert found["shared"] == [None, 404]
@@ -358,6 +451,103 @@ def test_huggingface_hub_rights(hub: LoopbackHub) -> None:
     assert found["pull request"] == 1 and found["delete"] == 403
     assert found["opened"] is None and found["deleted"] == 404
     assert hub.read("alice/open", "x") == b"1" and hub.unknown == []
+
+
+def test_huggingface_hub_discussions(hub: LoopbackHub) -> None:
+    found = run_client(hub, "discussions", module="hub.loopback_clients")
+    assert found["draft"] == [3, "draft", "refs/pr/3", "refs/heads/main", "alice"]
+    assert found["all"] == [
+        [4, "A question", "alice", "open", False],
+        [3, "Later", "alice", "draft", True],
+        [2, "Mine", "alice", "open", True],
+        [1, "Better", "bob", "open", True],
+    ]
+    assert found["alice's"] == [3, 2] and found["questions"] == [4]
+    assert found["url"] == [f"{hub.endpoint}/datasets/alice/d/discussions/1", True]
+    assert found["commits"] == ["Better", "Upload change with huggingface_hub"] and found["conflicts"] == []
+    assert [found[name] for name in ("bob merges", "bob closes", "bob goes on")] == [403, 403, 403]
+    assert [found[name] for name in ("merge a draft", "merge again", "merge closed")] == [409] * 3
+    assert found["reopen merged"] == 400 and found["closed"] == ["closed", "alice"]
+    assert found["conflict"] == [["both"], 409] and found["nothing"] == 404
+    assert found["status"] == {"open": [4, 3, 2], "closed": [5, 1]}
+    assert found["events"] == ["comment", "status-change"] and hub.unknown == []
+    # The pull request came in one commit on main, onto what main had got meanwhile.
+    repo = "datasets/alice/d"
+    merge = hub.history(repo)[1]
+    assert [merge.title, merge.author, merge.oid] == ["Better (#1)", "alice", found["merged"][1]]
+    assert found["merged"][0] == "merged" and merge.message.count("\n- ") == 1
+    files = {"keep": b"keep", "change": b"3", "both": b"ours", "new": b"1"}
+    assert {path: hub.read(repo, path) for path in hub.tree(repo) if path != ".gitattributes"} == files
+    assert [ref for ref in hub.refs(repo) if "pr" in ref] == [f"refs/pr/{num}" for num in (1, 2, 3, 5)]
+
+
+def test_long_lists_come_in_pages(hub: LoopbackHub) -> None:
+    repository = hub.store.create("models/alice/long", private=False, author="alice")
+    paths = [f"ü & b/{i:04}.txt" for i in range(2001)] + ["z"]
+    changes = [Change("add", path, content=b"1") for path in paths]
+    repository.commit("refs/heads/main", changes, author="alice", title="t")
+    found = run_client(hub, "pages", module="hub.loopback_clients")
+    assert found["discussions"] == list(range(12, 0, -1))
+    assert sorted(found["recursive"]) == sorted([".gitattributes", "ü & b", *paths])
+    assert sorted(found["folder"]) == sorted(paths[:-1]) and found["top"] == [".gitattributes", "z", "ü & b"]
+    assert found["files"] == len(paths) + 1 and hub.unknown == []
+    queries = [record.query for record in hub.requests if record.route == "get_tree"]
+    assert ["cursor" in query for query in queries] == [False, True, True] * 2 + [False, False, True, True]
+
+
+def test_huggingface_hub_accounts(hub: LoopbackHub) -> None:
+    for repo in ("alice/open", "alice/secret", "lab/secret", "museum/secret", "me/secret"):
+        hub.store.create(f"models/{repo}", private="secret" in repo, author="someone")
+    found = run_client(hub, "accounts", None, module="hub.loopback_clients")
+    whoami = found["whoami"]
+    assert {name: (who["name"], who["auth"]["accessToken"]["role"]) for name, who in whoami.items()} == {
+        "alice_write": ("alice", "write"),
+        "alice_fine_write": ("alice", "fineGrained"),
+        "alice_fine_read": ("alice", "fineGrained"),
+        "me_write": ("me", "write"),
+    }
+    for name, permissions in {"write": ["repo.content.read", "repo.write"], "read": ["repo.content.read"]}.items():
+        token = whoami[f"alice_fine_{name}"]["auth"]["accessToken"]["fineGrained"]
+        entity = {"_id": "id-alice", "type": "user", "name": "alice"}
+        assert token["scoped"] == [{"entity": entity, "permissions": permissions}] and token["global"] == []
+    roles = [[(org["name"], org["roleInOrg"]) for org in who["orgs"]] for who in whoami.values()]
+    assert roles == [[("lab", "write"), ("museum", "read")]] * 3 + [[("museum", "read")]]
+    # Read, check of writing, commit, tag, pull request.
+    yes, no, read, propose = [None] * 5, [404] * 5, [None] + [403] * 4, [None] + [403] * 3 + [None]
+    names = list(whoami)
+    assert [found["alice/open"][name] for name in names] == [yes, yes, read, propose]
+    assert [found["alice/secret"][name] for name in names] == [yes, yes, read, no]
+    assert [found["lab/secret"][name] for name in names] == [yes, no, no, no]
+    assert [found["museum/secret"][name] for name in names] == [propose, no, no, propose]
+    assert [found["me/secret"][name] for name in names] == [no, no, no, yes]
+    assert list(found["create"].values()) == [
+        [None, None, 403, 403],
+        [None, 403, 403, 403],
+        [403, 403, 403, 403],
+        [403, 403, 403, None],
+    ]
+    assert hub.unknown == []
+
+
+def test_cases_that_start_from_one_state(hub: LoopbackHub, tmp_path: Path) -> None:
+    found = run_client(hub, "cases", "hf_me_write", str(tmp_path / "inner"), module="hub.loopback_clients")
+    undisturbed, lost, reset, last = found["cases"]
+    assert all(case["same"] for case in found["cases"])
+    oid = hashlib.sha256(b"\0" * 100).hexdigest()[:8]
+    requests = ["preupload main", "lfs batch", f"lfs {oid}", "lfs verify", "commit main"]
+    methods = ["POST", "POST", "PUT", "POST", "POST"]
+    names = [f"{method} datasets/me/d {request}" for method, request in zip(methods, requests, strict=True)]
+    for case, fault in zip(found["cases"], (None, "lost", "reset", None), strict=True):
+        records = [record for record in case["records"] if "agent-harnesses" not in record[0]]
+        assert [record[0] for record in records][:5] == names, "the names hold no time"
+        assert [record[1] for record in case["records"]] == list(range(len(case["records"])))
+        assert [record[2] for record in records][:5] == [0] * 5 and records[4][3] == fault
+        info = ["GET datasets/me/d info", 5 + len(case["records"]) - len(records), int(fault != "reset"), None]
+        assert records[5:] == [info], "the one request after the commit"
+    # After a lost answer the new state is there, after a reset the old one; a second push ends alike.
+    assert undisturbed["after"] == lost["after"] == last["after"] != found["prepared"] == reset["after"]
+    assert [case["failed"] for case in found["cases"]] == [False, True, True, False]
+    assert all(case["again"] == [None, 2] and case["end"] == undisturbed["after"] for case in found["cases"])
 
 
 @pytest.mark.slow

@@ -2,10 +2,11 @@
 
 from .accounts import Account
 from .messages import HubError
-from .store import Repository, Store, StoreError
+from .objects import StoreError
+from .store import Repository, Store
 
 
-STATUS = {"revision": 404, "entry": 404, "conflict": 409, "parent": 412, "bad": 400}
+STATUS = {"revision": 404, "entry": 404, "discussion": 404, "conflict": 409, "parent": 412, "bad": 400}
 ERROR_CODES = {"revision": "RevisionNotFound", "entry": "EntryNotFound"}
 
 
@@ -18,7 +19,7 @@ def readable(store: Store, name: str, account: Account | None) -> Repository:
     """The repository `models/owner/name` or `datasets/owner/name`, hidden from those who may not see it."""
     repository = store.get(name)
     owner = name.split("/")[1]
-    hidden = repository is None or (repository.settings["private"] and not (account and account.belongs_to(owner)))
+    hidden = repository is None or (repository.settings["private"] and not (account and account.may_read_in(owner)))
     if repository is None or hidden:
         # The Hub does not tell strangers whether a repository exists.
         status, message = (404, "Repository not found") if account else (401, "Invalid username or password.")
@@ -27,15 +28,23 @@ def readable(store: Store, name: str, account: Account | None) -> Repository:
 
 
 def writable(store: Store, name: str, account: Account | None, pull_request: bool = False) -> Repository:
-    """The same for a change. Anyone with a write token may open a pull request on what they can read."""
+    """The same for a change; for a pull request it is enough that the account may discuss there."""
     repository = readable(store, name, account)
     if account is None:
         raise HubError(401, "Invalid username or password.")
-    if account.role != "write":
+    if account.role == "read":
         raise HubError(403, "Forbidden: you must use a write token to upload to a repository.")
-    if not pull_request and not account.may_write_to(name.split("/")[1]):
+    owner = name.split("/")[1]
+    if not account.may_write_to(owner) and not (pull_request and account.may_discuss_in(owner)):
         raise HubError(403, "Authorization error. Pass `create_pr=1` as a query parameter to create a Pull Request")
     return repository
+
+
+def committable(store: Store, name: str, account: Account | None, rev: str, create_pr: bool) -> Repository:
+    """The same for a commit to a revision: whoever opened a pull request may go on with it."""
+    repository = readable(store, name, account)
+    mine = [f"refs/pr/{d.num}" for d in repository.discussions() if account and d.author == account.user]
+    return writable(store, name, account, create_pr or rev in mine)
 
 
 def may_create(account: Account | None, namespace: str, kind: str) -> None:

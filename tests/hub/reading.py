@@ -1,17 +1,21 @@
 """Endpoints that change nothing: repository info, trees, history, refs and the files themselves."""
 
 import re
-from datetime import UTC, datetime
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import yaml
 
 from .access import readable, writable
 from .accounts import whoami
 from .card import check, read_header
+from .discussions import timestamp
 from .gitids import tree_ids
 from .messages import Answer, HubError, Request, json_answer
-from .store import Commit, Entry, Repository, Store
+from .objects import Commit, Entry
+from .store import Repository, Store
+
+
+FILES_A_PAGE = 1000
 
 
 def get_whoami(store: Store, request: Request) -> Answer:
@@ -71,7 +75,7 @@ def get_auth_check(store: Store, request: Request, kind: str, repo: str, write: 
 
 
 def get_tree(store: Store, request: Request, kind: str, repo: str, rev: str, path: str = "") -> Answer:
-    """GET /api/{kind}/{repo}/tree/{rev}/{path}, all on one page"""
+    """GET /api/{kind}/{repo}/tree/{rev}/{path}, in pages: the header Link names the next one"""
     commit = readable(store, f"{kind}/{repo}", request.account).commit_at(rev)
     path = path.strip("/")
     trees = tree_ids({name: entry.oid for name, entry in commit.files.items()})
@@ -82,7 +86,14 @@ def get_tree(store: Store, request: Request, kind: str, repo: str, rev: str, pat
     rows += [_folder_row(name, oid) for name, oid in trees.items() if name and name.startswith(start)]
     if not request.flag("recursive"):
         rows = [row for row in rows if "/" not in row["path"][len(start) :]]
-    return json_answer(sorted(rows, key=lambda row: row["path"]), headers={"X-Repo-Commit": commit.oid})
+    after = parse_qs(request.query).get("cursor", [""])[0]
+    rows = sorted((row for row in rows if row["path"] > after), key=lambda row: row["path"])
+    headers = {"X-Repo-Commit": commit.oid}
+    if len(rows) > FILES_A_PAGE:
+        rows = rows[:FILES_A_PAGE]
+        query = {"recursive": request.flag("recursive"), "limit": FILES_A_PAGE, "cursor": rows[-1]["path"]}
+        headers["Link"] = f'<{request.endpoint}{request.path}?{urlencode(query)}>; rel="next"'
+    return json_answer(rows, headers=headers)
 
 
 def get_paths_info(store: Store, request: Request, kind: str, repo: str, rev: str) -> Answer:
@@ -150,11 +161,6 @@ def get_file_of_short_id(store: Store, request: Request, **_: str) -> Answer:
     """Anything about a repository without an owner: there is none here."""
     status, message = (404, "Repository not found") if request.account else (401, "Invalid username or password.")
     raise HubError(status, message, "RepoNotFound")
-
-
-def timestamp(seconds: int) -> str:
-    """A time as the Hub writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _part(answer: Answer, wanted: str) -> Answer:

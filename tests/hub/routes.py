@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import unquote
 
-from . import reading, writing
+from . import discussing, reading, writing
 from .access import refusal
 from .messages import Answer, HubError, Request
-from .store import Store, StoreError
+from .objects import StoreError
+from .store import Store
 
 
 API = r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
@@ -36,6 +36,11 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = [
         ("DELETE", rf"{API}/branch/(?P<ref>[^/]+)", writing.delete_branch),
         ("POST", rf"{API}/tag/{REV}", writing.create_tag),
         ("DELETE", rf"{API}/tag/{REV}", writing.delete_tag),
+        ("GET", rf"{API}/discussions", discussing.list_discussions),
+        ("POST", rf"{API}/discussions", discussing.create_discussion),
+        ("GET", rf"{API}/discussions/(?P<num>\d+)", discussing.get_discussion),
+        ("POST", rf"{API}/discussions/(?P<num>\d+)/status", discussing.change_status),
+        ("POST", rf"{API}/discussions/(?P<num>\d+)/merge", discussing.merge),
         ("POST", rf"{PAGE}\.git/info/lfs/objects/batch", writing.lfs_batch),
         ("POST", rf"{PAGE}\.git/info/lfs/verify", writing.lfs_verify),
         ("PUT", r"/lfs/(?P<name>(?:models|datasets)/[^/]+/[^/]+)/(?P<oid>[0-9a-f]{64})", writing.lfs_put),
@@ -44,18 +49,6 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = [
         ("GET|HEAD", r"/(?:datasets/)?[^/]+/resolve/[^/]+/.+", reading.get_file_of_short_id),
     ]
 ]
-
-
-@dataclass
-class Record:
-    """One request as it arrived: unquoted path, query, status (None while in work or unanswered), what happened."""
-
-    method: str
-    path: str
-    query: str
-    status: int | None = None
-    route: str | None = None
-    fault: str | None = None
 
 
 def find_route(method: str, path: str) -> tuple[Callable[..., Answer], dict[str, str]] | None:

@@ -1,29 +1,25 @@
 """A Hub on the loopback interface that the real clients talk to over HTTP."""
 
 import os
-import socket
-import struct
-import sys
+import shutil
 import tempfile
 import threading
 import time
-import weakref
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote
 
-from .accounts import ACCOUNTS, Account
 from .faults import Fault, Faults
-from .messages import Answer, HubError, Request, json_answer
-from .routes import Record, answer, find_route
-from .store import Commit, Repository, Store
+from .handler import Handler, Server
+from .objects import Commit
+from .records import Record
+from .store import Repository, Store
 
 
 class LoopbackHub:
     """A Hub in this process, on a free port, with its state in a folder.
 
-    Repositories are named as in `hf://` paths: `alice/model` or `datasets/alice/data`.
+    Repositories are named as in `hf://` paths: `alice/model` or `datasets/alice/data`. Commit ids hold the time: with a
+    `clock` that stands still, the same changes make the same ids.
 
     Example:
         with LoopbackHub(folder) as hub:
@@ -31,15 +27,25 @@ class LoopbackHub:
             assert hub.tree("datasets/alice/data")
     """
 
-    tokens = {"alice": "hf_alice_write", "alice_read": "hf_alice_read", "bob": "hf_bob_write"}
-    users = ("alice", "bob")
+    tokens = {
+        "alice": "hf_alice_write",
+        "alice_read": "hf_alice_read",
+        "alice_fine_write": "hf_alice_fine_write",
+        "alice_fine_read": "hf_alice_fine_read",
+        "bob": "hf_bob_write",
+        "me": "hf_me_write",
+    }
+    users = ("alice", "bob", "me")
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, clock: Callable[[], float] = time.time) -> None:
         self.folder = Path(folder)
-        self.store = Store(self.folder / "repositories")
+        self.store = Store(self.folder / "repositories", clock)
         self.faults = Faults()
         self.requests: list[Record] = []
-        self._server = _Server(("127.0.0.1", port), _Handler)
+        self.commits = 0
+        self._working = 0
+        self._idle = threading.Condition()
+        self._server = Server(("127.0.0.1", port), Handler)
         self._server.hub = self
         self.port = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
@@ -101,158 +107,64 @@ class LoopbackHub:
         """Every ref by its full name (`refs/heads/main`, `refs/tags/v1`, `refs/pr/1`) with its commit."""
         return self._repository(repo).refs()
 
+    def snapshot(self) -> dict[str, dict[str, str]]:
+        """Every repository with its refs and their tree ids: what the files are, not when and by whom they came."""
+        repositories = {name.removeprefix("models/"): self.store.get(name) for name in self.store.names()}
+        return {
+            name: {ref: repository.commit_at(oid).tree for ref, oid in repository.refs().items()}
+            for name, repository in repositories.items()
+        }
+
+    def save(self, folder: Path) -> None:
+        """Copies the state of this Hub, running or stopped, into a folder where [`LoopbackHub`] can start from it."""
+        self.store.copy_to(Path(folder) / "repositories")
+
+    def load(self, folder: Path) -> None:
+        """Takes the state that [`save`] wrote in place of this Hub's own; requests and faults are forgotten.
+
+        The port and the connections of clients stay, so that one process can go through many cases.
+        """
+        saved = Path(folder) / "repositories"
+        if not saved.is_dir() or saved == self.store.folder:
+            raise ValueError(f"{folder} holds no saved state of another Hub.")
+        self.settle()
+        shutil.rmtree(self.store.folder)
+        Store(saved).copy_to(self.store.folder)
+        self.store = Store(self.store.folder, self.store.clock)
+        self.faults.clear()
+        self.requests, self.commits = [], 0
+
+    def settle(self, timeout: float = 60) -> None:
+        """Waits until no request is in work: a client that was killed may leave some. Not for the `call` of a fault.
+
+        Raises:
+            TimeoutError: If one still is after `timeout` seconds.
+        """
+        with self._idle:
+            if not self._idle.wait_for(lambda: self._working == 0, timeout):
+                raise TimeoutError(f"{self._working} requests are still in work after {timeout} s")
+
+    def begin(self, record: Record, target: str) -> Fault | None:
+        """Takes down a request that arrives; the fault that strikes it, if any."""
+        with self._idle:
+            self._working += 1
+            record.order, record.commits = len(self.requests), self.commits
+            self.requests.append(record)
+            return self.faults.find(record.method, target)
+
+    def count_commit(self) -> None:
+        """A commit is done."""
+        with self._idle:
+            self.commits += 1
+
+    def end(self) -> None:
+        """A request is over, answered or not."""
+        with self._idle:
+            self._working -= 1
+            self._idle.notify_all()
+
     def _repository(self, repo: str) -> Repository:
         repository = self.repository(repo)
         if repository is None:
             raise KeyError(repo)
         return repository
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-    hub: LoopbackHub
-
-    def __init__(self, *args: object) -> None:
-        self._open: set[socket.socket] = set()
-        super().__init__(*args)  # type: ignore[arg-type]
-        # A forked child must not hold the connections of this process open: a reset would reach nobody.
-        server = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: server() and server().drop_sockets())
-
-    def process_request(self, request: socket.socket, client_address: object) -> None:
-        self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: socket.socket) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def reset(self, connection: socket.socket) -> None:
-        """Closes a connection at once with a reset, so that the client cannot take it for the end of an answer."""
-        self._open.discard(connection)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(connection.detach())
-
-    def drop_sockets(self) -> None:
-        """In a forked child: lets go of the sockets, which the parent goes on using."""
-        for connection in [self.socket, *self._open]:
-            if connection.fileno() >= 0:
-                os.close(connection.detach())
-
-    def close_connections(self) -> None:
-        """Ends the connections that clients keep open, which would go on being served."""
-        for connection in list(self._open):
-            try:
-                connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is what many tests are about; anything else is shown."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def handle_any(self) -> None:
-        self._body_read = False
-        path, _, query = self.path.partition("?")
-        route = find_route(self.command, path)
-        record = Record(self.command, unquote(path), query, route=route[0].__name__ if route else None)
-        hub = self.server.hub
-        fault = hub.faults.find(self.command, unquote(self.path))
-        hub.requests.append(record)
-        if fault is not None:
-            record.fault = fault.kind
-            if fault.call is not None and fault.kind != "lost":
-                fault.call()
-        if fault is not None and fault.kind == "reset":
-            return self._reset()
-        if fault is not None and fault.kind == "delay":
-            time.sleep(fault.seconds)
-        failed = fault is not None and fault.kind == "status"
-        result = _failure(fault) if failed else self._answer(path, query)
-        for _ in self._chunks():  # what the route left unread would be taken for the next request
-            pass
-        if fault is not None and fault.kind == "lost":
-            if fault.call is not None:
-                fault.call()
-            return self._reset()
-        record.status = result.status
-        self._send(result, fault)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any
-
-    def _answer(self, path: str, query: str) -> Answer:
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        account: Account | None = None
-        token = headers.get("authorization", "").removeprefix("Bearer ")
-        if token:
-            account = ACCOUNTS.get(token)
-            if account is None:
-                return HubError(401, "Invalid credentials in Authorization header").answer()
-        endpoint = self.server.hub.endpoint
-        request = Request(self.command, path, query, headers, account, endpoint, self._chunks)
-        return answer(self.server.hub.store, request)
-
-    def _chunks(self) -> Iterator[bytes]:
-        """The body in pieces; nothing if it was read before."""
-        if self._body_read:
-            return
-        self._body_read = True
-        if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            while size := self._chunk_size():
-                yield self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return
-        left = int(self.headers.get("Content-Length") or 0)
-        while left:
-            piece = self.rfile.read(min(left, 1 << 20))
-            if not piece:
-                raise ConnectionResetError("the client went away while sending")
-            left -= len(piece)
-            yield piece
-
-    def _chunk_size(self) -> int:
-        line = self.rfile.readline()
-        if not line:
-            raise ConnectionResetError("the client went away while sending")
-        return int(line.split(b";")[0], 16)
-
-    def _send(self, result: Answer, fault: Fault | None) -> None:
-        self.send_response(result.status)
-        for name, value in result.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(result.size))
-        self.end_headers()
-        cut = fault is not None and fault.kind in ("truncate", "cut")
-        left = 0 if self.command == "HEAD" else result.size // 2 if cut else result.size
-        if result.file is None:
-            self.wfile.write(result.body[:left])
-        else:
-            with result.file.open("rb") as file:
-                file.seek(result.start)
-                while left:
-                    left -= self.wfile.write(file.read(min(left, 1 << 20)))
-        if fault is not None and fault.kind == "truncate":
-            self.close_connection = True
-        if fault is not None and fault.kind == "cut":
-            self._reset()
-
-    def _reset(self) -> None:
-        self.close_connection = True
-        self.server.reset(self.connection)
-
-    def log_message(self, *_: object) -> None:
-        """Tests read `requests`; nothing is printed."""
-
-
-def _failure(fault: Fault) -> Answer:
-    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-    return json_answer({"error": f"Fault on demand: {fault.status}"}, fault.status, headers)

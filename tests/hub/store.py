@@ -1,8 +1,8 @@
 """Repositories on disk: content-addressed blobs, one JSON file for each commit, refs as files.
 
 A folder of a repository holds `objects/` (regular files by git blob id), `lfs/` (large files by sha256), `commits/`,
-`refs/` and `settings.json`. A commit writes all it needs and then replaces the file of its ref, as the very last step:
-a server killed at any moment leaves the old state or the new one.
+`discussions/`, `refs/` and `settings.json`. A commit writes all it needs and then replaces the file of its ref, as the
+very last step: a server killed at any moment leaves the old state or the new one.
 """
 
 import hashlib
@@ -14,74 +14,22 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from .gitids import blob_id, commit_id, lfs_pointer, split, tree_ids
 from .lfs import GITATTRIBUTES, REGULAR_FILE_LIMIT, upload_mode
-
-
-class StoreError(Exception):
-    """A request that the state of the repository does not allow; `code` is one of the names below."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code  # "revision", "entry", "conflict", "parent", "bad"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of a tree: git blob id (of the pointer for large files), size in bytes, sha256 for large files."""
-
-    oid: str
-    size: int
-    sha256: str | None = None
-
-    @property
-    def pointer_size(self) -> int:
-        """Size in bytes of the pointer of a large file."""
-        return len(lfs_pointer(self.sha256 or "", self.size))
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A commit and its whole tree: `files` maps every path to its entry."""
-
-    oid: str
-    tree: str
-    parents: list[str]
-    author: str
-    seconds: int
-    title: str
-    message: str
-    files: dict[str, Entry]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One line of a commit: add a file (with `content` or `sha256`), or delete a file or a folder."""
-
-    action: str  # "add", "delete_file", "delete_folder"
-    path: str
-    content: bytes | None = None
-    sha256: str | None = None
-    size: int | None = None
-
-
-def write_file(path: Path, content: bytes, temporary: Path) -> None:
-    """Writes a file whole or not at all; `temporary` is a folder on the same disk."""
-    part = temporary / uuid.uuid4().hex
-    part.write_bytes(content)
-    os.replace(part, path)
+from .objects import Change, Commit, Discussion, Entry, StoreError, write_file
 
 
 class Repository:
     """One repository. Branches are `refs/heads/*`, tags `refs/tags/*`, pull requests `refs/pr/*`."""
 
-    def __init__(self, folder: Path, lock: threading.RLock) -> None:
+    def __init__(self, folder: Path, lock: threading.RLock, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
         self.lock = lock
+        self.clock = clock
         self.temporary = folder / "tmp"
 
     @property
@@ -182,20 +130,53 @@ class Repository:
             files = dict(head.files)
             for change in changes:
                 self._apply(change, files)
-            _check_no_file_is_a_folder(files)
-            commit = self._write_commit(files, [head.oid], author, title, message)
+            commit = self.write_commit(files, [head.oid], author, title, message)
             if ref == "refs/pr/new":
-                numbers = [int(name.removeprefix("refs/pr/")) for name in self.refs() if name.startswith("refs/pr/")]
-                ref = f"refs/pr/{max(numbers, default=0) + 1}"
-            self._write(self._ref_file(ref), commit.oid.encode())
+                branch = self.full_ref(base or "main")
+                num = self.new_number()
+                self.write_discussion(Discussion(num, title, author, commit.seconds, base=branch, start=head.oid))
+                ref = f"refs/pr/{num}"
+            self.move_ref(ref, commit.oid)
             return commit, ref
+
+    def write_commit(
+        self, files: dict[str, Entry], parents: list[str], author: str, title: str, message: str
+    ) -> Commit:
+        """Writes a commit that no ref points to yet."""
+        _check_no_file_is_a_folder(files)
+        tree = tree_ids({path: entry.oid for path, entry in files.items()})[""]
+        commit = Commit("", tree, parents, author, int(self.clock()), title, message, dict(sorted(files.items())))
+        text = f"{title}\n\n{message}" if message else title
+        commit = replace(commit, oid=commit_id(tree, parents, author, commit.seconds, text))
+        self._write(f"commits/{commit.oid}.json", json.dumps(asdict(commit)).encode())
+        return commit
+
+    def move_ref(self, ref: str, oid: str) -> None:
+        """Points a ref to a commit, which is what makes a change of the repository seen."""
+        self._write(self._ref_file(ref), oid.encode())
+
+    def discussions(self) -> list[Discussion]:
+        """Discussions and pull requests, newest first."""
+        rows = [json.loads(path.read_text()) for path in (self.folder / "discussions").iterdir()]
+        found = [Discussion(**row) for row in rows]
+        # A server killed while it opened a pull request leaves one without a ref: it is not there.
+        whole = [d for d in found if d.base is None or self._ref_file(f"refs/pr/{d.num}").is_file()]
+        return sorted(whole, key=lambda discussion: -discussion.num)
+
+    def new_number(self) -> int:
+        """The number of the next discussion or pull request."""
+        return max((discussion.num for discussion in self.discussions()), default=0) + 1
+
+    def write_discussion(self, discussion: Discussion) -> None:
+        """Writes a discussion, new or changed; a new pull request is there when its ref is."""
+        self._write(f"discussions/{discussion.num}.json", json.dumps(asdict(discussion)).encode())
 
     def add_ref(self, ref: str, oid: str) -> None:
         """Creates a branch or a tag; one that exists is refused."""
         with self.lock:
             if self._ref_file(ref).exists():
                 raise StoreError("conflict", f"Reference already exists: {ref}")
-            self._write(self._ref_file(ref), oid.encode())
+            self.move_ref(ref, oid)
 
     def delete_ref(self, ref: str) -> None:
         """Deletes a branch or a tag."""
@@ -206,13 +187,12 @@ class Repository:
 
     def start(self, private: bool, author: str) -> None:
         """Fills an empty folder: settings and a first commit with .gitattributes, as the Hub makes it."""
-        for name in ("objects", "lfs", "commits", "refs", "tmp"):
+        for name in ("objects", "lfs", "commits", "discussions", "refs", "tmp"):
             (self.folder / name).mkdir(parents=True)
-        self._write("settings.json", json.dumps({"private": private, "created": int(time.time())}).encode())
+        self._write("settings.json", json.dumps({"private": private, "created": int(self.clock())}).encode())
         files: dict[str, Entry] = {}
         self._apply(Change("add", ".gitattributes", content=GITATTRIBUTES.encode()), files)
-        commit = self._write_commit(files, [], author, "initial commit", "")
-        self._write(self._ref_file("refs/heads/main"), commit.oid.encode())
+        self.move_ref("refs/heads/main", self.write_commit(files, [], author, "initial commit", "").oid)
 
     def _apply(self, change: Change, files: dict[str, Entry]) -> None:
         if change.action == "add":
@@ -240,16 +220,6 @@ class Repository:
         self._write(self.content_path(entry), content)
         return entry
 
-    def _write_commit(
-        self, files: dict[str, Entry], parents: list[str], author: str, title: str, message: str
-    ) -> Commit:
-        tree = tree_ids({path: entry.oid for path, entry in files.items()})[""]
-        commit = Commit("", tree, parents, author, int(time.time()), title, message, dict(sorted(files.items())))
-        text = f"{title}\n\n{message}" if message else title
-        commit = replace(commit, oid=commit_id(tree, parents, author, commit.seconds, text))
-        self._write(f"commits/{commit.oid}.json", json.dumps(asdict(commit)).encode())
-        return commit
-
     def _write(self, path: str | Path, content: bytes) -> None:
         write_file(self.folder / path, content, self.temporary)
 
@@ -260,8 +230,9 @@ class Repository:
 class Store:
     """All repositories under one folder; a repository is named `models/owner/name` or `datasets/owner/name`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
+        self.clock = clock
         self.lock = threading.RLock()
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
@@ -269,7 +240,7 @@ class Store:
     def get(self, name: str) -> Repository | None:
         """The repository of this name, or None."""
         folder = self.folder / name
-        return Repository(folder, self.lock) if (folder / "settings.json").is_file() else None
+        return Repository(folder, self.lock, self.clock) if (folder / "settings.json").is_file() else None
 
     def create(self, name: str, *, private: bool, author: str) -> Repository:
         """A new repository; one that exists is refused."""
@@ -277,16 +248,32 @@ class Store:
             if self.get(name) is not None:
                 raise StoreError("conflict", "You already created this repo")
             part = self.temporary / uuid.uuid4().hex
-            Repository(part, self.lock).start(private, author)
+            Repository(part, self.lock, self.clock).start(private, author)
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.rename(part, self.folder / name)
-            return Repository(self.folder / name, self.lock)
+            return Repository(self.folder / name, self.lock, self.clock)
 
     def delete(self, name: str) -> None:
         """Removes a repository."""
         part = self.temporary / uuid.uuid4().hex
-        os.rename(self.folder / name, part)
+        with self.lock:
+            os.rename(self.folder / name, part)
         shutil.rmtree(part)
+
+    def names(self) -> list[str]:
+        """The names of all repositories."""
+        found = [path for kind in ("models", "datasets") for path in self.folder.glob(f"{kind}/*/*/settings.json")]
+        return sorted(str(path.parent.relative_to(self.folder)) for path in found)
+
+    def copy_to(self, folder: Path) -> None:
+        """Copies all repositories into a new folder, without what is half received."""
+        with self.lock:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in self.names():
+                temporary = str(self.folder / name / "tmp")
+                shutil.copytree(
+                    self.folder / name, folder / name, ignore=lambda at, names, t=temporary: names if at == t else []
+                )
 
 
 def _clean(path: str) -> str:

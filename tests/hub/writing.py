@@ -6,10 +6,11 @@ import hashlib
 import json
 import re
 
-from .access import may_create, readable, writable
+from .access import committable, may_create, readable, writable
 from .card import check
 from .messages import Answer, HubError, Request, json_answer
-from .store import Change, Store, StoreError
+from .objects import Change, StoreError
+from .store import Store
 
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[\w.\-]{0,94}[A-Za-z0-9_])?")
@@ -61,7 +62,7 @@ def change_settings(store: Store, request: Request, kind: str, repo: str) -> Ans
 def preupload(store: Store, request: Request, kind: str, repo: str, rev: str) -> Answer:
     """POST /api/{kind}/{repo}/preupload/{rev}: regular or large, and the id of what is there now"""
     files = request.json().get("files", [])
-    repository = writable(store, f"{kind}/{repo}", request.account, request.flag("create_pr"))
+    repository = committable(store, f"{kind}/{repo}", request.account, rev, request.flag("create_pr"))
     commit = repository.commit_at(rev)
     rows = []
     for file in files:
@@ -122,15 +123,15 @@ def commit(store: Store, request: Request, kind: str, repo: str, rev: str) -> An
     """POST /api/{kind}/{repo}/commit/{rev}, one JSON object a line"""
     create_pr = request.flag("create_pr")
     lines = _commit_lines(request.body())
-    repository = writable(store, f"{kind}/{repo}", request.account, create_pr)
+    repository = committable(store, f"{kind}/{repo}", request.account, rev, create_pr)
     header, changes = lines[0]["value"], [_change(line["key"], line["value"]) for line in lines[1:]]
     _check_card(changes, kind)
     ref = repository.full_ref(rev)
-    if create_pr:
-        ref = "refs/pr/new"
-    elif ref is None or ref.startswith("refs/tags/"):
+    if ref is None or ref.startswith("refs/tags/"):
         repository.resolve(rev)
         raise HubError(400, f"Cannot commit to {rev}: it is not a branch")
+    if create_pr:
+        ref = "refs/pr/new"
     done, ref = repository.commit(
         ref,
         changes,
