@@ -221,6 +221,13 @@ with torch.no_grad():
     assert np.array_equal(loaded["text"], adapted.text_projection(features).detach().numpy())
 
 
+def test_loads_without_drawing_weights_first(clip, tmp_path):
+    trained = train(get_peft_model(copy.deepcopy(clip), MlpAdapterConfig()))
+    trained.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(clip, tmp_path, low_cpu_mem_usage=True)
+    assert same(embed(loaded), embed(trained))
+
+
 def test_loads_under_another_name(clip, tmp_path):
     adapted = randomize(get_peft_model(copy.deepcopy(clip), MlpAdapterConfig()), seed=0)
     adapted.save_pretrained(tmp_path)

@@ -1,16 +1,23 @@
 """Adapters on the two projections: training on cached features, keeping, saving, loading."""
 
+from .adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
 from .decision import Adaptation, adapt, check_peft_config
-from .loading import adapter_files_id, load_adapters, load_into, read_peft_config, save_adapters
+from .given import check_given, fetch_given
+from .loading import load_adapters, load_into, save_adapters
+from .peft_configs import read_peft_config
 from .projections import IdentityProjections, project
 
 
 __all__ = [
     "Adaptation",
+    "AdapterFiles",
     "IdentityProjections",
     "adapt",
     "adapter_files_id",
+    "check_given",
     "check_peft_config",
+    "fetch_adapter",
+    "fetch_given",
     "load_adapters",
     "load_into",
     "project",

@@ -4,9 +4,7 @@ Held-out rows choose the number of steps and decide `auto`; the adapters that ar
 that many steps, because rows that were trained on and rows that were not must not be ranked together.
 """
 
-import copy
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,15 +14,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from peft import PeftConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel
 from torch import nn
 
 from ..config import AdaptationArguments
-from ..errors import InputError
 from ..mlp_adapter import MlpAdapterConfig
 from ..scores import predicted_labels
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
+from .adapter_files import AdapterFiles
+from .placing import check_on_projections, lay_out, new_adapters
 from .projections import project
 from .training import Schedule, mean_loss, train_adapters
 
@@ -60,6 +59,8 @@ class Adaptation:
             Share of held-out rows whose zero-shot prediction is the given label, before and after.
         standard_error (`float`, *optional*): Of the paired difference between the two.
         held_out_loss_plain, held_out_loss_adapted (`float`, *optional*): The training loss on the held-out rows.
+        adapter (`dict`, *optional*): `name` and `revision` of adapters that were given, not trained: Hub id or path, and
+            commit or `None`.
     """
 
     mode: str
@@ -76,6 +77,19 @@ class Adaptation:
     standard_error: float | None = None
     held_out_loss_plain: float | None = None
     held_out_loss_adapted: float | None = None
+    adapter: dict[str, str | None] | None = None
+
+    @classmethod
+    def of_given(cls, adapter: AdapterFiles, *, mode: str) -> "Adaptation":
+        """Of a run that takes its adapters as they are."""
+        config, _ = adapter.parsed_config
+        return cls(
+            mode,
+            kept=True,
+            reason=f"The adapters of {adapter} were used as they are; nothing was trained.",
+            method=config.peft_type.value,
+            adapter={"name": adapter.name, "revision": adapter.revision},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -257,31 +271,9 @@ def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
     return rng.permutation(np.concatenate(rows))
 
 
-def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
-    """Fresh adapters on the two projections of a frozen model.
-
-    Raises:
-        InputError: The config does not fit the model, misses the projections, or reaches into the towers, which never
-            run again once the features are cached.
-    """
-    try:
-        adapted = get_peft_model(model, copy.deepcopy(peft_config))  # peft writes into the config it is given
-    except ValueError as error:
-        raise InputError(f"The PEFT config does not fit the model: {' '.join(str(error).split())[:400]}") from None
-    trained = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
-    outside = [name for name in trained if not re.search(r"\b(visual|text)_projection\b", name)]
-    if outside or not trained:
-        raise InputError(
-            f"The PEFT config trains {outside[0] if outside else 'nothing'}, but adapters are trained on cached features, which "
-            "only visual_projection and text_projection read: name these two in target_modules, and nothing else."
-        )
-    return adapted
-
-
 def check_peft_config(model: nn.Module, peft_config: PeftConfig) -> None:
-    """Raise what `new_adapters` raises, before the images are encoded; the model stays as it was."""
-    with torch.random.fork_rng(devices=[]):
-        new_adapters(model, peft_config).unload()
+    """Raise before the images are encoded where adapters could not be trained, or not be loaded again; nothing changes."""
+    check_on_projections(lay_out(model, peft_config, "The PEFT config"), "The PEFT config")
 
 
 def _correct(

@@ -1,17 +1,23 @@
-"""Adapters on disk and on the Hub, in the PEFT format."""
+"""Adapters in the PEFT format: onto a model, checked, and into a folder."""
 
-import dataclasses
-import hashlib
-import json
-import warnings
+import logging
+import os
+import tempfile
 from pathlib import Path
 
-from peft import PeftConfig, PeftModel
+import torch
+from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
 from ..encoder import load_backbone
 from ..errors import InputError
+from ..hub.naming import is_local_path
+from .adapter_files import WEIGHTS_NAME, AdapterFiles, fetch_adapter
+from .placing import lay_out
+
+
+logger = logging.getLogger(__name__)
 
 
 def load_adapters(
@@ -31,7 +37,8 @@ def load_adapters(
         `.pooler_output` of what they return is the projected, not normalised embedding.
 
     Raises:
-        InputError: No adapter there, or it fits no known method or base model.
+        InputError: No adapter there, it is of no known method, it does not fit the base model, or the base model can't be
+            loaded.
 
     Example:
 
@@ -39,35 +46,73 @@ def load_adapters(
     model = load_adapters("clipselect_output/adapter")
     ```
     """
-    source = str(repo_or_folder)
-    try:
-        config = PeftConfig.from_pretrained(source, revision=revision)
-        if base_model is None or isinstance(base_model, str):
-            name = base_model or config.base_model_name_or_path
-            if not name:
-                raise InputError(f"The adapter in {source} does not name its base model; pass base_model=.")
-            base_model = load_backbone(name, revision=config.revision or "main").model
-        return PeftModel.from_pretrained(base_model, source, config=config, revision=revision).eval()
-    except InputError:
-        raise
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    adapter = fetch_adapter(repo_or_folder, revision=revision)
+    adapter.parsed_config  # noqa: B018 - raises before a base model is downloaded for it
+    if base_model is None or isinstance(base_model, str):
+        base_model = _load_base(adapter, base_model)
+    return load_into(base_model, adapter)
+
+
+def load_into(model: nn.Module, adapter: AdapterFiles) -> PeftModel:
+    """Put adapters onto a model, in place.
+
+    Args:
+        model (`nn.Module`): The base model; it stays as it is where an error is raised.
+        adapter (`AdapterFiles`): The adapters.
+
+    Returns:
+        `PeftModel`: In evaluation mode.
+
+    Raises:
+        InputError: As `check_fits`.
+    """
+    check_fits(adapter, model)
+    config, _ = adapter.parsed_config
+    # Of the random weights that peft draws, none is left, and the caller's random state stays.
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        adapter.write_to(Path(folder))
+        return PeftModel.from_pretrained(model, folder, config=config, torch_device="cpu").eval()
+
+
+def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
+    """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken for them.
+
+    peft itself leaves random weights where the file has none, and only warns.
+
+    Args:
+        adapter (`AdapterFiles`): The adapters.
+        model (`nn.Module`): The base model, which stays as it is.
+
+    Returns:
+        `PeftModel`: The model with the adapters on the meta device, in training mode.
+
+    Raises:
+        InputError: The config is refused or does not fit the model; weights are missing, too many, of another shape, or not
+            finite.
+    """
+    config, unknown = adapter.parsed_config
+    layout = lay_out(model, config, f"The {config.peft_type.value} config of {adapter}")
+    expected, found = get_peft_model_state_dict(layout, save_embedding_layers=False), adapter.tensors()
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} belongs to no module" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        if found[name].shape != expected[name].shape or not torch.can_cast(found[name].dtype, expected[name].dtype):
+            problems.append(f"{name} is {_describe(found[name])}, expected {_describe(expected[name])}")
+        elif not torch.isfinite(found[name].float()).all():
+            problems.append(f"{name} holds NaN or infinite numbers")
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise InputError(
-            f"{source} holds no adapter that can be loaded: {' '.join(str(error).split())[:400]} Expected a folder or Hub "
-            "repository with adapter_config.json and adapter_model.safetensors."
-        ) from None
-
-
-def load_into(model: nn.Module, folder: Path) -> PeftModel:
-    """Put the adapters of a finished run back onto the model they were trained on."""
-    return PeftModel.from_pretrained(model, str(folder)).eval()
-
-
-def adapter_files_id(folder: Path) -> str | None:
-    """Hash of the adapter in a folder, by which a run knows whether it is the one that it left; nothing if there is none."""
-    files = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
-    if not folder.is_dir():
-        return None
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:16]
+            f"The weights of {adapter} do not fit their config on a {type(model).__name__}: {sorted(problems)[0][:300]}{more}. "
+            f"{WEIGHTS_NAME} is damaged, or they are adapters of another base model."
+        )
+    if unknown:
+        logger.warning(
+            "The config of %s has keys that this version of peft does not know and ignores: %s.",
+            adapter,
+            ", ".join(unknown)[:300],
+        )
+    return layout
 
 
 def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_revision: str | None) -> None:
@@ -81,37 +126,33 @@ def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_rev
     """
     config = adapted.peft_config["default"]
     # peft would write the place where transformers found the files: for the embedded model a path of this machine.
-    config.base_model_name_or_path = base_model
+    config.base_model_name_or_path = os.path.abspath(base_model) if os.path.isdir(base_model) else base_model
     config.revision = base_revision
     # "auto" asks the Hub for the base model's config; no embedding layer is ever adapted here.
     adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
 
 
-def read_peft_config(path: str | Path) -> PeftConfig:
-    """Read a PEFT config of any method from a JSON file and point it at the two projections if it names no target.
+def _describe(tensor: torch.Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
-    Raises:
-        InputError: The file is missing, not JSON, or of no known method.
-    """
-    path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.get("target_modules") is None:
-            values["target_modules"] = ["visual_projection", "text_projection"]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unknown keys, which are refused below
-            config = PeftConfig.from_peft_type(**values)
-    except OSError as error:
-        raise InputError(f"--peft_config {path} can't be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+
+def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
+    config, _ = adapter.parsed_config
+    own = config.base_model_name_or_path
+    if name is None and not own:
         raise InputError(
-            f"--peft_config {path} is no PEFT config: {type(error).__name__} {' '.join(str(error).split())[:300]} "
-            'Expected JSON such as {"peft_type": "LORA", "r": 8}.'
-        ) from None
-    if unknown := sorted(set(values) - {field.name for field in dataclasses.fields(config)}):
-        # peft only warns, and a misspelt setting would silently keep its default.
-        raise InputError(
-            f"--peft_config {path} has keys that {type(config).__name__} does not know: {', '.join(unknown)}."
+            f"The config of {adapter} does not name its base model; pass base_model=, the CLIP to put it on."
         )
-    config.inference_mode = False
-    return config
+    if name is None and is_local_path(own) and not os.path.isdir(own):
+        raise InputError(
+            f"The base model of {adapter} is a folder of the machine that it was trained on, {own[:200]}; pass base_model=, the "
+            "Hub id or folder of the same CLIP."
+        )
+    # The commit that the config names is one of its own base model.
+    revision = config.revision if name in (None, own) else None
+    try:
+        return load_backbone(name or own, revision=revision or "main").model
+    except InputError as error:
+        if name is not None:
+            raise
+        raise InputError(f"The base model of {adapter} can't be had; pass base_model=. {error}") from None

@@ -1,0 +1,88 @@
+"""Adapters on the modules of a model: where they may sit, and how large they are before any memory is taken for them."""
+
+import copy
+import re
+import warnings
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
+
+from ..errors import InputError
+
+
+def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
+    """Fresh adapters on the two projections of a frozen model.
+
+    Raises:
+        InputError: The config does not fit the model, misses the projections, or reaches into the towers, which never
+            run again once the features are cached.
+    """
+    try:
+        adapted = get_peft_model(model, copy.deepcopy(peft_config))  # peft writes into the config it is given
+    except ValueError as error:
+        raise InputError(f"The PEFT config does not fit the model: {' '.join(str(error).split())[:400]}") from None
+    check_on_projections(adapted, "The PEFT config")
+    return adapted
+
+
+def check_on_projections(adapted: PeftModel, what: str) -> None:
+    """Check that adapters in training mode train nothing but the two projections.
+
+    Args:
+        adapted (`PeftModel`): The model with the adapters.
+        what (`str`): Subject of the error message.
+
+    Raises:
+        InputError: They train something else, or nothing.
+    """
+    trained = [name for name, parameter in adapted.named_parameters() if parameter.requires_grad]
+    outside = [name for name in trained if not re.search(r"\b(visual|text)_projection\b", name)]
+    if outside or not trained:
+        raise InputError(
+            f"{what} trains {outside[0] if outside else 'nothing'}, but adapters are trained on cached features, which "
+            "only visual_projection and text_projection read: name these two in target_modules, and nothing else."
+        )
+
+
+def lay_out(model: nn.Module, peft_config: PeftConfig, what: str) -> PeftModel:
+    """The model with fresh adapters, in training mode, on the meta device: names and shapes without any memory.
+
+    Args:
+        model (`nn.Module`): Stays as it is.
+        peft_config (`PeftConfig`): Stays as it is.
+        what (`str`): Subject of the error messages.
+
+    Returns:
+        `PeftModel`
+
+    Raises:
+        InputError: The config does not fit the model.
+    """
+    targets = peft_config.target_modules
+    if isinstance(targets, (list, set, tuple)):
+        names = [name for name, _ in model.named_modules()]
+        # peft is content if one of them exists.
+        if missing := [
+            t for t in sorted(map(str, targets)) if not any(f".{name}".endswith(f".{t}") for name in names)
+        ]:
+            raise InputError(
+                f"{what} names target_modules that a {type(model).__name__} does not have: {', '.join(missing)[:200]}."
+            )
+    tensors = [*model.parameters(), *model.buffers()]
+    memo = {id(tensor): _without_data(tensor) for tensor in tensors}
+    config = copy.deepcopy(peft_config)
+    config.inference_mode = False
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return get_peft_model(copy.deepcopy(model, memo), config)
+    except Exception as error:  # peft checks few types, and raises whatever comes of the wrong ones
+        raise InputError(
+            f"{what} does not fit a {type(model).__name__}: {type(error).__name__} {' '.join(str(error).split())[:400]}"
+        ) from None
+
+
+def _without_data(tensor: torch.Tensor) -> torch.Tensor:
+    empty = tensor.detach().to("meta")
+    return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty

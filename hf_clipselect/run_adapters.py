@@ -1,0 +1,128 @@
+"""The adapters of a run: trained, found in its folder, or given. The folder holds them afterwards."""
+
+import hashlib
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from .adaptation import (
+    Adaptation,
+    AdapterFiles,
+    adapt,
+    adapter_files_id,
+    fetch_adapter,
+    load_into,
+    save_adapters,
+)
+from .config import Arguments
+from .data import LabelledImages
+from .encoder import Backbone, digest
+from .provenance import identity
+from .run_folder import RunFolder
+
+
+logger = logging.getLogger(__name__)
+
+# Raise it when the same settings would train other adapters: those in an existing folder are then not taken over.
+_ADAPTATION_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunAdapters:
+    """What the adapters of a run depend on, and the folder that keeps them."""
+
+    arguments: Arguments
+    images: LabelledImages
+    prompts: list[list[str]]
+    backbone: Backbone
+    accelerator: Accelerator
+    folder: RunFolder
+
+    def train_or_find(
+        self,
+        features: tuple[np.ndarray, torch.Tensor],
+        labels: np.ndarray,
+        *,
+        features_key: str,
+        peft_config: Any,
+    ) -> tuple[nn.Module, Adaptation]:
+        """Train, or take the adapters that an earlier run of the same settings left in the folder.
+
+        Args:
+            features (`tuple[np.ndarray, torch.Tensor]`): Image features `(N, H)` and text features `(T, C, H')`.
+            labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
+            features_key (`str`): Key of the cached features.
+            peft_config (`PeftConfig`, *optional*): Method other than the MLP adapters.
+
+        Returns:
+            `tuple[nn.Module, Adaptation]`: The model to score with, with adapters if they were kept; and what was decided.
+        """
+        arguments, folder = self.arguments.adaptation, self.folder
+        key = digest(
+            {
+                "format": _ADAPTATION_FORMAT,
+                "features": features_key,
+                "prompts": self.prompts,
+                "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
+                "seed": self.arguments.run.seed,
+                "arguments": {k: v for k, v in asdict(arguments).items() if k != "adapter_name_or_path"},
+                "peft_config": arguments.peft_config and Path(arguments.peft_config).read_text(encoding="utf-8"),
+            }
+        )
+        earlier = folder.read_config().get("adaptation", {})
+        self.accelerator.wait_for_everyone()  # every process has read the record before the main one replaces it
+        same = earlier.pop("key", None) == key and earlier.pop("files", None) == adapter_files_id(folder.adapter)
+        if same:
+            logger.info("The adaptation of the same settings is in %s: nothing to train.", folder.path)
+            model, adaptation = self.backbone.model, Adaptation(**earlier)
+            if adaptation.kept:
+                model = load_into(model, fetch_adapter(folder.adapter))
+        else:
+            if self.accelerator.is_main_process:
+                self._forget()
+            self.accelerator.init_trackers("hf_clipselect")
+            model, adaptation = adapt(
+                self.backbone.model, *features, labels, arguments=arguments, seed=self.arguments.run.seed,
+                accelerator=self.accelerator, peft_config=peft_config,
+            )  # fmt: skip
+            for tracker in self.accelerator.trackers:  # Accelerate's own end_training would also end the process group
+                tracker.finish()
+            if self.accelerator.is_main_process:
+                self._keep(model, adaptation)
+                self._remember(adaptation, key)
+        self.accelerator.wait_for_everyone()
+        return model, adaptation
+
+    def take(self, adapter: AdapterFiles) -> tuple[nn.Module, Adaptation]:
+        """Put given adapters on the model: nothing is trained, and what the folder held before goes."""
+        adaptation = Adaptation.of_given(adapter, mode=self.arguments.adaptation.adaptation)
+        logger.info(adaptation.reason)
+        if self.accelerator.is_main_process:
+            if adapter_files_id(self.folder.adapter) != adapter.content_id:
+                self._forget()
+                with self.folder.replacing(self.folder.adapter) as temporary:
+                    adapter.write_to(temporary)
+            self._remember(adaptation, digest({"format": _ADAPTATION_FORMAT, "adapter": adapter.content_id}))
+        self.accelerator.wait_for_everyone()
+        return load_into(self.backbone.model, adapter), adaptation
+
+    def _forget(self) -> None:
+        """The record goes before the adapters it speaks of: a killed run leaves none that a later one would trust."""
+        self.folder.write_config({"identity": identity(self.images, self.backbone)})
+
+    def _remember(self, adaptation: Adaptation, key: str) -> None:
+        record = {**adaptation.to_dict(), "key": key, "files": adapter_files_id(self.folder.adapter)}
+        self.folder.write_config({"identity": identity(self.images, self.backbone), "adaptation": record})
+
+    def _keep(self, model: nn.Module, adaptation: Adaptation) -> None:
+        if not adaptation.kept:
+            self.folder.remove_adapter()
+            return
+        with self.folder.replacing(self.folder.adapter) as temporary:
+            save_adapters(model, temporary, base_model=self.backbone.name, base_revision=self.backbone.revision)

@@ -1,0 +1,82 @@
+"""Adapters through a Hub: pushed in one process, loaded in others, by the real clients."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub.server import LoopbackHub
+
+
+TESTS = Path(__file__).resolve().parent
+
+pytestmark = pytest.mark.slow
+
+
+def run_client(hub: LoopbackHub, name: str, *arguments: object, token: str | None = "hf_alice_write") -> dict:
+    command = [sys.executable, "-m", "hub.adapter_clients", name, *map(str, arguments)]
+    done = subprocess.run(command, env=hub.environment(token), cwd=TESTS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory):
+    """A Hub with good and bad adapters, their folders, and what they gave before the push."""
+    work = tmp_path_factory.mktemp("published")
+    with LoopbackHub(work / "hub") as hub:
+        yield hub, work, run_client(hub, "publish", work)
+
+
+def test_adapters_come_back_bit_equal(published):
+    hub, _, before = published
+    old, new = before["old"], before["new"]
+    assert len(hub.history("alice/adapters")) == 3 and hub.head("alice/adapters") == new["commit"]
+    back = run_client(hub, "load", old["commit"])
+    assert back["new"] == back["stock"] == new["embeddings"]
+    assert back["old"] == old["embeddings"] and back["lora"] == before["lora"]["embeddings"]
+    assert len({value["embeddings"] for value in before.values()}) == 3
+
+
+def test_selecting_again_trains_nothing_and_gives_the_same_subset(published, tmp_path):
+    hub, work, before = published
+    again = run_client(hub, "select_again", tmp_path)
+    assert again["selected"] == before["new"]["selected"] != before["old"]["selected"]
+    adaptation, commit = again["adaptation"], before["new"]["commit"]
+    assert adaptation["adapter"] == {"name": "alice/adapters", "revision": commit}
+    assert adaptation["reason"] == (
+        f"The adapters of alice/adapters (revision {commit}) were used as they are; nothing was trained."
+    )
+    assert adaptation["kept"] and adaptation["num_steps"] == 0
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "adapter" / name).read_bytes() == (work / "new" / "adapter" / name).read_bytes()
+
+
+def test_a_private_repository_opens_only_to_those_who_may_read_it(published):
+    hub, _, before = published
+    stranger = run_client(hub, "stranger", token=None)
+    assert stranger["open"] == before["new"]["embeddings"]
+    assert "alice/secret does not exist, or it is private and nobody is logged in" in stranger["private"]
+
+
+def test_what_nobody_should_load_is_refused(published):
+    hub, work, before = published
+    run_client(hub, "publish_bad", work)
+    seen = len(hub.requests)
+    told = run_client(hub, "refusals", before["old"]["commit"])
+    assert not [record for record in hub.requests[seen:] if record.path.endswith(".bin")]
+    expected = {
+        "pickle": "pickle files such as adapter_model.bin, which can run code, are never read",
+        "hole": "is missing",
+        "xlora": "its peft_type is 'XLORA'",
+        "huge": "sets hidden_dim to 100000000000; at most 65536",
+        "local": "a folder of the machine that it was trained on, /home/somebody/clip; pass base_model=",
+        "absent": "alice/absent does not exist, or it is private and the token in use may not read it",
+        "revision": "alice/adapters has no revision 'v9'",
+        "base": "can't be had; pass base_model=. --model_name_or_path someone/clip",
+        "run": "made for someone/clip, but the model of the run is embedded/tiny-clip",
+        "name": "neither a folder nor a Hub id",
+    }
+    assert {name: text for name, text in expected.items() if text not in told[name]} == {}, told
+    assert not [text for text in told.values() if "\n" in text or "hf_alice" in text]
