@@ -3,27 +3,30 @@
 import copy
 import os
 import re
+import shlex
 from importlib.resources import files
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset
+from hub.card import check
 from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image as PILImage
 
+from hf_clipselect import select_dataset
+from hf_clipselect.config import Arguments, parse_arguments
+from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.hub import adapter_card, dataset_card
+from hf_clipselect.hub import adapter_card, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
 from hf_clipselect.hub.naming import hide_paths, is_hub_id
 from hf_clipselect.hub.wording import size_category
 
 
-DATA_FILES = {
-    "ratio_30": "ratio_30/train-*.parquet",
-    "ratio_12_5": "ratio_12_5/train-*.parquet",
-    "scores": "scores/train-*.parquet",
-}
+CONFIGS = ("ratio_30", "ratio_12_5", "scores")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HOSTILE = [
     "</td><script>alert(1)</script>",
@@ -40,6 +43,8 @@ HOSTILE = [
     "1. item",
     "# heading",
     "<!-- comment -->",
+    "<!-- hf_clipselect:end -->",
+    "\n<!-- hf_clipselect:begin -->\nx\n<!-- hf_clipselect:end -->\n",
     "back\\slash\\|pipe",
     "&lt;entity&gt;",
     "\u202egnp.exe",
@@ -131,7 +136,12 @@ def make_hostile_report():
     report["classes_without_images"] = HOSTILE
     report["warnings"] = HOSTILE
     report["adaptation"]["reason"] = " ".join(HOSTILE)
-    report["arguments"] = {"prompt_template": HOSTILE, "dataset_config_name": HOSTILE[0], "</b>": "`"}
+    report["arguments"] = {
+        "dataset_name": HOSTILE[9],
+        "prompt_template": HOSTILE,
+        "dataset_config_name": HOSTILE[0],
+        "</b>": "`",
+    }
     report["model"] |= {
         "name": "/models/" + "".join(HOSTILE[:4]),
         "revision": HOSTILE[2],
@@ -150,12 +160,50 @@ def make_hostile_report():
     return report
 
 
-def make_dataset_card(report, **changes):
-    return dataset_card(report, **({"data_files": DATA_FILES, "default_config": "ratio_30"} | changes))
+@pytest.fixture(scope="module", autouse=True)
+def folders(tmp_path_factory):
+    """Where make_dataset_card puts its folders."""
+    make_dataset_card.root = tmp_path_factory.mktemp("cards")
+
+
+def make_dataset_card(report, *, configs=CONFIGS, **ids):
+    """The card of a folder with a Parquet file for each config."""
+    folder = make_dataset_card.root / "-".join(configs)
+    for config in configs:
+        (folder / config).mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"config": [config]}), folder / config / "train-00000-of-00001.parquet")
+    return subset_card(report, folder, **ids)
 
 
 def both_cards(report):
     return [make_dataset_card(report), adapter_card(report)]
+
+
+def in_memory(report):
+    report["arguments"]["dataset_name"] = ""
+    return report
+
+
+def give_adapters(report, name, revision):
+    """The report of a run that was given its adapters."""
+    report["adaptation"] |= {
+        "adapter": {"name": name, "revision": revision},
+        "reason": "The adapters were used as they are; nothing was trained.",
+        "num_steps": 0,
+        "held_out_rows": 0,
+        "held_out_agreement_plain": None,
+        "held_out_agreement_adapted": None,
+    }
+    return report
+
+
+def python_blocks(card):
+    return re.findall(r"^```python\n(.*?)^```$", card, flags=re.DOTALL | re.MULTILINE)
+
+
+def command_of(card):
+    [command] = re.findall(r"^(`{3,})bash\n(.*?)\n\1$", card, flags=re.DOTALL | re.MULTILINE)
+    return command[1]
 
 
 def section(card, heading):
@@ -175,13 +223,45 @@ def test_dataset_header():
     assert data["size_categories"] == ["n<1K"]
     assert data["tags"] == ["clip", "data-selection", "dataset-pruning", "hf_clipselect"]
     assert data["pretty_name"] == "Subsets of flowers"
-    assert data["configs"][0] == {
+    first = data["configs"][0]
+    assert re.fullmatch(r"sha256 [0-9a-f]{16}", first.pop("description"))
+    assert first == {
         "config_name": "ratio_30",
         "data_files": [{"split": "train", "path": "ratio_30/train-*.parquet"}],
         "default": True,
     }
-    assert [config["config_name"] for config in data["configs"]] == list(DATA_FILES)
+    assert [config["config_name"] for config in data["configs"]] == list(CONFIGS)
     assert [config.get("default") for config in data["configs"]] == [True, None, None]
+
+
+def test_configs_are_those_of_the_folder_in_the_order_of_the_report():
+    report = make_report()
+    report["subsets"].reverse()
+    for configs in (
+        ("scores", "ratio_30", "ratio_12_5", "ratio_99"),
+        ("ratio_30",),
+        ("scores",),
+        ("ratio_30", "scores"),
+    ):
+        card = make_dataset_card(report, configs=configs)
+        expected = [name for name in ("ratio_12_5", "ratio_30", "scores") if name in configs]
+        entries = DatasetCard(card).data.to_dict()["configs"]
+        assert [entry["config_name"] for entry in entries] == expected
+        assert [entry.get("default", False) for entry in entries] == [True, *[False] * (len(expected) - 1)]
+        assert f"Without a config name, `load_dataset` gives `{expected[0]}`" in card
+        assert check(card, "dataset") == {"errors": [], "warnings": []}
+
+
+def test_the_header_changes_with_the_files(tmp_path):
+    def entries(rows):
+        for config in CONFIGS:
+            (tmp_path / config).mkdir(exist_ok=True)
+            pq.write_table(pa.table({"row": rows}), tmp_path / config / "train-00000-of-00001.parquet")
+        return DatasetCard(subset_card(make_report(), tmp_path)).data.to_dict()["configs"]
+
+    first = entries([1])
+    assert entries([1]) == first
+    assert all(new["description"] != old["description"] for new, old in zip(entries([2]), first, strict=True))
 
 
 def test_adapter_header():
@@ -234,6 +314,7 @@ def test_a_name_without_namespace_needs_a_commit():
     ("license_name", "in_header", "in_text"),
     [
         ("MIT", "mit", True),
+        ("other", "other", True),
         (None, None, False),
         ("", None, False),
         ("unknown", None, False),
@@ -256,12 +337,16 @@ def test_size_category(rows, expected):
     assert size_category(rows) == expected
 
 
-def test_size_category_is_that_of_the_default_subset():
+def test_size_category_is_that_of_the_default_config():
     report = make_report()
     report["subsets"][1]["rows"] = 25_000
-    assert DatasetCard(make_dataset_card(report)).data.size_categories == ["n<1K"]
-    card = make_dataset_card(report, default_config="ratio_12_5")
-    assert DatasetCard(card).data.size_categories == ["10K<n<100K"]
+    report["num_rows"] = 200_000
+    for configs, category in (
+        (CONFIGS, "n<1K"),
+        (("ratio_12_5", "scores"), "10K<n<100K"),
+        (("scores",), "100K<n<1M"),
+    ):
+        assert DatasetCard(make_dataset_card(report, configs=configs)).data.size_categories == [category]
 
 
 @pytest.fixture
@@ -284,7 +369,7 @@ def subset_folder(tmp_path):
 
 
 def test_configs_load(subset_folder, tmp_path):
-    (subset_folder / "README.md").write_text(make_dataset_card(make_report()), encoding="utf-8")
+    (subset_folder / "README.md").write_text(subset_card(make_report(), subset_folder), encoding="utf-8")
 
     def load(*config):
         return load_dataset(str(subset_folder), *config, split="train", cache_dir=str(tmp_path / "cache"))
@@ -299,21 +384,38 @@ def test_configs_load(subset_folder, tmp_path):
 
 
 def test_a_hostile_card_still_loads(subset_folder, tmp_path):
-    (subset_folder / "README.md").write_text(make_dataset_card(make_hostile_report()), encoding="utf-8")
+    (subset_folder / "README.md").write_text(subset_card(make_hostile_report(), subset_folder), encoding="utf-8")
     subset = load_dataset(str(subset_folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert subset["source_index"][:] == [1, 4, 7]
 
 
 def test_load_snippet_runs(subset_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    card = make_dataset_card(make_report())
+    card = subset_card(make_report(), subset_folder)
     (subset_folder / "README.md").write_text(card, encoding="utf-8")
-    (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    assert snippet.count("load_dataset(") == len(DATA_FILES)
+    snippet = python_blocks(card)[0]
+    assert snippet.count("load_dataset(") == len(CONFIGS)
     names = {}
     exec(snippet.replace("path/to/subset", str(subset_folder)), names)
     assert len(names["subset"]) == 1
     assert len(names["scores"]) == 10
+
+
+@pytest.mark.slow
+def test_snippets_of_a_run_of_the_embedded_digits_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    dataset = load_digits_dataset("train")
+    result = select_dataset(
+        dataset, model_name_or_path="embedded/tiny-clip", adaptation="off", output_dir=tmp_path / "run", use_cpu=True
+    )
+    card = (tmp_path / "run" / "subset" / "README.md").read_text(encoding="utf-8")
+    load, other_ratio = python_blocks(card)
+    names = {"source_dataset": dataset}
+    exec(load.replace("path/to/subset", str(tmp_path / "run" / "subset")), names)
+    assert names["subset"]["source_index"][:] == result.selected.tolist()
+    assert len(names["scores"]) == len(dataset)
+    exec(other_ratio.replace("path/to/subset", str(tmp_path / "run" / "subset")), names)
+    assert names["subset"]["source_index"][:] == result.at(0.5).selected.tolist()
 
 
 def test_snippets_name_the_repository():
@@ -325,6 +427,150 @@ def test_snippets_name_the_repository():
     assert f'AutoModel.from_pretrained("openai/clip-vit-base-patch32", revision="{COMMIT}")' in card
     assert 'PeftModel.from_pretrained(base, "me/flower-adapters")' in card
     assert '"A photo of a rose."' in card
+
+
+def test_another_ratio_comes_from_the_scores():
+    for configs in (CONFIGS, ("scores",)):
+        for ids, expected in (
+            ({}, 'SelectionResult.from_folder("path/to/subset").at(0.5)'),
+            ({"repo_id": "me/flowers-30"}, 'SelectionResult.from_hub("me/flowers-30").at(0.5)'),
+        ):
+            snippet = python_blocks(make_dataset_card(make_report(), configs=configs, **ids))[-1]
+            assert snippet == (
+                f"from hf_clipselect import SelectionResult\n\nresult = {expected}\n"
+                "subset = result.apply(source_dataset)\n"
+            )
+    assert "SelectionResult" not in make_dataset_card(make_report(), configs=("ratio_30",))
+
+
+def test_scores_alone():
+    card = make_dataset_card(make_report(), configs=("scores",), repo_id="me/flower-scores")
+    data = DatasetCard(card).data.to_dict()
+    assert data["task_categories"] == ["image-classification"]
+    assert data["pretty_name"] == "CLIP scores of flowers"
+    assert python_blocks(card)[1] == (
+        'from hf_clipselect import load_pruned\n\nsubset = load_pruned("me/flower-scores", ratio=0.3)  # 600 rows\n'
+    )
+    assert f"from the source at its revision `{COMMIT}`:" in card
+    assert "The images are not here" in card and "rows were kept" not in card
+    # The run's subsets are told all the same: the scores mark their rows.
+    assert "| `ratio_12_5` | 250 | 12.5% |" in card and "| tulip | 800 | 240 | 100 |" in card
+    assert "`selected_30`, `selected_12_5`" in card
+    assert "load_pruned" not in make_dataset_card(make_report())
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "loads"),
+    [("me/flowers", None, True), ("embedded/digits", None, True), ("/data/flowers", None, False), ("", None, False)],
+)
+def test_the_source_is_loaded_only_where_a_name_suffices(name, revision, loads):
+    report = make_report()
+    report["source"] |= {"name": name, "revision": revision}
+    card = make_dataset_card(report, configs=("scores",))
+    assert ("load_pruned(" in card) == loads
+    assert len(python_blocks(card)) == 2 + loads
+    for snippet in python_blocks(card):
+        compile(snippet, "card", "exec")
+
+
+def test_adapters_are_named_with_their_commit():
+    linked = f"They are those of [me/flower-adapters](https://huggingface.co/me/flower-adapters), revision `{COMMIT}`."
+    ids = {"adapter_id": "me/flower-adapters", "adapter_revision": COMMIT}
+    card = make_dataset_card(make_report(), **ids)
+    assert f"They were trained for 150 steps. {linked}" in card
+    assert "They are those of" not in make_dataset_card(make_report())
+    given = give_adapters(make_report(), "me/other-adapters", "f" * 40)
+    assert f"nothing was trained. {linked}" in make_dataset_card(given, **ids)
+    card = make_dataset_card(given)
+    assert (
+        "nothing was trained. They are those of [me/other-adapters](https://huggingface.co/me/other-adapters), revision "
+        f"`{'f' * 40}`." in card
+    )
+    assert "were trained for" not in card
+    card = make_dataset_card(give_adapters(make_report(), "/home/anna/my_adapters", None))
+    assert "They are those of the folder my\\_adapters." in card
+    assert "anna" not in card
+
+
+def test_the_card_of_given_adapters_claims_no_training():
+    card = adapter_card(give_adapters(make_report(), "me/other-adapters", COMMIT))
+    data = ModelCard(card).data.to_dict()
+    assert data["base_model"] == "openai/clip-vit-base-patch32"
+    assert not {"datasets", "model-index", "metrics"} & set(data)
+    assert "[me/other-adapters](https://huggingface.co/me/other-adapters)" in card
+    assert not re.search(r"trained by|Optimizer|InfoNCE|trained on\)|## Training|held out", card)
+    assert "| all 2,000 | 90.0% | 95.0% |" in card
+    assert check(card, "model") == {"errors": [], "warnings": []}
+
+
+def flags_of(report):
+    """Arguments as a report holds them."""
+    return {name: value for name, value in report.items() if value is not None}
+
+
+def test_the_command_gives_the_same_arguments():
+    report = make_report()
+    given = Arguments().to_dict() | {
+        "dataset_name": "me/flowers",
+        "dataset_config_name": "it's $HOME",
+        "image_column_name": "--picture",
+        "max_train_samples": 500,
+        "model_name_or_path": "openai/clip-vit-base-patch32",
+        "prompt_template": ['a "{}"; rm -rf *', "`whoami` {}"],
+        "bf16": True,
+        "adaptation": "always",
+        "learning_rate": 1e-05,
+        "selection_ratio": [0.3, 0.125],
+        "objective": "paper",
+        "diversity_weight": 0.0,
+        "dataloader_num_workers": 0,
+        "seed": 7,
+    }
+    report["arguments"] = flags_of(given)
+    for card in both_cards(report):
+        words = shlex.split(command_of(card))
+        assert words[:4] == ["hf-clipselect", "select", "--dataset_name", "me/flowers"]
+        assert parse_arguments(words[2:]).to_dict() == given
+        assert "All arguments" not in card
+
+
+def test_the_command_names_only_what_differs_from_the_default():
+    report = make_report()
+    report["arguments"] = flags_of(Arguments().to_dict())
+    assert command_of(make_dataset_card(report)) == "hf-clipselect select --dataset_name embedded/digits"
+
+
+@pytest.mark.parametrize("dataset_name", ["me/flowers", ""])
+def test_the_card_does_not_change_with_the_place_of_the_result(dataset_name):
+    report = make_report()
+    report["arguments"] |= {"dataset_name": dataset_name, "seed": 7}
+    expected = both_cards(report)
+    report["arguments"] |= {
+        "output_dir": "out",
+        "overwrite_output_dir": True,
+        "push_to_hub": True,
+        "hub_dataset_id": "me/flowers-30",
+        "hub_model_id": "me/flower-adapters",
+        "hub_private_repo": True,
+        "hub_revision": "dev",
+        "hub_tag": "v7",
+        "create_pr": True,
+        "scores_only": True,
+    }
+    assert both_cards(report) == expected
+
+
+def test_a_dataset_in_memory_has_no_command():
+    report = in_memory(make_report())
+    report["arguments"] |= {"learning_rate": 1e-3, "class_balance": "none"}
+    for card in both_cards(report):
+        assert "hf-clipselect select" not in card
+        block = re.search(r"All arguments:\n\n```yaml\n(.*?)```", card, flags=re.DOTALL)[1]
+        assert yaml.safe_load(block) == {
+            "selection_ratio": [0.3, 0.125],
+            "learning_rate": 0.001,
+            "class_balance": "none",
+        }
 
 
 @pytest.mark.parametrize(
@@ -339,7 +585,7 @@ def test_adapter_snippets_compile(model_name, expected):
     report = make_hostile_report()
     report["model"] |= {"name": model_name, "revision": None}
     card = adapter_card(report)
-    snippets = re.findall(r"^```python\n(.*?)^```$", card, flags=re.DOTALL | re.MULTILINE)
+    snippets = python_blocks(card)
     assert len(snippets) == (2 if expected else 0)
     for snippet in snippets:
         compile(snippet, "card", "exec")
@@ -352,8 +598,18 @@ def test_hostile_text_does_not_end_the_header():
         end = lines.index("---", 1)
         assert yaml.safe_load("\n".join(lines[1:end])) == reader(card).data.to_dict()
         assert "hf_clipselect" in reader(card).data.tags
-        assert lines[end + 1].startswith("# ")
+        assert lines[end + 1].startswith("<!-- hf_clipselect:begin")
+        assert lines[end + 2].startswith("# ")
         card.encode("utf-8")
+
+
+def test_marks_cannot_be_forged():
+    for report in (make_hostile_report(), in_memory(make_hostile_report())):
+        for card in both_cards(report):
+            lines = [line for line in re.split(r"[\r\n]", card) if line.startswith("<!--")]
+            begin, end = lines
+            assert begin.startswith("<!-- hf_clipselect:begin") and end == "<!-- hf_clipselect:end -->"
+            assert card.endswith(f"\n{end}\n")
 
 
 def test_hostile_text_stays_text():
@@ -370,7 +626,7 @@ def test_hostile_text_stays_text():
         plain_body, hostile_body = (card.split("\n---\n", 1)[1] for card in (plain_card, hostile_card))
         blocks = [token.type for token in parser.parse(hostile_body)]
         assert blocks == [token.type for token in parser.parse(plain_body)]
-        assert "html_block" not in blocks
+        assert blocks.count("html_block") == 2  # our marks
         inline = {child.type for token in parser.parse(hostile_body) for child in token.children or []}
         assert inline <= {"text", "softbreak", "code_inline", "link_open", "link_close"}
         # The one link of each card is that of the paper.
@@ -396,8 +652,8 @@ def test_templates_in_values_are_not_run():
 
 
 def test_no_raw_html_outside_blocks():
-    for card in both_cards(make_hostile_report()):
-        outside = re.sub(r"^(`{3,})\w+\n.*?^\1$", "", card, flags=re.DOTALL | re.MULTILINE)
+    for card in both_cards(make_hostile_report()) + both_cards(in_memory(make_hostile_report())):
+        outside = re.sub(r"^(`{3,})\w+\n.*?^\1$|^<!-- hf_clipselect:.*-->$", "", card, flags=re.DOTALL | re.MULTILINE)
         assert not re.search(r"<(?!n<)[a-z/!]", outside.split("\n---\n", 1)[1])
 
 
@@ -427,8 +683,18 @@ def test_no_path_of_the_users_disk(tmp_path):
         "config": os.path.relpath(folder),
         "class_names_file": "~/secret/names.txt",
         "peft_config": "/home/anna/lora.json",
+        "adapter_name_or_path": "/home/anna/adapters",
         "prompt_template": ["A photo of a {}."],
     }
+    for card in both_cards(report):
+        assert not re.search(r"anna|secret|My Data|My Pictures|\.\./", card)
+        assert str(tmp_path) not in card
+        assert command_of(card) == (
+            "hf-clipselect select --dataset_name cifar10 --class_names_file names.txt --model_name_or_path my-clip "
+            "--adapter_name_or_path adapters --peft_config lora.json"
+        )
+    # A dataset in memory has no name, but another argument may be a path.
+    report["arguments"] |= {"dataset_name": ""}
     cards = both_cards(report)
     for card in cards:
         assert not re.search(r"anna|secret|My Data|My Pictures|\.\./", card)
@@ -437,12 +703,11 @@ def test_no_path_of_the_users_disk(tmp_path):
         assert "a local folder named my-clip" in card
         arguments = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, flags=re.DOTALL)[1])
         assert arguments == {
-            "dataset_name": "cifar10",
             "model_name_or_path": "my-clip",
-            "output_dir": "out",
             "config": "cifar10",
             "class_names_file": "names.txt",
             "peft_config": "lora.json",
+            "adapter_name_or_path": "adapters",
             "prompt_template": ["A photo of a {}."],
         }
     assert "names.txt" in cards[0]
@@ -514,11 +779,13 @@ def test_plain_clip_has_a_dataset_card_but_no_adapter_card():
 
 
 def test_nothing_is_left_to_fill_in():
-    for card in both_cards(make_report()):
+    reports = [make_report(), in_memory(make_report()), give_adapters(make_report(), "me/other-adapters", COMMIT)]
+    cards = [card for report in reports for card in both_cards(report)]
+    for card in [*cards, make_dataset_card(make_report(), configs=("scores",))]:
         assert "more information needed" not in card.lower()
         assert not re.search(r"\bNone\b|\bnan\b|\{\{|\{%|\{#", card)
         assert "\n\n\n" not in card
-        assert not re.search(r"[ \t]$", card, flags=re.MULTILINE)
+        assert not re.search(r"[ \t]$|from\\\\_", card, flags=re.MULTILINE)
         assert card.endswith("\n") and "huggingface.co/papers/2410.11215" in card
 
 
@@ -530,12 +797,11 @@ def test_the_report_is_not_changed():
 
 
 def test_bad_input_is_told():
-    with pytest.raises(InputError, match="choose one of ratio_30, ratio_12_5"):
-        make_dataset_card(make_report(), default_config="scores")
-    with pytest.raises(InputError, match="data_files names ratio_99"):
-        make_dataset_card(make_report(), data_files={"ratio_99": "x.parquet"})
-    with pytest.raises(InputError, match="repo_id must be a Hub id"):
-        make_dataset_card(make_report(), repo_id="not/a/repo")
+    with pytest.raises(InputError, match="holds no Parquet files of ratio_30, ratio_12_5, scores"):
+        make_dataset_card(make_report(), configs=("ratio_99",))
+    for argument in ("repo_id", "adapter_id"):
+        with pytest.raises(InputError, match="must be a Hub id such as user/name, got 'not/a/repo'"):
+            make_dataset_card(make_report(), **{argument: "not/a/repo"})
     with pytest.raises(InputError, match="repo_id must be a Hub id"):
         adapter_card(make_report(), repo_id="../here")
 

@@ -6,85 +6,83 @@ run; the keys of the run are added here. Nothing unknown is filled in.
 
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined
 
 from ..errors import InputError
+from ..parquet import content_id
 from . import wording
 from .escape import Markdown, code_span, escape_markdown, python_literal
 from .licenses import HUB_LICENSES
+from .merge import AGREEMENT_METRIC
 from .naming import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
 
 
 SCORES_CONFIG = "scores"
 
 
-def dataset_card(
+def subset_card(
     report: dict[str, Any],
+    folder: Path,
     *,
-    data_files: dict[str, str],
-    default_config: str,
-    content_ids: dict[str, str] | None = None,
     repo_id: str | None = None,
+    adapter_id: str | None = None,
+    adapter_revision: str | None = None,
 ) -> str:
-    """The README.md of a folder of subsets, which `load_dataset` and the Hub read.
+    """The README.md of a folder of subsets and scores, which `load_dataset` and the Hub read.
+
+    Each subset of the report that is in the folder becomes a config, then the scores; the first one is the default. A
+    folder without subsets is one of scores alone.
 
     Args:
         report (`dict`): The content of report.json.
-        data_files (`dict[str, str]`):
-            Name of each config and its Parquet files, a glob relative to the folder: `ratio_<percent>` for each subset
-            of the report that is there, and `scores`. Each config has the one split `train`.
-        default_config (`str`): The config that `load_dataset` gives without a name; one of the subsets.
-        content_ids (`dict[str, str]`, *optional*):
-            A text per config that changes with the content of its files. `load_dataset` caches a local folder under the
-            folder's name and what its card says of a config, not under its files: without it, another folder of the
-            same name, or a later run in the same one, would give the rows of the first that was loaded.
+        folder (`Path`): Holds `ratio_<percent>/train-*.parquet` and `scores/train-*.parquet`.
         repo_id (`str`, *optional*): Dataset repository on the Hub, for the snippets.
+        adapter_id (`str`, *optional*):
+            Model repository of the adapters behind the scores; by default that of the adapters that the run was given.
+        adapter_revision (`str`, *optional*): Commit of the adapters in `adapter_id`.
 
     Returns:
         `str`: YAML header and Markdown.
 
     Raises:
-        InputError: A config is neither `scores` nor a subset of the report, `default_config` is no subset among
-            `data_files`, or `repo_id` is not a Hub id.
+        InputError: The folder holds neither scores nor a subset of the report, or an id is not a Hub id.
     """
-    if repo_id is not None:
-        check_repo_id(repo_id)
-    subsets = _subsets_of_configs(report, data_files, default_config)
-    source, objective, default = report["source"], report["objective"], subsets[default_config]
-    on_hub = is_hub_id(source["name"], revision=source["revision"])
+    for given in (repo_id, adapter_id):
+        if given is not None:
+            check_repo_id(given)
+    configs = _configs_in(folder, report)
+    has_images = configs != [SCORES_CONFIG]
+    # Scores tell of every subset of the run, whose rows they mark.
+    subsets = {name: subset for name, subset in _subsets(report).items() if name in configs or not has_images}
+    first, source = next(iter(subsets)), report["source"]
+    source_on_hub = is_hub_id(source["name"], revision=source["revision"])
     license_name = (source["license"] or "").strip()
-    title = wording.title("Subsets of", source["name"], otherwise="Subsets chosen by CLIP")
-    classes = wording.shown_classes(report["classes"], default["percent"])
+    prefix, otherwise = ("Subsets of", "Subsets chosen by CLIP") if has_images else ("CLIP scores of", "CLIP scores")
+    title = wording.title(prefix, source["name"], otherwise=otherwise)
     metadata = {
         "pretty_name": title,
         "license": license_name.lower() if license_name.lower() in HUB_LICENSES else None,
-        "size_categories": [wording.size_category(default["rows"])],
-        "source_datasets": [source["name"]] if on_hub else None,
-        "configs": _configs(data_files, default_config, content_ids or {}),
+        "size_categories": [wording.size_category(subsets[first]["rows"] if has_images else report["num_rows"])],
+        "source_datasets": [source["name"]] if source_on_hub else None,
+        "configs": _config_entries(folder, configs),
     }
-    context = _common_context(report) | {
+    context = _common_context(report) | _tables(report, subsets)
+    context |= {
         "title": title,
         "location": repo_id or "path/to/subset",
-        "source_is_on_hub": on_hub,
+        "on_hub": repo_id is not None,
+        "has_images": has_images,
+        "source_is_on_hub": source_on_hub,
+        "source_can_be_loaded": source_on_hub or source["name"].startswith(EMBEDDED_PREFIX),
         "license_text": license_name if license_name.lower() != "unknown" else "",
-        "diversity_counts": objective["diversity_weight"] != 0,
-        "configs": list(data_files),
-        "default_config": default_config,
-        "subsets": subsets,
-        "score_columns": wording.list_in_code(f"selection_score_{subset['percent']}" for subset in subsets.values()),
-        "selected_columns": wording.list_in_code(f"selected_{subset['percent']}" for subset in subsets.values()),
-        "objective": wording.list_in_code(f"{knob}: {value}" for knob, value in objective.items()),
-        "classes": classes,
-        "hidden_classes": len(classes) < len(report["classes"]),
-        "classes_without_images": wording.shorten(report["classes_without_images"]),
-        "quantile_names": wording.quantile_names(report["score_quantiles"]),
-        "score_quantiles": [(name, list(values.values())) for name, values in report["score_quantiles"].items()],
-        "class_balance": wording.class_balance_text(objective["class_balance"]),
-        "warnings": hide_paths(report["warnings"]),
+        "configs": configs,
     }
+    if adapter_id is not None:
+        context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
     return _render("dataset_card.md", DatasetCard, DatasetCardData, metadata, context)
 
 
@@ -114,7 +112,7 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
     metadata: dict[str, Any] = {}
     if base_on_hub:
         metadata |= {"base_model": model["name"], "base_model_relation": "adapter"}
-    if is_hub_id(source["name"], revision=source["revision"]):
+    if is_hub_id(source["name"], revision=source["revision"]) and not report["adaptation"].get("adapter"):
         metadata |= {"datasets": [source["name"]]} | _measured(report, model_name=plain_name(repo_id or "") or title)
     context = _common_context(report) | {
         "title": title,
@@ -130,33 +128,53 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
     return _render("adapter_card.md", ModelCard, ModelCardData, metadata, context)
 
 
-def _subsets_of_configs(
-    report: Mapping[str, Any], data_files: Mapping[str, str], default_config: str
-) -> dict[str, Mapping[str, Any]]:
-    known = {f"ratio_{subset['percent']}": subset for subset in report["subsets"]}
-    if unknown := [config for config in data_files if config not in known and config != SCORES_CONFIG]:
-        raise InputError(
-            f"data_files names {', '.join(unknown)}, of which the report knows nothing; its configs are "
-            f"{', '.join([*known, SCORES_CONFIG])}."
-        )
-    subsets = {config: known[config] for config in data_files if config in known}
-    if default_config not in subsets:
-        raise InputError(
-            f"default_config {default_config!r} is no subset among data_files; choose one of {', '.join(subsets)}."
-        )
-    return subsets
+def _subsets(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {f"ratio_{subset['percent']}": subset for subset in report["subsets"]}
 
 
-def _configs(
-    data_files: Mapping[str, str], default_config: str, content_ids: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    configs = []
-    for config, path in data_files.items():
-        entry = {"config_name": config, "data_files": [{"split": "train", "path": path}]}
-        if config in content_ids:
-            entry["description"] = content_ids[config]
-        configs.append(entry | {"default": True} if config == default_config else entry)
+def _configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
+    """The configs whose Parquet files are there."""
+    known = [*_subsets(report), SCORES_CONFIG]
+    configs = [name for name in known if any((folder / name).glob("train-*.parquet"))]
+    if not configs:
+        raise InputError(f"{folder} holds no Parquet files of {', '.join(known)}; pass the folder of the subset.")
     return configs
+
+
+def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
+    entries = []
+    for config in configs:
+        entry = {
+            "config_name": config,
+            "data_files": [{"split": "train", "path": f"{config}/train-*.parquet"}],
+            # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not under
+            # its files: without this, a later run in the same folder would give the rows of the first that was loaded.
+            "description": content_id(folder / config),
+        }
+        entries.append(entry | {"default": True} if config == configs[0] else entry)
+    return entries
+
+
+def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a dataset card says of the rows, the classes and the scores."""
+    first, objective, quantiles = next(iter(subsets)), report["objective"], report["score_quantiles"]
+    classes = wording.shown_classes(report["classes"], subsets[first]["percent"])
+    percents = [subset["percent"] for subset in report["subsets"]]
+    return {
+        "subsets": subsets,
+        "first": first,
+        "score_columns": wording.list_in_code(f"selection_score_{percent}" for percent in percents),
+        "selected_columns": wording.list_in_code(f"selected_{percent}" for percent in percents),
+        "objective": wording.list_in_code(f"{knob}: {value}" for knob, value in objective.items()),
+        "diversity_counts": objective["diversity_weight"] != 0,
+        "class_balance": wording.class_balance_text(objective["class_balance"]),
+        "classes": classes,
+        "hidden_classes": len(classes) < len(report["classes"]),
+        "classes_without_images": wording.shorten(report["classes_without_images"]),
+        "quantile_names": wording.quantile_names(quantiles),
+        "score_quantiles": [(name, list(values.values())) for name, values in quantiles.items()],
+        "warnings": hide_paths(report["warnings"]),
+    }
 
 
 def _measured(report: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
@@ -172,7 +190,7 @@ def _measured(report: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
         dataset_split=source["split"],
         dataset_revision=source["revision"],
         metric_type="accuracy",
-        metric_name="agreement with the given labels on held-out rows",
+        metric_name=AGREEMENT_METRIC,
         metric_value=round(agreement, 4),
     )
     return {"metrics": ["accuracy"], "model_name": model_name, "eval_results": [result]}
@@ -180,6 +198,8 @@ def _measured(report: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
 
 def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
     adaptation = report["adaptation"]
+    adapter = adaptation.get("adapter")
+    command = wording.command(report["arguments"])
     return {
         "source": report["source"],
         "source_text": wording.source_text(report["source"]),
@@ -189,7 +209,10 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "adaptation": adaptation | {"reason": hide_paths(adaptation["reason"])},
         "seed": report["seed"],
         "versions": wording.list_in_code(f"{name} {version}" for name, version in report["versions"].items()),
-        "arguments": wording.arguments_block(report["arguments"]),
+        "adapter_was_given": adapter is not None,
+        "adapter_text": wording.given_adapter_text(adapter) if adapter else None,
+        "command_heading": "Command" if command else "All arguments",
+        "command": command or wording.arguments_block(report["arguments"]),
         "num_rows": report["num_rows"],
         "num_readable": report["num_rows"] - report["num_unreadable"],
         "num_unreadable": report["num_unreadable"],

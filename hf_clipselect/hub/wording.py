@@ -3,11 +3,14 @@
 What comes back as [`Markdown`] is escaped already; plain strings are escaped when a template prints them.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import yaml
 
+from ..config import Arguments, HubArguments
 from ..prompts import PLACEHOLDER, clean_class_name
 from .escape import Markdown, code_block, code_span, escape_markdown, one_line, python_literal
 from .naming import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
@@ -17,6 +20,8 @@ _MAX_CLASSES = 100
 _CLASSES_AT_EACH_END = 10
 _MAX_NAMES = 20
 _EXAMPLE_CLASSES = 3
+# They say where a result goes, not what it is: pushed elsewhere, it has the same card.
+_PLACES = {"output_dir", "overwrite_output_dir", *(field.name for field in fields(HubArguments))}
 _UNKNOWN = Markdown("n/a")
 _QUANTILE_NAMES = {"0": "lowest", "0.5": "median", "1": "highest"}
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
@@ -69,9 +74,35 @@ def example_prompts(report: Mapping[str, Any]) -> Markdown:
     return Markdown(", ".join(python_literal(template.replace(PLACEHOLDER, name)) for name in names))
 
 
+def adapter_text(name: str, revision: str | None, *, on_hub: bool) -> Markdown:
+    """Adapters, to stand in a sentence: a repository and its commit, or the name of a folder."""
+    if not on_hub:
+        return Markdown(f"the folder {escape_markdown(plain_name(name))}")
+    commit = f", revision {code_span(revision)}" if revision else ""
+    return Markdown(f"[{escape_markdown(name)}](https://huggingface.co/{name}){commit}")
+
+
+def given_adapter_text(adapter: Mapping[str, Any]) -> Markdown:
+    """The adapters that a run was given and took as they were."""
+    name, revision = adapter["name"], adapter["revision"]
+    return adapter_text(name, revision, on_hub=is_hub_id(name, revision=revision))
+
+
+def command(arguments: Mapping[str, Any]) -> Markdown | None:
+    """The command line that makes the same result, without paths on the user's disk; None for a dataset in memory."""
+    if not arguments.get("dataset_name"):
+        return None
+    words = ["hf-clipselect", "select"]
+    for name, default in Arguments().to_dict().items():
+        value = arguments.get(name)
+        if name == "dataset_name" or (value not in (None, default) and name not in _PLACES):
+            words += _flag(name, hide_paths(value))
+    return code_block(shlex.join(map(one_line, words)), "bash")
+
+
 def arguments_block(arguments: Mapping[str, Any]) -> Markdown:
     """The arguments that were set, as a YAML block without paths on the user's disk."""
-    known = {name: value for name, value in arguments.items() if value not in (None, "")}
+    known = {name: value for name, value in arguments.items() if value not in (None, "") and name not in _PLACES}
     return code_block(yaml.safe_dump(hide_paths(known), sort_keys=False, allow_unicode=True), "yaml")
 
 
@@ -138,3 +169,12 @@ def _repository(name: str, revision: str | None, *, url: str, kind: str) -> Mark
         place = "a local folder" if kind == "dataset" else f"a {kind} in a local folder"
         return Markdown(f"{place} named {escape_markdown(plain_name(name))}")
     return Markdown(f"a {kind} named {escape_markdown(plain_name(name))}")
+
+
+def _flag(name: str, value: object) -> list[str]:
+    if value is True:
+        return [f"--{name}"]
+    if isinstance(value, list):
+        return [f"--{name}", *map(str, value)]
+    # A value that begins with a dash would be taken for a flag.
+    return [f"--{name}={value}"] if str(value).startswith("-") else [f"--{name}", str(value)]

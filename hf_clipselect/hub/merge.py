@@ -1,0 +1,210 @@
+"""Our card over a README.md that is there already: what people wrote in it stays.
+
+The headers are merged as YAML nodes, not as Python values, which would turn `language: no` into false and `1.10` into 1.1.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import yaml
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+from ..errors import InputError
+
+
+AGREEMENT_METRIC = "agreement with the given labels on held-out rows"
+
+# At the start of a line, where no text that is escaped or stands in a block of a card can bring them.
+_BEGIN = re.compile(r"^<!-- hf_clipselect:begin\b[^\r\n]*?-->", re.MULTILINE)
+_END = re.compile(r"^<!-- hf_clipselect:end\b[^\r\n]*?-->", re.MULTILINE)
+
+_OUR_CONFIG = re.compile(r"ratio_\d+(_\d+)?|count_\d+|scores")
+_UNITED = ("tags", "task_categories")
+_OURS = (
+    "size_categories", "source_datasets", "base_model", "base_model_relation", "library_name", "pipeline_tag", "datasets",
+    "metrics",
+)  # fmt: skip
+# A config of this name is the default one without saying so.
+_DEFAULT = "default"
+
+_Header = dict[str, tuple[yaml.Node, yaml.Node]]
+
+
+def merge_cards(ours: str, theirs: str) -> str:
+    """The README.md to push where the repository has one: our part and facts are renewed, all else stays.
+
+    Of the text, only what stands between our two marks is replaced; without them our part follows after theirs. Of the
+    header, the keys keep their order: tags and task categories are united, configs are ours by name, what describes the
+    pushed files is ours, and everything else stays theirs. Comments stay in a header that needs no change. A config of
+    theirs that is named `default` remains the one that `load_dataset` gives without a name, since two are refused.
+
+    Args:
+        ours (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
+        theirs (`str`): The README.md in the repository, its line ends as they are; may be empty.
+
+    Returns:
+        `str`: The merged card; merging `ours` into it again changes nothing.
+
+    Raises:
+        InputError: The header of `theirs` is not YAML, or no mapping.
+    """
+    theirs = theirs.removeprefix("\ufeff")  # before a header it would hide it
+    newline = "\r\n" if "\r\n" in theirs else "\n"
+    our_head, our_body = _split(ours.replace("\r\n", "\n"))
+    their_head, their_body = _split(theirs)
+    head = _merge_heads(our_head, their_head, newline)
+    if not their_body.strip():
+        return head + our_body.replace("\n", newline)
+    start, end = _marked(our_body)
+    section = our_body[start:end].replace("\n", newline)
+    if place := _marked(their_body):
+        return head + their_body[: place[0]] + section + their_body[place[1] :]
+    gap = next(gap for gap in ("", newline, 2 * newline) if (their_body + gap).endswith(2 * newline))
+    return head + their_body + gap + section + newline
+
+
+def _split(card: str) -> tuple[str, str]:
+    """The header with its two delimiters, empty where there is none, and the rest."""
+    header = REGEX_YAML_BLOCK.match(card)
+    return (card[: header.end()], card[header.end() :]) if header else ("", card)
+
+
+def _marked(body: str) -> tuple[int, int] | None:
+    """Where our part begins and ends, both marks included; a mark that lost its partner is no part."""
+    for end in _END.finditer(body):
+        if begins := list(_BEGIN.finditer(body, 0, end.start())):
+            return begins[-1].start(), end.end()
+    return None
+
+
+def _merge_heads(our_head: str, their_head: str, newline: str) -> str:
+    ours, theirs = _read(our_head), _read(their_head)
+    merged = _merge_headers(ours, theirs)
+    if _meaning(merged) == _meaning(theirs):
+        return their_head if not their_head or their_head.endswith("\n") else their_head + newline
+    head = our_head if _meaning(merged) == _meaning(ours) else f"---\n{_dump(_mapping(merged))}---\n"
+    return head.replace("\n", newline)
+
+
+def _read(head: str) -> _Header:
+    """Key and value nodes by the name of the key."""
+    block = REGEX_YAML_BLOCK.match(head)
+    remedy = "Repair or remove README.md in the repository."
+    try:
+        root = yaml.compose(block[2], Loader=yaml.SafeLoader) if block else None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"The header of the README.md in the repository is not YAML: {reason}. {remedy}") from None
+    if root is None:
+        return {}
+    if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, yaml.ScalarNode) for key, _ in root.value):
+        raise InputError(f"The header of the README.md in the repository must be a mapping of names. {remedy}")
+    return {key.value: (key, value) for key, value in root.value}
+
+
+def _mapping(header: _Header) -> yaml.Node:
+    return yaml.MappingNode("tag:yaml.org,2002:map", list(header.values()), flow_style=False)
+
+
+def _dump(node: yaml.Node) -> str:
+    return yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True, width=float("inf"))
+
+
+def _meaning(header: _Header) -> str:
+    """A text that does not depend on quotes, comments and layout."""
+    return yaml.serialize(_mapping(header), Dumper=yaml.SafeDumper, canonical=True)
+
+
+def _merge_headers(ours: _Header, theirs: _Header) -> _Header:
+    merged = dict(theirs)
+
+    def put(name: str, value: yaml.Node | None) -> None:
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = (theirs.get(name) or ours[name])[0], value
+
+    for name, (_, value) in ours.items():
+        if name in _UNITED:
+            put(name, _united(theirs.get(name), value))
+        elif name == "configs":
+            put(name, _merge_configs(_items(value), _entries(theirs.get(name))))
+        elif name == "model-index":
+            put(name, _merge_index(_items(value), _entries(theirs.get(name))))
+        elif name in _OURS or name not in theirs:
+            put(name, value)
+    if "configs" in ours and "dataset_info" in merged:
+        put("dataset_info", _without_our_configs(merged["dataset_info"][1]))
+    if "model-index" in merged and "model-index" not in ours:
+        put("model-index", _merge_index([], _entries(theirs["model-index"])))
+    return merged
+
+
+def _united(theirs: tuple[yaml.Node, yaml.Node] | None, ours: yaml.Node) -> yaml.Node:
+    if theirs is None:
+        return ours
+    value = theirs[1]
+    if isinstance(value, yaml.ScalarNode):
+        items = [] if value.tag.endswith(":null") else [value]  # `tags: flowers` stands for a list of one
+    else:
+        items = _items(value)
+    known = {item.value for item in items if isinstance(item, yaml.ScalarNode)}
+    return _same_or_list([*items, *(item for item in _items(ours) if item.value not in known)], value)
+
+
+def _merge_configs(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> yaml.Node:
+    if any(_text(entry, "config_name") == _DEFAULT for entry in theirs):
+        ours = [_without_key(entry, "default") for entry in ours]
+    ours_by_name = {_text(entry, "config_name"): entry for entry in ours}
+    merged = []
+    for entry in theirs:
+        name = _text(entry, "config_name")
+        if name in ours_by_name:
+            merged.append(ours_by_name.pop(name))
+        elif name is None or not _OUR_CONFIG.fullmatch(name):
+            merged.append(_without_key(entry, "default"))
+    return _list([*merged, *ours_by_name.values()])
+
+
+def _without_our_configs(value: yaml.Node) -> yaml.Node | None:
+    """`dataset_info` without what it says of our configs: features of an earlier push make `load_dataset` fail."""
+    if isinstance(value, yaml.MappingNode):
+        return None if _OUR_CONFIG.fullmatch(_text(value, "config_name") or "") else value
+    others = [entry for entry in _items(value) if not _OUR_CONFIG.fullmatch(_text(entry, "config_name") or "")]
+    return _same_or_list(others, value) if others else None
+
+
+def _merge_index(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> yaml.Node | None:
+    """`model-index` without the figures of an earlier push of ours, whatever name they had."""
+    names = {_text(entry, "name") for entry in ours}
+    others = [entry for entry in theirs if _text(entry, "name") not in names and AGREEMENT_METRIC not in _dump(entry)]
+    return _list([*others, *ours]) if others or ours else None
+
+
+def _entries(pair: tuple[yaml.Node, yaml.Node] | None) -> list[yaml.Node]:
+    return _items(pair[1]) if pair else []
+
+
+def _items(value: yaml.Node) -> list[yaml.Node]:
+    return value.value if isinstance(value, yaml.SequenceNode) else []
+
+
+def _text(entry: yaml.Node, key: str) -> str | None:
+    if not isinstance(entry, yaml.MappingNode):
+        return None
+    return next((v.value for k, v in entry.value if k.value == key and isinstance(v, yaml.ScalarNode)), None)
+
+
+def _without_key(entry: yaml.Node, name: str) -> yaml.Node:
+    if not isinstance(entry, yaml.MappingNode):
+        return entry
+    pairs = [pair for pair in entry.value if pair[0].value != name]
+    return entry if len(pairs) == len(entry.value) else yaml.MappingNode(entry.tag, pairs, flow_style=entry.flow_style)
+
+
+def _list(items: Iterable[yaml.Node]) -> yaml.Node:
+    return yaml.SequenceNode("tag:yaml.org,2002:seq", list(items), flow_style=False)
+
+
+def _same_or_list(items: list[yaml.Node], value: yaml.Node) -> yaml.Node:
+    return value if _items(value) == items else _list(items)

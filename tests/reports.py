@@ -1,0 +1,113 @@
+"""Score tables and reports made by hand."""
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, Value
+
+from hf_clipselect.score_table import column_values
+from hf_clipselect.selection import ratio_name
+from hf_clipselect.summary import summarize
+
+
+NAN = float("nan")
+
+
+def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source_index=None):
+    """The scores table; a prediction of None marks a row that could not be read."""
+    columns = {
+        "source_index": list(range(len(labels))) if source_index is None else source_index,
+        "label": labels,
+        "predicted_label": predicted,
+        "label_agrees": [None if p is None else bool(p == y) for p, y in zip(predicted, labels, strict=True)],
+        "sas": sas,
+        "margin": margin,
+        "sds": sds,
+    }
+    classes = ClassLabel(names=names)
+    types = {
+        "source_index": Value("int64"),
+        "label": classes,
+        "predicted_label": classes,
+        "label_agrees": Value("bool"),
+    }
+    types |= dict.fromkeys(("sas", "margin", "sds"), Value("float32"))
+    for percent, rows in selected.items():
+        columns |= {
+            f"selection_score_{percent}": margin,
+            f"selected_{percent}": [r in rows for r in range(len(labels))],
+        }
+        types |= {f"selection_score_{percent}": Value("float32"), f"selected_{percent}": Value("bool")}
+    return Dataset.from_dict(columns, Features(types))
+
+
+def random_table(num_rows, names, ratios=(0.3,), seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_rows) % len(names)
+    predicted = np.where(rng.random(num_rows) < 0.7, labels, rng.integers(0, len(names), num_rows))
+    margin = rng.normal(size=num_rows)
+    ranks = np.argsort(-margin)
+    return scores_table(
+        names,
+        labels=labels.tolist(),
+        predicted=predicted.tolist(),
+        sas=rng.random(num_rows),
+        margin=margin,
+        sds=rng.random(num_rows),
+        selected={ratio_name(ratio): set(ranks[: int(ratio * num_rows)].tolist()) for ratio in ratios},
+    )
+
+
+def run_entries(**changes):
+    entries = {
+        "source": {
+            "name": "me/pets",
+            "config_name": None,
+            "split": "train",
+            "revision": None,
+            "num_rows": np.int64(16),
+        },
+        "model": {"name": "", "revision": None, "embed_dim": 8, "prompt_template": ["A photo of a {}."]},
+        "objective": {"name": "clean", "diversity_weight": np.float32(0.5), "ratio_weight": 2.0},
+        "adaptation": {"mode": "auto", "kept": True, "reason": "Better by 3 points.", "standard_error": NAN},
+        "arguments": {"selection_ratio": (0.5, 0.25), "push_to_hub": False},
+        "versions": {"hf_clipselect": "0.1.0"},
+        "seed": 42,
+        "seconds": {"encode": 1.25, "score": 0.5},
+        "warnings": ["The model is small & odd."],
+    }
+    return {**entries, **changes}
+
+
+def summarize_table(scores, ratios=(0.3,), unreadable=None, **changes):
+    names = scores.features["label"].names
+    return summarize(
+        scores,
+        class_names=names,
+        ratios=ratios,
+        plain_predictions=column_values(scores, "predicted_label"),
+        run=run_entries(**changes),
+        unreadable=unreadable or {},
+    )
+
+
+def make_eight_rows():
+    return scores_table(
+        ["cat", "dog", "bird"],
+        labels=[0, 0, 0, 0, 1, 1, 1, 1],
+        predicted=[0, 0, 1, None, 1, 1, 2, 1],
+        sas=[0.875, 0.75, 0.25, NAN, 0.75, 0.625, 0.125, 0.5],
+        margin=[0.5, 0.375, -0.25, NAN, 0.625, 0.125, -0.5, 0.0625],
+        sds=[1, 1, 1, NAN, 1, 1, 1, 1],
+        selected={"50": {0, 1, 4, 5}, "12_5": {4}},
+        source_index=[0, 2, 4, 6, 8, 10, 12, 14],
+    )
+
+
+def make_eight_report():
+    return summarize(
+        make_eight_rows(),
+        class_names=["cat", "dog", "bird"],
+        ratios=[0.5, 0.125],
+        plain_predictions=np.array([0, 1, 1, -1, 1, 1, 0, 0]),
+        run=run_entries(),
+        unreadable={6: "Cannot read image: truncated."},
+    )
