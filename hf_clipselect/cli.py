@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import parse_arguments
-from .errors import InputError
+from .config import Arguments, HubArguments, parse_arguments
+from .errors import InputError, PushError
 from .pipeline import run_selection
 from .result import SelectionResult
 from .run_log import logged_to_stderr
@@ -43,7 +43,7 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
         prog (`str`, *optional*): Name of the program in `--help`.
 
     Returns:
-        `int`: Exit code: 0, or 2 after one line on stderr that says what is wrong with the input.
+        `int`: Exit code: 0, or after one line on stderr 2 for wrong input and 1 for a Hub that did not take the results.
     """
     is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
@@ -52,25 +52,33 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
         arguments = parse_arguments(argv, prog=prog)
         with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
             result = run_selection(arguments)
-    except InputError as error:
+    except (InputError, PushError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")  # names in a message may hold line breaks
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     if is_main_process:
-        sys.stdout.write(_summary(result, Path(arguments.run.output_dir)))
+        sys.stdout.write(_summary(result, arguments))
     return 0
 
 
-def _summary(result: SelectionResult, output_dir: Path) -> str:
+def _summary(result: SelectionResult, arguments: Arguments) -> str:
     """What the run did, in a few lines: the first thing that a user sees."""
-    report = result.report
+    report, output_dir = result.report, Path(arguments.run.output_dir)
     lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
     for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
         line = f"ratio_{ratio_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
         if subset["label_agrees_dropped"] is not None:
             line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
         lines.append(line)
-    lines += [
-        f'subset: load_dataset("{output_dir / "subset"}", "ratio_{ratio_name(result.ratios[0])}", split="train")',
-        f"report: {output_dir / 'report.html'}",
-    ]
+    hub = arguments.hub
+    lines += [f"subset: {_load_call(output_dir / 'subset', result, hub)}", f"report: {output_dir / 'report.html'}"]
+    if hub.push_to_hub:
+        lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub)}")
+        if hub.hub_model_id is not None and report["adaptation"]["kept"]:
+            lines.append(f'on the Hub: load_adapters("{hub.hub_model_id}")')
     return "\n".join(lines) + "\n"
+
+
+def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments) -> str:
+    if hub.scores_only:
+        return f'load_pruned("{place}", ratio={result.ratios[0]})'
+    return f'load_dataset("{place}", "ratio_{ratio_name(result.ratios[0])}", split="train")'

@@ -91,6 +91,10 @@ class AdaptationArguments:
         default="auto",
         metadata={"help": "auto keeps the adapters only if held-out rows show a gain over plain CLIP."},
     )
+    adapter_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Trained adapters, Hub id or folder: nothing is trained, and the scores are theirs."},
+    )
     peft_config: str | None = field(
         default=None,
         metadata={"help": "JSON file of any PEFT config on the two projections, instead of the MLP adapters."},
@@ -114,6 +118,11 @@ class AdaptationArguments:
         for name in ("num_train_epochs", "min_train_steps"):
             _check_at_least(1, name, getattr(self, name))
         _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
+        if self.adapter_name_or_path is not None and (self.adaptation == "off" or self.peft_config is not None):
+            other = "--adaptation off" if self.adaptation == "off" else f"--peft_config {self.peft_config}"
+            raise InputError(
+                f"--adapter_name_or_path {self.adapter_name_or_path} contradicts {other}; leave one of them out."
+            )
 
 
 @dataclass
@@ -190,6 +199,39 @@ class RunArguments:
 
 
 @dataclass
+class HubArguments:
+    """Where the subset and the adapters are published. The token is the one of `hf auth login` or HF_TOKEN."""
+
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the subset, the scores and the adapters."})
+    hub_dataset_id: str | None = field(
+        default=None, metadata={"help": "Dataset repository of the subset, such as me/digits-pruned."}
+    )
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "Model repository of the adapters; without it they are not published."}
+    )
+    hub_private_repo: bool = field(
+        default=False,
+        metadata={"help": "Repositories that the push creates are private; others keep their visibility."},
+    )
+    hub_revision: str | None = field(
+        default=None, metadata={"help": "Branch to push to, created from main if it does not exist; default: main."}
+    )
+    hub_tag: str | None = field(default=None, metadata={"help": "Tag of this push; default: the next of v1, v2, ..."})
+    create_pr: bool = field(default=False, metadata={"help": "Open pull requests instead of committing; no tags."})
+    scores_only: bool = field(
+        default=False,
+        metadata={"help": "The subset holds scores and row numbers, but no images: they may not be given on."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.push_to_hub and self.hub_dataset_id is None:
+            raise InputError("--push_to_hub needs --hub_dataset_id, the dataset repository, such as me/digits-pruned.")
+        if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
+            other = "--hub_revision" if self.hub_revision is not None else "--hub_tag"
+            raise InputError(f"--create_pr goes to main and has no tag; leave {other} out, or --create_pr.")
+
+
+@dataclass
 class Arguments:
     """All arguments of a run."""
 
@@ -198,6 +240,7 @@ class Arguments:
     adaptation: AdaptationArguments = field(default_factory=AdaptationArguments)
     selection: SelectionArguments = field(default_factory=SelectionArguments)
     run: RunArguments = field(default_factory=RunArguments)
+    hub: HubArguments = field(default_factory=HubArguments)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":

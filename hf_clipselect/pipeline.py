@@ -1,59 +1,52 @@
 """The order of a run: load -> encode -> adapt -> score -> select -> write. The only file that knows it."""
 
-import hashlib
 import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from torch import nn
 
 from .adaptation import (
-    Adaptation,
-    adapt,
-    adapter_files_id,
+    AdapterFiles,
+    check_given,
     check_peft_config,
-    load_into,
+    fetch_given,
     project,
     read_peft_config,
-    save_adapters,
 )
 from .config import DEFAULT_MODEL, Arguments
 from .data import LabelledImages, prepare_dataset
 from .encoder import (
     Backbone,
-    digest,
     encode_dataset,
     encode_prompts,
     load_backbone,
     warn_if_demonstration,
 )
-from .errors import InputError
+from .errors import InputError, PushError
+from .hub import Destination, publish
 from .launch import make_accelerator
 from .prompts import class_prompts
 from .provenance import describe_run, identity
-from .report import summarize
 from .result import SelectionResult
+from .run_adapters import RunAdapters
 from .run_folder import RunFolder
 from .run_log import collected_warnings, timed
 from .score_table import present_classes, score_samples, score_table, select_from_table
 from .scores import predicted_labels
 from .selection import Objective, check_ratios, resolve_objective, selection_count
 from .source import load_source
+from .summary import summarize
 
 
 logger = logging.getLogger(__name__)
-
-# Raise it when the same settings would train other adapters: those in an existing folder are then not taken over.
-_ADAPTATION_FORMAT = 1
 
 
 def select_dataset(
@@ -74,6 +67,7 @@ def select_dataset(
     per_device_eval_batch_size: int = 64,
     dataloader_num_workers: int | None = None,
     bf16: bool = False,
+    adapter_name_or_path: str | Path | None = None,
     peft_config: str | Path | None = None,
     temperature: float | None = None,
     learning_rate: float | None = None,
@@ -113,6 +107,8 @@ def select_dataset(
         per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
         dataloader_num_workers (`int`, *optional*): Decoding processes; default the cores of this process, at most 8.
         bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
+        adapter_name_or_path (`str` or `Path`, *optional*):
+            Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
         temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the flags.
         alignment, diversity_weight, normalization, class_balance, solver, ratio_weight:
@@ -138,7 +134,7 @@ def select_dataset(
     values = dict(locals())
     values["selection_ratio"] = list(check_ratios(selection_ratio))
     values["prompt_template"] = [prompt_template] if isinstance(prompt_template, str) else prompt_template
-    for path in ("output_dir", "peft_config", "model_name_or_path"):
+    for path in ("output_dir", "adapter_name_or_path", "peft_config", "model_name_or_path"):
         values[path] = None if values[path] is None else str(values[path])
     arguments = Arguments.from_dict({**values, "dataset_name": ""})
     arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
@@ -159,9 +155,15 @@ def run_selection(
         `SelectionResult`: The selection; everything else is in `arguments.run.output_dir` if that is not `None`.
 
     Raises:
-        InputError: As [`select_dataset`].
+        InputError: As [`select_dataset`], or the Hub would refuse the push.
+        PushError: The Hub can't be reached, or fails time after time; the results are in the folder.
     """
     seconds: dict[str, float] = {}
+    accelerator = make_accelerator(
+        use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=arguments.run.output_dir
+    )
+    # Before the report's warnings are collected: what the Hub looks like is no part of the result.
+    destination = _check_destination(arguments, accelerator)
     with ExitStack() as stack:
         warnings = stack.enter_context(collected_warnings())
         ratios = check_ratios(arguments.selection.selection_ratio)
@@ -169,10 +171,8 @@ def run_selection(
         peft_config = None
         if arguments.adaptation.peft_config is not None:
             peft_config = read_peft_config(arguments.adaptation.peft_config)
-        accelerator = make_accelerator(
-            use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=arguments.run.output_dir
-        )
         with timed(seconds, "load"):
+            adapter = fetch_given(arguments.adaptation.adapter_name_or_path)
             images = _load(arguments, dataset, class_names)
             prompts = class_prompts(images.class_names, arguments.model.prompt_template)
             for ratio in ratios:
@@ -186,10 +186,13 @@ def run_selection(
             warn_if_demonstration(backbone, images.source.name)
             if peft_config is not None:
                 check_peft_config(backbone.model, peft_config)
+            if adapter is not None:
+                check_given(adapter, backbone)
         folder = _open_folder(stack, arguments, images, backbone, accelerator)
         run = _Run(
-            arguments=arguments, objective=objective, ratios=ratios, peft_config=peft_config, images=images,
+            arguments=arguments, objective=objective, ratios=ratios, peft_config=peft_config, adapter=adapter, images=images,
             prompts=prompts, backbone=backbone, accelerator=accelerator, folder=folder, seconds=seconds, warnings=warnings,
+            destination=destination,
         )  # fmt: skip
         return run.execute()
 
@@ -202,6 +205,7 @@ class _Run:
     objective: Objective
     ratios: tuple[float, ...]
     peft_config: Any  # a `PeftConfig`, which only adaptation knows
+    adapter: AdapterFiles | None  # those that were given
     images: LabelledImages
     prompts: list[list[str]]
     backbone: Backbone
@@ -209,6 +213,7 @@ class _Run:
     folder: RunFolder
     seconds: dict[str, float]
     warnings: list[str]
+    destination: Destination | None
 
     def execute(self) -> SelectionResult:
         arguments, images = self.arguments, self.images
@@ -232,7 +237,13 @@ class _Run:
         features = (encoded.features[rows] if encoded.unreadable else encoded.features, text_features[:, classes])
         with timed(self.seconds, "adapt"):
             plain = classes[predicted_labels(*project(self.backbone.model, *features))]
-            model, adaptation = self._adapt(features, labels, features_key=encoded.key)
+            adapters = RunAdapters(arguments, images, self.prompts, self.backbone, self.accelerator, self.folder)
+            if self.adapter is None:
+                model, adaptation = adapters.train_or_find(
+                    features, labels, features_key=encoded.key, peft_config=self.peft_config
+                )
+            else:
+                model, adaptation = adapters.take(self.adapter)
         with timed(self.seconds, "score"):
             scores = score_samples(
                 *project(model, *features), labels, classes,
@@ -263,61 +274,30 @@ class _Run:
             # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
             record = {key: self.folder.read_config()[key] for key in ("adaptation", "identity")}
             self.folder.write_config(record)
-            self.folder.write_results(result, images, unreadable)
+            self.folder.write_results(result, images, unreadable, scores_only=arguments.hub.scores_only)
             description["source"]["class_names"] = images.class_names
             self.folder.write_config({**description, **record})
+            if self.destination is not None:
+                adapter = self.folder.adapter if adaptation.kept else None
+                publish(report, self.folder.subset, self.destination, adapter=adapter)
         self.accelerator.wait_for_everyone()
         return result
 
-    def _adapt(
-        self, features: tuple[np.ndarray, torch.Tensor], labels: np.ndarray, *, features_key: str
-    ) -> tuple[nn.Module, Adaptation]:
-        """Train, or take the adapters that an earlier run of the same settings left in the folder."""
-        arguments, folder = self.arguments.adaptation, self.folder
-        key = digest(
-            {
-                "format": _ADAPTATION_FORMAT,
-                "features": features_key,
-                "prompts": self.prompts,
-                "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
-                "seed": self.arguments.run.seed,
-                "arguments": asdict(arguments),
-                "peft_config": arguments.peft_config and Path(arguments.peft_config).read_text(encoding="utf-8"),
-            }
-        )
-        mine = identity(self.images, self.backbone)
-        earlier = folder.read_config().get("adaptation", {})
-        self.accelerator.wait_for_everyone()  # every process has read the record before the main one replaces it
-        same = earlier.pop("key", None) == key and earlier.pop("files", None) == adapter_files_id(folder.adapter)
-        if same:
-            logger.info("The adaptation of the same settings is in %s: nothing to train.", folder.path)
-            model, adaptation = self.backbone.model, Adaptation(**earlier)
-            if adaptation.kept:
-                model = load_into(model, folder.adapter)
-        else:
-            if self.accelerator.is_main_process:
-                # The record goes before the adapters it speaks of: a killed run leaves none that a later one would trust.
-                folder.write_config({"identity": mine})
-            self.accelerator.init_trackers("hf_clipselect")
-            model, adaptation = adapt(
-                self.backbone.model, *features, labels, arguments=arguments, seed=self.arguments.run.seed,
-                accelerator=self.accelerator, peft_config=self.peft_config,
-            )  # fmt: skip
-            for tracker in self.accelerator.trackers:  # Accelerate's own end_training would also end the process group
-                tracker.finish()
-            if self.accelerator.is_main_process:
-                self._keep(model, adaptation)
-                record = {**adaptation.to_dict(), "key": key, "files": adapter_files_id(folder.adapter)}
-                folder.write_config({"identity": mine, "adaptation": record})
-        self.accelerator.wait_for_everyone()
-        return model, adaptation
 
-    def _keep(self, model: nn.Module, adaptation: Adaptation) -> None:
-        if not adaptation.kept:
-            self.folder.remove_adapter()
-            return
-        with self.folder.replacing(self.folder.adapter) as temporary:
-            save_adapters(model, temporary, base_model=self.backbone.name, base_revision=self.backbone.revision)
+def _check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:
+    """Where the results go to on the Hub; the main process asks, and all stop if the answer is no."""
+    if not arguments.hub.push_to_hub:
+        return None
+    destination, problem = Destination.from_arguments(arguments.hub), None
+    if accelerator.is_main_process:
+        try:
+            destination.check()
+        except (InputError, PushError) as error:
+            problem = error
+    [problem] = broadcast_object_list([problem])
+    if problem is not None:
+        raise problem
+    return destination
 
 
 def _load(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:

@@ -42,6 +42,7 @@ EXAMPLES = {
     "dataloader_num_workers": ("0", 0),
     "bf16": ("true", True),
     "adaptation": ("off", "off"),
+    "adapter_name_or_path": ("me/adapters", "me/adapters"),
     "peft_config": ("lora.json", "lora.json"),
     "temperature": ("0.07", 0.07),
     "learning_rate": ("1e-4", 1e-4),
@@ -63,7 +64,17 @@ EXAMPLES = {
     "seed": ("7", 7),
     "use_cpu": ("true", True),
     "report_to": ("tensorboard", "tensorboard"),
+    "push_to_hub": ("true", True),
+    "hub_dataset_id": ("me/digits-pruned", "me/digits-pruned"),
+    "hub_model_id": ("me/digits-clip-adapters", "me/digits-clip-adapters"),
+    "hub_private_repo": ("true", True),
+    "hub_revision": ("dev", "dev"),
+    "hub_tag": ("v3", "v3"),
+    "create_pr": ("true", True),
+    "scores_only": ("true", True),
 }
+# What makes no sense without it.
+NEEDS = {"push_to_hub": ("hub_dataset_id", "me/digits-pruned")}
 
 
 def write_yaml(folder: Path, text: str) -> str:
@@ -87,11 +98,12 @@ def test_every_flag_has_an_example() -> None:
 @pytest.mark.parametrize("flag", FLAGS)
 def test_flag_with_underscores_dashes_and_yaml(flag: str, tmp_path: Path) -> None:
     text, value = EXAMPLES[flag]
+    needed = [f"--{NEEDS[flag][0]}={NEEDS[flag][1]}"] if flag in NEEDS else []
     assert parse_arguments([]).to_dict()[flag] != value
-    assert parse_arguments([f"--{flag}", text]).to_dict()[flag] == value
-    assert parse_arguments([f"--{flag.replace('_', '-')}={text}"]).to_dict()[flag] == value
+    assert parse_arguments([*needed, f"--{flag}", text]).to_dict()[flag] == value
+    assert parse_arguments([*needed, f"--{flag.replace('_', '-')}={text}"]).to_dict()[flag] == value
     written = write_yaml(tmp_path, yaml.safe_dump({flag: value}))
-    assert parse_arguments(["--config", written]).to_dict()[flag] == value
+    assert parse_arguments([*needed, "--config", written]).to_dict()[flag] == value
 
 
 def test_help_mentions_every_flag_and_leaves_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
@@ -353,3 +365,22 @@ def test_yaml_words_that_yaml_itself_would_read_as_booleans_keep_their_meaning(t
     arguments = parse_arguments(["--config", str(path)])
     assert arguments.adaptation.adaptation == "off" and arguments.run.use_cpu is True
     assert arguments.data.max_train_samples is None and arguments.selection.selection_ratio == [0.5, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--push_to_hub"], "--hub_dataset_id"),
+        (["--create_pr", "--hub_tag", "v1"], "leave --hub_tag out"),
+        (["--create_pr", "--hub_revision", "dev"], "leave --hub_revision out"),
+        (["--adapter_name_or_path", "me/a", "--adaptation", "off"], "--adaptation off"),
+        (["--adapter_name_or_path", "me/a", "--peft_config", "lora.json"], "--peft_config lora.json"),
+    ],
+)
+def test_flags_that_contradict_each_other(argv: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse_arguments(argv)
+
+
+def test_committed_recipes_may_name_repositories_without_pushing() -> None:
+    assert not parse_arguments(["--hub_dataset_id", "me/d", "--push_to_hub", "false"]).hub.push_to_hub

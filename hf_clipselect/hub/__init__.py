@@ -1,6 +1,9 @@
-"""From a folder to a Hub repository: the cards that go with it."""
+"""From a folder to a Hub repository and back: cards, pushes, downloads."""
 
-from .cards import adapter_card, dataset_card
+from .cards import adapter_card, subset_card
+from .fetch import fetch_files
+from .publish import Destination, publish
+from .push import Pushed
 
 
-__all__ = ["adapter_card", "dataset_card"]
+__all__ = ["Destination", "Pushed", "adapter_card", "fetch_files", "publish", "subset_card"]

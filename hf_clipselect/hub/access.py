@@ -1,0 +1,135 @@
+"""Whether a push can work, asked before any work is done: the token, whose it is, and the repositories it is for."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.hf_api import GitRefs
+
+from ..errors import InputError
+from .naming import check_repo_id
+from .push import Repository
+from .retries import describe, with_retries
+
+
+logger = logging.getLogger(__name__)
+
+_REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
+
+
+def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
+    """Refuse a push that would fail at its end.
+
+    Args:
+        repositories (`Repository`): Where the push goes to.
+        flags (`Mapping[str, str]`): Type of a repository -> the flag that named it, for messages.
+
+    Raises:
+        InputError: No token or a wrong one, an id that is malformed or of somebody else, a token that may not write, a
+            branch or tag that the Hub would refuse.
+        PushError: The Hub can't be reached.
+    """
+    for repository in repositories:
+        _check_names(repository, flag=flags[repository.repo_type])
+    if get_token() is None:
+        raise InputError(
+            "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token that may write."
+        )
+    me = with_retries(f"Asking {HfApi().endpoint} who you are", _whoami)
+    for repository in repositories:
+        with_retries(f"Looking at {repository}", lambda repository=repository: _check_rights(repository, me, flags))
+
+
+def _check_names(repository: Repository, *, flag: str) -> None:
+    try:
+        check_repo_id(repository.repo_id)
+        is_full = "/" in repository.repo_id
+    except InputError:
+        is_full = False
+    if not is_full:
+        raise InputError(f"--{flag} {repository.repo_id!r} is no id of a repository; give one such as user/name.")
+    for name, value in (("hub_revision", repository.branch), ("hub_tag", repository.tag)):
+        if value is not None and (not _REF.fullmatch(value) or ".." in value or value.startswith("refs/")):
+            raise InputError(
+                f"--{name} {value!r} is no name of a branch or tag; use letters, digits and . _ - /, as in v1."
+            )
+
+
+def _whoami() -> dict[str, Any]:
+    try:
+        return HfApi().whoami()
+    except HfHubHTTPError as error:
+        if error.response.status_code in (401, 403):
+            raise InputError(
+                f"The Hub does not accept the token ({describe(error)}) Run `hf auth login` again, or correct HF_TOKEN."
+            ) from None
+        raise
+
+
+def _check_rights(repository: Repository, me: Mapping[str, Any], flags: Mapping[str, str]) -> None:
+    api, flag = HfApi(), flags[repository.repo_type]
+    try:
+        info = api.repo_info(**repository.address)
+    except RepositoryNotFoundError:
+        _check_namespace(repository, me, flag)
+        return
+    _check_token(repository, me, flag)
+    if not repository.create_pr:
+        try:
+            api.auth_check(**repository.address, write=True)
+        except HfHubHTTPError as error:
+            if error.response.status_code not in (401, 403, 404):
+                raise
+            raise InputError(
+                f"--{flag} {repository.repo_id}: {me['name']} may not write to it ({describe(error)}) Choose a repository of "
+                "your own, use a token that may write, or pass --create_pr."
+            ) from None
+    if repository.private and not info.private:
+        logger.warning(
+            "%s is public and stays so; --hub_private_repo counts for new repositories.", repository.repo_id
+        )
+    _check_refs(repository, api.list_repo_refs(**repository.address), info.sha)
+
+
+def _check_namespace(repository: Repository, me: Mapping[str, Any], flag: str) -> None:
+    """The repository is to be created: by this user, or for an organisation that the user may write to."""
+    owner = repository.repo_id.split("/")[0]
+    mine = [me["name"], *(org["name"] for org in me.get("orgs", ()) if org.get("roleInOrg") != "read")]
+    if owner not in mine:
+        raise InputError(
+            f"--{flag} {repository.repo_id}: there is no such repository that {me['name']} can see, and it can't be created "
+            f"for {owner}; the token is good for {', '.join(mine)}."
+        )
+    _check_token(repository, me, flag)
+
+
+def _check_token(repository: Repository, me: Mapping[str, Any], flag: str) -> None:
+    token = me.get("auth", {}).get("accessToken", {})
+    writes = token.get("role") != "read"
+    if "fineGrained" in token and not repository.create_pr:
+        rights, owner = token["fineGrained"], repository.repo_id.split("/")[0]
+        scopes = [s for s in rights.get("scoped", ()) if s["entity"].get("name") in (owner, repository.repo_id)]
+        granted = {*rights.get("global", ()), *(right for scope in scopes for right in scope["permissions"])}
+        writes = "repo.write" in granted
+    if not writes:
+        raise InputError(
+            f"--{flag} {repository.repo_id}: the token of {me['name']} may read but not write there. Make one that may write at "
+            "https://huggingface.co/settings/tokens."
+        )
+
+
+def _check_refs(repository: Repository, refs: GitRefs, head: str) -> None:
+    tags = {ref.name: ref.target_commit for ref in refs.tags}
+    branches = {ref.name: ref.target_commit for ref in refs.branches}
+    branch, tag = repository.branch, repository.tag
+    if branch in tags and branch not in branches:
+        raise InputError(
+            f"--hub_revision {branch} is a tag of {repository.repo_id}; give a branch, which a push can move."
+        )
+    if tag in tags and tags[tag] != branches.get(branch, head if branch is None else None):
+        raise InputError(
+            f"--hub_tag {tag}: that tag of {repository.repo_id} names another commit, {tags[tag]}. Choose another tag."
+        )

@@ -1,0 +1,114 @@
+"""A finished run on the Hub: the adapters, then the subset whose card names their commit, then the tags."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import HubArguments
+from ..files import write_text_atomically
+from .access import check_access
+from .adapter_files import publishable_adapter
+from .cards import adapter_card, subset_card
+from .push import CARD, Pushed, Repository, add_tag, push_files
+
+
+logger = logging.getLogger(__name__)
+
+# What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository stays.
+_OUR_SHARD = re.compile(r"(?:ratio_\d+(?:_\d+)?|count_\d+|scores)/train-\d{5}-of-\d{5}\.parquet")
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a run is published.
+
+    Args:
+        dataset (`Repository`): For the subset and the scores.
+        model (`Repository`, *optional*): For the adapters; without it they are not published.
+    """
+
+    dataset: Repository
+    model: Repository | None = None
+
+    @classmethod
+    def from_arguments(cls, arguments: HubArguments) -> "Destination":
+        """The destination that the flags name; `arguments.push_to_hub` is true."""
+        how = {
+            "private": arguments.hub_private_repo,
+            "branch": arguments.hub_revision,
+            "create_pr": arguments.create_pr,
+            "tag": arguments.hub_tag,
+        }
+        model = Repository(arguments.hub_model_id, "model", **how) if arguments.hub_model_id is not None else None
+        return cls(Repository(arguments.hub_dataset_id, "dataset", **how), model)
+
+    def check(self) -> None:
+        """Refuse what would fail at the end of a run; see [`check_access`] for what it raises."""
+        repositories = [self.dataset, *([self.model] if self.model is not None else [])]
+        check_access(*repositories, flags={"dataset": "hub_dataset_id", "model": "hub_model_id"})
+
+
+def publish(
+    report: Mapping[str, Any], subset: Path, destination: Destination, *, adapter: Path | None = None
+) -> list[Pushed]:
+    """Push a subset folder, and adapters if there are any.
+
+    The README.md of both folders is written anew on the way: it then is what stands on the Hub. Each repository gets one
+    commit at most; what is there already is found, and only missing tags are added.
+
+    Args:
+        report (`Mapping[str, Any]`): What report.json holds.
+        subset (`Path`): Folder with selection.json, `scores/` and any of `ratio_*/`; all of it is pushed.
+        destination (`Destination`): Where to; `destination.check()` tells beforehand whether it can work.
+        adapter (`Path`, *optional*): PEFT folder of the adapters that the scores come from.
+
+    Returns:
+        `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's.
+
+    Raises:
+        PushError: The Hub refuses, or fails time after time; calling again goes on from there.
+        InputError: A card that stands on the Hub can't be read.
+    """
+    pushed, adapters = [], None
+    if adapter is not None and destination.model is not None:
+        card = adapter_card(report, repo_id=destination.model.repo_id)
+        files = {**publishable_adapter(adapter), CARD: card.encode()}
+        adapters = push_files(
+            destination.model, files, message="Publish adapters of hf_clipselect", is_stale=lambda path: False
+        )
+        _finish(pushed, adapters, adapter)
+    elif adapter is not None and report["adaptation"].get("adapter") is None:
+        logger.warning("The adapters are not published; --hub_model_id names a repository for them.")
+    card = subset_card(
+        report,
+        subset,
+        repo_id=destination.dataset.repo_id,
+        adapter_id=adapters and adapters.repo_id,
+        adapter_revision=adapters and adapters.commit,
+    )
+    if not report["source"]["license"]:
+        logger.warning(
+            "The source states no license that is known here, so the card on the Hub names none: add it there."
+        )
+    names = sorted(folder.name for folder in subset.iterdir() if folder.is_dir())
+    files = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("[!.]*")) if path.is_file()}
+    data = push_files(
+        destination.dataset,
+        {**files, CARD: card.encode()},
+        message=f"Publish {', '.join(names)} of hf_clipselect",
+        is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
+    )
+    _finish(pushed, data, subset)
+    for part in pushed:
+        tag = None if destination.dataset.create_pr else add_tag(part, destination.dataset.tag)
+        state = "pushed to" if part.is_new else "unchanged, no commit made:"
+        logger.info("%s: %s %s%s", part.repo_id, state, part.url, f" (tag {tag})" if tag else "")
+    return pushed
+
+
+def _finish(pushed: list[Pushed], part: Pushed, folder: Path) -> None:
+    write_text_atomically(folder / CARD, part.card)
+    pushed.append(part)

@@ -1,0 +1,97 @@
+"""Steps that talk to the Hub, tried again when the connection or the server fails."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+# The base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+from ..errors import InputError, PushError
+
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+# huggingface_hub itself repeats uploads, but neither commits, tags and creations nor what it only reads.
+_DELAYS_S = (1, 2, 4, 8)
+_LONGEST_WAIT_S = 60
+# 409 and 412: somebody else changed the repository in between; the step reads it anew.
+_TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
+
+
+def with_retries(what: str, step: Callable[[], _Result]) -> _Result:
+    """Run a step until it passes, at most five times, with growing pauses.
+
+    Args:
+        what (`str`): The step in words, for messages.
+        step (`Callable`): Looks at what is there first, so that running it again after a lost answer changes nothing twice.
+
+    Returns:
+        What `step` returns.
+
+    Raises:
+        PushError: The server refused for good, or the connection failed every time.
+    """
+    for delay in (*_DELAYS_S, None):
+        try:
+            return step()
+        except (InputError, PushError):
+            raise
+        except (HTTPError, OSError, RuntimeError, ValueError) as error:
+            cause = _cause(error)
+            if cause is None and not isinstance(error, OSError):
+                raise
+            if delay is None or cause is None or not _is_transient(cause):
+                raise PushError(
+                    f"{what} failed: {describe(error)} What is on disk is whole: the same command again goes on from here."
+                ) from None
+            wait = min(max(delay, _retry_after(cause)), _LONGEST_WAIT_S)
+            logger.info("%s: %s Trying again in %d s.", what, describe(error), wait)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def describe(error: BaseException) -> str:
+    """An error of a client in a sentence: no signed address and so no secret in it."""
+    cause = _cause(error)
+    told = [error] if cause in (None, error) else [error, cause]
+    return f"{': '.join(map(_in_words, told))}."
+
+
+def _in_words(error: BaseException) -> str:
+    status = _status(error)
+    message = getattr(error, "server_message", None) or str(error)
+    message = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(message.split()))[:400].rstrip(" .:")
+    return f"HTTP {status}: {message}" if status else message or type(error).__name__
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """The answer of the server or the failure of the connection behind an error: the clients wrap them in others."""
+    chain, seen = [], error
+    while seen is not None:
+        chain.append(seen)
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    answers = [seen for seen in chain if isinstance(seen, HfHubHTTPError)]
+    failures = [seen for seen in chain if isinstance(seen, (HTTPError, ConnectionError, TimeoutError))]
+    return next(iter([*answers, *reversed(failures)]), None)
+
+
+def _is_transient(cause: BaseException) -> bool:
+    if isinstance(cause, HfHubHTTPError):
+        return _status(cause) in _TRANSIENT
+    return not isinstance(cause, OfflineModeIsEnabled)
+
+
+def _status(error: BaseException) -> int | None:
+    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+
+
+def _retry_after(cause: BaseException) -> int:
+    if not isinstance(cause, HfHubHTTPError):
+        return 0
+    seconds = cause.response.headers.get("Retry-After", "")
+    return int(seconds) if seconds.isdigit() else 0
