@@ -10,6 +10,7 @@ from .embeddings import select_embeddings
 from .errors import InputError
 from .mlp_adapter import MlpAdapterConfig
 from .pipeline import select_dataset
+from .pruned import load_pruned
 from .result import SelectionResult
 from .scores import sample_diversity_score, semantic_alignment_score
 
@@ -21,6 +22,7 @@ __all__ = [
     "MlpAdapterConfig",
     "SelectionResult",
     "load_adapters",
+    "load_pruned",
     "sample_diversity_score",
     "select_dataset",
     "select_embeddings",

@@ -1,8 +1,7 @@
 """What a selection gives back: scores of every row, the kept rows, and other ratios from the same scores."""
 
-import json
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,15 @@ from datasets import Dataset
 
 from .data import SUBSET_COLUMNS
 from .errors import InputError
-from .hub.naming import hide_paths
+from .files import write_text_atomically
+from .hub import subset_card
+from .hub.fetch import fetch_files
 from .parquet import write_parquet
-from .score_table import column_values, join_columns, select_from_table
+from .score_table import check_score_table, column_values, join_columns, select_from_table
 from .selection import Objective, check_ratios, ratio_name
+from .selection_file import is_whole, published_report, read_selection, write_selection
 from .source import DatasetSource, content_id
+from .summary import report_at
 
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,9 @@ class SelectionResult:
         objective (`Objective`): The resolved knobs.
         source (`DatasetSource`): The dataset that the row numbers refer to.
         seed (`int`): Seed of the run.
-        report (`dict[str, Any]`): What report.json holds; empty for a result that was read back.
+        report (`dict[str, Any]`):
+            What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote, and
+            all but the last part of paths. `select_embeddings` makes at most the entry `adaptation`.
     """
 
     scores: Dataset
@@ -87,7 +92,8 @@ class SelectionResult:
             scores = self.scores.select_columns([name for name in self.scores.column_names if name not in others])
         else:
             scores = select_from_table(self.scores, self.objective, (ratio,))
-        return replace(self, scores=scores, ratios=(ratio,), report={})
+        report = report_at(self.report, scores, (ratio,)) if is_whole(self.report) else self.report
+        return replace(self, scores=scores, ratios=(ratio,), report=report)
 
     def apply(self, dataset: Dataset) -> Dataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
@@ -101,72 +107,124 @@ class SelectionResult:
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images.
         """
-        source, name = self.source, self.source.name or "the dataset that was selected from"
-        if len(dataset) != source.num_rows:
-            raise InputError(
-                f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass the split "
-                f"{source.split or ''} of {name}."
-            )
-        if source.content_id and dataset._fingerprint != source.fingerprint:
-            missing = {source.image_column, source.label_column} - set(dataset.column_names)
-            if missing or content_id(dataset, source.image_column, source.label_column) != source.content_id:
-                raise InputError(
-                    f"This is not the dataset that the selection was made from: "
-                    f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
-                    f"{name} with its rows in their order."
-                )
+        self._check(dataset)
         return self._join(dataset)
 
-    def save(self, folder: str | Path) -> None:
-        """Write `selection.json` and `scores/`, which `from_folder` reads back.
+    def save(self, folder: str | Path, dataset: Dataset | None = None) -> None:
+        """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
 
-        Both are made to be published: a dataset from a folder is named by the last part of its path.
+        The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio, and a
+        dataset from a folder is named by the last part of its path. The same selection gives the same bytes.
 
         Args:
-            folder (`str` or `Path`): Created if missing.
+            folder (`str` or `Path`): Created if missing; subsets that an earlier save left in it are removed.
+            dataset (`Dataset`, *optional*):
+                The dataset that was selected from, or the rows of it that were considered: its kept rows are written too, in
+                `ratio_<percent>/` for each ratio.
+
+        Raises:
+            InputError: It is another dataset.
         """
+        if dataset is not None and len(dataset) != len(self.scores):
+            self._check(dataset)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob("ratio_*/train-*-of-*.parquet"):
+            stale.unlink()
         write_parquet(self.scores, folder / "scores")
-        selection = {
-            "objective": self.objective.to_dict(),
-            "ratios": list(self.ratios),
-            "seed": self.seed,
-            "source": hide_paths(asdict(self.source)),
-        }
-        (folder / "selection.json").write_text(json.dumps(selection, indent=2) + "\n", encoding="utf-8")
+        for name, subset in ({} if dataset is None else self.subsets(dataset)).items():
+            write_parquet(subset, folder / name)
+        report = published_report(self.report)
+        write_selection(
+            folder / "selection.json",
+            objective=self.objective, ratios=self.ratios, seed=self.seed, source=self.source, report=report,
+        )  # fmt: skip
+        if is_whole(report):
+            write_text_atomically(folder / "README.md", subset_card(report, folder))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "SelectionResult":
         """Read what `save` wrote, or the output folder of a run, or its `subset` folder.
 
+        Args:
+            folder (`str` or `Path`): Holds selection.json and `scores/`, itself or in `subset/`.
+
+        Returns:
+            `SelectionResult`: As it was saved.
+
         Raises:
-            InputError: There is no selection in the folder.
+            InputError: There is no selection in the folder, or one that no run can have made.
         """
         folder = Path(folder)
         holder = folder if (folder / "selection.json").exists() else folder / "subset"
-        try:
-            selection = json.loads((holder / "selection.json").read_text(encoding="utf-8"))
-            shards = [pq.read_table(path) for path in sorted((holder / "scores").glob("*.parquet"))]
-            scores, ratios = Dataset(pa.concat_tables(shards)), tuple(selection["ratios"])
-            if missing := {f"selected_{ratio_name(ratio)}" for ratio in ratios} - set(scores.column_names):
-                raise ValueError(f"no column {', '.join(sorted(missing))} in the scores")
-            return cls(
-                scores=scores,
-                ratios=ratios,
-                objective=Objective(**selection["objective"]),
-                source=DatasetSource(**selection["source"]),
-                seed=selection["seed"],
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder} holds no selection that can be read ({type(error).__name__}: {error}); expected selection.json and "
-                "scores/ as SelectionResult.save or a run writes them."
-            ) from None
+        return cls._read(holder, str(folder))
+
+    @classmethod
+    def from_hub(cls, repo_id: str, revision: str | None = None) -> "SelectionResult":
+        """Read a published selection: its scores and knobs, without any image.
+
+        Args:
+            repo_id (`str`): Dataset repository such as `user/name`.
+            revision (`str`, *optional*): Branch, tag or commit; default `main`.
+
+        Returns:
+            `SelectionResult`: As it was published; `.at` gives other ratios, `.apply` the rows of the source dataset.
+
+        Raises:
+            InputError: There is no such repository or revision, it is private and the token may not read it, the Hub can't be
+                reached, or there is no selection in it that can be read.
+
+        Example:
+
+        ```python
+        result = SelectionResult.from_hub("me/digits-pruned").at(0.5)
+        subset = result.apply(dataset)
+        ```
+        """
+        fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
+        return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
 
     def subsets(self, dataset: Dataset) -> dict[str, Dataset]:
         """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""
         return {f"ratio_{ratio_name(ratio)}": self.at(ratio)._join(dataset) for ratio in self.ratios}
+
+    @classmethod
+    def _read(cls, folder: Path, name: str) -> "SelectionResult":
+        """The folder may be anybody's: whatever is wrong in it is told in a sentence that calls it by this name."""
+        try:
+            selection = read_selection(folder / "selection.json")
+            paths = sorted((folder / "scores").glob("*.parquet"))
+            scores = Dataset(pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]))
+            source, report = selection["source"], selection["report"]
+            check_score_table(scores, selection["ratios"], num_rows=source.num_rows)
+            if is_whole(report):
+                if [entry["name"] for entry in report["classes"]] != scores.features["label"].names:
+                    raise ValueError("the classes of the report are not those of the scores")
+                if report["num_rows"] != len(scores):
+                    raise ValueError(f"the report speaks of {report['num_rows']} rows, the scores have {len(scores)}")
+                selection["report"] = report_at(report, scores, selection["ratios"])
+            return cls(scores=scores, **selection)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+            raise InputError(
+                f"{name} holds no selection that can be read ({type(error).__name__}: {' '.join(str(error).split())[:400]}); "
+                "expected selection.json and scores/ as SelectionResult.save or a run writes them."
+            ) from None
+
+    def _check(self, dataset: Dataset) -> None:
+        source = self.source
+        if len(dataset) != source.num_rows:
+            raise InputError(
+                f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass "
+                f"{source.describe()}."
+            )
+        if not source.content_id or dataset._fingerprint == source.fingerprint:
+            return
+        missing = {source.image_column, source.label_column} - set(dataset.column_names)
+        if missing or content_id(dataset, source.image_column, source.label_column) != source.content_id:
+            raise InputError(
+                f"This is not the dataset that the selection was made from: "
+                f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
+                f"{source.describe()}, with its rows in their order."
+            )
 
     def _join(self, dataset: Dataset) -> Dataset:
         name = ratio_name(self.ratios[0])

@@ -18,10 +18,10 @@ import yaml
 from .data import LabelledImages
 from .errors import InputError
 from .files import write_text_atomically
-from .hub import adapter_card, dataset_card
-from .parquet import content_id, write_parquet
-from .report import write_html, write_json
+from .hub import adapter_card
+from .report import write_html
 from .result import SelectionResult
+from .summary import write_json
 
 
 _ENTRIES = (
@@ -112,31 +112,28 @@ class RunFolder:
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
         write_text_atomically(self.path / "config.yaml", text)
 
-    def write_results(self, result: SelectionResult, images: LabelledImages, unreadable: Mapping[int, str]) -> None:
+    def write_results(
+        self,
+        result: SelectionResult,
+        images: LabelledImages,
+        unreadable: Mapping[int, str],
+        *,
+        scores_only: bool = False,
+    ) -> None:
         """Everything but features, adapters and config.yaml, which are there already.
 
         Args:
             result (`SelectionResult`): The selection, with its report.
             images (`LabelledImages`): The dataset that was selected from.
             unreadable (`Mapping[int, str]`): source_index -> reason of the rows whose images could not be read.
+            scores_only (`bool`, *optional*, defaults to `False`): The subset folder holds no images.
         """
         report = result.report
         with self._replacing_file("scores.parquet") as path:
             pq.write_table(result.scores.with_format("arrow")[:], path)
         self._write_dropped(unreadable)
         with self.replacing(self.subset) as folder:
-            result.save(folder)
-            subsets = result.subsets(images.dataset)
-            for name, subset in subsets.items():
-                write_parquet(subset, folder / name)
-            data_files = {name: f"{name}/train-*.parquet" for name in [*subsets, "scores"]}
-            card = dataset_card(
-                report,
-                data_files=data_files,
-                default_config=next(iter(subsets)),
-                content_ids={name: content_id(folder / name) for name in data_files},
-            )
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            result.save(folder, None if scores_only else images.dataset)
         if report["adaptation"]["kept"]:
             write_text_atomically(self.adapter / "README.md", adapter_card(report))
         write_json(self.path / "report.json", report)

@@ -19,6 +19,9 @@ from .scores import predicted_labels, sample_diversity_score, semantic_alignment
 from .selection import Objective, ratio_name, select_subsets, selection_scores
 
 
+_SCORES = ("sas", "margin", "sds")
+
+
 @dataclass(frozen=True)
 class SampleScores:
     """Scores of all rows, in row order, each array of shape `(num_rows,)`.
@@ -166,6 +169,40 @@ def select_from_table(table: Dataset, objective: Objective, ratios: tuple[float,
         added[f"selection_score_{ratio_name(ratio)}"] = score
         added[f"selected_{ratio_name(ratio)}"] = selected
     return join_columns(base, added)
+
+
+def check_score_table(table: Dataset, ratios: Sequence[float], *, num_rows: int) -> None:
+    """Check a scores table that was read from a file, which anybody may have written.
+
+    Args:
+        table (`Dataset`): One row per source row considered.
+        ratios (`Sequence[float]`): The ratios whose two columns it must have.
+        num_rows (`int`): Rows of the source.
+
+    Raises:
+        ValueError: A column is missing or of another type, or holds what no run writes.
+    """
+    names = table.features["label"].names if isinstance(table.features.get("label"), ClassLabel) else []
+    expected = dict(_features(names))
+    for ratio in ratios:
+        expected |= {f"selection_score_{ratio_name(ratio)}": Value("float32")}
+        expected |= {f"selected_{ratio_name(ratio)}": Value("bool")}
+    if wrong := [name for name, feature in expected.items() if table.features.get(name) != feature]:
+        raise ValueError(f"no column {', '.join(wrong)} of the expected type in the scores")
+    rows, labels = column_values(table, "source_index"), column_values(table, "label")
+    if len(rows) == 0 or rows[0] < 0 or rows[-1] >= num_rows or (np.diff(rows) <= 0).any():
+        raise ValueError(f"source_index does not rise within the {num_rows} rows of the source")
+    if not 0 <= labels.min() <= labels.max() < len(names):
+        raise ValueError(f"labels lie outside the {len(names)} classes")
+    predicted, scores = column_values(table, "predicted_label"), [column_values(table, name) for name in _SCORES]
+    readable = predicted >= 0
+    if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
+        raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
+    for ratio in ratios:
+        selected = column_values(table, f"selected_{ratio_name(ratio)}")
+        score = column_values(table, f"selection_score_{ratio_name(ratio)}")
+        if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
+            raise ValueError(f"the selection at {ratio} is empty or holds rows without scores")
 
 
 def is_selection_column(name: str) -> bool:

@@ -2,22 +2,27 @@
 
 import hashlib
 import json
+import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetGenerationError, DatasetsError
+from huggingface_hub import hf_hub_download
+from huggingface_hub.repocard import metadata_load
 
 from .config import EMBEDDED_DATASET
 from .embedded import load_digits_dataset
 from .errors import InputError
 
 
-_COMMIT = re.compile(r"@([0-9a-f]{40})/")
+logger = logging.getLogger(__name__)
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 _IMAGES_HASHED = 16
 
 
@@ -48,27 +53,36 @@ class DatasetSource:
     label_column: str = ""
     content_id: str = ""
 
+    def describe(self) -> str:
+        """The dataset in words, to stand in a message."""
+        details = [("config", self.config_name), ("split", self.split), ("revision", self.revision)]
+        known = ", ".join(f"{what} {value}" for what, value in details if value)
+        return (self.name or "the dataset that was selected from") + (f" ({known})" if known else "")
 
-def load_source(name: str, config_name: str | None = None, split: str = "train") -> tuple[Dataset, DatasetSource]:
+
+def load_source(
+    name: str, config_name: str | None = None, split: str = "train", *, revision: str | None = None
+) -> tuple[Dataset, DatasetSource]:
     """Load one split of a dataset from the Hub, a local folder or the package.
 
     Args:
         name (`str`): Hub id, local folder (imagefolder, parquet, `save_to_disk`) or `embedded/digits`.
         config_name (`str`, *optional*): Configuration of the dataset.
         split (`str`, *optional*, defaults to `"train"`): Name of the split.
+        revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub; default `main`.
 
     Returns:
         `tuple[Dataset, DatasetSource]`: The split and where it came from.
 
     Raises:
-        InputError: No such dataset, configuration or split, or the Hub can't be reached.
+        InputError: No such dataset, configuration, split or revision, or the Hub can't be reached.
     """
     if name == EMBEDDED_DATASET:
         if config_name is not None:
             raise InputError(
                 f"--dataset_config_name {config_name}: {EMBEDDED_DATASET} has no configurations; leave it out."
             )
-        dataset = load_digits_dataset(split)
+        dataset, commit = load_digits_dataset(split), None
     elif name.startswith("embedded/"):
         raise InputError(
             f"--dataset_name {name} is not embedded in the package; the embedded dataset is {EMBEDDED_DATASET}."
@@ -76,23 +90,27 @@ def load_source(name: str, config_name: str | None = None, split: str = "train")
     elif Path(name).is_file():
         raise InputError(f"--dataset_name {name} is a file; give the folder that it is in.")
     elif name and Path(name).is_dir() or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
-        dataset = _load_split(name, config_name, split)
+        dataset, commit = _load_split(name, config_name, split, revision)
     else:
         raise InputError(
             f"--dataset_name {name!r} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
             f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
         )
-    return dataset, describe_source(dataset, name=name, config_name=config_name)
+    source = describe_source(dataset, name=name, config_name=config_name, revision=commit)
+    if source.license is None and name != EMBEDDED_DATASET:
+        source = replace(source, license=_license_of_card(name, commit))
+    return dataset, source
 
 
-def describe_source(dataset: Dataset, *, name: str = "", config_name: str | None = None) -> DatasetSource:
+def describe_source(
+    dataset: Dataset, *, name: str = "", config_name: str | None = None, revision: str | None = None
+) -> DatasetSource:
     """What can be told about the origin of a dataset, without the network."""
-    commits = {match[1] for url in dataset.info.download_checksums or {} if (match := _COMMIT.search(url))}
     return DatasetSource(
         name=name,
         config_name=config_name,
         split=str(dataset.split) if dataset.split is not None else None,
-        revision=commits.pop() if len(commits) == 1 else None,
+        revision=revision,
         fingerprint=dataset._fingerprint,
         num_rows=len(dataset),
         license=dataset.info.license or None,
@@ -133,13 +151,35 @@ def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str
     return files.hexdigest()[:16]
 
 
-def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
-    folder = Path(name)
+def _license_of_card(name: str, revision: str | None) -> str | None:
+    """What the header of README.md says, which `datasets` does not read; several licenses are told side by side."""
+    try:
+        card = Path(name) / "README.md"
+        if not Path(name).is_dir():
+            card = hf_hub_download(name, "README.md", repo_type="dataset", revision=revision)
+        stated = (metadata_load(card) or {}).get("license")
+    except Exception as error:
+        # The rows are there; a card that is broken or out of reach must not stop a run, whatever is wrong with it.
+        logger.debug("No license was read for %s: %s", name, error)
+        return None
+    licenses = [
+        entry.strip() for entry in (stated if isinstance(stated, list) else [stated]) if isinstance(entry, str)
+    ]
+    return ", ".join(filter(None, licenses)) or None
+
+
+def _load_split(name: str, config_name: str | None, split: str, revision: str | None) -> tuple[Dataset, str | None]:
+    """The split, and its commit if it comes from the Hub."""
+    folder, commit = Path(name), None
     try:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
             splits = load_from_disk(name)
         else:
-            splits = load_dataset(name, config_name, **_cache_by_content(folder))
+            # The two steps of `load_dataset`, which does not tell the commit that a branch stood for.
+            builder = load_dataset_builder(name, config_name, revision=revision, **_cache_by_content(folder))
+            builder.download_and_prepare()
+            splits = builder.as_dataset()
+            commit = builder.hash if not folder.is_dir() and _COMMIT.fullmatch(builder.hash or "") else None
     except IndexError:
         # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
         raise InputError(f"--dataset_name {name} has a split without rows, which can't be loaded.") from None
@@ -149,7 +189,7 @@ def _load_split(name: str, config_name: str | None, split: str) -> Dataset:
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
         reason = " ".join(str(cause).split())[:400]
         raise InputError(f"--dataset_name {name} {problem}: {type(cause).__name__}: {reason}") from None
-    return _pick_split(splits, name, split)
+    return _pick_split(splits, name, split), commit
 
 
 def _cache_by_content(folder: Path) -> dict[str, str]:

@@ -13,8 +13,8 @@ import sys
 
 
 # Python puts this folder first on its path, where select.py would hide the standard library's `select`.
-_HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or os.getcwd()) != _HERE]
+_HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
 
 import argparse
 import json

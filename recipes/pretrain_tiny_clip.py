@@ -14,8 +14,8 @@ import sys
 
 
 # recipes/select.py would hide the standard library's `select` from every import below.
-RECIPES = os.path.dirname(os.path.abspath(__file__))
-sys.path = [path for path in sys.path if os.path.abspath(path or os.curdir) != RECIPES]
+RECIPES = os.path.dirname(os.path.realpath(__file__))
+sys.path = [path for path in sys.path if os.path.realpath(path or os.curdir) != RECIPES]
 
 import argparse
 import json

@@ -173,18 +173,34 @@ class TestDescribeSource:
             num_rows=60, license=None,
         )  # fmt: skip
 
-    def test_revision_comes_from_the_files_that_were_read(self, images_dataset: Dataset) -> None:
-        first, second = "0123456789abcdef" * 2 + "01234567", "f" * 40
-        url = "hf://datasets/owner/name@{}/data/{}.parquet"
-        for commits, revision in [([first, first], first), ([first, second], None), (["main"], None), ([], None)]:
-            images_dataset.info.download_checksums = {
-                url.format(commit, part): {"num_bytes": 1, "checksum": None} for part, commit in enumerate(commits)
-            }
-            assert describe_source(images_dataset, name="owner/name").revision == revision
-
     def test_license_of_the_source(self, images_dataset: Dataset) -> None:
         images_dataset.info.license = "cc-by-4.0"
         assert describe_source(images_dataset).license == "cc-by-4.0"
+
+    @pytest.mark.parametrize(
+        ("header", "license_name"),
+        [
+            ("license: cc-by-4.0", "cc-by-4.0"),
+            ("license: [mit, cc0-1.0]", "mit, cc0-1.0"),
+            ("license: 4.0", None),
+            ("license: []", None),
+            ("license:", None),
+            ("language: en", None),
+            ("license: [unclosed", None),
+        ],
+    )
+    def test_license_in_the_card_of_a_folder(
+        self, tmp_path: Path, images_dataset: Dataset, header: str, license_name: str | None
+    ) -> None:
+        images_dataset.save_to_disk(tmp_path)
+        assert load_source(str(tmp_path))[1].license is None
+        (tmp_path / "README.md").write_text(f"---\n{header}\n---\n# Pets\n", encoding="utf-8")
+        assert load_source(str(tmp_path))[1].license == license_name
+
+    def test_a_card_that_cannot_be_read_stops_nothing(self, tmp_path: Path, images_dataset: Dataset) -> None:
+        images_dataset.save_to_disk(tmp_path)
+        (tmp_path / "README.md").write_bytes(b"---\nlicense: \xff\n---\n")
+        assert load_source(str(tmp_path))[1].license is None
 
 
 class TestColumns:

@@ -1,17 +1,21 @@
 """The README's commands and examples are what is run, and show what they print."""
 
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 from conftest import REPOSITORY
+from hub.server import LoopbackHub
 
 from hf_clipselect.embedded import tiny_clip_path
 
 
 README = (REPOSITORY / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", README, flags=re.DOTALL)
+EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```\n(.*?)```", flags=re.DOTALL)
+PUBLISHING = re.search(r"## Publish and load\n.*?(?=\n## )", README, flags=re.DOTALL)[0]
+EXAMPLES = EXAMPLE.findall(README.replace(PUBLISHING, ""))
 
 
 @pytest.mark.slow
@@ -23,7 +27,26 @@ def test_python_examples_print_what_the_readme_shows(code, output, tmp_path):
 
 
 def test_every_python_block_of_the_readme_is_one_of_the_examples_that_run():
-    assert len(EXAMPLES) == README.count("```python") == 2
+    assert len(EXAMPLES) == 2 and len(EXAMPLE.findall(PUBLISHING)) == 1 and README.count("```python") == 3
+
+
+@pytest.mark.slow
+def test_publishing_and_loading_as_in_the_readme(tmp_path):
+    """The command of the README pushes in one process, its lines load in another that starts with an empty cache."""
+    [command] = re.findall(r"```bash\n(.*?)```", PUBLISHING, flags=re.DOTALL)
+    [(code, output)] = EXAMPLE.findall(PUBLISHING)
+    (tmp_path / "recipes").symlink_to(REPOSITORY / "recipes")
+    with LoopbackHub(tmp_path / "hub") as hub:
+        environment = hub.environment("hf_me_write")
+        environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment["PATH"]])
+        pushed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert pushed.returncode == 0, pushed.stderr[-2000:]
+        loaded = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=hub.environment()
+        )
+        assert loaded.returncode == 0, loaded.stderr[-2000:]
+        assert loaded.stdout == output
+        assert hub.unknown == []
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 TIERS = [
     {"config", "prompts", "losses", "scores", "selection", "errors", "files"},
     {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch"},
-    {"score_table", "result"},
-    {"encoder", "adaptation", "report"},
-    {"provenance", "run_folder", "run_log"},
+    {"score_table", "summary", "selection_file", "result"},
+    {"encoder", "adaptation", "report", "pruned"},
+    {"provenance", "run_adapters", "run_folder", "run_log"},
     {"pipeline", "embeddings", "baselines"},
     {"__init__"},
     {"cli"},

@@ -394,3 +394,82 @@ def test_only_one_split_is_taken(images_dataset, clip_folder):
 def test_values_of_a_wrong_type_are_told_in_a_sentence(images_dataset, clip_folder, changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         run(images_dataset, clip_folder, **changes)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")}
+
+
+def selection_of(result: SelectionResult) -> dict[str, list]:
+    return {name: result.scores[name][:] for name in ("sas", "sds", "selected_30")}
+
+
+def test_given_adapters_are_taken_as_they_are_and_give_the_subset_of_the_run_that_trained_them(
+    finished, clip_folder, tmp_path, caplog
+):
+    dataset, result, folder = finished
+    caplog.set_level(logging.INFO, "hf_clipselect")
+    settings = {"adaptation": "auto", "adapter_name_or_path": folder / "adapter"}
+    given = run(dataset, clip_folder, tmp_path, **settings)
+    assert selection_of(given) == selection_of(result)
+    assert files_of(tmp_path / "adapter") == files_of(folder / "adapter")
+    adaptation = given.report["adaptation"]
+    assert adaptation["kept"] and adaptation["num_steps"] == 0 and adaptation["method"] == "MLP_ADAPTER"
+    assert adaptation["adapter"] == {"name": str(folder / "adapter"), "revision": None}
+    assert adaptation["learning_rate"] is None and adaptation["held_out_agreement_adapted"] is None
+    assert (
+        "were used as they are; nothing was trained." in adaptation["reason"] and adaptation["reason"] in caplog.text
+    )
+    for name in ("accuracy_before", "accuracy_after"):
+        assert given.report[name] == result.report[name]
+    assert selection_of(run(dataset, clip_folder, adaptation="off")) != selection_of(result)
+    before = content(tmp_path)
+    assert selection_of(run(dataset, clip_folder, tmp_path, **settings)) == selection_of(result)
+    timed = {"report.json", "report.html"}  # they tell the seconds of their run
+    assert {n: v for n, v in content(tmp_path).items() if n not in timed} == {
+        n: v for n, v in before.items() if n not in timed
+    }
+
+
+@pytest.mark.slow
+def test_given_adapters_are_not_mixed_up_with_others_in_the_folder(finished, clip_folder, tmp_path, caplog):
+    dataset, result, folder = finished
+    other = run(dataset, clip_folder, tmp_path / "other", seed=7)
+    assert selection_of(other) != selection_of(result)
+    caplog.set_level(logging.INFO, "hf_clipselect")
+    for adapters, expected in ((folder / "adapter", result), (tmp_path / "other" / "adapter", other)):
+        given = run(dataset, clip_folder, tmp_path / "run", adapter_name_or_path=adapters)
+        assert selection_of(given) == selection_of(expected)
+        assert files_of(tmp_path / "run" / "adapter") == files_of(adapters)
+    trained = run(dataset, clip_folder, tmp_path / "run")
+    assert "nothing to train" not in caplog.text and trained.report["adaptation"]["adapter"] is None
+    assert selection_of(trained) == selection_of(result)
+
+
+@pytest.mark.slow
+def test_the_adapters_of_the_output_folder_itself_can_be_given(images_dataset, clip_folder, tmp_path):
+    first = run(images_dataset, clip_folder, tmp_path)
+    files = files_of(tmp_path / "adapter")
+    again = run(images_dataset, clip_folder, tmp_path, adapter_name_or_path=tmp_path / "adapter")
+    assert selection_of(again) == selection_of(first) and files_of(tmp_path / "adapter") == files
+    part = images_dataset.select(range(30))
+    run(part, clip_folder, tmp_path, adapter_name_or_path=tmp_path / "adapter", overwrite_output_dir=True)
+    assert files_of(tmp_path / "adapter") == files
+
+
+def test_given_adapters_that_do_not_fit_are_refused_before_anything_is_encoded(finished, clip_folder, tmp_path):
+    dataset, _, folder = finished
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "embedded/tiny-clip"}))
+    settings = {"output_dir": tmp_path / "run", "adapter_name_or_path": tmp_path / "adapter"}
+    with pytest.raises(
+        InputError, match=r"made for embedded/tiny-clip, but the model of the run is .*clip.*--model_name_or_path"
+    ):
+        run(dataset, clip_folder, **settings)
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(InputError, match="holds no adapter that can be loaded"):
+        run(dataset, clip_folder, **settings)
+    with pytest.raises(InputError, match="contradicts --adaptation off"):
+        run(dataset, clip_folder, **settings, adaptation="off")
+    assert not (tmp_path / "run").exists()

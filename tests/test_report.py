@@ -1,23 +1,21 @@
 import base64
 import io
-import json
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import Dataset, Image
 from PIL import Image as PILImage
+from reports import NAN, make_eight_report, make_eight_rows, random_table, scores_table, summarize_table
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.report import summarize, write_html, write_json
+from hf_clipselect.report import write_html
 from hf_clipselect.report.thumbnails import make_thumbnails, pick_rows
 from hf_clipselect.score_table import column_values
-from hf_clipselect.selection import ratio_name
 
 
-NAN = float("nan")
 PAPER = "https://huggingface.co/papers/2410.11215"
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -67,84 +65,6 @@ class Page(HTMLParser):
         )
 
 
-def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source_index=None):
-    """The scores table; a prediction of None marks a row that could not be read."""
-    columns = {
-        "source_index": list(range(len(labels))) if source_index is None else source_index,
-        "label": labels,
-        "predicted_label": predicted,
-        "label_agrees": [None if p is None else bool(p == y) for p, y in zip(predicted, labels, strict=True)],
-        "sas": sas,
-        "margin": margin,
-        "sds": sds,
-    }
-    classes = ClassLabel(names=names)
-    types = {
-        "source_index": Value("int64"),
-        "label": classes,
-        "predicted_label": classes,
-        "label_agrees": Value("bool"),
-    }
-    types |= dict.fromkeys(("sas", "margin", "sds"), Value("float32"))
-    for percent, rows in selected.items():
-        columns |= {
-            f"selection_score_{percent}": margin,
-            f"selected_{percent}": [r in rows for r in range(len(labels))],
-        }
-        types |= {f"selection_score_{percent}": Value("float32"), f"selected_{percent}": Value("bool")}
-    return Dataset.from_dict(columns, Features(types))
-
-
-def random_table(num_rows, names, ratios=(0.3,), seed=0):
-    rng = np.random.default_rng(seed)
-    labels = np.arange(num_rows) % len(names)
-    predicted = np.where(rng.random(num_rows) < 0.7, labels, rng.integers(0, len(names), num_rows))
-    margin = rng.normal(size=num_rows)
-    ranks = np.argsort(-margin)
-    return scores_table(
-        names,
-        labels=labels.tolist(),
-        predicted=predicted.tolist(),
-        sas=rng.random(num_rows),
-        margin=margin,
-        sds=rng.random(num_rows),
-        selected={ratio_name(ratio): set(ranks[: int(ratio * num_rows)].tolist()) for ratio in ratios},
-    )
-
-
-def run_entries(**changes):
-    entries = {
-        "source": {
-            "name": "me/pets",
-            "config_name": None,
-            "split": "train",
-            "revision": None,
-            "num_rows": np.int64(16),
-        },
-        "model": {"name": "", "revision": None, "embed_dim": 8, "prompt_template": ["A photo of a {}."]},
-        "objective": {"name": "clean", "diversity_weight": np.float32(0.5), "ratio_weight": 2.0},
-        "adaptation": {"mode": "auto", "kept": True, "reason": "Better by 3 points.", "standard_error": NAN},
-        "arguments": {"selection_ratio": (0.5, 0.25), "push_to_hub": False},
-        "versions": {"hf_clipselect": "0.1.0"},
-        "seed": 42,
-        "seconds": {"encode": 1.25, "score": 0.5},
-        "warnings": ["The model is small & odd."],
-    }
-    return {**entries, **changes}
-
-
-def summarize_table(scores, ratios=(0.3,), unreadable=None, **changes):
-    names = scores.features["label"].names
-    return summarize(
-        scores,
-        class_names=names,
-        ratios=ratios,
-        plain_predictions=column_values(scores, "predicted_label"),
-        run=run_entries(**changes),
-        unreadable=unreadable or {},
-    )
-
-
 def as_dataset(images):
     values = []
     for image in images:
@@ -169,152 +89,12 @@ def decode(source):
 
 @pytest.fixture
 def eight_rows():
-    return scores_table(
-        ["cat", "dog", "bird"],
-        labels=[0, 0, 0, 0, 1, 1, 1, 1],
-        predicted=[0, 0, 1, None, 1, 1, 2, 1],
-        sas=[0.875, 0.75, 0.25, NAN, 0.75, 0.625, 0.125, 0.5],
-        margin=[0.5, 0.375, -0.25, NAN, 0.625, 0.125, -0.5, 0.0625],
-        sds=[1, 1, 1, NAN, 1, 1, 1, 1],
-        selected={"50": {0, 1, 4, 5}, "12_5": {4}},
-        source_index=[0, 2, 4, 6, 8, 10, 12, 14],
-    )
+    return make_eight_rows()
 
 
 @pytest.fixture
-def eight_report(eight_rows):
-    return summarize(
-        eight_rows,
-        class_names=["cat", "dog", "bird"],
-        ratios=[0.5, 0.125],
-        plain_predictions=np.array([0, 1, 1, -1, 1, 1, 0, 0]),
-        run=run_entries(),
-        unreadable={6: "Cannot read image: truncated."},
-    )
-
-
-def test_summary_by_hand(eight_report):
-    assert eight_report["num_rows"] == 8
-    assert eight_report["num_unreadable"] == 1
-    assert eight_report["unreadable"] == [{"source_index": 6, "reason": "Cannot read image: truncated."}]
-    assert eight_report["classes"] == [
-        {
-            "name": "cat",
-            "rows": 4,
-            "share": 0.5,
-            "accuracy_before": 1 / 3,
-            "accuracy_after": 2 / 3,
-            "kept": {"50": 2, "12_5": 0},
-        },
-        {
-            "name": "dog",
-            "rows": 4,
-            "share": 0.5,
-            "accuracy_before": 0.5,
-            "accuracy_after": 0.75,
-            "kept": {"50": 2, "12_5": 1},
-        },
-        {
-            "name": "bird",
-            "rows": 0,
-            "share": 0.0,
-            "accuracy_before": None,
-            "accuracy_after": None,
-            "kept": {"50": 0, "12_5": 0},
-        },
-    ]
-    assert eight_report["classes_without_images"] == ["bird"]
-    assert eight_report["accuracy_before"] == 3 / 7
-    assert eight_report["accuracy_after"] == 5 / 7
-    assert eight_report["subsets"] == [
-        {
-            "ratio": 0.5,
-            "percent": "50",
-            "rows": 4,
-            "cut_score": 0.125,
-            "label_agrees_kept": 1.0,
-            "label_agrees_dropped": 1 / 3,
-            "class_share_min": 0.5,
-            "class_share_max": 0.5,
-        },
-        {
-            "ratio": 0.125,
-            "percent": "12_5",
-            "rows": 1,
-            "cut_score": 0.625,
-            "label_agrees_kept": 1.0,
-            "label_agrees_dropped": 4 / 6,
-            "class_share_min": 0.0,
-            "class_share_max": 0.25,
-        },
-    ]
-    # The seven finite values of sas in order: 0.125 0.25 0.5 0.625 0.75 0.75 0.875.
-    assert eight_report["score_quantiles"]["sas"] == {
-        "0": 0.125,
-        "0.05": pytest.approx(0.1625),
-        "0.25": 0.375,
-        "0.5": 0.625,
-        "0.75": 0.75,
-        "0.95": pytest.approx(0.8375),
-        "1": 0.875,
-    }
-
-
-def test_summary_has_plain_json_types_only(eight_report):
-    def check(value):
-        assert type(value) in (dict, list, str, int, float, bool, type(None)), type(value)
-        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-            check(item)
-
-    check(eight_report)
-    assert eight_report["adaptation"]["standard_error"] is None
-    assert eight_report["arguments"]["selection_ratio"] == [0.5, 0.25]
-
-
-def test_summary_of_rows_that_were_picked_and_reordered(eight_rows, eight_report):
-    # A selected Dataset keeps its whole table behind an index; the index must count.
-    order = [7, 6, 5, 4, 3, 2, 1, 0]
-    turned = summarize(
-        eight_rows.select(order),
-        class_names=["cat", "dog", "bird"],
-        ratios=[0.5, 0.125],
-        plain_predictions=np.array([0, 1, 1, -1, 1, 1, 0, 0])[order],
-        run=run_entries(),
-        unreadable={6: "Cannot read image: truncated."},
-    )
-    assert turned == eight_report
-
-
-def test_summary_refuses_predictions_of_another_length(eight_rows):
-    with pytest.raises(InputError, match="7 entries for 8 rows"):
-        summarize(
-            eight_rows,
-            class_names=["cat", "dog", "bird"],
-            ratios=[0.5],
-            plain_predictions=np.zeros(7, np.int64),
-            run=run_entries(),
-            unreadable={},
-        )
-
-
-def test_summary_lists_at_most_100_unreadable_rows():
-    scores = random_table(300, ["a", "b"])
-    report = summarize_table(scores, unreadable={index: "gone" for index in range(250, 100, -1)})
-    assert report["num_unreadable"] == 150
-    assert [entry["source_index"] for entry in report["unreadable"]] == list(range(101, 201))
-
-
-def test_write_json_is_strict_and_readable(tmp_path, eight_report):
-    eight_report["classes"][0]["name"] = "\u732b <&>"
-    write_json(tmp_path / "report.json", eight_report)
-
-    def refuse(constant):
-        raise AssertionError(constant)
-
-    text = (tmp_path / "report.json").read_text(encoding="utf-8")
-    assert json.loads(text, parse_constant=refuse) == eight_report
-    assert "\u732b <&>" in text
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+def eight_report():
+    return make_eight_report()
 
 
 def test_pick_rows_by_hand(eight_rows):

@@ -4,40 +4,17 @@ import logging
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Image, Value, load_dataset
+from datasets import ClassLabel, Dataset, Image, Value, get_dataset_config_names, load_dataset
+from results import make_report, make_result
 
-from hf_clipselect import SelectionResult, select_dataset
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect import SelectionResult, select_dataset, select_embeddings
 from hf_clipselect.errors import InputError
-from hf_clipselect.score_table import SampleScores, column_values, score_table, select_from_table
-from hf_clipselect.selection import resolve_objective
-from hf_clipselect.source import describe_source
+from hf_clipselect.hub import subset_card
+from hf_clipselect.score_table import column_values
+from hf_clipselect.selection_file import published_report
 
 
 OURS = ["source_index", "sas", "sds", "selection_score"]
-
-
-def make_result(dataset, ratios=(0.3,), *, rows=None, unreadable=(), objective="clean", name="", seed=0):
-    """The result of a run on these rows of a dataset, with random scores."""
-    rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
-    readable = np.setdiff1d(np.arange(len(rows)), unreadable)
-    rng = np.random.default_rng(seed)
-    scores = SampleScores(
-        predicted_label=rng.integers(0, 3, len(readable)),
-        sas=rng.uniform(0, 1, len(readable)).astype(np.float32),
-        margin=rng.uniform(-1, 1, len(readable)).astype(np.float32),
-        sds=rng.uniform(0, 2, len(readable)).astype(np.float32),
-    ).scattered(readable, len(rows))
-    labels = np.asarray(dataset["label"][:])[rows]
-    objective = resolve_objective(objective)
-    table = score_table(labels, dataset.features["label"].names, rows, scores)
-    return SelectionResult(
-        scores=select_from_table(table, objective, ratios),
-        ratios=ratios,
-        objective=objective,
-        source=prepare_dataset(dataset, describe_source(dataset, name=name)).source,
-        seed=seed,
-    )
 
 
 def image_bytes(dataset, column="image"):
@@ -323,24 +300,117 @@ def test_the_output_folder_of_a_run_is_read_back(dataset, clip_folder, tmp_path)
         assert len(kept) == 18
 
 
-def not_json(folder):
-    (folder / "selection.json").write_text("{")
+def test_the_folder_of_a_run_is_a_dataset_of_its_own(dataset, tmp_path):
+    result = make_result(dataset, (0.3, 0.125), unreadable=[5], name="someone/things", report=True)
+    result.save(tmp_path / "whole", dataset)
+    result.save(tmp_path / "scores only")
+    assert get_dataset_config_names(str(tmp_path / "whole")) == ["ratio_30", "ratio_12_5", "scores"]
+    assert get_dataset_config_names(str(tmp_path / "scores only")) == ["scores"]
+    cache = str(tmp_path / "cache")
+    for config, ratio in (("ratio_30", 0.3), ("ratio_12_5", 0.125)):
+        loaded = load_dataset(str(tmp_path / "whole"), config, split="train", cache_dir=cache)
+        mine = result.at(ratio).apply(dataset)
+        assert loaded.features == mine.features and image_bytes(loaded) == image_bytes(mine)
+        assert loaded.remove_columns("image")[:] == mine.remove_columns("image")[:]
+    loaded = load_dataset(str(tmp_path / "scores only"), split="train", cache_dir=cache)
+    assert loaded["source_index"][:] == list(range(60))
+    assert not list((tmp_path / "scores only").glob("ratio_*"))
 
 
-def not_a_selection(folder):
-    (folder / "selection.json").write_text('["ratios"]')
+def test_subsets_of_the_rows_considered_are_saved(dataset, tmp_path):
+    rows = np.arange(0, 60, 2)
+    result = make_result(dataset, rows=rows, report=True)
+    result.save(tmp_path / "considered", dataset.select(rows))
+    result.save(tmp_path / "all", dataset)
+    folders = [load_dataset(str(tmp_path / name), "ratio_30", split="train") for name in ("considered", "all")]
+    assert folders[0][:]["source_index"] == folders[1][:]["source_index"] == result.selected.tolist()
+    assert image_bytes(folders[0]) == image_bytes(folders[1])
+    with pytest.raises(InputError, match="made from 60 rows, the dataset has 59"):
+        result.save(tmp_path / "wrong", dataset.select(range(59)))
+    assert not (tmp_path / "wrong").exists()
 
 
-def lacks_a_field(folder):
-    selection = json.loads((folder / "selection.json").read_text())
-    del selection["source"]["fingerprint"]
-    (folder / "selection.json").write_text(json.dumps(selection))
+def test_saving_without_images_leaves_none_of_an_earlier_save(dataset, tmp_path):
+    make_result(dataset, report=True).save(tmp_path, dataset)
+    (tmp_path / "ratio_30" / "mine.txt").write_text("kept")
+    make_result(dataset, report=True, seed=1).save(tmp_path)
+    assert [path.name for path in (tmp_path / "ratio_30").iterdir()] == ["mine.txt"]
+    assert get_dataset_config_names(str(tmp_path)) == ["scores"]
 
 
-def unknown_knob(folder):
-    selection = json.loads((folder / "selection.json").read_text())
-    selection["objective"]["solver"] = "magic"
-    (folder / "selection.json").write_text(json.dumps(selection))
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_same_selection_is_saved_as_the_same_bytes(dataset, tmp_path):
+    result = make_result(dataset, (0.3, 0.5), unreadable=[5], name="/mnt/data/flowers", report=True)
+    result.save(tmp_path / "a", dataset)
+    other = {
+        "seconds": {"encode": 9.75},
+        "arguments": {**result.report["arguments"], "output_dir": "b", "hub_tag": "v7"},
+    }
+    dataclasses.replace(result, report={**result.report, **other}).save(tmp_path / "b", dataset)
+    SelectionResult.from_folder(tmp_path / "a").save(tmp_path / "c", dataset)
+    for name in ("b", "c"):
+        assert contents(tmp_path / name) == contents(tmp_path / "a")
+    assert (tmp_path / "a" / "README.md").read_text() == subset_card(published_report(result.report), tmp_path / "a")
+    assert not any(word in text for text in contents(tmp_path / "a").values() for word in (b"/home/me", b"/mnt/data"))
+
+
+@pytest.mark.slow
+def test_two_runs_of_the_same_settings_leave_the_same_subset_folder(dataset, clip_folder, tmp_path):
+    for out in ("a", "b", "b"):  # the last run finds the adapters of the one before
+        select_dataset(
+            dataset, model_name_or_path=str(clip_folder), selection_ratio=[0.5, 0.3], adaptation="always",
+            num_train_epochs=1, dataloader_num_workers=0, output_dir=tmp_path / out,
+        )  # fmt: skip
+        assert contents(tmp_path / out / "subset") == contents(tmp_path / "a" / "subset")
+
+
+def test_the_report_is_read_back_without_what_is_not_of_the_selection(dataset, tmp_path):
+    result = make_result(dataset, (0.3, 0.5), unreadable=[5], name="someone/things", report=True)
+    result.save(tmp_path)
+    report = SelectionResult.from_folder(tmp_path).report
+    assert result.report.keys() - report.keys() == {"seconds"}
+    gone = {"output_dir", "overwrite_output_dir", "push_to_hub", "hub_dataset_id"}
+    assert result.report["arguments"].keys() - report["arguments"].keys() == gone
+    assert report["arguments"]["class_names_file"] == "names.txt"
+    assert report["warnings"] == ["The file names.txt is odd."]
+    changed = {"seconds", "arguments", "warnings"}
+    assert {k: v for k, v in report.items() if k not in changed} == {
+        k: v for k, v in result.report.items() if k not in changed
+    }
+
+
+def test_names_of_classes_are_no_paths(dataset, tmp_path):
+    names = ["/m/01g317", "~/b", "C:\\c"]
+    renamed = dataset.cast_column("label", ClassLabel(names=names))
+    make_result(renamed, report=True).save(tmp_path, renamed)
+    assert [entry["name"] for entry in SelectionResult.from_folder(tmp_path).report["classes"]] == names
+
+
+@pytest.mark.parametrize("ratio", [0.65, 0.3])
+def test_the_report_follows_the_ratio(dataset, ratio, tmp_path):
+    result = make_result(dataset, (0.3, 0.5), unreadable=[0, 1], report=True)
+    other = result.at(ratio)
+    assert other.report == make_report(make_result(dataset, (ratio,), unreadable=[0, 1]))
+    assert [subset["rows"] for subset in other.report["subsets"]] == [len(other.selected)]
+    assert [subset["ratio"] for subset in result.report["subsets"]] == [0.3, 0.5]
+    result.save(tmp_path)
+    assert SelectionResult.from_folder(tmp_path).at(ratio).report == published_report(other.report)
+
+
+def test_results_of_embeddings_are_saved_without_a_card(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 20)
+    embeds = np.eye(3, 8)[labels] + 0.1 * rng.normal(size=(60, 8))
+    for adaptation in ("off", "always"):
+        result = select_embeddings(embeds, np.eye(3, 8), labels, adaptation=adaptation, num_train_epochs=1)
+        result.save(tmp_path / adaptation)
+        back = SelectionResult.from_folder(tmp_path / adaptation)
+        assert same(result, back) and back.report == result.report
+        assert same(result.at(0.5), back.at(0.5)) and back.at(0.5).report == result.report
+        assert sorted(path.name for path in (tmp_path / adaptation).iterdir()) == ["scores", "selection.json"]
 
 
 def no_scores(folder):
@@ -353,22 +423,63 @@ def torn_scores(folder):
     path.write_bytes(path.read_bytes()[:100])
 
 
-def scores_of_another_ratio(folder):
-    selection = json.loads((folder / "selection.json").read_text())
-    (folder / "selection.json").write_text(json.dumps({**selection, "ratios": [0.4]}))
+def refused(folder):
+    """The message that refuses a folder, in one line that names it."""
+    with pytest.raises(InputError, match="holds no selection that can be read") as error:
+        SelectionResult.from_folder(folder)
+    assert str(error.value).startswith(str(folder)) and "\n" not in str(error.value)
+    return str(error.value)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [not_json, not_a_selection, lacks_a_field, unknown_knob, no_scores, torn_scores, scores_of_another_ratio],
-)
-def test_rubbish_is_refused(spoil, dataset, tmp_path):
+@pytest.mark.parametrize("spoil", [no_scores, torn_scores])
+def test_scores_that_cannot_be_read_are_refused(spoil, dataset, tmp_path):
     make_result(dataset).save(tmp_path)
     spoil(tmp_path)
-    with pytest.raises(InputError, match="holds no selection that can be read") as error:
-        SelectionResult.from_folder(tmp_path)
-    assert str(error.value).startswith(str(tmp_path))
-    assert "\n" not in str(error.value)
+    assert refused(tmp_path)
+
+
+def saved_with(result, folder, *, column=None, values=None, **changes):
+    """The folder of a result whose scores or selection.json were changed by hand."""
+    scores = result.scores
+    if column is not None:
+        scores = scores.remove_columns(column)
+        scores = scores if values is None else scores.add_column(column, values)
+    dataclasses.replace(result, scores=scores).save(folder)
+    selection = json.loads((folder / "selection.json").read_text())
+    (folder / "selection.json").write_text(json.dumps({**selection, **changes}))
+    return folder
+
+
+def test_scores_that_no_run_can_have_written_are_refused(dataset, tmp_path):
+    result = make_result(dataset, unreadable=[5])
+    rows, sas = np.arange(60), column_values(result.scores, "sas")
+    selected = column_values(result.scores, "selected_30")
+    for number, (column, values, reason) in enumerate(
+        [
+            ("margin", None, "no column margin of the expected type"),
+            ("sas", sas.astype(np.float64), "no column sas of the expected type"),
+            ("label", np.arange(60) % 3, "no column label,"),
+            ("source_index", rows + 1, "does not rise within the 60 rows"),
+            ("source_index", rows[::-1].copy(), "does not rise within the 60 rows"),
+            ("source_index", rows - 1, "does not rise within the 60 rows"),
+            ("sas", np.full(60, np.nan, np.float32), "scores are missing or infinite"),
+            ("sds", np.where(rows == 7, np.float32("inf"), sas), "scores are missing or infinite"),
+            ("selected_30", np.zeros(60, bool), "the selection at 0.3 is empty"),
+            ("selected_30", selected | (rows == 5), "holds rows without scores"),
+        ]
+    ):
+        assert reason in refused(saved_with(result, tmp_path / str(number), column=column, values=values))
+    assert "no column selection_score_40, selected_40" in refused(saved_with(result, tmp_path / "x", ratios=[0.4]))
+
+
+def test_a_report_of_other_scores_is_refused(dataset, tmp_path):
+    result = make_result(dataset, report=True)
+    rows = make_result(dataset, rows=range(50), report=True)
+    classes = [{**entry, "name": entry["name"] + "!"} for entry in result.report["classes"]]
+    folder = saved_with(result, tmp_path / "rows", report=rows.report)
+    assert "the report speaks of 50 rows, the scores have 60" in refused(folder)
+    folder = saved_with(result, tmp_path / "classes", report={**result.report, "classes": classes})
+    assert "the classes of the report are not those of the scores" in refused(folder)
 
 
 def test_a_folder_without_a_selection_is_refused(tmp_path):

@@ -4,9 +4,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from datasets import Dataset, Image, load_dataset
+from datasets import Dataset, Image, get_dataset_config_names, load_dataset
+from results import make_result
 
 from hf_clipselect import select_dataset
+from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.run_folder import RunFolder
 
@@ -209,6 +211,18 @@ class TestWriting:
         (out / "dropped.parquet").write_bytes(stale)
         select_dataset(images_dataset, **settings)
         assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+
+    def test_scores_only_leaves_no_images(self, images_dataset: Dataset, tmp_path: Path) -> None:
+        folder, images = RunFolder(tmp_path / "out"), prepare_dataset(images_dataset)
+        folder.open(IDENTITY, overwrite=False)
+        result = make_result(images_dataset, (0.3, 0.125), report=True)
+        folder.write_results(result, images, {})
+        assert names(folder.subset) == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
+        selection = (folder.subset / "selection.json").read_bytes()
+        folder.write_results(result, images, {}, scores_only=True)
+        assert names(folder.subset) == {"README.md", "selection.json", "scores"}
+        assert (folder.subset / "selection.json").read_bytes() == selection
+        assert get_dataset_config_names(str(folder.subset)) == ["scores"]
 
     def test_remove_adapter(self, tmp_path: Path) -> None:
         folder = finished_run(tmp_path)

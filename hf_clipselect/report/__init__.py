@@ -1,7 +1,6 @@
-"""What a run tells about itself: `report.json` for programs, `report.html` for people."""
+"""What a run shows people of itself: `report.html`."""
 
 from .html import write_html
-from .summary import summarize, write_json
 
 
-__all__ = ["summarize", "write_html", "write_json"]
+__all__ = ["write_html"]

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..errors import InputError
-from ..files import write_text_atomically
-from ..score_table import column_values
-from ..selection import ratio_name
+from .errors import InputError
+from .files import write_text_atomically
+from .score_table import column_values
+from .selection import ratio_name
 
 
 QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
@@ -56,34 +56,42 @@ def summarize(
         raise InputError(
             f"plain_predictions has {len(plain_predictions)} entries for {len(scores)} rows of scores; pass one per row."
         )
-    labels = column_values(scores, "label")
-    readable = column_values(scores, "predicted_label") >= 0
-    agrees_before = np.asarray(plain_predictions) == labels
-    agrees_after = column_values(scores, "label_agrees")
-    kept = {ratio_name(ratio): column_values(scores, f"selected_{ratio_name(ratio)}") for ratio in ratios}
-    classes = _count_classes(class_names, labels, readable, agrees_before, agrees_after, kept)
+    labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
+    agrees = np.asarray(plain_predictions) == labels
+    rows, agreeing = (np.bincount(labels[mask], minlength=len(class_names)) for mask in (readable, readable & agrees))
     report = {
         **{key: run[key] for key in ("source", "model", "objective", "adaptation", "arguments", "versions")},
         "seed": run["seed"],
         "seconds": run["seconds"],
-        "num_rows": len(scores),
         "num_unreadable": len(unreadable),
         "unreadable": [
             {"source_index": index, "reason": unreadable[index]}
             for index in sorted(unreadable)[:MAX_UNREADABLE_LISTED]
         ],
-        "classes": classes,
-        "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
-        "accuracy_before": _mean(agrees_before, readable),
-        "accuracy_after": _mean(agrees_after, readable),
-        "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
-        "subsets": [
-            _describe_subset(scores, ratio, kept[ratio_name(ratio)], agrees_after, readable, classes)
-            for ratio in ratios
+        "classes": [
+            {"name": name, "accuracy_before": _ratio(agreeing[c], rows[c])} for c, name in enumerate(class_names)
         ],
+        "accuracy_before": _mean(agrees, readable),
         "warnings": run["warnings"],
     }
-    return to_json_types(report)
+    return to_json_types(report | _count_kept(report["classes"], scores, ratios))
+
+
+def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[float]) -> dict[str, Any]:
+    """The report of a run for other ratios: what follows from the scores is counted anew, the rest stays.
+
+    Args:
+        report (`Mapping[str, Any]`): What [`summarize`] returned.
+        scores (`Dataset`): The scores table of that run, with the two columns of each ratio.
+        ratios (`Sequence[float]`): The ratios that the report is to describe.
+
+    Returns:
+        `dict[str, Any]`: As [`summarize`] returns for these ratios; `arguments`, where they name a ratio, name these.
+    """
+    arguments = report["arguments"]
+    if "selection_ratio" in arguments:
+        arguments = {**arguments, "selection_ratio": ratios}
+    return to_json_types({**report, "arguments": arguments, **_count_kept(report["classes"], scores, ratios)})
 
 
 def to_json_types(value: Any) -> Any:
@@ -112,30 +120,46 @@ def write_json(path: str | Path, report: dict[str, Any]) -> None:
     write_text_atomically(Path(path), json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[float]) -> dict[str, Any]:
+    """What follows from the scores; of `classes` only the names and `accuracy_before` are taken."""
+    labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
+    agrees = column_values(scores, "label_agrees")
+    kept = {ratio_name(ratio): column_values(scores, f"selected_{ratio_name(ratio)}") for ratio in ratios}
+    classes = _count_classes(classes, labels, readable, agrees, kept)
+    return {
+        "num_rows": len(scores),
+        "classes": classes,
+        "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
+        "accuracy_after": _mean(agrees, readable),
+        "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
+        "subsets": [
+            _describe_subset(scores, ratio, kept[ratio_name(ratio)], agrees, readable, classes) for ratio in ratios
+        ],
+    }
+
+
 def _count_classes(
-    names: Sequence[str],
+    classes: Sequence[Mapping[str, Any]],
     labels: np.ndarray,
     readable: np.ndarray,
-    agrees_before: np.ndarray,
-    agrees_after: np.ndarray,
+    agrees: np.ndarray,
     kept: Mapping[str, np.ndarray],
 ) -> list[dict[str, Any]]:
     def count(mask: np.ndarray) -> np.ndarray:
-        return np.bincount(labels[mask], minlength=len(names))
+        return np.bincount(labels[mask], minlength=len(classes))
 
-    rows = np.bincount(labels, minlength=len(names))
-    num_readable, before, after = count(readable), count(agrees_before), count(agrees_after)
+    rows, num_readable, after = np.bincount(labels, minlength=len(classes)), count(readable), count(agrees & readable)
     kept_rows = {percent: count(mask) for percent, mask in kept.items()}
     return [
         {
-            "name": name,
+            "name": entry["name"],
             "rows": rows[c],
             "share": _ratio(rows[c], len(labels)),
-            "accuracy_before": _ratio(before[c], num_readable[c]),
+            "accuracy_before": entry["accuracy_before"],
             "accuracy_after": _ratio(after[c], num_readable[c]),
             "kept": {percent: counts[c] for percent, counts in kept_rows.items()},
         }
-        for c, name in enumerate(names)
+        for c, entry in enumerate(classes)
     ]
 
 

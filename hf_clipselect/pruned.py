@@ -1,0 +1,83 @@
+"""A published subset as a dataset, also where only its scores were published."""
+
+from pathlib import Path
+
+from datasets import Dataset
+from huggingface_hub.repocard import metadata_load
+from yaml import YAMLError
+
+from .errors import InputError
+from .hub.fetch import fetch_files
+from .hub.naming import EMBEDDED_PREFIX, is_hub_id
+from .result import SelectionResult
+from .selection import check_ratios, ratio_name
+from .source import DatasetSource, load_source
+
+
+def load_pruned(repo: str | Path, *, ratio: float, revision: str | None = None) -> Dataset:
+    """Load the kept rows of a published selection.
+
+    Where the repository has the images of that ratio, they are loaded from it. Otherwise the rows are selected by the scores,
+    which works for any ratio, and taken from the source dataset, at the commit that the selection was made from.
+
+    Args:
+        repo (`str` or `Path`): Dataset repository on the Hub, or the output folder of a run, or its `subset` folder.
+        ratio (`float`): Fraction of the rows to keep, in (0, 1].
+        revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
+
+    Returns:
+        `Dataset`: The source's own columns and features, then source_index, sas, sds and selection_score.
+
+    Raises:
+        InputError: There is no such repository, revision or selection; the source can't be loaded by its name, because it was a
+            local folder or a dataset in memory; or it is not the dataset that the selection was made from.
+
+    Example:
+
+    ```python
+    subset = load_pruned("me/imagenet-scores", ratio=0.9)
+    ```
+    """
+    ratios = check_ratios(ratio)
+    if len(ratios) > 1:
+        raise InputError(f"Expected one ratio, got {len(ratios)}: call load_pruned for each.")
+    config = f"ratio_{ratio_name(ratios[0])}"
+    if Path(repo).is_dir():
+        if revision is not None:
+            raise InputError(f"{repo} is a local folder, which has no revision {revision!r}; leave revision out.")
+        folder = Path(repo) if (Path(repo) / "selection.json").exists() else Path(repo) / "subset"
+        place = str(folder)
+    else:
+        fetched = fetch_files(str(repo), ["README.md", "selection.json"], repo_type="dataset", revision=revision)
+        folder, place, revision = fetched.folder, str(repo), fetched.revision
+    if config in _configs(folder / "README.md"):
+        return load_source(place, config, revision=revision)[0]
+    result = SelectionResult.from_folder(folder) if revision is None else SelectionResult.from_hub(place, revision)
+    result = result.at(ratios[0])
+    return result.apply(_load_source_of(result.source, place))
+
+
+def _configs(card: Path) -> list[str]:
+    """The configs that a card names; a folder or repository without a readable card has none."""
+    try:
+        configs = (metadata_load(card) or {}).get("configs")
+        return [entry["config_name"] for entry in configs or []]
+    except (OSError, ValueError, KeyError, TypeError, YAMLError):
+        return []
+
+
+def _load_source_of(source: DatasetSource, place: str) -> Dataset:
+    by_hand = f"load it yourself, and call SelectionResult.{{}}({place!r}).at(ratio).apply(dataset)"
+    by_hand = by_hand.format("from_folder" if Path(place).is_dir() else "from_hub")
+    is_embedded = source.name.startswith(EMBEDDED_PREFIX)
+    if not is_embedded and not is_hub_id(source.name, revision=source.revision):
+        what = f"the local folder {source.name}" if source.name else "a dataset in memory"
+        raise InputError(
+            f"The selection in {place} was made from {what}, which nobody else can load by name; {by_hand}."
+        )
+    try:
+        return load_source(source.name, source.config_name, source.split or "train", revision=source.revision)[0]
+    except InputError as error:
+        raise InputError(
+            f"The source of the selection in {place}, {source.describe()}, can't be loaded: {error}"
+        ) from None
