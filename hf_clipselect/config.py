@@ -261,6 +261,10 @@ class Arguments:
         return flat
 
 
+# They say where a result goes, not what it is: the same result pushed elsewhere has the same card.
+PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in dataclasses.fields(HubArguments))})
+
+
 def default_model(dataset_name: str) -> str:
     """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL

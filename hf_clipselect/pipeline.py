@@ -42,6 +42,7 @@ from .run_log import collected_warnings, timed
 from .score_table import present_classes, score_samples, score_table, select_from_table
 from .scores import predicted_labels
 from .selection import Objective, check_ratios, resolve_objective, selection_count
+from .selection_file import published_report
 from .source import load_source
 from .summary import summarize
 
@@ -279,7 +280,7 @@ class _Run:
             self.folder.write_config({**description, **record})
             if self.destination is not None:
                 adapter = self.folder.adapter if adaptation.kept else None
-                publish(report, self.folder.subset, self.destination, adapter=adapter)
+                publish(published_report(report), self.folder.subset, self.destination, adapter=adapter)
         self.accelerator.wait_for_everyone()
         return result
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ from datasets import Dataset
 from .data import SUBSET_COLUMNS
 from .errors import InputError
 from .files import write_text_atomically
-from .hub import subset_card
-from .hub.fetch import fetch_files
+from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
 from .parquet import write_parquet
 from .score_table import check_score_table, column_values, join_columns, select_from_table
 from .selection import Objective, check_ratios, ratio_name
@@ -182,6 +182,68 @@ class SelectionResult:
         """
         fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
         return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        dataset: Dataset | None = None,
+        *,
+        adapter_dir: str | Path | None = None,
+        hub_model_id: str | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        tag: str | None = None,
+        create_pr: bool = False,
+    ) -> list[Pushed]:
+        """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
+
+        Pushing the same selection again makes no commit, and finishes what an interrupted push left.
+
+        Args:
+            repo_id (`str`): Dataset repository such as `user/name`, created if missing.
+            dataset (`Dataset`, *optional*):
+                The dataset that was selected from; without it scores and row numbers alone are published.
+            adapter_dir (`str` or `Path`, *optional*):
+                Folder `adapter` of the run, to be published too; its README.md becomes the card of the repository.
+            hub_model_id (`str`, *optional*): Model repository for the adapters.
+            private (`bool`, *optional*, defaults to `False`): Repositories that the push creates are private.
+            revision (`str`, *optional*): Branch to push to, created if missing; default `main`.
+            tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
+            create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
+
+        Returns:
+            `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`, `.is_new`.
+
+        Raises:
+            InputError: It is another dataset, the result comes from `select_embeddings`, or the push can't work: no token, a
+                wrong id, missing rights, a tag that is taken.
+            PushError: The Hub can't be reached, or fails time after time.
+
+        Example:
+
+        ```python
+        result = select_dataset(dataset, selection_ratio=0.3, output_dir="clipselect_output")
+        result.push_to_hub(
+            "me/digits-pruned", dataset, adapter_dir="clipselect_output/adapter", hub_model_id="me/digits-clip-adapters"
+        )
+        ```
+        """
+        if not is_whole(self.report):
+            raise InputError("Only the result of a run can be published: its card tells how the subset was made.")
+        if (adapter_dir is None) != (hub_model_id is None):
+            raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
+        if create_pr and (revision is not None or tag is not None):
+            raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
+        if dataset is not None:
+            self._check(dataset)
+        how = {"private": private, "branch": revision, "tag": tag, "create_pr": create_pr}
+        model = None if hub_model_id is None else Repository(hub_model_id, "model", **how)
+        destination = Destination(Repository(repo_id, "dataset", **how), model)
+        destination.check()
+        with TemporaryDirectory() as folder:
+            self.save(folder, dataset)
+            adapter = None if adapter_dir is None else Path(adapter_dir)
+            return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
 
     def subsets(self, dataset: Dataset) -> dict[str, Dataset]:
         """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""

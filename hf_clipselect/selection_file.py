@@ -7,12 +7,12 @@ it is checked before anything is made of it.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from .config import HubArguments
+from .config import PLACE_FLAGS
 from .hub.naming import hide_paths
 from .selection import Objective, check_ratios
 from .selection.objective import PRESETS
@@ -20,8 +20,6 @@ from .source import DatasetSource
 from .summary import write_json
 
 
-# Where a run wrote and what it pushed is no part of the selection.
-_PLACES = {field.name for field in fields(HubArguments)} | {"output_dir", "overwrite_output_dir"}
 # Names of classes may look like paths, and are none.
 _NOT_PATHS = ("classes", "classes_without_images")
 
@@ -73,7 +71,9 @@ def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
         key: value if key in _NOT_PATHS else hide_paths(value) for key, value in report.items() if key != "seconds"
     }
     if "arguments" in published:
-        published["arguments"] = {name: value for name, value in published["arguments"].items() if name not in _PLACES}
+        published["arguments"] = {
+            name: value for name, value in published["arguments"].items() if name not in PLACE_FLAGS
+        }
     return published
 
 

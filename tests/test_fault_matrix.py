@@ -36,7 +36,8 @@ def test_main_is_old_or_new_and_the_next_push_finishes(table, record_property):
     record_property("printed", "\n".join(as_lines(table)))
     requests = " ".join(row["request"] for row in table)
     assert all(
-        step in requests for step in ("repos/create", "lfs batch", "PUT", "adapters commit main", "pruned commit main", "tag")
+        step in requests
+        for step in ("repos/create", "lfs batch", "PUT", "adapters commit main", "pruned commit main", "tag")
     )
     assert {row["fault"] for row in table} == set(FAULTS)
     assert [row for row in table if row["struck"] != 1] == []

@@ -3,7 +3,7 @@
 from .cards import adapter_card, subset_card
 from .fetch import fetch_files
 from .publish import Destination, publish
-from .push import Pushed
+from .push import Pushed, Repository
 
 
-__all__ = ["Destination", "Pushed", "adapter_card", "fetch_files", "publish", "subset_card"]
+__all__ = ["Destination", "Pushed", "Repository", "adapter_card", "fetch_files", "publish", "subset_card"]

@@ -77,7 +77,10 @@ def publish(
         card = adapter_card(report, repo_id=destination.model.repo_id)
         files = {**publishable_adapter(adapter), CARD: card.encode()}
         adapters = push_files(
-            destination.model, files, message="Publish adapters of hf_clipselect", is_stale=lambda path: False
+            destination.model,
+            files,
+            message="Publish adapters trained with hf_clipselect",
+            is_stale=lambda path: False,
         )
         _finish(pushed, adapters, adapter)
     elif adapter is not None and report["adaptation"].get("adapter") is None:
@@ -98,7 +101,7 @@ def publish(
     data = push_files(
         destination.dataset,
         {**files, CARD: card.encode()},
-        message=f"Publish {', '.join(names)} of hf_clipselect",
+        message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
         is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
     )
     _finish(pushed, data, subset)

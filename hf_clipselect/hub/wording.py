@@ -5,12 +5,11 @@ What comes back as [`Markdown`] is escaped already; plain strings are escaped wh
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import yaml
 
-from ..config import Arguments, HubArguments
+from ..config import PLACE_FLAGS, Arguments
 from ..prompts import PLACEHOLDER, clean_class_name
 from .escape import Markdown, code_block, code_span, escape_markdown, one_line, python_literal
 from .naming import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
@@ -20,8 +19,6 @@ _MAX_CLASSES = 100
 _CLASSES_AT_EACH_END = 10
 _MAX_NAMES = 20
 _EXAMPLE_CLASSES = 3
-# They say where a result goes, not what it is: pushed elsewhere, it has the same card.
-_PLACES = {"output_dir", "overwrite_output_dir", *(field.name for field in fields(HubArguments))}
 _UNKNOWN = Markdown("n/a")
 _QUANTILE_NAMES = {"0": "lowest", "0.5": "median", "1": "highest"}
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
@@ -95,14 +92,14 @@ def command(arguments: Mapping[str, Any]) -> Markdown | None:
     words = ["hf-clipselect", "select"]
     for name, default in Arguments().to_dict().items():
         value = arguments.get(name)
-        if name == "dataset_name" or (value not in (None, default) and name not in _PLACES):
+        if name == "dataset_name" or (value not in (None, default) and name not in PLACE_FLAGS):
             words += _flag(name, hide_paths(value))
     return code_block(shlex.join(map(one_line, words)), "bash")
 
 
 def arguments_block(arguments: Mapping[str, Any]) -> Markdown:
     """The arguments that were set, as a YAML block without paths on the user's disk."""
-    known = {name: value for name, value in arguments.items() if value not in (None, "") and name not in _PLACES}
+    known = {name: value for name, value in arguments.items() if value not in (None, "") and name not in PLACE_FLAGS}
     return code_block(yaml.safe_dump(hide_paths(known), sort_keys=False, allow_unicode=True), "yaml")
 
 
