@@ -71,14 +71,15 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
         lines.append(line)
     hub = arguments.hub
     lines += [f"subset: {_load_call(output_dir / 'subset', result, hub)}", f"report: {output_dir / 'report.html'}"]
-    if hub.push_to_hub:
-        lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub)}")
+    if hub.push_to_hub and not hub.create_pr:  # what a pull request brings is not there yet
+        at = f', revision="{hub.hub_revision}"' if hub.hub_revision is not None else ""
+        lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")
         if hub.hub_model_id is not None and report["adaptation"]["kept"]:
-            lines.append(f'on the Hub: load_adapters("{hub.hub_model_id}")')
+            lines.append(f'on the Hub: load_adapters("{hub.hub_model_id}"{at})')
     return "\n".join(lines) + "\n"
 
 
-def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments) -> str:
+def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments, at: str = "") -> str:
     if hub.scores_only:
-        return f'load_pruned("{place}", ratio={result.ratios[0]})'
-    return f'load_dataset("{place}", "ratio_{ratio_name(result.ratios[0])}", split="train")'
+        return f'load_pruned("{place}", ratio={result.ratios[0]}{at})'
+    return f'load_dataset("{place}", "ratio_{ratio_name(result.ratios[0])}", split="train"{at})'

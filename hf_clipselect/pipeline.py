@@ -229,10 +229,9 @@ class _Run:
             text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
         if encoded.unreadable:
             logger.warning(
-                "%d of %d images could not be read and take no part; dropped.parquet names them with the reason.",
-                len(encoded.unreadable),
-                len(images.labels),
+                "%d of %d images could not be read and take no part.", len(encoded.unreadable), len(images.labels)
             )
+            logger.info("dropped.parquet names them with the reason.")
         rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[rows])
         features = (encoded.features[rows] if encoded.unreadable else encoded.features, text_features[:, classes])
@@ -278,17 +277,30 @@ class _Run:
             self.folder.write_results(result, images, unreadable, scores_only=arguments.hub.scores_only)
             description["source"]["class_names"] = images.class_names
             self.folder.write_config({**description, **record})
-            if self.destination is not None:
-                adapter = self.folder.adapter if adaptation.kept else None
-                publish(published_report(report), self.folder.subset, self.destination, adapter=adapter)
+        # The last thing that processes wait for: a push may take longer than a collective may.
         self.accelerator.wait_for_everyone()
+        if self.destination is not None and self.accelerator.is_main_process:
+            adapter = self.folder.adapter if adaptation.kept else None
+            try:
+                publish(published_report(report), self.folder.subset, self.destination, adapter=adapter)
+            except PushError as error:
+                raise PushError(
+                    f"{error} The results are in {self.folder.path}: the same command again pushes them."
+                ) from None
         return result
 
 
 def _check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:
     """Where the results go to on the Hub; the main process asks, and all stop if the answer is no."""
     if not arguments.hub.push_to_hub:
+        if arguments.hub.hub_dataset_id is not None or arguments.hub.hub_model_id is not None:
+            logger.info("Nothing is pushed to the Hub without --push_to_hub.")
         return None
+    if arguments.hub.hub_dataset_id == arguments.data.dataset_name:
+        raise InputError(
+            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the place of; "
+            "choose another repository."
+        )
     destination, problem = Destination.from_arguments(arguments.hub), None
     if accelerator.is_main_process:
         try:

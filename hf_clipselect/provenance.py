@@ -9,10 +9,14 @@ from .adaptation import Adaptation
 from .config import Arguments
 from .data import LabelledImages
 from .encoder import Backbone
+from .hub.naming import lasting_name
 from .selection import Objective
 
 
 _PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate", "peft", "huggingface_hub", "numpy")
+
+# Flags that may name something on this machine: as absolute paths they are known, and hidden, from any directory.
+_PLACES = ("dataset_name", "model_name_or_path", "adapter_name_or_path", "class_names_file", "peft_config")
 
 
 def identity(images: LabelledImages, backbone: Backbone) -> dict[str, Any]:
@@ -34,6 +38,7 @@ def describe_run(
     `arguments` are the flags, which `--config` takes back; `objective` holds the knobs as they were resolved.
     """
     given = {**arguments.to_dict(), "objective": objective.name}
+    given |= {name: lasting_name(given[name]) for name in _PLACES if given[name]}
     return {
         # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set ones.
         "arguments": {name: value for name, value in given.items() if value is not None},

@@ -62,7 +62,7 @@ def _configs(card: Path) -> list[str]:
     try:
         configs = (metadata_load(card) or {}).get("configs")
         return [entry["config_name"] for entry in configs or []]
-    except (OSError, ValueError, KeyError, TypeError, YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, YAMLError):
         return []
 
 

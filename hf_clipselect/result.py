@@ -15,6 +15,7 @@ from .data import SUBSET_COLUMNS
 from .errors import InputError
 from .files import write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
+from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
 from .score_table import check_score_table, column_values, join_columns, select_from_table
 from .selection import Objective, check_ratios, ratio_name
@@ -24,6 +25,8 @@ from .summary import report_at
 
 
 logger = logging.getLogger(__name__)
+
+_SHARDS = f"*/train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,32 +117,38 @@ class SelectionResult:
         """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
 
         The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio, and a
-        dataset from a folder is named by the last part of its path. The same selection gives the same bytes.
+        dataset from a folder is named by the last part of its path. The same selection gives the same bytes. A save that is
+        interrupted leaves a folder that `from_folder` refuses.
 
         Args:
-            folder (`str` or `Path`): Created if missing; subsets that an earlier save left in it are removed.
+            folder (`str` or `Path`):
+                Created if missing. Subsets that an earlier save left in it are removed; what people wrote in its README.md stays.
             dataset (`Dataset`, *optional*):
                 The dataset that was selected from, or the rows of it that were considered: its kept rows are written too, in
                 `ratio_<percent>/` for each ratio.
 
         Raises:
-            InputError: It is another dataset.
+            InputError: It is another dataset, or what people wrote in README.md can't be read.
         """
-        if dataset is not None and len(dataset) != len(self.scores):
+        # Rows that were picked out of the dataset have no hash to be known by.
+        if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
             self._check(dataset)
         folder = Path(folder)
-        for stale in folder.glob("ratio_*/train-*-of-*.parquet"):
-            stale.unlink()
+        # First to go and last to come: no half-written folder has one.
+        (folder / "selection.json").unlink(missing_ok=True)
+        for path in folder.glob(_SHARDS):
+            if OUR_CONFIG.fullmatch(path.parent.name):
+                path.unlink()
         write_parquet(self.scores, folder / "scores")
         for name, subset in ({} if dataset is None else self.subsets(dataset)).items():
             write_parquet(subset, folder / name)
         report = published_report(self.report)
+        if is_whole(report):
+            _write_card(folder / "README.md", subset_card(report, folder))
         write_selection(
             folder / "selection.json",
             objective=self.objective, ratios=self.ratios, seed=self.seed, source=self.source, report=report,
         )  # fmt: skip
-        if is_whole(report):
-            write_text_atomically(folder / "README.md", subset_card(report, folder))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "SelectionResult":
@@ -229,7 +238,9 @@ class SelectionResult:
         ```
         """
         if not is_whole(self.report):
-            raise InputError("Only the result of a run can be published: its card tells how the subset was made.")
+            raise InputError(
+                "Only the result of a run can be published: its card tells how the subset was made. Use select_dataset."
+            )
         if (adapter_dir is None) != (hub_model_id is None):
             raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
         if create_pr and (revision is not None or tag is not None):
@@ -310,3 +321,14 @@ class SelectionResult:
 
     def _source_rows(self, mask: np.ndarray) -> np.ndarray:
         return column_values(self.scores, "source_index")[mask]
+
+
+def _write_card(path: Path, card: str) -> None:
+    """Write README.md; what people wrote in one that is there stays."""
+    try:
+        theirs = path.read_bytes().decode() if path.exists() else ""
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8, or move it away."
+        ) from None
+    write_text_atomically(path, merge_cards(card, theirs))

@@ -64,6 +64,7 @@ class RunAdapters:
             `tuple[nn.Module, Adaptation]`: The model to score with, with adapters if they were kept; and what was decided.
         """
         arguments, folder = self.arguments.adaptation, self.folder
+        places = ("adapter_name_or_path", "peft_config")  # what a file holds counts, not where it lies
         key = digest(
             {
                 "format": _ADAPTATION_FORMAT,
@@ -71,7 +72,7 @@ class RunAdapters:
                 "prompts": self.prompts,
                 "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
                 "seed": self.arguments.run.seed,
-                "arguments": {k: v for k, v in asdict(arguments).items() if k != "adapter_name_or_path"},
+                "arguments": {k: v for k, v in asdict(arguments).items() if k not in places},
                 "peft_config": arguments.peft_config and Path(arguments.peft_config).read_text(encoding="utf-8"),
             }
         )

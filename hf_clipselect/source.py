@@ -18,6 +18,7 @@ from huggingface_hub.repocard import metadata_load
 from .config import EMBEDDED_DATASET
 from .embedded import load_digits_dataset
 from .errors import InputError
+from .hub.naming import lasting_name
 
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class DatasetSource:
     """Where a dataset came from, as written to config.yaml and the cards.
 
     Args:
-        name (`str`): Hub id, folder or `embedded/...`; empty for a dataset that was passed in memory.
+        name (`str`): Hub id, absolute path of a folder, or `embedded/...`; empty for a dataset that was passed in memory.
         config_name (`str`, *optional*): Configuration of the dataset.
         split (`str`, *optional*): Name of the split.
         revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
@@ -96,7 +97,7 @@ def load_source(
             f"--dataset_name {name!r} is neither a folder nor a Hub id; give an existing folder, a Hub id such as "
             f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
         )
-    source = describe_source(dataset, name=name, config_name=config_name, revision=commit)
+    source = describe_source(dataset, name=lasting_name(name), config_name=config_name, revision=commit)
     if source.license is None and name != EMBEDDED_DATASET:
         source = replace(source, license=_license_of_card(name, commit))
     return dataset, source

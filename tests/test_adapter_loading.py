@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from hf_clipselect.adaptation.decision import check_peft_config
 from hf_clipselect.adaptation.given import check_given
 from hf_clipselect.adaptation.loading import load_into
 from hf_clipselect.adaptation.peft_configs import peft_methods
+from hf_clipselect.adaptation.placing import refusing_misfits
 from hf_clipselect.encoder import Backbone, load_backbone
 from hf_clipselect.mlp_adapter import MlpAdapterConfig
 
@@ -24,7 +27,6 @@ from hf_clipselect.mlp_adapter import MlpAdapterConfig
 PROJECTIONS = ["visual_projection", "text_projection"]
 # What the methods need beyond their defaults on layers as narrow as those of the tests' CLIP.
 SETTINGS = {
-    "ADALORA": {"total_step": 10},
     "C3A": {"block_size": 4},
     "FOURIERFT": {"n_frequency": 4},
     "GRALORA": {"r": 2},
@@ -176,15 +178,16 @@ def test_pickle_is_never_read(clip, mlp):
     [
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
-        (b"[" * 200_000, "is not JSON"),
+        (b"[" * 60_000, "is not JSON"),
         (b'{"peft_type": "LORA", "lora_alpha": NaN}', "NaN is no number"),
         (b"[1]", "holds a list, not an object"),
         (b"{}", "its peft_type is 'None'. Methods that adapt modules .*LORA, MISS, MLP_ADAPTER"),
         (b'{"peft_type": ["LORA"]}', "its peft_type is"),
         (b'{"peft_type": "NO_SUCH"}', "its peft_type is 'NO_SUCH'"),
+        (b'{"peft_type": "ADALORA"}', "its peft_type is 'ADALORA'"),
         (b'{"peft_type": "PROMPT_TUNING"}', "its peft_type is 'PROMPT_TUNING'"),
         (b'{"peft_type": "XLORA", "adapters": {"a": "someone/else"}}', "its peft_type is 'XLORA'"),
-        (b'{"peft_type": "LORA", "x": "' + b"x" * 1_000_000 + b'"}', "has 1,000,0.. bytes"),
+        (b'{"peft_type": "LORA", "x": "' + b"x" * 65_536 + b'"}', "has more than 65,536 bytes"),
         (b'{"peft_type": "LORA", "lora_alpha": 1e999}', "lora_alpha to inf, which is no finite number"),
     ],
 )
@@ -211,8 +214,14 @@ def test_a_config_that_is_none_is_refused(clip, mlp, content, message):
         ({"task_type": "CAUSAL_LM"}, "is for the task CAUSAL_LM"),
         ({"base_model_name_or_path": ["a"]}, "sets base_model_name_or_path to"),
         ({"revision": 7}, "sets revision to 7"),
-        ({"target_modules": ["visual_projection", "text_projektion"]}, "does not have: text_projektion"),
-        ({"target_modules": ["jection"]}, "does not have: jection"),
+        ({"megatron_config": ["a"], "megatron_core": "antigravity"}, "sets megatron_config"),
+        ({"alora_invocation_tokens": [1]}, "sets alora_invocation_tokens"),
+        ({"eva_config": {"rho": 2}}, "only numbers, names and *_pattern mappings are"),
+        ({"target_modules": ["visual_projection", "text_projektion"]}, "text_projection.lora_A.weight belongs to no"),
+        ({"target_modules": ["jection"]}, "Target modules"),
+        ({"rank_pattern": {str(i): 4 for i in range(501)}}, "sets rank_pattern to 501 values; at most 500"),
+        ({"modules_to_save": [str(i) for i in range(401)]}, "use at most 400 names"),
+        ({"modules_to_save": [["(a+)+!"]]}, "sets modules_to_save to ['(a+)+!'], but names of modules are texts"),
         ({"target_modules": "nowhere"}, "does not fit a CLIPModel"),
         ({"target_modules": 5}, "TypeError 'int' object is not iterable"),
         ({"target_modules": ["visual_projection"]}, "text_projection.lora_A.weight belongs to no module and 1 more"),
@@ -224,6 +233,89 @@ def test_a_config_that_is_none_is_refused(clip, mlp, content, message):
 )
 def test_a_config_that_asks_for_more_than_the_file_holds_is_refused(clip, lora, changes, message):
     assert message in refusal(clip, edit(lora, **changes))
+
+
+# Each of these takes for ever on the names of a CLIP: groups with quantifiers, alternatives in a row, many quantifiers.
+ENDLESS = [r"([a-z_.0-9]+)*X", "(.+)+X", "(.*){9}X", "(?:.|.)" * 50 + "X", ".?" * 60 + "X", ".*" * 30 + "X"]
+USED_IN = {
+    "target_modules": lambda pattern: pattern,
+    "exclude_modules": lambda pattern: pattern,
+    "rank_pattern": lambda pattern: {"visual_projection": 2, pattern: 4},
+    "alpha_pattern": lambda pattern: {pattern: 4},
+    "layers_pattern": lambda pattern: ["layers", pattern],
+    "modules_to_save": lambda pattern: [pattern],
+}
+
+
+@pytest.mark.parametrize("pattern", ENDLESS)
+@pytest.mark.parametrize("key", USED_IN)
+def test_a_pattern_that_takes_for_ever_to_match_is_refused(clip, lora, tmp_path, key, pattern):
+    told = refusal(clip, edit(lora, **{key: USED_IN[key](pattern)}))
+    assert f"sets {key} to " in told and ("no quantifier on a group" in told or "for ever to match" in told)
+    with pytest.raises(InputError, match=f"--peft_config .* sets {key} to "):
+        read_peft_config(lora / "adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(", ")", "a)(b", "[", "[]", "a**", "*a", "(?=a)", r"(a)\1", "a|*", "{", "a{2}", "\\"]
+)
+def test_a_pattern_outside_the_small_grammar_is_refused(clip, lora, pattern):
+    assert "sets exclude_modules to" in refusal(clip, edit(lora, exclude_modules=pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "visual_projection",
+        "all-linear",
+        "^model.decoder.layers.0.encoder_attn.k_proj",
+        r".*\.layers\.\d+\..*(q|k|v|out)_proj$",
+        r"(?:vision|text)_model\.encoder\.layers\.(0|1[01]|[2-9])\.mlp\.fc[12]",
+        ".*decoder.*(SelfAttention|EncDecAttention).*(q|v)$",  # of the documentation of LoraConfig
+    ],
+)
+def test_usual_patterns_are_read(tmp_path, pattern):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"peft_type": "LORA", "target_modules": pattern, "rank_pattern": {pattern: 2}}))
+    assert read_peft_config(path).rank_pattern == {pattern: 2}
+
+
+def test_more_weights_than_any_adapter_has_are_not_read(clip, mlp):
+    os.truncate(mlp / "adapter_model.safetensors", 2**31 + 1)  # sparse: takes no room on the disk
+    assert "adapter_model.safetensors has 2,147,483,649 bytes; at most 2,147,483,648" in refusal(clip, mlp)
+
+
+def test_a_config_of_any_size_is_read_only_as_far_as_one_can_be(clip, mlp):
+    os.truncate(mlp / "adapter_config.json", 2**31)
+    assert "has more than 65,536 bytes" in refusal(clip, mlp)
+
+
+def test_the_config_is_checked_before_the_weights_are_read(mlp):
+    edit(mlp, peft_type="XLORA")
+    (mlp / "adapter_model.safetensors").unlink()
+    with pytest.raises(InputError, match="its peft_type is 'XLORA'"):
+        fetch_adapter(mlp)
+
+
+def test_a_folder_has_no_revision(clip, mlp):
+    with pytest.raises(InputError, match="is a local folder, which has no revision 'v1'; leave revision out"):
+        load_adapters(mlp, base_model=clip, revision="v1")
+
+
+def test_one_target_too_many_is_told_and_does_no_harm(clip, lora, tmp_path, caplog):
+    expected = embeds(load_adapters(lora, base_model=copy.deepcopy(clip)))
+    edit(lora, target_modules=[*PROJECTIONS, "query"])
+    assert torch.equal(embeds(load_adapters(lora, base_model=copy.deepcopy(clip))), expected)
+    assert "names target_modules that a CLIPModel does not have, and that nothing is loaded for: query." in caplog.text
+    # Of one's own config it is a mistake in writing.
+    with pytest.raises(InputError, match="does not have: query"):
+        check_peft_config(clip, read_peft_config(lora / "adapter_config.json"))
+
+
+def test_what_peft_cannot_name_the_weights_of_is_refused(clip):
+    with pytest.raises(InputError, match="Some config does not fit a CLIPModel: NotImplementedError no data"):
+        with refusing_misfits(clip, "Some config"):
+            raise NotImplementedError("no data")
 
 
 def test_hidden_sizes_are_compared_with_the_file_before_anything_is_allocated(clip, mlp):
@@ -285,7 +377,34 @@ def test_what_is_checked_is_what_is_loaded(clip, mlp):
     assert torch.equal(embeds(load_into(clip, adapter)), expected)
 
 
-def test_given_adapters_sit_on_the_projections_of_the_same_model(clip, backbone, tmp_path):
+def warned_of(caplog: pytest.LogCaptureFixture) -> str:
+    text = "\n".join(caplog.messages)
+    caplog.clear()
+    return text
+
+
+def test_another_base_model_than_the_one_of_the_config_is_told(clip, clip_folder, mlp, tmp_path, caplog):
+    load_adapters(mlp, base_model=str(clip_folder))
+    assert f"say that they are made for someone/clip, and are put on {clip_folder}." in warned_of(caplog)
+    load_adapters(mlp, base_model=load_backbone(str(clip_folder)).model)
+    assert f"say that they are made for someone/clip, and are put on {clip_folder}." in warned_of(caplog)
+    edit(mlp, base_model_name_or_path=None)
+    load_adapters(mlp, base_model=copy.deepcopy(clip))
+    assert "do not say which model they are made for" in warned_of(caplog)
+    edit(mlp, base_model_name_or_path=str(clip_folder))
+    load_adapters(mlp)
+    load_adapters(mlp, base_model=os.path.relpath(clip_folder))
+    assert warned_of(caplog) == ""
+    embedded = load_backbone("embedded/tiny-clip").model
+    adapted = get_peft_model(embedded, MlpAdapterConfig())
+    save_adapters(adapted, tmp_path / "embedded", base_model="embedded/tiny-clip", base_revision=None)
+    load_adapters(tmp_path / "embedded", base_model=load_backbone("embedded/tiny-clip").model)
+    assert "made for" not in warned_of(caplog)
+
+
+def test_given_adapters_sit_on_the_projections_of_the_same_model(clip, clip_folder, tmp_path, caplog):
+    # A name in place of the folder: the test needs no download.
+    backbone = replace(load_backbone(str(clip_folder)), name="someone/clip")
     plain = embeds(backbone.model)
     trained(clip, MlpAdapterConfig(), tmp_path / "other", base_model="openai/clip-vit-base-patch32")
     with pytest.raises(
@@ -294,11 +413,21 @@ def test_given_adapters_sit_on_the_projections_of_the_same_model(clip, backbone,
         check_given(fetch_adapter(tmp_path / "other"), backbone)
     trained(clip, MlpAdapterConfig(), tmp_path / "elsewhere", base_model="/home/somebody/clip")
     check_given(fetch_adapter(tmp_path / "elsewhere"), backbone)
+    check_given(fetch_adapter(edit(tmp_path / "elsewhere", base_model_name_or_path=None)), backbone)
     towers = LoraConfig(target_modules=["q_proj", *PROJECTIONS])
     trained(clip, towers, tmp_path / "towers", base_model=backbone.name)
     with pytest.raises(InputError, match=r"trains .*q_proj.* name these two in target_modules"):
         check_given(fetch_adapter(tmp_path / "towers"), backbone)
     assert torch.equal(embeds(backbone.model), plain)
+
+
+@pytest.mark.parametrize("base", ["openai/clip-vit-base-patch32", "embedded/tiny-clip"])
+def test_a_folder_may_be_a_copy_of_the_model_that_given_adapters_name(clip, backbone, tmp_path, caplog, base):
+    trained(clip, MlpAdapterConfig(), tmp_path, base_model=base)
+    check_given(fetch_adapter(tmp_path), backbone)
+    assert f"say that they are made for {base}, and are put on {backbone.name}." in caplog.text
+    with pytest.raises(InputError, match=f"made for {base}, but the model of the run is someone/clip"):
+        check_given(fetch_adapter(tmp_path), replace(backbone, name="someone/clip"))
 
 
 def test_a_peft_config_whose_adapters_could_not_be_loaded_again_is_refused_before_training(clip, tmp_path):

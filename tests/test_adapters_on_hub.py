@@ -14,9 +14,13 @@ TESTS = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 
 
-def run_client(hub: LoopbackHub, name: str, *arguments: object, token: str | None = "hf_alice_write") -> dict:
+def run_client(
+    hub: LoopbackHub, name: str, *arguments: object, token: str | None = "hf_alice_write", home: Path | None = None,
+    **environment: str,
+) -> dict:  # fmt: skip
     command = [sys.executable, "-m", "hub.adapter_clients", name, *map(str, arguments)]
-    done = subprocess.run(command, env=hub.environment(token), cwd=TESTS, capture_output=True, text=True)
+    env = {**hub.environment(token, home), **environment}
+    done = subprocess.run(command, env=env, cwd=TESTS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -66,6 +70,9 @@ def test_what_nobody_should_load_is_refused(published):
     seen = len(hub.requests)
     told = run_client(hub, "refusals", before["old"]["commit"])
     assert not [record for record in hub.requests[seen:] if record.path.endswith(".bin")]
+    # Where the config is refused, no weights are downloaded.
+    loaded = [record.path for record in hub.requests[seen:] if record.path.endswith(".safetensors")]
+    assert [path for path in loaded if "hole" in path] and not [p for p in loaded if "xlora" in p or "huge" in p]
     expected = {
         "pickle": "pickle files such as adapter_model.bin, which can run code, are never read",
         "hole": "is missing",
@@ -80,3 +87,10 @@ def test_what_nobody_should_load_is_refused(published):
     }
     assert {name: text for name, text in expected.items() if text not in told[name]} == {}, told
     assert not [text for text in told.values() if "\n" in text or "hf_alice" in text]
+
+
+def test_a_config_alone_in_the_cache_needs_a_connection(published, tmp_path):
+    hub, _, _ = published
+    run_client(hub, "download_adapter_config", "alice/adapters", home=tmp_path)
+    told = run_client(hub, "refused", "alice/adapters", home=tmp_path, HF_HUB_OFFLINE="1")["refused"]
+    assert "alice/adapters at revision" in told and "can't be read: " in told and "HF_HUB_OFFLINE" in told

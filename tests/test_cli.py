@@ -179,6 +179,23 @@ class TestRun:
         assert main(["select", "--config", str(command.out / "config.yaml"), "--output_dir", str(elsewhere)]) == 0
         assert (elsewhere / "scores.parquet").read_bytes() == first
 
+    @pytest.mark.slow
+    def test_own_config_repeats_the_run_from_another_directory(
+        self, command: Command, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = command.write("peft.json", '{"peft_type": "LORA", "r": 2}')
+        monkeypatch.chdir(command.folder)
+        flags = ["--peft_config", config.name, "--adaptation", "always", "--num_train_epochs", "2"]
+        command.selected(*flags, data=Path(command.data.name))
+        (command.folder / "elsewhere").mkdir()
+        monkeypatch.chdir(command.folder / "elsewhere")
+        caplog.clear()
+        assert main(["select", "--config", str(command.out / "config.yaml")]) == 0
+        assert "nothing to encode" in caplog.text and "nothing to train" in caplog.text
+        report = json.loads((command.out / "report.json").read_text())
+        assert report["arguments"]["peft_config"] == str(config)
+        assert report["source"]["name"] == report["arguments"]["dataset_name"] == str(command.data)
+
     def test_knobs_from_yaml_and_command_line(self, command: Command) -> None:
         recipe = command.write("recipe.yaml", "objective: released\nselection_ratio: 0.5\nalignment: margin\n")
         assert "ratio_20: 12 rows" in command.selected("--config", recipe, "--selection_ratio", "0.2")
@@ -276,8 +293,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("text", "word"),
         [
-            ("{", "JSONDecodeError"),
-            ("[]", "AttributeError"),
+            ("{", "it is not JSON ("),
+            ("[]", "it holds a list, not an object"),
             ('{"r": 4}', "peft_type"),
             ('{"peft_type": "NO_SUCH_METHOD"}', "NO_SUCH_METHOD"),
             ('{"peft_type": "LORA", "rank": 4}', "rank"),

@@ -64,6 +64,20 @@ class TestLoadSource:
         assert np.bincount(images.labels).tolist() == [3, 2]
         assert len(load_source(str(tmp_path), split="test")[0]) == 2
 
+    @pytest.mark.parametrize("name", ["client/scans", "./client/scans/"])
+    def test_folder_is_known_from_any_directory(
+        self, name: str, tmp_path: Path, images_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = tmp_path / "client" / "scans"
+        folder.mkdir(parents=True)
+        images_dataset.to_parquet(folder / "train.parquet")
+        monkeypatch.chdir(tmp_path)
+        source = load_source(name)[1]
+        assert source.name == str(folder)
+        monkeypatch.chdir(folder)
+        # The same dataset under its absolute path, as config.yaml names it: the run of its folder goes on.
+        assert load_source(source.name)[1] == source
+
     def test_parquet_with_the_metadata_of_datasets(self, tmp_path: Path, images_dataset: Dataset) -> None:
         images_dataset.to_parquet(tmp_path / "train.parquet")
         dataset, source = load_source(str(tmp_path))

@@ -32,7 +32,7 @@ from transformers import (
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import cache as cache_module
-from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image
+from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image, warn_if_demonstration
 from hf_clipselect.encoder.cache import FeatureCache, cached_array
 from hf_clipselect.errors import InputError
 from hf_clipselect.launch import make_accelerator
@@ -132,6 +132,22 @@ def test_the_embedded_model_says_that_it_is_a_demonstration(caplog):
     (warning,) = [record.getMessage() for record in caplog.records if "demonstration" in record.getMessage()]
     assert "openai/clip-vit-base-patch32" in warning
     assert tiny.name == "embedded/tiny-clip"
+
+
+def test_a_folder_is_known_from_any_directory(clip_folder, monkeypatch):
+    monkeypatch.chdir(clip_folder.parent)
+    assert load_backbone(clip_folder.name).name == str(clip_folder)
+
+
+def test_the_warning_of_a_demonstration_names_no_folder(caplog):
+    tiny = load_backbone("embedded/tiny-clip")
+    for name, named in (("secretclient/scans", "on scans its scores"), ("", "on this dataset its scores")):
+        caplog.clear()
+        warn_if_demonstration(tiny, name)
+        assert named in caplog.text and "secretclient" not in caplog.text
+    caplog.clear()
+    warn_if_demonstration(tiny, "embedded/digits")
+    assert caplog.text == ""
 
 
 def bert(folder, clip_folder):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_clipselect import InputError
 from hf_clipselect.hub.adapter_files import publishable_adapter
 
 
@@ -37,3 +38,11 @@ def test_a_base_model_in_a_folder_is_not_named(tmp_path, base):
     config = json.loads(publishable_adapter(tmp_path)["adapter_config.json"])
     assert config == {**json.loads(content), "base_model_name_or_path": None}
     assert (tmp_path / "adapter_config.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_folder_without_one_of_the_files_is_refused(tmp_path, missing):
+    folder_with(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(InputError, match=f"has no {missing}; give the folder `adapter` of a run"):
+        publishable_adapter(tmp_path)

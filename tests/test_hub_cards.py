@@ -22,7 +22,7 @@ from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
-from hf_clipselect.hub.naming import hide_paths, is_hub_id
+from hf_clipselect.hub.naming import hide_paths, is_hub_id, lasting_name
 from hf_clipselect.hub.wording import size_category
 
 
@@ -424,7 +424,7 @@ def test_snippets_name_the_repository():
     )
     card = adapter_card(make_report(), repo_id="me/flower-adapters")
     assert 'load_adapters("me/flower-adapters")' in card
-    assert f'AutoModel.from_pretrained("openai/clip-vit-base-patch32", revision="{COMMIT}")' in card
+    assert f'AutoModel.from_pretrained("openai/clip-vit-base-patch32", revision="{COMMIT}", dtype="float32")' in card
     assert 'PeftModel.from_pretrained(base, "me/flower-adapters")' in card
     assert '"A photo of a rose."' in card
 
@@ -574,22 +574,21 @@ def test_a_dataset_in_memory_has_no_command():
 
 
 @pytest.mark.parametrize(
-    ("model_name", "expected"),
+    ("model_name", "base"),
     [
-        ("embedded/tiny-clip", "from_pretrained(tiny_clip_path())"),
+        ("embedded/tiny-clip", "tiny_clip_path()"),
         ("/models/my-clip", '"path/to/my-clip"'),
         ("", None),
     ],
 )
-def test_adapter_snippets_compile(model_name, expected):
+def test_adapter_snippets_compile(model_name, base):
     report = make_hostile_report()
     report["model"] |= {"name": model_name, "revision": None}
     card = adapter_card(report)
-    snippets = python_blocks(card)
-    assert len(snippets) == (2 if expected else 0)
-    for snippet in snippets:
+    calls = [f"AutoProcessor.from_pretrained({base})", f'AutoModel.from_pretrained({base}, dtype="float32")']
+    for snippet, call in zip(python_blocks(card), calls if base else [], strict=True):
         compile(snippet, "card", "exec")
-        assert expected in snippet
+        assert call in snippet
 
 
 def test_hostile_text_does_not_end_the_header():
@@ -608,7 +607,9 @@ def test_marks_cannot_be_forged():
         for card in both_cards(report):
             lines = [line for line in re.split(r"[\r\n]", card) if line.startswith("<!--")]
             begin, end = lines
-            assert begin.startswith("<!-- hf_clipselect:begin") and end == "<!-- hf_clipselect:end -->"
+            assert begin.startswith("<!-- hf_clipselect:begin") and re.fullmatch(
+                r"<!-- hf_clipselect:end wrote [\w= ]+ -->", end
+            )
             assert card.endswith(f"\n{end}\n")
 
 
@@ -810,3 +811,13 @@ def test_a_sentence_that_begins_with_an_embedded_name_hides_its_paths_too():
     warning = "embedded/tiny-clip was trained on digits; on /home/me/photos its scores mean little."
     assert hide_paths(warning) == "embedded/tiny-clip was trained on digits; on photos its scores mean little."
     assert hide_paths("embedded/digits") == "embedded/digits"
+
+
+def test_names_of_folders_last_and_other_names_stay(tmp_path, monkeypatch):
+    for folder in ("client/scans", "embedded/digits"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name in ("client/scans", "./client/scans/", str(tmp_path / "client/scans")):
+        assert lasting_name(name) == str(tmp_path / "client/scans")
+    for name in ("me/flowers", "embedded/digits", "", "../no/folder", "gpt2"):
+        assert lasting_name(name) == name

@@ -13,10 +13,10 @@ TESTS = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 
 
-def run_client(hub, name, *arguments, token="hf_alice_write", home=None, **environment):
-    """Runs a function of hub/result_clients.py in a process of its own and returns what it returns."""
+def run_client(hub, name, *arguments, token="hf_alice_write", home=None, clients="result_clients", **environment):
+    """Runs a function of tests/hub/ in a process of its own and returns what it returns."""
     done = subprocess.run(
-        [sys.executable, "-m", "hub.result_clients", name, *map(str, arguments)],
+        [sys.executable, "-m", f"hub.{clients}", name, *map(str, arguments)],
         env={**hub.environment(token, home), **environment}, cwd=TESTS, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -47,7 +47,7 @@ def test_what_is_not_there_is_told_in_a_sentence(hub):
     assert found["commit"].startswith(f"The dataset repository alice/open has no revision '{'0' * 40}';")
     first = hub.refs("datasets/alice/open")["refs/tags/v1"]
     expected = "The dataset repository alice/open has no file b.json or other/* at revision v1 (commit"
-    assert found["files"] == f"{expected} {first[:12]})."
+    assert found["files"] == f"{expected} {first[:12]}). Check the id and the revision."
 
 
 def test_private_repositories_ask_for_a_login(hub):
@@ -72,9 +72,55 @@ def test_a_server_in_trouble_is_told_apart(hub):
     assert broken.endswith("Check the connection and the token, and run the same again.")
 
 
-def test_without_a_connection_the_cache_serves(hub, tmp_path):
-    online = run_client(hub, "fetch_get", "alice/open", home=tmp_path)
-    offline = run_client(hub, "fetch_get", "alice/open", home=tmp_path, HF_HUB_OFFLINE="1")
-    assert offline == online
+def fetch(hub, repo, revision, *patterns, **environment):
+    return run_client(hub, "fetch", repo, revision, *patterns, clients="adapter_clients", **environment)
+
+
+@pytest.mark.parametrize("outage", ["offline", "status", "reset"])
+def test_without_a_connection_the_cache_serves_and_names_its_commit(hub, tmp_path, outage):
+    asked = ("alice/open", "", "a.json", "scores/*")
+    online = fetch(hub, *asked, home=tmp_path)
+    assert online == {"revision": hub.head("datasets/alice/open"), "warnings": []}
+    offline = {"HF_HUB_OFFLINE": "1"} if outage == "offline" else {}
+    if not offline:
+        hub.faults.add(outage, path="/api/", status=503, times=None)
+    cached = fetch(hub, *asked, home=tmp_path, **offline)
+    pinned = fetch(hub, "alice/open", online["revision"], "a.json", home=tmp_path, **offline)
+    hub.faults.clear()
+    assert cached["revision"] == online["revision"] and pinned == online
+    [warning] = cached["warnings"]
+    assert warning.startswith("The dataset repository alice/open can't be read: ")
+    assert f"Its commit {online['revision']} is taken from the cache" in warning
+
+
+@pytest.mark.parametrize("outage", ["offline", "status"])
+def test_a_part_in_the_cache_is_no_broken_repository(hub, tmp_path, outage):
+    run_client(hub, "fetch_one_file", "alice/open", home=tmp_path, clients="adapter_clients")
+    offline = {"HF_HUB_OFFLINE": "1"} if outage == "offline" else {}
+    if not offline:
+        hub.faults.add("status", path="/api/", status=503, times=None)
+    found = [
+        fetch(hub, "alice/open", "", *patterns, home=tmp_path, **offline)["refused"]
+        for patterns in (["a.json", "scores/*"], ["scores/*"])
+    ]
+    hub.faults.clear()
+    for text in found:
+        assert text.startswith("The dataset repository alice/open can't be read: ")
+        assert ("HTTP 503" if outage == "status" else "offline") in text.lower().replace("http", "HTTP")
+        assert text.endswith("Check the connection and the token, and run the same again.")
+
+
+def test_the_cache_does_not_serve_what_the_hub_refuses(hub, tmp_path):
+    commit = fetch(hub, "alice/secret", "", "a.json", home=tmp_path)["revision"]
+    for revision, token, message in (
+        ("", None, "alice/secret does not exist, or it is private and nobody is logged in"),
+        (commit, "hf_bob_write", "alice/secret does not exist, or it is private and the token in use may not read it"),
+        ("", "hf_no_such_token", "HTTP 401"),
+    ):
+        found = fetch(hub, "alice/secret", revision, "a.json", home=tmp_path, token=token)
+        assert message in found.get("refused", found)
+
+
+def test_what_is_not_in_the_cache_needs_a_connection(hub, tmp_path):
     [nowhere] = run_client(hub, "fetch_refused", "alice/secret", home=tmp_path, HF_HUB_OFFLINE="1")
     assert nowhere.startswith("The dataset repository alice/secret can't be read:")

@@ -17,7 +17,7 @@ from test_hub_cards import make_hostile_report, make_report
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card, subset_card
-from hf_clipselect.hub.merge import merge_cards
+from hf_clipselect.hub.merge import merge_cards, written_header
 
 
 BEGIN, END = "<!-- hf_clipselect:begin: words -->", "<!-- hf_clipselect:end -->"
@@ -90,7 +90,7 @@ def test_the_templates_have_the_marks(name):
     template = (files("hf_clipselect") / "templates" / name).read_text(encoding="utf-8")
     begin, *_, end = re.findall(r"^<!--.*-->$", template, flags=re.MULTILINE)
     assert begin.startswith("<!-- hf_clipselect:begin") and "text outside is kept" in begin
-    assert template.endswith(f"\n{END}\n") and end == END
+    assert template.endswith(f"\n{end}\n") and end == "<!-- hf_clipselect:end wrote {{ wrote }} -->"
     old = template.replace("# {{ title }}", "# An earlier title")
     assert merge_cards(template, old + "\nA note.\n") == template + "\nA note.\n"
 
@@ -294,8 +294,20 @@ def test_model_index_holds_no_figures_of_an_earlier_push():
 
 @pytest.mark.parametrize("bad", ["a: [1\n", "a: b: c\n", "a: \x07\n", "- a\n", "just words\n", "[a]: b\n", "--- a\n"])
 def test_a_broken_header_is_told(bad):
-    with pytest.raises(InputError, match="header of the README.md in the repository.*Repair or remove README.md"):
+    with pytest.raises(InputError, match="header of the README.md that is there already.*Repair or remove it"):
         merge_cards(OURS, f"---\n{bad}---\n# Mine\n")
+
+
+def test_a_header_nested_too_deeply_is_told():
+    outcomes = []
+    for depth in range(20, 1501, 40):
+        theirs = f"---\na: {'[' * depth}{']' * depth}\n---\n# Mine\n"
+        try:
+            outcomes.append(merge_cards(OURS, theirs).endswith("-->\n"))
+        except InputError as error:
+            assert "is nested too deeply. Repair or remove it" in str(error)
+            outcomes.append(None)
+    assert outcomes[0] is True and outcomes[-1] is None and False not in outcomes
 
 
 # What must hold for all cards.
@@ -348,6 +360,26 @@ def random_card(rng, *, sane):
     return card.replace("\n", "\r\n") if rng.random() < 0.3 else card
 
 
+def signed(header: str) -> str:
+    """A card of ours as it is rendered: its end mark notes the header."""
+    head = f"---\n{header}---\n"
+    return f"{head}{BEGIN}\n# Ours\n<!-- hf_clipselect:end wrote {written_header(head)} -->\n"
+
+
+def test_what_an_earlier_push_of_ours_wrote_does_not_go_stale():
+    first = signed("license: mit\npretty_name: Subsets of small\nsource_datasets:\n- me/small\n")
+    second = signed("license: cc-by-4.0\npretty_name: Subsets of big\nsource_datasets:\n- me/big\n")
+    assert merge_cards(second, first) == second
+    local = signed("pretty_name: Subsets of folder\n")  # a source that is not on the Hub and states no license
+    assert merge_cards(local, second) == local
+    edited = first.replace("license: mit", "license: cc0-1.0\nlanguage: en")
+    merged = merge_cards(second, edited)
+    assert merged.startswith(
+        "---\nlicense: cc0-1.0\nlanguage: en\npretty_name: Subsets of big\nsource_datasets:\n- me/big\n---\n"
+    )
+    assert merge_cards(second, merged) == merged
+
+
 def test_merging_is_idempotent_for_many_cards(real_cards):
     rng = random.Random(0)
     tried = 0
@@ -370,7 +402,8 @@ def test_merging_is_idempotent_for_many_cards(real_cards):
             assert {key: kept[key] for key in mine if key not in KNOWN} == {k: mine[k] for k in mine if k not in KNOWN}
             assert [key for key in kept if key in mine] == [key for key in mine if key in kept]
         for text in re.split(r"\r?\n", body(theirs)):
-            assert text in body(merged) or text in ("old", BEGIN, END)  # an earlier section of ours
+            # An earlier section of ours; our end mark notes the header, so another text stands before what follows it.
+            assert text.removeprefix(END) in body(merged) or text in ("old", BEGIN)
     assert tried > 250
 
 

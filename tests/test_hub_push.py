@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parent
 SHARD = "ratio_30/train-00000-of-00001.parquet"
 
@@ -45,7 +47,17 @@ def test_what_people_wrote_stays_and_our_stale_shards_go(pushes):
     assert pushes["second"] == [
         ".gitattributes", "README.md", "notes/ratio.txt", "ratio_50/train-00000-of-00001.parquet", "selection.json",
     ]  # fmt: skip
-    assert pushes["their card"] == [True, True, True] and pushes["their card is there"]
+    assert pushes["their card"] == [True, True, True]
+    assert pushes["not UTF-8"].startswith("InputError") and "UTF-8" in pushes["not UTF-8"]
+
+
+def test_a_push_that_changes_nothing_is_the_earlier_one(pushes):
+    """Whatever people committed since: the card of the subset goes on naming the same commit of the adapters."""
+    assert pushes["after a person's commits"] == [False, True, "v1"]
+
+
+def test_content_is_compared_not_sizes(pushes):
+    assert pushes["as long as before"] == [True, "PAR1 2"]
 
 
 def test_tags(pushes):
@@ -55,6 +67,7 @@ def test_tags(pushes):
     before, after = pushes["taken tag"]
     assert before == after and "--hub_tag v1: that tag of alice/d names another commit" in before
     assert pushes["nothing was committed"]
+    assert pushes["tag beside a branch of that name"] == "v2"
 
 
 def test_branches(pushes):
@@ -80,11 +93,13 @@ def test_a_lost_answer_makes_no_second_pull_request(troubles):
 
 
 def test_a_rate_limit_is_waited_for(troubles):
-    assert troubles["rate limit"]["commits"] == 1 and troubles["rate limit"]["waited"] >= 3
+    assert troubles["rate limit"]["commits"] == 1 and "Trying again in 3 s" in troubles["rate limit"]["log"]
 
 
 def test_a_commit_of_somebody_else_in_between_stays(troubles):
     assert troubles["somebody in between"] == ["theirs", "PAR1 new", 4]
+    assert troubles["a shard changed twice"] == ["PAR1 ours", "{1}"]
+    assert troubles["nothing left to commit"] == ["PAR1 ours", "{2}"]
 
 
 def test_refusals_are_told_at_once_and_without_secrets(troubles):
@@ -97,7 +112,7 @@ def test_refusals_are_told_at_once_and_without_secrets(troubles):
 
 
 def test_what_will_work_passes(access):
-    assert access["fine"] == [None] * 11
+    assert access["fine"] == [None] * 12
     assert access["a server that recovers"] is None
     assert access["created nothing"]
 
@@ -107,7 +122,9 @@ def test_what_will_work_passes(access):
     [
         ("no token", "found none. Run `hf auth login`, or set HF_TOKEN"),
         ("wrong token", "does not accept the token"),
-        ("taken tag", "--hub_tag v1: that tag of alice/d names another commit"),
+        ("commit as branch", "is a commit; give the name of a branch"),
+        ("read token for a pull request", "may read but not write"),
+        ("data without configs", "holds data that its README.md names no config for (data.csv)"),
         ("tag as branch", "--hub_revision old is a tag"),
         ("model flag", "--hub_model_id 'digits'"),
         ("server gone", "Connection refused"),
@@ -124,6 +141,8 @@ def test_what_will_not_work_is_refused(access, case, words):
         ("malformed", "is no id of a repository; give one such as user/name"),
         ("read token", "may read but not write"),
         ("fine-grained token", "may read but not write|museum/new: there is no such"),
+        ("tag of a branch", "would hide the tag"),
+        ("not a token", "no token has"),
         ("bad names", "is no name of a branch or tag"),
         ("somebody's", "bob/|nobody/|museum/"),
     ],

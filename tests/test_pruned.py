@@ -50,7 +50,16 @@ def test_images_are_taken_from_the_folder_that_has_them(images_dataset, tmp_path
 
 
 @pytest.mark.parametrize(
-    "card", [None, "no header", "---\nconfigs: 7\n---\n", "---\nconfigs: [[]]\n---\n", "---\n[\n---\n"]
+    "card",
+    [
+        None,
+        "no header",
+        "---\nconfigs: 7\n---\n",
+        "---\nconfigs: [[]]\n---\n",
+        "---\n[\n---\n",
+        f"---\na: {'[' * 1500}{']' * 1500}\n---\n",
+    ],
+    ids=["none", "no header", "number", "list", "broken", "nested"],
 )
 def test_without_a_card_that_names_configs_the_scores_decide(digits, tmp_path, card):
     result = make_result(digits, name="embedded/digits", report=True)
@@ -150,6 +159,7 @@ def test_what_cannot_be_had_is_told_in_a_sentence(put, got):
     assert no_selection.startswith(
         "The dataset repository alice/source has no file selection.json or scores/*.parquet"
     )
+    assert no_selection.endswith("Check the id and the revision.")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).resolve().parent
 SETTINGS = [
-    "--dataset_name", "me/source", "--model_name_or_path", "embedded/tiny-clip", "--adaptation", "always",
+    "--dataset_name", "me/source", "--model_name_or_path", "me/tiny-clip", "--adaptation", "always",
     "--num_train_epochs", "2", "--selection_ratio", "0.3", "0.5", "--dataloader_num_workers", "0",
 ]  # fmt: skip
 PUSH = ["--push_to_hub", "--hub_dataset_id", "me/pruned", "--hub_model_id", "me/adapters"]
@@ -80,8 +80,9 @@ def test_one_commit_each_the_adapters_first_and_none_the_second_time(published):
     assert "me/pruned: unchanged, no commit made" in second.stderr and "me/adapters: unchanged" in second.stderr
     assert 'on the Hub: load_dataset("me/pruned", "ratio_30", split="train")' in first.stdout
     assert 'on the Hub: load_adapters("me/adapters")' in first.stdout
-    commits = [record.name for record in hub.requests if record.route == "commit" and "source" not in record.name]
-    assert commits == ["POST me/adapters commit main", "POST datasets/me/pruned commit main"]
+    commits = [record.name for record in hub.requests if record.route == "commit"]
+    ours = [name for name in commits if "me/adapters" in name or "me/pruned" in name]
+    assert ours == ["POST me/adapters commit main", "POST datasets/me/pruned commit main"]
     assert hub.unknown == []
 
 
@@ -108,6 +109,8 @@ def test_the_cards_say_what_was_done(published):
     header = read_header(adapters)
     assert header["library_name"] == "peft" and header["datasets"] == ["me/source"]
     assert header["model-index"][0]["results"][0]["dataset"]["revision"] == source
+    assert header["base_model"] == "me/tiny-clip" and header["base_model_relation"] == "adapter"
+    assert hub.head("me/tiny-clip") in pruned and hub.head("me/tiny-clip") in adapters
 
 
 def test_repositories_are_private_and_stay_as_they_are(published):
@@ -167,7 +170,13 @@ def test_from_python(published, tmp_path):
         made, loaded = found[ratio]
         assert made == loaded
     assert hub.head("me/python-adapters") in hub.read("datasets/me/python", "README.md").decode()
-    assert "refs/tags/best" in hub.refs("datasets/me/python-80")
+    assert sorted(hub.refs("datasets/me/python-80")) == [
+        "refs/heads/dev", "refs/heads/main", "refs/pr/1", "refs/tags/best", "refs/tags/v1",
+    ]  # fmt: skip
+    for repo in ("datasets/me/python", "me/python-adapters"):
+        assert hub.repository(repo).settings["private"] is True
+    for revision in ("dev", "refs/pr/1"):
+        assert not [path for path in hub.tree("datasets/me/python-80", revision) if path.startswith("ratio_")]
     assert not [path for path in hub.tree("datasets/me/python-scores") if path.startswith("ratio_")]
     card = hub.read("datasets/me/python-80", "README.md").decode()
     assert "| `ratio_80` | 120 | 80.0% |" in card and check(card, "dataset")["errors"] == []

@@ -12,6 +12,7 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
 from hf_clipselect.score_table import column_values
 from hf_clipselect.selection_file import published_report
+from hf_clipselect.source import load_source
 
 
 OURS = ["source_index", "sas", "sds", "selection_score"]
@@ -336,6 +337,104 @@ def test_saving_without_images_leaves_none_of_an_earlier_save(dataset, tmp_path)
     make_result(dataset, report=True, seed=1).save(tmp_path)
     assert [path.name for path in (tmp_path / "ratio_30").iterdir()] == ["mine.txt"]
     assert get_dataset_config_names(str(tmp_path)) == ["scores"]
+
+
+def test_another_dataset_of_the_same_length_is_not_saved(images_dataset, tmp_path):
+    result = make_result(images_dataset, report=True)
+    mirrored = images_dataset.select(range(59, -1, -1))
+    for other in (mirrored, images_dataset.rename_column("label", "kind")):
+        with pytest.raises(InputError, match="This is not the dataset that the selection was made from"):
+            result.save(tmp_path / "wrong", other)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_save_that_fails_on_the_way_leaves_nothing_that_is_read_back(images_dataset, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    for row, content in enumerate(image_bytes(images_dataset)):
+        (files / f"{row}.png").write_bytes(content)
+    paths = [str(files / f"{row}.png") for row in range(60)]
+    dataset = images_dataset.remove_columns("image").add_column("image", paths).cast_column("image", Image())
+    make_result(dataset, report=True).save(tmp_path / "saved", dataset)
+    other = make_result(dataset, objective="paper", seed=1, report=True)
+    # Without its hash the dataset is not missed before the first file is written.
+    other = dataclasses.replace(other, source=dataclasses.replace(other.source, content_id=""))
+    (files / f"{other.selected[-1]}.png").unlink()
+    with pytest.raises(FileNotFoundError):
+        other.save(tmp_path / "saved", dataset)
+    refused(tmp_path / "saved")
+
+
+MINE = "---\nlicense: mit\n---\n# My flowers\r\n"
+
+
+def test_saving_keeps_what_people_wrote_in_the_readme(dataset, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_bytes(MINE.encode())
+    make_result(dataset, report=True).save(tmp_path, dataset)
+    first = readme.read_bytes().decode()
+    assert "license: mit" in first and "# My flowers\r\n" in first and "ratio_30" in first
+    readme.write_bytes((first + "My last words.").encode())
+    make_result(dataset, (0.5,), report=True).save(tmp_path, dataset)
+    second = readme.read_bytes().decode()
+    assert all(words in second for words in ("license: mit", "# My flowers\r\n", "My last words."))
+    assert second.count("hf_clipselect:begin") == 1 and "ratio_30" not in second
+    assert set(get_dataset_config_names(str(tmp_path))) == {"ratio_50", "scores"}
+    assert (
+        load_dataset(str(tmp_path), split="train")["source_index"][:] == make_result(dataset, (0.5,)).selected.tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("readme", "reason"),
+    [(b"---\na: [\n---\n# Mine\n", "is not YAML"), ("# Caf\u00e9".encode("latin-1"), "is not UTF-8")],
+)
+def test_a_readme_that_cannot_be_kept_is_left_and_told(dataset, tmp_path, readme, reason):
+    make_result(dataset, report=True).save(tmp_path, dataset)
+    (tmp_path / "README.md").write_bytes(readme)
+    with pytest.raises(InputError, match=reason):
+        make_result(dataset, (0.5,), report=True).save(tmp_path, dataset)
+    assert (tmp_path / "README.md").read_bytes() == readme
+    refused(tmp_path)
+
+
+def test_saving_removes_no_shards_but_ours(dataset, tmp_path):
+    mine = [
+        tmp_path / "ratio_mine" / "train-00000-of-00001.parquet",
+        tmp_path / "ratio_30" / "train-old-of-mine.parquet",
+        tmp_path / "photos" / "train-00000-of-00001.parquet",
+    ]
+    ours = [
+        tmp_path / "ratio_30" / "train-00000-of-00001.parquet",
+        tmp_path / "ratio_12_5" / "train-00001-of-00002.parquet",
+        tmp_path / "count_500" / "train-00000-of-00001.parquet",
+    ]
+    for path in (*mine, *ours):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"precious")
+    make_result(dataset, report=True).save(tmp_path)
+    assert [path.exists() for path in mine] == [True] * 3
+    assert [path.exists() for path in ours] == [False] * 3
+
+
+def test_a_folder_is_hidden_wherever_its_selection_is_saved(images_dataset, tmp_path, monkeypatch):
+    (tmp_path / "secretclient" / "scans").mkdir(parents=True)
+    images_dataset.to_parquet(tmp_path / "secretclient" / "scans" / "train.parquet")
+    monkeypatch.chdir(tmp_path)
+    dataset, source = load_source("secretclient/scans")
+    result = make_result(dataset, source=source, report=True)
+    result.save(tmp_path / "here", dataset)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    result.save(tmp_path / "there", dataset)
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert not any(b"secretclient" in content for content in contents(tmp_path / "there").values())
+    assert SelectionResult.from_folder(tmp_path / "there").source.name == "scans"
+
+
+def test_only_the_result_of_a_run_is_published(dataset):
+    with pytest.raises(InputError, match="Only the result of a run can be published.*select_dataset"):
+        make_result(dataset).push_to_hub("me/pruned")
 
 
 def contents(folder):

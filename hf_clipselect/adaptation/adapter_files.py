@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,16 +13,18 @@ from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..hub.fetch import fetch_files
-from .peft_configs import parse_adapter_config
+from .peft_configs import parse_adapter_config, read_config_bytes
 
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+# Read into memory whole; adapters have some megabytes, and copies of all of a ViT-L/14 in float32 1.7 GB.
+_MAX_WEIGHTS_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """Adapters as they were found, not yet checked against a model.
+    """Adapters as they were found; the config is one that can be used, and not yet checked against a model.
 
     Args:
         name (`str`): Hub id, or absolute path of a folder.
@@ -78,25 +80,23 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
         `AdapterFiles`
 
     Raises:
-        InputError: There is no such folder or repository, or it holds no adapters in safetensors.
+        InputError: There is no such folder or repository, a revision is given for a folder, or it holds no adapters in
+            safetensors, with a config that can be used.
     """
     name, commit = str(repo_or_folder), None
     if os.path.isdir(name):
+        if revision is not None:
+            raise InputError(f"{name} is a local folder, which has no revision {revision!r}; leave revision out.")
         name = os.path.abspath(name)
         folder = Path(name)
     else:
-        fetched = fetch_files(name, [CONFIG_NAME, WEIGHTS_NAME], repo_type="model", revision=revision)
+        fetched = fetch_files(name, [CONFIG_NAME], repo_type="model", revision=revision)
         folder, commit = fetched.folder, fetched.revision
-    content = []
-    for file in (CONFIG_NAME, WEIGHTS_NAME):
-        try:
-            content.append((folder / file).read_bytes())
-        except OSError as error:
-            raise InputError(
-                f"{name} holds no adapter that can be loaded: {file} can't be read ({error.strerror}). Expected {CONFIG_NAME} "
-                f"and {WEIGHTS_NAME}; weights in pickle files such as adapter_model.bin, which can run code, are never read."
-            ) from None
-    return AdapterFiles(name, commit, *content)
+    adapter = AdapterFiles(name, commit, _read(name, folder / CONFIG_NAME), weights=b"")
+    adapter.parsed_config  # noqa: B018 - raises before weights are downloaded for it
+    if commit is not None:
+        folder = fetch_files(name, [CONFIG_NAME, WEIGHTS_NAME], repo_type="model", revision=commit).folder
+    return replace(adapter, weights=_read(name, folder / WEIGHTS_NAME))
 
 
 def adapter_files_id(folder: Path) -> str | None:
@@ -105,6 +105,24 @@ def adapter_files_id(folder: Path) -> str | None:
         return None
     files = [folder / CONFIG_NAME, folder / WEIGHTS_NAME]
     return _hash(b"".join(path.read_bytes() for path in files if path.is_file()))
+
+
+def _read(name: str, path: Path) -> bytes:
+    try:
+        if path.name == CONFIG_NAME:
+            return read_config_bytes(path)
+        size = path.stat().st_size
+        if size > _MAX_WEIGHTS_BYTES:
+            raise InputError(
+                f"{name} holds no adapter that can be loaded: {path.name} has {size:,} bytes; at most {_MAX_WEIGHTS_BYTES:,} "
+                "are read."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{name} holds no adapter that can be loaded: {path.name} can't be read ({error.strerror}). Expected {CONFIG_NAME} "
+            f"and {WEIGHTS_NAME}; weights in pickle files such as adapter_model.bin, which can run code, are never read."
+        ) from None
 
 
 def _hash(content: bytes) -> str:

@@ -18,12 +18,13 @@ from peft import PeftConfig, PeftModel
 from torch import nn
 
 from ..config import AdaptationArguments
+from ..errors import InputError
 from ..mlp_adapter import MlpAdapterConfig
 from ..scores import predicted_labels
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
-from .placing import check_on_projections, lay_out, new_adapters
+from .placing import absent_targets, check_on_projections, lay_out, new_adapters
 from .projections import project
 from .training import Schedule, mean_loss, train_adapters
 
@@ -273,6 +274,10 @@ def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 def check_peft_config(model: nn.Module, peft_config: PeftConfig) -> None:
     """Raise before the images are encoded where adapters could not be trained, or not be loaded again; nothing changes."""
+    if absent := absent_targets(model, peft_config):
+        raise InputError(
+            f"The PEFT config names target_modules that a {type(model).__name__} does not have: {', '.join(absent)[:200]}."
+        )
     check_on_projections(lay_out(model, peft_config, "The PEFT config"), "The PEFT config")
 
 

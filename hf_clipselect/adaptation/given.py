@@ -1,6 +1,7 @@
 """Adapters that a run is given with `--adapter_name_or_path` instead of training its own."""
 
 import logging
+import os
 
 from accelerate.utils import broadcast_object_list
 
@@ -8,7 +9,7 @@ from ..encoder import Backbone
 from ..errors import InputError
 from ..hub.naming import EMBEDDED_PREFIX, is_hub_id
 from .adapter_files import AdapterFiles, fetch_adapter
-from .loading import check_fits
+from .loading import check_fits, warn_of_other_base
 from .placing import check_on_projections
 
 
@@ -47,14 +48,15 @@ def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
     """
     config, _ = adapter.parsed_config
     base, revision = config.base_model_name_or_path, config.revision
-    # A folder on somebody's machine says nothing about what is in it.
+    # A folder says nothing about what is in it: it may be a copy of the model, on this machine or on the one of the training.
     has_a_name = bool(base) and (base.startswith(EMBEDDED_PREFIX) or is_hub_id(base, revision=revision))
-    if has_a_name and base != backbone.name:
+    if has_a_name and base != backbone.name and not os.path.isdir(backbone.name):
         raise InputError(
             f"The adapters of {adapter} are made for {base}, but the model of the run is {backbone.name}; pass "
             f"--model_name_or_path {base}, or other adapters."
         )
     check_on_projections(check_fits(adapter, backbone.model), f"The config of {adapter}")
+    warn_of_other_base(adapter, backbone.name)
     if has_a_name and revision and backbone.revision and revision != backbone.revision:
         logger.warning(
             "The adapters of %s were trained on revision %s of %s, and this run uses %s; --model_revision %s takes theirs.",

@@ -10,11 +10,13 @@ from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..config import EMBEDDED_MODEL
+from ..embedded import tiny_clip_path
 from ..encoder import load_backbone
 from ..errors import InputError
 from ..hub.naming import is_local_path
 from .adapter_files import WEIGHTS_NAME, AdapterFiles, fetch_adapter
-from .placing import lay_out
+from .placing import absent_targets, lay_out, refusing_misfits
 
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ def load_adapters(
     ```
     """
     adapter = fetch_adapter(repo_or_folder, revision=revision)
-    adapter.parsed_config  # noqa: B018 - raises before a base model is downloaded for it
+    if base_model is not None:
+        warn_of_other_base(adapter, base_model if isinstance(base_model, str) else base_model.name_or_path)
     if base_model is None or isinstance(base_model, str):
         base_model = _load_base(adapter, base_model)
     return load_into(base_model, adapter)
@@ -74,6 +77,26 @@ def load_into(model: nn.Module, adapter: AdapterFiles) -> PeftModel:
         return PeftModel.from_pretrained(model, folder, config=config, torch_device="cpu").eval()
 
 
+def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
+    """Log a warning where adapters are not said to be made for the model that they are put on.
+
+    Args:
+        adapter (`AdapterFiles`): The adapters.
+        name (`str`): The model: Hub id, folder or `embedded/tiny-clip`; empty where it has none.
+    """
+    config, _ = adapter.parsed_config
+    base = config.base_model_name_or_path
+    if not base:
+        logger.warning(
+            "The adapters of %s do not say which model they are made for; on another one than that they give poor embeddings.",
+            adapter,
+        )
+    elif name and _place(base) != _place(name):
+        logger.warning(
+            "The adapters of %s say that they are made for %s, and are put on %s.", adapter, base[:200], name
+        )
+
+
 def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
     """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken for them.
 
@@ -91,8 +114,11 @@ def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
             finite.
     """
     config, unknown = adapter.parsed_config
-    layout = lay_out(model, config, f"The {config.peft_type.value} config of {adapter}")
-    expected, found = get_peft_model_state_dict(layout, save_embedding_layers=False), adapter.tensors()
+    what = f"The {config.peft_type.value} config of {adapter}"
+    layout = lay_out(model, config, what)
+    with refusing_misfits(model, what):
+        expected = get_peft_model_state_dict(layout, save_embedding_layers=False)
+    found = adapter.tensors()
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} belongs to no module" for name in found if name not in expected]
     for name in expected.keys() & found.keys():
@@ -105,6 +131,13 @@ def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
         raise InputError(
             f"The weights of {adapter} do not fit their config on a {type(model).__name__}: {sorted(problems)[0][:300]}{more}. "
             f"{WEIGHTS_NAME} is damaged, or they are adapters of another base model."
+        )
+    if absent := absent_targets(model, config):
+        logger.warning(
+            "%s names target_modules that a %s does not have, and that nothing is loaded for: %s.",
+            what,
+            type(model).__name__,
+            ", ".join(absent)[:300],
         )
     if unknown:
         logger.warning(
@@ -130,6 +163,13 @@ def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_rev
     config.revision = base_revision
     # "auto" asks the Hub for the base model's config; no embedding layer is ever adapted here.
     adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+
+def _place(name: str) -> str:
+    """A name of a model by which the same one is known: folders in full, and the embedded model by its own."""
+    if not os.path.isdir(name):
+        return name
+    return EMBEDDED_MODEL if os.path.samefile(name, tiny_clip_path()) else os.path.realpath(name)
 
 
 def _describe(tensor: torch.Tensor) -> str:

@@ -12,22 +12,30 @@ from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from ..errors import InputError
+from .name_patterns import check_name_patterns
 
 
 # Methods whose config and safetensors file hold all there is to the adapters, looked through for what they import, read or
 # download, and tested to come back bit-equal. Not among them, for example: prompt learning, which adapts no module; XLORA and
-# SHADOW, which load other models that the config names; OSF and PSOFT, which decompose the base weights anew when they load.
+# SHADOW, which load other models that the config names; OSF and PSOFT, which decompose the base weights anew when they load;
+# ADALORA, whose weights once trained have shapes that peft cannot tell without weights.
 _METHODS = frozenset(
     """
-    ADALORA BEFT C3A DELORA FOURIERFT GLORA GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA LOKR LORA MISS MLP_ADAPTER OFT PEANUT
-    RANDLORA ROAD VERA WAVEFT
+    BEFT C3A DELORA FOURIERFT GLORA GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA LOKR LORA MISS MLP_ADAPTER OFT PEANUT RANDLORA
+    ROAD VERA WAVEFT
     """.split()
 )
 # The others change the base model's weights, some at random, whenever the adapters are put on it.
 _LORA_INITIALISATIONS = (True, False, "gaussian", "orthogonal")
+_REFUSED = {
+    "alora_invocation_tokens": "such adapters act after tokens of a chat, and so not at all in a CLIP",
+    "megatron_config": "peft imports the module that megatron_core names",
+}
 # A hint for peft's Auto classes, which import it, and settings of the running process.
 _NOT_OF_THE_ADAPTERS = ("auto_mapping", "runtime_config")
-_MAX_BYTES = 1_000_000
+# Ranks of each module of a large CLIP take some 30 kB.
+_MAX_BYTES = 65_536
+_MAX_ITEMS = 500
 # Ranks and widths beyond any CLIP; seeds alone may be larger.
 _MAX_NUMBER = 65_536
 
@@ -51,7 +59,7 @@ def read_peft_config(path: str | Path) -> PeftConfig:
     """
     what = f"--peft_config {path}"
     try:
-        content = Path(path).read_bytes()
+        content = read_config_bytes(Path(path))
     except OSError as error:
         raise InputError(f"{what} can't be read: {error.strerror}.") from None
     values = _read_object(what, content)
@@ -63,6 +71,16 @@ def read_peft_config(path: str | Path) -> PeftConfig:
         raise InputError(f"{what} has keys that {type(config).__name__} does not know: {', '.join(unknown)}.")
     config.inference_mode = False
     return config
+
+
+def read_config_bytes(path: Path) -> bytes:
+    """The content of a config file, cut off where it is longer than any config that is accepted.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES + 1)
 
 
 def parse_adapter_config(what: str, content: bytes) -> tuple[PeftConfig, list[str]]:
@@ -85,7 +103,9 @@ def parse_adapter_config(what: str, content: bytes) -> tuple[PeftConfig, list[st
 
 def _read_object(what: str, content: bytes) -> dict[str, Any]:
     if len(content) > _MAX_BYTES:
-        raise InputError(f"{what} is no PEFT config: it has {len(content):,} bytes, and a config a few thousand.")
+        raise InputError(
+            f"{what} is no PEFT config: it has more than {_MAX_BYTES:,} bytes, and a config a few thousand."
+        )
     try:
         values = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -126,14 +146,22 @@ def _check_values(what: str, values: dict[str, Any]) -> None:
     for key, value in values.items():
         # Ranks by module (rank_pattern) are the one use of a mapping that names no module to import and no file to read.
         if isinstance(value, dict) and value and not key.endswith("_pattern") and key not in _NOT_OF_THE_ADAPTERS:
-            raise InputError(f"{what} sets {key}, which is not supported: it is not only a size or a name of a layer.")
-        for number in _numbers(value):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"{what} sets {key} to {number}, which is no finite number.")
-            if isinstance(number, int) and abs(number) > _MAX_NUMBER and not key.endswith(("seed", "_key")):
+            raise InputError(
+                f"{what} sets {key}, which is not supported: only numbers, names and *_pattern mappings are."
+            )
+        for part in _parts(value):
+            if isinstance(part, (list, dict)) and len(part) > _MAX_ITEMS:
+                raise InputError(f"{what} sets {key} to {len(part):,} values; at most {_MAX_ITEMS} are supported.")
+            if isinstance(part, float) and not math.isfinite(part):
+                raise InputError(f"{what} sets {key} to {part}, which is no finite number.")
+            if isinstance(part, int) and abs(part) > _MAX_NUMBER and not key.endswith(("seed", "_key")):
                 raise InputError(
-                    f"{what} sets {key} to {str(number)[:30]}; at most {_MAX_NUMBER} makes sense for a CLIP."
+                    f"{what} sets {key} to {str(part)[:30]}; at most {_MAX_NUMBER} makes sense for a CLIP."
                 )
+    check_name_patterns(what, values)
+    for key, why in _REFUSED.items():
+        if values.get(key) is not None:
+            raise InputError(f"{what} sets {key}, which is not supported: {why}.")
     if values.get("init_lora_weights", True) not in _LORA_INITIALISATIONS:
         raise InputError(
             f"{what} sets init_lora_weights to {str(values['init_lora_weights'])[:100]!r}, which changes the base model's weights "
@@ -148,12 +176,11 @@ def _check_values(what: str, values: dict[str, Any]) -> None:
         )
 
 
-def _numbers(value: Any) -> Iterator[int | float]:
-    """All numbers in a value, however deep it is nested."""
+def _parts(value: Any) -> Iterator[Any]:
+    """A value and all values in it, however deep they are nested."""
     open_values = [value]
     while open_values:
         value = open_values.pop()
-        if isinstance(value, (int, float)):
-            yield value
-        elif isinstance(value, (list, dict)):
+        yield value
+        if isinstance(value, (list, dict)):
             open_values.extend(value.values() if isinstance(value, dict) else value)

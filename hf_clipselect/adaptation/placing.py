@@ -3,6 +3,8 @@
 import copy
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -59,28 +61,33 @@ def lay_out(model: nn.Module, peft_config: PeftConfig, what: str) -> PeftModel:
     Raises:
         InputError: The config does not fit the model.
     """
-    targets = peft_config.target_modules
-    if isinstance(targets, (list, set, tuple)):
-        names = [name for name, _ in model.named_modules()]
-        # peft is content if one of them exists.
-        if missing := [
-            t for t in sorted(map(str, targets)) if not any(f".{name}".endswith(f".{t}") for name in names)
-        ]:
-            raise InputError(
-                f"{what} names target_modules that a {type(model).__name__} does not have: {', '.join(missing)[:200]}."
-            )
     tensors = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): _without_data(tensor) for tensor in tensors}
     config = copy.deepcopy(peft_config)
     config.inference_mode = False
+    with refusing_misfits(model, what), torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_peft_model(copy.deepcopy(model, memo), config)
+
+
+@contextmanager
+def refusing_misfits(model: nn.Module, what: str) -> Iterator[None]:
+    """Turn whatever peft raises within into an `InputError` that says that a config does not fit a model."""
     try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return get_peft_model(copy.deepcopy(model, memo), config)
+        yield
     except Exception as error:  # peft checks few types, and raises whatever comes of the wrong ones
         raise InputError(
             f"{what} does not fit a {type(model).__name__}: {type(error).__name__} {' '.join(str(error).split())[:400]}"
         ) from None
+
+
+def absent_targets(model: nn.Module, peft_config: PeftConfig) -> list[str]:
+    """The target_modules that a model does not have; peft is content if one of a list exists."""
+    targets = peft_config.target_modules
+    if not isinstance(targets, (list, set, tuple)):
+        return []
+    names = [name for name, _ in model.named_modules()]
+    return [t for t in sorted(map(str, targets)) if not any(f".{name}".endswith(f".{t}") for name in names)]
 
 
 def _without_data(tensor: torch.Tensor) -> torch.Tensor:

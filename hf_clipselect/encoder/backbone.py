@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
+
+# The base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
+from huggingface_hub.errors import HTTPError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedModel
@@ -18,6 +22,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTraine
 from ..config import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..errors import InputError
+from ..hub.naming import lasting_name, plain_name
 from .cache import cached_array
 
 
@@ -31,7 +36,7 @@ class Backbone:
     Args:
         model (`PreTrainedModel`): In evaluation mode, without gradients, with `visual_projection` and `text_projection`.
         image_processor, tokenizer: Its preprocessing, as `transformers` loads them.
-        name (`str`): Hub id, folder or `embedded/tiny-clip`.
+        name (`str`): Hub id, absolute path of a folder, or `embedded/tiny-clip`.
         revision (`str`, *optional*): Commit on the Hub.
         weights_sha256 (`str`, *optional*): Hash of the weight files of a local folder, which has no commit.
         hidden_size (`int`): Size of the image features, the input of the visual projection.
@@ -91,10 +96,13 @@ def load_backbone(
         )
     else:
         folder = name
+    local = Path(folder).is_dir()
     try:
+        # All parts of one commit: a branch may move between them, and transformers does not tell which commit it took.
+        commit = None if local else Path(hf_hub_download(folder, "config.json", revision=revision)).parent.name
         model, loading = AutoModel.from_pretrained(
             folder,
-            revision=revision,
+            revision=commit,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
@@ -106,15 +114,15 @@ def load_backbone(
             raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
         image_processor = AutoImageProcessor.from_pretrained(
-            folder, revision=revision, trust_remote_code=False, backend="pil"
+            folder, revision=commit, trust_remote_code=False, backend="pil"
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, revision=commit, trust_remote_code=False)
         # What transformers makes up where there are no tokenizer files: every prompt would be the same.
         if len(tokenizer) <= len(tokenizer.all_special_tokens):
             raise ValueError("it has no tokenizer.")
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (HTTPError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"--model_name_or_path {name} (revision {revision}) can't be loaded: {' '.join(str(error).split())[:400]} "
             f"Give a Hub id or folder of a CLIP with safetensors weights, e.g. {DEFAULT_MODEL}."
@@ -122,13 +130,12 @@ def load_backbone(
     if bf16:
         _towers_to_bf16(model)
     model = model.eval().requires_grad_(False).to(device)
-    local = Path(folder).is_dir()
     return Backbone(
         model=model,
         image_processor=image_processor,
         tokenizer=tokenizer,
-        name=name,
-        revision=None if local else model.config._commit_hash,
+        name=lasting_name(name),
+        revision=commit,
         weights_sha256=_hash_weights(Path(folder)) if local else None,
         hidden_size=model.visual_projection.in_features,
         embed_dim=model.visual_projection.out_features,
@@ -142,7 +149,7 @@ def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:
             "%s was trained on drawn digits and shapes; on %s its scores only show that the run works. "
             "Use --model_name_or_path %s for a selection worth training on.",
             EMBEDDED_MODEL,
-            dataset_name or "this dataset",
+            plain_name(dataset_name) or "this dataset",  # the report keeps the warning, and people publish it
             DEFAULT_MODEL,
         )
 

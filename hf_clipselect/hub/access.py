@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, get_token
@@ -17,6 +18,11 @@ from .retries import describe, with_retries
 
 logger = logging.getLogger(__name__)
 
+_DATA_SUFFIXES = frozenset(
+    """
+    .parquet .arrow .csv .tsv .json .jsonl .txt .xml .zip .tar .gz .jpg .jpeg .png .webp .gif .bmp .tif .tiff
+    """.split()
+)
 _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 
 
@@ -34,9 +40,14 @@ def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     """
     for repository in repositories:
         _check_names(repository, flag=flags[repository.repo_type])
-    if get_token() is None:
+    token = get_token()
+    if token is None:
         raise InputError(
             "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token that may write."
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise InputError(
+            "The token holds characters that no token has, such as typographic quotes. Run `hf auth login` again, or correct HF_TOKEN."
         )
     me = with_retries(f"Asking {HfApi().endpoint} who you are", _whoami)
     for repository in repositories:
@@ -56,6 +67,12 @@ def _check_names(repository: Repository, *, flag: str) -> None:
             raise InputError(
                 f"--{name} {value!r} is no name of a branch or tag; use letters, digits and . _ - /, as in v1."
             )
+        if value is not None and re.fullmatch(r"[0-9a-f]{40}", value):
+            raise InputError(f"--{name} {value} is a commit; give the name of a branch or tag, which a push can make.")
+    if repository.branch is not None and repository.branch == repository.tag:
+        raise InputError(
+            f"--hub_tag {repository.tag} is the branch of the push too, which would hide the tag; choose another."
+        )
 
 
 def _whoami() -> dict[str, Any]:
@@ -91,7 +108,9 @@ def _check_rights(repository: Repository, me: Mapping[str, Any], flags: Mapping[
         logger.warning(
             "%s is public and stays so; --hub_private_repo counts for new repositories.", repository.repo_id
         )
-    _check_refs(repository, api.list_repo_refs(**repository.address), info.sha)
+    _check_refs(repository, api.list_repo_refs(**repository.address))
+    if repository.repo_type == "dataset" and not (info.card_data or {}).get("configs"):
+        _check_contents(repository, [file.rfilename for file in info.siblings or ()], flag)
 
 
 def _check_namespace(repository: Repository, me: Mapping[str, Any], flag: str) -> None:
@@ -109,11 +128,11 @@ def _check_namespace(repository: Repository, me: Mapping[str, Any], flag: str) -
 def _check_token(repository: Repository, me: Mapping[str, Any], flag: str) -> None:
     token = me.get("auth", {}).get("accessToken", {})
     writes = token.get("role") != "read"
-    if "fineGrained" in token and not repository.create_pr:
+    if "fineGrained" in token:
         rights, owner = token["fineGrained"], repository.repo_id.split("/")[0]
         scopes = [s for s in rights.get("scoped", ()) if s["entity"].get("name") in (owner, repository.repo_id)]
         granted = {*rights.get("global", ()), *(right for scope in scopes for right in scope["permissions"])}
-        writes = "repo.write" in granted
+        writes = "repo.write" in granted or (repository.create_pr and "discussion.write" in granted)
     if not writes:
         raise InputError(
             f"--{flag} {repository.repo_id}: the token of {me['name']} may read but not write there. Make one that may write at "
@@ -121,15 +140,22 @@ def _check_token(repository: Repository, me: Mapping[str, Any], flag: str) -> No
         )
 
 
-def _check_refs(repository: Repository, refs: GitRefs, head: str) -> None:
-    tags = {ref.name: ref.target_commit for ref in refs.tags}
-    branches = {ref.name: ref.target_commit for ref in refs.branches}
-    branch, tag = repository.branch, repository.tag
-    if branch in tags and branch not in branches:
+def _check_refs(repository: Repository, refs: GitRefs) -> None:
+    tags, branches = {ref.name for ref in refs.tags}, {ref.name for ref in refs.branches}
+    if repository.branch in tags - branches:
         raise InputError(
-            f"--hub_revision {branch} is a tag of {repository.repo_id}; give a branch, which a push can move."
+            f"--hub_revision {repository.branch} is a tag of {repository.repo_id}; give a branch, which a push can move."
         )
-    if tag in tags and tags[tag] != branches.get(branch, head if branch is None else None):
+    if repository.tag in branches:
         raise InputError(
-            f"--hub_tag {tag}: that tag of {repository.repo_id} names another commit, {tags[tag]}. Choose another tag."
+            f"--hub_tag {repository.tag}: a branch of {repository.repo_id} has that name and would hide the tag; choose another."
+        )
+
+
+def _check_contents(repository: Repository, files: list[str], flag: str) -> None:
+    """Data that no config names is found by `load_dataset` only until a card names configs, as ours does."""
+    if data := [path for path in files if PurePosixPath(path).suffix.lower() in _DATA_SUFFIXES]:
+        raise InputError(
+            f"--{flag} {repository.repo_id} holds data that its README.md names no config for ({data[0]}): load_dataset would "
+            "give the pushed subset in its place. Choose another repository, or name the configs in its README.md."
         )

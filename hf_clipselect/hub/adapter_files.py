@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from ..errors import InputError
 from .naming import EMBEDDED_PREFIX, is_hub_id
 
 
@@ -15,7 +16,13 @@ def publishable_adapter(folder: Path) -> dict[str, bytes | Path]:
     Returns:
         `dict[str, bytes | Path]`: Content, or a file with the content, by path in the repository. The config is the file's,
         byte for byte, unless the base model that it names is a folder of this machine: then it names none.
+
+    Raises:
+        InputError: One of the two files is missing.
     """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}; give the folder `adapter` of a run, which holds its adapters.")
     content = (folder / "adapter_config.json").read_bytes()
     config = json.loads(content)
     base = config.get("base_model_name_or_path")

@@ -17,7 +17,7 @@ from ..parquet import content_id
 from . import wording
 from .escape import Markdown, code_span, escape_markdown, python_literal
 from .licenses import HUB_LICENSES
-from .merge import AGREEMENT_METRIC
+from .merge import AGREEMENT_METRIC, written_header
 from .naming import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
 
 
@@ -229,7 +229,7 @@ def _render(
 ) -> str:
     template = card_class((files("hf_clipselect") / "templates" / template_name).read_text(encoding="utf-8"))
     known = {key: value for key, value in metadata.items() if value is not None}
-    header = data_class(**template.data.to_dict(), **known).to_yaml()
+    header = f"---\n{data_class(**template.data.to_dict(), **known).to_yaml()}\n---\n"
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -245,4 +245,5 @@ def _render(
         "number": wording.number,
         "percent": wording.percent,
     }
-    return f"---\n{header}\n---\n{environment.from_string(template.text).render(context)}"
+    body = environment.from_string(template.text).render({**context, "wrote": Markdown(written_header(header))})
+    return header + body

@@ -1,16 +1,22 @@
 """Files of a Hub repository on disk, all of the same commit."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from json import JSONDecodeError
 from pathlib import Path
 
-from huggingface_hub import get_token, snapshot_download
+from huggingface_hub import HfApi, get_token, snapshot_download
 
 # HTTPError is the base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
 from huggingface_hub.errors import (
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     HTTPError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -18,6 +24,9 @@ from huggingface_hub.utils import filter_repo_objects
 
 from ..errors import InputError
 from .retries import describe
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,17 +52,67 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
         revision (`str`, *optional*): Branch, tag or commit; default `main`.
 
     Returns:
-        `Fetched`: A folder with at least one file that matches. A pattern that no file matches is no error.
+        `Fetched`: A folder with at least one file that matches. A pattern that no file matches is no error where the Hub can
+        be reached; the cache may lack what matches it.
 
     Raises:
-        InputError: There is no such repository or revision, the token may not read it, the Hub can't be reached, or no file
-            matches any pattern.
+        InputError: There is no such repository or revision, the token may not read it, the Hub can't be reached and the files
+            are not all in the cache, or no file matches any pattern.
     """
     asked = f"The {repo_type} repository {repo_id}"
-    try:
-        folder = Path(
-            snapshot_download(repo_id, repo_type=repo_type, revision=revision, allow_patterns=list(patterns))
+    with _refusals(asked, repo_id, revision):
+        outage = _find_outage(repo_id, repo_type, revision)
+        try:
+            folder = Path(
+                snapshot_download(
+                    repo_id, repo_type=repo_type, revision=revision, allow_patterns=list(patterns),
+                    local_files_only=outage is not None,
+                )
+            )  # fmt: skip
+        except LocalEntryNotFoundError:
+            if outage is None:
+                raise
+            raise outage from None
+        files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        missing = [pattern for pattern in patterns if not any(filter_repo_objects(files, allow_patterns=[pattern]))]
+        if missing and outage is not None:
+            raise outage
+    if len(missing) == len(patterns):
+        raise InputError(
+            f"{asked} has no file {' or '.join(patterns)} at revision {revision or 'main'} (commit {folder.name[:12]}). "
+            "Check the id and the revision."
         )
+    if outage is not None and revision != folder.name:
+        logger.warning(
+            "%s can't be read: %s Its commit %s is taken from the cache, which may not be the newest.",
+            asked, describe(outage), folder.name,
+        )  # fmt: skip
+    return Fetched(folder, revision=folder.name)
+
+
+def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exception | None:
+    """Why the Hub can't be asked for a revision, nothing if it can. It may answer with a refusal, which is raised.
+
+    snapshot_download itself serves the cache after refusals too, and does not tell.
+    """
+    try:
+        HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision)
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
+            raise
+        return error
+    # JSONDecodeError: a proxy or a login page answered in place of the Hub.
+    except (HTTPError, OSError, JSONDecodeError) as error:
+        return error
+    return None
+
+
+@contextmanager
+def _refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn what the Hub client raises within into an `InputError` in words."""
+    try:
+        yield
     except HFValidationError:
         raise InputError(f"{repo_id!r} is neither a folder nor a Hub id; give a Hub id such as user/name.") from None
     except RevisionNotFoundError:
@@ -73,9 +132,3 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
         raise InputError(
             f"{asked}{at} can't be read: {describe(error)} Check the connection and the token, and run the same again."
         ) from None
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    if not any(filter_repo_objects(files, allow_patterns=list(patterns))):
-        raise InputError(
-            f"{asked} has no file {' or '.join(patterns)} at revision {revision or 'main'} (commit {folder.name[:12]})."
-        )
-    return Fetched(folder, revision=folder.name)

@@ -3,6 +3,7 @@
 The headers are merged as YAML nodes, not as Python values, which would turn `language: no` into false and `1.10` into 1.1.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -17,8 +18,10 @@ AGREEMENT_METRIC = "agreement with the given labels on held-out rows"
 # At the start of a line, where no text that is escaped or stands in a block of a card can bring them.
 _BEGIN = re.compile(r"^<!-- hf_clipselect:begin\b[^\r\n]*?-->", re.MULTILINE)
 _END = re.compile(r"^<!-- hf_clipselect:end\b[^\r\n]*?-->", re.MULTILINE)
+_WROTE = re.compile(r"(\w+)=([0-9a-f]{16})\b")
 
-_OUR_CONFIG = re.compile(r"ratio_\d+(_\d+)?|count_\d+|scores")
+# Names of the configs that this package writes, each a folder of shards.
+OUR_CONFIG = re.compile(r"ratio_\d+(?:_\d+)?|count_\d+|scores")
 _UNITED = ("tags", "task_categories")
 _OURS = (
     "size_categories", "source_datasets", "base_model", "base_model_relation", "library_name", "pipeline_tag", "datasets",
@@ -26,6 +29,8 @@ _OURS = (
 )  # fmt: skip
 # A config of this name is the default one without saying so.
 _DEFAULT = "default"
+
+_THEIR_HEADER, _REMEDY = "The header of the README.md that is there already", "Repair or remove it."
 
 _Header = dict[str, tuple[yaml.Node, yaml.Node]]
 
@@ -40,19 +45,22 @@ def merge_cards(ours: str, theirs: str) -> str:
 
     Args:
         ours (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
-        theirs (`str`): The README.md in the repository, its line ends as they are; may be empty.
+        theirs (`str`): The README.md that is there, its line ends as they are; may be empty.
 
     Returns:
         `str`: The merged card; merging `ours` into it again changes nothing.
 
     Raises:
-        InputError: The header of `theirs` is not YAML, or no mapping.
+        InputError: The header of `theirs` is not YAML, nested too deeply, or no mapping.
     """
     theirs = theirs.removeprefix("\ufeff")  # before a header it would hide it
     newline = "\r\n" if "\r\n" in theirs else "\n"
     our_head, our_body = _split(ours.replace("\r\n", "\n"))
     their_head, their_body = _split(theirs)
-    head = _merge_heads(our_head, their_head, newline)
+    try:
+        head = _merge_heads(our_head, their_head, newline, wrote=_written_before(their_body))
+    except RecursionError:  # of reading it, or of writing it
+        raise InputError(f"{_THEIR_HEADER} is nested too deeply. {_REMEDY}") from None
     if not their_body.strip():
         return head + our_body.replace("\n", newline)
     start, end = _marked(our_body)
@@ -61,6 +69,30 @@ def merge_cards(ours: str, theirs: str) -> str:
         return head + their_body[: place[0]] + section + their_body[place[1] :]
     gap = next(gap for gap in ("", newline, 2 * newline) if (their_body + gap).endswith(2 * newline))
     return head + their_body + gap + section + newline
+
+
+def written_header(head: str) -> str:
+    """What the end mark notes of a header: by it, the next push tells values that we wrote from those that people wrote.
+
+    Args:
+        head (`str`): Header of our card, with its two delimiters.
+
+    Returns:
+        `str`: A hash for each key that is neither merged by its entries nor always ours.
+    """
+    header = _read(head)
+    names = [name for name in header if name not in ("configs", "model-index", "dataset_info", *_UNITED)]
+    return " ".join(f"{name}={_digest(header, name)}" for name in names)
+
+
+def _written_before(their_body: str) -> dict[str, str]:
+    place = _marked(their_body)
+    marks = list(_END.finditer(their_body, *place)) if place else []
+    return dict(_WROTE.findall(marks[-1][0])) if marks else {}
+
+
+def _digest(header: _Header, name: str) -> str:
+    return hashlib.sha256(_meaning({name: header[name]}).encode()).hexdigest()[:16]
 
 
 def _split(card: str) -> tuple[str, str]:
@@ -77,9 +109,10 @@ def _marked(body: str) -> tuple[int, int] | None:
     return None
 
 
-def _merge_heads(our_head: str, their_head: str, newline: str) -> str:
+def _merge_heads(our_head: str, their_head: str, newline: str, *, wrote: dict[str, str]) -> str:
     ours, theirs = _read(our_head), _read(their_head)
-    merged = _merge_headers(ours, theirs)
+    old = {name for name in theirs if name in wrote and wrote[name] == _digest(theirs, name)}
+    merged = _merge_headers(ours, theirs, old)
     if _meaning(merged) == _meaning(theirs):
         return their_head if not their_head or their_head.endswith("\n") else their_head + newline
     head = our_head if _meaning(merged) == _meaning(ours) else f"---\n{_dump(_mapping(merged))}---\n"
@@ -89,16 +122,15 @@ def _merge_heads(our_head: str, their_head: str, newline: str) -> str:
 def _read(head: str) -> _Header:
     """Key and value nodes by the name of the key."""
     block = REGEX_YAML_BLOCK.match(head)
-    remedy = "Repair or remove README.md in the repository."
     try:
         root = yaml.compose(block[2], Loader=yaml.SafeLoader) if block else None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"The header of the README.md in the repository is not YAML: {reason}. {remedy}") from None
+        raise InputError(f"{_THEIR_HEADER} is not YAML: {reason}. {_REMEDY}") from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, yaml.ScalarNode) for key, _ in root.value):
-        raise InputError(f"The header of the README.md in the repository must be a mapping of names. {remedy}")
+        raise InputError(f"{_THEIR_HEADER} must be a mapping of names. {_REMEDY}")
     return {key.value: (key, value) for key, value in root.value}
 
 
@@ -115,8 +147,9 @@ def _meaning(header: _Header) -> str:
     return yaml.serialize(_mapping(header), Dumper=yaml.SafeDumper, canonical=True)
 
 
-def _merge_headers(ours: _Header, theirs: _Header) -> _Header:
-    merged = dict(theirs)
+def _merge_headers(ours: _Header, theirs: _Header, old: set[str]) -> _Header:
+    """The names in `old` hold what an earlier push of ours wrote: they are renewed, or go where we say nothing now."""
+    merged = {name: pair for name, pair in theirs.items() if name not in old or name in ours}
 
     def put(name: str, value: yaml.Node | None) -> None:
         if value is None:
@@ -131,7 +164,7 @@ def _merge_headers(ours: _Header, theirs: _Header) -> _Header:
             put(name, _merge_configs(_items(value), _entries(theirs.get(name))))
         elif name == "model-index":
             put(name, _merge_index(_items(value), _entries(theirs.get(name))))
-        elif name in _OURS or name not in theirs:
+        elif name in _OURS or name in old or name not in theirs:
             put(name, value)
     if "configs" in ours and "dataset_info" in merged:
         put("dataset_info", _without_our_configs(merged["dataset_info"][1]))
@@ -161,7 +194,7 @@ def _merge_configs(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> ya
         name = _text(entry, "config_name")
         if name in ours_by_name:
             merged.append(ours_by_name.pop(name))
-        elif name is None or not _OUR_CONFIG.fullmatch(name):
+        elif name is None or not OUR_CONFIG.fullmatch(name):
             merged.append(_without_key(entry, "default"))
     return _list([*merged, *ours_by_name.values()])
 
@@ -169,8 +202,8 @@ def _merge_configs(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> ya
 def _without_our_configs(value: yaml.Node) -> yaml.Node | None:
     """`dataset_info` without what it says of our configs: features of an earlier push make `load_dataset` fail."""
     if isinstance(value, yaml.MappingNode):
-        return None if _OUR_CONFIG.fullmatch(_text(value, "config_name") or "") else value
-    others = [entry for entry in _items(value) if not _OUR_CONFIG.fullmatch(_text(entry, "config_name") or "")]
+        return None if OUR_CONFIG.fullmatch(_text(value, "config_name") or "") else value
+    others = [entry for entry in _items(value) if not OUR_CONFIG.fullmatch(_text(entry, "config_name") or "")]
     return _same_or_list(others, value) if others else None
 
 

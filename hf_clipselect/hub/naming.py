@@ -74,6 +74,18 @@ def is_local_path(name: str) -> bool:
     return absolute or name.startswith(_LOCAL_PREFIXES) or os.path.exists(name)
 
 
+def lasting_name(name: str) -> str:
+    """The name of a dataset, a model or a file as it is known from any working directory.
+
+    Args:
+        name (`str`): As the user gave it.
+
+    Returns:
+        `str`: The absolute path of what exists on disk; every other name as it is.
+    """
+    return os.path.abspath(name) if os.path.exists(name) and not name.startswith(EMBEDDED_PREFIX) else name
+
+
 def plain_name(name: str) -> str:
     """The name of a dataset or a model for titles: the last part of an id or a path, empty if it has no name."""
     return _last_part(name) if name else ""

@@ -12,13 +12,14 @@ from ..files import write_text_atomically
 from .access import check_access
 from .adapter_files import publishable_adapter
 from .cards import adapter_card, subset_card
+from .merge import OUR_CONFIG
 from .push import CARD, Pushed, Repository, add_tag, push_files
 
 
 logger = logging.getLogger(__name__)
 
 # What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository stays.
-_OUR_SHARD = re.compile(r"(?:ratio_\d+(?:_\d+)?|count_\d+|scores)/train-\d{5}-of-\d{5}\.parquet")
+_OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ def publish(
 ) -> list[Pushed]:
     """Push a subset folder, and adapters if there are any.
 
-    The README.md of both folders is written anew on the way: it then is what stands on the Hub. Each repository gets one
-    commit at most; what is there already is found, and only missing tags are added.
+    The README.md of both folders is written anew on the way; on the Hub it is merged with what people wrote there. Each
+    repository gets one commit at most; what is there already is found, and only missing tags are added.
 
     Args:
         report (`Mapping[str, Any]`): What report.json holds.
@@ -72,19 +73,8 @@ def publish(
         PushError: The Hub refuses, or fails time after time; calling again goes on from there.
         InputError: A card that stands on the Hub can't be read.
     """
-    pushed, adapters = [], None
-    if adapter is not None and destination.model is not None:
-        card = adapter_card(report, repo_id=destination.model.repo_id)
-        files = {**publishable_adapter(adapter), CARD: card.encode()}
-        adapters = push_files(
-            destination.model,
-            files,
-            message="Publish adapters trained with hf_clipselect",
-            is_stale=lambda path: False,
-        )
-        _finish(pushed, adapters, adapter)
-    elif adapter is not None and report["adaptation"].get("adapter") is None:
-        logger.warning("The adapters are not published; --hub_model_id names a repository for them.")
+    pushed = []
+    adapters = _adapters_on_the_hub(report, destination, adapter, pushed)
     card = subset_card(
         report,
         subset,
@@ -92,9 +82,10 @@ def publish(
         adapter_id=adapters and adapters.repo_id,
         adapter_revision=adapters and adapters.commit,
     )
+    write_text_atomically(subset / CARD, card)
     if not report["source"]["license"]:
         logger.warning(
-            "The source states no license that is known here, so the card on the Hub names none: add it there."
+            "The source states no license that is known here, so our part of the card names none: add it there."
         )
     names = sorted(folder.name for folder in subset.iterdir() if folder.is_dir())
     files = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("[!.]*")) if path.is_file()}
@@ -104,7 +95,7 @@ def publish(
         message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
         is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
     )
-    _finish(pushed, data, subset)
+    pushed.append(data)
     for part in pushed:
         tag = None if destination.dataset.create_pr else add_tag(part, destination.dataset.tag)
         state = "pushed to" if part.is_new else "unchanged, no commit made:"
@@ -112,6 +103,29 @@ def publish(
     return pushed
 
 
-def _finish(pushed: list[Pushed], part: Pushed, folder: Path) -> None:
-    write_text_atomically(folder / CARD, part.card)
-    pushed.append(part)
+def _adapters_on_the_hub(
+    report: Mapping[str, Any], destination: Destination, adapter: Path | None, pushed: list[Pushed]
+) -> Pushed | None:
+    """Push the adapters, and add them to what was pushed; None where the card has none to name but those that were given."""
+    model, given = destination.model, report["adaptation"].get("adapter")
+    if model is None:
+        if adapter is not None and given is None:
+            logger.warning("The adapters are not published; --hub_model_id names a repository for them.")
+        return None
+    if adapter is None:
+        logger.warning("Plain CLIP was kept, so there are no adapters for %s: nothing is pushed there.", model.repo_id)
+        return None
+    if given is not None and given["name"] == model.repo_id:
+        logger.info("The adapters come from %s: they are not pushed there again.", model.repo_id)
+        return None
+    card = adapter_card(report, repo_id=model.repo_id)
+    write_text_atomically(adapter / CARD, card)
+    pushed.append(
+        push_files(
+            model,
+            {**publishable_adapter(adapter), CARD: card.encode()},
+            message="Publish adapters used by hf_clipselect" if given else "Publish adapters trained by hf_clipselect",
+            is_stale=lambda path: False,
+        )
+    )
+    return pushed[-1]

@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from ..errors import PushError
+from ..errors import InputError, PushError
 from .merge import merge_cards
 from .retries import with_retries
 
@@ -28,7 +29,6 @@ class Pushed:
         repo_id (`str`), repo_type (`str`): The repository, `"dataset"` or `"model"`.
         commit (`str`): The commit that holds the files, 40 hexadecimal digits.
         is_new (`bool`): Whether this push made the commit; False if the repository held the same files before.
-        card (`str`): README.md as it stands there, merged with what people wrote.
         url (`str`): Page of the commit or of the pull request.
     """
 
@@ -36,7 +36,6 @@ class Pushed:
     repo_type: str
     commit: str
     is_new: bool
-    card: str
     url: str
 
 
@@ -111,10 +110,12 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
 
     def attempt() -> str:
         api = HfApi()
-        commits = {ref.name: ref.target_commit for ref in api.list_repo_refs(**address).tags}
-        versions = {int(name[1:]): name for name in commits if name[:1] == "v" and name[1:].isdecimal()}
-        mine = [name for number, name in sorted(versions.items()) if commits[name] == pushed.commit]
-        name = tag or (mine[-1] if mine else f"v{max(versions, default=0) + 1}")
+        refs = api.list_repo_refs(**address)
+        commits = {ref.name: ref.target_commit for ref in refs.tags}
+        mine = [name for name in _by_version(commits) if commits[name] == pushed.commit]
+        # A branch of the same name would hide the tag.
+        taken = _by_version([*commits, *(ref.name for ref in refs.branches)])
+        name = tag or (mine[0] if mine else f"v{int(taken[0][1:]) + 1 if taken else 1}")
         if name not in commits:
             api.create_tag(tag=name, revision=pushed.commit, **address)
         elif commits[name] != pushed.commit:
@@ -122,6 +123,13 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
         return name
 
     return with_retries(f"Tagging {pushed.repo_id}", attempt)
+
+
+def _by_version(names: Iterable[str]) -> list[str]:
+    """Those of v1, v2, ... that are among the names, the newest first."""
+    return sorted(
+        (name for name in names if re.fullmatch(r"v\d+", name)), key=lambda name: int(name[1:]), reverse=True
+    )
 
 
 def _tag_taken(tag: str, repo_id: str, commit: str) -> PushError:
@@ -139,34 +147,57 @@ class _Push:
 
     def __post_init__(self) -> None:
         self.sent = False  # whether an attempt got as far as a commit, whose answer may have been lost
-        # Made once: each hashes its file.
-        self.additions = {path: _addition(path, content) for path, content in self.files.items() if path != CARD}
 
     def attempt(self) -> Pushed:
         api, repository = HfApi(), self.repository
-        revision = repository.branch or "main"
         head = self._head(api)
         there = _files_at(api, repository, head)
-        card = self._card(api, head, there)
-        additions = {CARD: _addition(CARD, card.encode()), **self.additions}
-        changed = [addition for path, addition in additions.items() if not _is_same(addition, there.get(path))]
-        stale = [path for path in there if path not in additions and self.is_stale(path)]
+        # Made anew by every attempt: the client keeps in them what it once found in the repository.
+        additions = {path: _addition(path, content) for path, content in self.files.items()}
+        additions[CARD] = _addition(CARD, self._card(api, head, there).encode())
+        changed, stale = self._missing(additions, there)
         if not changed and not stale:
-            return self._pushed(head, card, is_new=self.sent, url=f"{self._page(api)}/commit/{head}")
+            return self._pushed(api, head if self.sent else self._earlier_push(api, head, additions), is_new=self.sent)
         if repository.create_pr and (found := self._open_pull_request(api, additions)):
             commit, number = found
-            return self._pushed(commit, card, is_new=self.sent, url=f"{self._page(api)}/discussions/{number}")
+            return self._pushed(api, commit, is_new=self.sent, page=f"discussions/{number}")
         self._check_tag(api)
+        if stale:
+            logger.warning("Files that an earlier push left in %s go: %s.", repository, ", ".join(stale))
         self.sent = True
         done = api.create_commit(
             **repository.address,
             operations=[*changed, *(CommitOperationDelete(path, is_folder=False) for path in stale)],
             commit_message=self.message,
-            revision=revision,
+            revision=repository.branch or "main",
             parent_commit=head,
             create_pr=repository.create_pr,
         )
-        return self._pushed(done.oid, card, is_new=True, url=done.pr_url or done.commit_url)
+        # The client leaves out what it finds on the branch, which may have moved on since `head`.
+        if any(self._missing(additions, _files_at(api, repository, done.oid))):
+            raise ConnectionError(f"somebody else changed {repository} at the same time")
+        page = f"discussions/{done.pr_num}" if done.pr_num is not None else None
+        return self._pushed(api, done.oid, is_new=True, page=page)
+
+    def _missing(
+        self, additions: Mapping[str, CommitOperationAdd], there: Mapping[str, RepoFile]
+    ) -> tuple[list[CommitOperationAdd], list[str]]:
+        """What a commit must add to these files, and what it must take away."""
+        changed = [addition for path, addition in additions.items() if not _is_same(addition, there.get(path))]
+        return changed, [path for path in there if path not in additions and self.is_stale(path)]
+
+    def _earlier_push(self, api: HfApi, head: str, additions: Mapping[str, CommitOperationAdd]) -> str:
+        """The tagged commit that brought the files, where people have committed something else since; else the head."""
+        commits = {ref.name: ref.target_commit for ref in api.list_repo_refs(**self.repository.address).tags}
+        files = {path: addition for path, addition in additions.items() if path != CARD}  # which people edit
+        names = [self.repository.tag] if self.repository.tag else _by_version(commits)
+        candidates = [commits[name] for name in names if name in commits]
+        if head in candidates:
+            return head
+        same = (
+            commit for commit in candidates if not any(self._missing(files, _files_at(api, self.repository, commit)))
+        )
+        return next(same, head)
 
     def _head(self, api: HfApi) -> str:
         """The newest commit of the branch; the repository and the branch are there afterwards."""
@@ -187,7 +218,13 @@ class _Push:
         if CARD not in there:
             return ours
         path = api.hf_hub_download(**self.repository.address, filename=CARD, revision=head)
-        return merge_cards(ours, Path(path).read_bytes().decode("utf-8", errors="replace"))
+        try:
+            return merge_cards(ours, Path(path).read_bytes().decode())
+        except UnicodeDecodeError:
+            raise InputError(
+                f"The README.md of {self.repository} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8 in "
+                "the repository."
+            ) from None
 
     def _open_pull_request(self, api: HfApi, additions: Mapping[str, CommitOperationAdd]) -> tuple[str, int] | None:
         """An open pull request of ours that brings just these files: an earlier push whose answer was lost, say."""
@@ -197,9 +234,7 @@ class _Push:
         )
         for number in [request.num for request in mine]:
             commit = api.repo_info(**address, revision=f"refs/pr/{number}").sha
-            there = _files_at(api, self.repository, commit)
-            same = all(_is_same(addition, there.get(path)) for path, addition in additions.items())
-            if same and not any(path not in additions and self.is_stale(path) for path in there):
+            if not any(self._missing(additions, _files_at(api, self.repository, commit))):
                 return commit, number
         return None
 
@@ -209,12 +244,12 @@ class _Push:
             if ref.name == tag:
                 raise _tag_taken(tag, self.repository.repo_id, ref.target_commit)
 
-    def _page(self, api: HfApi) -> str:
-        prefix = "datasets/" if self.repository.repo_type == "dataset" else ""
-        return f"{api.endpoint}/{prefix}{self.repository.repo_id}"
-
-    def _pushed(self, commit: str, card: str, *, is_new: bool, url: str) -> Pushed:
-        return Pushed(self.repository.repo_id, self.repository.repo_type, commit, is_new, card, url)
+    def _pushed(self, api: HfApi, commit: str, *, is_new: bool, page: str | None = None) -> Pushed:
+        repo_id, repo_type = self.repository.repo_id, self.repository.repo_type
+        prefix = "datasets/" if repo_type == "dataset" else ""
+        return Pushed(
+            repo_id, repo_type, commit, is_new, f"{api.endpoint}/{prefix}{repo_id}/{page or f'commit/{commit}'}"
+        )
 
 
 def _addition(path: str, content: Path | bytes) -> CommitOperationAdd:

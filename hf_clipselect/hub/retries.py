@@ -4,10 +4,12 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from json import JSONDecodeError
 from typing import TypeVar
 
 # The base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from ..errors import InputError, PushError
 
@@ -18,7 +20,8 @@ _Result = TypeVar("_Result")
 
 # huggingface_hub itself repeats uploads, but neither commits, tags and creations nor what it only reads.
 _DELAYS_S = (1, 2, 4, 8)
-_LONGEST_WAIT_S = 60
+# The Hub's rate limits are reset after five minutes at most.
+_LONGEST_WAIT_S = 300
 # 409 and 412: somebody else changed the repository in between; the step reads it anew.
 _TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
 
@@ -45,11 +48,11 @@ def with_retries(what: str, step: Callable[[], _Result]) -> _Result:
             cause = _cause(error)
             if cause is None and not isinstance(error, OSError):
                 raise
-            if delay is None or cause is None or not _is_transient(cause):
-                raise PushError(
-                    f"{what} failed: {describe(error)} What is on disk is whole: the same command again goes on from here."
-                ) from None
-            wait = min(max(delay, _retry_after(cause)), _LONGEST_WAIT_S)
+            if cause is None or not _is_transient(cause):
+                raise PushError(f"{what} failed: {describe(error)}") from None
+            if delay is None:
+                raise PushError(f"{what} failed {len(_DELAYS_S) + 1} times, at last with: {describe(error)}") from None
+            wait = min(max(delay, _asked_to_wait(cause)), _LONGEST_WAIT_S)
             logger.info("%s: %s Trying again in %d s.", what, describe(error), wait)
             time.sleep(wait)
     raise AssertionError("unreachable")
@@ -65,7 +68,8 @@ def describe(error: BaseException) -> str:
 def _in_words(error: BaseException) -> str:
     status = _status(error)
     message = getattr(error, "server_message", None) or str(error)
-    message = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(message.split()))[:400].rstrip(" .:")
+    message = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(message.split()))
+    message = re.sub(r"Bearer \S+", "Bearer ...", message)[:400].rstrip(" .:")
     return f"HTTP {status}: {message}" if status else message or type(error).__name__
 
 
@@ -76,7 +80,10 @@ def _cause(error: BaseException) -> BaseException | None:
         chain.append(seen)
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     answers = [seen for seen in chain if isinstance(seen, HfHubHTTPError)]
-    failures = [seen for seen in chain if isinstance(seen, (HTTPError, ConnectionError, TimeoutError))]
+    # JSONDecodeError: a proxy or a login page answered in place of the Hub.
+    failures = [
+        seen for seen in chain if isinstance(seen, (HTTPError, ConnectionError, TimeoutError, JSONDecodeError))
+    ]
     return next(iter([*answers, *reversed(failures)]), None)
 
 
@@ -90,8 +97,11 @@ def _status(error: BaseException) -> int | None:
     return error.response.status_code if isinstance(error, HfHubHTTPError) else None
 
 
-def _retry_after(cause: BaseException) -> int:
-    if not isinstance(cause, HfHubHTTPError):
+def _asked_to_wait(cause: BaseException) -> int:
+    """Seconds after which the server wants to be asked again, 0 if it does not say."""
+    if not isinstance(cause, HfHubHTTPError) or _status(cause) not in (429, 503):
         return 0
-    seconds = cause.response.headers.get("Retry-After", "")
+    limit, seconds = parse_ratelimit_headers(cause.response.headers), cause.response.headers.get("Retry-After", "")
+    if limit is not None and limit.remaining == 0:
+        return limit.reset_in_seconds + 1
     return int(seconds) if seconds.isdigit() else 0

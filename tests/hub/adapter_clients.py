@@ -133,6 +133,43 @@ def refusals(old: str) -> dict:
     return found
 
 
+def fetch(repo: str, revision: str, *patterns: str) -> dict:
+    """What fetch_files finds in a dataset repository and warns of, or the message of its refusal."""
+    import logging
+
+    from hf_clipselect import InputError
+    from hf_clipselect.hub.fetch import fetch_files
+
+    warnings = []
+    handler = logging.Handler()
+    handler.emit = lambda record: warnings.append(record.getMessage())
+    logging.getLogger("hf_clipselect").addHandler(handler)
+    try:
+        fetched = fetch_files(repo, patterns, repo_type="dataset", revision=revision or None)
+    except InputError as error:
+        return {"refused": str(error), "warnings": warnings}
+    return {"revision": fetched.revision, "warnings": warnings}
+
+
+def fetch_one_file(repo: str) -> dict:
+    """As another program that leaves a part of the repository in the cache."""
+    from huggingface_hub import hf_hub_download
+
+    return {"path": hf_hub_download(repo, "a.json", repo_type="dataset")}
+
+
+def download_adapter_config(repo: str) -> dict:
+    from huggingface_hub import hf_hub_download
+
+    return {"path": hf_hub_download(repo, "adapter_config.json")}
+
+
+def refused(repo: str) -> dict:
+    from hf_clipselect import load_adapters
+
+    return {"refused": refusal_of(load_adapters, repo)}
+
+
 def stranger() -> dict:
     from hf_clipselect import load_adapters
 

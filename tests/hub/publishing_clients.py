@@ -32,10 +32,13 @@ def embeddings(model) -> str:
 
 
 def source() -> dict:
-    """A dataset on the Hub whose card states a license."""
-    from huggingface_hub import DatasetCard
+    """A dataset on the Hub whose card states a license, and a model."""
+    from huggingface_hub import DatasetCard, HfApi
 
-    from hf_clipselect.embedded import load_digits_dataset
+    from hf_clipselect.embedded import load_digits_dataset, tiny_clip_path
+
+    HfApi().create_repo("me/tiny-clip")
+    HfApi().upload_folder(repo_id="me/tiny-clip", folder_path=tiny_clip_path())
 
     load_digits_dataset("test").select(range(150)).push_to_hub("me/source", split="train")
     card = DatasetCard.load("me/source")
@@ -120,6 +123,8 @@ def from_python(folder: str) -> dict:
     again = result.push_to_hub("me/python", dataset, **options)
     half = SelectionResult.from_hub("me/python").at(0.8)
     half.push_to_hub("me/python-80", dataset, tag="best")
+    half.push_to_hub("me/python-80", revision="dev")
+    half.push_to_hub("me/python-80", create_pr=True)
     scores = half.push_to_hub("me/python-scores")
 
     def refusal(call, *arguments, **keywords) -> str:

@@ -4,12 +4,13 @@ The Hub and the environment come before the Hugging Face libraries are imported,
 """
 
 import json
+import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hub.objects import Change
 from hub.server import LoopbackHub
 
 
@@ -56,8 +57,14 @@ def pushes(folder: str) -> dict:
 
         options = {"repo_id": "alice/d", "repo_type": "dataset"}
         api.upload_file(path_or_fileobj=b"a note", path_in_repo="notes/ratio.txt", **options)
-        theirs = first.card.replace("license: mit", "license: cc0-1.0") + "\nMy own words.\n"
+        theirs = CARD.replace("license: mit", "license: cc0-1.0") + "\nMy own words.\n"
         api.upload_file(path_or_fileobj=theirs.encode(), path_in_repo="README.md", **options)
+        unchanged = push_files(one, files, **stale)
+        found["after a person's commits"] = [
+            unchanged.is_new,
+            unchanged.commit == first.commit,
+            add_tag(unchanged, None),
+        ]
         other = {
             "README.md": CARD.encode(),
             "ratio_50/train-00000-of-00001.parquet": b"PAR1 two",
@@ -65,8 +72,8 @@ def pushes(folder: str) -> dict:
         }
         second = push_files(one, other, **stale)
         found["second"] = sorted(hub.tree("datasets/alice/d"))
-        found["their card"] = [text in second.card for text in ("My own words.", "cc0-1.0", "A card.")]
-        found["their card is there"] = hub.read("datasets/alice/d", "README.md").decode() == second.card
+        card = hub.read("datasets/alice/d", "README.md").decode()
+        found["their card"] = [text in card for text in ("My own words.", "cc0-1.0", "A card.")]
         found["next tag"] = add_tag(second, None)
         found["named tag"] = [add_tag(second, "best"), add_tag(second, "best"), add_tag(second, None)]
         tagged = Repository("alice/d", "dataset", tag="v1")
@@ -96,9 +103,19 @@ def pushes(folder: str) -> dict:
         merged = push_files(asked, files, **stale)
         found["merged"] = [
             merged.is_new,
-            merged.commit == hub.head("datasets/alice/d"),
+            merged.commit == first.commit,  # which brought the same files, and is tagged
             SHARD in hub.tree("datasets/alice/d"),
         ]
+
+        push_files(Repository("alice/s", "dataset"), {**files, SHARD: b"PAR1 1"}, **stale)
+        api.create_branch("alice/s", branch="v1", repo_type="dataset")
+        replaced = push_files(Repository("alice/s", "dataset"), {**files, SHARD: b"PAR1 2"}, **stale)
+        found["as long as before"] = [replaced.is_new, hub.read("datasets/alice/s", SHARD).decode()]
+        found["tag beside a branch of that name"] = add_tag(replaced, None)
+        # As a push of git brings it, which the client would refuse.
+        latin = Change("add", "README.md", content="Café".encode("latin-1"))
+        hub.repository("datasets/alice/s").commit("refs/heads/main", [latin], author="alice", title="by git")
+        found["not UTF-8"] = problem(push_files, Repository("alice/s", "dataset"), files, **stale)
         found["unknown"] = [f"{record.method} {record.path}" for record in hub.unknown]
     return found
 
@@ -108,14 +125,19 @@ def troubles(folder: str) -> dict:
     with running_hub(folder) as hub:
         from huggingface_hub import HfApi
 
+        from hf_clipselect.hub import retries
         from hf_clipselect.hub.push import Repository, push_files
 
-        api, found = HfApi(token="hf_alice_write"), {}
+        api, found, log = HfApi(token="hf_alice_write"), {}, []
         stale = {"message": "publish", "is_stale": lambda path: False}
+        handler = logging.Handler()
+        handler.emit = lambda record: log.append(record.getMessage())
+        retries.logger.addHandler(handler)
+        retries.logger.setLevel(logging.INFO)
 
         def push(name: str, **options: object) -> dict:
             files = {"README.md": CARD.encode(), SHARD: b"PAR1" + name.encode()}
-            before, start = len(hub.requests), time.perf_counter()
+            before = len(hub.requests)
             outcome = {}
             try:
                 pushed = push_files(Repository(f"alice/{name}", "dataset", **options), files, **stale)
@@ -129,7 +151,6 @@ def troubles(folder: str) -> dict:
             return outcome | {
                 "commits sent": len(sent), "commits": len(history) - 1,
                 "pull requests": sum(ref.startswith("refs/pr/") for ref in refs),
-                "waited": time.perf_counter() - start,
             }  # fmt: skip
 
         hub.faults.add("lost", path="/commit/")
@@ -139,7 +160,8 @@ def troubles(folder: str) -> dict:
         hub.faults.add("lost", path="/repos/create")
         found["lost creation"] = push("lost-create")
         hub.faults.add("status", path="/commit/", status=429, retry_after=3)
-        found["rate limit"] = push("limit")
+        log.clear()
+        found["rate limit"] = push("limit") | {"log": log[-1]}
 
         push("between")
         note = {
@@ -156,6 +178,33 @@ def troubles(folder: str) -> dict:
             hub.read("datasets/alice/between", "note.txt").decode(), hub.read("datasets/alice/between", SHARD).decode(),
             len(hub.history("datasets/alice/between")),
         ]  # fmt: skip
+
+        def theirs(path: str, content: bytes) -> None:
+            api.upload_file(path_in_repo=path, path_or_fileobj=content, repo_id="alice/race", repo_type="dataset")
+
+        # Somebody commits our very shard before the upload, so that our commit is refused, and then another one.
+        push("race")
+        files = {"README.md": CARD.encode(), SHARD: b"PAR1 ours", "selection.json": b"{1}"}
+        hub.faults.add("delay", path="/preupload/", call=lambda: theirs(SHARD, b"PAR1 ours"))
+        hub.faults.add("delay", method="GET", path="/revision/main", nth=5, call=lambda: theirs(SHARD, b"PAR1 third"))
+        push_files(Repository("alice/race", "dataset"), files, **stale)
+        found["a shard changed twice"] = [
+            hub.read("datasets/alice/race", path).decode() for path in (SHARD, "selection.json")
+        ]
+        hub.faults.clear()
+        # Somebody commits all that we were about to change, and changes what we found the same.
+        files = {**files, "selection.json": b"{2}"}
+
+        def anticipate() -> None:
+            theirs("selection.json", b"{2}")
+            theirs(SHARD, b"PAR1 other")
+
+        hub.faults.add("delay", path="/preupload/", call=anticipate)
+        push_files(Repository("alice/race", "dataset"), files, **stale)
+        found["nothing left to commit"] = [
+            hub.read("datasets/alice/race", path).decode() for path in (SHARD, "selection.json")
+        ]
+        hub.faults.clear()
 
         hub.faults.add("status", method="PUT", status=400, times=None)
         found["refused upload"] = push("refused")
@@ -174,6 +223,7 @@ def access(folder: str) -> dict:
     with running_hub(folder) as hub:
         from huggingface_hub import HfApi
 
+        from hf_clipselect.hub import retries
         from hf_clipselect.hub.access import check_access
         from hf_clipselect.hub.push import Repository
 
@@ -197,7 +247,7 @@ def access(folder: str) -> dict:
 
         found["fine"] = [
             check("alice/d"), check("alice/new"), check("lab/d"), check("lab/new", "model"), check("bob/d", create_pr=True),
-            check("alice/d", tag="v2"), check("alice/d", tag="v3"), check("alice/d", branch="dev", tag="v3"), check("alice/new", tag="v1"),
+            check("alice/d", tag="v1"), check("alice/d", tag="v3"), check("alice/d", branch="dev", tag="v3"), check("alice/new", tag="v1"),
         ]  # fmt: skip
         found["malformed"] = [
             check(name) for name in ("digits", "a/b/c", "alice/", "alice/a b", "alice/..", "", "https://x/y")
@@ -215,7 +265,20 @@ def access(folder: str) -> dict:
             check("museum/new"),
 check("bob/d"), check("bob/new"), check("nobody/new"), check("bob/new", create_pr=True),
         ]  # fmt: skip
-        found["taken tag"] = check("alice/d", tag="v1")
+        found["commit as branch"] = check("alice/d", branch=hub.head("datasets/alice/d"))
+        api.create_branch("alice/d", branch="side", repo_type="dataset")
+        found["tag of a branch"] = [check("alice/d", tag="side"), check("alice/d", tag="x", branch="x")]
+        found["read token for a pull request"] = check("alice/d", token=fine[1], create_pr=True)
+        found["not a token"] = [
+            check("alice/d", token="\u201chf_alice_write\u201d"),
+            check("alice/d", token="hf_alice\x0bwrite"),
+        ]
+        api.create_repo("alice/data", repo_type="dataset")
+        api.upload_file(path_or_fileobj=b"a,b", path_in_repo="data.csv", repo_id="alice/data", repo_type="dataset")
+        found["data without configs"] = check("alice/data")
+        card = b"---\nconfigs:\n- config_name: a\n  data_files: data.csv\n---\n"
+        api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id="alice/data", repo_type="dataset")
+        found["fine"].append(check("alice/data"))
         found["tag as branch"] = check("alice/d", branch="old")
         found["bad names"] = [check("alice/d", branch=name) for name in ("a b", "refs/pr/1", "a..b", "a/", "", "-x")]
         hub.faults.add("status", path="whoami", status=503, times=2)
@@ -223,6 +286,7 @@ check("bob/d"), check("bob/new"), check("nobody/new"), check("bob/new", create_p
         found["created nothing"] = hub.repository("datasets/alice/new") is None
         os.environ["HF_HUB_OFFLINE"] = "0"
         hub.faults.clear()
+    retries._DELAYS_S = (0, 0)
     found["server gone"] = check("alice/d")
     return found
 
