@@ -385,9 +385,9 @@ def warned_of(caplog: pytest.LogCaptureFixture) -> str:
 
 def test_another_base_model_than_the_one_of_the_config_is_told(clip, clip_folder, mlp, tmp_path, caplog):
     load_adapters(mlp, base_model=str(clip_folder))
-    assert f"say that they are made for someone/clip, and are put on {clip_folder}." in warned_of(caplog)
+    assert f"say that they are made for 'someone/clip', and are put on '{clip_folder}'." in warned_of(caplog)
     load_adapters(mlp, base_model=load_backbone(str(clip_folder)).model)
-    assert f"say that they are made for someone/clip, and are put on {clip_folder}." in warned_of(caplog)
+    assert f"say that they are made for 'someone/clip', and are put on '{clip_folder}'." in warned_of(caplog)
     edit(mlp, base_model_name_or_path=None)
     load_adapters(mlp, base_model=copy.deepcopy(clip))
     assert "do not say which model they are made for" in warned_of(caplog)
@@ -425,7 +425,7 @@ def test_given_adapters_sit_on_the_projections_of_the_same_model(clip, clip_fold
 def test_a_folder_may_be_a_copy_of_the_model_that_given_adapters_name(clip, backbone, tmp_path, caplog, base):
     trained(clip, MlpAdapterConfig(), tmp_path, base_model=base)
     check_given(fetch_adapter(tmp_path), backbone)
-    assert f"say that they are made for {base}, and are put on {backbone.name}." in caplog.text
+    assert f"say that they are made for {base!r}, and are put on {backbone.name!r}." in caplog.text
     with pytest.raises(InputError, match=f"made for {base}, but the model of the run is someone/clip"):
         check_given(fetch_adapter(tmp_path), replace(backbone, name="someone/clip"))
 

@@ -461,12 +461,15 @@ def test_given_adapters_that_do_not_fit_are_refused_before_anything_is_encoded(f
     dataset, _, folder = finished
     shutil.copytree(folder / "adapter", tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "embedded/tiny-clip"}))
     settings = {"output_dir": tmp_path / "run", "adapter_name_or_path": tmp_path / "adapter"}
+    with pytest.raises(InputError, match="do not fit their config on a CLIPModel"):
+        run(dataset, "embedded/tiny-clip", **settings)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "me/other-clip"}))
     with pytest.raises(
-        InputError, match=r"made for embedded/tiny-clip, but the model of the run is .*clip.*--model_name_or_path"
+        InputError,
+        match="made for me/other-clip, but the model of the run is embedded/tiny-clip.*--model_name_or_path",
     ):
-        run(dataset, clip_folder, **settings)
+        run(dataset, "embedded/tiny-clip", **settings)
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(InputError, match="holds no adapter that can be loaded"):
         run(dataset, clip_folder, **settings)

@@ -93,7 +93,7 @@ def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
         )
     elif name and _place(base) != _place(name):
         logger.warning(
-            "The adapters of %s say that they are made for %s, and are put on %s.", adapter, base[:200], name
+            "The adapters of %s say that they are made for %r, and are put on %r.", adapter, base[:200], name
         )
 
 
