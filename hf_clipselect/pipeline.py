@@ -283,7 +283,7 @@ class _Run:
             adapter = self.folder.adapter if adaptation.kept else None
             try:
                 publish(published_report(report), self.folder.subset, self.destination, adapter=adapter)
-            except PushError as error:
+            except (PushError, OSError) as error:  # OSError: a card that a full disk does not take
                 raise PushError(
                     f"{error} The results are in {self.folder.path}: the same command again pushes them."
                 ) from None

@@ -17,7 +17,7 @@ def test_a_local_folder_of_real_images_is_selected_from(real_data, tmp_path, nam
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"on {real_data / name} its scores only show that the run works" in done.stderr
+    assert f"on {name} its scores only show that the run works" in done.stderr
     source = load_dataset(str(real_data / name), split="train")
     subset = load_dataset(str(tmp_path / "run" / "subset"), "ratio_30", split="train")
     assert len(source) == num_rows and len(subset) == int(0.3 * num_rows + 0.5)
