@@ -15,6 +15,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
+from reports import make_eight_report, make_eight_rows
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
@@ -69,6 +70,16 @@ def images_dataset() -> Dataset:
     ]
     features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "green_thing", "blue thing"])})
     return Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+
+
+@pytest.fixture
+def eight_rows() -> Dataset:
+    return make_eight_rows()
+
+
+@pytest.fixture
+def eight_report() -> dict:
+    return make_eight_report()
 
 
 @pytest.fixture(scope="session")

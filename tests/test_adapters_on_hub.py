@@ -1,28 +1,20 @@
 """Adapters through a Hub: pushed in one process, loaded in others, by the real clients."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from hub.processes import run_client
 from hub.server import LoopbackHub
 
-
-TESTS = Path(__file__).resolve().parent
 
 pytestmark = pytest.mark.slow
 
 
-def run_client(
+def run_hub_client(
     hub: LoopbackHub, name: str, *arguments: object, token: str | None = "hf_alice_write", home: Path | None = None,
     **environment: str,
 ) -> dict:  # fmt: skip
-    command = [sys.executable, "-m", "hub.adapter_clients", name, *map(str, arguments)]
-    env = {**hub.environment(token, home), **environment}
-    done = subprocess.run(command, env=env, cwd=TESTS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_client("adapter_clients", name, *arguments, env={**hub.environment(token, home), **environment})
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +22,14 @@ def published(tmp_path_factory: pytest.TempPathFactory):
     """A Hub with good and bad adapters, their folders, and what they gave before the push."""
     work = tmp_path_factory.mktemp("published")
     with LoopbackHub(work / "hub") as hub:
-        yield hub, work, run_client(hub, "publish", work)
+        yield hub, work, run_hub_client(hub, "publish", work)
 
 
 def test_adapters_come_back_bit_equal(published):
     hub, _, before = published
     old, new = before["old"], before["new"]
     assert len(hub.history("alice/adapters")) == 3 and hub.head("alice/adapters") == new["commit"]
-    back = run_client(hub, "load", old["commit"])
+    back = run_hub_client(hub, "load", old["commit"])
     assert back["new"] == back["stock"] == new["embeddings"]
     assert back["old"] == old["embeddings"] and back["lora"] == before["lora"]["embeddings"]
     assert len({value["embeddings"] for value in before.values()}) == 3
@@ -45,7 +37,7 @@ def test_adapters_come_back_bit_equal(published):
 
 def test_selecting_again_trains_nothing_and_gives_the_same_subset(published, tmp_path):
     hub, work, before = published
-    again = run_client(hub, "select_again", tmp_path)
+    again = run_hub_client(hub, "select_again", tmp_path)
     assert again["selected"] == before["new"]["selected"] != before["old"]["selected"]
     adaptation, commit = again["adaptation"], before["new"]["commit"]
     assert adaptation["adapter"] == {"name": "alice/adapters", "revision": commit}
@@ -59,16 +51,16 @@ def test_selecting_again_trains_nothing_and_gives_the_same_subset(published, tmp
 
 def test_a_private_repository_opens_only_to_those_who_may_read_it(published):
     hub, _, before = published
-    stranger = run_client(hub, "stranger", token=None)
+    stranger = run_hub_client(hub, "stranger", token=None)
     assert stranger["open"] == before["new"]["embeddings"]
     assert "alice/secret does not exist, or it is private and nobody is logged in" in stranger["private"]
 
 
 def test_what_nobody_should_load_is_refused(published):
     hub, work, before = published
-    run_client(hub, "publish_bad", work)
+    run_hub_client(hub, "publish_bad", work)
     seen = len(hub.requests)
-    told = run_client(hub, "refusals", before["old"]["commit"])
+    told = run_hub_client(hub, "refusals", before["old"]["commit"])
     assert not [record for record in hub.requests[seen:] if record.path.endswith(".bin")]
     # Where the config is refused, no weights are downloaded.
     loaded = [record.path for record in hub.requests[seen:] if record.path.endswith(".safetensors")]
@@ -91,6 +83,6 @@ def test_what_nobody_should_load_is_refused(published):
 
 def test_a_config_alone_in_the_cache_needs_a_connection(published, tmp_path):
     hub, _, _ = published
-    run_client(hub, "download_adapter_config", "alice/adapters", home=tmp_path)
-    told = run_client(hub, "refused", "alice/adapters", home=tmp_path, HF_HUB_OFFLINE="1")["refused"]
+    run_hub_client(hub, "download_adapter_config", "alice/adapters", home=tmp_path)
+    told = run_hub_client(hub, "refused", "alice/adapters", home=tmp_path, HF_HUB_OFFLINE="1")["refused"]
     assert "alice/adapters at revision" in told and "can't be read: " in told and "HF_HUB_OFFLINE" in told

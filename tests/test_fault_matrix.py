@@ -1,34 +1,22 @@
 """Each request of a push goes wrong in turn, in five ways: main is old or new, and the same push again finishes it."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from conftest import REPOSITORY
+from hub.processes import run_client
 
 
-TESTS = Path(__file__).resolve().parent
 FAULTS = ("500", "reset", "lost answer", "kill before", "kill after")
-
-
-def run(name: str, folder: Path) -> dict:
-    command = [sys.executable, "-m", "hub.matrix_clients", name, str(folder)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("matrix")
-    run("runs", folder / "runs")
+    run_client("matrix_clients", "runs", folder / "runs")
     rows = []
     for name in ("struck", "killed"):
         (folder / name).mkdir()
         (folder / name / "runs").symlink_to(folder / "runs")
-        rows += run(name, folder / name)["table"]
+        rows += run_client("matrix_clients", name, folder / name)["table"]
     return rows
 
 

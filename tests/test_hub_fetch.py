@@ -1,38 +1,27 @@
 """Files of a repository at one commit, from the loopback Hub; the clients run in processes of their own."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from hub.processes import run_client
 from hub.server import LoopbackHub
 
 
-TESTS = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 
 
-def run_client(hub, name, *arguments, token="hf_alice_write", home=None, clients="result_clients", **environment):
-    """Runs a function of tests/hub/ in a process of its own and returns what it returns."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"hub.{clients}", name, *map(str, arguments)],
-        env={**hub.environment(token, home), **environment}, cwd=TESTS, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def run_hub_client(hub, name, *arguments, token="hf_alice_write", home=None, clients="result_clients", **environment):
+    return run_client(clients, name, *arguments, env={**hub.environment(token, home), **environment})
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     with LoopbackHub(tmp_path_factory.mktemp("hub")) as running:
-        run_client(running, "fetch_put")
+        run_hub_client(running, "fetch_put")
         yield running
 
 
 @pytest.mark.parametrize(("repo", "token"), [("alice/open", None), ("alice/secret", "hf_alice_read")])
 def test_files_are_of_one_commit(hub, repo, token):
-    found = run_client(hub, "fetch_get", repo, token=token)
+    found = run_hub_client(hub, "fetch_get", repo, token=token)
     for kind, name in (("dataset", f"datasets/{repo}"), ("model", repo)):
         assert found[kind]["files"] == ["a.json", "scores/deep/y.parquet", "scores/x.parquet"]
         assert found[kind]["texts"] == ["new", "old", "old"]
@@ -41,7 +30,7 @@ def test_files_are_of_one_commit(hub, repo, token):
 
 
 def test_what_is_not_there_is_told_in_a_sentence(hub):
-    found = run_client(hub, "fetch_wrong")
+    found = run_hub_client(hub, "fetch_wrong")
     assert found["id"] == "'no such/id at all' is neither a folder nor a Hub id; give a Hub id such as user/name."
     assert found["branch"].startswith("The dataset repository alice/open has no revision 'v9';")
     assert found["commit"].startswith(f"The dataset repository alice/open has no revision '{'0' * 40}';")
@@ -51,14 +40,14 @@ def test_what_is_not_there_is_told_in_a_sentence(hub):
 
 
 def test_private_repositories_ask_for_a_login(hub):
-    absent, nobody = run_client(hub, "fetch_refused", "alice/nothing", "alice/secret", token=None)
+    absent, nobody = run_hub_client(hub, "fetch_refused", "alice/nothing", "alice/secret", token=None)
     assert absent.startswith(
         "The dataset repository alice/nothing does not exist, or it is private and nobody is logged in."
     )
     assert "`hf auth login`" in nobody and "HF_TOKEN" in nobody
-    [stranger] = run_client(hub, "fetch_refused", "alice/secret", token="hf_bob_write")
+    [stranger] = run_hub_client(hub, "fetch_refused", "alice/secret", token="hf_bob_write")
     assert "private and the token in use may not read it" in stranger
-    [wrong] = run_client(hub, "fetch_refused", "alice/open", token="hf_no_such_token")
+    [wrong] = run_hub_client(hub, "fetch_refused", "alice/open", token="hf_no_such_token")
     assert wrong.startswith("The dataset repository alice/open can't be read: HTTP 401: Invalid credentials")
     assert "hf_no_such_token" not in nobody + stranger + wrong
 
@@ -66,14 +55,14 @@ def test_private_repositories_ask_for_a_login(hub):
 def test_a_server_in_trouble_is_told_apart(hub):
     # Of the first download; huggingface_hub does not try it again.
     hub.faults.add("status", method="GET", path="resolve", status=500)
-    [broken] = run_client(hub, "fetch_refused", "alice/open")
+    [broken] = run_hub_client(hub, "fetch_refused", "alice/open")
     hub.faults.clear()
     assert broken.startswith("The dataset repository alice/open can't be read: HTTP 500:")
     assert broken.endswith("Check the connection and the token, and run the same again.")
 
 
 def fetch(hub, repo, revision, *patterns, **environment):
-    return run_client(hub, "fetch", repo, revision, *patterns, clients="adapter_clients", **environment)
+    return run_hub_client(hub, "fetch", repo, revision, *patterns, clients="adapter_clients", **environment)
 
 
 @pytest.mark.parametrize("outage", ["offline", "status", "reset"])
@@ -95,7 +84,7 @@ def test_without_a_connection_the_cache_serves_and_names_its_commit(hub, tmp_pat
 
 @pytest.mark.parametrize("outage", ["offline", "status"])
 def test_a_part_in_the_cache_is_no_broken_repository(hub, tmp_path, outage):
-    run_client(hub, "fetch_one_file", "alice/open", home=tmp_path, clients="adapter_clients")
+    run_hub_client(hub, "fetch_one_file", "alice/open", home=tmp_path, clients="adapter_clients")
     offline = {"HF_HUB_OFFLINE": "1"} if outage == "offline" else {}
     if not offline:
         hub.faults.add("status", path="/api/", status=503, times=None)
@@ -122,5 +111,5 @@ def test_the_cache_does_not_serve_what_the_hub_refuses(hub, tmp_path):
 
 
 def test_what_is_not_in_the_cache_needs_a_connection(hub, tmp_path):
-    [nowhere] = run_client(hub, "fetch_refused", "alice/secret", home=tmp_path, HF_HUB_OFFLINE="1")
+    [nowhere] = run_hub_client(hub, "fetch_refused", "alice/secret", home=tmp_path, HF_HUB_OFFLINE="1")
     assert nowhere.startswith("The dataset repository alice/secret can't be read:")

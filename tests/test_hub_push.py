@@ -1,39 +1,29 @@
 """Pushes with the real client to a Hub on this machine: one commit, nothing twice, what people wrote stays, what can't work is refused early."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from hub.processes import run_client
 
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).resolve().parent
 SHARD = "ratio_30/train-00000-of-00001.parquet"
-
-
-def run(name: str, folder: Path) -> dict:
-    command = [sys.executable, "-m", "hub.push_clients", name, str(folder)]
-    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def pushes(tmp_path_factory):
-    return run("pushes", tmp_path_factory.mktemp("pushes"))
+    return run_client("push_clients", "pushes", tmp_path_factory.mktemp("pushes"))
 
 
 @pytest.fixture(scope="module")
 def troubles(tmp_path_factory):
-    return run("troubles", tmp_path_factory.mktemp("troubles"))
+    return run_client("push_clients", "troubles", tmp_path_factory.mktemp("troubles"))
 
 
 @pytest.fixture(scope="module")
 def access(tmp_path_factory):
-    return run("access", tmp_path_factory.mktemp("access"))
+    return run_client("push_clients", "access", tmp_path_factory.mktemp("access"))
 
 
 def test_one_commit_and_none_for_the_same_files(pushes):

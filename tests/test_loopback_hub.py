@@ -17,6 +17,7 @@ from hub import discussions
 from hub.card import check
 from hub.clients import CARD, LARGE
 from hub.gitids import blob_id, tree_ids
+from hub.processes import run_client
 from hub.records import Record
 from hub.server import LoopbackHub
 from hub.store import Change, Repository, Store, StoreError
@@ -36,14 +37,10 @@ def repository(tmp_path: Path) -> Repository:
     return Store(tmp_path / "store").create("models/alice/m", private=False, author="alice")
 
 
-def run_client(
-    hub: LoopbackHub, name: str, token: str | None = "hf_alice_write", *arguments: str, module: str = "hub.clients"
+def run_hub_client(
+    hub: LoopbackHub, name: str, token: str | None = "hf_alice_write", *arguments: str, clients: str = "clients"
 ) -> dict:
-    """Runs a function of hub/clients.py (or another module) in a process of its own and returns what it returns."""
-    command = [sys.executable, "-m", module, name, *arguments]
-    done = subprocess.run(command, env=hub.environment(token), cwd=TESTS, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_client(clients, name, *arguments, env=hub.environment(token))
 
 
 # The store.
@@ -405,7 +402,7 @@ def test_state_outlives_the_server(tmp_path: Path) -> None:
 
 
 def test_huggingface_hub_commits(hub: LoopbackHub) -> None:
-    found = run_client(hub, "api")
+    found = run_hub_client(hub, "api")
     assert found["user"] == "alice" and found["urls"] == [f"{hub.endpoint}/alice/m"] * 2
     assert found["create twice"] == 409 and found["missing"] == 404
     assert found["unchanged"] and found["bytes"] and found["lfs"]
@@ -429,7 +426,7 @@ def test_huggingface_hub_commits(hub: LoopbackHub) -> None:
 
 
 def test_huggingface_hub_revisions(hub: LoopbackHub) -> None:
-    found = run_client(hub, "refs")
+    found = run_hub_client(hub, "refs")
     assert [found[name] for name in ("tag twice", "tag nowhere", "branch twice", "to a tag")] == [409, 404, 409, 400]
     assert found["pull request"] == [f"{hub.endpoint}/datasets/alice/d/discussions/1", "refs/pr/1", 1]
     assert found["read"] == ["1", "1", "2", "3", "1"] and found["info"]
@@ -441,7 +438,7 @@ def test_huggingface_hub_revisions(hub: LoopbackHub) -> None:
 
 
 def test_huggingface_hub_rights(hub: LoopbackHub) -> None:
-    found = run_client(hub, "rights", None)
+    found = run_hub_client(hub, "rights", None)
     assert found["roles"] == ["write", "read"] and found["orgs"] == ["lab", "museum"]
     assert found["secret"] == [None, None, 404, 401, 401]
     assert found["secret file"] == [404, 401, None]
@@ -454,7 +451,7 @@ def test_huggingface_hub_rights(hub: LoopbackHub) -> None:
 
 
 def test_huggingface_hub_discussions(hub: LoopbackHub) -> None:
-    found = run_client(hub, "discussions", module="hub.loopback_clients")
+    found = run_hub_client(hub, "discussions", clients="loopback_clients")
     assert found["draft"] == [3, "draft", "refs/pr/3", "refs/heads/main", "alice"]
     assert found["all"] == [
         [4, "A question", "alice", "open", False],
@@ -486,7 +483,7 @@ def test_long_lists_come_in_pages(hub: LoopbackHub) -> None:
     paths = [f"ü & b/{i:04}.txt" for i in range(2001)] + ["z"]
     changes = [Change("add", path, content=b"1") for path in paths]
     repository.commit("refs/heads/main", changes, author="alice", title="t")
-    found = run_client(hub, "pages", module="hub.loopback_clients")
+    found = run_hub_client(hub, "pages", clients="loopback_clients")
     assert found["discussions"] == list(range(12, 0, -1))
     assert sorted(found["recursive"]) == sorted([".gitattributes", "ü & b", *paths])
     assert sorted(found["folder"]) == sorted(paths[:-1]) and found["top"] == [".gitattributes", "z", "ü & b"]
@@ -498,7 +495,7 @@ def test_long_lists_come_in_pages(hub: LoopbackHub) -> None:
 def test_huggingface_hub_accounts(hub: LoopbackHub) -> None:
     for repo in ("alice/open", "alice/secret", "lab/secret", "museum/secret", "me/secret"):
         hub.store.create(f"models/{repo}", private="secret" in repo, author="someone")
-    found = run_client(hub, "accounts", None, module="hub.loopback_clients")
+    found = run_hub_client(hub, "accounts", None, clients="loopback_clients")
     whoami = found["whoami"]
     assert {name: (who["name"], who["auth"]["accessToken"]["role"]) for name, who in whoami.items()} == {
         "alice_write": ("alice", "write"),
@@ -530,7 +527,7 @@ def test_huggingface_hub_accounts(hub: LoopbackHub) -> None:
 
 
 def test_cases_that_start_from_one_state(hub: LoopbackHub, tmp_path: Path) -> None:
-    found = run_client(hub, "cases", "hf_me_write", str(tmp_path / "inner"), module="hub.loopback_clients")
+    found = run_hub_client(hub, "cases", "hf_me_write", str(tmp_path / "inner"), clients="loopback_clients")
     undisturbed, lost, reset, last = found["cases"]
     assert all(case["same"] for case in found["cases"])
     oid = hashlib.sha256(b"\0" * 100).hexdigest()[:8]
@@ -562,7 +559,7 @@ def test_faults_seen_by_huggingface_hub(hub: LoopbackHub) -> None:
     hub.faults.add("lost", path="/alice/commit-lost/commit/")
     hub.faults.add("truncate", method="GET", path="resolve/main/truncate.bin")
     hub.faults.add("cut", method="GET", path="resolve/main/cut.bin")
-    found = run_client(hub, "faults")
+    found = run_hub_client(hub, "faults")
     for name in ("put-500", "put-reset", "put-lost", "pre-429"):
         assert found[name] is None and hub.read(f"alice/{name}", "x.bin") == LARGE, name
     # The client does not send a commit twice.
@@ -579,7 +576,7 @@ def test_faults_seen_by_huggingface_hub(hub: LoopbackHub) -> None:
 
 
 def test_pushers_killed_at_each_request(hub: LoopbackHub, tmp_path: Path) -> None:
-    found = run_client(hub, "killed_pushes", "hf_alice_write", str(tmp_path / "inner"))
+    found = run_hub_client(hub, "killed_pushes", "hf_alice_write", str(tmp_path / "inner"))
     routes = ["preupload", "lfs_batch", "lfs_put", "lfs_verify", "commit"]
     for kind, outcomes in found.items():
         assert [outcome["at"] for outcome in outcomes] == [*routes, "commit"]
@@ -594,17 +591,17 @@ def test_pushers_killed_at_each_request(hub: LoopbackHub, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_datasets_round_trip(tmp_path: Path) -> None:
     with LoopbackHub(tmp_path) as hub:
-        pushed = run_client(hub, "datasets_push")
+        pushed = run_hub_client(hub, "datasets_push")
         assert pushed["same"] and len(hub.history("datasets/alice/d")) == 3 and hub.unknown == []
         # Each configuration came in one commit, card and shards together.
         assert {"README.md", "one/train-00000-of-00001.parquet"} <= set(hub.history("datasets/alice/d")[1].files)
     with LoopbackHub(tmp_path) as hub:
-        found = run_client(hub, "datasets_load")
+        found = run_hub_client(hub, "datasets_load")
         assert found["one"] == found["stream"] == pushed["content"] and found["two"] == pushed["two"]
         assert found["features"] == [True, True] and found["dev"] == 1
         assert found["nothing"] == "DatasetNotFoundError"
         assert 206 in [record.status for record in hub.requests]
-        assert run_client(hub, "datasets_stranger", None) == {"private": "DatasetNotFoundError"}
+        assert run_hub_client(hub, "datasets_stranger", None) == {"private": "DatasetNotFoundError"}
         assert hub.unknown == []
 
 
@@ -613,8 +610,8 @@ def test_datasets_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_peft_round_trip(hub: LoopbackHub) -> None:
-    pushed = run_client(hub, "peft_push")
-    assert run_client(hub, "peft_load")["adapted"] == pushed["adapted"] != pushed["plain"]
+    pushed = run_hub_client(hub, "peft_push")
+    assert run_hub_client(hub, "peft_load")["adapted"] == pushed["adapted"] != pushed["plain"]
     files = {".gitattributes", "README.md", "adapter_config.json", "adapter_model.safetensors"}
     assert set(hub.tree("alice/lora")) == files and len(hub.history("alice/lora")) == 2
     assert json.load(io.BytesIO(hub.read("alice/lora", "adapter_config.json")))["r"] == 2

@@ -1,21 +1,14 @@
 """Published selections read back: from folders here, from the loopback Hub by clients in processes of their own."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from datasets import Image
+from hub.processes import run_client
 from hub.server import LoopbackHub
 from results import make_result
 
 from hf_clipselect import load_pruned
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-
-
-TESTS = Path(__file__).resolve().parent
 
 
 def rows_of(dataset):
@@ -88,14 +81,8 @@ def test_wrong_arguments(digits, tmp_path):
 # The loopback Hub
 
 
-def run_client(hub, name, *arguments, token="hf_alice_write", home=None, **environment):
-    """Runs a function of hub/result_clients.py in a process of its own and returns what it returns."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hub.result_clients", name, *map(str, arguments)],
-        env={**hub.environment(token, home), **environment}, cwd=TESTS, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+def run_hub_client(hub, name, *arguments, token="hf_alice_write", home=None, **environment):
+    return run_client("result_clients", name, *arguments, env={**hub.environment(token, home), **environment})
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +93,12 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def put(hub, tmp_path_factory):
-    return run_client(hub, "source_put", tmp_path_factory.mktemp("saved"))
+    return run_hub_client(hub, "source_put", tmp_path_factory.mktemp("saved"))
 
 
 @pytest.fixture(scope="module")
 def got(hub, put):
-    return run_client(hub, "result_get", token="hf_alice_read")
+    return run_hub_client(hub, "result_get", token="hf_alice_read")
 
 
 @pytest.mark.slow
@@ -123,9 +110,9 @@ def test_the_source_is_known_by_commit_and_license(hub, put):
 
 @pytest.mark.slow
 def test_the_commit_and_the_license_are_known_without_a_connection_too(hub, put, tmp_path):
-    online = run_client(hub, "source_get", home=tmp_path)
+    online = run_hub_client(hub, "source_get", home=tmp_path)
     assert online[:2] == [hub.head("datasets/alice/source"), "cc-by-4.0, mit"]
-    assert run_client(hub, "source_get", home=tmp_path, HF_HUB_OFFLINE="1") == online
+    assert run_hub_client(hub, "source_get", home=tmp_path, HF_HUB_OFFLINE="1") == online
 
 
 @pytest.mark.slow
@@ -164,7 +151,7 @@ def test_what_cannot_be_had_is_told_in_a_sentence(put, got):
 
 @pytest.mark.slow
 def test_strangers_read_neither_private_selections_nor_private_sources(hub, put):
-    selection, pruned, source = run_client(hub, "result_stranger", token="hf_bob_write")
+    selection, pruned, source = run_hub_client(hub, "result_stranger", token="hf_bob_write")
     assert selection == pruned
     assert selection.startswith("The dataset repository alice/pruned does not exist, or it is private and the token")
     assert source.startswith("The source of the selection in alice/open-scores, alice/source (config small,")

@@ -1,6 +1,5 @@
 """The whole road through the front door: the recipe pushes in one process, other processes load what it published."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,12 +9,12 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 from hub.card import check, read_header
+from hub.processes import run_client
 from hub.server import LoopbackHub
 
 
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).resolve().parent
 SETTINGS = [
     "--dataset_name", "me/source", "--model_name_or_path", "me/tiny-clip", "--adaptation", "always",
     "--num_train_epochs", "2", "--selection_ratio", "0.3", "0.5", "--dataloader_num_workers", "0",
@@ -30,22 +29,13 @@ def select(
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
 
 
-def client(environment: dict, *command: str) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "hub.publishing_clients", *command],
-        env=environment, cwd=TESTS, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """A run of 150 rows with private repositories, pushed twice; tests only read."""
     folder = tmp_path_factory.mktemp("published")
     with LoopbackHub(folder / "hub") as hub:
         environment = hub.environment("hf_me_write")
-        client(environment, "source")
+        run_client("publishing_clients", "source", env=environment)
         first = select(environment, folder, *PUSH, "--hub_private_repo", "--output_dir", "out")
         assert first.returncode == 0, first.stderr[-3000:]
         heads = {repo: hub.head(repo) for repo in ("datasets/me/pruned", "me/adapters")}
@@ -56,8 +46,10 @@ def published(tmp_path_factory):
 
 def test_what_is_on_the_hub_is_what_is_on_disk(published):
     hub, folder, *_ = published
-    disk = client(hub.environment("hf_me_write"), "on_disk", str(folder / "out"))
-    there = client(hub.environment("hf_me_write"), "on_the_hub", "me/pruned", "me/adapters")
+    disk = run_client("publishing_clients", "on_disk", str(folder / "out"), env=hub.environment("hf_me_write"))
+    there = run_client(
+        "publishing_clients", "on_the_hub", "me/pruned", "me/adapters", env=hub.environment("hf_me_write")
+    )
     assert {name: there[name] for name in disk} == disk
     assert disk["plain"] == disk["ratio_30"] and disk["ratio_30"][0] == 45 and disk["ratio_50"][0] == 75
     assert there["streamed"] == disk["ratio_30"][2]
@@ -118,7 +110,9 @@ def test_repositories_are_private_and_stay_as_they_are(published):
     for repo in ("datasets/me/pruned", "me/adapters"):
         assert hub.repository(repo).settings["private"] is True  # the second push did not ask for it
     for token in ("hf_bob_write", None):
-        assert set(client(hub.environment(token), "stranger", "me/pruned")) == {"me/pruned"}
+        assert set(run_client("publishing_clients", "stranger", "me/pruned", env=hub.environment(token))) == {
+            "me/pruned"
+        }
 
 
 def test_the_token_is_written_nowhere(published):
@@ -134,7 +128,7 @@ def test_the_token_is_written_nowhere(published):
 def test_scores_alone_with_published_adapters(published, tmp_path):
     """For datasets that may not be passed on: no image is published, and the same rows come back from the source."""
     hub, folder, *_ = published
-    disk = client(hub.environment("hf_me_write"), "on_disk", str(folder / "out"))
+    disk = run_client("publishing_clients", "on_disk", str(folder / "out"), env=hub.environment("hf_me_write"))
     flags = [
         "--push_to_hub",
         "--hub_dataset_id",
@@ -151,7 +145,7 @@ def test_scores_alone_with_published_adapters(published, tmp_path):
     ]  # fmt: skip
     card = hub.read("datasets/me/scores", "README.md").decode()
     assert hub.head("me/adapters") in card and "load_pruned" in card and check(card, "dataset")["errors"] == []
-    found = client(hub.environment("hf_me_write"), "scores_only", "me/scores")
+    found = run_client("publishing_clients", "scores_only", "me/scores", env=hub.environment("hf_me_write"))
     assert "image" not in found["columns"]
     assert {name: found[name] for name in ("ratio_30", "another ratio")} == {
         name: disk[name] for name in ("ratio_30", "another ratio")
@@ -160,7 +154,7 @@ def test_scores_alone_with_published_adapters(published, tmp_path):
 
 def test_from_python(published, tmp_path):
     hub, *_ = published
-    found = client(hub.environment("hf_me_write"), "from_python", str(tmp_path / "run"))
+    found = run_client("publishing_clients", "from_python", str(tmp_path / "run"), env=hub.environment("hf_me_write"))
     assert found["pushed"] == [
         ["me/python-adapters", "model", True], ["me/python", "dataset", True],
         ["me/python-adapters", "model", False], ["me/python", "dataset", False],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, Image
 from PIL import Image as PILImage
-from reports import NAN, make_eight_report, make_eight_rows, random_table, scores_table, summarize_table
+from reports import NAN, random_table, scores_table, summarize_table
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.report import write_html
@@ -85,16 +85,6 @@ def colour_of(row):
 
 def decode(source):
     return PILImage.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
-
-
-@pytest.fixture
-def eight_rows():
-    return make_eight_rows()
-
-
-@pytest.fixture
-def eight_report():
-    return make_eight_report()
 
 
 def test_pick_rows_by_hand(eight_rows):

@@ -2,22 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from reports import make_eight_report, make_eight_rows, random_table, run_entries, summarize_table
+from reports import random_table, run_entries, summarize_table
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.score_table import select_from_table
 from hf_clipselect.selection import resolve_objective
 from hf_clipselect.summary import report_at, summarize, write_json
-
-
-@pytest.fixture
-def eight_rows():
-    return make_eight_rows()
-
-
-@pytest.fixture
-def eight_report():
-    return make_eight_report()
 
 
 def test_summary_by_hand(eight_report):
