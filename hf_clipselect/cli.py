@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .config import Arguments, HubArguments, parse_arguments
-from .errors import InputError, PushError
+from .errors import InputError, RunError
+from .launch import exit_now
 from .pipeline import run_selection
 from .result import SelectionResult
 from .run_log import logged_to_stderr
@@ -43,7 +44,7 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
         prog (`str`, *optional*): Name of the program in `--help`.
 
     Returns:
-        `int`: Exit code: 0, or after one line on stderr 2 for wrong input and 1 for a Hub that did not take the results.
+        `int`: Exit code: 0, or after one line on stderr 2 for wrong input and 1 for a machine or a Hub that failed.
     """
     is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
@@ -52,9 +53,11 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
         arguments = parse_arguments(argv, prog=prog)
         with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
             result = run_selection(arguments)
-    except (InputError, PushError) as error:
+    except (InputError, RunError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")  # names in a message may hold line breaks
-        return 2 if isinstance(error, InputError) else 1
+        code = 2 if isinstance(error, InputError) else 1
+        exit_now(code)
+        return code
     if is_main_process:
         sys.stdout.write(_summary(result, arguments))
     return 0

@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from .adaptation import IdentityProjections, adapt, project
+from .adaptation import IdentityProjections, adapt
 from .config import Arguments
 from .errors import InputError
+from .feature_rows import FeatureRows
 from .launch import make_accelerator
+from .processes import Processes
 from .result import SelectionResult
-from .score_table import present_classes, score_samples, score_table, select_from_table
+from .score_table import present_classes, score_table, select_from_table
+from .scoring import score_rows
 from .selection import check_ratios, resolve_objective
 from .source import DatasetSource
 
@@ -76,21 +79,22 @@ def select_embeddings(
     text_embeds = _unit_rows(
         text_embeds[classes], "text_embeds", lambda row: f"class {classes[row]} ({names[classes[row]]})"
     )
-    features = (image_embeds, torch.from_numpy(text_embeds)[None])
-    model, report = IdentityProjections(image_embeds.shape[1]), {}
+    features = (FeatureRows([image_embeds]), torch.from_numpy(text_embeds)[None])
+    model, report, processes = IdentityProjections(image_embeds.shape[1]), {}, Processes()
     if adaptation != "off":
         accelerator = make_accelerator()  # use_cpu=True fails where an earlier run of this process took the GPU
         model, outcome = adapt(
             model.to(accelerator.device), *features, compact,
             arguments=arguments.adaptation, seed=seed, accelerator=accelerator,
         )  # fmt: skip
-        report = {"adaptation": outcome.to_dict()}
-    scores = score_samples(
-        *project(model, *features), compact, classes, neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors
-    )
+        report, processes = {"adaptation": outcome.to_dict()}, Processes(accelerator)
+    scores = score_rows(
+        model, *features, compact, classes,
+        neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors, processes=processes,
+    )  # fmt: skip
     table = score_table(labels, names, np.arange(len(labels)), scores)
     return SelectionResult(
-        scores=select_from_table(table, resolved, ratios),
+        scores=select_from_table(table, resolved, ratios, processes=processes),
         ratios=ratios,
         objective=resolved,
         source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),

@@ -1,11 +1,18 @@
 """The Accelerate engine that a run was launched under."""
 
+import atexit
 import os
+import sys
+from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 
 from .errors import InputError
+
+
+# How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10 minutes.
+_PATIENCE = timedelta(hours=2)
 
 
 def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
@@ -28,6 +35,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
             mixed_precision="no",  # adapters train in float32, whatever `accelerate config` says
             log_with=None if report_to == "none" else report_to,
             project_dir=logging_dir,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
     except ValueError as error:
         raise InputError(
@@ -44,4 +52,27 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
             f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several processes "
             "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/select.py --use_cpu ..."
         )
+    if accelerator.num_processes > 1:
+        atexit.register(_leave_group)
     return accelerator
+
+
+def exit_now(code: int) -> None:
+    """End a process that was launched with others, of which one may be gone; a lone process goes on.
+
+    An orderly exit is not to be had: the threads of the group may wait for a process that is gone, and those of gloo abort the
+    interpreter when it shuts down on them ("terminate called without an active exception", torch 2.13).
+
+    Args:
+        code (`int`): The exit code.
+    """
+    if torch.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _leave_group() -> None:
+    # NCCL warns of a group that is still there at the end of a process.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

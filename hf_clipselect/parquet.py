@@ -1,15 +1,20 @@
 """Datasets as Parquet shards, the way `Dataset.push_to_hub` writes them: image bytes as they are in the source."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from datasets.table import embed_table_storage
+from datasets.features.features import require_storage_embed
+from datasets.table import embed_array_storage
 
 
-_ROWS_PER_GROUP = 1000
+# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are small.
+_GROUP_BYTES = 50_000_000
 _SHARD_BYTES = 500_000_000
+_FEWEST_ROWS, _MOST_ROWS = 16, 100_000
 
 
 def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> list[Path]:
@@ -24,22 +29,19 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
         `list[Path]`: The shards in order.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    dataset = dataset.with_format("arrow")
-    # One group of rows in memory at a time, whatever the size of the dataset.
-    starts = iter(range(0, len(dataset), _ROWS_PER_GROUP))
-    start = next(starts, None)
+    groups = _groups(dataset)
+    group = next(groups, None)
     unnamed: list[Path] = []
-    while start is not None or not unnamed:  # a dataset without rows still has columns
+    while group is not None or not unnamed:  # a dataset without rows still has columns
         path = folder / f".{split}-{len(unnamed):05d}.parquet.tmp"
         with pq.ParquetWriter(
             path, dataset.features.arrow_schema, use_content_defined_chunking=True, write_page_index=True
         ) as writer:
             written = 0
-            while start is not None and written < _SHARD_BYTES:
-                table = embed_table_storage(dataset[start : start + _ROWS_PER_GROUP])
-                writer.write_table(table)
-                written += table.nbytes
-                start = next(starts, None)
+            while group is not None and written < _SHARD_BYTES:
+                writer.write_table(group, row_group_size=len(group))
+                written += group.nbytes
+                group = next(groups, None)
         unnamed.append(path)
     for stale in folder.glob(f"{split}-*-of-*.parquet"):
         stale.unlink()  # another number of shards would leave rows of an earlier dataset beside the new ones
@@ -47,6 +49,28 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
         path.rename(folder / f"{split}-{index:05d}-of-{len(unnamed):05d}.parquet")
         for index, path in enumerate(unnamed)
     ]
+
+
+def _groups(dataset: Dataset) -> Iterator[pa.Table]:
+    """The rows with their images' bytes, as tables that each become a row group."""
+    arrow = dataset.with_format("arrow")
+    embedded = {name: feature for name, feature in dataset.features.items() if require_storage_embed(feature)}
+    parts, held, start, count = [], 0, 0, _FEWEST_ROWS
+    while start < len(dataset):
+        # Rows that were picked out come as one chunk each, and what follows takes its time for every chunk.
+        table = arrow[start : start + count].combine_chunks()
+        for name, feature in embedded.items():
+            column = [embed_array_storage(chunk, feature) for chunk in table.column(name).chunks]
+            table = table.set_column(table.column_names.index(name), name, column)
+        parts.append(table)
+        held += table.nbytes
+        start += len(table)
+        if held >= _GROUP_BYTES or start >= len(dataset):
+            yield pa.concat_tables(parts).combine_chunks()
+            parts, held = [], 0
+        # As many rows next as fill the rest of the group, going by the last ones.
+        fitting = (_GROUP_BYTES - held) * len(table) // max(table.nbytes, 1)
+        count = min(max(_FEWEST_ROWS, fitting), 4 * count, _MOST_ROWS)
 
 
 def content_id(folder: Path) -> str:

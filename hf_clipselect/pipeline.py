@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from .adaptation import (
     check_given,
     check_peft_config,
     fetch_given,
-    project,
+    predict,
     read_peft_config,
 )
 from .config import DEFAULT_MODEL, Arguments
@@ -31,16 +31,18 @@ from .encoder import (
     warn_if_demonstration,
 )
 from .errors import InputError, PushError
+from .failures import explained_failures
 from .hub import Destination, publish
 from .launch import make_accelerator
+from .processes import Processes
 from .prompts import class_prompts
 from .provenance import describe_run, identity
 from .result import SelectionResult
 from .run_adapters import RunAdapters
 from .run_folder import RunFolder
 from .run_log import collected_warnings, timed
-from .score_table import present_classes, score_samples, score_table, select_from_table
-from .scores import predicted_labels
+from .score_table import present_classes, score_table, select_from_table
+from .scoring import score_rows
 from .selection import Objective, check_ratios, resolve_objective, selection_count
 from .selection_file import published_report
 from .source import load_source
@@ -165,7 +167,8 @@ def run_selection(
     )
     # Before the report's warnings are collected: what the Hub looks like is no part of the result.
     destination = _check_destination(arguments, accelerator)
-    with ExitStack() as stack:
+    place = arguments.run.output_dir
+    with explained_failures(None if place is None else Path(place)), ExitStack() as stack:
         warnings = stack.enter_context(collected_warnings())
         ratios = check_ratios(arguments.selection.selection_ratio)
         objective = resolve_objective(arguments.selection.objective, **arguments.selection.knobs())
@@ -217,7 +220,7 @@ class _Run:
     destination: Destination | None
 
     def execute(self) -> SelectionResult:
-        arguments, images = self.arguments, self.images
+        arguments, images, processes = self.arguments, self.images, Processes(self.accelerator)
         with timed(self.seconds, "encode"):
             encoded = encode_dataset(
                 images, self.backbone, self.folder.features,
@@ -225,6 +228,7 @@ class _Run:
                 batch_size=arguments.model.per_device_eval_batch_size,
                 num_workers=arguments.model.dataloader_num_workers,
                 on_bad_image=arguments.data.on_bad_image,
+                overwrite=arguments.run.overwrite_output_dir,
             )  # fmt: skip
             text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
         if encoded.unreadable:
@@ -234,9 +238,10 @@ class _Run:
             logger.info("dropped.parquet names them with the reason.")
         rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[rows])
-        features = (encoded.features[rows] if encoded.unreadable else encoded.features, text_features[:, classes])
+        readable = encoded.features.subset(rows) if encoded.unreadable else encoded.features
+        features = (readable, text_features[:, classes])
         with timed(self.seconds, "adapt"):
-            plain = classes[predicted_labels(*project(self.backbone.model, *features))]
+            plain = classes[predict(self.backbone.model, *features)]
             adapters = RunAdapters(arguments, images, self.prompts, self.backbone, self.accelerator, self.folder)
             if self.adapter is None:
                 model, adaptation = adapters.train_or_find(
@@ -245,8 +250,8 @@ class _Run:
             else:
                 model, adaptation = adapters.take(self.adapter)
         with timed(self.seconds, "score"):
-            scores = score_samples(
-                *project(model, *features), labels, classes,
+            scores = score_rows(
+                model, *features, labels, classes, processes=processes,
                 neighbor_fraction=arguments.selection.neighbor_fraction,
                 num_neighbors=arguments.selection.num_neighbors,
             )  # fmt: skip
@@ -255,7 +260,7 @@ class _Run:
             )
         with timed(self.seconds, "select"):
             result = SelectionResult(
-                scores=select_from_table(table, self.objective, self.ratios),
+                scores=select_from_table(table, self.objective, self.ratios, processes=processes),
                 ratios=self.ratios,
                 objective=self.objective,
                 source=images.source,
@@ -348,10 +353,23 @@ def _open_folder(
     folder = RunFolder(Path(path))
     mine = identity(images, backbone)
     folder.check(mine, overwrite=arguments.run.overwrite_output_dir)
-    accelerator.wait_for_everyone()  # every process has checked before the main one changes anything
+    processes = Processes(accelerator)
+    processes.wait()  # every process has checked before the main one changes anything
     if accelerator.is_main_process:
         folder.open(mine, overwrite=arguments.run.overwrite_output_dir)
         if not folder.read_config():
             folder.write_config({"identity": mine})
-    accelerator.wait_for_everyone()
+    _check_shared(folder, processes)
     return folder
+
+
+def _check_shared(folder: RunFolder, processes: Processes) -> None:
+    """Folders of one name on several machines need not be one folder: each would get a part of the features."""
+    with folder.mark() if processes.index == 0 else nullcontext() as name:
+        name = processes.broadcast(name)
+        apart = [index for index, sees in enumerate(processes.gather(folder.has_mark(name))) if not sees]
+    if apart:
+        raise InputError(
+            f"--output_dir {folder.path} is not one folder for all: process {apart[0]} does not see what process 0 wrote there. "
+            "On several machines give a folder on a file system that they share."
+        )

@@ -4,6 +4,7 @@ config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.h
 """
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -170,6 +171,19 @@ class RunFolder:
             os.replace(temporary, folder)
         finally:
             _remove(temporary)
+
+    @contextmanager
+    def mark(self) -> Iterator[str]:
+        """A file of a name that nobody else chose, for the other processes to look for; gone after the block."""
+        mark = self.path / f".config.yaml.{secrets.token_hex(8)}.tmp"
+        mark.touch()
+        try:
+            yield mark.name
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def has_mark(self, name: str) -> bool:
+        return (self.path / name).exists()
 
     def remove_adapter(self) -> None:
         _remove(self.adapter)

@@ -5,12 +5,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .failures import during
+
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Put the wall-clock seconds of a block into `seconds[stage]`."""
+    """Put the wall-clock seconds of a block into `seconds[stage]`; an error that ends the block gets a note of the stage."""
     start = time.perf_counter()
-    yield
+    with during(stage):
+        yield
     seconds[stage] = time.perf_counter() - start
 
 

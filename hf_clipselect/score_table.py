@@ -15,7 +15,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
 
 from .errors import InputError
-from .scores import predicted_labels, sample_diversity_score, semantic_alignment_score
+from .processes import Processes
 from .selection import Objective, ratio_name, select_subsets, selection_scores
 
 
@@ -69,36 +69,6 @@ def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return classes, compact.astype(np.int64)
 
 
-def score_samples(
-    image_embeds: np.ndarray,
-    text_embeds: np.ndarray,
-    labels: np.ndarray,
-    classes: np.ndarray,
-    *,
-    neighbor_fraction: float,
-    num_neighbors: int | None,
-) -> SampleScores:
-    """All scores of the readable rows.
-
-    Args:
-        image_embeds (`np.ndarray` of shape `(num_rows, embed_dim)`), text_embeds (`np.ndarray` of shape
-            `(num_present, embed_dim)`): Unit-norm float32 embeddings.
-        labels (`np.ndarray` of shape `(num_rows,)`), classes (`np.ndarray` of shape `(num_present,)`): From `present_classes`.
-        neighbor_fraction (`float`), num_neighbors (`int`, *optional*): As in `sample_diversity_score`.
-
-    Returns:
-        `SampleScores`: With predictions in the numbering of the dataset's own labels.
-    """
-    return SampleScores(
-        predicted_label=classes[predicted_labels(image_embeds, text_embeds)],
-        sas=semantic_alignment_score(image_embeds, text_embeds, labels, kind="cosine"),
-        margin=semantic_alignment_score(image_embeds, text_embeds, labels, kind="margin"),
-        sds=sample_diversity_score(
-            image_embeds, labels, neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors
-        ),
-    )
-
-
 def score_table(
     labels: np.ndarray, class_names: Sequence[str], source_index: np.ndarray, scores: SampleScores
 ) -> Dataset:
@@ -137,13 +107,16 @@ def score_table(
     return scored.with_format(None)
 
 
-def select_from_table(table: Dataset, objective: Objective, ratios: tuple[float, ...]) -> Dataset:
+def select_from_table(
+    table: Dataset, objective: Objective, ratios: tuple[float, ...], *, processes: Processes | None = None
+) -> Dataset:
     """Add selection_score_<percent> and selected_<percent> for every ratio, from the score columns alone.
 
     Args:
         table (`Dataset`): A scores table; columns of earlier selections are replaced.
         objective (`Objective`): What to maximise.
         ratios (`tuple[float, ...]`): Fractions of the readable rows to keep.
+        processes ([`Processes`], *optional*): Those that hold the same table and share the work.
 
     Returns:
         `Dataset`: The table with two columns more for each ratio.
@@ -159,7 +132,7 @@ def select_from_table(table: Dataset, objective: Objective, ratios: tuple[float,
         ratio: selection_scores(objective, columns["sas"], columns["margin"], columns["sds"], ratio)
         for ratio in ratios
     }
-    subsets = select_subsets(by_ratio, columns["label"], ratios, objective)
+    subsets = select_subsets(by_ratio, columns["label"], ratios, objective, processes=processes)
     added: dict[str, np.ndarray] = {}
     for ratio in ratios:
         score = np.full(len(table), np.nan, dtype=np.float32)

@@ -212,3 +212,12 @@ def _checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = N
         expected = "0 or more" if num_classes is None else f"in [0, {num_classes}), the rows of text_embeds"
         raise InputError(f"labels must be {expected}, got {labels[row]} in row {row}.")
     return labels.astype(np.int64, copy=False)
+
+
+def alignment_scores(image_embeds: Array, text_embeds: Array, labels: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Placeholder of the lead until helper SDS replaces it."""
+    return (
+        predicted_labels(image_embeds, text_embeds),
+        semantic_alignment_score(image_embeds, text_embeds, labels),
+        semantic_alignment_score(image_embeds, text_embeds, labels, kind="margin"),
+    )

@@ -13,11 +13,20 @@ from peft import PeftModel
 from torch import nn
 
 from hf_clipselect import InputError
-from hf_clipselect.adaptation import IdentityProjections, adapt, project, read_peft_config, save_adapters
+from hf_clipselect.adaptation import (
+    IdentityProjections,
+    Projections,
+    adapt,
+    embed_prompts,
+    predict,
+    read_peft_config,
+    save_adapters,
+)
 from hf_clipselect.adaptation.decision import held_out_rows, new_adapters
 from hf_clipselect.adaptation.training import Schedule, mean_loss, train_adapters
 from hf_clipselect.config import AdaptationArguments
 from hf_clipselect.encoder import load_backbone
+from hf_clipselect.feature_rows import FeatureRows
 from hf_clipselect.launch import make_accelerator
 from hf_clipselect.losses import info_nce_loss
 from hf_clipselect.mlp_adapter import MlpAdapterConfig
@@ -30,7 +39,7 @@ def turned_classes(num_rows: int = 240, num_classes: int = 4, dim: int = 8, seed
     texts = np.roll(centres, 1, axis=0) + 0.6 * centres
     labels = rng.integers(0, num_classes, num_rows)
     images = centres[labels] + 0.15 * rng.normal(size=(num_rows, dim))
-    return images.astype(np.float32), torch.tensor(texts, dtype=torch.float32)[None], labels
+    return FeatureRows([images.astype(np.float32)]), torch.tensor(texts, dtype=torch.float32)[None], labels
 
 
 def quick(**changes: object) -> AdaptationArguments:
@@ -44,9 +53,8 @@ def accelerator():
     return make_accelerator(use_cpu=True)
 
 
-def agreement(model: nn.Module, images: np.ndarray, texts: torch.Tensor, labels: np.ndarray) -> float:
-    image_embeds, text_embeds = project(model, images, texts)
-    return float(((image_embeds @ text_embeds.T).argmax(1) == labels).mean())
+def agreement(model: nn.Module, images: FeatureRows, texts: torch.Tensor, labels: np.ndarray) -> float:
+    return float((predict(model, images, texts) == labels).mean())
 
 
 def test_auto_keeps_adapters_that_help_and_says_so(accelerator):
@@ -117,7 +125,7 @@ def test_only_adapters_get_gradients_and_the_base_stays_bit_equal(accelerator, c
     model = load_backbone(str(clip_folder)).model
     before = copy.deepcopy(model.state_dict())
     images, texts, labels = turned_classes()
-    images, texts = np.tile(images, 2), torch.cat([texts, texts[..., :4]], dim=-1)
+    images, texts = FeatureRows([np.tile(images.take(np.arange(240)), 2)]), torch.cat([texts, texts[..., :4]], dim=-1)
     adapted, outcome = adapt(
         model, images, texts, labels, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
     )
@@ -150,7 +158,7 @@ def test_training_equals_a_plain_loop(accelerator):
             optimizer.param_groups[0]["lr"] = 1e-3
         rows = order[4 * (step % 2) :][:4]
         visual, text = plain.base_model.model.visual_projection, plain.base_model.model.text_projection
-        image_embeds = nn.functional.normalize(visual(torch.from_numpy(images[rows])), dim=-1)
+        image_embeds = nn.functional.normalize(visual(torch.from_numpy(images.take(rows))), dim=-1)
         text_embeds = nn.functional.normalize(text(texts[0]), dim=-1)
         loss = info_nce_loss(image_embeds, text_embeds, torch.from_numpy(labels[rows]), temperature=0.1)
         optimizer.zero_grad()
@@ -161,9 +169,8 @@ def test_training_equals_a_plain_loop(accelerator):
 
 
 def test_prompt_templates_are_averaged_as_unit_vectors():
-    images = np.eye(4, dtype=np.float32)
     texts = torch.tensor([[[3.0, 0, 0, 0], [0, 1, 0, 0]], [[0, 1.0, 0, 0], [0, 1, 0, 0]]])
-    _, text_embeds = project(IdentityProjections(4), images, texts)
+    text_embeds = embed_prompts(Projections(IdentityProjections(4)), texts)
     np.testing.assert_allclose(text_embeds, [[0.5**0.5, 0.5**0.5, 0, 0], [0, 1, 0, 0]], atol=1e-6)
 
 
@@ -171,8 +178,8 @@ def test_mean_loss_weights_batches_by_their_rows():
     images, texts, labels = turned_classes(num_rows=5)
     model = IdentityProjections(8)
     parts = [
-        mean_loss(model, images[rows], texts, labels[rows], batch_size=10, temperature=0.1)
-        for rows in (slice(0, 3), slice(3, 5))
+        mean_loss(model, images.subset(rows), texts, labels[rows], batch_size=10, temperature=0.1)
+        for rows in (np.arange(3), np.arange(3, 5))
     ]
     whole = mean_loss(model, images, texts, labels, batch_size=3, temperature=0.1)
     assert whole == pytest.approx((3 * parts[0] + 2 * parts[1]) / 5)
@@ -181,7 +188,7 @@ def test_mean_loss_weights_batches_by_their_rows():
 def test_saved_adapters_load_bit_equal_in_a_fresh_process(accelerator, clip_folder, tmp_path):
     backbone = load_backbone(str(clip_folder))
     images, texts, labels = turned_classes()
-    images, texts = np.tile(images, 2), torch.cat([texts, texts[..., :4]], dim=-1)
+    images, texts = FeatureRows([np.tile(images.take(np.arange(240)), 2)]), torch.cat([texts, texts[..., :4]], dim=-1)
     adapted, _ = adapt(
         backbone.model, images, texts, labels, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
     )

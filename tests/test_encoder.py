@@ -52,8 +52,19 @@ def images(images_dataset):
 
 
 def encode(images, backbone, folder, *, num_workers=0, **options):
+    """Encode, and read the mapped features into an array to compare."""
     accelerator = make_accelerator(use_cpu=True)
-    return encode_dataset(images, backbone, folder, accelerator=accelerator, num_workers=num_workers, **options)
+    encoded = encode_dataset(images, backbone, folder, accelerator=accelerator, num_workers=num_workers, **options)
+    return dataclasses.replace(encoded, features=encoded.features.take(np.arange(len(encoded.features))))
+
+
+def missing(cache):
+    return [shard for shard in cache.shards() if not cache.is_whole(shard)]
+
+
+def read(cache):
+    features, unreadable = cache.open()
+    return features.take(np.arange(len(features))), unreadable
 
 
 def one_at_a_time(dataset, backbone):
@@ -429,14 +440,14 @@ def small_shards(monkeypatch):
 def test_shards_cover_the_rows_in_order_and_are_read_in_order(tmp_path):
     cache = cache_of(tmp_path / "new" / "folder")
     assert [(shard.start, shard.stop) for shard in cache.shards()] == [(0, 4), (4, 8), (8, 10)]
-    assert cache.missing() == cache.shards()
+    assert missing(cache) == cache.shards()
     features = np.arange(30, dtype=np.float32).reshape(10, 3)
     for shard in reversed(cache.shards()):
         cache.write(shard, features[shard.start : shard.stop], {shard.start: f"reason {shard.start}"})
-    assert cache.missing() == []
-    read, unreadable = cache.read()
-    assert np.array_equal(read, features)
-    assert read.dtype == np.float32
+    assert missing(cache) == []
+    features_read, unreadable = read(cache)
+    assert np.array_equal(features_read, features)
+    assert features_read.dtype == np.float32
     assert unreadable == {0: "reason 0", 4: "reason 4", 8: "reason 8"}
 
 
@@ -448,11 +459,11 @@ def test_a_torn_shard_counts_as_missing(tmp_path):
     content = path.read_bytes()
     for length in (0, 5, 40, len(content) - 1):
         path.write_bytes(content[:length])
-        assert cache.missing() == [cache.shards()[1]]
+        assert missing(cache) == [cache.shards()[1]]
     with pytest.raises(RuntimeError, match=path.name):
-        cache.read()
+        cache.open()
     path.write_bytes(content)
-    assert cache.missing() == []
+    assert missing(cache) == []
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -465,25 +476,25 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path):
     reason = content.index(b"torn")
     for position in (data, data + 17, len(content) - 1, reason, content.index(cache.digest.encode())):
         path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
-        assert cache.missing() == cache.shards()
+        assert missing(cache) == cache.shards()
     path.write_bytes(content)
-    assert cache.missing() == []
+    assert missing(cache) == []
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_shards_of_another_key_or_size_are_missing(tmp_path, monkeypatch):
     filled(cache_of(tmp_path, batch_size=8))
-    assert len(cache_of(tmp_path, batch_size=9).missing()) == 3
-    assert cache_of(tmp_path, batch_size=8).missing() == []
+    assert len(missing(cache_of(tmp_path, batch_size=9))) == 3
+    assert missing(cache_of(tmp_path, batch_size=8)) == []
     monkeypatch.setattr(cache_module, "SHARD_ROWS", 5)
-    assert len(cache_of(tmp_path, batch_size=8).missing()) == 2
+    assert len(missing(cache_of(tmp_path, batch_size=8))) == 2
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_the_manifest_lists_key_and_shards(tmp_path):
     cache = cache_of(tmp_path, batch_size=8)
     filled(cache)
-    cache.write_manifest()
+    cache.write_manifest(complete=True)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["num_rows"] == 10
     assert manifest["key"]["batch_size"] == 8
@@ -570,14 +581,53 @@ def test_whatever_decides_the_features_is_part_of_the_key(backbone, images, imag
     }
     keys = {first.key}
     for images_of_run, backbone_of_run, options in runs.values():
-        run = encode(images_of_run, backbone_of_run, tmp_path, **options)
+        run = encode(images_of_run, backbone_of_run, tmp_path, overwrite=True, **options)
         assert run.num_encoded == len(images_of_run.dataset)
         assert json.loads((tmp_path / "manifest.json").read_text())["key_sha256"] == run.key
         keys.add(run.key)
     assert len(keys) == 1 + len(runs)
-    again = encode(images, backbone, tmp_path)
+    again = encode(images, backbone, tmp_path, overwrite=True)
     assert again.num_encoded == 60
     assert np.array_equal(again.features, first.features)
+
+
+def test_features_of_another_key_are_not_replaced_unasked(backbone, images, tmp_path, monkeypatch):
+    first = encode(images, backbone, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError) as error:
+        encode(images, backbone, tmp_path, batch_size=7)
+    assert_one_line(error, str(tmp_path), "batch_size 64 there, 7 now", "--overwrite_output_dir")
+    assert "Another version" not in str(error.value)
+    monkeypatch.setattr(cache_module, "_FORMAT", 10**6)
+    with pytest.raises(InputError) as error:
+        encode(images, backbone, tmp_path)
+    assert_one_line(error, "format 2 there, 1000000 now", "Another version of hf_clipselect wrote them.")
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert encode(images, backbone, tmp_path).key == first.key
+
+
+def test_a_batch_that_does_not_fit_into_memory_goes_in_halves(backbone, images, tmp_path, monkeypatch, caplog):
+    expected = encode(images, backbone, tmp_path / "plain", batch_size=50).features
+    most = 13
+    forward = type(backbone.model).get_image_features
+
+    def short_of_memory(model, pixel_values):
+        if len(pixel_values) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return forward(model, pixel_values=pixel_values)
+
+    monkeypatch.setattr(type(backbone.model), "get_image_features", short_of_memory)
+    encoded = encode(images, backbone, tmp_path / "halved", batch_size=50)
+    np.testing.assert_allclose(encoded.features, expected, atol=1e-6)
+    assert [message[:60] for message in caplog.messages if "Out of memory" in message] == [
+        "Out of memory with 50 images at once: going on with 25. Pass",
+        "Out of memory with 25 images at once: going on with 12. Pass",
+    ]
+    most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        encode(images, backbone, tmp_path / "none", batch_size=4)
+    assert shard_files(tmp_path / "none") == {}
 
 
 def test_an_undecodable_image_stops_the_run_by_its_source_index(backbone, images_dataset, tmp_path):

@@ -12,11 +12,11 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 
 # From the bottom up. A module imports modules of lower tiers, or of its own without a cycle.
 TIERS = [
-    {"config", "prompts", "losses", "scores", "selection", "errors", "files"},
-    {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch"},
+    {"config", "prompts", "losses", "scores", "selection", "errors", "files", "feature_rows", "diversity"},
+    {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch", "processes", "failures"},
     {"score_table", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
-    {"provenance", "run_adapters", "run_folder", "run_log"},
+    {"provenance", "run_adapters", "run_folder", "run_log", "scoring"},
     {"pipeline", "embeddings", "baselines"},
     {"__init__"},
     {"cli"},

@@ -16,6 +16,12 @@ def read(folder: Path) -> Dataset:
     return load_dataset("parquet", data_files=str(folder / "train-*.parquet"), split="train")
 
 
+def groups_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_FEWEST_ROWS", rows)
+    monkeypatch.setattr(parquet, "_MOST_ROWS", rows)
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 1)
+
+
 def test_round_trip_keeps_features_values_and_image_bytes(images_dataset: Dataset, tmp_path: Path) -> None:
     extra = Dataset.from_dict(
         {"id": list(range(60)), "words": [["a", "b"]] * 60, "score": [0.5, None] * 30, "caption": ["ä \n"] * 60},
@@ -41,8 +47,8 @@ def test_dataset_is_not_decoded(tmp_path: Path) -> None:
 
 
 def test_several_shards(images_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_ROWS_PER_GROUP", 10)
-    group_bytes = images_dataset.with_format("arrow")[:10].nbytes
+    groups_of(10, monkeypatch)
+    group_bytes = images_dataset.with_format("arrow")[:10].combine_chunks().nbytes
     monkeypatch.setattr(parquet, "_SHARD_BYTES", int(1.5 * group_bytes))
     paths = write_parquet(images_dataset, tmp_path, split="test")
     assert [path.name for path in paths] == [f"test-0000{shard}-of-00003.parquet" for shard in range(3)]
@@ -57,11 +63,22 @@ def test_several_shards(images_dataset: Dataset, tmp_path: Path, monkeypatch: py
 def test_number_of_groups_that_does_not_divide_the_rows(
     images_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "_ROWS_PER_GROUP", 25)
+    groups_of(25, monkeypatch)
     (path,) = write_parquet(images_dataset, tmp_path)
     metadata = pq.read_metadata(path)
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [25, 25, 10]
     assert encoded(read(tmp_path)) == encoded(images_dataset)
+
+
+def test_groups_grow_to_about_the_same_number_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_FEWEST_ROWS", 2)
+    monkeypatch.setattr(parquet, "_GROUP_BYTES", 20_000)
+    texts = ["x" * 10] * 3000 + ["y" * 5_000] * 40 + ["z" * 10] * 3000
+    (path,) = write_parquet(Dataset.from_dict({"text": texts}), tmp_path)
+    metadata = pq.read_metadata(path)
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    assert min(sizes) <= 20 and max(sizes) > 1000 and len(sizes) < 25
+    assert [row["text"] for row in load_dataset(str(tmp_path), split="train")] == texts
 
 
 def test_shards_of_an_earlier_dataset_do_not_stay(
@@ -69,7 +86,7 @@ def test_shards_of_an_earlier_dataset_do_not_stay(
 ) -> None:
     write_parquet(images_dataset, tmp_path, split="test")
     with monkeypatch.context() as patch:
-        patch.setattr(parquet, "_ROWS_PER_GROUP", 10)
+        groups_of(10, patch)
         patch.setattr(parquet, "_SHARD_BYTES", 1)
         assert len(write_parquet(images_dataset, tmp_path)) == 6
     (tmp_path / "train-notes.txt").write_text("mine")

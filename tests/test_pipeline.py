@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
 from PIL import Image as PILImage
@@ -116,7 +117,7 @@ def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
 def test_published_adapters_give_the_scores_of_the_run(finished, clip_folder):
     dataset, result, folder = finished
     model = load_adapters(folder / "adapter")
-    from hf_clipselect.adaptation import project  # noqa: PLC0415
+    from hf_clipselect.adaptation import Projections  # noqa: PLC0415
     from hf_clipselect.encoder import encode_prompts, load_backbone  # noqa: PLC0415
     from hf_clipselect.prompts import class_prompts  # noqa: PLC0415
 
@@ -125,8 +126,9 @@ def test_published_adapters_give_the_scores_of_the_run(finished, clip_folder):
     from safetensors.numpy import load_file  # noqa: PLC0415
 
     features = load_file(folder / "features" / "images-00000.safetensors")["features"]
-    image_embeds, text_embeds = project(model.base_model.model, features, texts)
-    own = (image_embeds * text_embeds[np.array(dataset["label"][:])]).sum(1)
+    with torch.inference_mode():
+        image_embeds, text_embeds = Projections(model.base_model.model)(torch.from_numpy(features), texts)
+    own = (image_embeds * text_embeds[dataset["label"][:]]).sum(1)
     np.testing.assert_allclose(result.scores["sas"][:], own, atol=1e-6)
 
 

@@ -10,7 +10,6 @@ from hf_clipselect.score_table import (
     is_selection_column,
     join_columns,
     present_classes,
-    score_samples,
     score_table,
     select_from_table,
 )
@@ -133,18 +132,6 @@ def test_present_classes():
     for labels in (np.array([3, 3]), np.array([], dtype=np.int64)):
         with pytest.raises(InputError, match=f"at least two classes, found {len(np.unique(labels))}"):
             present_classes(labels)
-
-
-def test_scores_of_four_rows_by_hand():
-    # Classes 2 and 5 of a larger dataset; prompts along the two axes.
-    texts = np.array([[1, 0], [0, 1]], np.float32)
-    images = np.array([[1, 0], [0.6, 0.8], [0, 1], [0.8, 0.6]], np.float32)
-    classes, labels = present_classes(np.array([2, 2, 5, 5]))
-    scores = score_samples(images, texts, labels, classes, neighbor_fraction=0.1, num_neighbors=None)
-    assert scores.predicted_label.tolist() == [2, 5, 5, 2]
-    np.testing.assert_allclose(scores.sas, [1, 0.6, 1, 0.6], atol=1e-6)
-    np.testing.assert_allclose(scores.margin, [1, -0.2, 1, -0.2], atol=1e-6)
-    np.testing.assert_allclose(scores.sds, [np.sqrt(0.8)] * 4, atol=1e-6)
 
 
 def test_columns_beside_columns_rewrite_nothing():

@@ -96,11 +96,16 @@ def test_agrees_with_the_exact_solver(family, ratio):
     np.testing.assert_array_equal(rows, top_k(scores, len(rows)))
 
 
-@pytest.mark.parametrize("size", [2000, 20_000])
-def test_iterations_do_not_grow_with_the_rows(size):
-    scores = np.linspace(0.2, 1.2, size)
-    result = sgd_select(scores, size // 2)
-    assert result.iterations == pytest.approx(iterations_to_leave(0.7, ratio_weight=2.0), rel=0.1)
+@pytest.mark.parametrize("family", ["beta", "normal", "uniform"])
+def test_iterations_do_not_grow_with_the_rows(family):
+    iterations = {}
+    for size in (2000, 20_000):
+        scores = FAMILIES[family](np.random.default_rng(5), size)
+        k = round(0.3 * size)
+        threshold = np.sort(scores)[-k]
+        iterations[size] = sgd_select(scores, k).iterations
+        assert iterations[size] == pytest.approx(iterations_to_leave(threshold, ratio_weight=2.0), rel=0.1)
+    assert iterations[20_000] == pytest.approx(iterations[2000], rel=0.05)
 
 
 def test_everything_is_kept_at_once():

@@ -5,22 +5,25 @@ from .decision import Adaptation, adapt, check_peft_config
 from .given import check_given, fetch_given
 from .loading import load_adapters, load_into, save_adapters
 from .peft_configs import read_peft_config
-from .projections import IdentityProjections, project
+from .projections import IdentityProjections, Projections, embed_prompts, embed_rows, predict
 
 
 __all__ = [
     "Adaptation",
     "AdapterFiles",
     "IdentityProjections",
+    "Projections",
     "adapt",
     "adapter_files_id",
     "check_given",
     "check_peft_config",
+    "embed_prompts",
+    "embed_rows",
     "fetch_adapter",
     "fetch_given",
     "load_adapters",
     "load_into",
-    "project",
+    "predict",
     "read_peft_config",
     "save_adapters",
 ]

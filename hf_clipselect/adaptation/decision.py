@@ -19,13 +19,13 @@ from torch import nn
 
 from ..config import AdaptationArguments
 from ..errors import InputError
+from ..feature_rows import FeatureRows
 from ..mlp_adapter import MlpAdapterConfig
-from ..scores import predicted_labels
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
 from .placing import absent_targets, check_on_projections, lay_out, new_adapters
-from .projections import project
+from .projections import predict
 from .training import Schedule, mean_loss, train_adapters
 
 
@@ -41,7 +41,7 @@ _PATIENCE = 0.2
 
 
 # image_features (N, H), text_features (T, C, H'), labels (N,)
-Features = tuple[np.ndarray, torch.Tensor, np.ndarray]
+Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Adaptation:
 
 def adapt(
     model: nn.Module,
-    image_features: np.ndarray,
+    image_features: FeatureRows,
     text_features: torch.Tensor,
     labels: np.ndarray,
     *,
@@ -111,7 +111,7 @@ def adapt(
 
     Args:
         model (`nn.Module`): Frozen dual encoder, or `IdentityProjections` for ready embeddings.
-        image_features (`np.ndarray` of shape `(N, H)`, float32): Input of the visual projection.
+        image_features ([`FeatureRows`] `(N, H)`): Input of the visual projection.
         text_features (`torch.Tensor` of shape `(T, C, H')`): Input of the text projection, for classes with images only.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         arguments (`AdaptationArguments`): Mode and training settings.
@@ -216,9 +216,9 @@ class _Training:
             return _Trial(self.schedule.num_steps, better=False, finding=finding)
         image_features, text_features, labels = data
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
-        ours = (image_features[held_out], text_features, labels[held_out])
+        ours = (image_features.subset(held_out), text_features, labels[held_out])
         measure = {"batch_size": self.schedule.batch_size, "temperature": self.arguments.temperature}
-        plain = _correct(self.model, *ours)
+        plain = predict(self.model, *ours[:2]) == ours[2]
         loss_plain = mean_loss(self.model, *ours, **measure)
         best_step, best_loss, best = 0, float("inf"), plain
 
@@ -227,12 +227,12 @@ class _Training:
             # One process decides for all: a last digit may differ, and those that go on would wait for ever.
             [loss] = broadcast_object_list([mean_loss(adapted, *ours, **measure)])
             if loss < best_loss:
-                best_step, best_loss, best = step, loss, _correct(adapted, *ours)
+                best_step, best_loss, best = step, loss, predict(adapted, *ours[:2]) == ours[2]
             return step - best_step < _PATIENCE * self.schedule.num_steps
 
         batch_size = min(self.schedule.batch_size, len(rest))
         self.run(
-            (image_features[rest], text_features, labels[rest]),
+            (image_features.subset(rest), text_features, labels[rest]),
             num_steps=self.schedule.num_steps,
             schedule=replace(self.schedule, batch_size=batch_size, steps_per_epoch=len(rest) // batch_size),
             after_interval=look,
@@ -279,9 +279,3 @@ def check_peft_config(model: nn.Module, peft_config: PeftConfig) -> None:
             f"The PEFT config names target_modules that a {type(model).__name__} does not have: {', '.join(absent)[:200]}."
         )
     check_on_projections(lay_out(model, peft_config, "The PEFT config"), "The PEFT config")
-
-
-def _correct(
-    model: nn.Module, image_features: np.ndarray, text_features: torch.Tensor, labels: np.ndarray
-) -> np.ndarray:
-    return predicted_labels(*project(model, image_features, text_features)) == labels

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from ..errors import InputError
+from ..feature_rows import FeatureRows
+from ..scores import predicted_labels
 
 
 _CHUNK_ROWS = 16384
@@ -54,31 +56,52 @@ class IdentityProjections(nn.Module):
 
 
 @torch.inference_mode()
-def project(
-    model: nn.Module, image_features: np.ndarray, text_features: torch.Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embed all rows and all classes.
+def embed_rows(projections: Projections, features: FeatureRows, rows: np.ndarray) -> torch.Tensor:
+    """Embed some rows; what else there is of the features is neither read nor held.
 
     Args:
-        model (`nn.Module`): Dual encoder, with or without adapters.
-        image_features (`np.ndarray` of shape `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
+        projections ([`Projections`]): Of a model, with or without adapters.
+        features ([`FeatureRows`] `(N, H)`): As cached.
+        rows (`np.ndarray` of shape `(count,)`): Row numbers.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: Unit-norm image_embeds `(N, D)` and text_embeds `(C, D)`, float32.
+        `torch.Tensor` of shape `(count, D)`: Unit-norm embeddings, float32, on the model's device.
+
+    Raises:
+        InputError: An embedding is zero or not finite.
     """
-    projections = Projections(model)
     device = next(projections.parameters()).device
-    images = [
-        projections.embed_images(torch.from_numpy(image_features[start : start + _CHUNK_ROWS]).to(device)).cpu()
-        for start in range(0, len(image_features), _CHUNK_ROWS)
+    chunks = [
+        projections.embed_images(torch.from_numpy(features.take(rows[start : start + _CHUNK_ROWS])).to(device))
+        for start in range(0, len(rows), _CHUNK_ROWS)
     ]
-    embeds = torch.cat(images).numpy(), projections.embed_texts(text_features.to(device)).cpu().numpy()
-    for of, rows in zip(("images", "prompts"), embeds, strict=True):
-        # Normalised rows: anything but a length of about 1 is a NaN, or was a vector of zeros.
-        bad = np.flatnonzero(~(np.linalg.norm(rows, axis=1) > 0.5))
-        if len(bad):
-            raise InputError(
-                f"{len(bad)} of {len(rows)} {of} get embeddings of zeros or that are not finite. If this is while adapting, "
-                "lower --learning_rate or change --peft_config; else the projections of the model are damaged."
-            )
+    return _checked(chunks[0] if len(chunks) == 1 else torch.cat(chunks), "images")
+
+
+@torch.inference_mode()
+def embed_prompts(projections: Projections, text_features: torch.Tensor) -> torch.Tensor:
+    """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as `embed_rows`."""
+    device = next(projections.parameters()).device
+    return _checked(projections.embed_texts(text_features.to(device)), "prompts")
+
+
+def predict(model: nn.Module, features: FeatureRows, text_features: torch.Tensor) -> np.ndarray:
+    """The class whose prompt is nearest to each row, `(N,)`, int64, in chunks of rows."""
+    projections = Projections(model)
+    text_embeds = embed_prompts(projections, text_features)
+    predicted = np.empty(len(features), dtype=np.int64)
+    for start in range(0, len(features), _CHUNK_ROWS):
+        rows = np.arange(start, min(start + _CHUNK_ROWS, len(features)))
+        predicted[rows] = predicted_labels(embed_rows(projections, features, rows), text_embeds)
+    return predicted
+
+
+def _checked(embeds: torch.Tensor, of: str) -> torch.Tensor:
+    # Normalised rows: anything but a length of about 1 is a NaN, or was a vector of zeros.
+    bad = int((~(embeds.norm(dim=1) > 0.5)).sum())
+    if bad:
+        raise InputError(
+            f"{bad} of {len(embeds)} {of} get embeddings of zeros or that are not finite. If this is while adapting, "
+            "lower --learning_rate or change --peft_config; else the projections of the model are damaged."
+        )
     return embeds

@@ -5,6 +5,7 @@ Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D e
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from accelerate.utils import tqdm
 from torch import nn
 
 from ..config import AdaptationArguments
+from ..feature_rows import FeatureRows
 from ..losses import info_nce_loss
 from .projections import Projections
 
@@ -20,6 +22,8 @@ from .projections import Projections
 # The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
 _DECAY_AT = 2 / 3
 _DECAY_FACTOR = 0.1
+# Batches whose features are copied out of the shards together: a batch alone touches every shard for a few rows.
+_BATCHES_AHEAD = 32
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Schedule:
 
 def train_adapters(
     model: nn.Module,
-    image_features: np.ndarray,
+    image_features: FeatureRows,
     text_features: torch.Tensor,
     labels: np.ndarray,
     *,
@@ -67,7 +71,7 @@ def train_adapters(
 
     Args:
         model (`nn.Module`): Dual encoder with adapters; only parameters that require gradients are trained.
-        image_features (`np.ndarray` of shape `(N, H)`): Cached features of the rows to train on.
+        image_features ([`FeatureRows`] `(N, H)`): Cached features of the rows to train on.
         text_features (`torch.Tensor` of shape `(T, C, H')`): Cached features of the prompts.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         arguments (`AdaptationArguments`): Learning rate and temperature.
@@ -81,16 +85,18 @@ def train_adapters(
     """
     projections = Projections(model).train()
     trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate)
-    projections, optimizer = accelerator.prepare(projections, optimizer)
+    projections = accelerator.prepare(projections)
+    # Not prepared: in float32 Accelerate's own optimizer adds nothing but a search for other packages in every step, which
+    # takes as long as the step of small adapters.
+    optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     device = accelerator.device
     text_features = text_features.to(device)
     progress = tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5)
-    for step, rows in enumerate(_batches(len(labels), schedule, num_steps, seed), start=1):
+    batches = _batches(len(labels), schedule, num_steps, seed)
+    for step, (rows, mine) in enumerate(_with_own_features(batches, image_features, accelerator), start=1):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
-        mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
-        local, text_embeds = projections(torch.from_numpy(image_features[mine]).to(device), text_features)
+        local, text_embeds = projections(torch.from_numpy(mine).to(device), text_features)
         image_embeds = _gather_with_gradient(local, len(rows), accelerator)
         loss = info_nce_loss(
             image_embeds, text_embeds, torch.from_numpy(labels[rows]).to(device), temperature=arguments.temperature
@@ -113,7 +119,7 @@ def train_adapters(
 @torch.inference_mode()
 def mean_loss(
     model: nn.Module,
-    image_features: np.ndarray,
+    image_features: FeatureRows,
     text_features: torch.Tensor,
     labels: np.ndarray,
     *,
@@ -126,8 +132,9 @@ def mean_loss(
     text_embeds = projections.embed_texts(text_features.to(device))
     total = 0.0
     for start in range(0, len(labels), batch_size):
-        embeds = projections.embed_images(torch.from_numpy(image_features[start : start + batch_size]).to(device))
-        batch_labels = torch.from_numpy(labels[start : start + batch_size]).to(device)
+        rows = np.arange(start, min(start + batch_size, len(labels)))
+        embeds = projections.embed_images(torch.from_numpy(image_features.take(rows)).to(device))
+        batch_labels = torch.from_numpy(labels[rows]).to(device)
         total += len(embeds) * info_nce_loss(embeds, text_embeds, batch_labels, temperature=temperature).item()
     return total / len(labels)
 
@@ -139,6 +146,16 @@ def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> It
         if position == 0:
             order = rng.permutation(num_rows)
         yield order[position * schedule.batch_size : (position + 1) * schedule.batch_size]
+
+
+def _with_own_features(
+    batches: Iterator[np.ndarray], image_features: FeatureRows, accelerator: Accelerator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of each global batch, with the features of this process's part of them; read for many batches at once."""
+    while ahead := list(islice(batches, _BATCHES_AHEAD)):
+        own = [np.array_split(rows, accelerator.num_processes)[accelerator.process_index] for rows in ahead]
+        features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
+        yield from zip(ahead, features, strict=True)
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:

@@ -11,15 +11,18 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ..errors import InputError
+from ..feature_rows import FeatureRows
 from ..files import write_atomically
 
 
-# Part of every key: raise it when the meaning of the stored features changes.
-_FORMAT = 1
+# Part of every key: raise it when the meaning or the layout of the stored features changes.
+_FORMAT = 2
 SHARD_ROWS = 4096
 # All metadata of a file under one name: safetensors writes several in random order, and equal features in equal bytes
 # are easier to trust.
 _METADATA = "hf_clipselect"
+_MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -55,40 +58,66 @@ class FeatureCache:
         starts = range(0, self.num_rows, SHARD_ROWS)
         return [Shard(i, start, min(start + SHARD_ROWS, self.num_rows)) for i, start in enumerate(starts)]
 
-    def missing(self) -> list[Shard]:
-        """Shards that are absent, damaged, or of another key."""
-        return [shard for shard in self.shards() if self._read(shard) is None]
+    def check_key(self) -> None:
+        """Refuse a folder whose features were made with another key: to encode anew may take hours, and is for the user to say.
+
+        Raises:
+            InputError: With what differs.
+        """
+        try:
+            there = json.loads((self.folder / _MANIFEST).read_bytes())["key"]
+            different = [name for name in {**there, **self.key} if there.get(name) != self.key.get(name)]
+        except (OSError, ValueError, KeyError, TypeError):  # without a manifest the shards are looked at one by one
+            return
+        if not different or not any(self.folder.glob("images-*.safetensors")):
+            return
+        changes = "; ".join(
+            f"{name} {_short(there.get(name))} there, {_short(self.key.get(name))} now" for name in different
+        )
+        raise InputError(
+            f"The features in {self.folder} were made otherwise: {changes}. "
+            + ("Another version of hf_clipselect wrote them. " if {"format", "shard_rows"} & set(different) else "")
+            + "Run with the settings they were made with, choose another --output_dir, or pass --overwrite_output_dir to "
+            "encode the images anew."
+        )
+
+    def is_whole(self, shard: Shard) -> bool:
+        """Whether a shard is there, of this key, and undamaged; reads it in full."""
+        return _load(self.folder / shard.file_name, self._shard_key(shard)) is not None
 
     def write(self, shard: Shard, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
         """Store one shard: features (rows, hidden_size) float32, and the rows that could not be read with the reason."""
-        features = np.ascontiguousarray(features, dtype=np.float32)
-        _store(self.folder / shard.file_name, self.digest, features, unreadable)
+        _store(self.folder / shard.file_name, self._shard_key(shard), features, unreadable)
 
-    def write_manifest(self) -> None:
-        """List the shards with their checksums and the key, for people and for other programs."""
+    def write_manifest(self, *, complete: bool) -> None:
+        """Note the key, and once all shards are there their checksums: for `check_key`, people and other programs."""
         shards = []
-        for shard in self.shards():
+        for shard in self.shards() if complete else []:
             with safe_open(self.folder / shard.file_name, "numpy") as file:
                 sha256 = json.loads(file.metadata()[_METADATA])["sha256"]
             shards.append({"file": shard.file_name, "rows": [shard.start, shard.stop], "sha256": sha256})
         manifest = {"key": self.key, "key_sha256": self.digest, "num_rows": self.num_rows, "shards": shards}
-        write_atomically(self.folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+        write_atomically(self.folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
 
-    def read(self) -> tuple[np.ndarray, dict[int, str]]:
-        """All features (num_rows, hidden_size) float32 in row order, and the unreadable rows with the reason."""
-        features, unreadable = [], {}
+    def open(self) -> tuple[FeatureRows, dict[int, str]]:
+        """All features, mapped and not read, and the unreadable rows with the reason; the shards were found whole before."""
+        parts, unreadable = [], {}
         for shard in self.shards():
-            stored = self._read(shard)
-            if stored is None:
-                raise RuntimeError(
-                    f"{self.folder / shard.file_name} vanished or was damaged while the run was using it."
-                )
-            features.append(stored[0])
-            unreadable.update(stored[1])
-        return (features[0] if len(features) == 1 else np.concatenate(features)), unreadable
+            path = self.folder / shard.file_name
+            try:
+                # The framework "pt" maps the file, where "numpy" would copy it into memory.
+                with safe_open(path, "pt") as file:
+                    metadata = json.loads(file.metadata()[_METADATA])
+                    parts.append(file.get_tensor("features").numpy())
+            except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+                metadata = {}
+            if metadata.get("key") != self._shard_key(shard):
+                raise RuntimeError(f"{path} vanished or was replaced while the run was using it.")
+            unreadable.update((int(row), reason) for row, reason in metadata["unreadable"].items())
+        return FeatureRows(parts), unreadable
 
-    def _read(self, shard: Shard) -> tuple[np.ndarray, dict[int, str]] | None:
-        return _load(self.folder / shard.file_name, self.digest)
+    def _shard_key(self, shard: Shard) -> str:
+        return f"{self.digest}:{shard.start}-{shard.stop}"
 
 
 def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -96,7 +125,7 @@ def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.nd
     expected = digest({"format": _FORMAT, **key})
     stored = _load(path, expected)
     if stored is not None:
-        return stored[0]
+        return stored
     features = np.ascontiguousarray(compute())
     path.parent.mkdir(parents=True, exist_ok=True)
     _store(path, expected, features, {})
@@ -109,12 +138,13 @@ def digest(key: Mapping[str, Any]) -> str:
 
 
 def _store(path: Path, key: str, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
+    features = np.ascontiguousarray(features, dtype=np.float32)
     metadata = {"key": key, "unreadable": {str(row): reason for row, reason in unreadable.items()}}
     metadata["sha256"] = _checksum(features, metadata)
     write_atomically(path, save({"features": features}, {_METADATA: json.dumps(metadata)}))
 
 
-def _load(path: Path, key: str) -> tuple[np.ndarray, dict[int, str]] | None:
+def _load(path: Path, key: str) -> np.ndarray | None:
     """What `_store` wrote under this key; nothing if it is absent, damaged, or of another key."""
     try:
         with safe_open(path, "numpy") as file:
@@ -124,10 +154,24 @@ def _load(path: Path, key: str) -> tuple[np.ndarray, dict[int, str]] | None:
             features = file.get_tensor("features")
         if metadata.pop("sha256") != _checksum(features, metadata):
             return None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):  # a damaged header can be anything
+    except (
+        OSError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # a damaged header can be anything
         return None
-    return features, {int(row): reason for row, reason in metadata["unreadable"].items()}
+    return features
 
 
 def _checksum(features: np.ndarray, metadata: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode() + features.tobytes()).hexdigest()
+    checksum = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    checksum.update(features.data)
+    return checksum.hexdigest()
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

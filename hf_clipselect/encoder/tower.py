@@ -1,0 +1,61 @@
+"""The forward pass of the frozen image tower."""
+
+import logging
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from .backbone import Backbone, projection_input
+
+
+logger = logging.getLogger(__name__)
+
+
+class ImageTower:
+    """Batches of pixels to the input of the visual projection; a batch that does not fit into memory goes in halves.
+
+    Args:
+        backbone (`Backbone`): The frozen encoder.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self._at_most: int | None = None  # images at once, since memory ran out
+
+    def __call__(self, pixel_values: torch.Tensor | None) -> torch.Tensor:
+        """Encode a batch.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*): `None` where no image of the
+                batch could be read.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, H)`: On the model's device, in the tower's dtype.
+        """
+        if pixel_values is None:
+            return torch.zeros((0, self.backbone.hidden_size), device=self.backbone.model.device)
+        while True:
+            parts = pixel_values.split(self._at_most or len(pixel_values))
+            try:
+                return torch.cat([self._forward(part) for part in parts])
+            except Exception as error:
+                size = max(map(len, parts))
+                if size == 1 or not should_reduce_batch_size(error):
+                    raise
+            # Outside of the handler, whose traceback holds on to the memory.
+            self._at_most = size // 2
+            clear_device_cache(garbage_collection=True)
+            logger.warning(
+                "Out of memory with %d images at once: going on with %d. Pass --per_device_eval_batch_size %d next time.",
+                size,
+                self._at_most,
+                self._at_most,
+            )
+
+    def _forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        model = self.backbone.model
+        pixel_values = pixel_values.to(model.device, model.dtype, non_blocking=True)
+        with torch.inference_mode():
+            return projection_input(
+                model.visual_projection, lambda: model.get_image_features(pixel_values=pixel_values)
+            )

@@ -1,0 +1,132 @@
+"""Failures of the machine, told in a sentence: no memory, a disk that takes no more, a process that is gone."""
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accelerate.utils.memory import should_reduce_batch_size
+from torch import OutOfMemoryError, distributed
+
+from .errors import InputError, RunError
+
+
+logger = logging.getLogger(__name__)
+
+_STAGE = "Stage of the run: "
+_LESS = "Give it more, end other programs, or lower --per_device_eval_batch_size, --train_batch_size or --dataloader_num_workers."
+_DISK = {
+    errno.ENOSPC: "The disk is full",
+    errno.EDQUOT: "The quota of the disk is used up",
+    errno.EFBIG: "A file may not grow as large as is needed (ulimit -f)",
+    errno.EROFS: "The file system is read-only",
+    errno.EIO: "The disk fails",
+}
+_SHARED_MEMORY = re.compile(r"</torch_\w+>|out of shared memory")
+# What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of safetensors.
+_ERROR_NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed by signal|exited unexpectedly)")
+
+
+@contextmanager
+def during(stage: str) -> Iterator[None]:
+    """Note the stage on an error that ends the block: its traceback shows it, and [`explained_failures`] tells it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(_STAGE + stage)
+        raise
+
+
+@contextmanager
+def explained_failures(folder: Path | None) -> Iterator[None]:
+    """Turn a failure of the machine inside a block into a `RunError`; everything else passes through untouched.
+
+    Args:
+        folder (`Path`, *optional*): Output folder of the run, which the same command goes on from.
+
+    Raises:
+        RunError: No memory; a disk that is full, limited or broken; a decoding process that was killed; another process of the
+            launch that is gone or does not answer. Its `__cause__` is what was raised.
+    """
+    try:
+        yield
+    except (InputError, RunError):
+        raise
+    except Exception as error:
+        told = _told(error)
+        if told is None:
+            raise
+        logger.debug("What the machine said:", exc_info=True)
+        goes_on = "" if folder is None else f" The same command goes on from what is in {folder}."
+        raise RunError(told + goes_on) from error
+
+
+def _told(error: Exception) -> str | None:
+    """What to tell of the first failure of the machine among an error and what it was raised from."""
+    notes = getattr(error, "__notes__", [])
+    stage = next((f" in the stage {note.removeprefix(_STAGE)}" for note in notes if note.startswith(_STAGE)), "")
+    link: BaseException | None = error
+    while link is not None:
+        told = _of_memory(link, stage) or _of_disk(link, stage) or _of_processes(link, stage)
+        if told is not None:
+            return told
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return None
+
+
+def _of_memory(error: BaseException, stage: str) -> str | None:
+    if isinstance(error, RuntimeError) and _SHARED_MEMORY.search(str(error)):
+        return (
+            f"The shared memory (/dev/shm) has no room for the batches that decoding processes hand over{stage} "
+            f"({_shortened(error)}). Enlarge it (docker run --shm-size), lower --per_device_eval_batch_size, or pass "
+            "--dataloader_num_workers 0."
+        )
+    if isinstance(error, RuntimeError) and _LOST_WORKER.search(str(error)):
+        return f"The system ended a process that decodes images{stage}, mostly for lack of memory ({_shortened(error)}). {_LESS}"
+    if (
+        isinstance(error, MemoryError | OutOfMemoryError)
+        or should_reduce_batch_size(error)
+        or _number(error) == errno.ENOMEM
+    ):
+        return f"The memory does not suffice{stage} ({_shortened(error)}). {_LESS}"
+    return None
+
+
+def _of_disk(error: BaseException, stage: str) -> str | None:
+    number = _number(error)
+    if number not in _DISK:
+        return None
+    return (
+        f"{_DISK[number]}{stage} ({_shortened(error)}). Make room, or choose another --output_dir; downloads and prepared "
+        "datasets lie where HF_HOME says."
+    )
+
+
+def _of_processes(error: BaseException, stage: str) -> str | None:
+    # gloo raises plain errors that name its source files.
+    if not isinstance(error, distributed.DistError) and not (isinstance(error, RuntimeError) and "gloo" in str(error)):
+        return None
+    index, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    return (
+        f"Process {index} of {count} lost another one{stage} ({_shortened(error)}): see that one's own message above; if it left "
+        "none, the system ended it, mostly for lack of memory."
+    )
+
+
+def _number(error: BaseException) -> int | None:
+    """The number of an operating system's error, also of one that only its text was handed on of."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _ERROR_NUMBER.search(str(error))
+    return int(found[1] or found[2]) if found else None
+
+
+def _shortened(error: BaseException) -> str:
+    """What an error says itself, without the place in someone's source code and the traceback of a worker."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[-1] if lines[0].startswith("Caught ") else lines[0]
+    return re.sub(r"^\[/\S+\] ", "", text).split(". ")[0].rstrip(".")[:200]

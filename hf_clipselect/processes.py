@@ -1,0 +1,77 @@
+"""What the processes of a run tell each other, so that all of them hold the same answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+
+@dataclass(frozen=True)
+class Processes:
+    """All processes of the launch.
+
+    Every method but the properties is collective: a process that calls it waits until all the others have called it too.
+    A lone process talks to nobody.
+
+    Args:
+        accelerator (`Accelerator`, *optional*): The engine that the processes were launched under; without it this one is alone.
+    """
+
+    accelerator: Accelerator | None = None
+
+    @property
+    def index(self) -> int:
+        """Number of this process, in `[0, count)`; 0 is the main one."""
+        return 0 if self.accelerator is None else self.accelerator.process_index
+
+    @property
+    def count(self) -> int:
+        """How many processes there are, on all machines together."""
+        return 1 if self.accelerator is None else self.accelerator.num_processes
+
+    def sum(self, counts: np.ndarray) -> np.ndarray:
+        """Add up an array of integers, elementwise, over the processes.
+
+        Args:
+            counts (`np.ndarray`): Integers, of the same shape on every process.
+
+        Returns:
+            `np.ndarray`: The sums, int64, of that shape.
+        """
+        if self.count == 1:
+            return np.array(counts, dtype=np.int64)
+        counts = torch.tensor(counts, dtype=torch.int64, device=self.accelerator.device)
+        return self.accelerator.reduce(counts, reduction="sum").cpu().numpy()
+
+    def gather(self, item: Any) -> list[Any]:
+        """Collect one item from each process.
+
+        Args:
+            item (`Any`): Anything that can be pickled; sizes may differ.
+
+        Returns:
+            `list[Any]`: One item per process, in the order of the processes, on every process.
+        """
+        return [item] if self.count == 1 else gather_object([item])
+
+    def broadcast(self, item: Any) -> Any:
+        """Take over an item of the main process.
+
+        Args:
+            item (`Any`): Anything that can be pickled; only the main process's counts.
+
+        Returns:
+            `Any`: The main process's item.
+        """
+        if self.count == 1:
+            return item
+        [item] = broadcast_object_list([item])
+        return item
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            self.accelerator.wait_for_everyone()

@@ -1,0 +1,103 @@
+"""Cached features -> the scores of every row, class by class, so that no array of all embeddings is ever held.
+
+Legend: N rows, H hidden size, C classes, D embed_dim.
+"""
+
+import logging
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import nn
+
+from .adaptation import Projections, embed_prompts, embed_rows
+from .diversity import class_diversity, estimate_notice, neighbor_count
+from .feature_rows import FeatureRows
+from .processes import Processes
+from .score_table import SampleScores
+from .scores import alignment_scores
+
+
+logger = logging.getLogger(__name__)
+
+# Rows of small classes that are embedded at once. The groups are the same for any number of processes: the last digits of a
+# matrix product may depend on its shape, and they decide ties.
+_GROUP_ROWS = 512
+
+
+def score_rows(
+    model: nn.Module,
+    features: FeatureRows,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    classes: np.ndarray,
+    *,
+    neighbor_fraction: float,
+    num_neighbors: int | None,
+    processes: Processes,
+) -> SampleScores:
+    """All scores of the readable rows; each class is scored by one process, and all processes get all scores.
+
+    Args:
+        model (`nn.Module`): Dual encoder, with or without adapters.
+        features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
+        labels (`np.ndarray` of shape `(N,)`), classes (`np.ndarray` of shape `(C,)`): From `present_classes`.
+        neighbor_fraction (`float`), num_neighbors (`int`, *optional*): As in `sample_diversity_score`.
+        processes ([`Processes`]): Those of the run.
+
+    Returns:
+        `SampleScores`: Of all rows, with predictions in the numbering of the dataset's own labels.
+
+    Raises:
+        InputError: An embedding is zero or not finite.
+    """
+    projections = Projections(model)
+    text_embeds = embed_prompts(projections, text_features)
+    sizes = np.bincount(labels, minlength=len(classes))
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    mine, notices = [], []
+    for group in _shares(sizes, processes.count)[processes.index]:
+        rows = np.concatenate([by_class[label] for label in group])
+        embeds = embed_rows(projections, features, rows)
+        predicted, sas, margin = alignment_scores(embeds, text_embeds, labels[rows])
+        sds = []
+        for label, of_class in zip(group, embeds.split([int(sizes[label]) for label in group]), strict=True):
+            diversity = class_diversity(of_class, neighbor_count(len(of_class), neighbor_fraction, num_neighbors))
+            sds.append(diversity.scores)
+            if diversity.num_references is not None:
+                notices.append(estimate_notice(int(classes[label]), len(of_class), diversity))
+        mine.append((rows, SampleScores(classes[predicted], sas, margin, np.concatenate(sds))))
+    gathered = processes.gather((mine, notices))
+    for notice in sorted(notice for _, theirs in gathered for notice in theirs):
+        logger.warning(notice)
+    if singles := np.flatnonzero(sizes == 1).tolist():
+        named = ", ".join(str(classes[label]) for label in singles[:10]) + (", ..." if len(singles) > 10 else "")
+        logger.warning("%d classes have one row, whose diversity score is 0: classes %s.", len(singles), named)
+    return _at_their_rows([part for theirs, _ in gathered for part in theirs])
+
+
+def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
+    """Groups of classes for each process: large classes alone, small ones together, by falling cost to whoever has least."""
+    groups: list[list[int]] = [[]]
+    for label in range(len(sizes)):
+        if groups[-1] and max(sizes[label], sizes[groups[-1]].sum()) >= _GROUP_ROWS:
+            groups.append([])
+        groups[-1].append(label)
+    # Products within a class grow with its square; those with the prompts are the same for any row.
+    costs = [int((sizes[group].astype(np.int64) ** 2 + len(sizes) * sizes[group]).sum()) for group in groups]
+    shares: list[list[list[int]]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for number in sorted(range(len(groups)), key=lambda number: (-costs[number], number)):
+        process = loads.index(min(loads))
+        shares[process].append(groups[number])
+        loads[process] += costs[number]
+    return shares
+
+
+def _at_their_rows(parts: list[tuple[np.ndarray, SampleScores]]) -> SampleScores:
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    columns = {
+        column.name: np.concatenate([getattr(scores, column.name) for _, scores in parts])[order]
+        for column in fields(SampleScores)
+    }
+    return SampleScores(**columns)

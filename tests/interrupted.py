@@ -1,0 +1,196 @@
+"""A client that dies where a test says, and notes which images went through the model.
+
+    python interrupted.py PLAN      runs `select` once per list of flags in the plan, as one process of a launch
+    python interrupted.py           reads plans from stdin, one a line, and gives each to forked processes of its own, which do
+                                    not import everything once more; answers with a line of their exit codes
+
+A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill` (arguments
+of `Kill`), and `processes` (how many are forked).
+"""
+
+import gc
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from fnmatch import fnmatch
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from datasets import Dataset, Image
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+import hf_clipselect.encoder.cache
+from hf_clipselect.cli import select
+from hf_clipselect.embedded import load_digits_dataset
+
+
+CLIENT = Path(__file__).resolve()
+# What a run imports when it comes to it, and takes long.
+_IMPORTED_LATE = (
+    "sklearn.datasets",
+    "sklearn.metrics",
+    "transformers.models.clip.image_processing_pil_clip",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+)
+
+
+class Kill:
+    """SIGKILL to this process at one of its operations.
+
+    Args:
+        operation: `"rename"` to a path; `"open"` of a path to write to; `"forward"` of images; `"step"` of the optimizer.
+        path: Pattern of the path, relative to the output folder.
+        nth: Which of these operations, from 1.
+        moment: `"before"`, `"after"`, or `"torn"`: before a rename, when half of the file has reached the disk.
+    """
+
+    def __init__(self, operation: str, path: str = "", nth: int = 1, moment: str = "before") -> None:
+        self.operation, self.path, self.left, self.moment = operation, path, nth, moment
+        self.at_next_event = False
+
+    def install(self, output_dir: str) -> None:
+        self.output_dir = os.path.abspath(output_dir)
+        if self.operation == "forward":
+            register_module_forward_pre_hook(lambda module, _: self.count() if takes_pixels(module) else None)
+        elif self.operation == "step":
+            register_optimizer_step_pre_hook(lambda *_: self.count())
+        else:
+            sys.addaudithook(self.see)
+
+    def see(self, event: str, details: tuple) -> None:
+        """Python tells its audit hooks of an operation before it does it."""
+        if self.at_next_event:
+            self.at_next_event = False  # what follows is an event too
+            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "os.rename" and self.operation == "rename" and self.concerns(details[1]):
+            self.count(details[0])
+        elif event == "open" and self.operation == "open" and details[2] & os.O_CREAT and self.concerns(details[0]):
+            self.count()
+
+    def concerns(self, path: Any) -> bool:
+        if isinstance(path, int):
+            return False
+        return fnmatch(os.path.relpath(os.fsdecode(path), self.output_dir), self.path)
+
+    def count(self, source: Any = None) -> None:
+        self.left -= 1
+        if self.left == 0 and self.moment == "after":
+            self.at_next_event = True
+        elif self.left == 0:
+            if self.moment == "torn":
+                os.truncate(source, os.path.getsize(source) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def takes_pixels(module: torch.nn.Module) -> bool:
+    """The cutting into patches is the only convolution of a CLIP."""
+    return isinstance(module, torch.nn.Conv2d)
+
+
+def run(plan: dict[str, Any]) -> int:
+    """The runs of a plan in this process, until one fails; its exit code."""
+    rank = int(os.environ.get("RANK", 0))
+    hf_clipselect.encoder.cache.SHARD_ROWS = plan["shard_rows"]
+    encoded: list[str] = []
+
+    def note(module: torch.nn.Module, inputs: tuple) -> None:
+        if takes_pixels(module):
+            encoded.extend(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in inputs[0])
+
+    register_module_forward_pre_hook(note)
+    for number, flags in enumerate(plan["runs"]):
+        if rank in plan.get("dying_ranks", ()):
+            Kill(**plan["kill"]).install(flags[flags.index("--output_dir") + 1])
+        code = select(flags)
+        if code:
+            return code
+        Path(plan["notes"], f"{number}-{rank}.json").write_text(json.dumps(encoded))
+        encoded.clear()
+    return 0
+
+
+def encoded_images(notes: Path, number: int = 0) -> list[list[str]]:
+    """What the processes of the n-th run of a plan put through the model: for each process, a hash of every image."""
+    paths = sorted(notes.glob(f"{number}-*.json"), key=lambda path: int(path.stem.split("-")[1]))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def save_digits_with_a_torn_image(folder: Path, *, row: int) -> None:
+    """200 images of two digits, of which one can't be read."""
+    digits = load_digits_dataset("train").filter(lambda label: label < 2, input_columns="label").select(range(200))
+    images = digits.cast_column("image", Image(decode=False))[:]["image"]
+    images[row] = {"bytes": b"torn", "path": None}
+    columns = {"image": images, "label": digits["label"][:]}
+    Dataset.from_dict(columns, features=digits.features).save_to_disk(folder)
+
+
+def serve() -> int:
+    """Answers plans; the exit code is that of a forked process."""
+    for module in _IMPORTED_LATE:
+        import_module(module)
+    gc.freeze()  # training collects garbage, and need not look through everything that was imported
+    for line in sys.stdin:
+        plan, port = json.loads(line), free_port()
+        pids = []
+        for rank in range(plan.get("processes", 1)):
+            pid = os.fork()
+            if pid == 0:
+                become(rank, plan, port)
+                return run(plan)
+            pids.append(pid)
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+    return 0
+
+
+def become(rank: int, plan: dict[str, Any], port: int) -> None:
+    """Makes a forked process the one of a launch that has this rank; its output goes into a file."""
+    output = os.open(Path(plan["notes"], f"output-{rank}.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    count = plan.get("processes", 1)
+    if count > 1:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count),
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
+        )  # fmt: skip
+
+
+class ForkingClient:
+    """What tests talk to: the one process that imported everything, and forks."""
+
+    def __enter__(self) -> "ForkingClient":
+        self.process = subprocess.Popen(
+            [sys.executable, CLIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def run(self, plan: dict[str, Any]) -> list[int]:
+        """Exit codes of the processes, by rank; that of a signal is negative."""
+        self.process.stdin.write(json.dumps(plan) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(run(json.loads(sys.argv[1])) if len(sys.argv) > 1 else serve())

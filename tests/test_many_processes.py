@@ -1,0 +1,152 @@
+"""Several processes, and several machines, give what one process gives; each image goes through the model of one of them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Image, load_dataset
+from interrupted import CLIENT, encoded_images, free_port, save_digits_with_a_torn_image
+
+
+pytestmark = pytest.mark.slow
+
+SHARD_ROWS = 128
+FLAGS = (
+    "--use_cpu --adaptation always --num_train_epochs 3 --min_train_steps 15 --dataloader_num_workers 0 "
+    "--selection_ratio 0.3 0.125"
+).split()
+# All 1,297 digits are eleven shards, the last of 17 rows, and three groups of classes to score; the few are two shards.
+NAMES = ("clean", "released", "few")
+NUM_ROWS = {"clean": 1297, "released": 1297, "few": 200}
+LAUNCHES = ("2-processes", "3-processes", "2-machines")
+
+
+def runs(folder: Path, few: Path) -> list[list[str]]:
+    """The flags of three runs: digits with and without quotas, and few images of two classes, one of them broken."""
+    flags = {
+        "clean": ["--objective", "clean"],
+        "released": ["--objective", "released", "--train_batch_size", "255"],
+        "few": ["--dataset_name", str(few), "--model_name_or_path", "embedded/tiny-clip", "--on_bad_image", "drop"],
+    }
+    return [[*FLAGS, *flags[name], "--output_dir", str(folder / name)] for name in NAMES]
+
+
+def start(folder: Path, flags: list[list[str]], *launcher: str) -> subprocess.Popen:
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {"runs": flags, "shard_rows": SHARD_ROWS, "notes": str(folder)}
+    with (folder / f"output-{len(list(folder.glob('output-*')))}.txt").open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, *launcher, str(CLIENT), json.dumps(plan)],
+            stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+        )  # fmt: skip
+
+
+def launcher(processes: int, *machine: str) -> list[str]:
+    return ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *machine]
+
+
+def machines() -> list[list[str]]:
+    """Launchers of two machines with a process each."""
+    meeting = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+    return [launcher(2, "--num_machines", "2", "--machine_rank", str(rank), *meeting) for rank in (0, 1)]
+
+
+def finish(folder: Path, *started: subprocess.Popen) -> Path:
+    codes = [process.wait() for process in started]
+    assert not any(codes), "\n".join(path.read_text()[-3000:] for path in sorted(folder.glob("output-*")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("few")
+    save_digits_with_a_torn_image(folder, row=150)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, few):
+    """The runs of a single process."""
+    folder = tmp_path_factory.mktemp("alone")
+    return finish(folder, start(folder, runs(folder, few)))
+
+
+@pytest.fixture(scope="module", params=LAUNCHES)
+def launched(request, tmp_path_factory, few):
+    """The same runs by several processes, and how many these are."""
+    folder = tmp_path_factory.mktemp(request.param)
+    count = int(request.param[0])
+    commands = (
+        machines() if request.param == "2-machines" else [launcher(count, "--main_process_port", str(free_port()))]
+    )
+    return finish(folder, *[start(folder, runs(folder, few), *command) for command in commands]), count
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_processes_select_what_one_selects(alone, launched, name):
+    folder, expected = launched[0] / name, alone / name
+    scores, expected_scores = (pq.read_table(path / "scores.parquet") for path in (folder, expected))
+    assert scores.schema == expected_scores.schema and len(scores) == NUM_ROWS[name]
+    for column in scores.column_names:
+        if column in ("sas", "margin", "sds") or column.startswith("selection_score"):
+            # Rows that can't be read have no scores.
+            np.testing.assert_allclose(
+                scores[column].to_numpy(), expected_scores[column].to_numpy(), rtol=0, atol=1e-5
+            )
+        else:
+            assert scores[column] == expected_scores[column], column
+    for config in ("ratio_30", "ratio_12_5"):
+        subset, expected_subset = (
+            load_dataset(str(path / "subset"), config, split="train").cast_column("image", Image(decode=False))
+            for path in (folder, expected)
+        )
+        assert subset["source_index"] == expected_subset["source_index"]
+        assert subset["image"] == expected_subset["image"] and subset["label"] == expected_subset["label"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_processes_leave_the_files_that_one_leaves(alone, launched, name):
+    ours, theirs = files(launched[0] / name), files(alone / name)
+    assert set(ours) == set(theirs)
+    different = {path for path in ours if ours[path] != theirs[path]}
+    assert not [path for path in different if path.startswith("features/")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_image_is_encoded_by_one_process(alone, launched, name):
+    folder, count = launched
+    number = NAMES.index(name)
+    (expected,), encoded = encoded_images(alone, number), encoded_images(folder, number)
+    assert len(encoded) == count
+    assert Counter(sum(encoded, [])) == Counter(expected)
+    assert len(expected) == NUM_ROWS[name] - (name == "few")
+    shards = -(-NUM_ROWS[name] // SHARD_ROWS)
+    assert [len(images) > 0 for images in encoded] == [rank < shards for rank in range(count)]
+
+
+def test_the_broken_image_is_dropped_whoever_met_it(launched):
+    dropped = pq.read_table(launched[0] / "few" / "dropped.parquet")
+    assert dropped["source_index"].to_pylist() == [150]
+
+
+def test_machines_that_do_not_share_the_output_folder_are_refused(tmp_path):
+    folders = [tmp_path / "first", tmp_path / "second"]
+    started = [
+        start(folder, [[*FLAGS, "--max_train_samples", "40", "--output_dir", str(folder / "run")]], *command)
+        for folder, command in zip(folders, machines(), strict=True)
+    ]
+    assert all(process.wait() for process in started)
+    for folder in folders:
+        output = (folder / "output-0.txt").read_text()
+        assert "error: --output_dir" in output and "Traceback" not in output.split("error: ")[0], output[-3000:]
+        assert not list(folder.rglob("*.safetensors")) and not list(folder.rglob("*.parquet"))
