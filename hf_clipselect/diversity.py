@@ -1,31 +1,254 @@
-"""Placeholder of the lead until helper SDS writes this file (overwrite it)."""
+"""How far an image is from its like: the sample diversity score (SDS).
 
+Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. Tensors are scored on
+their own device, and numpy arrays on the CPU. No n x n matrix is ever built, and no list of neighbours is kept.
+"""
+
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from .scores import _class_diversity
+from .errors import InputError
+from .scores import (
+    Array,
+    as_numpy,
+    checked_embeds,
+    checked_labels,
+    library,
+    on_its_device,
+    row_lengths,
+    unit_rows,
+)
 from .selection.counts import round_half_up
+from .smallest import mean_of_smallest, smallest
+
+
+logger = logging.getLogger(__name__)
+
+# A class of more rows is estimated where that is close enough: the cost of the exact scores grows with the square of the class.
+EXACT_UP_TO = 100_000
+
+# A block of distances has this many elements (32 MB), and so many rows at least: a product with few rows is slow.
+_BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
+# On a CPU the distances of a block are gone through several times: in pieces of this many, which stay in the cache.
+_PIECE_ELEMENTS = 2**20
+# With fewer neighbours the distances are taken from difference vectors; see `_block_means`.
+_DIRECT_BELOW = 50
+# A squared distance below this is the rounding of 2 - 2 cos in float32.
+_SQUARED_ROUNDING = 2e-6
+# The estimator: rows of the pilot, the fewest references, and the error allowed as a part of the scores' spread.
+_PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
 
 
 @dataclass(frozen=True)
 class ClassDiversity:
+    """Diversity scores of one class, and how they came about.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): Scores, float32, in [0, 2].
+        num_references (`int`, *optional*): Random rows that they were estimated from; None where they are exact.
+        relative_error (`float`, *optional*): Predicted root mean square error of an estimate, as a part of the standard
+            deviation of the scores; None where they are exact.
+    """
+
     scores: np.ndarray
     num_references: int | None = None
     relative_error: float | None = None
 
 
+def sample_diversity_score(
+    image_embeds: Array, labels: Array, *, neighbor_fraction: float = 0.1, num_neighbors: int | None = None
+) -> np.ndarray:
+    """How far each image is from its like (SDS, eq. 2 of https://huggingface.co/papers/2410.11215).
+
+    The mean L2 distance between unit-norm embeddings to the k nearest rows of the same given class, the row itself
+    left out by its number. k is `floor(neighbor_fraction * N_c + 0.5)` or `num_neighbors`, within `[1, N_c - 1]`. A
+    class of one row has score 0, with a warning. Costs O(N_c^2 D) time per class of N_c rows, and memory for the rows of
+    one class and a block of distances. The scores of a class of more than 100,000 rows are estimated from random ones of
+    them, with a warning, if their predicted error is below a quarter of their spread.
+
+    Args:
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
+            here.
+        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers from 0.
+        neighbor_fraction (`float`, *optional*, defaults to `0.1`): Neighbours as a fraction of the class, in `(0, 1]`.
+        num_neighbors (`int`, *optional*): Fixed number of neighbours, at least 1; wins over the fraction.
+
+    Returns:
+        `np.ndarray` of shape `(num_rows,)`: Scores, float32, in [0, 2], higher is more diverse.
+
+    Raises:
+        InputError: Shapes don't match, a row is zero or not finite, a label is negative, or k is out of range.
+    """
+    if not 0 < neighbor_fraction <= 1:
+        raise InputError(f"neighbor_fraction must lie in (0, 1], got {neighbor_fraction}.")
+    if num_neighbors is not None and not (isinstance(num_neighbors, (int, np.integer)) and num_neighbors >= 1):
+        raise InputError(f"num_neighbors must be an integer of at least 1, got {num_neighbors}.")
+    images = checked_embeds(image_embeds, "image_embeds")
+    lengths = row_lengths(images, "image_embeds")
+    labels = checked_labels(labels, num_rows=len(images))
+    scores = np.zeros(len(images), dtype=np.float32)
+    by_class = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[by_class], return_index=True)
+    singles = []
+    for label, rows in zip(classes.tolist(), np.split(by_class, starts[1:]), strict=True):
+        if len(rows) == 1:
+            singles.append(label)
+            continue
+        k = neighbor_count(len(rows), neighbor_fraction, num_neighbors)
+        diversity = class_diversity(unit_rows(images, rows, lengths), k)
+        scores[rows] = diversity.scores
+        if diversity.num_references is not None:
+            logger.warning(estimate_notice(label, len(rows), diversity))
+    if singles:
+        named = ", ".join(map(str, singles[:10])) + (", ..." if len(singles) > 10 else "")
+        logger.warning("%d classes have one row, whose diversity score is 0: classes %s.", len(singles), named)
+    return scores
+
+
 def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) -> int:
+    """Neighbours k of the rows of a class.
+
+    Args:
+        num_rows (`int`): Rows of the class.
+        fraction (`float`), num_neighbors (`int`, *optional*): As in [`sample_diversity_score`].
+
+    Returns:
+        `int`: In `[1, num_rows - 1]`; 0 for a class of one row.
+    """
     wanted = round_half_up(fraction, num_rows) if num_neighbors is None else num_neighbors
     return min(max(wanted, 1), num_rows - 1)
 
 
-def class_diversity(embeds: torch.Tensor, k: int) -> ClassDiversity:
-    if len(embeds) == 1:
-        return ClassDiversity(np.zeros(1, np.float32))
-    return ClassDiversity(_class_diversity(embeds.cpu().numpy(), k))
+def class_diversity(embeds: Array, k: int) -> ClassDiversity:
+    """Diversity scores of one class, computed where its embeddings are.
+
+    Beyond `EXACT_UP_TO` rows they are the mean distances to the nearest of m random rows, of which the same part is taken as
+    k is of the class. m is the least power of two from 4,096 to half of the class whose predicted error is below a quarter of
+    the spread of the scores; if there is none, the scores are exact. The random rows depend on the size of the class alone.
+
+    Args:
+        embeds (`np.ndarray` or `torch.Tensor` of shape `(n, D)`): Unit-norm rows, float32.
+        k (`int`): Neighbours, as [`neighbor_count`] gives them.
+
+    Returns:
+        [`ClassDiversity`]: Scores in the order of the rows; 0 for a class of one row.
+    """
+    num_rows = len(embeds)
+    if num_rows == 1:
+        return ClassDiversity(np.zeros(1, dtype=np.float32))
+    if num_rows > EXACT_UP_TO:
+        generator = np.random.default_rng(num_rows)
+        num_references, error = _enough_references(on_its_device(embeds), k, generator)
+        if num_references is not None:
+            references = np.sort(generator.choice(num_rows, num_references, replace=False))
+            few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
+            return ClassDiversity(_mean_distances(embeds, slice(None), few, references), num_references, error)
+    return ClassDiversity(_mean_distances(embeds, slice(None), k))
 
 
 def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str:
-    return ""
+    """What people are told about a class whose scores were estimated.
+
+    Args:
+        label (`int`): The class.
+        num_rows (`int`): Its rows.
+        diversity ([`ClassDiversity`]): Its scores, estimated.
+
+    Returns:
+        `str`: One sentence.
+    """
+    return (
+        f"Class {label} has {num_rows:,} rows: its diversity scores were estimated from {diversity.num_references:,} random "
+        f"ones; predicted error {diversity.relative_error:.2f} of their spread."
+    )
+
+
+def _enough_references(embeds: Array, k: int, generator: np.random.Generator) -> tuple[int | None, float | None]:
+    """The least number of references that will do, and the error predicted for it, from exact scores of a few rows.
+
+    The error of a mean of the nearest part p of m values with the variance v, the mean u and the largest q, drawn from n
+    without replacement, is the root of (v + (1 - p) (q - u)^2) (1 - m / n) / (m p).
+    """
+    num_rows = len(embeds)
+    pilot = np.sort(generator.choice(num_rows, min(_PILOT_ROWS, num_rows), replace=False))
+    part = k / (num_rows - 1)
+    means, variances = [], []
+    for _, _, cosines in _blocks_of_cosines(embeds, pilot, None):
+        nearest = as_numpy(smallest(_distances(cosines), k))
+        mean = nearest.mean(axis=1, dtype=np.float64)
+        means.append(mean)
+        variances.append(nearest.var(axis=1, dtype=np.float64) + (1 - part) * (nearest.max(axis=1) - mean) ** 2)
+    spread, variance = np.concatenate(means).std(), np.concatenate(variances).mean()
+    num_references = _MIN_REFERENCES
+    while spread > 0 and num_references <= num_rows // 2:
+        error = float(np.sqrt(variance * (1 - num_references / num_rows) / (num_references * part)) / spread)
+        if error < _MAX_RELATIVE_ERROR:
+            return num_references, error
+        num_references *= 2
+    return None, None
+
+
+def _mean_distances(
+    embeds: Array, rows: np.ndarray | slice, k: int, references: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
+    means = []
+    for queries, others, cosines in _blocks_of_cosines(on_its_device(embeds), rows, references):
+        size = max(1, _PIECE_ELEMENTS // len(others)) if isinstance(cosines, np.ndarray) else len(cosines)
+        for start in range(0, len(cosines), size):
+            piece = slice(start, start + size)
+            means.append(as_numpy(_block_means(queries[piece], others, cosines[piece], k)))
+    return np.concatenate(means)
+
+
+def _blocks_of_cosines(
+    embeds: Array, rows: np.ndarray | slice, references: np.ndarray | None
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Rows `(B, D)`, all they are compared with `(M, D)`, and their cosines `(B, M)`, a block at a time.
+
+    A row's cosine with itself is minus infinity: under rounding, and between duplicates, the nearest row need not be the row
+    itself.
+    """
+    queries, own, others = embeds[rows], np.arange(len(embeds))[rows], embeds
+    if references is not None:
+        others = embeds[references]
+        places = np.full(len(embeds), -1)
+        places[references] = np.arange(len(references))
+        own = places[own]
+    step = min(max(_BLOCK_ELEMENTS // len(others), _BLOCK_MIN_ROWS), len(queries))
+    device = {} if isinstance(embeds, np.ndarray) else {"device": embeds.device}
+    buffer = library(embeds).empty((step, len(others)), dtype=embeds.dtype, **device)
+    for start in range(0, len(queries), step):
+        # A slice, not a copy: numpy computes but half of the product of a matrix with itself.
+        some, among = queries[start : start + step], own[start : start + step]
+        cosines = library(embeds).matmul(some, others.T, out=buffer[: len(some)])
+        present = np.flatnonzero(among >= 0)
+        cosines[present, among[present]] = -np.inf
+        yield some, others, cosines
+
+
+def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array:
+    if k >= _DIRECT_BELOW:
+        return mean_of_smallest(_distances(cosines), k)
+    # By difference vectors: 2 - 2 cos cancels where rows are close, and few neighbours do not average it out.
+    total = 0
+    for column in torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T:
+        difference = queries - others[column]
+        difference *= difference
+        total = total + difference.sum(1) ** 0.5
+    return total / k
+
+
+def _distances(cosines: Array) -> Array:
+    """Distances of unit-norm rows, in the place of their cosines."""
+    squared = cosines
+    squared *= -2
+    squared += 2
+    if squared.min() < _SQUARED_ROUNDING:
+        squared[squared < _SQUARED_ROUNDING] = 0
+    squared **= 0.5
+    return squared

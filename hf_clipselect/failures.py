@@ -28,6 +28,7 @@ _DISK = {
 _SHARED_MEMORY = re.compile(r"</torch_\w+>|out of shared memory")
 # What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of safetensors.
 _ERROR_NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
+_WORKER_MEMORY = re.compile(r"Caught \w*MemoryError ")  # numpy's error can't be raised again, and becomes a plain one
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed by signal|exited unexpectedly)")
 
 
@@ -79,20 +80,22 @@ def _told(error: Exception) -> str | None:
 
 
 def _of_memory(error: BaseException, stage: str) -> str | None:
-    if isinstance(error, RuntimeError) and _SHARED_MEMORY.search(str(error)):
+    said = str(error)
+    if isinstance(error, RuntimeError) and _SHARED_MEMORY.search(said):
         return (
             f"The shared memory (/dev/shm) has no room for the batches that decoding processes hand over{stage} "
-            f"({_shortened(error)}). Enlarge it (docker run --shm-size), lower --per_device_eval_batch_size, or pass "
+            f"({_shortened(said)}). Enlarge it (docker run --shm-size), lower --per_device_eval_batch_size, or pass "
             "--dataloader_num_workers 0."
         )
-    if isinstance(error, RuntimeError) and _LOST_WORKER.search(str(error)):
-        return f"The system ended a process that decodes images{stage}, mostly for lack of memory ({_shortened(error)}). {_LESS}"
+    if isinstance(error, RuntimeError) and _LOST_WORKER.search(said):
+        return f"The system ended a process that decodes images{stage}, mostly for lack of memory ({_shortened(said)}). {_LESS}"
     if (
         isinstance(error, MemoryError | OutOfMemoryError)
         or should_reduce_batch_size(error)
+        or _WORKER_MEMORY.match(said)
         or _number(error) == errno.ENOMEM
     ):
-        return f"The memory does not suffice{stage} ({_shortened(error)}). {_LESS}"
+        return f"The memory does not suffice{stage} ({_shortened(said) or type(error).__name__}). {_LESS}"
     return None
 
 
@@ -101,7 +104,7 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
     if number not in _DISK:
         return None
     return (
-        f"{_DISK[number]}{stage} ({_shortened(error)}). Make room, or choose another --output_dir; downloads and prepared "
+        f"{_DISK[number]}{stage} ({_shortened(str(error))}). Make room, or choose another --output_dir; downloads and prepared "
         "datasets lie where HF_HOME says."
     )
 
@@ -112,8 +115,8 @@ def _of_processes(error: BaseException, stage: str) -> str | None:
         return None
     index, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     return (
-        f"Process {index} of {count} lost another one{stage} ({_shortened(error)}): see that one's own message above; if it left "
-        "none, the system ended it, mostly for lack of memory."
+        f"Process {index} of {count} lost another one{stage} ({_shortened(str(error))}): see what it says itself; if nothing, the "
+        "system ended it, mostly for lack of memory."
     )
 
 
@@ -125,8 +128,10 @@ def _number(error: BaseException) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
-def _shortened(error: BaseException) -> str:
-    """What an error says itself, without the place in someone's source code and the traceback of a worker."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[-1] if lines[0].startswith("Caught ") else lines[0]
-    return re.sub(r"^\[/\S+\] ", "", text).split(". ")[0].rstrip(".")[:200]
+def _shortened(said: str) -> str:
+    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the cause."""
+    lines = said.strip().splitlines() or [""]
+    if lines[0].startswith("Caught "):  # by a DataLoader's worker, whose traceback ends with the kind and the text
+        lines = [lines[-1].partition(": ")[2]]
+    text = re.sub(r"^\[(/|enforce fail)[^\]]*\] (err == 0\. )?", "", lines[0])
+    return text.partition(". This is typically")[0].rstrip(". ")[:200]

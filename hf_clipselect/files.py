@@ -1,12 +1,14 @@
 """Files that are there whole or not at all."""
 
 import os
+import secrets
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either there whole or not there: a killed run leaves no torn file behind."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Several processes may write the same file, on machines that give them the same number.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

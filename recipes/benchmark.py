@@ -6,9 +6,9 @@
     python recipes/benchmark.py --scaling                         # how the cost of each stage grows, to 1,000,000 rows
     python recipes/benchmark.py --memory                          # a whole selection from 1,280,000 rows, and its memory
 
-Prints a table of ratios with the target of each, and exits with 1 if a target is missed. The two sides of a ratio take
-turns, and the least of their times counts: CPU seconds, which other programs disturb less, or seconds where a GPU does the
-work. `--output_json` keeps every figure and a description of the machine. Reads /proc, so it needs Linux.
+Prints a table of ratios with their targets; exits with 1 if a target is missed, with 2 for wrong input. The two sides of a
+ratio take turns and the least of their times counts: CPU seconds, which other programs disturb less, or seconds where a GPU
+does the work. `--output_json` keeps every figure and a description of the machine. Reads /proc, so it needs Linux.
 """
 
 import os
@@ -61,6 +61,7 @@ from hf_clipselect.embedded import tiny_clip_path
 from hf_clipselect.encoder import Backbone, encode_dataset, encode_prompts, load_backbone, open_image
 from hf_clipselect.encoder.cache import FeatureCache
 from hf_clipselect.encoder.features import features_key
+from hf_clipselect.errors import InputError
 from hf_clipselect.feature_rows import FeatureRows
 from hf_clipselect.launch import make_accelerator
 from hf_clipselect.losses import info_nce_loss
@@ -103,6 +104,8 @@ class Row:
 FASTER, SHARE = "other / ours", "ours / other"
 TABLE = {
     "encode": Row("encoding / (decoding alone + model alone)", "CPU s", SHARE, "<= 1.1"),
+    "rate_decoding": Row("images/s: encoding / decoding alone", "images/s", SHARE),
+    "rate_model": Row("images/s: encoding / model alone", "images/s", SHARE),
     "encode_gpu": Row("encoding / the slower of decoding alone and model alone", "images/s", SHARE, ">= 0.9"),
     "matmul_rate": Row("encoding's model FLOP/s / rate of a large bf16 matrix product", "TFLOP/s", SHARE),
     "sds_products": Row("SDS, one class of 5,000 / its matrix products alone", "CPU s", SHARE, "<= 1.5"),
@@ -128,7 +131,6 @@ TABLE = {
         for stage in ("encoding", "training", "scoring", "selecting", "sgd", "writing")
     },
 }  # fmt: skip
-GPU_ROWS = ("encode_gpu", "matmul_rate", "sds_gpu")
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,9 @@ class Bench:
     @cached_property
     def selection_arguments(self) -> Arguments:
         """A whole selection with the tiny CLIP, adapters included."""
-        values = {"dataset_name": self.dataset_name, "max_train_samples": self.rows(50_000), "bf16": self.on_gpu}
-        values |= {
-            "model_name_or_path": EMBEDDED_MODEL,
-            "adaptation": "always",
-            "output_dir": str(self.folder / "run"),
-        }
+        values = {"dataset_name": self.dataset_name, "max_train_samples": self.rows(50_000)}
+        values |= {"model_name_or_path": EMBEDDED_MODEL, "bf16": self.on_gpu}
+        values |= {"output_dir": str(self.folder / "run"), "adaptation": "always"}
         return Arguments.from_dict(values)
 
     def some_images(self, count: int) -> LabelledImages:
@@ -209,11 +208,11 @@ class Bench:
         sides = ["" if value is None else f"{value:.3g} {row.unit}".strip() for value in (ours, other)]
         print_line(row.what, *sides, f"{ratio:.3g}", row.target, {True: "yes", False: "NO", None: ""}[met])
 
-    def leave_out(self, name: str, why: str) -> None:
-        """A row that this machine cannot measure; it is neither met nor missed."""
-        row = TABLE[name]
-        self.results[name] = {"what": row.what, "target": row.target, "met": None, "left_out": why}
-        print_line(row.what, why, "", "", row.target, "")
+    def leave_out(self, *names: str) -> None:
+        """Rows that need a GPU, where there is none; they are neither met nor missed."""
+        for row in map(TABLE.get, names):
+            print_line(row.what, "no GPU here", "", "", row.target, "")
+        self.results |= {name: {"what": TABLE[name].what, "met": None, "left_out": "no GPU here"} for name in names}
 
     def timed(self, sides: Mapping[str, Callable[[], object]], *, repeats: int = 1) -> dict[str, Timing]:
         """Run the sides in turns, so that whatever else the machine does slows all of them, and keep the best of each."""
@@ -243,10 +242,8 @@ def encoding(bench: Bench) -> None:
     model_name = str(large_clip(bench)) if bench.on_gpu else EMBEDDED_MODEL
     backbone = load_backbone(model_name, device=bench.device, bf16=bench.on_gpu)
     values = encoded_images(images)
-    ready = [
-        preprocess(backbone, values[i * BATCH : (i + 1) * BATCH]) for i in range(min(32, -(-len(values) // BATCH)))
-    ]
-    sizes = [len(values[start : start + BATCH]) for start in range(0, len(values), BATCH)]
+    sizes = [min(BATCH, len(values) - start) for start in range(0, len(values), BATCH)]
+    ready = pixel_batches(backbone, values[: 32 * BATCH], BATCH)
     batches = [batch.to(bench.device, backbone.model.dtype) for batch in ready]
     decode = partial(exhaust, pixel_batches(backbone, values, BATCH))
     forward = partial(forward_all, backbone, batches, sizes)
@@ -256,20 +253,24 @@ def encoding(bench: Bench) -> None:
         sides |= {"decoding_1": one_thread()(decode), "model_1": one_thread()(forward)}
     forward_all(backbone, batches[:2], sizes[:2])
     timings = bench.timed(sides, repeats=1 if bench.on_gpu else 3)
-    rates = {f"{name}_images_per_s": len(values) / timing.wall for name, timing in timings.items()}
-    if not bench.on_gpu:
-        cpu = {name: timing.cpu for name, timing in timings.items()}
+    cpu = {name: timing.cpu for name, timing in timings.items()}
+    rates = {name: len(values) / timing.wall for name, timing in timings.items()}
+    decoding_rate, model_rate = (max(rates[name], rates.get(f"{name}_1", 0)) for name in ("decoding", "model"))
+    if bench.on_gpu:
+        bench.report("encode_gpu", rates["ours"], min(decoding_rate, model_rate), num_images=len(values))
+    else:
         other = min(cpu["decoding"], cpu["decoding_1"]) + min(cpu["model"], cpu["model_1"])
-        figures = {f"{name}_cpu_s": seconds for name, seconds in cpu.items()}
-        bench.report("encode", cpu["ours"], other, num_images=len(values), **figures, **rates)
-        return
-    slower = min(rates["decoding_images_per_s"], rates["model_images_per_s"])
-    bench.report("encode_gpu", rates["ours_images_per_s"], slower, num_images=len(values), **rates)
-    with FlopCounterMode(display=False) as counter:
-        forward_all(backbone, batches[:1], sizes[:1])
-    flops = counter.get_total_flops() / sizes[0]
-    figures = {"flop_per_image": flops, "model_alone_tflops": flops * rates["model_images_per_s"] / 1e12}
-    bench.report("matmul_rate", flops * rates["ours_images_per_s"] / 1e12, matmul_rate(bench) / 1e12, **figures)
+        bench.report("encode", cpu["ours"], other, num_images=len(values), cpu_seconds=cpu, images_per_second=rates)
+    bench.report("rate_decoding", rates["ours"], decoding_rate)
+    bench.report("rate_model", rates["ours"], model_rate)
+    if bench.on_gpu:
+        with FlopCounterMode(display=False) as counter:
+            forward_all(backbone, batches[:1], sizes[:1])
+        flops = counter.get_total_flops() / sizes[0] / 1e12
+        figures = {"tflop_per_image": flops, "model_alone_tflops": flops * model_rate}
+        bench.report("matmul_rate", flops * rates["ours"], matmul_rate(bench) / 1e12, **figures)
+    else:
+        bench.leave_out("encode_gpu", "matmul_rate")
 
 
 def encode_afresh(bench: Bench, images: LabelledImages, backbone: Backbone) -> None:
@@ -282,9 +283,8 @@ def encoded_images(images: LabelledImages) -> list[dict[str, Any]]:
 
 
 def preprocess(backbone: Backbone, values: list[dict[str, Any]]) -> torch.Tensor:
-    return backbone.image_processor(images=[open_image(value) for value in values], return_tensors="pt")[
-        "pixel_values"
-    ]
+    images = [open_image(value) for value in values]
+    return backbone.image_processor(images=images, return_tensors="pt")["pixel_values"]
 
 
 def pixel_batches(backbone: Backbone, values: list[dict[str, Any]], batch_size: int) -> Iterable[torch.Tensor]:
@@ -346,13 +346,13 @@ def diversity(bench: Bench) -> None:
         bench.report("sds_error", max(errors.values()), by_num_neighbors=errors)
     extra = in_fresh_process(diversity_memory, large, queries)
     bench.report("sds_memory", extra / 1e6, 150.0)
-    if not bench.on_gpu:
-        return
-    unit = torch.from_numpy(many).to(bench.device)
-    seconds = bench.timed(
-        {"ours": lambda: class_diversity(unit, large // 10), "products": lambda: matrix_products(unit)}, repeats=3
-    )
-    bench.report("sds_gpu", seconds["ours"].wall, seconds["products"].wall)
+    if bench.on_gpu:
+        unit = torch.from_numpy(many).to(bench.device)
+        sides = {"ours": lambda: class_diversity(unit, large // 10), "products": lambda: matrix_products(unit)}
+        seconds = bench.timed(sides, repeats=3)
+        bench.report("sds_gpu", seconds["ours"].wall, seconds["products"].wall)
+    else:
+        bench.leave_out("sds_gpu")
 
 
 def some_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
@@ -473,26 +473,31 @@ def adapters(bench: Bench) -> None:
     folder = Path(arguments.run.output_dir) / "features"
     text = encode_prompts(backbone, class_prompts(images.class_names, [DEFAULT_PROMPT_TEMPLATE]), bench.folder)
     naive_pass(naive, bench.some_images(BATCH))  # the first passes prepare more than they compute
+    # As in `encoding`, the other side gets whichever number of threads costs less.
+    epoch, scoring_pass = partial(naive_epoch, naive, part, text), partial(naive_pass, naive, part)
     seconds = bench.seconds(
         {
-            "epoch 1": lambda: naive_epoch(naive, part, text),
+            "epoch": epoch,
+            "scoring pass": scoring_pass,
             "selection": lambda: run_selection(arguments),
-            "epoch 2": lambda: naive_epoch(naive, part, text),
-            "scoring pass": lambda: naive_pass(naive, part),
+            "epoch, one thread": one_thread()(epoch),
+            "scoring pass, one thread": one_thread()(scoring_pass),
         }
     )
     cached = encode_dataset(images, backbone, folder, accelerator=make_accelerator(), batch_size=BATCH)
     with decoded_images() as decoded:
         seconds |= bench.seconds({"training": lambda: train(backbone, cached.features, text, images.labels)})
     scale = len(images.labels) / len(part.labels)
-    epochs = EPOCHS * scale * (seconds["epoch 1"] + seconds["epoch 2"]) / 2
-    how = f"two epochs of {len(part.labels)} images, extrapolated to {EPOCHS} of {len(images.labels)}"
+    epochs, passes = (
+        count * scale * min(seconds[side], seconds[f"{side}, one thread"])
+        for side, count in (("epoch", EPOCHS), ("scoring pass", SCORING_PASSES))
+    )
+    how = f"epochs of {len(part.labels)} images, extrapolated to {EPOCHS} of {len(images.labels)}"
     bench.report("training", seconds["training"], epochs, other_side=how, seconds=seconds)
     bench.report("training_decoded", decoded[0])
-    other = epochs + SCORING_PASSES * scale * seconds["scoring pass"]
     report = json.loads((folder.parent / "report.json").read_text())
     figures = {"stages_s": report["seconds"], "adaptation": report["adaptation"]}
-    bench.report("selection", seconds["selection"], other, other_side=how, **figures)
+    bench.report("selection", seconds["selection"], epochs + passes, other_side=how, **figures)
     large_selection(bench)
 
 
@@ -569,7 +574,7 @@ def results(bench: Bench) -> None:
     """Joining, selecting and writing from the scores of a finished run: what is decoded, and what is held."""
     run_selection(bench.selection_arguments)  # finds everything done if `adapters` ran before
     figures = in_fresh_process(results_figures, bench.selection_arguments, bench.folder / "saved")
-    all_decoded = 3 * figures["pixels"] * len(bench.images.labels)
+    all_decoded = 3 * math.prod(open_image(encoded_images(bench.some_images(1))[0]).size) * len(bench.images.labels)
     bench.report("results_decoded", figures["decoded"])
     bench.report("results_memory", figures["bytes"] / 1e6, all_decoded / 1e6)
     bench.report("report_decoded", figures["decoded_by_run"], figures["thumbnails"])
@@ -577,7 +582,6 @@ def results(bench: Bench) -> None:
 
 def results_figures(arguments: Arguments, folder: Path) -> dict[str, float]:
     dataset, _ = load_source(arguments.data.dataset_name)
-    pixels = math.prod(open_image(encoded_images(prepare_dataset(dataset.select(range(1000))))[0]).size)
     with decoded_images() as decoded, PeakMemory() as memory:
         result = SelectionResult.from_folder(arguments.run.output_dir).at(0.5)
         result.apply(dataset)
@@ -585,7 +589,6 @@ def results_figures(arguments: Arguments, folder: Path) -> dict[str, float]:
     with decoded_images() as decoded_by_run:
         run_selection(arguments)
     return {
-        "pixels": pixels,
         "decoded": decoded[0],
         "bytes": memory.peak - memory.before,
         "decoded_by_run": decoded_by_run[0],
@@ -603,7 +606,7 @@ def whole_run_memory(bench: Bench) -> None:
     arguments = Arguments.from_dict(
         {
             "dataset_name": str(bench.folder / "images"), "model_name_or_path": str(model), "adaptation": "always",
-            "output_dir": str(bench.folder / "run"), "train_batch_size": min(6400, rows), "num_train_epochs": 1,
+            "output_dir": str(bench.folder / "run"), "train_batch_size": max(2, rows // 200), "num_train_epochs": 1,
             "min_train_steps": 200,
         }
     )  # fmt: skip
@@ -653,16 +656,16 @@ def memory_of_stages(arguments: Arguments) -> dict[str, Any]:
 
 
 def scaling(bench: Bench) -> None:
-    """--scaling: CPU seconds of each stage at 1 %, 10 % and all of the rows, and the exponent between them."""
+    """--scaling: the time of each stage at 1 %, 10 % and all of the rows, and the exponent between them."""
     largest = bench.arguments.rows
     for stage, prepare in STAGES.items():
         seconds = {}
         for rows in (largest // 100, largest // 10, largest):
             run = prepare(bench, rows)
-            seconds[rows] = bench.timed({stage: run}, repeats=3 if rows < largest else 1)[stage].cpu
+            seconds[rows] = bench.seconds({stage: run}, repeats=3 if rows < largest else 1)[stage]
         exponent = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
-        bench.report(f"scaling_{stage}", exponent, cpu_seconds=seconds)
-        print("    " + ", ".join(f"{rows:,} rows: {value:.3g} CPU s" for rows, value in seconds.items()))
+        bench.report(f"scaling_{stage}", exponent, seconds=seconds)
+        print("    " + ", ".join(f"{rows:,} rows: {value:.3g} s" for rows, value in seconds.items()))
 
 
 def class_size(bench: Bench) -> int:
@@ -935,12 +938,13 @@ def main() -> int:
     print_line(*["---"] * 6)
     with tempfile.TemporaryDirectory(prefix="clipselect-benchmark-") as folder, open(os.devnull, "w") as nowhere:
         bench = Bench(arguments, Path(folder))
-        with redirect_stderr(nowhere):  # as `be_quiet`
-            for measure in measurements(arguments):
-                measure(bench)
-            if not bench.on_gpu and not (arguments.scaling or arguments.memory):
-                for name in GPU_ROWS:
-                    bench.leave_out(name, "no GPU here")
+        try:
+            with redirect_stderr(nowhere):  # as `be_quiet`
+                for measure in measurements(arguments):
+                    measure(bench)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     seconds = time.perf_counter() - start
     missed = [name for name, result in bench.results.items() if result["met"] is False]
     print(f"\n{seconds:.0f} s; missed targets: {', '.join(missed) or 'none'}")

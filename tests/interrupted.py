@@ -1,17 +1,18 @@
 """A client that dies where a test says, and notes which images went through the model.
 
-    python interrupted.py PLAN      runs `select` once per list of flags in the plan, as one process of a launch
+    python interrupted.py PLAN      runs recipes/select.py once per list of flags in the plan, as one process of a launch
     python interrupted.py           reads plans from stdin, one a line, and gives each to forked processes of its own, which do
                                     not import everything once more; answers with a line of their exit codes
 
 A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill` (arguments
-of `Kill`), and `processes` (how many are forked).
+of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have).
 """
 
 import gc
 import hashlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -28,19 +29,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import hf_clipselect.encoder.cache
-from hf_clipselect.cli import select
 from hf_clipselect.embedded import load_digits_dataset
 
 
 CLIENT = Path(__file__).resolve()
+RECIPE = CLIENT.parent.parent / "recipes" / "select.py"
 # What a run imports when it comes to it, and takes long.
-_IMPORTED_LATE = (
-    "sklearn.datasets",
-    "sklearn.metrics",
-    "transformers.models.clip.image_processing_pil_clip",
-    "transformers.models.clip.modeling_clip",
-    "transformers.models.clip.tokenization_clip",
-)
+_IMPORTED_LATE = ("hf_clipselect.cli", "sklearn.datasets", "sklearn.metrics", "transformers.models.clip.modeling_clip")
 
 
 class Kill:
@@ -100,6 +95,8 @@ def run(plan: dict[str, Any]) -> int:
     """The runs of a plan in this process, until one fails; its exit code."""
     rank = int(os.environ.get("RANK", 0))
     hf_clipselect.encoder.cache.SHARD_ROWS = plan["shard_rows"]
+    if "pid" in plan:
+        os.getpid = lambda: plan["pid"]
     encoded: list[str] = []
 
     def note(module: torch.nn.Module, inputs: tuple) -> None:
@@ -116,6 +113,15 @@ def run(plan: dict[str, Any]) -> int:
         Path(plan["notes"], f"{number}-{rank}.json").write_text(json.dumps(encoded))
         encoded.clear()
     return 0
+
+
+def select(flags: list[str]) -> int:
+    sys.argv[1:] = flags
+    try:
+        runpy.run_path(str(RECIPE), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    raise AssertionError("the recipe ends by an exit code")
 
 
 def encoded_images(notes: Path, number: int = 0) -> list[list[str]]:

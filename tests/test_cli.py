@@ -1,7 +1,9 @@
 import json
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -422,6 +424,30 @@ class TestFailureOnTheWay:
         assert "none.json" in command.refused("--peft_config", "none.json", "--adaptation", "always")
         assert names(command.out) == ENTRIES
         assert {path: path.read_bytes() for path in sorted((command.out / "subset").rglob("*.parquet"))} == before
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """As on a full disk, files of this process can't grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_failure_of_the_machine(command: Command) -> None:
+    command.selected(out=command.folder / "fresh")
+    with files_at_most(2000):
+        code, out, err = command.select()
+    assert (code, out) == (1, "")
+    assert "Traceback" not in err
+    line = err.splitlines()[-1]
+    assert line.startswith("error: ") and "File too large" in line and f"from what is in {command.out}" in line
+    assert names(command.out) <= {"config.yaml", "features"}
+    command.selected()
+    assert (command.out / "scores.parquet").read_bytes() == (command.folder / "fresh" / "scores.parquet").read_bytes()
 
 
 class TestOutputFolder:

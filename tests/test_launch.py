@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, LoggerType
+from interrupted import free_port
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.launch import make_accelerator
@@ -75,10 +76,78 @@ def test_environment_of_a_launch() -> None:
     assert line.startswith("refused ") and "MASTER_ADDR" in line
 
 
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    return str(tmp_path / "script.py")
+
+
 @pytest.mark.slow
-def test_two_processes_on_the_cpu_as_the_error_says(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    lines = run(*launch, str(script), ACCELERATE_USE_CPU="true")
+def test_two_processes_on_the_cpu_as_the_error_says(script: str) -> None:
+    lines = run(*LAUNCH, script, ACCELERATE_USE_CPU="true")
     assert [line for line in lines if line.startswith("processes")] == ["processes 2 cpu no"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machines_with_the_variable", [{0, 1}, {0}, set()])
+def test_two_machines(script: str, machines_with_the_variable: set[int]) -> None:
+    """They see each other, whether or not both were told that there is no GPU."""
+    meeting = ["--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+    started = []
+    for machine in range(2):
+        variable = {"ACCELERATE_USE_CPU": "true"} if machine in machines_with_the_variable else {}
+        command = [*LAUNCH, *meeting, "--machine_rank", str(machine), script]
+        started.append(
+            subprocess.Popen(
+                command, env={**os.environ, **variable}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    for process in started:
+        out, err = process.communicate()
+        assert process.returncode == 0, err[-2000:]
+        assert [line for line in out.splitlines() if line.startswith("processes")] == ["processes 2 cpu no"]
+
+
+WAITING = """
+import torch
+from hf_clipselect.launch import make_accelerator
+make_accelerator(use_cpu=True)
+print(torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout)
+"""
+
+
+@pytest.mark.slow
+def test_processes_wait_long_for_each_other_and_part_in_silence() -> None:
+    where = {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", WAITING],
+        env={**os.environ, **where, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "2:00:00\n", "")
+
+
+ORDERLY = """
+import torch
+from hf_clipselect.launch import exit_now
+exit_now(3)
+print("a lone process goes on")
+torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+print("the output is not lost")
+exit_now(3)
+print("nor is this printed")
+"""
+
+
+@pytest.mark.slow
+def test_exit_now() -> None:
+    ran = subprocess.run([sys.executable, "-c", ORDERLY], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (3, "a lone process goes on\nthe output is not lost\n"), ran.stderr

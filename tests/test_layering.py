@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 
 # From the bottom up. A module imports modules of lower tiers, or of its own without a cycle.
 TIERS = [
-    {"config", "prompts", "losses", "scores", "selection", "errors", "files", "feature_rows", "diversity"},
+    {"config", "prompts", "losses", "scores", "selection", "errors", "files", "feature_rows", "diversity", "smallest"},
     {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch", "processes", "failures"},
     {"score_table", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},

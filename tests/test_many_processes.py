@@ -39,7 +39,8 @@ def runs(folder: Path, few: Path) -> list[list[str]]:
 
 def start(folder: Path, flags: list[list[str]], *launcher: str) -> subprocess.Popen:
     folder.mkdir(parents=True, exist_ok=True)
-    plan = {"runs": flags, "shard_rows": SHARD_ROWS, "notes": str(folder)}
+    # Containers number their processes from 1: those of several machines may well have the same number.
+    plan = {"runs": flags, "shard_rows": SHARD_ROWS, "notes": str(folder), "pid": 30}
     with (folder / f"output-{len(list(folder.glob('output-*')))}.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, *launcher, str(CLIENT), json.dumps(plan)],

@@ -155,6 +155,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 SHARD = "features/images-*"
 POINTS = {
     "first-config": ("rename", "config.yaml", 1, "torn"),
+    "mark-for-other-processes": ("open", ".config.yaml.*.tmp", 2, "after"),
     "manifest-of-nothing-yet": ("rename", "features/manifest.json", 1, "torn"),
     "first-batch": ("forward", "", 1),
     "first-shard": ("rename", SHARD, 1, "torn"),

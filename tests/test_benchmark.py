@@ -1,0 +1,109 @@
+"""The benchmark on little data: what it prints and writes is whole, whatever the ratios are at that size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import REPOSITORY
+
+
+MACHINE = {"cpu", "cores", "memory_gb", "gpu", "torch_threads", "torch", "numpy", "transformers"}
+# Not ratios of times: these hold at any size.
+ALWAYS = {"sds_error", "top_k_equal", "training_decoded", "results_decoded", "report_decoded"}
+
+
+def run(folder: Path, *flags: str) -> tuple[list[list[str]], dict]:
+    """The cells of the printed table without its head, and the JSON; the exit code is checked against the latter."""
+    command = [sys.executable, str(REPOSITORY / "recipes" / "benchmark.py"), "--output_json", "benchmark.json", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode in (0, 1), done.stderr[-3000:]
+    written = json.loads((folder / "benchmark.json").read_text())
+    missed = [name for name, row in written["rows"].items() if row["met"] is False]
+    assert done.returncode == int(bool(missed))
+    assert done.stdout.splitlines()[-1].endswith(f"missed targets: {', '.join(missed) or 'none'}")
+    table = [line[2:-2].split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert table[0] == ["what", "ours", "other side", "ratio", "target", "met"]
+    assert [cells[0] for cells in table[2:]] == [row["what"] for row in written["rows"].values()]
+    return table[2:], written
+
+
+def check_row(cells: list[str], row: dict) -> None:
+    """What is printed is what is written, and "met" is what ratio and target say."""
+    assert len(cells) == 6
+    if "left_out" in row:
+        assert cells[1] == row["left_out"] == "no GPU here" and row["met"] is None
+        return
+    quotients = {row["ours"]}
+    if row["other"] is not None:
+        quotients = {row["ours"] / row["other"], row["other"] / row["ours"] if row["ours"] else None}
+    assert row["ratio"] in quotients and cells[3] == f"{row['ratio']:.3g}"
+    assert cells[4] == row["target"]
+    sign, _, bound = row["target"].partition(" ")
+    expected = {
+        "<=": lambda: row["ratio"] <= float(bound),
+        ">=": lambda: row["ratio"] >= float(bound),
+        "": lambda: None,
+    }
+    assert row["met"] is expected[sign]()
+    assert cells[5] == {True: "yes", False: "NO", None: ""}[row["met"]]
+
+
+@pytest.mark.slow
+def test_the_table_and_the_json_tell_the_same(tmp_path):
+    table, written = run(tmp_path, "--rows", "500")
+    for cells, row in zip(table, written["rows"].values(), strict=True):
+        check_row(cells, row)
+    assert written["machine"].keys() >= MACHINE and written["machine"]["torch"] == torch.__version__
+    assert written["arguments"]["rows"] == 500 and written["seconds"] > 0
+    rows = written["rows"]
+    assert rows.keys() >= {
+        "encode",
+        "sds_products",
+        "sds_sklearn",
+        "top_k",
+        "training",
+        "selection",
+        "selection_large",
+    }
+    assert all(rows[name]["met"] for name in ALWAYS)
+    assert sum(row["target"] != "" for row in rows.values() if "left_out" not in row) >= 15
+    assert ("left_out" in rows["encode_gpu"]) is not torch.cuda.is_available()
+
+
+@pytest.mark.slow
+def test_parts_of_the_table_on_a_local_folder_of_images(tmp_path, images_dataset):
+    images_dataset.save_to_disk(tmp_path / "images")
+    table, written = run(tmp_path, "--only", "results", "encoding", "--rows", "50000", "--dataset_name", "images")
+    assert [cells[0] for cells in table][0] == written["rows"]["results_decoded"]["what"]
+    assert written["rows"]["encode"]["num_images"] == 60
+    assert written["rows"]["results_memory"]["other"] == pytest.approx(60 * 12 * 10 * 3 / 1e6)
+
+
+@pytest.mark.slow
+def test_scaling_fits_an_exponent_for_each_stage(tmp_path):
+    table, written = run(tmp_path, "--scaling", "--rows", "4000")
+    assert len(table) == 6
+    for cells, row in zip(table, written["rows"].values(), strict=True):
+        check_row(cells, row)
+        assert list(row["seconds"]) == ["40", "400", "4000"] and min(row["seconds"].values()) > 0
+
+
+@pytest.mark.slow
+def test_memory_of_a_whole_selection_stage_by_stage(tmp_path):
+    [cells], written = run(tmp_path, "--memory", "--rows", "2000")
+    row = written["rows"]["run_memory"]
+    check_row(cells, row)
+    assert list(row["peaks"]) == ["load", "encode", "adapt", "score", "select", "write"]
+    assert row["training_steps"] == 200 and row["before"] > 0
+    assert row["ours"] * 1e9 == max(list(row["peaks"].values())[2:])
+
+
+@pytest.mark.slow
+def test_a_dataset_that_is_not_there_is_told_in_a_line(tmp_path):
+    script = REPOSITORY / "recipes" / "benchmark.py"
+    command = [sys.executable, str(script), "--only", "encoding", "--dataset_name", str(tmp_path / "absent")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
