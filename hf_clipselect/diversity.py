@@ -1,7 +1,7 @@
 """How far an image is from its like: the sample diversity score (SDS).
 
-Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. Tensors are scored on
-their own device, and numpy arrays on the CPU. No n x n matrix is ever built, and no list of neighbours is kept.
+Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. A tensor on another
+device is scored there. No n x n matrix is ever built, and no list of neighbours is kept.
 """
 
 import logging
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .errors import InputError
-from .scores import (
+from .arrays import (
     Array,
     as_numpy,
     checked_embeds,
@@ -22,6 +21,7 @@ from .scores import (
     row_lengths,
     unit_rows,
 )
+from .errors import InputError
 from .selection.counts import round_half_up
 from .smallest import mean_of_smallest, smallest
 
@@ -235,11 +235,11 @@ def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array
     if k >= _DIRECT_BELOW:
         return mean_of_smallest(_distances(cosines), k)
     # By difference vectors: 2 - 2 cos cancels where rows are close, and few neighbours do not average it out.
+    nearest = torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T
     total = 0
-    for column in torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T:
+    for column in nearest.numpy() if isinstance(others, np.ndarray) else nearest:
         difference = queries - others[column]
-        difference *= difference
-        total = total + difference.sum(1) ** 0.5
+        total = total + library(difference).einsum("nd,nd->n", difference, difference) ** 0.5
     return total / k
 
 
@@ -250,5 +250,4 @@ def _distances(cosines: Array) -> Array:
     squared += 2
     if squared.min() < _SQUARED_ROUNDING:
         squared[squared < _SQUARED_ROUNDING] = 0
-    squared **= 0.5
-    return squared
+    return library(squared).sqrt(squared, out=squared)

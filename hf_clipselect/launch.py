@@ -52,7 +52,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
             f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several processes "
             "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/select.py --use_cpu ..."
         )
-    if accelerator.num_processes > 1:
+    if torch.distributed.is_initialized():
         atexit.register(_leave_group)
     return accelerator
 

@@ -126,6 +126,7 @@ def select_dataset(
 
     Raises:
         InputError: The input is wrong; the message says what was given, what was expected and what to change.
+        RunError: The machine failed; the same call goes on from what is in `output_dir`.
 
     Example:
 
@@ -159,16 +160,17 @@ def run_selection(
 
     Raises:
         InputError: As [`select_dataset`], or the Hub would refuse the push.
+        RunError: The machine failed: no memory, no disk, a process that is gone. The same call goes on from what is in the folder.
         PushError: The Hub can't be reached, or fails time after time; the results are in the folder.
     """
     seconds: dict[str, float] = {}
-    accelerator = make_accelerator(
-        use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=arguments.run.output_dir
-    )
-    # Before the report's warnings are collected: what the Hub looks like is no part of the result.
-    destination = _check_destination(arguments, accelerator)
     place = arguments.run.output_dir
     with explained_failures(None if place is None else Path(place)), ExitStack() as stack:
+        accelerator = make_accelerator(
+            use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=place
+        )
+        # Before the report's warnings are collected: what the Hub looks like is no part of the result.
+        destination = _check_destination(arguments, accelerator)
         warnings = stack.enter_context(collected_warnings())
         ratios = check_ratios(arguments.selection.selection_ratio)
         objective = resolve_objective(arguments.selection.objective, **arguments.selection.knobs())

@@ -1,23 +1,16 @@
 """How well an image fits its class: the semantic alignment score (SAS), its margin, and the nearest class.
 
-Shapes: N rows, C classes, D embedding dimension. Scores are float32. A tensor on another device is scored there. On the CPU
-everything is done by numpy: many short operations of torch spend more time in meetings of its threads than in the work.
+Shapes: N rows, C classes, D embedding dimension. Scores are float32. A tensor on another device is scored there.
 """
 
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
 import torch
 
+from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, row_blocks, row_lengths, unit_rows
 from .errors import InputError
-
-
-Array = np.ndarray | torch.Tensor
-
-# Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed.
-_BLOCK_ELEMENTS = 2**22
 
 
 def semantic_alignment_score(
@@ -121,139 +114,5 @@ class _Pairs:
 
     def cosines(self) -> Iterator[tuple[slice, Array]]:
         """Cosines `(rows, C)` of a block of images with all prompts."""
-        for block in _blocks(len(self.images), width=max(self.texts.shape)):
+        for block in row_blocks(len(self.images), width=max(self.texts.shape)):
             yield block, unit_rows(self.images, block, self.lengths) @ self.texts.T
-
-
-def library(array: Array) -> ModuleType:
-    return np if isinstance(array, np.ndarray) else torch
-
-
-def as_numpy(array: Array) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
-
-
-def on_its_device(embeds: Array) -> Array:
-    """A tensor on the CPU as a numpy array of the same memory, or of float32 where numpy lacks the type.
-
-    Args:
-        embeds (`np.ndarray`, `torch.Tensor` or nested sequence): Numbers.
-
-    Returns:
-        `np.ndarray` or `torch.Tensor`: An array, or a tensor on another device.
-    """
-    if not isinstance(embeds, torch.Tensor):
-        return np.asarray(embeds)
-    embeds = embeds.detach()
-    if embeds.device.type != "cpu":
-        return embeds
-    return (embeds.float() if embeds.dtype == torch.bfloat16 else embeds).numpy()
-
-
-def checked_embeds(embeds: Array, name: str) -> Array:
-    """Check that embeddings are numbers of shape `(rows, dimension)`, at least one.
-
-    Args:
-        embeds (`np.ndarray`, `torch.Tensor` or nested sequence): What a caller gave.
-        name (`str`): Its name in the error.
-
-    Returns:
-        `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them.
-
-    Raises:
-        InputError: They are something else.
-    """
-    embeds = on_its_device(embeds)
-    kind = embeds.dtype.kind if isinstance(embeds, np.ndarray) else "c" if embeds.is_complex() else "f"
-    if embeds.ndim != 2 or 0 in embeds.shape or kind not in "fiu":
-        raise InputError(
-            f"{name} must be numbers of shape (rows, dimension), got {embeds.dtype} of shape {tuple(embeds.shape)}."
-        )
-    return embeds
-
-
-def row_lengths(embeds: Array, name: str) -> Array:
-    """Length of every row, summed in float64 so that it neither overflows nor underflows.
-
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): From [`checked_embeds`].
-        name (`str`): Their name in the error.
-
-    Returns:
-        `np.ndarray` or `torch.Tensor` of shape `(N,)`: Float32, on the device of the embeddings.
-
-    Raises:
-        InputError: A row is zero or not finite.
-    """
-    squared = []
-    for block in _blocks(len(embeds), width=embeds.shape[1]):
-        rows = _as_float32(embeds[block])
-        if isinstance(rows, np.ndarray):
-            squared.append(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
-        else:
-            squared.append(rows.double().square_().sum(dim=1))
-    lengths = _as_float32(library(embeds).concatenate(squared) ** 0.5)
-    checked = as_numpy(lengths)
-    if (bad := ~np.isfinite(checked) | (checked == 0)).any():
-        row = int(np.argmax(bad))
-        problem = "all zero" if checked[row] == 0 else "not finite"
-        raise InputError(f"{name} must have finite rows with a direction; row {row} is {problem}.")
-    return lengths
-
-
-def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
-    """Some rows as a new array of unit-norm rows.
-
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): From [`checked_embeds`].
-        rows (`np.ndarray` or `slice`): Which, B of them.
-        lengths (`np.ndarray` or `torch.Tensor` of shape `(N,)`): From [`row_lengths`].
-
-    Returns:
-        `np.ndarray` or `torch.Tensor` of shape `(B, D)`: Float32, on the device of the embeddings.
-    """
-    taken, divisor = _as_float32(embeds[rows]), lengths[rows][:, None]
-    if isinstance(rows, slice):
-        return taken / divisor
-    taken /= divisor  # rows by number are a copy already
-    return taken
-
-
-def checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
-    """Check given classes.
-
-    Args:
-        labels (`np.ndarray` or `torch.Tensor`): What a caller gave.
-        num_rows (`int`): How many there must be.
-        num_classes (`int`, *optional*): Labels must be below it.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: Labels, int64.
-
-    Raises:
-        InputError: They are no integers, not one per row, negative, or too high.
-    """
-    if isinstance(labels, torch.Tensor):
-        labels = labels.detach().cpu().numpy()
-    labels = np.asarray(labels)
-    if labels.shape != (num_rows,) or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"labels must be {num_rows} integers, one per row, got {labels.dtype} of shape {labels.shape}."
-        )
-    outside = labels < 0 if num_classes is None else (labels < 0) | (labels >= num_classes)
-    if outside.any():
-        row = int(np.argmax(outside))
-        expected = "0 or more" if num_classes is None else f"in [0, {num_classes}), the rows of text_embeds"
-        raise InputError(f"labels must be {expected}, got {labels[row]} in row {row}.")
-    return labels.astype(np.int64, copy=False)
-
-
-def _blocks(num_rows: int, *, width: int) -> Iterator[slice]:
-    """Slices of rows, so that a block of that width keeps to the working size."""
-    step = max(1, _BLOCK_ELEMENTS // width)
-    for start in range(0, num_rows, step):
-        yield slice(start, min(start + step, num_rows))
-
-
-def _as_float32(array: Array) -> Array:
-    return array.astype(np.float32, copy=False) if isinstance(array, np.ndarray) else array.float()

@@ -14,7 +14,7 @@ _BEYOND = 3.0
 # Rows are left to the sort when so few of them are open, or after so many passes over all of them.
 _OPEN_SHARE = 1 / 16
 _MAX_PASSES = 8
-# The largest error allowed, as a part of the k-th smallest distance. What is seen is a tenth of it, the rounding of float32.
+# The largest error allowed, as a part of the k-th smallest distance. Most are a tenth of it, no more than float32's rounding.
 _TOLERANCE = 4e-6
 # A distance that is not 0 is larger than this.
 _TINY = 1e-30
@@ -38,6 +38,7 @@ def mean_of_smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray
     still_open = np.flatnonzero(brackets.is_open())
     sorted_means = [_mean_by_sorting(distances[row], brackets.high[row], k) for row in still_open]
     thresholds = brackets.best().astype(np.float32)
+    thresholds[thresholds < 2 * _TINY] = 0  # all k are
     np.subtract(thresholds[:, None], distances, out=distances)
     np.clip(distances, 0, _BEYOND, out=distances)  # twice as fast as maximum
     means = thresholds - distances.sum(axis=1) / np.float32(k)

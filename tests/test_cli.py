@@ -1,9 +1,7 @@
 import json
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset, load_from_disk
+from limits import files_at_most
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
@@ -424,17 +423,6 @@ class TestFailureOnTheWay:
         assert "none.json" in command.refused("--peft_config", "none.json", "--adaptation", "always")
         assert names(command.out) == ENTRIES
         assert {path: path.read_bytes() for path in sorted((command.out / "subset").rglob("*.parquet"))} == before
-
-
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """As on a full disk, files of this process can't grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_failure_of_the_machine(command: Command) -> None:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import yaml
 from conftest import REPOSITORY
 from datasets import Dataset, Image
 from interrupted import CLIENT, ForkingClient, free_port
+from limits import files_at_most
 from PIL import Image as PILImage
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
@@ -53,17 +53,6 @@ class Failing(torch.utils.data.Dataset):
 
 def in_a_worker(make: Callable[[], object]) -> Callable[[], None]:
     return lambda: list(DataLoader(Failing(make), num_workers=1))
-
-
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: every library gets an error of the system, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def shared_beyond_the_limit() -> torch.Tensor:

@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 
 # From the bottom up. A module imports modules of lower tiers, or of its own without a cycle.
 TIERS = [
-    {"config", "prompts", "losses", "scores", "selection", "errors", "files", "feature_rows", "diversity", "smallest"},
+    {"config", "prompts", "losses", "scores", "selection", "errors", "files", "feature_rows", "diversity", "smallest", "arrays"},
     {"source", "data", "mlp_adapter", "hub", "embedded", "robustness", "metrics", "parquet", "launch", "processes", "failures"},
     {"score_table", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
@@ -27,10 +27,10 @@ TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules
 ONLY = {"peft": {"mlp_adapter", "adaptation"}}
 # Libraries that these modules must not import.
 PURE = {
-    "transformers": {"losses", "scores", "selection", "prompts", "errors"},
-    "datasets": {"losses", "scores", "selection", "prompts", "config", "errors"},
+    "transformers": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "errors"},
+    "datasets": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "config", "errors"},
     "torch": {"config", "prompts", "errors"},
-    "accelerate": {"losses", "scores", "selection", "prompts", "config", "errors"},
+    "accelerate": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "config", "errors"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

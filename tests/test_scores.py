@@ -1,32 +1,18 @@
-import logging
-
 import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import scores
+from hf_clipselect import arrays
 from hf_clipselect.errors import InputError
-from hf_clipselect.scores import predicted_labels, sample_diversity_score, semantic_alignment_score
+from hf_clipselect.scores import alignment_scores, predicted_labels, semantic_alignment_score
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def unit(rows):
     rows = np.asarray(rows, dtype=np.float64)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def slow_diversity(embeds, labels, neighbors_of_class):
-    """Eq. 2 row by row in float64."""
-    embeds = unit(embeds)
-    result = np.zeros(len(embeds))
-    for row, label in enumerate(labels):
-        others = [other for other in np.flatnonzero(labels == label) if other != row]
-        if others:
-            k = min(max(neighbors_of_class(len(others) + 1), 1), len(others))
-            result[row] = np.sort(np.linalg.norm(embeds[others] - embeds[row], axis=1))[:k].mean()
-    return result
-
-
-# --- alignment
 
 
 def test_alignment_of_four_rows_by_hand():
@@ -42,7 +28,7 @@ def test_alignment_of_four_rows_by_hand():
 
 
 def test_alignment_equals_the_slow_version_over_several_blocks(monkeypatch):
-    monkeypatch.setattr(scores, "_BLOCK_ELEMENTS", 64)
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 64)
     rng = np.random.default_rng(0)
     images, texts, labels = rng.normal(size=(101, 16)), rng.normal(size=(7, 16)), rng.integers(7, size=101)
     cosines = unit(images) @ unit(texts).T
@@ -56,6 +42,33 @@ def test_alignment_equals_the_slow_version_over_several_blocks(monkeypatch):
     assert predicted.dtype == np.int64
     np.testing.assert_array_equal(predicted, cosines.argmax(axis=1))
     np.testing.assert_array_equal(margin > 0, predicted == labels)
+
+
+def test_one_product_gives_what_the_public_functions_give():
+    rng = np.random.default_rng(6)
+    images, texts, labels = rng.normal(size=(50, 16)), rng.normal(size=(7, 16)), rng.integers(7, size=50)
+    predicted, sas, margin = alignment_scores(images, texts, labels)
+    assert (predicted.dtype, sas.dtype, margin.dtype) == (np.int64, np.float32, np.float32)
+    np.testing.assert_array_equal(predicted, predicted_labels(images, texts))
+    np.testing.assert_array_equal(sas, semantic_alignment_score(images, texts, labels))
+    np.testing.assert_array_equal(margin, semantic_alignment_score(images, texts, labels, kind="margin"))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_are_scored_where_they_are(device, dtype, monkeypatch):
+    monkeypatch.setattr(arrays, "_BLOCK_ELEMENTS", 64)
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(30, 16, generator=generator).to(dtype), torch.randn(5, 16, generator=generator)
+    labels = torch.randint(5, (30,), generator=generator)
+    expected = alignment_scores(images, texts, labels)
+    # A tensor on the CPU goes to numpy; left as it is, it goes the way of a GPU's.
+    monkeypatch.setattr(arrays, "on_its_device", lambda embeds: embeds)
+    found = alignment_scores(images.to(device), texts.to(device), labels)
+    assert all(isinstance(column, np.ndarray) for column in found)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_allclose(found[1:], expected[1:], atol=1e-6)
+    np.testing.assert_array_equal(predicted_labels(images.to(device), texts.to(device)), expected[0])
 
 
 def test_alignment_stays_in_its_range_and_takes_one_class():
@@ -83,15 +96,13 @@ def test_torch_in_gives_numpy_out(dtype):
     assert isinstance(sas, np.ndarray)
     np.testing.assert_array_equal(sas, semantic_alignment_score(*as_numpy))
     np.testing.assert_array_equal(predicted_labels(images, texts), predicted_labels(*as_numpy[:2]))
-    sds = sample_diversity_score(images, labels)
-    np.testing.assert_array_equal(sds, sample_diversity_score(as_numpy[0], as_numpy[2]))
 
 
 def test_inputs_are_left_alone():
     images, texts = np.full((4, 2), 3.0, dtype=np.float32), np.full((2, 2), 5.0, dtype=np.float32)
     labels = np.array([0, 0, 1, 1])
     semantic_alignment_score(images, texts, labels, kind="margin")
-    sample_diversity_score(images, labels)
+    predicted_labels(images, texts)
     assert (images == 3).all()
     assert (texts == 5).all()
 
@@ -100,81 +111,6 @@ def test_extreme_lengths_are_normalised():
     images = np.array([[1e-30, 0], [1e30, 1e30]], dtype=np.float32)
     sas = semantic_alignment_score(images, np.eye(2), np.array([0, 0]))
     np.testing.assert_allclose(sas, [1, np.sqrt(0.5)], rtol=1e-6)
-
-
-# --- diversity
-
-
-def test_diversity_of_four_rows_by_hand():
-    # On the circle at 0, 60, 180 degrees and, in the other class, 90: the chord of an angle a is 2 sin(a / 2).
-    angles = np.deg2rad([0, 60, 180, 90])
-    embeds, labels = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.array([5, 5, 5, 2])
-    root3 = np.sqrt(3)
-    one = sample_diversity_score(embeds, labels, num_neighbors=1)
-    np.testing.assert_allclose(one, [1, 1, root3, 0], atol=1e-6)
-    two = sample_diversity_score(embeds, labels, num_neighbors=2)
-    np.testing.assert_allclose(two, [1.5, (1 + root3) / 2, (2 + root3) / 2, 0], atol=1e-6)
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.25, 1.0])
-def test_diversity_equals_brute_force(fraction, monkeypatch):
-    monkeypatch.setattr(scores, "_BLOCK_ELEMENTS", 1000)
-    rng = np.random.default_rng(2)
-    labels = rng.permutation(np.repeat([0, 1, 2, 4, 7], [1, 2, 3, 45, 260]))
-    embeds = rng.normal(size=(len(labels), 12)) + 2
-    embeds[labels == 7] = embeds[labels == 7][rng.integers(200, size=260)]  # duplicates
-    result = sample_diversity_score(embeds, labels, neighbor_fraction=fraction)
-    assert result.dtype == np.float32
-    expected = slow_diversity(embeds, labels, lambda size: int(np.floor(fraction * size + 0.5)))
-    np.testing.assert_allclose(result, expected, rtol=2e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("k", [1, 3, 49, 50, 500])
-def test_fixed_number_of_neighbors(k):
-    rng = np.random.default_rng(3)
-    embeds, labels = rng.normal(size=(120, 32)), np.repeat([0, 1], [70, 50])
-    result = sample_diversity_score(embeds, labels, num_neighbors=k, neighbor_fraction=0.5)
-    np.testing.assert_allclose(result, slow_diversity(embeds, labels, lambda size: k), rtol=1e-6)
-
-
-@pytest.mark.parametrize(("size", "k"), [(4, 1), (14, 1), (15, 2), (25, 3), (35, 4)])
-def test_neighbor_count_rounds_half_up(size, k):
-    rng = np.random.default_rng(size)
-    embeds, labels = rng.normal(size=(size, 4)), np.zeros(size, dtype=int)
-    np.testing.assert_array_equal(
-        sample_diversity_score(embeds, labels), sample_diversity_score(embeds, labels, num_neighbors=k)
-    )
-
-
-@pytest.mark.parametrize("k", [1, 49, 50, 300])
-def test_a_class_of_duplicates_has_diversity_zero(k):
-    rng = np.random.default_rng(4)
-    embeds = np.repeat(rng.normal(size=(1, 512)), 400, axis=0)
-    assert not sample_diversity_score(embeds, np.zeros(400, dtype=int), num_neighbors=k).any()
-
-
-def test_near_duplicates_keep_their_digits():
-    # 2 - 2 cos in float32 is off by some 1e-7, a tenth of a squared distance of 1e-6.
-    rng = np.random.default_rng(5)
-    embeds = unit(np.repeat(rng.normal(size=(30, 256)), 2, axis=0))
-    embeds = unit(embeds + 5e-5 * rng.normal(size=embeds.shape)).astype(np.float32)
-    labels = np.zeros(60, dtype=int)
-    result = sample_diversity_score(embeds, labels, num_neighbors=1)
-    assert result.max() < 2e-3
-    np.testing.assert_allclose(result, slow_diversity(embeds, labels, lambda size: 1), rtol=1e-3)
-
-
-def test_single_rows_are_warned_about_once(caplog):
-    embeds = np.eye(5)
-    with caplog.at_level(logging.WARNING):
-        result = sample_diversity_score(embeds, np.array([3, 1, 1, 8, 1]))
-    assert result[0] == result[3] == 0
-    np.testing.assert_allclose(result[[1, 2, 4]], np.sqrt(2), rtol=1e-6)
-    [record] = caplog.records
-    assert "classes 3, 8" in record.getMessage()
-
-
-# --- validation
 
 
 def broken(position, value):
@@ -203,22 +139,6 @@ def broken(position, value):
 def test_alignment_says_what_is_wrong(image_embeds, text_embeds, labels, message):
     with pytest.raises(InputError, match=message):
         semantic_alignment_score(image_embeds, text_embeds, np.array(labels))
-
-
-@pytest.mark.parametrize(
-    ("labels", "arguments", "message"),
-    [
-        ([0, 0, -1], {}, "labels must be 0 or more, got -1 in row 2"),
-        ([0, 0], {}, "labels must be 3 integers"),
-        ([0, 0, 0], {"neighbor_fraction": 0.0}, "neighbor_fraction"),
-        ([0, 0, 0], {"neighbor_fraction": 1.5}, "neighbor_fraction"),
-        ([0, 0, 0], {"num_neighbors": 0}, "num_neighbors"),
-        ([0, 0, 0], {"num_neighbors": 1.5}, "num_neighbors"),
-    ],
-)
-def test_diversity_says_what_is_wrong(labels, arguments, message):
-    with pytest.raises(InputError, match=message):
-        sample_diversity_score(np.eye(3), np.array(labels), **arguments)
 
 
 def test_unknown_kind():

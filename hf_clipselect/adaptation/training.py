@@ -22,8 +22,8 @@ from .projections import Projections
 # The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
 _DECAY_AT = 2 / 3
 _DECAY_FACTOR = 0.1
-# Batches whose features are copied out of the shards together: a batch alone touches every shard for a few rows.
-_BATCHES_AHEAD = 32
+# Rows whose features are copied out of the shards together: a batch alone touches every shard for a few rows.
+_ROWS_AHEAD = 8192
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def train_adapters(
     text_features = text_features.to(device)
     progress = tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5)
     batches = _batches(len(labels), schedule, num_steps, seed)
-    for step, (rows, mine) in enumerate(_with_own_features(batches, image_features, accelerator), start=1):
+    ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
+    for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
         local, text_embeds = projections(torch.from_numpy(mine).to(device), text_features)
@@ -149,10 +150,10 @@ def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> It
 
 
 def _with_own_features(
-    batches: Iterator[np.ndarray], image_features: FeatureRows, accelerator: Accelerator
+    batches: Iterator[np.ndarray], batches_ahead: int, image_features: FeatureRows, accelerator: Accelerator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of each global batch, with the features of this process's part of them; read for many batches at once."""
-    while ahead := list(islice(batches, _BATCHES_AHEAD)):
+    while ahead := list(islice(batches, batches_ahead)):
         own = [np.array_split(rows, accelerator.num_processes)[accelerator.process_index] for rows in ahead]
         features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
         yield from zip(ahead, features, strict=True)

@@ -67,7 +67,7 @@ def encode_dataset(
         accelerator (`Accelerator`): Shards are spread over its processes.
         batch_size (`int`, *optional*, defaults to 64): Images per forward pass; part of the cache key, since another
             batch size may change the last digits. One that is too large for the memory is halved.
-        num_workers (`int`, *optional*): Decoding processes; default as `share_cores` finds.
+        num_workers (`int`, *optional*): Decoding processes; default as `cores_shared` finds.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
         overwrite (`bool`, *optional*, defaults to `False`): Features of another key may be replaced.
 

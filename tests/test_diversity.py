@@ -1,0 +1,286 @@
+import logging
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from hf_clipselect import arrays, diversity, sample_diversity_score
+from hf_clipselect.diversity import class_diversity, estimate_notice, neighbor_count
+from hf_clipselect.errors import InputError
+
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def unit(rows):
+    rows = np.asarray(rows, dtype=np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def slow_diversity(embeds, labels, neighbors_of_class):
+    """Eq. 2 row by row in float64."""
+    embeds = unit(embeds)
+    result = np.zeros(len(embeds))
+    for row, label in enumerate(labels):
+        others = [other for other in np.flatnonzero(labels == label) if other != row]
+        if others:
+            k = min(max(neighbors_of_class(len(others) + 1), 1), len(others))
+            result[row] = np.sort(np.linalg.norm(embeds[others] - embeds[row], axis=1))[:k].mean()
+    return result
+
+
+def test_diversity_of_four_rows_by_hand():
+    # On the circle at 0, 60, 180 degrees and, in the other class, 90: the chord of an angle a is 2 sin(a / 2).
+    angles = np.deg2rad([0, 60, 180, 90])
+    embeds, labels = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.array([5, 5, 5, 2])
+    root3 = np.sqrt(3)
+    one = sample_diversity_score(embeds, labels, num_neighbors=1)
+    np.testing.assert_allclose(one, [1, 1, root3, 0], atol=1e-6)
+    two = sample_diversity_score(embeds, labels, num_neighbors=2)
+    np.testing.assert_allclose(two, [1.5, (1 + root3) / 2, (2 + root3) / 2, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 1.0])
+def test_diversity_equals_brute_force(fraction, monkeypatch):
+    monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr(diversity, "_BLOCK_MIN_ROWS", 1)
+    monkeypatch.setattr(diversity, "_PIECE_ELEMENTS", 600)
+    rng = np.random.default_rng(2)
+    labels = rng.permutation(np.repeat([0, 1, 2, 4, 7], [1, 2, 3, 45, 260]))
+    embeds = rng.normal(size=(len(labels), 12)) + 2
+    embeds[labels == 7] = embeds[labels == 7][rng.integers(200, size=260)]  # duplicates
+    result = sample_diversity_score(embeds, labels, neighbor_fraction=fraction)
+    assert result.dtype == np.float32
+    expected = slow_diversity(embeds, labels, lambda size: int(np.floor(fraction * size + 0.5)))
+    np.testing.assert_allclose(result, expected, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3, 49, 50, 500])
+def test_fixed_number_of_neighbors(k):
+    rng = np.random.default_rng(3)
+    embeds, labels = rng.normal(size=(120, 32)), np.repeat([0, 1], [70, 50])
+    result = sample_diversity_score(embeds, labels, num_neighbors=k, neighbor_fraction=0.5)
+    np.testing.assert_allclose(result, slow_diversity(embeds, labels, lambda size: k), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "k"), [(4, 1), (14, 1), (15, 2), (25, 3), (35, 4)])
+def test_neighbor_count_rounds_half_up(size, k):
+    rng = np.random.default_rng(size)
+    embeds, labels = rng.normal(size=(size, 4)), np.zeros(size, dtype=int)
+    np.testing.assert_array_equal(
+        sample_diversity_score(embeds, labels), sample_diversity_score(embeds, labels, num_neighbors=k)
+    )
+
+
+@pytest.mark.parametrize("k", [1, 49, 50, 300])
+def test_a_class_of_duplicates_has_diversity_zero(k):
+    rng = np.random.default_rng(4)
+    embeds = np.repeat(rng.normal(size=(1, 512)), 400, axis=0)
+    assert not sample_diversity_score(embeds, np.zeros(400, dtype=int), num_neighbors=k).any()
+
+
+def test_near_duplicates_keep_their_digits():
+    # 2 - 2 cos in float32 is off by some 1e-7, a tenth of a squared distance of 1e-6.
+    rng = np.random.default_rng(5)
+    embeds = unit(np.repeat(rng.normal(size=(30, 256)), 2, axis=0))
+    embeds = unit(embeds + 5e-5 * rng.normal(size=embeds.shape)).astype(np.float32)
+    labels = np.zeros(60, dtype=int)
+    result = sample_diversity_score(embeds, labels, num_neighbors=1)
+    assert result.max() < 2e-3
+    np.testing.assert_allclose(result, slow_diversity(embeds, labels, lambda size: 1), rtol=1e-3)
+
+
+def test_single_rows_are_warned_about_once(caplog):
+    embeds = np.eye(5)
+    with caplog.at_level(logging.WARNING):
+        result = sample_diversity_score(embeds, np.array([3, 1, 1, 8, 1]))
+    assert result[0] == result[3] == 0
+    np.testing.assert_allclose(result[[1, 2, 4]], np.sqrt(2), rtol=1e-6)
+    [record] = caplog.records
+    assert "classes 3, 8" in record.getMessage()
+
+
+# --- large classes
+
+
+def clusters(num_rows, dim=32, seed=0):
+    """Rows around a few centres, some close to theirs and some far, so that the scores have a spread."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(30, dim))
+    return centres[rng.integers(30, size=num_rows)] + rng.uniform(0.2, 1.5, (num_rows, 1)) * rng.normal(
+        size=(num_rows, dim)
+    )
+
+
+def exact_scores(embeds, k):
+    """All distances at once in float64."""
+    embeds = unit(embeds)
+    squared = np.maximum(2 - 2 * embeds @ embeds.T, 0)
+    np.fill_diagonal(squared, np.inf)
+    return np.sqrt(np.partition(squared, k - 1, axis=1)[:, :k]).mean(axis=1)
+
+
+@pytest.mark.parametrize("k", [50, 150, 1000, 1499])
+@pytest.mark.parametrize("block", [2**23, 2**17])
+def test_a_large_class_equals_float64(k, block, monkeypatch):
+    monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", block)
+    monkeypatch.setattr(diversity, "_PIECE_ELEMENTS", 2**16)
+    embeds = clusters(1500)
+    result = sample_diversity_score(embeds, np.zeros(1500, dtype=int), num_neighbors=k)
+    np.testing.assert_allclose(result, exact_scores(embeds, k), rtol=1e-5)
+
+
+def test_many_duplicates_in_a_large_class():
+    embeds = clusters(1400)
+    embeds[400:] = embeds[400:600].repeat(5, axis=0)  # 200 rows five times
+    embeds[:300] = embeds[0]
+    result = sample_diversity_score(embeds, np.zeros(1400, dtype=int))
+    expected = exact_scores(embeds, 140)
+    assert not result[:300].any()
+    np.testing.assert_allclose(result[300:], expected[300:], rtol=1e-5)
+
+
+def test_some_rows_of_a_class():
+    embeds = unit(clusters(1200)).astype(np.float32)
+    whole = diversity._mean_distances(embeds, slice(None), 120)
+    np.testing.assert_allclose(diversity._mean_distances(embeds, slice(100, 200), 120), whole[100:200], rtol=1e-6)
+    rows = np.array([5, 700, 1199])
+    np.testing.assert_allclose(diversity._mean_distances(torch.from_numpy(embeds), rows, 120), whole[rows], rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [3, 49, 60])
+def test_references_leave_out_the_row_itself(k):
+    embeds = unit(clusters(300)).astype(np.float32)
+    references = np.arange(0, 300, 3)
+    result = diversity._mean_distances(embeds, slice(None), k, references)
+    distances = np.linalg.norm(embeds[:, None].astype(np.float64) - embeds[references], axis=2)
+    distances[references, np.arange(100)] = np.inf
+    np.testing.assert_allclose(result, np.sort(distances, axis=1)[:, :k].mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("k", [5, 49, 50, 400, 1199])
+def test_tensors_are_scored_where_they_are(device, k, monkeypatch):
+    embeds = torch.from_numpy(clusters(1200)).float()
+    labels = torch.zeros(1200, dtype=torch.int64)
+    expected = sample_diversity_score(embeds, labels, num_neighbors=k)
+    # A tensor on the CPU goes to numpy; left as it is, it goes the way of a GPU's, by topk.
+    for module in (arrays, diversity):
+        monkeypatch.setattr(module, "on_its_device", lambda embeds: embeds)
+    found = sample_diversity_score(embeds.to(device), labels, num_neighbors=k)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, expected, rtol=5e-6)
+    embeds = unit(clusters(300)).astype(np.float32)
+    references = np.arange(0, 300, 3)
+    np.testing.assert_allclose(
+        diversity._mean_distances(torch.from_numpy(embeds).to(device), slice(None), 60, references),
+        diversity._mean_distances(embeds, slice(None), 60, references),
+        rtol=5e-6,
+    )
+
+
+def test_memory_is_a_class_and_a_block():
+    embeds, labels = np.random.default_rng(0).normal(size=(6000, 16)).astype(np.float32), np.zeros(6000, dtype=int)
+    tracemalloc.start()
+    sample_diversity_score(embeds, labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6  # a matrix of all distances takes 144 MB, lists of the neighbours 14
+
+
+def test_class_diversity_is_what_the_public_function_gives():
+    embeds = clusters(500)
+    whole = class_diversity(torch.from_numpy(unit(embeds).astype(np.float32)), neighbor_count(500, 0.1, None))
+    assert (whole.num_references, whole.relative_error) == (None, None)
+    np.testing.assert_allclose(whole.scores, sample_diversity_score(embeds, np.zeros(500, dtype=int)), rtol=1e-6)
+    single = class_diversity(torch.ones(1, 4) / 2, neighbor_count(1, 0.1, None))
+    assert single.scores.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "fraction", "num_neighbors", "k"),
+    [(1, 0.1, None, 0), (2, 0.1, None, 1), (25, 0.1, None, 3), (25, 1.0, None, 24), (25, 0.1, 7, 7), (5, 0.1, 7, 4)],
+)
+def test_neighbor_count(num_rows, fraction, num_neighbors, k):
+    assert neighbor_count(num_rows, fraction, num_neighbors) == k
+
+
+# --- estimates
+
+
+@pytest.fixture
+def small_limit(monkeypatch):
+    monkeypatch.setattr(diversity, "EXACT_UP_TO", 10_000)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_estimate_is_as_good_as_predicted(seed, small_limit):
+    embeds = unit(clusters(12_000, seed=seed)).astype(np.float32)
+    estimated = class_diversity(embeds, 1200)
+    assert estimated.num_references == 4096
+    exact = diversity._mean_distances(embeds, slice(None), 1200)
+    ranks = [scores.argsort().argsort() for scores in (estimated.scores, exact)]
+    assert np.corrcoef(ranks)[0, 1] >= 0.96
+    # The rows of one draw share a part of their errors: their size is seen in several draws.
+    squares = [np.mean((estimated.scores - exact) ** 2)]
+    for draw in range(7):
+        references = np.sort(np.random.default_rng(draw).choice(12_000, 4096, replace=False))
+        squares.append(np.mean((diversity._mean_distances(embeds, slice(None), 410, references) - exact) ** 2))
+    assert np.sqrt(np.mean(squares)) / exact.std() == pytest.approx(estimated.relative_error, rel=0.15)
+
+
+def test_an_estimate_is_repeated_and_told(small_limit, caplog):
+    embeds = clusters(10_500, dim=8)
+    labels = np.repeat([3, 5], [10_400, 100])
+    first = sample_diversity_score(embeds, labels)
+    [record] = caplog.records
+    assert "Class 3 has 10,400 rows: its diversity scores were estimated from 4,096 random ones" in record.getMessage()
+    np.testing.assert_array_equal(sample_diversity_score(embeds, labels), first)
+    alone = sample_diversity_score(embeds[10_400:], np.zeros(100, dtype=int))
+    np.testing.assert_allclose(first[10_400:], alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1050, 20])
+def test_no_estimate_where_it_would_be_far_off(k, small_limit, caplog):
+    # Rows of one cloud are all about as far from their like; and of 20 neighbours 4,096 references hold 8.
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(10_500, 16 if k == 1050 else 8))
+    embeds = torch.from_numpy(unit(rows)).float()
+    result = class_diversity(embeds, k)
+    assert result.num_references is None
+    np.testing.assert_array_equal(result.scores, diversity._mean_distances(embeds, slice(None), k))
+
+
+def test_a_class_of_duplicates_is_not_estimated(small_limit):
+    embeds = torch.ones(10_001, 4) / 2
+    result = class_diversity(embeds, 1000)
+    assert result.num_references is None
+    assert not result.scores.any()
+
+
+def test_the_notice_gives_numbers():
+    estimated = diversity.ClassDiversity(np.zeros(120_000, dtype=np.float32), 16_384, 0.1849)
+    assert estimate_notice(3, 120_000, estimated) == (
+        "Class 3 has 120,000 rows: its diversity scores were estimated from 16,384 random ones; predicted error 0.18 of their "
+        "spread."
+    )
+
+
+# --- validation
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "message"),
+    [
+        ([0, 0, -1], {}, "labels must be 0 or more, got -1 in row 2"),
+        ([0, 0], {}, "labels must be 3 integers"),
+        ([0, 0, 0], {"neighbor_fraction": 0.0}, "neighbor_fraction"),
+        ([0, 0, 0], {"neighbor_fraction": 1.5}, "neighbor_fraction"),
+        ([0, 0, 0], {"num_neighbors": 0}, "num_neighbors"),
+        ([0, 0, 0], {"num_neighbors": 1.5}, "num_neighbors"),
+    ],
+)
+def test_diversity_says_what_is_wrong(labels, arguments, message):
+    with pytest.raises(InputError, match=message):
+        sample_diversity_score(np.eye(3), np.array(labels), **arguments)
