@@ -74,7 +74,9 @@ class ModelArguments:
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images per forward pass of the encoder."})
     dataloader_num_workers: int | None = field(
         default=None,
-        metadata={"help": "Processes that decode images; default: this process's share of the cores, at most 8."},
+        metadata={
+            "help": "Processes that decode images; default: the other cores beside a GPU, a timed share of them on a CPU."
+        },
     )
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
 

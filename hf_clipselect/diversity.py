@@ -23,7 +23,7 @@ from .arrays import (
 )
 from .errors import InputError
 from .selection.counts import round_half_up
-from .smallest import mean_of_smallest, smallest
+from .smallest import mean_of_smallest
 
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ class ClassDiversity:
     Args:
         scores (`np.ndarray` of shape `(n,)`): Scores, float32, in [0, 2].
         num_references (`int`, *optional*): Random rows that they were estimated from; None where they are exact.
-        relative_error (`float`, *optional*): Predicted root mean square error of an estimate, as a part of the standard
-            deviation of the scores; None where they are exact.
+        relative_error (`float`, *optional*): Root mean square error of an estimate, as a part of the standard deviation of the
+            scores, both measured on random rows; None where they are exact.
     """
 
     scores: np.ndarray
@@ -68,7 +68,7 @@ def sample_diversity_score(
     left out by its number. k is `floor(neighbor_fraction * N_c + 0.5)` or `num_neighbors`, within `[1, N_c - 1]`. A
     class of one row has score 0, with a warning. Costs O(N_c^2 D) time per class of N_c rows, and memory for the rows of
     one class and a block of distances. The scores of a class of more than 100,000 rows are estimated from random ones of
-    them, with a warning, if their predicted error is below a quarter of their spread.
+    them, with a warning, if the error measured on some of them is below a quarter of their spread.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
@@ -127,8 +127,9 @@ def class_diversity(embeds: Array, k: int) -> ClassDiversity:
     """Diversity scores of one class, computed where its embeddings are.
 
     Beyond `EXACT_UP_TO` rows they are the mean distances to the nearest of m random rows, of which the same part is taken as
-    k is of the class. m is the least power of two from 4,096 to half of the class whose predicted error is below a quarter of
-    the spread of the scores; if there is none, the scores are exact. The random rows depend on the size of the class alone.
+    k is of the class. m is the least power of two from 4,096 to half of the class whose error, measured on 1,024 rows, is below
+    a quarter of the spread of their scores; if there is none, the scores are exact. The random rows depend on the size of the
+    class alone.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(n, D)`): Unit-norm rows, float32.
@@ -141,12 +142,9 @@ def class_diversity(embeds: Array, k: int) -> ClassDiversity:
     if num_rows == 1:
         return ClassDiversity(np.zeros(1, dtype=np.float32))
     if num_rows > EXACT_UP_TO:
-        generator = np.random.default_rng(num_rows)
-        num_references, error = _enough_references(on_its_device(embeds), k, generator)
-        if num_references is not None:
-            references = np.sort(generator.choice(num_rows, num_references, replace=False))
-            few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
-            return ClassDiversity(_mean_distances(embeds, slice(None), few, references), num_references, error)
+        estimated = _estimate(on_its_device(embeds), k)
+        if estimated is not None:
+            return estimated
     return ClassDiversity(_mean_distances(embeds, slice(None), k))
 
 
@@ -163,33 +161,27 @@ def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str
     """
     return (
         f"Class {label} has {num_rows:,} rows: its diversity scores were estimated from {diversity.num_references:,} random "
-        f"ones; predicted error {diversity.relative_error:.2f} of their spread."
+        f"ones; their error is {diversity.relative_error:.2f} of their spread, measured on {_PILOT_ROWS:,} rows."
     )
 
 
-def _enough_references(embeds: Array, k: int, generator: np.random.Generator) -> tuple[int | None, float | None]:
-    """The least number of references that will do, and the error predicted for it, from exact scores of a few rows.
-
-    The error of a mean of the nearest part p of m values with the variance v, the mean u and the largest q, drawn from n
-    without replacement, is the root of (v + (1 - p) (q - u)^2) (1 - m / n) / (m p).
-    """
+def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
+    """Scores from random rows, as few as are enough; nothing where the error would be too large, as a pilot of rows shows."""
     num_rows = len(embeds)
+    generator = np.random.default_rng(num_rows)
     pilot = np.sort(generator.choice(num_rows, min(_PILOT_ROWS, num_rows), replace=False))
-    part = k / (num_rows - 1)
-    means, variances = [], []
-    for _, _, cosines in _blocks_of_cosines(embeds, pilot, None):
-        nearest = as_numpy(smallest(_distances(cosines), k))
-        mean = nearest.mean(axis=1, dtype=np.float64)
-        means.append(mean)
-        variances.append(nearest.var(axis=1, dtype=np.float64) + (1 - part) * (nearest.max(axis=1) - mean) ** 2)
-    spread, variance = np.concatenate(means).std(), np.concatenate(variances).mean()
+    exact = _mean_distances(embeds, pilot, k)
+    spread = exact.std(dtype=np.float64)
     num_references = _MIN_REFERENCES
     while spread > 0 and num_references <= num_rows // 2:
-        error = float(np.sqrt(variance * (1 - num_references / num_rows) / (num_references * part)) / spread)
+        references = np.sort(generator.choice(num_rows, num_references, replace=False))
+        few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
+        difference = _mean_distances(embeds, pilot, few, references).astype(np.float64) - exact
+        error = float(np.sqrt(np.mean(difference**2)) / spread)
         if error < _MAX_RELATIVE_ERROR:
-            return num_references, error
+            return ClassDiversity(_mean_distances(embeds, slice(None), few, references), num_references, error)
         num_references *= 2
-    return None, None
+    return None
 
 
 def _mean_distances(

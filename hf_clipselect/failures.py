@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accelerate.utils.memory import should_reduce_batch_size
+from pyarrow import ArrowException
+from safetensors import SafetensorError
 from torch import OutOfMemoryError, distributed
 
 from .errors import InputError, RunError
@@ -17,7 +19,10 @@ from .errors import InputError, RunError
 logger = logging.getLogger(__name__)
 
 _STAGE = "Stage of the run: "
-_LESS = "Give it more, end other programs, or lower --per_device_eval_batch_size, --train_batch_size or --dataloader_num_workers."
+_LESS = (
+    "give the run more, end other programs, or lower --dataloader_num_workers, --train_batch_size or, in another --output_dir, "
+    "--per_device_eval_batch_size."
+)
 _DISK = {
     errno.ENOSPC: "The disk is full",
     errno.EDQUOT: "The quota of the disk is used up",
@@ -29,6 +34,10 @@ _SHARED_MEMORY = re.compile(r"</torch_\w+>|out of shared memory")
 # What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of safetensors.
 _ERROR_NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
 _WORKER_MEMORY = re.compile(r"Caught \w*MemoryError ")  # numpy's error can't be raised again, and becomes a plain one
+# gloo raises plain errors that name its source files.
+_LOST_PEER = re.compile(
+    r"gloo.*(closed by peer|reset by peer|Timed out|Broken pipe|refused|unreachable)", re.IGNORECASE | re.DOTALL
+)
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid.*(is killed by signal|exited unexpectedly)")
 
 
@@ -66,7 +75,12 @@ def explained_failures(folder: Path | None) -> Iterator[None]:
         raise RunError(told + goes_on) from error
 
 
-def _told(error: Exception) -> str | None:
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether [`explained_failures`] would explain an error: who takes errors for wrong input lets such a one pass."""
+    return _told(error) is not None
+
+
+def _told(error: BaseException) -> str | None:
     """What to tell of the first failure of the machine among an error and what it was raised from."""
     notes = getattr(error, "__notes__", [])
     stage = next((f" in the stage {note.removeprefix(_STAGE)}" for note in notes if note.startswith(_STAGE)), "")
@@ -75,7 +89,7 @@ def _told(error: Exception) -> str | None:
         told = _of_memory(link, stage) or _of_disk(link, stage) or _of_processes(link, stage)
         if told is not None:
             return told
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        link = link.__cause__  # not its context: an error in dealing with another one is a bug of its own
     return None
 
 
@@ -88,15 +102,21 @@ def _of_memory(error: BaseException, stage: str) -> str | None:
             "--dataloader_num_workers 0."
         )
     if isinstance(error, RuntimeError) and _LOST_WORKER.search(said):
-        return f"The system ended a process that decodes images{stage}, mostly for lack of memory ({_shortened(said)}). {_LESS}"
+        why = f" ({_shortened(str(error.__cause__ or error))})"
+        return f"The system ended a process that decodes images{stage}{why}. If that was for lack of memory: {_LESS}"
     if (
         isinstance(error, MemoryError | OutOfMemoryError)
-        or should_reduce_batch_size(error)
-        or _WORKER_MEMORY.match(said)
+        or _is_allocation(error)
+        or (isinstance(error, RuntimeError) and _WORKER_MEMORY.search(said))
         or _number(error) == errno.ENOMEM
     ):
-        return f"The memory does not suffice{stage} ({_shortened(said) or type(error).__name__}). {_LESS}"
+        return f"The memory does not suffice{stage} ({_shortened(said)}): {_LESS}"
     return None
+
+
+def _is_allocation(error: BaseException) -> bool:
+    # Accelerate also counts a statement of cuDNN that is no lack of memory by its own text.
+    return should_reduce_batch_size(error) and "CUDNN" not in str(error)
 
 
 def _of_disk(error: BaseException, stage: str) -> str | None:
@@ -110,8 +130,8 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
 
 
 def _of_processes(error: BaseException, stage: str) -> str | None:
-    # gloo raises plain errors that name its source files.
-    if not isinstance(error, distributed.DistError) and not (isinstance(error, RuntimeError) and "gloo" in str(error)):
+    of_nccl = isinstance(error, distributed.DistError) and "invalid usage" not in str(error)
+    if not of_nccl and not (isinstance(error, RuntimeError) and _LOST_PEER.search(str(error))):
         return None
     index, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     return (
@@ -124,6 +144,8 @@ def _number(error: BaseException) -> int | None:
     """The number of an operating system's error, also of one that only its text was handed on of."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
+    if not isinstance(error, OSError | RuntimeError | SafetensorError | ArrowException):
+        return None
     found = _ERROR_NUMBER.search(str(error))
     return int(found[1] or found[2]) if found else None
 

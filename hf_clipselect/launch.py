@@ -6,13 +6,13 @@ import sys
 from datetime import timedelta
 
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 
 from .errors import InputError
 
 
 # How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10 minutes.
-_PATIENCE = timedelta(hours=2)
+_PATIENCE = timedelta(hours=6)
 
 
 def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
@@ -27,7 +27,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
         `Accelerator`
 
     Raises:
-        InputError: The processes of the launch do not see each other, or the tracker is unknown or not installed.
+        InputError: The processes of the launch do not see each other, the engine splits models, or the tracker is unknown or not installed.
     """
     try:
         accelerator = Accelerator(
@@ -52,6 +52,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
             f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several processes "
             "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/select.py --use_cpu ..."
         )
+    _check_engine(accelerator.distributed_type)
     if torch.distributed.is_initialized():
         atexit.register(_leave_group)
     return accelerator
@@ -70,6 +71,14 @@ def exit_now(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _check_engine(engine: DistributedType) -> None:
+    if engine in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise InputError(
+            f"Accelerate was configured for {engine.value}, which splits a model over processes; the adapters are too small for "
+            "that. Use plain data parallelism: accelerate launch --multi_gpu, or one of recipes/accelerate_configs."
+        )
 
 
 def _leave_group() -> None:

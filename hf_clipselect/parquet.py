@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from datasets.table import embed_array_storage
 # Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are small.
 _GROUP_BYTES = 16_000_000
 _SHARD_BYTES = 500_000_000
+_BUFFER_BYTES = 1 << 20
 _FEWEST_ROWS, _MOST_ROWS = 16, 100_000
 
 
@@ -34,12 +36,16 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
     unnamed: list[Path] = []
     while group is not None or not unnamed:  # a dataset without rows still has columns
         path = folder / f".{split}-{len(unnamed):05d}.parquet.tmp"
-        with pq.ParquetWriter(
-            path, dataset.features.arrow_schema, use_content_defined_chunking=True, write_page_index=True
-        ) as writer:
+        with (
+            _PatientFile(path) as file,
+            pq.ParquetWriter(
+                file, dataset.features.arrow_schema, use_content_defined_chunking=True, write_page_index=True
+            ) as writer,
+        ):
             written = 0
             while group is not None and written < _SHARD_BYTES:
                 writer.write_table(group, row_group_size=len(group))
+                file.check()
                 written += group.nbytes
                 group = next(groups, None)
         unnamed.append(path)
@@ -71,6 +77,50 @@ def _groups(dataset: Dataset) -> Iterator[pa.Table]:
         # As many rows next as fill the rest of the group, going by the last ones.
         fitting = (_GROUP_BYTES - held) * len(table) // max(table.nbytes, 1)
         count = min(max(_FEWEST_ROWS, fitting), 4 * count, _MOST_ROWS)
+
+
+class _PatientFile:
+    """A file that takes every write, and raises the error of one that failed when it is asked, or closed.
+
+    Where a write fails while content is cut into chunks, pyarrow 26 ends the whole process instead of raising an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=_BUFFER_BYTES)
+        self._error: OSError | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def write(self, data: bytes) -> int:
+        if self._error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> "_PatientFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError:  # of what a failed write left in the buffer
+            if self._error is None and error is None:
+                raise
+        if error is None:
+            self.check()
 
 
 def content_id(folder: Path) -> str:

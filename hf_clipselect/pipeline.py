@@ -31,7 +31,7 @@ from .encoder import (
     warn_if_demonstration,
 )
 from .errors import InputError, PushError
-from .failures import explained_failures
+from .failures import during, explained_failures
 from .hub import Destination, publish
 from .launch import make_accelerator
 from .processes import Processes
@@ -108,7 +108,8 @@ def select_dataset(
         model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.
         prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
         per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
-        dataloader_num_workers (`int`, *optional*): Decoding processes; default the cores of this process, at most 8.
+        dataloader_num_workers (`int`, *optional*):
+            Decoding processes; default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
         bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
@@ -281,7 +282,8 @@ class _Run:
             # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
             record = {key: self.folder.read_config()[key] for key in ("adaptation", "identity")}
             self.folder.write_config(record)
-            self.folder.write_results(result, images, unreadable, scores_only=arguments.hub.scores_only)
+            with during("write"):
+                self.folder.write_results(result, images, unreadable, scores_only=arguments.hub.scores_only)
             description["source"]["class_names"] = images.class_names
             self.folder.write_config({**description, **record})
         # The last thing that processes wait for: a push may take longer than a collective may.

@@ -23,6 +23,9 @@ from .adaptation import (
 from .config import Arguments
 from .data import LabelledImages
 from .encoder import Backbone, digest
+from .errors import InputError
+from .feature_rows import FeatureRows
+from .processes import Processes
 from .provenance import identity
 from .run_folder import RunFolder
 
@@ -46,7 +49,7 @@ class RunAdapters:
 
     def train_or_find(
         self,
-        features: tuple[np.ndarray, torch.Tensor],
+        features: tuple[FeatureRows, torch.Tensor],
         labels: np.ndarray,
         *,
         features_key: str,
@@ -55,7 +58,7 @@ class RunAdapters:
         """Train, or take the adapters that an earlier run of the same settings left in the folder.
 
         Args:
-            features (`tuple[np.ndarray, torch.Tensor]`): Image features `(N, H)` and text features `(T, C, H')`.
+            features (`tuple[FeatureRows, torch.Tensor]`): Image features `(N, H)` and text features `(T, C, H')`.
             labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
             features_key (`str`): Key of the cached features.
             peft_config (`PeftConfig`, *optional*): Method other than the MLP adapters.
@@ -69,17 +72,19 @@ class RunAdapters:
             {
                 "format": _ADAPTATION_FORMAT,
                 "features": features_key,
-                "prompts": self.prompts,
+                "text_features": hashlib.sha256(features[1].contiguous().numpy().tobytes()).hexdigest(),
                 "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
                 "seed": self.arguments.run.seed,
                 "arguments": {k: v for k, v in asdict(arguments).items() if k not in places},
                 "peft_config": arguments.peft_config and Path(arguments.peft_config).read_text(encoding="utf-8"),
             }
         )
-        earlier = folder.read_config().get("adaptation", {})
-        self.accelerator.wait_for_everyone()  # every process has read the record before the main one replaces it
+        processes = Processes(self.accelerator)
+        _check_same(processes, key)
+        # What the main process sees decides: those that train would wait for ever for those that do not.
+        earlier = processes.broadcast(folder.read_config().get("adaptation", {}))
         same = earlier.pop("key", None) == key and earlier.pop("files", None) == adapter_files_id(folder.adapter)
-        if same:
+        if processes.broadcast(same):
             logger.info("The adaptation of the same settings is in %s: nothing to train.", folder.path)
             model, adaptation = self.backbone.model, Adaptation(**earlier)
             if adaptation.kept:
@@ -102,6 +107,7 @@ class RunAdapters:
 
     def take(self, adapter: AdapterFiles) -> tuple[nn.Module, Adaptation]:
         """Put given adapters on the model: nothing is trained, and what the folder held before goes."""
+        _check_same(Processes(self.accelerator), adapter.content_id)
         adaptation = Adaptation.of_given(adapter, mode=self.arguments.adaptation.adaptation)
         logger.info(adaptation.reason)
         if self.accelerator.is_main_process:
@@ -127,3 +133,11 @@ class RunAdapters:
             return
         with self.folder.replacing(self.folder.adapter) as temporary:
             save_adapters(model, temporary, base_model=self.backbone.name, base_revision=self.backbone.revision)
+
+
+def _check_same(processes: Processes, key: str) -> None:
+    if len(set(processes.gather(key))) > 1:
+        raise InputError(
+            "The processes of this run do not see the same prompts, PEFT config or adapters. On several machines, give every one "
+            "the same files."
+        )

@@ -43,7 +43,7 @@ def mean_of_smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray
     np.clip(distances, 0, _BEYOND, out=distances)  # twice as fast as maximum
     means = thresholds - distances.sum(axis=1) / np.float32(k)
     means[still_open] = sorted_means
-    return means
+    return np.maximum(means, 0)  # rounding takes a mean of zeros a little below
 
 
 def smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray | torch.Tensor:

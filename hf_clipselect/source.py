@@ -18,6 +18,7 @@ from huggingface_hub.repocard import metadata_load
 from .config import EMBEDDED_DATASET
 from .embedded import load_digits_dataset
 from .errors import InputError
+from .failures import is_of_the_machine
 from .hub.naming import lasting_name
 
 
@@ -186,6 +187,8 @@ def _load_split(name: str, config_name: str | None, split: str, revision: str | 
         raise InputError(f"--dataset_name {name} has a split without rows, which can't be loaded.") from None
     # A bare ValueError is what datasets raises for a missing or unknown configuration.
     except (DatasetsError, OSError, ValueError, KeyError) as error:
+        if is_of_the_machine(error):
+            raise
         problem = "can't be loaded" if folder.is_dir() else "is no local folder, and can't be loaded from the Hub"
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
         reason = " ".join(str(cause).split())[:400]

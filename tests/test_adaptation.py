@@ -282,6 +282,22 @@ def test_dropout_follows_the_seed_too(accelerator, tmp_path):
     assert torch.equal(*weights)
 
 
+def test_held_out_rows_are_looked_at_without_dropout(accelerator, tmp_path):
+    config = read_peft_config(write_json(tmp_path / "lora.json", {"peft_type": "LORA", "r": 4, "lora_dropout": 0.5}))
+    images, texts, labels = turned_classes()
+    adapted, arguments, losses = new_adapters(IdentityProjections(8), config), quick(), []
+
+    def look(step: int) -> bool:
+        losses.append([mean_loss(adapted, images, texts, labels, batch_size=64, temperature=0.1) for _ in range(2)])
+        return True
+
+    train_adapters(
+        adapted, images, texts, labels, arguments=arguments, schedule=Schedule.for_rows(240, arguments), num_steps=36, seed=0,
+        accelerator=accelerator, after_interval=look,
+    )  # fmt: skip
+    assert len(losses) == 3 and all(first == second for first, second in losses)
+
+
 def test_the_order_of_the_rows_does_not_make_held_out_batches_of_one_class(accelerator):
     """Class-sorted rows, as every imagefolder has them, must be worth as much as shuffled ones."""
     labels = np.repeat(np.arange(4), 100)

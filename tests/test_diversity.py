@@ -262,8 +262,8 @@ def test_a_class_of_duplicates_is_not_estimated(small_limit):
 def test_the_notice_gives_numbers():
     estimated = diversity.ClassDiversity(np.zeros(120_000, dtype=np.float32), 16_384, 0.1849)
     assert estimate_notice(3, 120_000, estimated) == (
-        "Class 3 has 120,000 rows: its diversity scores were estimated from 16,384 random ones; predicted error 0.18 of their "
-        "spread."
+        "Class 3 has 120,000 rows: its diversity scores were estimated from 16,384 random ones; their error is 0.18 of their "
+        "spread, measured on 1,024 rows."
     )
 
 

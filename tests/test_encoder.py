@@ -481,6 +481,17 @@ def test_a_flipped_byte_is_found_wherever_it_is(tmp_path):
     assert missing(cache) == []
 
 
+def test_bytes_that_are_told_to_be_other_numbers_are_not_read(tmp_path):
+    cache = cache_of(tmp_path, num_rows=4)
+    cache.write(cache.shards()[0], np.ones((4, 8)), {})
+    path = tmp_path / cache.shards()[0].file_name
+    content = path.read_bytes()
+    for told, other in ((b'"F32"', b'"I32"'), (b"[4,8]", b"[8,4]")):
+        assert content.count(told) == 1
+        path.write_bytes(content.replace(told, other))
+        assert missing(cache) == cache.shards()
+
+
 @pytest.mark.usefixtures("small_shards")
 def test_shards_of_another_key_or_size_are_missing(tmp_path, monkeypatch):
     filled(cache_of(tmp_path, batch_size=8))
@@ -525,6 +536,18 @@ def test_every_row_is_at_its_place_whatever_the_number_of_workers(backbone, imag
     assert workers.key == alone.key
     assert shard_files(tmp_path / "workers") == shard_files(tmp_path / "alone")
     assert len(shard_files(tmp_path / "alone")) == 4
+
+
+def test_threads_change_no_bit(backbone, images, tmp_path):
+    # How many there are is found by timing: what a killed run left must fit to what the next one adds.
+    before = torch.get_num_threads()
+    hashes = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        encode(images, backbone, tmp_path / str(threads))
+        hashes.append(shard_files(tmp_path / str(threads)))
+    torch.set_num_threads(before)
+    assert hashes[0] == hashes[1] == hashes[2]
 
 
 def test_the_default_number_of_workers(backbone, images, tmp_path):
@@ -621,8 +644,8 @@ def test_a_batch_that_does_not_fit_into_memory_goes_in_halves(backbone, images, 
     encoded = encode(images, backbone, tmp_path / "halved", batch_size=50)
     np.testing.assert_allclose(encoded.features, expected, atol=1e-6)
     assert [message[:60] for message in caplog.messages if "Out of memory" in message] == [
-        "Out of memory with 50 images at once: going on with 25. Pass",
-        "Out of memory with 25 images at once: going on with 12. Pass",
+        "Out of memory with 50 images at once: going on with 25. For ",
+        "Out of memory with 25 images at once: going on with 12. For ",
     ]
     most = 0
     with pytest.raises(torch.OutOfMemoryError):

@@ -46,6 +46,16 @@ def test_threads_are_never_raised(work, monkeypatch):
 
 
 @pytest.mark.usefixtures("eight_cores")
+def test_one_thread_that_a_launcher_gives_each_process_is_not_its_share(work, monkeypatch):
+    monkeypatch.setattr(cores, "_decoding_share", lambda *_: 0.3)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    torch.set_num_threads(1)
+    with cores_shared(*work, range(1000)) as found:
+        assert (found, torch.get_num_threads()) == (2, 6)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("eight_cores")
 def test_what_the_user_asks_for_and_what_is_not_worth_a_trial(work, monkeypatch):
     monkeypatch.setattr(cores, "_decoding_share", lambda *_: pytest.fail("timed"))
     for rows, asked, expected in ((1000, 3, 3), (1000, 0, 0), (500, None, 0)):

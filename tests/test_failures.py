@@ -138,6 +138,11 @@ class TestExplainedFailures:
             InputError("wrong"),
             PushError("refused"),
             ValueError("a bug"),
+            ValueError("column 'x [errno 5]' is unknown"),
+            RuntimeError("No backend type associated with device type gloo"),
+            RuntimeError(
+                "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if the input is not contiguous."
+            ),
             FileNotFoundError(errno.ENOENT, "No such file"),
             PermissionError(errno.EACCES, "Permission denied"),
             KeyboardInterrupt(),
@@ -163,6 +168,18 @@ class TestExplainedFailures:
                 write_to_full_disk()
             except OSError:
                 raise KeyError("another matter") from None
+
+    @needs_full_disk
+    def test_bug_in_dealing_with_a_failure_is_a_bug(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError), explained_failures(tmp_path):
+            try:
+                write_to_full_disk()
+            except OSError:
+                {}["our bug"]
+
+    def test_worker_that_crashed_is_told_with_its_signal(self, tmp_path: Path) -> None:
+        message = told(in_a_worker(lambda: os.kill(os.getpid(), signal.SIGSEGV)))
+        assert "Segmentation fault" in message and "If that was for lack of memory" in message
 
     def test_traceback_shows_the_stage(self) -> None:
         with pytest.raises(KeyError) as raised, during("score"):

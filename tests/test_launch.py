@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, LoggerType
 from interrupted import free_port
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.launch import make_accelerator
+from hf_clipselect.launch import _check_engine, make_accelerator
 
 
 # A fresh process, because Accelerate keeps one state for all the accelerators of a process.
@@ -48,6 +48,14 @@ def test_processes_that_do_not_see_each_other(monkeypatch: pytest.MonkeyPatch) -
     assert "accelerate launch --multi_gpu --num_processes 2" in str(error.value)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert make_accelerator().num_processes == 1
+
+
+def test_engines_that_split_a_model_are_refused() -> None:
+    for engine in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        with pytest.raises(InputError, match=f"configured for {engine.value}.*accelerate launch --multi_gpu"):
+            _check_engine(engine)
+    for engine in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        _check_engine(engine)
 
 
 def test_unknown_tracker(tmp_path: Path) -> None:

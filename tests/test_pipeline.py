@@ -356,6 +356,20 @@ def test_changed_image_files_are_encoded_again(clip_folder, tmp_path):
     assert again.scores["sas"][:] == run(dataset(), clip_folder).scores["sas"][:]
 
 
+def test_adapters_of_another_tokenizer_are_trained_anew(images_dataset, clip_folder, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(clip_folder, model)
+    first = run(images_dataset, model, tmp_path / "run")
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    plain = [word for word in vocabulary if not word.startswith("<|")]
+    vocabulary.update(zip(plain, [vocabulary[word] for word in plain[1:] + plain[:1]], strict=True))
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    again, fresh = run(images_dataset, model, tmp_path / "run"), run(images_dataset, model, tmp_path / "fresh")
+    assert not np.array_equal(first.scores["sas"][:], again.scores["sas"][:])
+    assert np.array_equal(fresh.scores["sas"][:], again.scores["sas"][:])
+
+
 @pytest.mark.parametrize("damage", ["bytes", "missing file", "missing folder"])
 def test_damaged_adapters_are_trained_anew(images_dataset, clip_folder, tmp_path, damage):
     first = run(images_dataset, clip_folder, tmp_path)

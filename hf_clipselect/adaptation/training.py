@@ -91,28 +91,31 @@ def train_adapters(
     optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     device = accelerator.device
     text_features = text_features.to(device)
-    progress = tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5)
     batches = _batches(len(labels), schedule, num_steps, seed)
     ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
-    for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
-        local, text_embeds = projections(torch.from_numpy(mine).to(device), text_features)
-        image_embeds = _gather_with_gradient(local, len(rows), accelerator)
-        loss = info_nce_loss(
-            image_embeds, text_embeds, torch.from_numpy(labels[rows]).to(device), temperature=arguments.temperature
-        )
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        optimizer.step()
-        progress.update()
-        if step % schedule.evaluate_every == 0 or step == num_steps:
-            value = loss.item()
-            progress.set_postfix(loss=f"{value:.4f}", refresh=False)
-            accelerator.log({f"{description.lower().replace(' ', '_')}/loss": value}, step=step)
-            if after_interval is not None and not after_interval(step):
-                break
-    progress.close()
+    with tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5) as progress:
+        for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
+            local, text_embeds = projections(torch.from_numpy(mine).to(device), text_features)
+            image_embeds = _gather_with_gradient(local, len(rows), accelerator)
+            loss = info_nce_loss(
+                image_embeds, text_embeds, torch.from_numpy(labels[rows]).to(device), temperature=arguments.temperature
+            )
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            progress.update()
+            if step % schedule.evaluate_every == 0 or step == num_steps:
+                value = loss.item()
+                progress.set_postfix(loss=f"{value:.4f}", refresh=False)
+                accelerator.log({f"{description.lower().replace(' ', '_')}/loss": value}, step=step)
+                if after_interval is not None:
+                    model.eval()  # an adapter may have dropout
+                    go_on = after_interval(step)
+                    projections.train()
+                    if not go_on:
+                        break
     model.eval()
     accelerator.free_memory()
 

@@ -22,6 +22,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTraine
 from ..config import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..errors import InputError
+from ..failures import is_of_the_machine
 from ..hub.naming import lasting_name, plain_name
 from .cache import cached_array
 
@@ -123,6 +124,8 @@ def load_backbone(
     except InputError:
         raise
     except (HTTPError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_of_the_machine(error):
+            raise
         raise InputError(
             f"--model_name_or_path {name} (revision {revision}) can't be loaded: {' '.join(str(error).split())[:400]} "
             f"Give a Hub id or folder of a CLIP with safetensors weights, e.g. {DEFAULT_MODEL}."

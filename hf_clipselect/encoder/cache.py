@@ -167,7 +167,9 @@ def _load(path: Path, key: str) -> np.ndarray | None:
 
 
 def _checksum(features: np.ndarray, metadata: Mapping[str, Any]) -> str:
-    checksum = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    # With the shape and the type: a flipped bit there would turn the same bytes into other numbers.
+    stored = {**metadata, "shape": features.shape, "dtype": str(features.dtype)}
+    checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode())
     checksum.update(features.data)
     return checksum.hexdigest()
 

@@ -14,8 +14,6 @@ from .tower import ImageTower
 # Images that are timed, and below how many a dataset is not worth it.
 _TRIAL_IMAGES = 8
 _WORTH_A_TRIAL = 512
-# On a GPU more workers than this were never the bottleneck's cure, and each holds batches in memory.
-_MOST_WORKERS_FOR_GPU = 8
 
 
 @contextmanager
@@ -41,13 +39,15 @@ def cores_shared(
     if num_workers is not None:
         workers = num_workers
     elif tower.backbone.model.device.type != "cpu":
-        workers = min(_MOST_WORKERS_FOR_GPU, cores)
+        workers = max(1, cores - 1)
     elif cores == 1 or len(rows) < _WORTH_A_TRIAL:
         workers = 0
     else:
         decoding = round(_decoding_share(pixels, tower, list(rows[:_TRIAL_IMAGES])) * cores)
         workers = max(1, decoding)
-        torch.set_num_threads(max(1, min(threads, cores - decoding)))
+        # The launchers of several processes give each of them one thread, whatever its share of the cores.
+        most = cores if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1 else threads
+        torch.set_num_threads(max(1, min(most, cores - decoding)))
     try:
         yield workers
     finally:

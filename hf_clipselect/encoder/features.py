@@ -84,8 +84,8 @@ def encode_dataset(
     )
     if len(set(processes.gather(cache.digest))) > 1:
         raise InputError(
-            "The processes of this run do not see the same dataset or model. On several machines, give every one the same "
-            "files and package versions."
+            "The processes of this run do not see the same dataset or model. Several machines need the same files under the same "
+            "paths and with the same modification times, best on a file system that they share, and the same package versions."
         )
     if not overwrite:
         cache.check_key()
@@ -104,9 +104,9 @@ def encode_dataset(
     ):
         cache.write(shard, features, unreadable)
     processes.wait()
+    features, unreadable = cache.open()
     if accelerator.is_main_process:
         cache.write_manifest(complete=True)  # each time: a run may have been killed between its last shard and this
-    features, unreadable = cache.open()
     if unreadable and on_bad_image == "error":
         _raise_unreadable(images, unreadable)
     return ImageFeatures(features, unreadable, cache.digest, sum(shard.stop - shard.start for shard in missing))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import InputError
+from ..failures import is_of_the_machine
 
 
 # What turns a stored image upright, by the value of its EXIF orientation tag. `PIL.ImageOps.exif_transpose` does the
@@ -50,11 +51,11 @@ def open_image(source: dict[str, Any] | bytes | Image.Image) -> Image.Image:
         # PIL decodes lazily: without this a truncated file passes until its pixels are used.
         image.load()
         rgb = to_rgb(_upright(image))
-    except MemoryError:
-        raise  # says something about the machine, not about the image
     except UnidentifiedImageError as error:
         raise _unreadable(source, "not an image in a format that PIL knows") from error
     except Exception as error:  # PIL's decoders raise anything from OSError to SyntaxError
+        if is_of_the_machine(error):
+            raise  # it says nothing about the image
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         raise _unreadable(source, reason) from error
     # The EXIF block among them: read again, it would turn the image a second time.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.utils.data import get_worker_info
 
 from .images import UnreadableImageError, open_image
 
@@ -37,4 +38,9 @@ class PreprocessedImages(torch.utils.data.Dataset):
 def collate(items: list[tuple[int, Any, str | None]]) -> tuple[list[int], torch.Tensor | None, dict[int, str]]:
     pixel_values = [pixels for _, pixels, _ in items if pixels is not None]
     reasons = {row: reason for row, _, reason in items if reason is not None}
-    return [row for row, _, _ in items], torch.stack(pixel_values) if pixel_values else None, reasons
+    batch = torch.stack(pixel_values) if pixel_values else None
+    if batch is not None and get_worker_info() is not None:
+        # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its error, and
+        # the run waits for the batch forever; here the error reaches the run.
+        batch.share_memory_()
+    return [row for row, _, _ in items], batch, reasons

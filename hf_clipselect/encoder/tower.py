@@ -46,7 +46,8 @@ class ImageTower:
             self._at_most = size // 2
             clear_device_cache(garbage_collection=True)
             logger.warning(
-                "Out of memory with %d images at once: going on with %d. Pass --per_device_eval_batch_size %d next time.",
+                "Out of memory with %d images at once: going on with %d. For another --output_dir, --per_device_eval_batch_size %d "
+                "saves the attempt.",
                 size,
                 self._at_most,
                 self._at_most,

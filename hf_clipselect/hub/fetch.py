@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects
 
 from ..errors import InputError
+from ..failures import is_of_the_machine
 from .retries import describe
 
 
@@ -128,6 +129,8 @@ def _refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[None]:
             "variable HF_TOKEN if it is private."
         ) from None
     except (HTTPError, OSError, ValueError) as error:
+        if is_of_the_machine(error):
+            raise
         at = f" at revision {revision}" if revision else ""
         raise InputError(
             f"{asked}{at} can't be read: {describe(error)} Check the connection and the token, and run the same again."

@@ -94,16 +94,19 @@ def sgd_select(
     logits = np.full(len(scores), INITIAL_LOGIT)
     velocity = np.zeros(len(scores))
     pull = {True: scores - ratio_weight, False: scores + ratio_weight}  # -(dL/dd) * N / (p (1 - p)), by count > k
-    slope = np.empty(len(scores))
+    slope, square = np.empty(len(scores)), np.empty(len(scores))
     for iteration in range(max_iterations + 1):
         count = int(np.count_nonzero(logits > 0))
         if count > 0 and abs(count - k) <= tolerance:
             return SgdResult(rows=np.flatnonzero(logits > 0), iterations=iteration)
         # p (1 - p) from exp(-|d|), which cannot overflow; in place, because the loop is memory-bound.
         np.exp(np.negative(np.abs(logits, out=slope), out=slope), out=slope)
-        slope /= np.square(1 + slope)
+        np.square(np.add(slope, 1, out=square), out=square)
+        slope /= square
+        slope *= pull[count > k]
+        slope *= STEP_PER_ROW
         velocity *= MOMENTUM
-        velocity += STEP_PER_ROW * np.multiply(slope, pull[count > k], out=slope)
+        velocity += slope
         logits += velocity
     raise InputError(
         f"The loop of solver sgd is at {count} rows instead of {k} after {max_iterations} iterations: its steps jump "
