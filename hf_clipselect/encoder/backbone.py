@@ -4,7 +4,9 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,12 @@ from ..errors import InputError
 from ..failures import is_of_the_machine
 from ..hub.naming import lasting_name, plain_name
 from .cache import cached_array
+from .threads import in_order, one_thread_each
 
 
 logger = logging.getLogger(__name__)
+
+_PROMPTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -157,23 +162,27 @@ def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:
         )
 
 
-def projection_input(projection: nn.Module, forward: Callable[[], Any]) -> torch.Tensor:
-    """What `forward` feeds to `projection`: the pooled tower output, before the projection.
+@contextmanager
+def projection_inputs(projection: nn.Module) -> Iterator[Callable[[Callable[[], Any]], torch.Tensor]]:
+    """Gives a function that runs a forward pass, in any thread, and returns what it feeds to `projection`.
 
-    A hook serves every dual encoder alike, whichever way it pools.
+    That is the pooled tower output, before the projection. A hook serves every dual encoder alike, whichever way it pools.
     """
-    seen: list[torch.Tensor] = []
+    seen = threading.local()
 
     def keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        seen.append(inputs[0])
+        seen.input = inputs[0]
         return (inputs[0].to(module.weight.dtype), *inputs[1:])
+
+    def run(forward: Callable[[], Any]) -> torch.Tensor:
+        forward()
+        return seen.input
 
     handle = projection.register_forward_pre_hook(keep_input)
     try:
-        forward()
+        yield run
     finally:
         handle.remove()
-    return seen[0]
 
 
 def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -> torch.Tensor:
@@ -202,13 +211,17 @@ def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -
 
 
 def _encode_tokens(model: PreTrainedModel, tokens: Mapping[str, torch.Tensor]) -> np.ndarray:
-    features = []
-    for start in range(0, len(tokens["input_ids"]), 256):
-        batch = {name: values[start : start + 256].to(model.device) for name, values in tokens.items()}
-        with torch.inference_mode():
-            hidden = projection_input(model.text_projection, lambda batch=batch: model.get_text_features(**batch))
-        features.append(hidden.float().cpu())
-    return torch.cat(features).numpy()
+    batches = [
+        {name: values[start : start + _PROMPTS_AT_ONCE].to(model.device) for name, values in tokens.items()}
+        for start in range(0, len(tokens["input_ids"]), _PROMPTS_AT_ONCE)
+    ]
+
+    @torch.inference_mode()
+    def encode(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return run(lambda: model.get_text_features(**batch)).float().cpu()
+
+    with projection_inputs(model.text_projection) as run, one_thread_each(model.device) as threads:
+        return torch.cat(list(in_order(encode, batches, threads=threads))).numpy()
 
 
 def _max_length(backbone: Backbone) -> int:

@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 
 from .pixels import PreprocessedImages, collate
+from .threads import one_thread_each
 from .tower import ImageTower
 
 
@@ -16,42 +16,34 @@ _TRIAL_IMAGES = 8
 _WORTH_A_TRIAL = 512
 
 
-@contextmanager
-def cores_shared(
+def share_cores(
     pixels: PreprocessedImages, tower: ImageTower, rows: Sequence[int], *, num_workers: int | None = None
-) -> Iterator[int]:
-    """Set torch's threads for a run over these rows, and give the number of decoding processes.
+) -> tuple[int, int]:
+    """How many processes decode, and how many threads run the model on a CPU, for these rows.
 
-    With a GPU the cores are free to decode. On a CPU both work there, and threads that wait for a core spin: they would burn
-    what the other side needs. A few images are timed, and each side gets its share of the cores; the features are the same
-    for any share.
+    With a GPU the other cores are free to decode. On a CPU both sides work there, and one that has more threads than cores
+    only makes the other wait: a few images are timed, and each side gets its share.
 
     Args:
-        pixels (`PreprocessedImages`): What the workers run.
-        tower (`ImageTower`): What runs here.
+        pixels (`PreprocessedImages`): What the processes run.
+        tower (`ImageTower`): What the threads run.
         rows (`Sequence[int]`): The rows to come.
-        num_workers (`int`, *optional*): Decoding processes that the user asked for; the threads are then left alone.
+        num_workers (`int`, *optional*): Decoding processes that the user asked for.
 
-    Yields:
-        `int`: Decoding processes; 0 for none.
+    Returns:
+        `tuple[int, int]`: Decoding processes, 0 for none; and threads, which do not count on a GPU.
     """
     cores, threads = available_cores(), torch.get_num_threads()
     if num_workers is not None:
-        workers = num_workers
-    elif tower.backbone.model.device.type != "cpu":
-        workers = max(1, cores - 1)
-    elif cores == 1 or len(rows) < _WORTH_A_TRIAL:
-        workers = 0
-    else:
-        decoding = round(_decoding_share(pixels, tower, list(rows[:_TRIAL_IMAGES])) * cores)
-        workers = max(1, decoding)
-        # The launchers of several processes give each of them one thread, whatever its share of the cores.
-        most = cores if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1 else threads
-        torch.set_num_threads(max(1, min(most, cores - decoding)))
-    try:
-        yield workers
-    finally:
-        torch.set_num_threads(threads)
+        return num_workers, threads
+    if tower.backbone.model.device.type != "cpu":
+        return max(1, cores - 1), threads
+    # The launchers of several processes give each of them one thread, whatever its share of the cores.
+    most = cores if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1 else threads
+    if cores == 1 or len(rows) < _WORTH_A_TRIAL:
+        return 0, most
+    decoding = round(_decoding_share(pixels, tower, list(rows[:_TRIAL_IMAGES])) * cores)
+    return max(1, decoding), max(1, min(most, cores - decoding))
 
 
 def available_cores() -> int:
@@ -62,9 +54,7 @@ def available_cores() -> int:
 
 def _decoding_share(pixels: PreprocessedImages, tower: ImageTower, rows: list[int]) -> float:
     """Decoding's part of the CPU time of an image."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread_each(torch.device("cpu")):
         _, pixel_values, _ = collate(pixels.__getitems__(rows[:1]))
         tower(pixel_values)  # the first passes prepare more than they compute
         start = time.process_time()
@@ -72,6 +62,4 @@ def _decoding_share(pixels: PreprocessedImages, tower: ImageTower, rows: list[in
         decoded = time.process_time()
         tower(pixel_values)
         encoded = time.process_time()
-    finally:
-        torch.set_num_threads(threads)
     return (decoded - start) / max(encoded - start, 1e-9)

@@ -5,7 +5,9 @@ Legend: N rows, H hidden size of the image tower (the input of its projection).
 
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from ..feature_rows import FeatureRows
 from ..processes import Processes
 from .backbone import Backbone
 from .cache import FeatureCache, Shard
-from .cores import cores_shared
+from .cores import share_cores
 from .pixels import PreprocessedImages, collate
+from .threads import in_order, one_thread_each
 from .tower import ImageTower
 
 
@@ -67,7 +70,7 @@ def encode_dataset(
         accelerator (`Accelerator`): Shards are spread over its processes.
         batch_size (`int`, *optional*, defaults to 64): Images per forward pass; part of the cache key, since another
             batch size may change the last digits. One that is too large for the memory is halved.
-        num_workers (`int`, *optional*): Decoding processes; default as `cores_shared` finds.
+        num_workers (`int`, *optional*): Decoding processes; default as `share_cores` finds.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
         overwrite (`bool`, *optional*, defaults to `False`): Features of another key may be replaced.
 
@@ -147,33 +150,43 @@ def _encode_shards(
         for start in range(shard.start, shard.stop, batch_size)
     ]
     pixels = PreprocessedImages(with_image_column_undecoded(images), images.image_column, backbone.image_processor)
-    tower = ImageTower(backbone)
     remaining = iter(shards)
     shard, parts, unreadable = next(remaining, None), [], {}
-    with (
-        cores_shared(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers) as workers,
-        tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches) as progress,
-    ):
+    device = backbone.model.device
+    with ExitStack() as stack:
+        tower = stack.enter_context(ImageTower(backbone))
+        workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
+        threads = stack.enter_context(one_thread_each(device, threads=threads))
+        progress = stack.enter_context(
+            tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches)
+        )
         loader = DataLoader(
             pixels,
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=min(workers, len(batches)),
-            pin_memory=backbone.model.device.type == "cuda",
+            pin_memory=device.type == "cuda",
         )
-        for rows, pixel_values, reasons in loader:
+        for rows, features, reasons in in_order(partial(_encode_batch, tower), loader, threads=threads):
             if reasons and on_bad_image == "error":
                 _raise_unreadable(images, reasons)
             # Left on the device until the shard is complete: a copy in each step would make a GPU wait for it.
-            parts.append(tower(pixel_values))
+            parts.append(features)
             unreadable.update(reasons)
             progress.update(len(rows))
             if rows[-1] + 1 == shard.stop:
-                features = torch.cat(parts).float().cpu().numpy()
+                array = torch.cat(parts).float().cpu().numpy()
                 good = [row for row in range(shard.start, shard.stop) if row not in unreadable]
-                _check_finite(features, good, images, backbone)
-                yield shard, _at_their_rows(features, good, shard), unreadable
+                _check_finite(array, good, images, backbone)
+                yield shard, _at_their_rows(array, good, shard), unreadable
                 shard, parts, unreadable = next(remaining, None), [], {}
+
+
+def _encode_batch(
+    tower: ImageTower, batch: tuple[list[int], torch.Tensor | None, dict[int, str]]
+) -> tuple[list[int], torch.Tensor, dict[int, str]]:
+    rows, pixel_values, reasons = batch
+    return rows, tower(pixel_values), reasons
 
 
 def _check_finite(features: np.ndarray, rows: list[int], images: LabelledImages, backbone: Backbone) -> None:

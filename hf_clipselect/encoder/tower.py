@@ -1,11 +1,12 @@
 """The forward pass of the frozen image tower."""
 
 import logging
+from contextlib import ExitStack
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from .backbone import Backbone, projection_input
+from .backbone import Backbone, projection_inputs
 
 
 logger = logging.getLogger(__name__)
@@ -14,13 +15,23 @@ logger = logging.getLogger(__name__)
 class ImageTower:
     """Batches of pixels to the input of the visual projection; a batch that does not fit into memory goes in halves.
 
+    A context manager, inside of which it may be called from several threads.
+
     Args:
         backbone (`Backbone`): The frozen encoder.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
+        self._stack = ExitStack()
         self._at_most: int | None = None  # images at once, since memory ran out
+
+    def __enter__(self) -> "ImageTower":
+        self._run = self._stack.enter_context(projection_inputs(self.backbone.model.visual_projection))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
     def __call__(self, pixel_values: torch.Tensor | None) -> torch.Tensor:
         """Encode a batch.
@@ -57,6 +68,4 @@ class ImageTower:
         model = self.backbone.model
         pixel_values = pixel_values.to(model.device, model.dtype, non_blocking=True)
         with torch.inference_mode():
-            return projection_input(
-                model.visual_projection, lambda: model.get_image_features(pixel_values=pixel_values)
-            )
+            return self._run(lambda: model.get_image_features(pixel_values=pixel_values))
