@@ -233,7 +233,11 @@ class _Run:
                 on_bad_image=arguments.data.on_bad_image,
                 overwrite=arguments.run.overwrite_output_dir,
             )  # fmt: skip
+            if processes.index > 0:
+                processes.wait()  # until the main one has stored them: the last digits may be others on another machine
             text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
+            if processes.index == 0:
+                processes.wait()
         if encoded.unreadable:
             logger.warning(
                 "%d of %d images could not be read and take no part.", len(encoded.unreadable), len(images.labels)
@@ -245,7 +249,7 @@ class _Run:
         features = (readable, text_features[:, classes])
         with timed(self.seconds, "adapt"):
             plain = classes[predict(self.backbone.model, *features)]
-            adapters = RunAdapters(arguments, images, self.prompts, self.backbone, self.accelerator, self.folder)
+            adapters = RunAdapters(arguments, images, self.backbone, self.accelerator, self.folder)
             if self.adapter is None:
                 model, adaptation = adapters.train_or_find(
                     features, labels, features_key=encoded.key, peft_config=self.peft_config

@@ -42,7 +42,6 @@ class RunAdapters:
 
     arguments: Arguments
     images: LabelledImages
-    prompts: list[list[str]]
     backbone: Backbone
     accelerator: Accelerator
     folder: RunFolder
