@@ -110,7 +110,7 @@ def _of_memory(error: BaseException, stage: str) -> str | None:
         or (isinstance(error, RuntimeError) and _WORKER_MEMORY.search(said))
         or _number(error) == errno.ENOMEM
     ):
-        return f"The memory does not suffice{stage} ({_shortened(said)}): {_LESS}"
+        return f"The memory does not suffice{stage} ({_shortened(said) or type(error).__name__}): {_LESS}"
     return None
 
 

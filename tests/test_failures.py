@@ -355,7 +355,7 @@ def test_short_memory(tmp_path: Path, images_dataset: Dataset, clip_folder: Path
     ran = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, *map(str, flags)], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (1, ""), ran.stderr
     line = error_line(ran.stderr)
-    assert line.startswith("error: The memory does not suffice in the stage encode (MemoryError).")
+    assert line.startswith("error: The memory does not suffice in the stage encode (MemoryError): ")
     assert {path.name for path in out.iterdir()} == {"config.yaml", "features"}
     assert_whole(out)
 

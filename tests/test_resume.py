@@ -208,7 +208,9 @@ def test_a_run_that_is_killed_again_and_again_gets_on_by_a_shard_each_time(runs,
 def test_a_run_that_is_killed_beside_its_decoding_process_goes_on(runs, undisturbed, tmp_path):
     folder = tmp_path / "run"
     runs.kill(folder, "forward", "", 4, flags=("--dataloader_num_workers", "1"))
-    assert missing_rows(folder) == 400 - 3 * SHARD_ROWS
+    # The batches that other threads work on, and that wait to be stored, are lost with it.
+    lost = missing_rows(folder) - (400 - 3 * SHARD_ROWS)
+    assert 0 <= lost < 3 * SHARD_ROWS and lost % SHARD_ROWS == 0
     runs.finish(folder)
     assert_same(folder, undisturbed[1][0])
 
