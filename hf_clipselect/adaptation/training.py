@@ -4,6 +4,7 @@ Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D e
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,6 +25,8 @@ _DECAY_AT = 2 / 3
 _DECAY_FACTOR = 0.1
 # Rows whose features are copied out of the shards together: a batch alone touches every shard for a few rows.
 _ROWS_AHEAD = 8192
+# Multiplications of a step, about: one thread does them in less than a millisecond.
+_WORTH_THREADS = 5e7
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ def train_adapters(
     text_features = text_features.to(device)
     batches = _batches(len(labels), schedule, num_steps, seed)
     ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
-    with tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5) as progress:
+    with (
+        _threads_for(trainable, schedule.batch_size),
+        tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5) as progress,
+    ):
         for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
@@ -160,6 +166,18 @@ def _with_own_features(
         own = [np.array_split(rows, accelerator.num_processes)[accelerator.process_index] for rows in ahead]
         features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
         yield from zip(ahead, features, strict=True)
+
+
+@contextmanager
+def _threads_for(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
+    """One thread where a step is so small that several would wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    if batch_size * sum(parameter.numel() for parameter in parameters) < _WORTH_THREADS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
