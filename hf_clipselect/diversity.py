@@ -5,7 +5,7 @@ device is scored there. No n x n matrix is ever built, and no list of neighbours
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,9 +103,7 @@ def sample_diversity_score(
         scores[rows] = diversity.scores
         if diversity.num_references is not None:
             logger.warning(estimate_notice(label, len(rows), diversity))
-    if singles:
-        named = ", ".join(map(str, singles[:10])) + (", ..." if len(singles) > 10 else "")
-        logger.warning("%d classes have one row, whose diversity score is 0: classes %s.", len(singles), named)
+    warn_of_singles(singles)
     return scores
 
 
@@ -146,6 +144,13 @@ def class_diversity(embeds: Array, k: int) -> ClassDiversity:
         if estimated is not None:
             return estimated
     return ClassDiversity(_mean_distances(embeds, slice(None), k))
+
+
+def warn_of_singles(classes: Sequence[int]) -> None:
+    """Name the classes of one row, whose score of 0 tells nothing; silent where there is none."""
+    if classes:
+        named = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        logger.warning("%d classes have one row, whose diversity score is 0: classes %s.", len(classes), named)
 
 
 def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str:

@@ -1,7 +1,8 @@
 """Datasets as Parquet shards, the way `Dataset.push_to_hub` writes them: image bytes as they are in the source."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -94,15 +95,18 @@ class _PatientFile:
         return self._file.closed
 
     def write(self, data: bytes) -> int:
-        if self._error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._error = error
+        self._attempt(partial(self._file.write, data))
         return len(data)
 
     def flush(self) -> None:
-        pass
+        self._attempt(self._file.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if self._error is None:
+            try:
+                action()
+            except OSError as error:
+                self._error = error
 
     def check(self) -> None:
         if self._error is not None:

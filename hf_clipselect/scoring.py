@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .adaptation import Projections, embed_prompts, embed_rows
-from .diversity import class_diversity, estimate_notice, neighbor_count
+from .diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles
 from .feature_rows import FeatureRows
 from .processes import Processes
 from .score_table import SampleScores
@@ -70,9 +70,7 @@ def score_rows(
     gathered = processes.gather((mine, notices))
     for notice in sorted(notice for _, theirs in gathered for notice in theirs):
         logger.warning(notice)
-    if singles := np.flatnonzero(sizes == 1).tolist():
-        named = ", ".join(str(classes[label]) for label in singles[:10]) + (", ..." if len(singles) > 10 else "")
-        logger.warning("%d classes have one row, whose diversity score is 0: classes %s.", len(singles), named)
+    warn_of_singles(classes[sizes == 1].tolist())
     return _at_their_rows([part for theirs, _ in gathered for part in theirs])
 
 
