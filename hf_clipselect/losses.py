@@ -4,6 +4,7 @@ Shapes: B rows of the batch, C classes (one prompt each), D embedding dimension.
 """
 
 import torch
+from torch.nn import functional
 
 from .errors import InputError
 
@@ -38,12 +39,11 @@ def info_nce_loss(
         raise InputError(f"temperature must be above 0, got {temperature}.")
     if len(labels) == 0:
         raise InputError("info_nce_loss needs at least one row, got an empty batch.")
-    # Only the classes of the batch take part: an absent one would bring log(0) and its NaN gradient.
+    # Only the classes of the batch take part: with 1,000 classes most would be absent.
     classes, own_column, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     logits = image_embeds.float() @ text_embeds[classes].float().T / temperature  # (B, classes present)
-    own_logit = logits.gather(1, own_column[:, None]).squeeze(1)
-    image_to_text = torch.logsumexp(logits + counts.log(), dim=1).mean() - own_logit.mean()
-    # Mean over the prompts of (logsumexp over images - mean over the images of the class): the second term, weighted
-    # by the counts, is again the mean of all own logits.
-    text_to_image = (counts / len(labels) * torch.logsumexp(logits, dim=0)).sum() - own_logit.mean()
+    # The weight of a column counts its prompt's copies in the denominator; a positive itself is one of them.
+    log_counts = counts.log()
+    image_to_text = functional.cross_entropy(logits + log_counts, own_column) + log_counts[own_column].mean()
+    text_to_image = functional.nll_loss(logits.log_softmax(dim=0), own_column)
     return (image_to_text + text_to_image) / 2

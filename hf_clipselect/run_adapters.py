@@ -33,7 +33,7 @@ from .run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 # Raise it when the same settings would train other adapters: those in an existing folder are then not taken over.
-_ADAPTATION_FORMAT = 2
+_ADAPTATION_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D e
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ..errors import InputError
 from ..feature_rows import FeatureRows
@@ -34,12 +33,12 @@ class Projections(nn.Module):
         return self.embed_images(image_features), self.embed_texts(text_features)
 
     def embed_images(self, image_features: torch.Tensor) -> torch.Tensor:
-        return functional.normalize(self.visual_projection(image_features), dim=-1)
+        return _unit_rows(self.visual_projection(image_features))
 
     def embed_texts(self, text_features: torch.Tensor) -> torch.Tensor:
         """Several templates are averaged as unit vectors, as CLIP's own prompt ensembles are."""
-        embeds = functional.normalize(self.text_projection(text_features), dim=-1)
-        return functional.normalize(embeds.mean(dim=0), dim=-1)
+        embeds = _unit_rows(self.text_projection(text_features))
+        return embeds[0] if len(embeds) == 1 else _unit_rows(embeds.mean(dim=0))
 
 
 class IdentityProjections(nn.Module):
@@ -94,6 +93,12 @@ def predict(model: nn.Module, features: FeatureRows, text_features: torch.Tensor
         rows = np.arange(start, min(start + _CHUNK_ROWS, len(features)))
         predicted[rows] = predicted_labels(embed_rows(projections, features, rows), text_embeds)
     return predicted
+
+
+def _unit_rows(embeds: torch.Tensor) -> torch.Tensor:
+    # A row of zeros becomes NaN, which `_checked` refuses as it refuses zeros; a guard against it would cost a twentieth of
+    # the steps of small adapters.
+    return embeds / torch.linalg.vector_norm(embeds, dim=-1, keepdim=True)
 
 
 def _checked(embeds: torch.Tensor, of: str) -> torch.Tensor:

@@ -97,7 +97,7 @@ def train_adapters(
     batches = _batches(len(labels), schedule, num_steps, seed)
     ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
     with (
-        _threads_for(trainable, schedule.batch_size),
+        _suited_to(trainable, schedule.batch_size),
         tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5) as progress,
     ):
         for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
@@ -169,15 +169,19 @@ def _with_own_features(
 
 
 @contextmanager
-def _threads_for(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
-    """One thread where a step is so small that several would wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    if batch_size * sum(parameter.numel() for parameter in parameters) < _WORTH_THREADS:
-        torch.set_num_threads(1)
+def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
+    """One thread and torch's own kernels where steps are so small that threads wait, and oneDNN prepares, longer than they work."""
+    if batch_size * sum(parameter.numel() for parameter in parameters) >= _WORTH_THREADS:
+        yield
+        return
+    threads, enabled = torch.get_num_threads(), torch.backends.mkldnn.enabled
+    torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = False  # its context manager sets further flags, with a warning
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.backends.mkldnn.enabled = enabled
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:

@@ -88,7 +88,7 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
         for name in self.active_adapters:
             # An adapter with other target modules may be active too.
             if name in self.mlp_adapter_fc0:
-                output = output + self.mlp_adapter_scale[name] * self._mlp(name, base_output)
+                output = torch.add(output, self._mlp(name, base_output), alpha=self.mlp_adapter_scale[name])
         return output.to(base_output.dtype)
 
     def _mlp(self, name: str, base_output: torch.Tensor) -> torch.Tensor:
