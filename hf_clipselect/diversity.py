@@ -23,7 +23,7 @@ from .arrays import (
 )
 from .errors import InputError
 from .selection.counts import round_half_up
-from .smallest import mean_of_smallest
+from .smallest import in_pieces, mean_of_smallest
 
 
 logger = logging.getLogger(__name__)
@@ -33,12 +33,10 @@ EXACT_UP_TO = 100_000
 
 # A block of distances has this many elements (32 MB), and so many rows at least: a product with few rows is slow.
 _BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
-# On a CPU the distances of a block are gone through several times: in pieces of this many, which stay in the cache.
-_PIECE_ELEMENTS = 2**20
 # With fewer neighbours the distances are taken from difference vectors; see `_block_means`.
 _DIRECT_BELOW = 50
-# A squared distance below this is the rounding of 2 - 2 cos in float32.
-_SQUARED_ROUNDING = 2e-6
+# Half of a squared distance is below this only by the rounding of 1 - cos in float32.
+_SQUARED_ROUNDING = 1e-6
 # The estimator: rows of the pilot, the fewest references, and the error allowed as a part of the scores' spread.
 _PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
 
@@ -195,10 +193,7 @@ def _mean_distances(
     """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
     means = []
     for queries, others, cosines in _blocks_of_cosines(on_its_device(embeds), rows, references):
-        size = max(1, _PIECE_ELEMENTS // len(others)) if isinstance(cosines, np.ndarray) else len(cosines)
-        for start in range(0, len(cosines), size):
-            piece = slice(start, start + size)
-            means.append(as_numpy(_block_means(queries[piece], others, cosines[piece], k)))
+        means.append(as_numpy(_block_means(queries, others, cosines, k)))
     return np.concatenate(means)
 
 
@@ -230,7 +225,7 @@ def _blocks_of_cosines(
 
 def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array:
     if k >= _DIRECT_BELOW:
-        return mean_of_smallest(_distances(cosines), k)
+        return mean_of_smallest(_distances(cosines), k) * 2**0.5
     # By difference vectors: 2 - 2 cos cancels where rows are close, and few neighbours do not average it out.
     nearest = torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T
     total = 0
@@ -241,10 +236,12 @@ def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array
 
 
 def _distances(cosines: Array) -> Array:
-    """Distances of unit-norm rows, in the place of their cosines."""
-    squared = cosines
-    squared *= -2
-    squared += 2
-    if squared.min() < _SQUARED_ROUNDING:
-        squared[squared < _SQUARED_ROUNDING] = 0
-    return library(squared).sqrt(squared, out=squared)
+    """Distances of unit-norm rows divided by the root of 2, in the place of their cosines."""
+    pieces = in_pieces(cosines) if isinstance(cosines, np.ndarray) else [slice(None)]
+    for rows in pieces:
+        squared = cosines[rows]
+        library(squared).subtract(1, squared, out=squared)
+        if squared.min() < _SQUARED_ROUNDING:
+            squared[squared < _SQUARED_ROUNDING] = 0
+        library(squared).sqrt(squared, out=squared)
+    return cosines

@@ -3,6 +3,8 @@
 Shapes: B rows, n columns.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -11,13 +13,17 @@ import torch
 _SAMPLE = 256
 # More than any distance between unit-norm rows, which is 2 at most.
 _BEYOND = 3.0
-# Rows are left to the sort when so few of them are open, or after so many passes over all of them.
-_OPEN_SHARE = 1 / 16
-_MAX_PASSES = 8
+# Passes over all rows end when so few of them are open; these go on alone, and what is left after so many passes is sorted.
+_OPEN_SHARE = 1 / 4
+_MAX_PASSES = 12
 # The largest error allowed, as a part of the k-th smallest distance. Most are a tenth of it, no more than float32's rounding.
 _TOLERANCE = 4e-6
 # A distance that is not 0 is larger than this.
 _TINY = 1e-30
+# Rows of this many distances (16 MB) are searched together: fewer of them are fast to go through, but not to think about.
+_GROUP_ELEMENTS = 2**22
+# What goes through the same distances several times does it in pieces of this many (1 MB), which stay in a core's cache.
+_PIECE_ELEMENTS = 2**18
 
 
 def mean_of_smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray | torch.Tensor:
@@ -32,18 +38,24 @@ def mean_of_smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray
     """
     if isinstance(distances, torch.Tensor) or distances.shape[1] < 4 * _SAMPLE:
         return smallest(distances, k).mean(1)
-    # The sum of the k smallest d is the maximum over t of k t - sum(max(t - d, 0)), which is flat where t is the k-th of
-    # them. So a close t will do, and finding one takes a few counts, where a partition takes twenty times as long as each.
-    brackets = _brackets(distances, k)
-    still_open = np.flatnonzero(brackets.is_open())
-    sorted_means = [_mean_by_sorting(distances[row], brackets.high[row], k) for row in still_open]
-    thresholds = brackets.best().astype(np.float32)
-    thresholds[thresholds < 2 * _TINY] = 0  # all k are
-    np.subtract(thresholds[:, None], distances, out=distances)
-    np.clip(distances, 0, _BEYOND, out=distances)  # twice as fast as maximum
-    means = thresholds - distances.sum(axis=1) / np.float32(k)
-    means[still_open] = sorted_means
-    return np.maximum(means, 0)  # rounding takes a mean of zeros a little below
+    size = max(1, _GROUP_ELEMENTS // distances.shape[1])
+    count = _CountBelow(min(size, len(distances)), distances.shape[1])
+    groups = (distances[start : start + size] for start in range(0, len(distances), size))
+    return np.concatenate([_means_by_counting(group, k, count) for group in groups])
+
+
+def in_pieces(distances: np.ndarray) -> Iterator[slice]:
+    """Rows of distances that fit into a core's cache, in order.
+
+    Args:
+        distances (`np.ndarray` of shape `(B, n)`): Float32.
+
+    Yields:
+        `slice`: Of rows.
+    """
+    size = max(1, _PIECE_ELEMENTS // distances.shape[1])
+    for start in range(0, len(distances), size):
+        yield slice(start, start + size)
 
 
 def smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray | torch.Tensor:
@@ -62,18 +74,64 @@ def smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray | torch
     return distances[:, :k]
 
 
+def _means_by_counting(distances: np.ndarray, k: int, count: "_CountBelow") -> np.ndarray:
+    # The sum of the k smallest d is the maximum over t of k t - sum(max(t - d, 0)), which is flat where t is the k-th of
+    # them. So a close t will do, and finding one takes a few counts, where a partition takes twenty times as long as each.
+    brackets = _brackets(distances, k, count)
+    still_open = np.flatnonzero(brackets.is_open())
+    sorted_means = [_mean_by_sorting(distances[row], brackets.high[row], k) for row in still_open]
+    thresholds = brackets.best().astype(np.float32)
+    thresholds[thresholds < 2 * _TINY] = 0  # all k are
+    sums = np.empty(len(distances), dtype=np.float32)
+    for rows in in_pieces(distances):
+        piece = distances[rows]
+        np.subtract(thresholds[rows, None], piece, out=piece)
+        np.clip(piece, 0, _BEYOND, out=piece)  # twice as fast as maximum
+        sums[rows] = piece.sum(axis=1)
+    means = thresholds - sums / np.float32(k)
+    means[still_open] = sorted_means
+    return np.maximum(means, 0)  # rounding takes a mean of zeros a little below
+
+
 def _mean_by_sorting(distances: np.ndarray, high: float, k: int) -> float:
     # Not a partition: numpy's is very slow where many values are equal.
     return np.sort(distances[distances < high])[:k].mean()
 
 
+class _CountBelow:
+    """Counts the distances of each row below its threshold, eight of them at once.
+
+    Its arrays are used again: such large ones come from the system anew each time, and their pages one by one.
+    """
+
+    def __init__(self, num_rows: int, num_columns: int) -> None:
+        num_words = -(-num_columns // 8)
+        self._num_columns = num_columns
+        self._below = np.zeros((num_rows, 8 * num_words), dtype=bool)
+        self._in_words = np.empty((num_rows, num_words), dtype=np.uint8)
+
+    def __call__(self, distances: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        below, in_words = self._below[: len(distances)], self._in_words[: len(distances)]
+        np.less(distances, thresholds[:, None], out=below[:, : self._num_columns])
+        return np.bitwise_count(below.view(np.uint64), out=in_words).sum(axis=1, dtype=np.uint32)
+
+
 class _Brackets:
     """For each row two thresholds around its k-th smallest distance, and how many distances lie below each."""
 
-    def __init__(self, num_rows: int, num_columns: int, k: int) -> None:
+    def __init__(self, k: int, ends: np.ndarray) -> None:
         self.k = k
-        self.low, self.below_low = np.zeros(num_rows), np.zeros(num_rows)
-        self.high, self.below_high = np.full(num_rows, _BEYOND), np.full(num_rows, float(num_columns))
+        self.low, self.below_low, self.high, self.below_high = self._ends = ends
+
+    @classmethod
+    def around_all(cls, num_rows: int, num_columns: int, k: int) -> "_Brackets":
+        return cls(k, np.repeat([[0.0], [0.0], [_BEYOND], [float(num_columns)]], num_rows, axis=1))
+
+    def of(self, rows: np.ndarray) -> "_Brackets":
+        return _Brackets(self.k, self._ends[:, rows])
+
+    def put(self, rows: np.ndarray, brackets: "_Brackets") -> None:
+        self._ends[:, rows] = brackets._ends
 
     def narrow(self, thresholds: np.ndarray, counts: np.ndarray) -> None:
         lower = counts <= self.k
@@ -115,23 +173,38 @@ class _Brackets:
         start, count = np.where(no_low, [self.high, self.below_high], [self.low, self.below_low])
         outside = start + scale * np.log(aim / np.maximum(count, 0.5))
         wanted = np.where(no_low | no_high, outside, inside).astype(np.float32)
-        return np.where((wanted > self.low) & (wanted < self.high), wanted, (self.low + self.high) / 2)
+        inside = (wanted > self.low) & (wanted < self.high)
+        return np.where(inside, wanted, (self.low + self.high) / 2).astype(np.float32)
 
 
-def _brackets(distances: np.ndarray, k: int) -> _Brackets:
-    num_rows, num_columns = distances.shape
+def _brackets(distances: np.ndarray, k: int, count: _CountBelow) -> _Brackets:
     thresholds, scale = _first_guess(distances, k)
-    brackets = _Brackets(num_rows, num_columns, k)
-    # In whole words, so that eight comparisons are counted at once.
-    below = np.zeros((num_rows, -(-num_columns // 8) * 8), dtype=bool)
-    for _ in range(_MAX_PASSES):
-        thresholds = thresholds.astype(np.float32)
-        np.less(distances, thresholds[:, None], out=below[:, :num_columns])
-        brackets.narrow(thresholds, np.bitwise_count(below.view(np.uint64)).sum(axis=1, dtype=np.uint32))
-        if np.count_nonzero(brackets.is_open()) <= _OPEN_SHARE * num_rows:
-            break
-        thresholds, scale = brackets.next(scale), 2 * scale
+    brackets = _Brackets.around_all(*distances.shape, k)
+    _narrow(brackets, distances, count, thresholds.astype(np.float32), scale, _MAX_PASSES)
     return brackets
+
+
+def _narrow(
+    brackets: _Brackets,
+    distances: np.ndarray,
+    count: _CountBelow,
+    thresholds: np.ndarray,
+    scale: np.ndarray,
+    num_passes: int,
+) -> None:
+    """Take passes over the rows; when most are done, over a copy of the others."""
+    while num_passes > 0:
+        brackets.narrow(thresholds, count(distances, thresholds))
+        num_passes -= 1
+        rows = np.flatnonzero(brackets.is_open())
+        if not len(rows):
+            return
+        thresholds, scale = brackets.next(scale), 2 * scale
+        if len(rows) <= _OPEN_SHARE * len(distances):
+            some = brackets.of(rows)
+            _narrow(some, distances[rows], count, thresholds[rows], scale[rows], num_passes)
+            brackets.put(rows, some)
+            return
 
 
 def _first_guess(distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

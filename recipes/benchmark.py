@@ -264,7 +264,7 @@ def encoding(bench: Bench) -> None:
         sides["decoding_all_cores"] = lambda: decode_on_all_cores(backbone, values)
         sides["model_all_cores"] = lambda: forward_on_all_cores(backbone, batches, sizes)
     forward_all(backbone, batches[:2], sizes[:2])
-    timings = bench.timed(sides, repeats=1 if bench.on_gpu else 3)
+    timings = bench.timed(sides, repeats=1 if bench.on_gpu else 6)
     cpu = {name: timing.cpu for name, timing in timings.items()}
     rates = {name: len(values) / timing.wall for name, timing in timings.items()}
     decoding_rate, model_rate = (max(rates[name], rates.get(f"{name}_all_cores", 0)) for name in ("decoding", "model"))
@@ -369,7 +369,7 @@ def diversity(bench: Bench) -> None:
                 "products": lambda: matrix_products(embeds),
                 "sklearn": lambda: sklearn_distances(embeds, small, small // 10),
             },
-            repeats=5,
+            repeats=15,
         )
         bench.report("sds_products", seconds["ours"].cpu, seconds["products"].cpu)
         bench.report("sds_sklearn", seconds["ours"].cpu, seconds["sklearn"].cpu)
@@ -539,10 +539,11 @@ def adapters(bench: Bench) -> None:
         {
             "epoch": epoch,
             "scoring pass": scoring_pass,
-            "selection": lambda: run_selection(arguments),
+            "selection": lambda: select_afresh(arguments),
             "epoch, one thread": one_thread()(epoch),
             "scoring pass, one thread": one_thread()(scoring_pass),
-        }
+        },
+        repeats=2,
     )
     cached = encode_dataset(images, backbone, folder, accelerator=make_accelerator(), batch_size=BATCH)
     seconds |= bench.seconds({"training": lambda: train(backbone, cached.features, text, images.labels)})
@@ -557,6 +558,11 @@ def adapters(bench: Bench) -> None:
     figures = {"stages_s": report["seconds"], "adaptation": report["adaptation"]}
     bench.report("selection", seconds["selection"], epochs + passes, other_side=how, **figures)
     large_selection(bench)
+
+
+def select_afresh(arguments: Arguments) -> None:
+    shutil.rmtree(arguments.run.output_dir, ignore_errors=True)
+    run_selection(arguments)
 
 
 def large_selection(bench: Bench) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import arrays, diversity, sample_diversity_score
+from hf_clipselect import arrays, diversity, sample_diversity_score, smallest
 from hf_clipselect.diversity import class_diversity, estimate_notice, neighbor_count
 from hf_clipselect.errors import InputError
 
@@ -45,7 +45,6 @@ def test_diversity_of_four_rows_by_hand():
 def test_diversity_equals_brute_force(fraction, monkeypatch):
     monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", 1000)
     monkeypatch.setattr(diversity, "_BLOCK_MIN_ROWS", 1)
-    monkeypatch.setattr(diversity, "_PIECE_ELEMENTS", 600)
     rng = np.random.default_rng(2)
     labels = rng.permutation(np.repeat([0, 1, 2, 4, 7], [1, 2, 3, 45, 260]))
     embeds = rng.normal(size=(len(labels), 12)) + 2
@@ -125,7 +124,7 @@ def exact_scores(embeds, k):
 @pytest.mark.parametrize("block", [2**23, 2**17])
 def test_a_large_class_equals_float64(k, block, monkeypatch):
     monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", block)
-    monkeypatch.setattr(diversity, "_PIECE_ELEMENTS", 2**16)
+    monkeypatch.setattr(smallest, "_GROUP_ELEMENTS", 2**16)
     embeds = clusters(1500)
     result = sample_diversity_score(embeds, np.zeros(1500, dtype=int), num_neighbors=k)
     np.testing.assert_allclose(result, exact_scores(embeds, k), rtol=1e-5)

@@ -56,13 +56,13 @@ def test_few_passes_close_rows_of_usual_shapes(monkeypatch):
     """What makes it fast: hardly a row is sorted."""
     rng = np.random.default_rng(0)
     for distances in (rng.normal(1.3, 0.05, (200, 5000)), rng.uniform(0.5, 1.5, (200, 5000))):
-        brackets = smallest._brackets(distances.astype(np.float32), 500)
+        brackets = smallest._brackets(distances.astype(np.float32), 500, smallest._CountBelow(*distances.shape))
         assert np.count_nonzero(brackets.is_open()) <= 200 / 16
 
 
 def test_counts_are_of_each_row():
     distances = row_kinds()
-    brackets = smallest._brackets(distances, 200)
+    brackets = smallest._brackets(distances, 200, smallest._CountBelow(*distances.shape))
     found = brackets.low > 0
     np.testing.assert_array_equal(brackets.below_low[found], (distances < brackets.low[:, None]).sum(axis=1)[found])
     assert (brackets.below_low <= 200).all()
