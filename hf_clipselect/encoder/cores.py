@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .pixels import PreprocessedImages, collate
+from .pixels import PreprocessedImages
 from .threads import one_thread_each
 from .tower import ImageTower
 
@@ -55,10 +55,9 @@ def available_cores() -> int:
 def _decoding_share(pixels: PreprocessedImages, tower: ImageTower, rows: list[int]) -> float:
     """Decoding's part of the CPU time of an image."""
     with one_thread_each(torch.device("cpu")):
-        _, pixel_values, _ = collate(pixels.__getitems__(rows[:1]))
-        tower(pixel_values)  # the first passes prepare more than they compute
+        tower(pixels.__getitems__(rows[:1]).pixel_values)  # the first passes prepare more than they compute
         start = time.process_time()
-        _, pixel_values, _ = collate(pixels.__getitems__(rows))
+        pixel_values = pixels.__getitems__(rows).pixel_values
         decoded = time.process_time()
         tower(pixel_values)
         encoded = time.process_time()

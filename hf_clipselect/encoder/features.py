@@ -25,7 +25,7 @@ from ..processes import Processes
 from .backbone import Backbone
 from .cache import FeatureCache, Shard
 from .cores import share_cores
-from .pixels import PreprocessedImages, collate
+from .pixels import PixelBatch, PreprocessedImages, hand_over
 from .threads import in_order, one_thread_each
 from .tower import ImageTower
 
@@ -163,7 +163,7 @@ def _encode_shards(
         loader = DataLoader(
             pixels,
             batch_sampler=batches,
-            collate_fn=collate,
+            collate_fn=hand_over,
             num_workers=min(workers, len(batches)),
             pin_memory=device.type == "cuda",
         )
@@ -182,11 +182,8 @@ def _encode_shards(
                 shard, parts, unreadable = next(remaining, None), [], {}
 
 
-def _encode_batch(
-    tower: ImageTower, batch: tuple[list[int], torch.Tensor | None, dict[int, str]]
-) -> tuple[list[int], torch.Tensor, dict[int, str]]:
-    rows, pixel_values, reasons = batch
-    return rows, tower(pixel_values), reasons
+def _encode_batch(tower: ImageTower, batch: PixelBatch) -> tuple[list[int], torch.Tensor, dict[int, str]]:
+    return batch.rows, tower(batch.pixel_values), batch.unreadable
 
 
 def _check_finite(features: np.ndarray, rows: list[int], images: LabelledImages, backbone: Backbone) -> None:

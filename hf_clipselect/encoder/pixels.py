@@ -1,11 +1,38 @@
 """Decoding and preprocessing of images, as the DataLoader's workers run it."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
 from .images import UnreadableImageError, open_image
+
+
+# A batch of so many bytes goes through the pipe of a worker: shared memory takes longer to agree on than that takes to copy.
+_BYTES_THROUGH_A_PIPE = 2**22
+
+
+@dataclass(frozen=True)
+class PixelBatch:
+    """Some rows of a dataset, ready for the model.
+
+    Args:
+        rows (`list[int]`): Positions in the dataset.
+        pixel_values (`torch.Tensor` or `np.ndarray` of shape `(readable, 3, height, width)`, *optional*): `None` where no image
+            could be read.
+        unreadable (`dict[int, str]`): Row -> why its image could not be read.
+    """
+
+    rows: list[int]
+    pixel_values: torch.Tensor | np.ndarray | None
+    unreadable: dict[int, str]
+
+    def pin_memory(self) -> "PixelBatch":
+        """Called by a DataLoader that feeds a GPU."""
+        pinned = None if self.pixel_values is None else torch.as_tensor(self.pixel_values).pin_memory()
+        return PixelBatch(self.rows, pinned, self.unreadable)
 
 
 class PreprocessedImages(torch.utils.data.Dataset):
@@ -19,28 +46,26 @@ class PreprocessedImages(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitems__(self, rows: list[int]) -> list[tuple[int, Any, str | None]]:
-        items = []
+    def __getitems__(self, rows: list[int]) -> PixelBatch:
+        readable, unreadable = [], {}
         for row, value in zip(rows, self.images[rows][self.column], strict=True):
             try:
-                image = open_image(value)
+                readable.append(open_image(value))
             except UnreadableImageError as error:
-                items.append((row, None, str(error)))
-            else:
-                items.append((row, image, None))
-        good = [image for _, image, _ in items if image is not None]
-        if not good:
-            return items
-        pixel_values = iter(self.image_processor(images=good, return_tensors="pt")["pixel_values"])
-        return [(row, None if image is None else next(pixel_values), reason) for row, image, reason in items]
+                unreadable[row] = str(error)
+        if not readable:
+            return PixelBatch(rows, None, unreadable)
+        return PixelBatch(rows, self.image_processor(images=readable, return_tensors="pt")["pixel_values"], unreadable)
 
 
-def collate(items: list[tuple[int, Any, str | None]]) -> tuple[list[int], torch.Tensor | None, dict[int, str]]:
-    pixel_values = [pixels for _, pixels, _ in items if pixels is not None]
-    reasons = {row: reason for row, _, reason in items if reason is not None}
-    batch = torch.stack(pixel_values) if pixel_values else None
-    if batch is not None and get_worker_info() is not None:
-        # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its error, and
-        # the run waits for the batch forever; here the error reaches the run.
-        batch.share_memory_()
-    return [row for row, _, _ in items], batch, reasons
+def hand_over(batch: PixelBatch) -> PixelBatch:
+    """Make a worker's batch ready for its way to the process of the model: the `collate_fn` of the DataLoader."""
+    pixel_values = batch.pixel_values
+    if pixel_values is None or get_worker_info() is None:
+        return batch
+    if pixel_values.nbytes <= _BYTES_THROUGH_A_PIPE:
+        return PixelBatch(batch.rows, pixel_values.numpy(), batch.unreadable)
+    # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its error, and
+    # the run waits for the batch forever; here the error reaches the run.
+    pixel_values.share_memory_()
+    return batch

@@ -3,6 +3,7 @@
 import logging
 from contextlib import ExitStack
 
+import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -33,18 +34,19 @@ class ImageTower:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def __call__(self, pixel_values: torch.Tensor | None) -> torch.Tensor:
+    def __call__(self, pixel_values: torch.Tensor | np.ndarray | None) -> torch.Tensor:
         """Encode a batch.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(batch_size, 3, height, width)`, *optional*): `None` where no image of the
-                batch could be read.
+            pixel_values (`torch.Tensor` or `np.ndarray` of shape `(batch_size, 3, height, width)`, *optional*): `None` where no
+                image of the batch could be read.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, H)`: On the model's device, in the tower's dtype.
         """
         if pixel_values is None:
             return torch.zeros((0, self.backbone.hidden_size), device=self.backbone.model.device)
+        pixel_values = torch.as_tensor(pixel_values)
         while True:
             parts = pixel_values.split(self._at_most or len(pixel_values))
             try:
