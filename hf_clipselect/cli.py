@@ -13,7 +13,7 @@ from .launch import exit_now
 from .pipeline import run_selection
 from .result import SelectionResult
 from .run_log import logged_to_stderr
-from .selection import ratio_name
+from .selection import config_name, is_count
 
 
 _USAGE = """usage: hf-clipselect select [flags]
@@ -68,7 +68,7 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
     report, output_dir = result.report, Path(arguments.run.output_dir)
     lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
     for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
-        line = f"ratio_{ratio_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
+        line = f"{config_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
         if subset["label_agrees_dropped"] is not None:
             line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
         lines.append(line)
@@ -84,5 +84,6 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
 
 def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments, at: str = "") -> str:
     if hub.scores_only:
-        return f'load_pruned("{place}", ratio={result.ratios[0]}{at})'
-    return f'load_dataset("{place}", "ratio_{ratio_name(result.ratios[0])}", split="train"{at})'
+        size = result.ratios[0]
+        return f'load_pruned("{place}", {"count" if is_count(size) else "ratio"}={size}{at})'
+    return f'load_dataset("{place}", "{config_name(result.ratios[0])}", split="train"{at})'

@@ -10,11 +10,13 @@ from .errors import InputError
 from .hub.fetch import fetch_files
 from .hub.naming import EMBEDDED_PREFIX, is_hub_id
 from .result import SelectionResult
-from .selection import check_ratios, ratio_name
+from .selection import check_sizes, config_name
 from .source import DatasetSource, load_source
 
 
-def load_pruned(repo: str | Path, *, ratio: float, revision: str | None = None) -> Dataset:
+def load_pruned(
+    repo: str | Path, *, ratio: float | None = None, count: int | None = None, revision: str | None = None
+) -> Dataset:
     """Load the kept rows of a published selection.
 
     Where the repository has the images of that ratio, they are loaded from it. Otherwise the rows are selected by the scores,
@@ -22,15 +24,16 @@ def load_pruned(repo: str | Path, *, ratio: float, revision: str | None = None) 
 
     Args:
         repo (`str` or `Path`): Dataset repository on the Hub, or the output folder of a run, or its `subset` folder.
-        ratio (`float`): Fraction of the rows to keep, in (0, 1].
+        ratio (`float`, *optional*): Fraction of the rows to keep, in (0, 1].
+        count (`int`, *optional*): Number of rows to keep, instead of a ratio.
         revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
 
     Returns:
         `Dataset`: The source's own columns and features, then source_index, sas, sds and selection_score.
 
     Raises:
-        InputError: There is no such repository, revision or selection; the source can't be loaded by its name, because it was a
-            local folder or a dataset in memory; or it is not the dataset that the selection was made from.
+        InputError: Not one size is given; there is no such repository, revision or selection; the source can't be loaded by its
+            name, because it was a local folder or a dataset in memory; or it is not the dataset that the selection was made from.
 
     Example:
 
@@ -38,10 +41,12 @@ def load_pruned(repo: str | Path, *, ratio: float, revision: str | None = None) 
     subset = load_pruned("me/imagenet-scores", ratio=0.9)
     ```
     """
-    ratios = check_ratios(ratio)
-    if len(ratios) > 1:
-        raise InputError(f"Expected one ratio, got {len(ratios)}: call load_pruned for each.")
-    config = f"ratio_{ratio_name(ratios[0])}"
+    if ratio is None and count is None:
+        raise InputError("Give the size of the subset: ratio=0.5, or count=500.")
+    sizes = check_sizes(ratio, count)
+    if len(sizes) > 1:
+        raise InputError(f"Expected one size, got {len(sizes)}: call load_pruned for each.")
+    config = config_name(sizes[0])
     if Path(repo).is_dir():
         if revision is not None:
             raise InputError(f"{repo} is a local folder, which has no revision {revision!r}; leave revision out.")
@@ -53,7 +58,7 @@ def load_pruned(repo: str | Path, *, ratio: float, revision: str | None = None) 
     if config in _configs(folder / "README.md"):
         return load_source(place, config, revision=revision)[0]
     result = SelectionResult.from_folder(folder) if revision is None else SelectionResult.from_hub(place, revision)
-    result = result.at(ratios[0])
+    result = result.at(ratio, count=count)
     return result.apply(_load_source_of(result.source, place))
 
 

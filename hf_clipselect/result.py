@@ -18,7 +18,7 @@ from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_c
 from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
 from .score_table import check_score_table, column_values, join_columns, select_from_table
-from .selection import Objective, check_ratios, ratio_name
+from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
 from .source import DatasetSource, content_id
 from .summary import report_at
@@ -38,7 +38,7 @@ class SelectionResult:
             One row per source row considered: source_index, label, predicted_label, label_agrees, sas (in [-1, 1], higher
             is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more diverse), then
             for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that could not be read.
-        ratios (`tuple[float, ...]`): The selection ratios; the first one is that of `selected`.
+        ratios (`tuple[float | int, ...]`): Sizes of the subsets: ratios (float), then counts (int); the first is that of `selected`.
         objective (`Objective`): The resolved knobs.
         source (`DatasetSource`): The dataset that the row numbers refer to.
         seed (`int`): Seed of the run.
@@ -48,7 +48,7 @@ class SelectionResult:
     """
 
     scores: Dataset
-    ratios: tuple[float, ...]
+    ratios: tuple[Size, ...]
     objective: Objective
     source: DatasetSource
     seed: int
@@ -57,46 +57,51 @@ class SelectionResult:
     @property
     def selected(self) -> np.ndarray:
         """Row numbers of the kept rows in the dataset as passed: int64, sorted."""
-        return self._source_rows(column_values(self.scores, f"selected_{ratio_name(self.ratios[0])}"))
+        return self._source_rows(column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
 
     @property
     def dropped(self) -> np.ndarray:
         """Row numbers of the considered rows that were not kept: int64, sorted."""
-        return self._source_rows(~column_values(self.scores, f"selected_{ratio_name(self.ratios[0])}"))
+        return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
 
-    def at(self, ratio: float) -> "SelectionResult":
-        """The selection at another ratio, from the scores alone: no model runs.
+    def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
+        """The selection of another size, from the scores alone: no model runs.
 
         Args:
-            ratio (`float`): Fraction of the readable rows to keep, in (0, 1].
+            ratio (`float`, *optional*): Fraction of the readable rows to keep, in (0, 1].
+            count (`int`, *optional*): Number of rows to keep, instead of a ratio.
 
         Returns:
-            `SelectionResult`: With this ratio as its only one.
+            `SelectionResult`: With this size as its only one.
 
         Raises:
-            InputError: The ratio is out of range, or a score column that the objective needs is missing.
+            InputError: Not one size is given, it is out of range, or a score column that the objective needs is missing.
         """
-        ratios = check_ratios(ratio)
-        if len(ratios) > 1:
-            raise InputError(f"Expected one selection_ratio, got {len(ratios)}: call .at for each.")
-        (ratio,) = ratios
+        if ratio is None and count is None:
+            raise InputError("Give the size of the selection: a ratio such as 0.5, or count=500.")
+        sizes = check_sizes(ratio, count)
+        if len(sizes) > 1:
+            raise InputError(f"Expected one size, got {len(sizes)}: call .at for each.")
+        return self._at(sizes[0])
+
+    def _at(self, size: Size) -> "SelectionResult":
         if missing := [name for name in ("label", "sas", "margin", "sds") if name not in self.scores.column_names]:
             raise InputError(
-                f"The scores lack the columns {', '.join(missing)}, so no other ratio can be selected from them; "
+                f"The scores lack the columns {', '.join(missing)}, so nothing else can be selected from them; "
                 f"they have {', '.join(self.scores.column_names)}."
             )
-        if ratio in self.ratios:  # as it was selected: among several ratios quotas are held nested
+        if column_suffix(size) in map(column_suffix, self.ratios):  # as it was selected: among several sizes quotas are held nested
             others = {
-                f"{kind}_{ratio_name(r)}"
-                for r in self.ratios
-                if r != ratio
+                f"{kind}_{column_suffix(other)}"
+                for other in self.ratios
+                if column_suffix(other) != column_suffix(size)
                 for kind in ("selection_score", "selected")
             }
             scores = self.scores.select_columns([name for name in self.scores.column_names if name not in others])
         else:
-            scores = select_from_table(self.scores, self.objective, (ratio,))
-        report = report_at(self.report, scores, (ratio,)) if is_whole(self.report) else self.report
-        return replace(self, scores=scores, ratios=(ratio,), report=report)
+            scores = select_from_table(self.scores, self.objective, (size,))
+        report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report
+        return replace(self, scores=scores, ratios=(size,), report=report)
 
     def apply(self, dataset: Dataset) -> Dataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
@@ -258,7 +263,7 @@ class SelectionResult:
 
     def subsets(self, dataset: Dataset) -> dict[str, Dataset]:
         """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""
-        return {f"ratio_{ratio_name(ratio)}": self.at(ratio)._join(dataset) for ratio in self.ratios}
+        return {config_name(size): self._at(size)._join(dataset) for size in self.ratios}
 
     @classmethod
     def _read(cls, folder: Path, name: str) -> "SelectionResult":
@@ -300,7 +305,7 @@ class SelectionResult:
             )
 
     def _join(self, dataset: Dataset) -> Dataset:
-        name = ratio_name(self.ratios[0])
+        name = column_suffix(self.ratios[0])
         columns = {
             "source_index": column_values(self.scores, "source_index"),
             "sas": column_values(self.scores, "sas"),

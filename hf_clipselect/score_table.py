@@ -16,7 +16,7 @@ from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
 
 from .errors import InputError
 from .processes import Processes
-from .selection import Objective, ratio_name, select_subsets, selection_scores
+from .selection import Objective, column_suffix, select_subsets, selection_scores
 
 
 _SCORES = ("sas", "margin", "sds")
@@ -139,8 +139,8 @@ def select_from_table(
         score[readable] = by_ratio[ratio]
         selected = np.zeros(len(table), dtype=bool)
         selected[readable[subsets[ratio]]] = True
-        added[f"selection_score_{ratio_name(ratio)}"] = score
-        added[f"selected_{ratio_name(ratio)}"] = selected
+        added[f"selection_score_{column_suffix(ratio)}"] = score
+        added[f"selected_{column_suffix(ratio)}"] = selected
     return join_columns(base, added)
 
 
@@ -158,8 +158,8 @@ def check_score_table(table: Dataset, ratios: Sequence[float], *, num_rows: int)
     names = table.features["label"].names if isinstance(table.features.get("label"), ClassLabel) else []
     expected = dict(_features(names))
     for ratio in ratios:
-        expected |= {f"selection_score_{ratio_name(ratio)}": Value("float32")}
-        expected |= {f"selected_{ratio_name(ratio)}": Value("bool")}
+        expected |= {f"selection_score_{column_suffix(ratio)}": Value("float32")}
+        expected |= {f"selected_{column_suffix(ratio)}": Value("bool")}
     if wrong := [name for name, feature in expected.items() if table.features.get(name) != feature]:
         raise ValueError(f"no column {', '.join(wrong)} of the expected type in the scores")
     rows, labels = column_values(table, "source_index"), column_values(table, "label")
@@ -172,8 +172,8 @@ def check_score_table(table: Dataset, ratios: Sequence[float], *, num_rows: int)
     if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
         raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
     for ratio in ratios:
-        selected = column_values(table, f"selected_{ratio_name(ratio)}")
-        score = column_values(table, f"selection_score_{ratio_name(ratio)}")
+        selected = column_values(table, f"selected_{column_suffix(ratio)}")
+        score = column_values(table, f"selection_score_{column_suffix(ratio)}")
         if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
             raise ValueError(f"the selection at {ratio} is empty or holds rows without scores")
 

@@ -17,19 +17,20 @@ from datasets import Dataset
 from .errors import InputError
 from .files import write_text_atomically
 from .score_table import column_values
-from .selection import ratio_name
+from .selection import Size, column_suffix, config_name, is_count
 
 
 QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
 SCORES = ("sas", "margin", "sds")
 MAX_UNREADABLE_LISTED = 100
+SIZE_ARGUMENTS = ("selection_ratio", "selection_count")
 
 
 def summarize(
     scores: Dataset,
     *,
     class_names: Sequence[str],
-    ratios: Sequence[float],
+    ratios: Sequence[Size],
     plain_predictions: np.ndarray,
     run: Mapping[str, Any],
     unreadable: Mapping[int, str],
@@ -39,7 +40,7 @@ def summarize(
     Args:
         scores (`Dataset`): The scores table, one row for each of the N rows considered.
         class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
-        ratios (`Sequence[float]`): Selection ratios; each has its two columns in `scores`.
+        ratios (`Sequence[float | int]`): Sizes of the subsets; each has its two columns in `scores`.
         plain_predictions (`np.ndarray` of shape `(N,)`, int64):
             Class predicted by CLIP without adapters, -1 for a row that could not be read.
         run (`Mapping[str, Any]`): The entries that come ready: source, model, objective, adaptation, arguments,
@@ -77,20 +78,22 @@ def summarize(
     return to_json_types(report | _count_kept(report["classes"], scores, ratios))
 
 
-def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[float]) -> dict[str, Any]:
+def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
     """The report of a run for other ratios: what follows from the scores is counted anew, the rest stays.
 
     Args:
         report (`Mapping[str, Any]`): What [`summarize`] returned.
         scores (`Dataset`): The scores table of that run, with the two columns of each ratio.
-        ratios (`Sequence[float]`): The ratios that the report is to describe.
+        ratios (`Sequence[float | int]`): Sizes of the subsets that the report is to describe.
 
     Returns:
-        `dict[str, Any]`: As [`summarize`] returns for these ratios; `arguments`, where they name a ratio, name these.
+        `dict[str, Any]`: As [`summarize`] returns for these ratios; `arguments`, where they name a size, name these.
     """
     arguments = report["arguments"]
-    if "selection_ratio" in arguments:
-        arguments = {**arguments, "selection_ratio": ratios}
+    if not arguments.keys().isdisjoint(SIZE_ARGUMENTS):
+        by_kind = [[size for size in ratios if is_count(size) == counted] for counted in (False, True)]
+        arguments = {**arguments, **dict(zip(SIZE_ARGUMENTS, by_kind, strict=True))}
+        arguments = {name: value for name, value in arguments.items() if name not in SIZE_ARGUMENTS or value}
     return to_json_types({**report, "arguments": arguments, **_count_kept(report["classes"], scores, ratios)})
 
 
@@ -120,11 +123,11 @@ def write_json(path: str | Path, report: dict[str, Any]) -> None:
     write_text_atomically(Path(path), json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[float]) -> dict[str, Any]:
+def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
     """What follows from the scores; of `classes` only the names and `accuracy_before` are taken."""
     labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
     agrees = column_values(scores, "label_agrees")
-    kept = {ratio_name(ratio): column_values(scores, f"selected_{ratio_name(ratio)}") for ratio in ratios}
+    kept = {column_suffix(size): column_values(scores, f"selected_{column_suffix(size)}") for size in ratios}
     classes = _count_classes(classes, labels, readable, agrees, kept)
     return {
         "num_rows": len(scores),
@@ -133,7 +136,7 @@ def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: S
         "accuracy_after": _mean(agrees, readable),
         "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
         "subsets": [
-            _describe_subset(scores, ratio, kept[ratio_name(ratio)], agrees, readable, classes) for ratio in ratios
+            _describe_subset(scores, size, kept[column_suffix(size)], agrees, readable, classes) for size in ratios
         ],
     }
 
@@ -149,7 +152,7 @@ def _count_classes(
         return np.bincount(labels[mask], minlength=len(classes))
 
     rows, num_readable, after = np.bincount(labels, minlength=len(classes)), count(readable), count(agrees & readable)
-    kept_rows = {percent: count(mask) for percent, mask in kept.items()}
+    kept_rows = {suffix: count(mask) for suffix, mask in kept.items()}
     return [
         {
             "name": entry["name"],
@@ -157,7 +160,7 @@ def _count_classes(
             "share": _ratio(rows[c], len(labels)),
             "accuracy_before": entry["accuracy_before"],
             "accuracy_after": _ratio(after[c], num_readable[c]),
-            "kept": {percent: counts[c] for percent, counts in kept_rows.items()},
+            "kept": {suffix: counts[c] for suffix, counts in kept_rows.items()},
         }
         for c, entry in enumerate(classes)
     ]
@@ -165,18 +168,20 @@ def _count_classes(
 
 def _describe_subset(
     scores: Dataset,
-    ratio: float,
+    size: Size,
     kept: np.ndarray,
     agrees: np.ndarray,
     readable: np.ndarray,
     classes: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    percent = ratio_name(ratio)
-    kept_scores = column_values(scores, f"selection_score_{percent}")[kept]
-    class_shares = [entry["kept"][percent] / entry["rows"] for entry in classes if entry["rows"]]
+    suffix = column_suffix(size)
+    kept_scores = column_values(scores, f"selection_score_{suffix}")[kept]
+    class_shares = [entry["kept"][suffix] / entry["rows"] for entry in classes if entry["rows"]]
     return {
-        "ratio": ratio,
-        "percent": percent,
+        "name": config_name(size),
+        "suffix": suffix,
+        "ratio": _ratio(kept.sum(), readable.sum()) if is_count(size) else size,
+        "count": size if is_count(size) else None,
         "rows": kept.sum(),
         "cut_score": kept_scores.min() if len(kept_scores) else None,
         "label_agrees_kept": _mean(agrees, kept & readable),

@@ -4,7 +4,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_clipselect.score_table import column_values
-from hf_clipselect.selection import ratio_name
+from hf_clipselect.selection import column_suffix
 from hf_clipselect.summary import summarize
 
 
@@ -52,7 +52,7 @@ def random_table(num_rows, names, ratios=(0.3,), seed=0):
         sas=rng.random(num_rows),
         margin=margin,
         sds=rng.random(num_rows),
-        selected={ratio_name(ratio): set(ranks[: int(ratio * num_rows)].tolist()) for ratio in ratios},
+        selected={column_suffix(ratio): set(ranks[: int(ratio * num_rows)].tolist()) for ratio in ratios},
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.selection import check_ratios, ratio_name, selection_count
+from hf_clipselect.selection import check_ratios, column_suffix, selection_count
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_count_of_zero_is_an_error():
     ],
 )
 def test_ratio_name(ratio, name):
-    assert ratio_name(ratio) == name
+    assert column_suffix(ratio) == name
 
 
 @pytest.mark.parametrize(

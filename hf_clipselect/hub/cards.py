@@ -39,7 +39,7 @@ def subset_card(
 
     Args:
         report (`dict`): The content of report.json.
-        folder (`Path`): Holds `ratio_<percent>/train-*.parquet` and `scores/train-*.parquet`.
+        folder (`Path`): Holds `ratio_<percent>/` or `count_<n>/`, with `train-*.parquet`, and `scores/train-*.parquet`.
         repo_id (`str`, *optional*): Dataset repository on the Hub, for the snippets.
         adapter_id (`str`, *optional*):
             Model repository of the adapters behind the scores; by default that of the adapters that the run was given.
@@ -129,7 +129,7 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
 
 
 def _subsets(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {f"ratio_{subset['percent']}": subset for subset in report["subsets"]}
+    return {subset["name"]: subset for subset in report["subsets"]}
 
 
 def _configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
@@ -158,13 +158,13 @@ def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
 def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What a dataset card says of the rows, the classes and the scores."""
     first, objective, quantiles = next(iter(subsets)), report["objective"], report["score_quantiles"]
-    classes = wording.shown_classes(report["classes"], subsets[first]["percent"])
-    percents = [subset["percent"] for subset in report["subsets"]]
+    classes = wording.shown_classes(report["classes"], subsets[first]["suffix"])
+    suffixes = [subset["suffix"] for subset in report["subsets"]]
     return {
         "subsets": subsets,
         "first": first,
-        "score_columns": wording.list_in_code(f"selection_score_{percent}" for percent in percents),
-        "selected_columns": wording.list_in_code(f"selected_{percent}" for percent in percents),
+        "score_columns": wording.list_in_code(f"selection_score_{suffix}" for suffix in suffixes),
+        "selected_columns": wording.list_in_code(f"selected_{suffix}" for suffix in suffixes),
         "objective": wording.list_in_code(f"{knob}: {value}" for knob, value in objective.items()),
         "diversity_counts": objective["diversity_weight"] != 0,
         "class_balance": wording.class_balance_text(objective["class_balance"]),

@@ -114,11 +114,11 @@ def shorten(names: Sequence[str]) -> Markdown:
     return Markdown(", ".join(map(escape_markdown, names[:_MAX_NAMES])) + more)
 
 
-def shown_classes(classes: Sequence[Mapping[str, Any]], percent: str) -> list[Mapping[str, Any]]:
+def shown_classes(classes: Sequence[Mapping[str, Any]], suffix: str) -> list[Mapping[str, Any]]:
     """The rows of the class table: all classes, or the extremes by share kept when they are too many."""
     if len(classes) <= _MAX_CLASSES:
         return list(classes)
-    by_share = sorted((c for c in classes if c["rows"]), key=lambda c: c["kept"][percent] / c["rows"])
+    by_share = sorted((c for c in classes if c["rows"]), key=lambda c: c["kept"][suffix] / c["rows"])
     at_the_end = max(len(by_share) - _CLASSES_AT_EACH_END, _CLASSES_AT_EACH_END)
     return by_share[:_CLASSES_AT_EACH_END] + by_share[at_the_end:]
 

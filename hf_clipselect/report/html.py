@@ -92,11 +92,11 @@ def _percent(value: float | None) -> str:
 def _fill_galleries(
     report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] | None
 ) -> list[dict[str, Any]]:
-    percent = report["subsets"][0]["percent"]
-    picked = pick_rows(scores, percent)
+    suffix = report["subsets"][0]["suffix"]
+    picked = pick_rows(scores, suffix)
     shown = np.unique(np.concatenate(list(picked.values())))
     thumbnails = {} if images is None or not len(shown) else make_thumbnails(*images, shown)
-    tiles = dict(zip(shown, _describe_rows(report, scores, shown, percent), strict=True))
+    tiles = dict(zip(shown, _describe_rows(report, scores, shown, suffix), strict=True))
     return [
         {
             "title": title,
@@ -107,12 +107,12 @@ def _fill_galleries(
     ]
 
 
-def _describe_rows(report: dict[str, Any], scores: Dataset, rows: np.ndarray, percent: str) -> list[dict[str, Any]]:
-    score_columns = {"score": f"selection_score_{percent}", "sas": "sas", "margin": "margin", "sds": "sds"}
+def _describe_rows(report: dict[str, Any], scores: Dataset, rows: np.ndarray, suffix: str) -> list[dict[str, Any]]:
+    score_columns = {"score": f"selection_score_{suffix}", "sas": "sas", "margin": "margin", "sds": "sds"}
     numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
     source_index = column_values(scores, "source_index")[rows]
     label, predicted = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
-    kept = column_values(scores, f"selected_{percent}")[rows]
+    kept = column_values(scores, f"selected_{suffix}")[rows]
     names = [entry["name"] for entry in report["classes"]]
     return [
         {

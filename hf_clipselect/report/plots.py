@@ -85,7 +85,7 @@ def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
     Returns:
         `list[Plot]`: One figure for each score.
     """
-    kept = column_values(scores, f"selected_{report['subsets'][0]['percent']}")
+    kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
     plots = []
     for name, (title, caption) in HISTOGRAMS.items():
         draw = partial(_histogram, name=name, values=column_values(scores, name), kept=kept)
@@ -104,7 +104,7 @@ def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
         `Plot`
     """
     sas, sds = column_values(scores, "sas"), column_values(scores, "sds")
-    kept = column_values(scores, f"selected_{report['subsets'][0]['percent']}")
+    kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
     rows = np.flatnonzero(np.isfinite(sas) & np.isfinite(sds))
     caption = f"Each point is a row; {len(rows):,} rows."
     if len(rows) > MAX_POINTS:
@@ -124,12 +124,12 @@ def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
     Returns:
         `list[Plot]`: One figure, or two for more than 15 classes.
     """
-    percent = report["subsets"][0]["percent"]
+    suffix = report["subsets"][0]["suffix"]
     entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
     caption = "Share of each class among all rows and among the rows kept."
     half = MAX_CLASSES_DRAWN // 2
     if len(entries) > MAX_CLASSES_DRAWN:
-        by_kept = sorted(entries, key=lambda item: item[1]["kept"][percent] / item[1]["rows"])
+        by_kept = sorted(entries, key=lambda item: item[1]["kept"][suffix] / item[1]["rows"])
         panels = {"Classes kept least": by_kept[:half], "Classes kept most": by_kept[: -half - 1 : -1]}
         caption += f" The {half} at this end of {len(entries)} classes."
     elif len(entries) > MAX_CLASSES_IN_ONE:
@@ -150,7 +150,7 @@ def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
 
 def _class_shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float]:
     subset = report["subsets"][0]
-    return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["percent"]] / max(subset["rows"], 1)
+    return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["suffix"]] / max(subset["rows"], 1)
 
 
 def _bars(axes: Axes, names: list[str], pairs: list[tuple[float, float]], limit: float) -> None:

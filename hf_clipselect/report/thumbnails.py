@@ -17,21 +17,21 @@ NUM_SHOWN = 24
 MAX_SIDE = 96
 
 
-def pick_rows(scores: Dataset, percent: str) -> dict[str, np.ndarray]:
+def pick_rows(scores: Dataset, suffix: str) -> dict[str, np.ndarray]:
     """Pick the rows worth looking at, at most 24 of each kind.
 
     Args:
         scores (`Dataset`): The scores table of N rows.
-        percent (`str`): Name of the ratio, as in the column `selected_<percent>`.
+        suffix (`str`): What the columns of the subset end in, as `selected_<suffix>` does.
 
     Returns:
         `dict[str, np.ndarray]`: Row numbers of `scores`: `best` and `cut` (kept, highest and lowest selection score),
         `dropped` (evenly spread from just below the cut to the lowest score), `suspect` (CLIP predicts another class
         than the given one, lowest margin first). Ties break by row number; rows without scores are left out.
     """
-    score = column_values(scores, f"selection_score_{percent}")
+    score = column_values(scores, f"selection_score_{suffix}")
     margin = column_values(scores, "margin")
-    kept = column_values(scores, f"selected_{percent}")
+    kept = column_values(scores, f"selected_{suffix}")
     disagrees = ~column_values(scores, "label_agrees")
     dropped_rows = _descending(score, ~kept & np.isfinite(score))
     spread = np.linspace(0, len(dropped_rows) - 1, min(NUM_SHOWN, len(dropped_rows))).astype(np.int64)

@@ -1,6 +1,6 @@
 """From scores to a subset: pure functions of arrays."""
 
-from .counts import check_ratios, ratio_name, selection_count
+from .counts import Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import top_k
 from .objective import Objective, resolve_objective, selection_scores
@@ -14,12 +14,16 @@ __all__ = [
     "Objective",
     "ProcessGroup",
     "SgdResult",
+    "Size",
     "check_convergence",
     "check_ratios",
+    "check_sizes",
     "class_quotas",
+    "column_suffix",
+    "config_name",
     "convergence_verdict",
     "distributed_top_k",
-    "ratio_name",
+    "is_count",
     "resolve_objective",
     "select_rows",
     "select_subsets",

@@ -1,12 +1,42 @@
-"""Ratios, and the row counts and names that follow from them."""
+"""Sizes of subsets: ratios and counts, and the row counts and names that follow from them.
 
-from collections.abc import Sequence
+A size is a ratio (a float: the fraction of the rows to keep) or a count (an int: their number).
+"""
+
+from collections.abc import Callable, Sequence
 from decimal import ROUND_FLOOR, Decimal
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+
+
+DEFAULT_RATIO = 0.3
+
+Size = float | int
+
+
+def check_sizes(
+    ratios: float | Sequence[float] | None = None, counts: int | Sequence[int] | None = None
+) -> tuple[Size, ...]:
+    """Check the sizes that a caller asks for.
+
+    Args:
+        ratios (`float` or `Sequence[float]`, *optional*):
+            Fractions of the rows to keep, each in `(0, 1]`, none twice; 0.3 where no count is given either.
+        counts (`int` or `Sequence[int]`, *optional*): Numbers of rows to keep, each at least 1, none twice.
+
+    Returns:
+        `tuple[float | int, ...]`: The ratios, as floats, then the counts, as ints, in the orders given.
+
+    Raises:
+        InputError: There is none, one comes twice, is not a number or out of range.
+    """
+    if counts is None:
+        return check_ratios(DEFAULT_RATIO if ratios is None else ratios)
+    return (() if ratios is None else check_ratios(ratios)) + _check_each(counts, "selection_count", _check_count)
 
 
 def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
@@ -21,48 +51,68 @@ def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
     Raises:
         InputError: There is none, one comes twice, is not a number or lies outside `(0, 1]`.
     """
-    several = isinstance(ratios, (list, tuple)) or (isinstance(ratios, np.ndarray) and ratios.ndim == 1)
-    checked = tuple(_check_ratio(ratio) for ratio in (ratios if several else [ratios]))
-    if not checked:
-        raise InputError("selection_ratio is empty; give at least one number in (0, 1], e.g. 0.3.")
-    for ratio in checked:
-        if checked.count(ratio) > 1:
-            raise InputError(f"selection_ratio names {ratio} more than once; give each ratio once.")
-    return checked
+    return _check_each(ratios, "selection_ratio", _check_ratio)
 
 
-def selection_count(ratio: float, num_rows: int) -> int:
-    """Number of rows that a ratio keeps: `floor(ratio * num_rows + 0.5)` on the ratio as written in decimals.
+def selection_count(size: Size, num_rows: int) -> int:
+    """Number of rows that a size keeps: `floor(ratio * num_rows + 0.5)` on a ratio as written in decimals, or the count itself.
 
     Args:
-        ratio (`float`): Fraction of the rows to keep, in `(0, 1]`.
+        size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
         num_rows (`int`): Number of rows N.
 
     Returns:
         `int`: The count k, in `[1, num_rows]`.
 
     Raises:
-        InputError: The ratio is not in `(0, 1]`, or so small that it keeps no row.
+        InputError: The ratio is not in `(0, 1]`, or so small that it keeps no row; or there are fewer rows than the count.
     """
-    count = round_half_up(_check_ratio(ratio), num_rows)
+    if is_count(size):
+        if _check_count(size) > num_rows:
+            raise InputError(f"selection_count {size} is more than the {num_rows} rows there are; give at most {num_rows}.")
+        return int(size)
+    count = round_half_up(_check_ratio(size), num_rows)
     if count == 0:
-        raise InputError(f"selection_ratio {ratio} of {num_rows} rows keeps none; give a larger ratio.")
+        raise InputError(f"selection_ratio {size} of {num_rows} rows keeps none; give a larger ratio.")
     return count
 
 
-def ratio_name(ratio: float) -> str:
-    """A ratio as decimal percent for names of configs and columns, "_" for the point: 0.3 -> "30", 0.125 -> "12_5".
+def is_count(size: Size) -> bool:
+    """Whether a size is a number of rows, not a fraction of them."""
+    return isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+
+
+def config_name(size: Size) -> str:
+    """The name of the subset of a size, and of its config: 0.3 -> "ratio_30", 0.125 -> "ratio_12_5", 500 -> "count_500".
 
     Args:
-        ratio (`float`): Fraction of the rows to keep, in `(0, 1]`.
+        size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
 
     Returns:
-        `str`: The percentage without trailing zeros.
+        `str`: A ratio in decimal percent without trailing zeros, "_" for the point.
 
     Raises:
-        InputError: The ratio is not in `(0, 1]`.
+        InputError: The size is out of range.
     """
-    percent = f"{Decimal(str(_check_ratio(ratio))) * 100:f}"
+    suffix = column_suffix(size)
+    return suffix if is_count(size) else f"ratio_{suffix}"
+
+
+def column_suffix(size: Size) -> str:
+    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 500 -> "count_500" as in `selected_count_500`.
+
+    Args:
+        size (`float` or `int`): As in [`config_name`].
+
+    Returns:
+        `str`: The suffix without the "_" before it.
+
+    Raises:
+        InputError: The size is out of range.
+    """
+    if is_count(size):
+        return f"count_{_check_count(size)}"
+    percent = f"{Decimal(str(_check_ratio(size))) * 100:f}"
     return (percent.rstrip("0").rstrip(".") if "." in percent else percent).replace(".", "_")
 
 
@@ -79,6 +129,18 @@ def round_half_up(fraction: float, count: int) -> int:
     return int((Decimal(str(fraction)) * count + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
 
 
+def _check_each(sizes: Any, name: str, check: Callable[[Any], Size]) -> tuple[Size, ...]:
+    several = isinstance(sizes, (list, tuple)) or (isinstance(sizes, np.ndarray) and sizes.ndim == 1)
+    checked = tuple(check(size) for size in (sizes if several else [sizes]))
+    if not checked:
+        example = "number in (0, 1], e.g. 0.3" if check is _check_ratio else "whole number, e.g. 500"
+        raise InputError(f"{name} is empty; give at least one {example}.")
+    for size in checked:
+        if checked.count(size) > 1:
+            raise InputError(f"{name} names {size} more than once; give each once.")
+    return checked
+
+
 def _check_ratio(ratio: float) -> float:
     if isinstance(ratio, (bool, np.bool_)) or not isinstance(ratio, (int, float, np.integer, np.floating)):
         raise InputError(f"selection_ratio must be a number in (0, 1], got {ratio!r}.")
@@ -86,3 +148,9 @@ def _check_ratio(ratio: float) -> float:
     if not isfinite(value) or not 0 < value <= 1:
         raise InputError(f"selection_ratio is the fraction of rows to keep and must lie in (0, 1], got {ratio}.")
     return value
+
+
+def _check_count(count: int) -> int:
+    if not is_count(count) or count < 1:
+        raise InputError(f"selection_count is the number of rows to keep and must be an integer of at least 1, got {count!r}.")
+    return int(count)
