@@ -39,6 +39,9 @@ class DataArguments:
     label_column_name: str | None = field(
         default=None, metadata={"help": "Label column; found from the features when there is exactly one candidate."}
     )
+    group_column: str | None = field(
+        default=None, metadata={"help": "Categorical column (source, camera, ...) whose shares the report compares."}
+    )
     class_names_file: str | None = field(
         default=None, metadata={"help": "Text file with one class name per line, in label order, for the prompts."}
     )
@@ -131,24 +134,56 @@ class AdaptationArguments:
 class SelectionArguments:
     """How scores become a subset. `None` leaves the knob to the preset of `objective`."""
 
-    selection_ratio: list[float] = field(
-        default_factory=lambda: [0.3],
-        metadata={"help": "Fraction of the rows to KEEP, in (0, 1]; several give several subsets."},
+    selection_ratio: list[float] | None = field(
+        default=None,
+        metadata={"help": "Fraction of the rows to KEEP, in (0, 1]; several give several subsets. Default: 0.3."},
     )
-    objective: Literal["clean", "paper", "released"] | None = field(
-        default=None, metadata={"help": "Preset of the knobs below; default: clean."}
+    selection_count: list[int] | None = field(
+        default=None, metadata={"help": "Number of rows to keep, beside or instead of ratios."}
     )
-    alignment: Literal["cosine", "margin"] | None = field(
-        default=None, metadata={"help": "Alignment score: cosine (eq. 1) or margin to the best other class."}
+    objective: Literal["diverse", "clean", "paper", "released"] | None = field(
+        default=None, metadata={"help": "Preset of the knobs below; default: diverse."}
+    )
+    alignment: Literal["cosine", "margin", "ensemble"] | None = field(
+        default=None,
+        metadata={
+            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic regression."
+        },
     )
     diversity_weight: float | str | None = field(
         default=None, metadata={"help": "Weight of the diversity score (alpha of eq. 6): a number, or ratio."}
     )
-    normalization: Literal["none", "minmax_mean"] | None = field(
+    normalization: Literal["none", "minmax_mean", "zscore", "rank"] | None = field(
         default=None, metadata={"help": "Normalisation of both scores before they are added."}
     )
     class_balance: Literal["none", "proportional", "uniform"] | None = field(
         default=None, metadata={"help": "Quotas per class."}
+    )
+    balance_by: Literal["class", "group"] | None = field(
+        default=None, metadata={"help": "Whether quotas are for each class, or for each group of --group_column."}
+    )
+    min_per_class: int | None = field(
+        default=None, metadata={"help": "Fewest rows that a quota leaves a class; a smaller class is kept whole."}
+    )
+    class_quotas_file: str | None = field(
+        default=None,
+        metadata={"help": "YAML file with lines `class name: rows` to keep; the other classes share the rest."},
+    )
+    gate: bool | None = field(
+        default=None,
+        metadata={"help": "Rows whose label CLIP agrees with come first, others only when these are used up."},
+    )
+    gate_floor: float | None = field(
+        default=None,
+        metadata={"help": "Rows below this quantile of their class's alignment do not pass the gate, in [0, 1)."},
+    )
+    spread: bool | None = field(
+        default=None,
+        metadata={"help": "Pick evenly over easy and hard rows of each class, the most diverse of like ones first."},
+    )
+    redundancy_weight: float | None = field(
+        default=None,
+        metadata={"help": "How much score a row loses for being like one that is kept; above 0 finds copies."},
     )
     solver: Literal["exact", "sgd"] | None = field(
         default=None, metadata={"help": "exact, or the gradient loop of the paper (Algorithm 1)."}
@@ -161,6 +196,14 @@ class SelectionArguments:
     )
     num_neighbors: int | None = field(
         default=None, metadata={"help": "Fixed number of neighbours of the diversity score."}
+    )
+    must_keep: str | None = field(
+        default=None,
+        metadata={"help": "Rows of every subset: a file with one source_index per line, or a boolean column."},
+    )
+    must_drop: str | None = field(
+        default=None,
+        metadata={"help": "Rows of no subset: a file with one source_index per line, or a boolean column."},
     )
 
     def __post_init__(self) -> None:
@@ -177,7 +220,10 @@ class SelectionArguments:
 
     def knobs(self) -> dict[str, Any]:
         """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
-        names = ("alignment", "diversity_weight", "normalization", "class_balance", "solver", "ratio_weight")
+        names = (
+            "alignment", "diversity_weight", "normalization", "class_balance", "balance_by", "min_per_class", "gate",
+            "gate_floor", "spread", "redundancy_weight", "solver", "ratio_weight",
+        )  # fmt: skip
         return {name: getattr(self, name) for name in names}
 
 

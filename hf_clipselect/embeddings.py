@@ -1,6 +1,7 @@
 """The second door: selection from CLIP embeddings that are already there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,12 +11,14 @@ from .config import Arguments
 from .errors import InputError
 from .feature_rows import FeatureRows
 from .launch import make_accelerator
+from .listings import checked_class_quotas, facts_of
 from .processes import Processes
 from .result import SelectionResult
-from .score_table import present_classes, score_table, select_from_table
+from .score_table import present_classes, score_table
 from .scoring import score_rows
-from .selection import check_ratios, resolve_objective
+from .selection import check_sizes, resolve_objective
 from .source import DatasetSource
+from .table_selection import check_demands, select_from_table
 
 
 def select_embeddings(
@@ -23,7 +26,8 @@ def select_embeddings(
     text_embeds: np.ndarray | torch.Tensor,
     labels: np.ndarray | torch.Tensor | Sequence[int],
     *,
-    selection_ratio: float | Sequence[float] = 0.3,
+    selection_ratio: float | Sequence[float] | None = None,
+    selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
     adaptation: str = "off",
     seed: int = 42,
@@ -36,10 +40,20 @@ def select_embeddings(
     diversity_weight: float | str | None = None,
     normalization: str | None = None,
     class_balance: str | None = None,
+    balance_by: str | None = None,
+    min_per_class: int | None = None,
+    class_quotas: Mapping[str, int] | str | Path | None = None,
+    gate: bool | None = None,
+    gate_floor: float | None = None,
+    spread: bool | None = None,
+    redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
     neighbor_fraction: float = 0.1,
     num_neighbors: int | None = None,
+    groups: Sequence[str] | np.ndarray | None = None,
+    must_keep: Sequence[int] | np.ndarray | None = None,
+    must_drop: Sequence[int] | np.ndarray | None = None,
 ) -> SelectionResult:
     """Select rows from ready CLIP embeddings; no model is loaded.
 
@@ -50,8 +64,11 @@ def select_embeddings(
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`): Given labels in `[0, num_classes)`.
         adaptation (`str`, *optional*, defaults to `"off"`): `"auto"` or `"always"` train MLP adapters on the embeddings.
         class_names (`Sequence[str]`, *optional*): Names for the scores table; default the class numbers.
-        selection_ratio, objective, seed, temperature, learning_rate, num_train_epochs, train_batch_size, alignment,
-        diversity_weight, normalization, class_balance, solver, ratio_weight, neighbor_fraction, num_neighbors:
+        groups (`Sequence[str]` of length `num_rows`, *optional*): A category for each row, which quotas may be for.
+        must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers that every subset holds, or none.
+        selection_ratio, selection_count, objective, seed, temperature, learning_rate, num_train_epochs, train_batch_size, alignment,
+        diversity_weight, normalization, class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread,
+        redundancy_weight, solver, ratio_weight, neighbor_fraction, num_neighbors:
             As in [`select_dataset`].
 
     Returns:
@@ -63,9 +80,10 @@ def select_embeddings(
             have rows.
     """
     values = dict(locals())
-    ratios = values["selection_ratio"] = check_ratios(selection_ratio)
-    arguments = Arguments.from_dict(values)
-    resolved = resolve_objective(objective, **arguments.selection.knobs())
+    sizes = check_sizes(selection_ratio, selection_count)
+    arguments = Arguments.from_dict({**values, "must_keep": None, "must_drop": None})
+    knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(class_quotas)}
+    resolved = resolve_objective(objective, knobs)
     image_embeds, text_embeds, labels = _as_arrays(image_embeds, text_embeds, labels)
     names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
     if len(set(names)) != len(text_embeds):
@@ -73,6 +91,8 @@ def select_embeddings(
             f"class_names has {len(set(names))} different names, text_embeds has {len(text_embeds)} rows; give each row a "
             "name of its own."
         )
+    facts = facts_of(len(labels), groups=groups, must_keep=must_keep, must_drop=must_drop)
+    check_demands(labels, names, facts, resolved, sizes)
     classes, compact = present_classes(labels)
     # Adapters are made for inputs of norm 1: what they learn must not depend on the scale that came in.
     image_embeds = _unit_rows(image_embeds, "image_embeds", lambda row: f"row {row}")
@@ -92,10 +112,10 @@ def select_embeddings(
         model, *features, compact, classes,
         neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors, processes=processes,
     )  # fmt: skip
-    table = score_table(labels, names, np.arange(len(labels)), scores)
+    table = score_table(labels, names, np.arange(len(labels)), scores, facts)
     return SelectionResult(
-        scores=select_from_table(table, resolved, ratios, processes=processes),
-        ratios=ratios,
+        scores=select_from_table(table, resolved, sizes, processes=processes),
+        ratios=sizes,
         objective=resolved,
         source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),
         seed=seed,

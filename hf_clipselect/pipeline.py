@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from .errors import InputError, PushError
 from .failures import during, explained_failures
 from .hub import Destination, publish
 from .launch import make_accelerator
+from .listings import Listing, checked_class_quotas, read_facts
 from .processes import Processes
 from .prompts import class_prompts
 from .provenance import describe_run, identity
@@ -41,12 +42,13 @@ from .result import SelectionResult
 from .run_adapters import RunAdapters
 from .run_folder import RunFolder
 from .run_log import collected_warnings, timed
-from .score_table import present_classes, score_table, select_from_table
+from .score_table import RowFacts, present_classes, score_table
 from .scoring import score_rows
-from .selection import Objective, check_ratios, resolve_objective, selection_count
+from .selection import Objective, Size, check_sizes, is_count, resolve_objective
 from .selection_file import published_report
 from .source import load_source
 from .summary import summarize
+from .table_selection import check_demands, select_from_table
 
 
 logger = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ def select_dataset(
     dataset: Dataset,
     *,
     model_name_or_path: str = DEFAULT_MODEL,
-    selection_ratio: float | Sequence[float] = 0.3,
+    selection_ratio: float | Sequence[float] | None = None,
+    selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
     adaptation: str = "auto",
     output_dir: str | Path | None = None,
@@ -80,10 +83,20 @@ def select_dataset(
     diversity_weight: float | str | None = None,
     normalization: str | None = None,
     class_balance: str | None = None,
+    balance_by: str | None = None,
+    min_per_class: int | None = None,
+    class_quotas: Mapping[str, int] | str | Path | None = None,
+    gate: bool | None = None,
+    gate_floor: float | None = None,
+    spread: bool | None = None,
+    redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
     neighbor_fraction: float = 0.1,
     num_neighbors: int | None = None,
+    group_column: str | None = None,
+    must_keep: Listing | None = None,
+    must_drop: Listing | None = None,
     overwrite_output_dir: bool = False,
     use_cpu: bool = False,
 ) -> SelectionResult:
@@ -96,9 +109,11 @@ def select_dataset(
     Args:
         dataset (`Dataset`): A split with an image column and a label column.
         model_name_or_path (`str`, *optional*): Dual encoder with two projections: Hub id, folder or `embedded/tiny-clip`.
-        selection_ratio (`float` or `Sequence[float]`, *optional*, defaults to 0.3):
-            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's.
-        objective (`str`, *optional*, defaults to `"clean"`): Preset `"clean"`, `"paper"` or `"released"` of the knobs below.
+        selection_ratio (`float` or `Sequence[float]`, *optional*):
+            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
+        selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
+        objective (`str`, *optional*, defaults to `"diverse"`):
+            Preset `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below.
         adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
         output_dir (`str` or `Path`, *optional*): Folder for everything the run makes; by default nothing is left behind.
         seed (`int`, *optional*, defaults to 42): The same seed gives the same subset.
@@ -115,10 +130,16 @@ def select_dataset(
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
         temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the flags.
-        alignment, diversity_weight, normalization, class_balance, solver, ratio_weight:
-            Knobs of the objective; one that is set wins over the preset.
+        alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor, spread,
+        redundancy_weight, solver, ratio_weight:
+            Knobs as in [`Objective`]; one that is set wins over the preset.
+        class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
+            Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the rest.
         neighbor_fraction (`float`, *optional*, defaults to 0.1): Neighbours of the diversity score, as a fraction of the class.
         num_neighbors (`int`, *optional*): A fixed number of neighbours instead.
+        group_column (`str`, *optional*): Categorical column whose shares the report compares, and quotas may be for.
+        must_keep, must_drop (`str`, `Path` or `Sequence[int]`, *optional*):
+            Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a boolean column.
         overwrite_output_dir (`bool`, *optional*, defaults to `False`): Remove another run's results from `output_dir`.
         use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
 
@@ -137,17 +158,34 @@ def select_dataset(
     ```
     """
     values = dict(locals())
-    values["selection_ratio"] = list(check_ratios(selection_ratio))
+    sizes = check_sizes(selection_ratio, selection_count)
+    values["selection_ratio"] = [size for size in sizes if not is_count(size)] or None
+    values["selection_count"] = [size for size in sizes if is_count(size)] or None
     values["prompt_template"] = [prompt_template] if isinstance(prompt_template, str) else prompt_template
     for path in ("output_dir", "adapter_name_or_path", "peft_config", "model_name_or_path"):
         values[path] = None if values[path] is None else str(values[path])
+    for listing in ("must_keep", "must_drop"):  # lists of rows are no argument of a command line
+        values[listing] = str(values[listing]) if isinstance(values[listing], (str, Path)) else None
     arguments = Arguments.from_dict({**values, "dataset_name": ""})
     arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
-    return run_selection(arguments, dataset=dataset, class_names=class_names)
+    return run_selection(
+        arguments,
+        dataset=dataset,
+        class_names=class_names,
+        class_quotas=class_quotas,
+        must_keep=must_keep,
+        must_drop=must_drop,
+    )
 
 
 def run_selection(
-    arguments: Arguments, *, dataset: Dataset | None = None, class_names: Sequence[str] | None = None
+    arguments: Arguments,
+    *,
+    dataset: Dataset | None = None,
+    class_names: Sequence[str] | None = None,
+    class_quotas: Mapping[str, int] | str | Path | None = None,
+    must_keep: Listing | None = None,
+    must_drop: Listing | None = None,
 ) -> SelectionResult:
     """Run a selection from checked arguments: what the command line and [`select_dataset`] share.
 
@@ -155,6 +193,7 @@ def run_selection(
         arguments (`Arguments`): All settings; the knobs of the objective that are `None` are filled from its preset.
         dataset (`Dataset`, *optional*): The dataset; by default it is loaded by `arguments.data.dataset_name`.
         class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
+        class_quotas, must_keep, must_drop (*optional*): As [`select_dataset`] takes them, instead of the files of the arguments.
 
     Returns:
         `SelectionResult`: The selection; everything else is in `arguments.run.output_dir` if that is not `None`.
@@ -173,8 +212,10 @@ def run_selection(
         # Before the report's warnings are collected: what the Hub looks like is no part of the result.
         destination = _check_destination(arguments, accelerator)
         warnings = stack.enter_context(collected_warnings())
-        ratios = check_ratios(arguments.selection.selection_ratio)
-        objective = resolve_objective(arguments.selection.objective, **arguments.selection.knobs())
+        chosen = arguments.selection
+        sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)
+        quotas = checked_class_quotas(chosen.class_quotas_file if class_quotas is None else class_quotas)
+        objective = resolve_objective(chosen.objective, {**chosen.knobs(), "class_quotas": quotas})
         peft_config = None
         if arguments.adaptation.peft_config is not None:
             peft_config = read_peft_config(arguments.adaptation.peft_config)
@@ -182,8 +223,12 @@ def run_selection(
             adapter = fetch_given(arguments.adaptation.adapter_name_or_path)
             images = _load(arguments, dataset, class_names)
             prompts = class_prompts(images.class_names, arguments.model.prompt_template)
-            for ratio in ratios:
-                selection_count(ratio, len(images.labels))
+            facts = read_facts(
+                images.dataset, images.source_index, group_column=arguments.data.group_column,
+                must_keep=chosen.must_keep if must_keep is None else must_keep,
+                must_drop=chosen.must_drop if must_drop is None else must_drop,
+            )  # fmt: skip
+            check_demands(images.labels, images.class_names, facts, objective, sizes)
             backbone = load_backbone(
                 arguments.model.model_name_or_path,
                 revision=arguments.model.model_revision,
@@ -197,7 +242,7 @@ def run_selection(
                 check_given(adapter, backbone)
         folder = _open_folder(stack, arguments, images, backbone, accelerator)
         run = _Run(
-            arguments=arguments, objective=objective, ratios=ratios, peft_config=peft_config, adapter=adapter, images=images,
+            arguments=arguments, objective=objective, sizes=sizes, facts=facts, peft_config=peft_config, adapter=adapter, images=images,
             prompts=prompts, backbone=backbone, accelerator=accelerator, folder=folder, seconds=seconds, warnings=warnings,
             destination=destination,
         )  # fmt: skip
@@ -210,7 +255,8 @@ class _Run:
 
     arguments: Arguments
     objective: Objective
-    ratios: tuple[float, ...]
+    sizes: tuple[Size, ...]
+    facts: RowFacts
     peft_config: Any  # a `PeftConfig`, which only adaptation knows
     adapter: AdapterFiles | None  # those that were given
     images: LabelledImages
@@ -263,12 +309,16 @@ class _Run:
                 num_neighbors=arguments.selection.num_neighbors,
             )  # fmt: skip
             table = score_table(
-                images.labels, images.class_names, images.source_index, scores.scattered(rows, len(images.labels))
+                images.labels,
+                images.class_names,
+                images.source_index,
+                scores.scattered(rows, len(images.labels)),
+                self.facts,
             )
         with timed(self.seconds, "select"):
             result = SelectionResult(
-                scores=select_from_table(table, self.objective, self.ratios, processes=processes),
-                ratios=self.ratios,
+                scores=select_from_table(table, self.objective, self.sizes, processes=processes),
+                ratios=self.sizes,
                 objective=self.objective,
                 source=images.source,
                 seed=arguments.run.seed,
@@ -278,7 +328,7 @@ class _Run:
         unreadable = {int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())}
         description = describe_run(arguments, self.objective, images, self.backbone, adaptation)
         report = summarize(
-            result.scores, class_names=images.class_names, ratios=self.ratios, plain_predictions=plain_predictions,
+            result.scores, class_names=images.class_names, ratios=self.sizes, plain_predictions=plain_predictions,
             unreadable=unreadable, run={**description, "seconds": self.seconds, "warnings": self.warnings},
         )  # fmt: skip
         result = replace(result, report=report)

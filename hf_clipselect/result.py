@@ -17,11 +17,12 @@ from .files import write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
-from .score_table import check_score_table, column_values, join_columns, select_from_table
+from .score_table import check_score_table, column_values, join_columns
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
 from .source import DatasetSource, content_id
 from .summary import report_at
+from .table_selection import select_from_table
 
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,9 @@ class SelectionResult:
                 f"The scores lack the columns {', '.join(missing)}, so nothing else can be selected from them; "
                 f"they have {', '.join(self.scores.column_names)}."
             )
-        if column_suffix(size) in map(column_suffix, self.ratios):  # as it was selected: among several sizes quotas are held nested
+        if column_suffix(size) in map(
+            column_suffix, self.ratios
+        ):  # as it was selected: among several sizes quotas are held nested
             others = {
                 f"{kind}_{column_suffix(other)}"
                 for other in self.ratios

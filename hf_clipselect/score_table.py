@@ -1,13 +1,16 @@
 """The scores table: one row per source row considered, as a `datasets.Dataset`.
 
-Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees (bool), sas, margin, sds (float32), then for
-each ratio selection_score_<percent> (float32) and selected_<percent> (bool). A row whose image could not be read has NaN
-scores, no prediction, and is never selected.
+Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees (bool), sas, margin, sds (float32), sas_quantile,
+sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's near-duplicates; none for a row
+without, and where they were not looked for), then for each size selection_score_<percent> (float32) and selected_<percent> (bool), or
+with count_<n> in place of the percentage, and reason (string: why the first size keeps the row or not). Where a run needs them there
+are group (string), ensemble (float32), must_keep and must_drop (bool). A row whose image could not be read has NaN scores, no
+prediction, and is never selected.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,11 +18,14 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
 
 from .errors import InputError
-from .processes import Processes
-from .selection import Objective, column_suffix, select_subsets, selection_scores
+from .selection import Size, column_suffix, quantiles_within
 
 
-_SCORES = ("sas", "margin", "sds")
+SCORE_COLUMNS = ("sas", "margin", "sds")
+# Columns that a table has only where a run needs them.
+_OPTIONAL = {
+    "group": Value("string"), "ensemble": Value("float32"), "must_keep": Value("bool"), "must_drop": Value("bool"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,21 +37,50 @@ class SampleScores:
         sas (float32): Cosine with the own class, in [-1, 1], higher is better aligned (eq. 1).
         margin (float32): Cosine with the own class minus the best other one, in [-2, 2]; below 0 another class fits better.
         sds (float32): Mean distance to the nearest rows of the own class, in [0, 2], higher is more diverse (eq. 2).
+        duplicate_group (int64, *optional*): Number of the lowest row among the near-duplicates of a row; -1 for a row without.
+        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0, higher is better aligned.
     """
 
     predicted_label: np.ndarray
     sas: np.ndarray
     margin: np.ndarray
     sds: np.ndarray
+    duplicate_group: np.ndarray | None = None
+    ensemble: np.ndarray | None = None
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, without those that there are none of."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        return {name: array for name, array in values.items() if array is not None}
 
     def scattered(self, rows: np.ndarray, num_rows: int) -> "SampleScores":
         """The same scores at their places among all rows, NaN and -1 elsewhere."""
         spread = {}
-        for column in fields(self):
-            values = getattr(self, column.name)
-            spread[column.name] = np.full(num_rows, -1 if values.dtype.kind == "i" else np.nan, dtype=values.dtype)
-            spread[column.name][rows] = values
+        for name, values in self.columns().items():
+            if name == "duplicate_group":
+                values = np.where(values < 0, -1, rows[values])
+            spread[name] = np.full(num_rows, -1 if values.dtype.kind == "i" else np.nan, dtype=values.dtype)
+            spread[name][rows] = values
         return SampleScores(**spread)
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
+
+    Args:
+        group (str, *optional*): Category of each row, such as its source or camera.
+        must_keep, must_drop (bool, *optional*): Rows that every subset holds, and rows that none holds.
+    """
+
+    group: np.ndarray | None = None
+    must_keep: np.ndarray | None = None
+    must_drop: np.ndarray | None = None
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, without those that there are none of."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        return {name: array for name, array in values.items() if array is not None}
 
 
 def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +105,11 @@ def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def score_table(
-    labels: np.ndarray, class_names: Sequence[str], source_index: np.ndarray, scores: SampleScores
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    source_index: np.ndarray,
+    scores: SampleScores,
+    facts: RowFacts | None = None,
 ) -> Dataset:
     """Write scores as columns through `map`, beside the labels, without touching an image.
 
@@ -79,15 +118,26 @@ def score_table(
         class_names (`Sequence[str]`): One name per class.
         source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split.
         scores (`SampleScores`): Scores of these rows.
+        facts (`RowFacts`, *optional*): What a user says of these rows.
 
     Returns:
         `Dataset`: The scores table, without any selection yet.
     """
-    features = _features(list(class_names))
+    columns = scores.columns() | (facts or RowFacts()).columns()
+    groups = np.full(len(labels), -1) if scores.duplicate_group is None else scores.duplicate_group
+    columns["duplicate_group"] = np.where(groups < 0, -1, source_index[groups])
+    readable = ~np.isnan(scores.sas)
+    for name in ("sas", "sds"):
+        columns[f"{name}_quantile"] = np.full(len(labels), np.nan, dtype=np.float32)
+        columns[f"{name}_quantile"][readable] = quantiles_within(labels[readable], columns[name][readable])
+    features = _features(list(class_names), columns)
     given = Features({name: features[name] for name in ("source_index", "label")})
     table = pa.table({"source_index": source_index, "label": labels}).cast(given.arrow_schema)
-    parts = (labels, source_index, *(getattr(scores, column.name) for column in fields(scores)))
-    content = hashlib.sha256(json.dumps(list(class_names)).encode() + b"".join(part.tobytes() for part in parts))
+    content = hashlib.sha256(json.dumps(list(class_names)).encode() + labels.tobytes() + source_index.tobytes())
+    for name, values in sorted(columns.items()):
+        content.update(
+            name.encode() + (json.dumps(values.tolist()).encode() if values.dtype.kind in "OU" else values.tobytes())
+        )
     scored = (
         Dataset(table)
         .with_format("arrow")
@@ -96,7 +146,11 @@ def score_table(
             with_indices=True,
             batched=True,
             batch_size=10_000,
-            fn_kwargs={"labels": labels, "scores": scores},
+            fn_kwargs={
+                "labels": labels,
+                "columns": columns,
+                "order": [name for name in features if name not in given],
+            },
             features=features,
             keep_in_memory=True,
             # Hashing the arrays' pickles takes longer than writing them.
@@ -107,79 +161,45 @@ def score_table(
     return scored.with_format(None)
 
 
-def select_from_table(
-    table: Dataset, objective: Objective, ratios: tuple[float, ...], *, processes: Processes | None = None
-) -> Dataset:
-    """Add selection_score_<percent> and selected_<percent> for every ratio, from the score columns alone.
-
-    Args:
-        table (`Dataset`): A scores table; columns of earlier selections are replaced.
-        objective (`Objective`): What to maximise.
-        ratios (`tuple[float, ...]`): Fractions of the readable rows to keep.
-        processes ([`Processes`], *optional*): Those that hold the same table and share the work.
-
-    Returns:
-        `Dataset`: The table with two columns more for each ratio.
-
-    Raises:
-        InputError: A ratio keeps no row, or solver "sgd" can't converge.
-    """
-    base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
-    columns = {name: column_values(table, name) for name in ("label", "sas", "margin", "sds")}
-    readable = np.flatnonzero(~np.isnan(columns["sas"]))
-    columns = {name: values[readable] for name, values in columns.items()}
-    by_ratio = {
-        ratio: selection_scores(objective, columns["sas"], columns["margin"], columns["sds"], ratio)
-        for ratio in ratios
-    }
-    subsets = select_subsets(by_ratio, columns["label"], ratios, objective, processes=processes)
-    added: dict[str, np.ndarray] = {}
-    for ratio in ratios:
-        score = np.full(len(table), np.nan, dtype=np.float32)
-        score[readable] = by_ratio[ratio]
-        selected = np.zeros(len(table), dtype=bool)
-        selected[readable[subsets[ratio]]] = True
-        added[f"selection_score_{column_suffix(ratio)}"] = score
-        added[f"selected_{column_suffix(ratio)}"] = selected
-    return join_columns(base, added)
-
-
-def check_score_table(table: Dataset, ratios: Sequence[float], *, num_rows: int) -> None:
+def check_score_table(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> None:
     """Check a scores table that was read from a file, which anybody may have written.
 
     Args:
         table (`Dataset`): One row per source row considered.
-        ratios (`Sequence[float]`): The ratios whose two columns it must have.
+        sizes (`Sequence[float | int]`): The sizes whose two columns it must have.
         num_rows (`int`): Rows of the source.
 
     Raises:
         ValueError: A column is missing or of another type, or holds what no run writes.
     """
     names = table.features["label"].names if isinstance(table.features.get("label"), ClassLabel) else []
-    expected = dict(_features(names))
-    for ratio in ratios:
-        expected |= {f"selection_score_{column_suffix(ratio)}": Value("float32")}
-        expected |= {f"selected_{column_suffix(ratio)}": Value("bool")}
+    expected = {**_features(names, set(_OPTIONAL) & set(table.column_names)), "reason": Value("string")}
+    for size in sizes:
+        expected |= {f"selection_score_{column_suffix(size)}": Value("float32")}
+        expected |= {f"selected_{column_suffix(size)}": Value("bool")}
     if wrong := [name for name, feature in expected.items() if table.features.get(name) != feature]:
         raise ValueError(f"no column {', '.join(wrong)} of the expected type in the scores")
     rows, labels = column_values(table, "source_index"), column_values(table, "label")
     if len(rows) == 0 or rows[0] < 0 or rows[-1] >= num_rows or (np.diff(rows) <= 0).any():
         raise ValueError(f"source_index does not rise within the {num_rows} rows of the source")
+    if "group" in expected and table.data.column("group").null_count:
+        raise ValueError("rows have no group")
     if not 0 <= labels.min() <= labels.max() < len(names):
         raise ValueError(f"labels lie outside the {len(names)} classes")
-    predicted, scores = column_values(table, "predicted_label"), [column_values(table, name) for name in _SCORES]
+    predicted = column_values(table, "predicted_label")
+    scores = [column_values(table, name) for name in (*SCORE_COLUMNS, "ensemble") if name in expected]
     readable = predicted >= 0
     if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
         raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
-    for ratio in ratios:
-        selected = column_values(table, f"selected_{column_suffix(ratio)}")
-        score = column_values(table, f"selection_score_{column_suffix(ratio)}")
+    for size in sizes:
+        selected = column_values(table, f"selected_{column_suffix(size)}")
+        score = column_values(table, f"selection_score_{column_suffix(size)}")
         if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
-            raise ValueError(f"the selection at {ratio} is empty or holds rows without scores")
+            raise ValueError(f"the selection of {column_suffix(size)} is empty or holds rows without scores")
 
 
 def is_selection_column(name: str) -> bool:
-    return name.startswith(("selection_score_", "selected_"))
+    return name.startswith(("selection_score_", "selected_")) or name == "reason"
 
 
 def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
@@ -188,38 +208,45 @@ def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset
 
 
 def column_values(table: Dataset, name: str) -> np.ndarray:
-    """One column as an array of its own type; a missing label is -1, a missing agreement False."""
+    """One column as an array of its own type; a missing label or group is -1, a missing agreement False."""
     column = table.with_format("arrow").select_columns([name])[:].column(name).combine_chunks()
     if column.null_count:
         column = column.fill_null(False if pa.types.is_boolean(column.type) else -1)
     return column.to_numpy(zero_copy_only=False)
 
 
-def _score_columns(batch: pa.Table, indices: list[int], *, labels: np.ndarray, scores: SampleScores) -> pa.Table:
+def _score_columns(
+    batch: pa.Table, indices: list[int], *, labels: np.ndarray, columns: Mapping[str, np.ndarray], order: Sequence[str]
+) -> pa.Table:
     rows = slice(indices[0], indices[-1] + 1)  # batches of map are runs of rows
-    unreadable = np.isnan(scores.sas[rows])
-    predicted = scores.predicted_label[rows]
-    columns = {
+    unreadable = np.isnan(columns["sas"][rows])
+    predicted, group = columns["predicted_label"][rows], columns["duplicate_group"][rows]
+    masked = {
         "predicted_label": pa.array(predicted, mask=unreadable),
         "label_agrees": pa.array(predicted == labels[rows], mask=unreadable),
-        "sas": pa.array(scores.sas[rows]),
-        "margin": pa.array(scores.margin[rows]),
-        "sds": pa.array(scores.sds[rows]),
+        "duplicate_group": pa.array(group, mask=group < 0),
     }
-    for name, column in columns.items():
-        batch = batch.append_column(name, column)
+    for name in order:
+        batch = batch.append_column(name, masked[name] if name in masked else pa.array(columns[name][rows]))
     return batch
 
 
-def _features(class_names: list[str]) -> Features:
-    return Features(
-        {
-            "source_index": Value("int64"),
-            "label": ClassLabel(names=class_names),
-            "predicted_label": ClassLabel(names=class_names),
-            "label_agrees": Value("bool"),
-            "sas": Value("float32"),
-            "margin": Value("float32"),
-            "sds": Value("float32"),
-        }
-    )
+def _features(class_names: list[str], optional: Collection[str]) -> Features:
+    """The columns in their order, without those of a selection; of the optional ones these."""
+    features = {
+        "source_index": Value("int64"),
+        "label": ClassLabel(names=class_names),
+        "group": _OPTIONAL["group"],
+        "predicted_label": ClassLabel(names=class_names),
+        "label_agrees": Value("bool"),
+        "sas": Value("float32"),
+        "margin": Value("float32"),
+        "ensemble": _OPTIONAL["ensemble"],
+        "sds": Value("float32"),
+        "sas_quantile": Value("float32"),
+        "sds_quantile": Value("float32"),
+        "duplicate_group": Value("int64"),
+        "must_keep": _OPTIONAL["must_keep"],
+        "must_drop": _OPTIONAL["must_drop"],
+    }
+    return Features({name: kind for name, kind in features.items() if name not in _OPTIONAL or name in optional})

@@ -4,7 +4,6 @@ Legend: N rows, H hidden size, C classes, D embed_dim.
 """
 
 import logging
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -95,7 +94,6 @@ def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
 def _at_their_rows(parts: list[tuple[np.ndarray, SampleScores]]) -> SampleScores:
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
     columns = {
-        column.name: np.concatenate([getattr(scores, column.name) for _, scores in parts])[order]
-        for column in fields(SampleScores)
+        name: np.concatenate([scores.columns()[name] for _, scores in parts])[order] for name in parts[0][1].columns()
     }
     return SampleScores(**columns)

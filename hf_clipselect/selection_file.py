@@ -14,7 +14,7 @@ from typing import Any
 
 from .config import PLACE_FLAGS
 from .hub.naming import hide_paths
-from .selection import Objective, check_ratios
+from .selection import Objective, Size, check_sizes, is_count
 from .selection.objective import PRESETS
 from .source import DatasetSource
 from .summary import write_json
@@ -86,7 +86,7 @@ def write_selection(
     path: Path,
     *,
     objective: Objective,
-    ratios: tuple[float, ...],
+    ratios: tuple[Size, ...],
     seed: int,
     source: DatasetSource,
     report: Mapping[str, Any],
@@ -95,7 +95,7 @@ def write_selection(
 
     Args:
         path (`Path`): File to write or replace; its folder exists.
-        objective (`Objective`), ratios (`tuple[float, ...]`), seed (`int`), source (`DatasetSource`): As in [`SelectionResult`].
+        objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source (`DatasetSource`): As in [`SelectionResult`].
         report (`Mapping[str, Any]`): As [`published_report`] returns it.
     """
     selection = {
@@ -115,7 +115,7 @@ def read_selection(path: Path) -> dict[str, Any]:
         path (`Path`): The file.
 
     Returns:
-        `dict[str, Any]`: objective (`Objective`), ratios (`tuple[float, ...]`), seed (`int`), source (`DatasetSource`) and
+        `dict[str, Any]`: objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source (`DatasetSource`) and
             report (`dict`), in which what the scores say is still to be counted.
 
     Raises:
@@ -142,11 +142,19 @@ def read_selection(path: Path) -> dict[str, Any]:
         report |= {"objective": objective.to_dict(), "source": source, "seed": values["seed"]}
     return {
         "objective": objective,
-        "ratios": check_ratios(values["ratios"]),
+        "ratios": _checked_sizes(values["ratios"]),
         "seed": values["seed"],
         "source": DatasetSource(**source),
         "report": report,
     }
+
+
+def _checked_sizes(sizes: list[Size]) -> tuple[Size, ...]:
+    """In JSON as here a whole number is a count; what is no number at all stays among the ratios, where it is refused."""
+    if not sizes:
+        raise ValueError("selection.json.ratios is empty")
+    ratios, counts = ([size for size in sizes if is_count(size) == counted] or None for counted in (False, True))
+    return check_sizes(ratios, counts)
 
 
 def _refuse(constant: str) -> None:

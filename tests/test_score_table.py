@@ -11,7 +11,6 @@ from hf_clipselect.score_table import (
     join_columns,
     present_classes,
     score_table,
-    select_from_table,
 )
 from hf_clipselect.selection import resolve_objective
 

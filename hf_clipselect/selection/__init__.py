@@ -3,18 +3,31 @@
 from .counts import Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import top_k
-from .objective import Objective, resolve_objective, selection_scores
-from .quotas import class_quotas
+from .objective import KNOBS, Objective, resolve_objective
+from .quotas import class_quotas, largest_remainder, quota_weights
+from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
+from .reasons import NOT_READABLE, reasons
+from .redundancy import NeighborGraph, duplicate_groups, redundancy_scores
 from .sgd import ConvergenceVerdict, SgdResult, check_convergence, convergence_verdict, sgd_select
-from .solve import select_rows, select_subsets
+from .solve import Candidates, check_candidates, select_rows, select_subsets
 
 
 __all__ = [
+    "FIRST",
+    "KNOBS",
+    "LAST",
+    "MUST_DROP",
+    "MUST_KEEP",
+    "NOT_READABLE",
+    "Candidates",
     "ConvergenceVerdict",
+    "NeighborGraph",
     "Objective",
     "ProcessGroup",
+    "RowColumns",
     "SgdResult",
     "Size",
+    "check_candidates",
     "check_convergence",
     "check_ratios",
     "check_sizes",
@@ -23,7 +36,14 @@ __all__ = [
     "config_name",
     "convergence_verdict",
     "distributed_top_k",
+    "duplicate_groups",
     "is_count",
+    "largest_remainder",
+    "passes_gate",
+    "quantiles_within",
+    "quota_weights",
+    "reasons",
+    "redundancy_scores",
     "resolve_objective",
     "select_rows",
     "select_subsets",

@@ -69,7 +69,9 @@ def selection_count(size: Size, num_rows: int) -> int:
     """
     if is_count(size):
         if _check_count(size) > num_rows:
-            raise InputError(f"selection_count {size} is more than the {num_rows} rows there are; give at most {num_rows}.")
+            raise InputError(
+                f"selection_count {size} is more than the {num_rows} rows there are; give at most {num_rows}."
+            )
         return int(size)
     count = round_half_up(_check_ratio(size), num_rows)
     if count == 0:
@@ -152,5 +154,7 @@ def _check_ratio(ratio: float) -> float:
 
 def _check_count(count: int) -> int:
     if not is_count(count) or count < 1:
-        raise InputError(f"selection_count is the number of rows to keep and must be an integer of at least 1, got {count!r}.")
+        raise InputError(
+            f"selection_count is the number of rows to keep and must be an integer of at least 1, got {count!r}."
+        )
     return int(count)

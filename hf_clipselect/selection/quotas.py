@@ -9,12 +9,18 @@ CLASS_QUOTAS = ("proportional", "uniform")
 
 
 def class_quotas(
-    labels: np.ndarray, k: int, *, balance: str, num_classes: int, upper: np.ndarray | None = None
+    labels: np.ndarray,
+    k: int,
+    *,
+    balance: str,
+    num_classes: int,
+    lower: np.ndarray | None = None,
+    upper: np.ndarray | None = None,
 ) -> np.ndarray:
     """Share k rows out among the classes by largest remainder; of equal remainders the lower class goes first.
 
-    A class whose quota would exceed its bound gets the bound, and the rest is shared out anew among the others.
-    Without `upper` the bounds are the class sizes. Largest remainder alone is not monotone (a class may lose a row as
+    A class whose quota would leave its bounds gets the bound, and the rest is shared out anew among the others.
+    Without `upper` the upper bounds are the class sizes. Largest remainder alone is not monotone (a class may lose a row as
     k grows), so for nested subsets `upper` takes the quotas of the next larger k; where those bind nothing, they
     change nothing.
 
@@ -23,6 +29,7 @@ def class_quotas(
         k (`int`): Rows to keep in all, in `[0, num_rows]`.
         balance (`str`): "proportional" to the class sizes, or "uniform" over the classes that have rows.
         num_classes (`int`): Number of classes C; a class may be empty.
+        lower (`np.ndarray` of shape `(num_classes,)`, *optional*): Fewest rows of each class; default 0.
         upper (`np.ndarray` of shape `(num_classes,)`, *optional*): Tighter bounds than the class sizes.
 
     Returns:
@@ -31,31 +38,60 @@ def class_quotas(
     Raises:
         InputError: The balance is unknown, or the bounds leave no room for k rows.
     """
-    if balance not in CLASS_QUOTAS:
-        raise InputError(f"class_balance must be one of {', '.join(CLASS_QUOTAS)} to give quotas, got {balance!r}.")
     sizes = np.bincount(labels, minlength=num_classes)
-    bounds = sizes if upper is None else np.minimum(sizes, upper)
-    if not 0 <= k <= bounds.sum():
-        raise InputError(f"The number of rows to keep must lie in [0, {bounds.sum()}], got {k}.")
-    weights = sizes if balance == "proportional" else np.ones(num_classes, dtype=np.int64)
+    high = sizes if upper is None else np.minimum(sizes, upper)
+    low = np.zeros(num_classes, dtype=np.int64) if lower is None else lower
+    if not low.sum() <= k <= high.sum() or (low > high).any():
+        raise InputError(f"The number of rows to keep must lie in [{low.sum()}, {high.sum()}], got {k}.")
+    weights = quota_weights(sizes, balance)
     quotas = np.zeros(num_classes, dtype=np.int64)
     open_classes = np.arange(num_classes)
     while len(open_classes):
-        shares = _largest_remainder(weights[open_classes], k - int(quotas.sum()))
-        full = shares > bounds[open_classes]
-        if not full.any():
+        shares = largest_remainder(weights[open_classes], k - int(quotas.sum()))
+        above, below = shares - high[open_classes], low[open_classes] - shares
+        if max(above.max(), below.max()) <= 0:
             quotas[open_classes] = shares
             break
-        quotas[open_classes[full]] = bounds[open_classes[full]]
-        open_classes = open_classes[~full]
+        # Of the two sides the one that changes the others' rest the more is settled first: what it gives or takes can only
+        # push the others towards the bounds of that same side.
+        too_many = above.clip(0).sum() >= below.clip(0).sum()
+        settled, bounds = (above > 0, high) if too_many else (below > 0, low)
+        quotas[open_classes[settled]] = bounds[open_classes[settled]]
+        open_classes = open_classes[~settled]
     return quotas
 
 
-def _largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
-    """Integer shares of `total` by weight, in integer arithmetic so that equal remainders are equal."""
+def quota_weights(sizes: np.ndarray, balance: str) -> np.ndarray:
+    """The shares that classes are due, before any bound.
+
+    Args:
+        sizes (`np.ndarray` of shape `(num_classes,)`): Rows of each class.
+        balance (`str`): As in [`class_quotas`].
+
+    Returns:
+        `np.ndarray` of shape `(num_classes,)`: Weights, int64; 0 for a class without rows.
+
+    Raises:
+        InputError: The balance is unknown.
+    """
+    if balance not in CLASS_QUOTAS:
+        raise InputError(f"class_balance must be one of {', '.join(CLASS_QUOTAS)} to give quotas, got {balance!r}.")
+    return (sizes if balance == "proportional" else sizes > 0).astype(np.int64)
+
+
+def largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
+    """Integer shares of a total by weight, in integer arithmetic so that equal remainders are equal.
+
+    Args:
+        weights (`np.ndarray` of shape `(num_classes,)`): Integers of at least 0, not all 0 unless the total is.
+        total (`int`): What the shares add up to.
+
+    Returns:
+        `np.ndarray` of shape `(num_classes,)`: Shares, int64.
+    """
     if total == 0:
         return np.zeros(len(weights), dtype=np.int64)
-    shares, remainders = np.divmod(weights.astype(np.int64) * total, weights.sum())
+    shares, remainders = np.divmod(weights * total, weights.sum())
     by_remainder = np.argsort(-remainders, kind="stable")
     shares[by_remainder[: total - shares.sum()]] += 1
     return shares

@@ -1,36 +1,61 @@
-"""From scores to kept rows."""
+"""From scores to kept rows.
 
-from collections.abc import Mapping, Sequence
+Legend: N rows, C cells (the classes, or the groups, that quotas are for).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import InputError
-from .counts import selection_count
+from .counts import Size, selection_count
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import finite_scores, top_k
 from .objective import Objective
 from .quotas import class_quotas
+from .ranking import MUST_DROP, MUST_KEEP
 from .sgd import sgd_select
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a selection chooses from, beside the scores.
+
+    Args:
+        cells (`np.ndarray` of shape `(N,)`): Classes or groups, integers from 0; only quotas look at them.
+        tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`: the rows of one are taken before any of the next.
+        counts (`Mapping[int, int]`, *optional*): Rows to keep of some cells, whatever their share.
+        names (`Sequence[str]`, *optional*): Of the cells, for errors.
+    """
+
+    cells: np.ndarray
+    tiers: np.ndarray | None = None
+    counts: Mapping[int, int] = field(default_factory=dict)
+    names: Sequence[str] | None = None
+
+    def name(self, cell: int) -> str:
+        return str(cell) if self.names is None else self.names[cell]
 
 
 def select_rows(
     scores: np.ndarray,
-    labels: np.ndarray,
+    candidates: Candidates,
     k: int,
     objective: Objective,
     *,
     upper: np.ndarray | None = None,
     processes: ProcessGroup | None = None,
 ) -> np.ndarray:
-    """Select the rows of highest score, within the quotas and with the solver of the objective.
+    """Select the rows of the first tiers and highest scores, within the quotas and with the solver of the objective.
 
     Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Finite scores from `selection_scores`, higher is better; float32
+        scores (`np.ndarray` of shape `(N,)`): Finite scores from `selection_scores`, higher is better; float32
             where several processes share the work.
-        labels (`np.ndarray` of shape `(num_rows,)`): Integer classes from 0; only quotas look at them.
+        candidates ([`Candidates`]): The cells and tiers of the rows.
         k (`int`): How many rows. Solver "exact" keeps exactly k, solver "sgd" its own count within theta * N.
         objective ([`Objective`]): The knobs.
-        upper (`np.ndarray` of shape `(num_classes,)`, *optional*): Bounds of the quotas, see `class_quotas`.
+        upper (`np.ndarray` of shape `(C,)`, *optional*): Bounds of the quotas, see `class_quotas`.
         processes ([`ProcessGroup`], *optional*): Those that share the work. All of them call this with the same
             arguments, and all get the same rows as one process alone.
 
@@ -38,67 +63,142 @@ def select_rows(
         `np.ndarray` of shape `(count,)`: Row numbers, int64, rising.
 
     Raises:
-        InputError: The arrays don't match, a score is not finite, k is out of range, or "sgd" does not converge.
+        InputError: The arrays don't match, a score is not finite, k is out of range, quotas can't be met, or "sgd" does not
+            converge.
     """
-    if len(scores) != len(labels):
+    cells, tiers = candidates.cells, candidates.tiers
+    if len(scores) != len(cells):
         raise InputError(
-            f"Scores and labels must have one entry per row, got {len(scores)} scores and {len(labels)} labels."
+            f"Scores and cells must have one entry per row, got {len(scores)} scores and {len(cells)} cells."
         )
+    scores = finite_scores(scores)  # here, where an error can name the row by its number among all rows
+    quotas = check_candidates(candidates, k, objective, upper=upper)
     if objective.solver == "sgd":
         return sgd_select(scores, k, ratio_weight=objective.ratio_weight).rows
     if objective.class_balance == "none":
         several = processes is not None and processes.count > 1
-        return _shared_top_k(scores, k, processes) if several else top_k(scores, k)
-    # Every process does all the classes: a fraction of a second for a million rows, and messages per class cost more.
-    num_classes = int(labels.max()) + 1
-    quotas = class_quotas(labels, k, balance=objective.class_balance, num_classes=num_classes, upper=upper)
-    by_class = np.argsort(labels, kind="stable")
-    groups = np.split(by_class, np.cumsum(np.bincount(labels))[:-1])
-    return np.sort(
-        np.concatenate([rows[top_k(scores[rows], quota)] for rows, quota in zip(groups, quotas, strict=True)])
-    )
+        best = (lambda scores, k: _shared_top_k(scores, k, processes)) if several else top_k
+        return best(scores, k) if tiers is None else _best_by_tier(np.arange(len(scores)), k, scores, tiers, best)
+    # Every process does all the cells: a fraction of a second for a million rows, and messages per cell cost more.
+    groups = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells))[:-1])
+    kept = [
+        rows[top_k(scores[rows], quota)] if tiers is None else _best_by_tier(rows, quota, scores, tiers, top_k)
+        for rows, quota in zip(groups, quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(kept))
 
 
 def select_subsets(
-    score_by_ratio: Mapping[float, np.ndarray],
-    labels: np.ndarray,
-    ratios: Sequence[float],
+    scores: Sequence[np.ndarray],
+    candidates: Candidates,
+    sizes: Sequence[Size],
     objective: Objective,
     *,
     processes: ProcessGroup | None = None,
-) -> dict[float, np.ndarray]:
-    """Select one subset per ratio; unless alpha follows the ratio, each is part of every larger one.
+) -> list[np.ndarray]:
+    """Select one subset per size; unless alpha follows the ratio, each is part of every larger one.
 
-    Scores and ties alone nest; quotas by largest remainder may not, so each ratio is held within the class counts of
-    the next larger one. The subset of the largest ratio is what it would be alone. A smaller one differs from what it
-    would be alone only where largest remainder gives a class more rows at the smaller ratio than at the larger.
+    Scores and ties alone nest; quotas by largest remainder may not, so each size is held within the cell counts of
+    the next larger one. The largest subset is what it would be alone. A smaller one differs from what it
+    would be alone only where largest remainder gives a cell more rows at the smaller size than at the larger.
 
     Args:
-        score_by_ratio (`Mapping[float, np.ndarray]`): Scores of shape `(num_rows,)` per ratio.
-        labels (`np.ndarray` of shape `(num_rows,)`): Integer classes from 0.
-        ratios (`Sequence[float]`): Fractions of the rows to keep, each in `(0, 1]`.
+        scores (`Sequence[np.ndarray]`): Scores of shape `(N,)` for each size.
+        candidates ([`Candidates`]): The cells and tiers of the rows.
+        sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
         objective ([`Objective`]): The knobs.
         processes ([`ProcessGroup`], *optional*): As for `select_rows`.
 
     Returns:
-        `dict[float, np.ndarray]`: Kept row numbers per ratio, int64, rising; in the order of `ratios`.
+        `list[np.ndarray]`: Kept row numbers for each size, int64, rising.
 
     Raises:
         InputError: As `select_rows` and `selection_count`.
     """
-    subsets: dict[float, np.ndarray] = {}
-    upper = None
-    for ratio in sorted(ratios, reverse=True):
-        count = selection_count(ratio, len(labels))
-        subsets[ratio] = select_rows(score_by_ratio[ratio], labels, count, objective, upper=upper, processes=processes)
+    counts = [selection_count(size, len(candidates.cells)) for size in sizes]
+    subsets: dict[int, np.ndarray] = {}
+    upper, num_cells = None, int(candidates.cells.max()) + 1
+    for place in sorted(range(len(sizes)), key=lambda place: -counts[place]):
+        rows = select_rows(scores[place], candidates, counts[place], objective, upper=upper, processes=processes)
+        subsets[place] = rows
         if not objective.alpha_is_ratio:
-            upper = np.bincount(labels[subsets[ratio]], minlength=int(labels.max()) + 1)
-    return {ratio: subsets[ratio] for ratio in ratios}
+            upper = np.bincount(candidates.cells[rows], minlength=num_cells)
+    return [subsets[place] for place in range(len(sizes))]
+
+
+def check_candidates(
+    candidates: Candidates, k: int, objective: Objective, *, upper: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Whether k rows can be chosen, and how many of each cell: by the class balance, within what must and may be kept.
+
+    Args:
+        candidates ([`Candidates`]): The cells and tiers of the rows.
+        k (`int`): How many rows in all.
+        objective ([`Objective`]): The knobs.
+        upper (`np.ndarray` of shape `(C,)`, *optional*): Bounds of the quotas, see `class_quotas`.
+
+    Returns:
+        `np.ndarray` of shape `(C,)`, *optional*: Quotas, int64, that add up to k; `None` without a class balance.
+
+    Raises:
+        InputError: More rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to look at tiers.
+    """
+    cells, tiers = candidates.cells, candidates.tiers
+    num_cells = int(cells.max()) + 1
+    high, must_keep = np.bincount(cells, minlength=num_cells), np.zeros(num_cells, dtype=np.int64)
+    if tiers is not None:
+        if objective.solver == "sgd":
+            raise InputError('solver "sgd" takes no must_keep or must_drop; leave them out, or pass solver="exact".')
+        high = np.bincount(cells[tiers != MUST_DROP], minlength=num_cells)
+        must_keep = np.bincount(cells[tiers == MUST_KEEP], minlength=num_cells)
+    if must_keep.sum() > k:
+        raise InputError(
+            f"must_keep names {must_keep.sum()} rows, but only {k} are kept; name fewer, or raise the selection ratio."
+        )
+    if high.sum() < k:
+        raise InputError(
+            f"must_drop leaves {high.sum()} of {len(cells)} rows, but {k} are to be kept; drop fewer, or lower the selection ratio."
+        )
+    if objective.class_balance == "none":
+        return None
+    low = np.maximum(must_keep, np.minimum(objective.min_per_class, high))
+    for cell, count in candidates.counts.items():
+        if not must_keep[cell] <= count <= high[cell]:
+            raise InputError(
+                f"class_quotas asks for {count} rows of {candidates.name(cell)}, of which {high[cell]} may be kept"
+                + (f" and {must_keep[cell]} must be" if must_keep[cell] else "")
+                + "; change its quota."
+            )
+        low[cell] = high[cell] = count
+    if not low.sum() <= k <= high.sum():
+        least, most = int(low.sum()), int(high.sum())
+        raise InputError(
+            f"The quotas can't be met: {k} rows are to be kept, but min_per_class, class_quotas, must_keep and must_drop ask for "
+            f"{f'at least {least}' if k < least else f'at most {most}'}. Change them, or the selection ratio."
+        )
+    bounds = high if upper is None else np.minimum(high, upper)
+    return class_quotas(cells, k, balance=objective.class_balance, num_classes=num_cells, lower=low, upper=bounds)
+
+
+def _best_by_tier(
+    rows: np.ndarray,
+    k: int,
+    scores: np.ndarray,
+    tiers: np.ndarray,
+    best: Callable[[np.ndarray, int], np.ndarray],
+) -> np.ndarray:
+    """k of these rows, tier by tier."""
+    kept = []
+    for tier in range(MUST_DROP):
+        of_tier = rows[tiers[rows] == tier]
+        count = min(k, len(of_tier))
+        kept.append(of_tier if count == len(of_tier) else of_tier[best(scores[of_tier], count)])
+        k -= count
+    return np.sort(np.concatenate(kept))
 
 
 def _shared_top_k(scores: np.ndarray, k: int, processes: ProcessGroup) -> np.ndarray:
     """`top_k` of scores that every process holds, each looking at a slice of them."""
-    finite_scores(scores)  # here, where an error can name the row by its number among all rows
     slices = np.array_split(scores, processes.count)
     before = sum(map(len, slices[: processes.index]))
     return np.concatenate(processes.gather(before + distributed_top_k(slices[processes.index], k, processes)))

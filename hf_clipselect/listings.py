@@ -1,0 +1,235 @@
+"""What users say of rows and classes, in files and in columns of the dataset."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from datasets import ClassLabel, Dataset, Value
+
+from .errors import InputError
+from .score_table import RowFacts
+
+
+# A group for each row would tell nothing, and fill the report.
+_MOST_GROUPS = 1000
+
+Listing = str | Path | Sequence[int] | np.ndarray
+
+
+def read_facts(
+    dataset: Dataset,
+    source_index: np.ndarray,
+    *,
+    group_column: str | None = None,
+    must_keep: Listing | None = None,
+    must_drop: Listing | None = None,
+) -> RowFacts:
+    """Read what a user says of the rows.
+
+    Args:
+        dataset (`Dataset`): The N rows considered.
+        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
+        group_column (`str`, *optional*): A column of strings, integers, booleans or class labels.
+        must_keep, must_drop (*optional*): As in [`listed_rows`].
+
+    Returns:
+        `RowFacts`
+
+    Raises:
+        InputError: A column or file is missing or holds something else, or a row is to be kept and dropped.
+    """
+    listed = {
+        name: None if listing is None else listed_rows(listing, name, dataset=dataset, source_index=source_index)
+        for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
+    }
+    _check_apart(**listed, source_index=source_index)
+    return RowFacts(group=None if group_column is None else read_groups(dataset, group_column), **listed)
+
+
+def facts_of(
+    num_rows: int,
+    *,
+    groups: Sequence[str] | np.ndarray | None = None,
+    must_keep: Sequence[int] | np.ndarray | None = None,
+    must_drop: Sequence[int] | np.ndarray | None = None,
+) -> RowFacts:
+    """What a caller says of rows that are no dataset.
+
+    Args:
+        num_rows (`int`): Number of rows N.
+        groups (`Sequence[str]` of length `N`, *optional*): Categories.
+        must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers.
+
+    Returns:
+        `RowFacts`
+
+    Raises:
+        InputError: There is not one group for each row, a number is none of a row, or a row is to be kept and dropped.
+    """
+    if groups is not None:
+        groups = np.asarray(groups).astype(str).astype(object)
+        if groups.shape != (num_rows,):
+            raise InputError(f"Expected {num_rows} groups, one per row, got an array of shape {groups.shape}.")
+    rows = np.arange(num_rows)
+    listed = {
+        name: None if listing is None else _at_rows(np.asarray(listing), rows, name)
+        for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
+    }
+    _check_apart(**listed, source_index=rows)
+    return RowFacts(group=groups, **listed)
+
+
+def read_groups(dataset: Dataset, column: str) -> np.ndarray:
+    """The category of every row, as text.
+
+    Args:
+        dataset (`Dataset`): The N rows.
+        column (`str`): A column of strings, integers, booleans or class labels.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Strings; "none" where the column holds nothing.
+
+    Raises:
+        InputError: There is no such column, it holds something else, or more than 1,000 categories.
+    """
+    feature = dataset.features.get(column)
+    kinds = {name for name, kind in dataset.features.items() if _is_categorical(kind)}
+    if column not in kinds:
+        problem = "is no column of the dataset" if feature is None else f"is a column of {feature}"
+        raise InputError(
+            f"group_column {column} {problem}; name a column of strings, integers, booleans or class labels. There are "
+            f"{', '.join(sorted(kinds)) or 'none'}."
+        )
+    values = dataset.with_format("arrow").select_columns([column])[:].column(column).to_pylist()
+    if isinstance(feature, ClassLabel):
+        values = [feature.names[value] if value is not None and value >= 0 else None for value in values]
+    groups = np.array(["none" if value is None else str(value) for value in values], dtype=object)
+    if (count := len(set(groups))) > _MOST_GROUPS:
+        raise InputError(
+            f"group_column {column} holds {count} different values; name a column of at most {_MOST_GROUPS} categories."
+        )
+    return groups
+
+
+def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: np.ndarray) -> np.ndarray:
+    """Find the rows that a user lists.
+
+    Args:
+        listing (`str`, `Path`, `Sequence[int]` or `np.ndarray`): Name of a boolean column of the dataset, or a text file with one
+            source_index per line, or the numbers themselves.
+        flag (`str`): Name of the flag in errors.
+        dataset (`Dataset`): The N rows considered.
+        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Bool.
+
+    Raises:
+        InputError: There is no such column or file, or it lists what is no row of the dataset.
+    """
+    if not isinstance(listing, (str, Path)):
+        return _at_rows(np.asarray(listing), source_index, flag)
+    if str(listing) in dataset.column_names:
+        return _boolean_column(dataset, str(listing), flag)
+    return _at_rows(_read_numbers(Path(listing), flag, dataset), source_index, flag)
+
+
+def read_class_quotas(path: str | Path) -> dict[str, int]:
+    """Read the rows to keep of some classes: YAML lines `class name: rows`.
+
+    Args:
+        path (`str` or `Path`): The file.
+
+    Returns:
+        `dict[str, int]`: Counts of at least 0 by name.
+
+    Raises:
+        InputError: The file can't be read, or a line is something else or repeats a name.
+    """
+    expected = "write one line `class name: rows` per class, such as `cat: 20`"
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise InputError(f"--class_quotas_file {path} can't be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(
+            f"--class_quotas_file {path} is not YAML: {' '.join(str(error).split())}; {expected}."
+        ) from None
+    if not isinstance(root, yaml.MappingNode):
+        raise InputError(f"--class_quotas_file {path} holds no classes; {expected}.")
+    quotas: dict[str, int] = {}
+    for key, value in root.value:
+        count = value.value if isinstance(value, yaml.ScalarNode) else None
+        if not isinstance(key, yaml.ScalarNode) or count is None or not count.isdecimal():
+            raise InputError(
+                f"--class_quotas_file {path}, line {key.start_mark.line + 1} is not a class and its rows; {expected}."
+            )
+        if key.value in quotas:
+            raise InputError(f"--class_quotas_file {path} names {key.value} more than once; give each class one line.")
+        quotas[key.value] = int(count)
+    return quotas
+
+
+def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) -> dict[str, int] | None:
+    """Rows to keep of some classes, from a file where a path is given."""
+    if class_quotas is None or isinstance(class_quotas, Mapping):
+        return None if class_quotas is None else dict(class_quotas)
+    return read_class_quotas(class_quotas)
+
+
+def _at_rows(numbers: np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
+    """A mask of the rows with these numbers."""
+    if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
+        raise InputError(f"{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}.")
+    listed = np.zeros(len(source_index), dtype=bool)
+    numbers = numbers.astype(np.int64)
+    places = np.minimum(np.searchsorted(source_index, numbers), len(source_index) - 1)
+    known = source_index[places] == numbers
+    if not known.all():
+        raise InputError(
+            f"{flag} lists {np.count_nonzero(~known)} numbers that are no source_index of the rows considered, first "
+            f"{numbers[~known][0]}; there are {len(source_index)} rows, from {source_index[0]} to {source_index[-1]}."
+        )
+    listed[places] = True
+    return listed
+
+
+def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
+    if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
+        raise InputError(
+            f"{len(both)} rows are in must_keep and must_drop, first {source_index[both[0]]}; leave each in one."
+        )
+
+
+def _is_categorical(feature: object) -> bool:
+    if isinstance(feature, ClassLabel):
+        return True
+    return isinstance(feature, Value) and (
+        feature.dtype in ("string", "large_string", "bool") or "int" in feature.dtype
+    )
+
+
+def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
+    if dataset.features[column] != Value("bool"):
+        raise InputError(
+            f"{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
+        )
+    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
+    return values.fill_null(False).to_numpy(zero_copy_only=False)
+
+
+def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
+    columns = [name for name, feature in dataset.features.items() if feature == Value("bool")]
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(
+            f"{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
+            f"source_index per line, or a boolean column; there are {', '.join(columns) or 'none'}."
+        ) from None
+    wrong = [line for line in lines if not line.isdecimal()]
+    if wrong:
+        raise InputError(f"{flag} {path} holds {wrong[0]!r}, which is no row number; write one source_index per line.")
+    return np.array(lines, dtype=np.int64)

@@ -1,0 +1,160 @@
+"""The score per row that a selection ranks by, and what comes before it: tiers of rows.
+
+Legend: N rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from .objective import Objective
+
+
+# Tiers: all rows of one are taken before any of the next; the last is never taken.
+MUST_KEEP, FIRST, LAST, MUST_DROP = range(4)
+
+# Strata of the alignment ranking of a class. A fixed number, so that the subsets of all sizes are nested.
+NUM_STRATA = 10
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """What is known of every row, each array of shape `(N,)`.
+
+    Args:
+        labels (int64): Given classes, from 0.
+        agrees (bool): Whether the predicted label is the given one.
+        sas (float32): Cosine alignment, in [-1, 1], higher is better aligned.
+        margin (float32): Margin alignment, in [-2, 2], below 0 where another class fits better.
+        sds (float32): Diversity, in [0, 2], higher is farther from its neighbours.
+        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0; only alignment "ensemble"
+            needs it.
+    """
+
+    labels: np.ndarray
+    agrees: np.ndarray
+    sas: np.ndarray
+    margin: np.ndarray
+    sds: np.ndarray
+    ensemble: np.ndarray | None = None
+
+    def alignment(self, objective: Objective) -> np.ndarray:
+        """The alignment score that an objective asks for."""
+        return {"cosine": self.sas, "margin": self.margin, "ensemble": self.ensemble}[objective.alignment]
+
+
+def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np.ndarray:
+    """The score that the selection ranks the rows of a tier by.
+
+    Without `spread` S = A + alpha * D (the part of eq. 6 of https://huggingface.co/papers/2410.11215 that depends on the row): A
+    is the alignment, D the diversity, each normalised over all rows; a constant column becomes 0 where it is normalised, since
+    it ranks nothing. Computed in float64.
+
+    With `spread` a row that passes the gate gets the share of its class's passing rows that do not come before it, in (0, 1]. The
+    order takes turns among ten strata of the alignment ranking, and the most diverse row of a stratum first, so that every
+    beginning of it is spread evenly over easy and hard rows. The other rows get their alignment. This objective is ours, not the
+    paper's.
+
+    Args:
+        objective ([`Objective`]): The knobs.
+        rows ([`RowColumns`]): The N rows.
+        ratio (`float`): Fraction of the rows to keep; alpha where diversity_weight is "ratio".
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Scores, float32, higher is kept first.
+    """
+    alignment = np.asarray(rows.alignment(objective), dtype=np.float64)
+    if objective.spread:
+        passing = np.flatnonzero(passes_gate(objective, rows))
+        scores = alignment.astype(np.float32)
+        for members in _by_class(rows.labels, passing):
+            order = _spread_order(alignment[members], rows.sds[members])
+            scores[members[order]] = 1 - np.arange(len(members)) / len(members)
+        return scores
+    alpha = ratio if objective.alpha_is_ratio else float(objective.diversity_weight)
+    normalize = _NORMALIZE[objective.normalization]
+    return (normalize(alignment) + alpha * normalize(np.asarray(rows.sds, dtype=np.float64))).astype(np.float32)
+
+
+def passes_gate(objective: Objective, rows: RowColumns) -> np.ndarray:
+    """Which rows come first: those whose label agrees, from `gate_floor` of their class's alignment on; all without a gate.
+
+    Args:
+        objective ([`Objective`]): The knobs.
+        rows ([`RowColumns`]): The N rows.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Bool.
+    """
+    if not objective.gate:
+        return np.ones(len(rows.labels), dtype=bool)
+    passes = np.array(rows.agrees, dtype=bool)
+    if objective.gate_floor:
+        alignment = rows.alignment(objective)
+        for members in _by_class(rows.labels, np.flatnonzero(passes)):
+            floor = np.quantile(alignment[members], objective.gate_floor)
+            passes[members[alignment[members] < floor]] = False
+    return passes
+
+
+def quantiles_within(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where each value stands among those of its class: the share below it, and half of those equal to it.
+
+    Args:
+        labels (`np.ndarray` of shape `(N,)`): Integer classes from 0.
+        values (`np.ndarray` of shape `(N,)`): Finite values.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Quantiles, float32, in (0, 1); 0.5 for a class of one row.
+    """
+    quantiles = np.empty(len(labels), dtype=np.float32)
+    for members in _by_class(labels, np.arange(len(labels))):
+        quantiles[members] = _mid_ranks(values[members])
+    return quantiles
+
+
+def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """The rows of each class that has any, rising."""
+    by_class = rows[np.argsort(labels[rows], kind="stable")]
+    return [members for members in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1) if len(members)]
+
+
+def _spread_order(alignment: np.ndarray, diversity: np.ndarray) -> np.ndarray:
+    """Strata of falling alignment take turns, each with its most diverse row that is left; ties by row number."""
+    by_alignment = np.argsort(-alignment, kind="stable")
+    num_strata = min(NUM_STRATA, len(alignment))
+    stratum = np.empty(len(alignment), dtype=np.int64)
+    stratum[by_alignment] = np.arange(len(alignment)) * num_strata // len(alignment)
+    # Within a turn each next stratum is far from the last ones: a turn that is cut short is spread as well.
+    turn = np.argsort(np.argsort(np.arange(num_strata) * 0.618034 % 1))
+    by_diversity = np.lexsort((np.arange(len(alignment)), -diversity, stratum))
+    sizes = np.bincount(stratum, minlength=num_strata)
+    place = np.empty(len(alignment), dtype=np.int64)
+    place[by_diversity] = np.arange(len(alignment)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.lexsort((turn[stratum], place))
+
+
+def _minmax_mean(scores: np.ndarray) -> np.ndarray:
+    low, high = scores.min(), scores.max()
+    if low == high:
+        return np.zeros_like(scores)
+    scaled = (scores - low) / (high - low)
+    return scaled / scaled.mean()
+
+
+def _zscore(scores: np.ndarray) -> np.ndarray:
+    centred = scores - scores.mean()
+    deviation = centred.std()
+    return centred / deviation if scores.min() < scores.max() else np.zeros_like(scores)
+
+
+def _mid_ranks(scores: np.ndarray) -> np.ndarray:
+    return (rankdata(scores) - 0.5) / len(scores)
+
+
+def _rank(scores: np.ndarray) -> np.ndarray:
+    return _mid_ranks(scores) if scores.min() < scores.max() else np.zeros_like(scores)
+
+
+_NORMALIZE = {"none": lambda scores: scores, "minmax_mean": _minmax_mean, "zscore": _zscore, "rank": _rank}

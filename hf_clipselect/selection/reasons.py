@@ -1,0 +1,72 @@
+"""Why a row was kept or dropped, in words that a person can filter by."""
+
+import numpy as np
+
+from .objective import Objective
+from .ranking import MUST_DROP, MUST_KEEP, RowColumns, passes_gate
+
+
+# A row that is a copy of a kept one has `COPY_OF` and the source_index of that one.
+KEPT, MUST_BE_KEPT = "kept", "kept: must keep"
+NOT_READABLE, MUST_BE_DROPPED = "not readable", "must drop"
+DISAGREES, LOW_ALIGNMENT, LOW_SCORE = "label disagrees with image", "low alignment", "low score"
+QUOTA_FULL = {"class": "quota of its class is full", "group": "quota of its group is full"}
+COPY_OF = "redundant: copy of row "
+
+
+def reasons(
+    objective: Objective,
+    rows: RowColumns,
+    *,
+    scores: np.ndarray,
+    selected: np.ndarray,
+    tiers: np.ndarray | None,
+    duplicate_group: np.ndarray,
+    source_index: np.ndarray,
+) -> np.ndarray:
+    """The reason for each row; of several that hold, the first in this order.
+
+    "kept: must keep", "kept"; "must drop"; "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept;
+    "label disagrees with image": the predicted label is another; "low alignment": it is below `gate_floor`, or its alignment is all
+    that counts, and too low; "quota of its class is full" (or of its group): its score is among the highest of all rows, or, with
+    `spread`, other rows of its class come first; "low score": other rows score higher.
+
+    Args:
+        objective ([`Objective`]): The knobs.
+        rows ([`RowColumns`]): The N rows.
+        scores (`np.ndarray` of shape `(N,)`): From `selection_scores`, less the redundancy.
+        selected (`np.ndarray` of shape `(N,)`): Bool.
+        tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`.
+        duplicate_group (`np.ndarray` of shape `(N,)`): The same number for rows that are near-duplicates; -1 for others.
+        source_index (`np.ndarray` of shape `(N,)`): Row numbers in the source.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Strings.
+    """
+    has_quotas = objective.class_balance != "none"
+    alignment_alone = objective.diversity_weight == 0 and not objective.spread and not objective.redundancy_weight
+    found = np.full(len(selected), LOW_ALIGNMENT if alignment_alone else LOW_SCORE, dtype=object)
+    if has_quotas:
+        # Without quotas as many rows would have been taken by score alone.
+        cut = np.sort(scores)[len(scores) - np.count_nonzero(selected)] if selected.any() else np.inf
+        found[(scores >= cut) | objective.spread] = QUOTA_FULL[objective.balance_by]
+    found[~passes_gate(objective, rows)] = LOW_ALIGNMENT
+    found[~rows.agrees] = DISAGREES
+    if objective.redundancy_weight:
+        for row, original in _copies(duplicate_group, selected):
+            found[row] = f"{COPY_OF}{source_index[original]}"
+    if tiers is not None:
+        found[tiers == MUST_DROP] = MUST_BE_DROPPED
+    found[selected] = KEPT
+    if tiers is not None:
+        found[selected & (tiers == MUST_KEEP)] = MUST_BE_KEPT
+    return found
+
+
+def _copies(duplicate_group: np.ndarray, selected: np.ndarray) -> list[tuple[int, int]]:
+    """Dropped rows, each with the first kept row of its near-duplicates."""
+    kept = np.flatnonzero(selected & (duplicate_group >= 0))
+    groups, first = np.unique(duplicate_group[kept], return_index=True)
+    dropped = np.flatnonzero(~selected & np.isin(duplicate_group, groups))
+    originals = kept[first[np.searchsorted(groups, duplicate_group[dropped])]]
+    return list(zip(dropped.tolist(), originals.tolist(), strict=True))
