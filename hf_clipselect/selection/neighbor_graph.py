@@ -27,7 +27,8 @@ class NeighborGraph:
         starts (`np.ndarray` of shape `(N + 1,)`): Where the edges of each row start, and their number E; int64.
         columns (`np.ndarray` of shape `(E,)`): The row at the other end, int32.
         weights (`np.ndarray` of shape `(E,)`): Likeness W in (0, 1], float32; 1 for exact copies.
-        crowded (`np.ndarray` of shape `(N,)`): True for a row with more near duplicates than its list of nearest rows holds.
+        crowded (`np.ndarray` of shape `(N,)`): True for a row whose list of nearest rows is full of near duplicates, so that
+            it may have more of them than edges.
     """
 
     starts: np.ndarray
