@@ -231,6 +231,20 @@ def test_nearest_rows_equal_brute_force(device, num_rows, k, m, monkeypatch):
     np.testing.assert_allclose(found.cosines, np.einsum("nd,nmd->nm", embeds, embeds[found.nearest]), atol=1e-6)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_nearest_rows_of_a_tensor(device, monkeypatch):
+    embeds = unit(clusters(700)).astype(np.float32)
+    expected = class_diversity(embeds, 70, num_nearest=32)
+    # Left as it is, a tensor on the CPU goes the way of a GPU's.
+    for module in (arrays, diversity):
+        monkeypatch.setattr(module, "on_its_device", lambda embeds: embeds)
+    found = class_diversity(torch.from_numpy(embeds).to(device), 70, num_nearest=32)
+    assert (found.nearest.dtype, found.cosines.dtype) == (np.int32, np.float32)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=5e-6)
+    np.testing.assert_allclose(found.cosines, expected.cosines, atol=1e-6)
+    assert (found.nearest == expected.nearest).mean() > 0.999  # rounding may swap neighbours
+
+
 def test_nearest_rows_of_four_by_hand():
     # On the circle at 0, 10, 40 and 85 degrees.
     angles = np.deg2rad([0, 10, 40, 85])

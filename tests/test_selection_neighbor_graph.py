@@ -101,7 +101,8 @@ def test_parts_join_in_any_order():
         np.testing.assert_array_equal(whole.crowded[some], graph.crowded)
     assert len(whole.columns) == sum(len(graph.columns) for _, graph in parts)
     again = joined_graph(parts[::-1], 130)
-    for name in ("starts", "columns", "weights", "crowded"):
+    assert all((whole.part[some] == some.min()).all() for some in rows) and (whole.part == -1).sum() == 10
+    for name in ("starts", "columns", "weights", "crowded", "part"):
         np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
     assert len(joined_graph([], 3).columns) == 0
 

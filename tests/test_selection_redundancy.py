@@ -24,7 +24,8 @@ def graph_of(num_rows, edges, crowded=()):
     starts = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int64)
     full = np.zeros(num_rows, dtype=bool)
     full[list(crowded)] = True
-    return NeighborGraph(starts, columns.astype(np.int32), weights.astype(np.float32), full)
+    part = np.zeros(num_rows, dtype=np.int64)
+    return NeighborGraph(starts, columns.astype(np.int32), weights.astype(np.float32), full, part)
 
 
 def random_graph(rng, num_rows, num_edges, levels=None):
@@ -94,10 +95,14 @@ def test_classes_do_not_see_each_other():
     rng = np.random.default_rng(0)
     graphs = [random_graph(rng, size, 5 * size) for size in (40, 1, 70)]
     rows = np.split(rng.permutation(111), [40, 41])
-    scores = rng.random(111).astype(np.float32)
-    whole = redundancy_scores(scores, joined_graph(list(zip(rows, graphs, strict=True)), 111), 0.7)
+    scores, tiers = np.append(rng.random(111), [0.25, 0.5]).astype(np.float32), rng.integers(3, size=113)
+    joined = joined_graph(list(zip(rows, graphs, strict=True)), 113)
+    whole = redundancy_scores(scores, joined, 0.7, tiers=tiers)
     for some, graph in zip(rows, graphs, strict=True):
-        np.testing.assert_array_equal(whole[some], redundancy_scores(scores[some], graph, 0.7))
+        np.testing.assert_array_equal(whole[some], redundancy_scores(scores[some], graph, 0.7, tiers=tiers[some]))
+    assert whole[-2:].tolist() == [0.25, 0.5]  # of no class
+    # One greedy over all rows, which no edge between classes disturbs, picks them with the same gains.
+    np.testing.assert_array_equal(whole, slow_greedy(scores, joined, 0.7, tiers)[1])
 
 
 def test_permuted_rows_get_the_same_scores():

@@ -29,12 +29,15 @@ class NeighborGraph:
         weights (`np.ndarray` of shape `(E,)`): Likeness W in (0, 1], float32; 1 for exact copies.
         crowded (`np.ndarray` of shape `(N,)`): True for a row whose list of nearest rows is full of near duplicates, so that
             it may have more of them than edges.
+        part (`np.ndarray` of shape `(N,)`): What no edge leaves: the lowest row number of the row's class, -1 for rows of none;
+            int64.
     """
 
     starts: np.ndarray
     columns: np.ndarray
     weights: np.ndarray
     crowded: np.ndarray
+    part: np.ndarray
 
     @property
     def num_rows(self) -> int:
@@ -60,11 +63,10 @@ def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
         [`NeighborGraph`]: Over the n rows of the class.
     """
     num_rows, num_listed = nearest.shape
+    part = np.zeros(num_rows, dtype=np.int64)
     if num_listed == 0:
         nothing = np.empty(0, dtype=np.float32)
-        return NeighborGraph(
-            np.zeros(num_rows + 1, dtype=np.int64), nothing.astype(np.int32), nothing, np.zeros(num_rows, dtype=bool)
-        )
+        return NeighborGraph(np.append(part, 0), nothing.astype(np.int32), nothing, part.astype(bool), part)
     zero = np.float32(min(np.median(cosines), _HIGHEST_ZERO))
     weights = np.clip((cosines - zero) / (1 - zero), 0, 1) ** 2
     crowded = (weights.min(axis=1) >= DUPLICATE_WEIGHT) & (num_listed < num_rows - 1)
@@ -74,7 +76,9 @@ def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
     rows, columns = np.concatenate([low, high]), np.concatenate([high, low])
     order = np.argsort(rows * num_rows + columns)
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=num_rows))])
-    return NeighborGraph(starts, columns[order].astype(np.int32), np.concatenate([weights, weights])[order], crowded)
+    return NeighborGraph(
+        starts, columns[order].astype(np.int32), np.concatenate([weights, weights])[order], crowded, part
+    )
 
 
 def joined_graph(parts: Sequence[tuple[np.ndarray, NeighborGraph]], num_rows: int) -> NeighborGraph:
@@ -88,16 +92,18 @@ def joined_graph(parts: Sequence[tuple[np.ndarray, NeighborGraph]], num_rows: in
         [`NeighborGraph`]: Over the N rows, the same for any order of the parts.
     """
     degrees, crowded = np.zeros(num_rows, dtype=np.int64), np.zeros(num_rows, dtype=bool)
+    part = np.full(num_rows, -1, dtype=np.int64)
     for rows, graph in parts:
         degrees[rows] = np.diff(graph.starts)
         crowded[rows] = graph.crowded
+        part[rows] = rows.min()
     starts = np.concatenate([[0], np.cumsum(degrees)])
     columns, weights = np.empty(starts[-1], dtype=np.int32), np.empty(starts[-1], dtype=np.float32)
     for rows, graph in parts:
         places = np.repeat(starts[rows] - graph.starts[:-1], np.diff(graph.starts)) + np.arange(len(graph.columns))
         columns[places] = rows[graph.columns]
         weights[places] = graph.weights
-    return NeighborGraph(starts, columns, weights, crowded)
+    return NeighborGraph(starts, columns, weights, crowded, part)
 
 
 def _pairs(rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:

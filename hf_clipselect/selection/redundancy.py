@@ -53,8 +53,11 @@ def redundancy_scores(
     if not (isfinite(weight) and weight >= 0):
         raise InputError(f"redundancy_weight must be a number of at least 0, got {weight}.")
     greedy = _LazyGreedy(scores, graph, float(weight))
-    for tier in np.unique(tiers):
-        greedy.pick(np.flatnonzero(tiers == tier))
+    # Classes don't see each other. One after the other they stay in a core's cache, which takes half of the time for many rows.
+    order = np.lexsort((tiers, graph.part))
+    parts, tiers = graph.part[order], tiers[order]
+    for rows in np.split(order, np.flatnonzero((np.diff(parts) != 0) | (np.diff(tiers) != 0)) + 1):
+        greedy.pick(rows)
     return greedy.gains
 
 
