@@ -74,7 +74,16 @@ from hf_clipselect.provenance import identity
 from hf_clipselect.report.thumbnails import NUM_SHOWN
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.scores import semantic_alignment_score
-from hf_clipselect.selection import sgd_select, top_k
+from hf_clipselect.selection import (
+    NUM_NEAREST,
+    NeighborGraph,
+    class_graph,
+    duplicate_groups,
+    joined_graph,
+    redundancy_scores,
+    sgd_select,
+    top_k,
+)
 from hf_clipselect.source import load_source
 
 
@@ -121,6 +130,7 @@ TABLE = {
     "top_k_partition": Row("top_k, 10 million scores / one np.partition", "CPU s", SHARE, "<= 5"),
     "top_k_equal": Row("selections equal to a stable argsort / all that were tried", "", SHARE, ">= 1"),
     "sgd_iterations": Row("iterations of solver sgd: most / least at 10k, 100k, 1M rows", "", SHARE, "<= 1.05"),
+    "redundancy": Row("redundancy scores and duplicate groups / SDS and the graph, 10 classes of 5,000", "CPU s", SHARE, "<= 0.15"),
     "training": Row("encoding in each of 30 epochs, extrapolated / training on cached features", CLOCK, FASTER, ">= 20"),
     "selection": Row("30 such epochs and 2 scoring passes, extrapolated / whole selection", CLOCK, FASTER, ">= 12"),
     "selection_large": Row(
@@ -460,7 +470,7 @@ def stop(*_: object) -> None:
 
 
 def selection(bench: Bench) -> None:
-    """The exact solver against the authors' loop and a partition; iterations of solver sgd."""
+    """The exact solver against the authors' loop and a partition; iterations of solver sgd; redundancy against its graph."""
     scores = authors_scores(bench.rows(50_000))
     k = int(0.3 * len(scores))
     again = 100
@@ -484,6 +494,32 @@ def selection(bench: Bench) -> None:
     for rows in (bench.rows(10_000), bench.rows(100_000), bench.rows(1_000_000)):
         iterations[rows] = sgd_select(authors_scores(rows), int(0.3 * rows)).iterations
     bench.report("sgd_iterations", max(iterations.values()), min(iterations.values()), iterations=iterations)
+    redundancy(bench)
+
+
+def redundancy(bench: Bench) -> None:
+    """What the greedy costs beside the graph that it needs, on one thread; the classes are alike, so one stands for ten."""
+    size = max(200, bench.rows(5000))
+    embeds = clustered_embeddings(size)
+    class_rows = np.split(np.random.default_rng(0).permutation(10 * size), 10)
+
+    def class_parts() -> tuple[np.ndarray, NeighborGraph]:
+        diversity = class_diversity(embeds, size // 10, num_nearest=NUM_NEAREST)
+        return diversity.scores, class_graph(diversity.nearest, diversity.cosines)
+
+    with one_thread():
+        scores, part = class_parts()
+        graph = joined_graph([(rows, part) for rows in class_rows], 10 * size)
+        many = np.empty(10 * size, np.float32)
+        many[np.concatenate(class_rows)] = np.tile(scores, 10)
+        sides = {
+            "ours": lambda: (redundancy_scores(many, graph, 0.5), duplicate_groups(graph)),
+            "graph": class_parts,
+        }
+        seconds = bench.timed(sides, repeats=5)
+    bench.report(
+        "redundancy", seconds["ours"].cpu, 10 * seconds["graph"].cpu, edges_per_row=len(graph.columns) / len(many)
+    )
 
 
 def authors_scores(rows: int) -> np.ndarray:

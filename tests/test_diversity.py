@@ -197,6 +197,71 @@ def test_class_diversity_is_what_the_public_function_gives():
     assert single.scores.tolist() == [0]
 
 
+# --- nearest rows
+
+
+def slow_nearest(embeds, m):
+    cosines = unit(embeds) @ unit(embeds).T
+    np.fill_diagonal(cosines, -np.inf)
+    return -np.sort(-cosines, axis=1)[:, :m]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("num_rows", "k", "m"), [(2, 1, 32), (33, 3, 32), (700, 70, 32), (700, 20, 5), (1300, 130, 32)]
+)
+def test_nearest_rows_equal_brute_force(device, num_rows, k, m, monkeypatch):
+    monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", 200_000)
+    embeds = unit(clusters(num_rows)).astype(np.float32)
+    embeds[num_rows // 2 :: 3] = embeds[0]  # copies: a row is never its own neighbour
+    alone = class_diversity(embeds, k)
+    assert alone.nearest is None and alone.cosines is None
+    if device != "cpu":
+        embeds = torch.from_numpy(embeds).to(device)
+    found = class_diversity(embeds, k, num_nearest=m)
+    np.testing.assert_allclose(found.scores, alone.scores, rtol=0 if device == "cpu" else 5e-6)
+    m = min(m, num_rows - 1)
+    assert found.nearest.shape == found.cosines.shape == (num_rows, m)
+    assert (found.nearest.dtype, found.cosines.dtype) == (np.int32, np.float32)
+    embeds = np.asarray(torch.as_tensor(embeds).cpu())
+    np.testing.assert_allclose(found.cosines, slow_nearest(embeds, m), atol=1e-6)
+    rows = np.arange(num_rows)
+    assert (found.nearest != rows[:, None]).all()
+    assert all(len(set(row)) == m for row in found.nearest.tolist())
+    np.testing.assert_allclose(found.cosines, np.einsum("nd,nmd->nm", embeds, embeds[found.nearest]), atol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_nearest_rows_of_a_tensor(device, monkeypatch):
+    embeds = unit(clusters(700)).astype(np.float32)
+    expected = class_diversity(embeds, 70, num_nearest=32)
+    # Left as it is, a tensor on the CPU goes the way of a GPU's.
+    for module in (arrays, diversity):
+        monkeypatch.setattr(module, "on_its_device", lambda embeds: embeds)
+    found = class_diversity(torch.from_numpy(embeds).to(device), 70, num_nearest=32)
+    assert (found.nearest.dtype, found.cosines.dtype) == (np.int32, np.float32)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=5e-6)
+    np.testing.assert_allclose(found.cosines, expected.cosines, atol=1e-6)
+    assert (found.nearest == expected.nearest).mean() > 0.999  # rounding may swap neighbours
+
+
+def test_nearest_rows_of_four_by_hand():
+    # On the circle at 0, 10, 40 and 85 degrees.
+    angles = np.deg2rad([0, 10, 40, 85])
+    embeds = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    found = class_diversity(embeds, 1, num_nearest=2)
+    assert found.nearest.tolist() == [[1, 2], [0, 2], [1, 0], [2, 1]]
+    np.testing.assert_allclose(found.cosines, np.cos(np.deg2rad([[10, 40], [10, 30], [30, 40], [45, 75]])), atol=1e-6)
+
+
+def test_a_single_row_has_no_nearest_ones():
+    found = class_diversity(np.ones((1, 4), dtype=np.float32) / 2, 0, num_nearest=32)
+    assert found.scores.tolist() == [0] and found.nearest.shape == found.cosines.shape == (1, 0)
+
+
+# --- number of neighbours
+
+
 @pytest.mark.parametrize(
     ("num_rows", "fraction", "num_neighbors", "k"),
     [(1, 0.1, None, 0), (2, 0.1, None, 1), (25, 0.1, None, 3), (25, 1.0, None, 24), (25, 0.1, 7, 7), (5, 0.1, 7, 4)],
@@ -223,6 +288,17 @@ def test_an_estimate_is_as_good_as_is_told(seed, small_limit):
     assert np.corrcoef(ranks)[0, 1] >= 0.96
     error = np.sqrt(np.mean((estimated.scores.astype(np.float64) - exact) ** 2)) / exact.std()
     assert error == pytest.approx(estimated.relative_error, rel=0.2)
+
+
+def test_nearest_rows_are_not_estimated(small_limit):
+    embeds = unit(clusters(12_000)).astype(np.float32)
+    found, alone = class_diversity(embeds, 1200, num_nearest=8), class_diversity(embeds, 1200)
+    assert found.num_references == alone.num_references == 4096
+    np.testing.assert_array_equal(found.scores, alone.scores)
+    some = np.arange(0, 12_000, 400)
+    cosines = embeds[some] @ embeds.T
+    cosines[np.arange(len(some)), some] = -np.inf
+    np.testing.assert_allclose(found.cosines[some], -np.sort(-cosines, axis=1)[:, :8], atol=1e-6)
 
 
 def test_small_groups_that_a_sample_misses_are_not_estimated(small_limit):

@@ -3,7 +3,8 @@
 from .counts import Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import top_k
-from .objective import KNOBS, Objective, resolve_objective
+from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
+from .objective import KNOBS, Objective, resolve_objective, selection_scores
 from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
 from .reasons import NOT_READABLE, reasons
@@ -19,6 +20,7 @@ __all__ = [
     "MUST_DROP",
     "MUST_KEEP",
     "NOT_READABLE",
+    "NUM_NEAREST",
     "Candidates",
     "ConvergenceVerdict",
     "NeighborGraph",
@@ -31,6 +33,7 @@ __all__ = [
     "check_convergence",
     "check_ratios",
     "check_sizes",
+    "class_graph",
     "class_quotas",
     "column_suffix",
     "config_name",
@@ -38,6 +41,7 @@ __all__ = [
     "distributed_top_k",
     "duplicate_groups",
     "is_count",
+    "joined_graph",
     "largest_remainder",
     "passes_gate",
     "quantiles_within",
