@@ -52,5 +52,11 @@ class MlpAdapterModel(BaseTuner):
         layer = MlpAdapterLayer(target, adapter_name, config=peft_config)
         self._replace_module(parent, target_name, layer, target)
 
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(new_module, MlpAdapterLayer):
+            super()._replace_module(parent, child_name, new_module, child)
+        else:  # the base layer comes back; peft would set its `weight`, which a pooler does not have
+            setattr(parent, child_name, new_module)
+
     def _check_merge_allowed(self) -> None:
         raise InputError(MERGE_REFUSED)
