@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import shutil
-import string
 
 import numpy as np
 import pytest
@@ -14,20 +13,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 from safetensors.torch import load_file, save_file
-from transformers import (
-    BertConfig,
-    BertModel,
-    BertTokenizer,
-    ChineseCLIPConfig,
-    ChineseCLIPModel,
-    CLIPImageProcessor,
-    CLIPSegConfig,
-    CLIPSegForImageSegmentation,
-    CLIPTokenizer,
-    VisionTextDualEncoderConfig,
-    VisionTextDualEncoderModel,
-    ViTConfig,
-)
+from transformers import BertConfig, BertModel, CLIPTokenizer
 
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.encoder import backbone as backbone_module
@@ -292,7 +278,7 @@ def test_bf16_towers_keep_the_projections_and_the_features_near(backbone, images
     torch.testing.assert_close(text, encode_prompts(backbone, PROMPTS, tmp_path / "a"), atol=0.05, rtol=0)
 
 
-# Images and prompts of any dual encoder
+# Images and prompts; other dual encoders have tests of their own (test_dual_encoders.py)
 
 
 def test_projected_features_are_those_of_the_model(backbone, images, tmp_path):
@@ -305,52 +291,6 @@ def test_projected_features_are_those_of_the_model(backbone, images, tmp_path):
         assert torch.equal(image_embeds, backbone.model.get_image_features(pixel_values=pixel_values).pooler_output)
         text_embeds = backbone.model.text_projection(encode_prompts(backbone, PROMPTS, tmp_path)[0])
         assert torch.equal(text_embeds, backbone.model.get_text_features(**tokens).pooler_output)
-
-
-def dual_encoder(kind, folder):
-    """Another architecture than CLIP, saved as a user would find it."""
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *string.ascii_letters]
-    words += [f"##{letter}" for letter in string.ascii_letters]
-    # As many published tokenizers do, it names no maximum length.
-    BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=10**30).save_pretrained(folder)
-    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    vision, text = {"image_size": 16, "patch_size": 8, **sizes}, {"vocab_size": len(words), **sizes}
-    if kind == "vision-text-dual-encoder":
-        config = VisionTextDualEncoderConfig.from_vision_text_configs(
-            ViTConfig(**vision), BertConfig(max_position_embeddings=40, **text), projection_dim=8
-        )
-        model = VisionTextDualEncoderModel(config)
-    elif kind == "chinese_clip":
-        text["max_position_embeddings"] = 40
-        model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=vision, projection_dim=8))
-    else:
-        text |= {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0, "max_position_embeddings": 40}
-        config = CLIPSegConfig(text_config=text, vision_config=vision, projection_dim=8, extract_layers=[0])
-        model = CLIPSegForImageSegmentation(config)
-    model.save_pretrained(folder)
-    processor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    processor.save_pretrained(folder)
-    return load_backbone(str(folder))
-
-
-@pytest.mark.parametrize("kind", ["vision-text-dual-encoder", "chinese_clip", "clipseg"])
-def test_other_dual_encoders_with_two_projections(kind, images, tmp_path):
-    backbone = dual_encoder(kind, tmp_path / "model")
-    assert backbone.model.config.model_type == kind
-    assert (backbone.hidden_size, backbone.embed_dim) == (12, 8)
-    prompts = [[*PROMPTS[0], "a photo of a very " + "very " * 100 + "long dog."]]
-    pictures = [open_image(value) for value in images.dataset["image"]]
-    pixel_values = backbone.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-    tokens = backbone.tokenizer(prompts[0], padding=True, truncation=True, max_length=40, return_tensors="pt")
-    with torch.inference_mode():
-        image_embeds = backbone.model.visual_projection(
-            torch.from_numpy(encode(images, backbone, tmp_path / "features").features)
-        )
-        text_embeds = backbone.model.text_projection(encode_prompts(backbone, prompts, tmp_path / "features")[0])
-        expected_images = backbone.model.get_image_features(pixel_values=pixel_values).pooler_output
-        expected_texts = backbone.model.get_text_features(**tokens).pooler_output
-    torch.testing.assert_close(image_embeds, expected_images, atol=1e-6, rtol=0)
-    torch.testing.assert_close(text_embeds, expected_texts, atol=1e-6, rtol=0)
 
 
 # Prompts

@@ -21,6 +21,7 @@ TIERS = [
         "errors",
         "files",
         "feature_rows",
+        "dual_encoder",
         "diversity",
         "smallest",
         "arrays",

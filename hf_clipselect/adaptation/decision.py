@@ -24,7 +24,7 @@ from ..mlp_adapter import MlpAdapterConfig
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
-from .placing import absent_targets, check_on_projections, lay_out, new_adapters
+from .placing import absent_targets, check_method, check_on_projections, lay_out, new_adapters, on_heads
 from .projections import predict
 from .training import Schedule, mean_loss, train_adapters
 
@@ -111,13 +111,13 @@ def adapt(
 
     Args:
         model (`nn.Module`): Frozen dual encoder, or `IdentityProjections` for ready embeddings.
-        image_features ([`FeatureRows`] `(N, H)`): Input of the visual projection.
-        text_features (`torch.Tensor` of shape `(T, C, H')`): Input of the text projection, for classes with images only.
+        image_features ([`FeatureRows`] `(N, H)`): As cached.
+        text_features (`torch.Tensor` of shape `(T, C, H')`): As cached, for classes with images only.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         arguments (`AdaptationArguments`): Mode and training settings.
         seed (`int`): Decides initial weights, held-out rows and batches.
         accelerator (`Accelerator`): Runs the training.
-        peft_config (`PeftConfig`, *optional*): Any PEFT method on the two projections; default the MLP adapters.
+        peft_config (`PeftConfig`, *optional*): Any PEFT method on two linear projections; default the MLP adapters.
 
     Returns:
         `tuple[nn.Module, Adaptation]`: A `PeftModel` if adapters were kept, else `model`; and what was decided.
@@ -274,8 +274,9 @@ def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 def check_peft_config(model: nn.Module, peft_config: PeftConfig) -> None:
     """Raise before the images are encoded where adapters could not be trained, or not be loaded again; nothing changes."""
+    check_method(model, peft_config, "The PEFT config")
     if absent := absent_targets(model, peft_config):
         raise InputError(
             f"The PEFT config names target_modules that a {type(model).__name__} does not have: {', '.join(absent)[:200]}."
         )
-    check_on_projections(lay_out(model, peft_config, "The PEFT config"), "The PEFT config")
+    check_on_projections(lay_out(model, on_heads(model, peft_config), "The PEFT config"), "The PEFT config")

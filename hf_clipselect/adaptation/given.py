@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..hub.naming import EMBEDDED_PREFIX, is_hub_id
 from .adapter_files import AdapterFiles, fetch_adapter
 from .loading import check_fits, warn_of_other_base
-from .placing import check_on_projections
+from .placing import check_method, check_on_projections
 
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
         backbone (`Backbone`): The run's model, which stays as it is.
 
     Raises:
-        InputError: They are made for another base model, do not fit this one, or sit elsewhere than on the two projections.
+        InputError: They are made for another base model, do not fit this one, or sit elsewhere than on the two heads.
     """
     config, _ = adapter.parsed_config
     base, revision = config.base_model_name_or_path, config.revision
@@ -55,6 +55,7 @@ def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
             f"The adapters of {adapter} are made for {base}, but the model of the run is {backbone.name}; pass "
             f"--model_name_or_path {base}, or other adapters."
         )
+    check_method(backbone.model, config, f"The config of {adapter}")
     check_on_projections(check_fits(adapter, backbone.model), f"The config of {adapter}")
     warn_of_other_base(adapter, backbone.name)
     if has_a_name and revision and backbone.revision and revision != backbone.revision:

@@ -46,7 +46,7 @@ def peft_methods() -> list[str]:
 
 
 def read_peft_config(path: str | Path) -> PeftConfig:
-    """Read a PEFT config from a JSON file and point it at the two projections if it names no target.
+    """Read a PEFT config from a JSON file; one that names no target is for the two heads of whatever model it meets.
 
     Args:
         path (`str` or `Path`): The file of `--peft_config`.
@@ -63,8 +63,6 @@ def read_peft_config(path: str | Path) -> PeftConfig:
     except OSError as error:
         raise InputError(f"{what} can't be read: {error.strerror}.") from None
     values = _read_object(what, content)
-    if values.get("target_modules") is None:
-        values["target_modules"] = ["visual_projection", "text_projection"]
     config, unknown = _to_config(what, values)
     if unknown:
         # peft only warns, and a misspelt setting would silently keep its default.

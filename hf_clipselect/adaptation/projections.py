@@ -1,14 +1,17 @@
-"""The two projections of a dual encoder, as what adapters attach to and what turns cached features into embeddings.
+"""The two heads of a dual encoder, CLIP's projections, as what adapters attach to and what turns cached features into embeddings.
 
 Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D embed_dim.
 """
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import nn
 
+from ..dual_encoder import Head, of_model
 from ..errors import InputError
 from ..feature_rows import FeatureRows
+from ..mlp_adapter import MlpAdapterLayer
 from ..scores import predicted_labels
 
 
@@ -16,17 +19,19 @@ _CHUNK_ROWS = 16384
 
 
 class Projections(nn.Module):
-    """Cached features to unit-norm embeddings, through whatever adapters sit on the two projections.
+    """Cached features to unit-norm embeddings, through whatever adapters sit on the two heads.
 
     Args:
-        model (`nn.Module`): Holds `visual_projection` and `text_projection`; adapters replace them in place, so this
-            module is made anew after adapters were added or removed.
+        model (`nn.Module`): A dual encoder, or [`IdentityProjections`]; adapters replace its heads in place, so this module is
+            made anew after adapters were added or removed.
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.visual_projection = model.visual_projection
-        self.text_projection = model.text_projection
+        model = model.get_base_model() if isinstance(model, PeftModel) else model
+        kind = of_model(model)
+        self.visual_projection = _from_cache(model, kind.image_head)
+        self.text_projection = _from_cache(model, kind.text_head)
 
     def forward(self, image_features: torch.Tensor, text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`(B, H)` and `(T, C, H')` to unit-norm image_embeds `(B, D)` and text_embeds `(C, D)`, all float32."""
@@ -39,6 +44,22 @@ class Projections(nn.Module):
         """Several templates are averaged as unit vectors, as CLIP's own prompt ensembles are."""
         embeds = _unit_rows(self.text_projection(text_features))
         return embeds[0] if len(embeds) == 1 else _unit_rows(embeds.mean(dim=0))
+
+
+def _from_cache(model: nn.Module, head: Head) -> nn.Module:
+    module = model.get_submodule(head.name)
+    return module if head.cached == "input" else _AfterHead(module)
+
+
+class _AfterHead(nn.Module):
+    """What follows a head whose outputs are cached: the adapters on it, if there are any."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head.add_residuals(features) if isinstance(self.head, MlpAdapterLayer) else features
 
 
 class IdentityProjections(nn.Module):

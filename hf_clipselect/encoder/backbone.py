@@ -1,4 +1,4 @@
-"""A frozen dual encoder: any model with `get_image_features`, `get_text_features` and two linear projections."""
+"""A frozen dual encoder: any model with `get_image_features`, `get_text_features` and two heads that adapters can sit on."""
 
 import copy
 import hashlib
@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedModel
 
 from ..config import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
+from ..dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
 from ..embedded import tiny_clip_path
 from ..errors import InputError
 from ..failures import is_of_the_machine
@@ -40,13 +41,13 @@ class Backbone:
     """A frozen dual encoder with its preprocessing.
 
     Args:
-        model (`PreTrainedModel`): In evaluation mode, without gradients, with `visual_projection` and `text_projection`.
+        model (`PreTrainedModel`): In evaluation mode, without gradients, with the two heads of its kind of dual encoder.
         image_processor, tokenizer: Its preprocessing, as `transformers` loads them.
         name (`str`): Hub id, absolute path of a folder, or `embedded/tiny-clip`.
         revision (`str`, *optional*): Commit on the Hub.
         weights_sha256 (`str`, *optional*): Hash of the weight files of a local folder, which has no commit.
-        hidden_size (`int`): Size of the image features, the input of the visual projection.
-        embed_dim (`int`): Size of the embeddings, the output of both projections.
+        hidden_size (`int`): Size of the image features: of what is cached, the input of a linear head or the output of another.
+        embed_dim (`int`): Size of the embeddings, the output of both heads.
     """
 
     model: PreTrainedModel
@@ -59,13 +60,16 @@ class Backbone:
     embed_dim: int
 
     def identity(self) -> dict[str, Any]:
-        """What decides the features: weights, preprocessing, dtype."""
+        """What decides the features: weights, preprocessing, dtype, and the point of the network if it is not before projections."""
+        kind = of_model(self.model)
+        points = {} if kind == WITH_PROJECTIONS else {"image_features": kind.image_head, "text_features": kind.text_head}
         return {
             "model": self.name if self.revision else None,
             "revision": self.revision,
             "weights_sha256": self.weights_sha256,
             "image_processor": json.loads(self.image_processor.to_json_string()),
             "dtype": str(self.model.dtype),
+            **{features: str(head) for features, head in points.items()},
         }
 
 
@@ -84,7 +88,7 @@ def load_backbone(
         `Backbone`
 
     Raises:
-        InputError: No such model, no safetensors, no projections, no tokenizer, or bf16 on a CPU.
+        InputError: No such model, no safetensors, no dual encoder, no tokenizer, or bf16 on a CPU.
     """
     device = torch.device(device)
     if bf16 and device.type == "cpu":
@@ -114,9 +118,9 @@ def load_backbone(
             trust_remote_code=False,
             output_loading_info=True,
         )
-        _check_projections(model, name)
+        _check_heads(model, name)
         # transformers would fill them with random numbers; the features do not depend on the temperature.
-        if missing := sorted(set(loading["missing_keys"]) - {"logit_scale"}):
+        if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
             raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
         image_processor = AutoImageProcessor.from_pretrained(
@@ -128,7 +132,8 @@ def load_backbone(
             raise ValueError("it has no tokenizer.")
     except InputError:
         raise
-    except (HTTPError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+    # ImportError: a tokenizer that needs another package, which the message names.
+    except (HTTPError, OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         if is_of_the_machine(error):
             raise
         raise InputError(
@@ -138,6 +143,8 @@ def load_backbone(
     if bf16:
         _towers_to_bf16(model)
     model = model.eval().requires_grad_(False).to(device)
+    image_head = of_model(model).image_head
+    last = model.get_submodule(image_head.name)
     return Backbone(
         model=model,
         image_processor=image_processor,
@@ -145,8 +152,8 @@ def load_backbone(
         name=lasting_name(name),
         revision=commit,
         weights_sha256=_hash_weights(Path(folder)) if local else None,
-        hidden_size=model.visual_projection.in_features,
-        embed_dim=model.visual_projection.out_features,
+        hidden_size=last.in_features if image_head.cached == "input" else output_size(last),
+        embed_dim=output_size(last),
     )
 
 
@@ -163,30 +170,37 @@ def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:
 
 
 @contextmanager
-def projection_inputs(projection: nn.Module) -> Iterator[Callable[[Callable[[], Any]], torch.Tensor]]:
-    """Gives a function that runs a forward pass, in any thread, and returns what it feeds to `projection`.
+def head_features(model: PreTrainedModel, head: Head) -> Iterator[Callable[[Callable[[], Any]], torch.Tensor]]:
+    """Gives a function that runs a forward pass, in any thread, and returns what is cached of it: what goes into a head, or out.
 
-    That is the pooled tower output, before the projection. A hook serves every dual encoder alike, whichever way it pools.
+    Hooks serve every dual encoder alike, whichever way it pools.
     """
     seen = threading.local()
 
-    def keep_input(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        seen.input = inputs[0]
-        return (inputs[0].to(module.weight.dtype), *inputs[1:])
+    def before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if head.cached == "input":
+            seen.features = inputs[0]
+        return (inputs[0].to(next(module.parameters()).dtype), *inputs[1:])
+
+    def after(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if head.cached == "output":
+            seen.features = output
 
     def run(forward: Callable[[], Any]) -> torch.Tensor:
         forward()
-        return seen.input
+        return seen.features
 
-    handle = projection.register_forward_pre_hook(keep_input)
+    module = model.get_submodule(head.name)
+    handles = module.register_forward_pre_hook(before), module.register_forward_hook(after)
     try:
         yield run
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -> torch.Tensor:
-    """Text features of prompts, before the projection; read from `folder` if the same prompts were encoded before.
+    """Text features of prompts, before the text head; read from `folder` if the same prompts were encoded before.
 
     Args:
         backbone (`Backbone`): The frozen encoder.
@@ -196,13 +210,16 @@ def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -
     Returns:
         `torch.Tensor` of shape `(num_templates, num_classes, text_hidden_size)`, float32, on the CPU.
     """
+    padded = of_model(backbone.model).pads_text
     tokens = backbone.tokenizer(
         [prompt for row in prompts for prompt in row],
-        padding=True,
+        padding="max_length" if padded else True,
         truncation=True,
         max_length=_max_length(backbone),
         return_tensors="pt",
     )
+    if padded:  # some tokenizers give a mask all the same
+        tokens = {"input_ids": tokens["input_ids"]}
     # The tokens stand for the tokenizer, which no hash of the weights covers.
     hashes = {name: hashlib.sha256(values.numpy().tobytes()).hexdigest() for name, values in tokens.items()}
     key = {"prompts": prompts, "tokens": hashes, **backbone.identity()}
@@ -220,42 +237,43 @@ def _encode_tokens(model: PreTrainedModel, tokens: Mapping[str, torch.Tensor]) -
     def encode(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return run(lambda: model.get_text_features(**batch)).float().cpu()
 
-    with projection_inputs(model.text_projection) as run, one_thread_each(model.device) as threads:
+    with head_features(model, of_model(model).text_head) as run, one_thread_each(model.device) as threads:
         return torch.cat(list(in_order(encode, batches, threads=threads))).numpy()
 
 
 def _max_length(backbone: Backbone) -> int:
     # Some tokenizers state an astronomic maximum; the position embeddings are the real bound.
     positions = backbone.model.config.text_config.max_position_embeddings
+    for name, module in backbone.model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin have a place for padding, and count from behind it.
+            positions -= 0 if module.padding_idx is None else module.padding_idx + 1
     return min(backbone.tokenizer.model_max_length, positions)
 
 
-def _check_projections(model: PreTrainedModel, name: str) -> None:
-    missing = [
-        part
-        for part in ("get_image_features", "get_text_features", "visual_projection", "text_projection")
-        if not hasattr(model, part)
-    ]
-    linear = not missing and all(isinstance(p, nn.Linear) for p in (model.visual_projection, model.text_projection))
-    if not linear or model.visual_projection.out_features != model.text_projection.out_features:
+def _check_heads(model: PreTrainedModel, name: str) -> None:
+    heads, modules = [head.name for head in of_model(model).heads], dict(model.named_modules())
+    missing = [part for part in ("get_image_features", "get_text_features") if not hasattr(model, part)]
+    missing += [head for head in heads if head not in modules]
+    sizes = set() if missing else {output_size(modules[head]) for head in heads}
+    if missing or None in sizes or len(sizes) > 1:
         raise InputError(
             f"--model_name_or_path {name} is a {type(model).__name__}"
             + (
                 f" without {', '.join(missing)}"
                 if missing
-                else " whose two projections are not linear layers of one size"
+                else f" whose {' and '.join(heads)} are not linear layers or attention poolers of one size"
             )
-            + f". A dual encoder such as CLIP with visual_projection and text_projection is needed, e.g. {DEFAULT_MODEL}."
+            + f". A dual encoder of images and texts is needed ({KNOWN}), e.g. {DEFAULT_MODEL}."
         )
 
 
 def _towers_to_bf16(model: PreTrainedModel) -> None:
-    """Everything but the two projections: scores and adapters stand on those, and stay float32."""
-    names = ("visual_projection", "text_projection")
-    exact = {name: copy.deepcopy(getattr(model, name)) for name in names}
+    """Everything but the two heads: scores and adapters stand on those, and stay float32."""
+    exact = {head.name: copy.deepcopy(model.get_submodule(head.name)) for head in of_model(model).heads}
     model.to(torch.bfloat16)
-    for name, projection in exact.items():
-        setattr(model, name, projection)
+    for name, head in exact.items():
+        model.set_submodule(name, head)
 
 
 def _hash_weights(folder: Path) -> str:

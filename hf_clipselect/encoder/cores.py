@@ -55,10 +55,10 @@ def available_cores() -> int:
 def _decoding_share(pixels: PreprocessedImages, tower: ImageTower, rows: list[int]) -> float:
     """Decoding's part of the CPU time of an image."""
     with one_thread_each(torch.device("cpu")):
-        tower(pixels.__getitems__(rows[:1]).pixel_values)  # the first passes prepare more than they compute
+        tower(pixels.__getitems__(rows[:1]).pixels)  # the first passes prepare more than they compute
         start = time.process_time()
-        pixel_values = pixels.__getitems__(rows).pixel_values
+        batch = pixels.__getitems__(rows).pixels
         decoded = time.process_time()
-        tower(pixel_values)
+        tower(batch)
         encoded = time.process_time()
     return (decoded - start) / max(encoded - start, 1e-9)

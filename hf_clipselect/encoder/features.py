@@ -1,6 +1,6 @@
 """Runs the frozen image tower once over a dataset: decode in workers, forward here, shards on disk.
 
-Legend: N rows, H hidden size of the image tower (the input of its projection).
+Legend: N rows, H hidden size of the image tower (what goes into its linear head, or comes out of another).
 """
 
 import logging
@@ -38,7 +38,7 @@ class ImageFeatures:
     """Features of every row of a dataset.
 
     Args:
-        features ([`FeatureRows`] `(N, H)`): Input of the visual projection, mapped from the shards; zeros for an unreadable row.
+        features ([`FeatureRows`] `(N, H)`): What is cached of the image tower, mapped from the shards; zeros for an unreadable row.
         unreadable (`dict[int, str]`): Position in the dataset -> why its image could not be read.
         key (`str`): Hash of everything that decided the features.
         num_encoded (`int`): Rows that went through the model in this run; 0 when all came from the cache.
@@ -183,7 +183,7 @@ def _encode_shards(
 
 
 def _encode_batch(tower: ImageTower, batch: PixelBatch) -> tuple[list[int], torch.Tensor, dict[int, str]]:
-    return batch.rows, tower(batch.pixel_values), batch.unreadable
+    return batch.rows, tower(batch.pixels), batch.unreadable
 
 
 def _check_finite(features: np.ndarray, rows: list[int], images: LabelledImages, backbone: Backbone) -> None:

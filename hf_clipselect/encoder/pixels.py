@@ -20,18 +20,18 @@ class PixelBatch:
 
     Args:
         rows (`list[int]`): Positions in the dataset.
-        pixel_values (`torch.Tensor` or `np.ndarray` of shape `(readable, 3, height, width)`, *optional*): `None` where no image
-            could be read.
+        pixels (`dict[str, torch.Tensor | np.ndarray]`, *optional*): All that the image processor gives, by name, a row for each
+            image that could be read: `pixel_values`, of some also masks and shapes. `None` where there is none.
         unreadable (`dict[int, str]`): Row -> why its image could not be read.
     """
 
     rows: list[int]
-    pixel_values: torch.Tensor | np.ndarray | None
+    pixels: dict[str, torch.Tensor | np.ndarray] | None
     unreadable: dict[int, str]
 
     def pin_memory(self) -> "PixelBatch":
         """Called by a DataLoader that feeds a GPU."""
-        pinned = None if self.pixel_values is None else torch.as_tensor(self.pixel_values).pin_memory()
+        pinned = self.pixels and {name: torch.as_tensor(values).pin_memory() for name, values in self.pixels.items()}
         return PixelBatch(self.rows, pinned, self.unreadable)
 
 
@@ -55,17 +55,18 @@ class PreprocessedImages(torch.utils.data.Dataset):
                 unreadable[row] = str(error)
         if not readable:
             return PixelBatch(rows, None, unreadable)
-        return PixelBatch(rows, self.image_processor(images=readable, return_tensors="pt")["pixel_values"], unreadable)
+        return PixelBatch(rows, dict(self.image_processor(images=readable, return_tensors="pt")), unreadable)
 
 
 def hand_over(batch: PixelBatch) -> PixelBatch:
     """Make a worker's batch ready for its way to the process of the model: the `collate_fn` of the DataLoader."""
-    pixel_values = batch.pixel_values
-    if pixel_values is None or get_worker_info() is None:
+    if batch.pixels is None or get_worker_info() is None:
         return batch
-    if pixel_values.nbytes <= _BYTES_THROUGH_A_PIPE:
-        return PixelBatch(batch.rows, pixel_values.numpy(), batch.unreadable)
+    if sum(values.nbytes for values in batch.pixels.values()) <= _BYTES_THROUGH_A_PIPE:
+        arrays = {name: values.numpy() for name, values in batch.pixels.items()}
+        return PixelBatch(batch.rows, arrays, batch.unreadable)
     # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its error, and
     # the run waits for the batch forever; here the error reaches the run.
-    pixel_values.share_memory_()
+    for values in batch.pixels.values():
+        values.share_memory_()
     return batch

@@ -8,7 +8,7 @@ from .layer import MlpAdapterLayer
 from .model import MlpAdapterModel
 
 
-__all__ = ["DEFAULT_TARGET_MODULES", "MlpAdapterConfig", "MlpAdapterLayer", "MlpAdapterModel"]
+__all__ = ["DEFAULT_TARGET_MODULES", "MLP_ADAPTER", "MlpAdapterConfig", "MlpAdapterLayer", "MlpAdapterModel"]
 
 
 def _register() -> None:

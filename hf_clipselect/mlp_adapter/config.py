@@ -9,10 +9,11 @@ from typing import Any
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
+from ..dual_encoder import WITH_PROJECTIONS
 from ..errors import InputError
 
 
-DEFAULT_TARGET_MODULES = ("visual_projection", "text_projection")
+DEFAULT_TARGET_MODULES = tuple(head.name for head in WITH_PROJECTIONS.heads)
 
 
 def _extend_peft_type(name: str) -> PeftType:
@@ -38,12 +39,13 @@ MLP_ADAPTER = _extend_peft_type("MLP_ADAPTER")
 
 @dataclass
 class MlpAdapterConfig(PeftConfig):
-    """Configuration of the MLP adapter: a residual MLP on the output of each targeted linear layer.
+    """Configuration of the MLP adapter: a residual MLP on the output of each targeted layer.
 
     Args:
         target_modules (`list[str]` or `str`, *optional*):
-            Linear layers that get an adapter: names (or ends of names), or one regular expression over the full name.
-            `None` stands for CLIP's two projections, `["visual_projection", "text_projection"]`.
+            Layers that get an adapter, linear ones or the attention poolers that end SigLIP's image towers: names (or ends of
+            names), or one regular expression over the full name. `None` stands for the two heads of the dual encoder: CLIP's
+            projections, `["visual_projection", "text_projection"]`, or SigLIP's `["vision_model.head", "text_model.head"]`.
         exclude_modules (`list[str]` or `str`, *optional*):
             Modules that get no adapter although `target_modules` names them.
         modules_to_save (`list[str]`, *optional*):
@@ -68,7 +70,7 @@ class MlpAdapterConfig(PeftConfig):
 
     target_modules: list[str] | str | None = field(
         default=None,
-        metadata={"help": "Linear layers to adapt: names or a regular expression. None: CLIP's two projections."},
+        metadata={"help": "Layers to adapt: names or a regular expression. None: the two heads of the model."},
     )
     exclude_modules: list[str] | str | None = field(
         default=None, metadata={"help": "Modules to leave alone: names or a regular expression."}

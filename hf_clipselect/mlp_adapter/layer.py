@@ -1,4 +1,4 @@
-"""A linear layer with a residual MLP on its output: y = base(h); y + scale * fc1(gelu(fc0(y))).
+"""The head of a tower with a residual MLP on its output: y = base(h); y + scale * fc1(gelu(fc0(y))).
 
 The dimension-preserving adapters of https://huggingface.co/papers/2410.11215 ("simple MLP", dataset adaptation), here
 as residuals whose last layer starts at zero, so that training starts from CLIP itself.
@@ -10,6 +10,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from ..dual_encoder import output_size
 from ..errors import InputError
 from .config import MlpAdapterConfig
 
@@ -21,13 +22,13 @@ MERGE_REFUSED = (
 
 
 class MlpAdapterLayer(nn.Module, BaseTunerLayer):
-    """Wraps a `torch.nn.Linear` and adds the residuals of its active adapters to the output.
+    """Wraps a layer and adds the residuals of its active adapters to the output.
 
     Every active adapter reads the output of the base layer, not of another adapter: residuals add up, in any order.
 
     Args:
-        base_layer (`torch.nn.Linear`):
-            The layer to adapt, from `in_features` to `out_features` (D).
+        base_layer (`torch.nn.Linear`, or an attention pooler of SigLIP):
+            The layer to adapt, whose output has the size D.
         adapter_name (`str`):
             Name of the first adapter, which becomes the active one.
         config ([`MlpAdapterConfig`]):
@@ -39,7 +40,7 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("mlp_adapter_fc0", "mlp_adapter_fc1")
     other_param_names = ("mlp_adapter_scale",)
 
-    def __init__(self, base_layer: nn.Linear, adapter_name: str, *, config: MlpAdapterConfig) -> None:
+    def __init__(self, base_layer: nn.Module, adapter_name: str, *, config: MlpAdapterConfig) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.mlp_adapter_fc0 = nn.ModuleDict()
@@ -59,7 +60,7 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
             config ([`MlpAdapterConfig`]):
                 Its hidden width and scale.
         """
-        embed_dim = self.base_layer.out_features
+        embed_dim = output_size(self.base_layer)
         hidden_dim = config.hidden_dim or embed_dim
         last_layer = nn.Linear(hidden_dim, embed_dim)
         nn.init.zeros_(last_layer.weight)
@@ -67,21 +68,33 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
         self.mlp_adapter_fc0[adapter_name] = nn.Linear(embed_dim, hidden_dim)
         self.mlp_adapter_fc1[adapter_name] = last_layer
         self.mlp_adapter_scale[adapter_name] = config.scale
-        self._move_adapter_to_device_of_base_layer(adapter_name)
+        # Told, since peft looks for a `weight`, which a pooler does not have.
+        self._move_adapter_to_device_of_base_layer(adapter_name, next(self.base_layer.parameters()).device)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Apply the base layer and add the residuals of the active adapters.
 
         Args:
-            hidden_states (`torch.Tensor` of shape `(..., in_features)`):
-                Input of the base layer.
+            inputs (`torch.Tensor`):
+                Inputs of the base layer: of a linear one `(..., in_features)`, of a pooler the patches and their mask.
 
         Returns:
-            `torch.Tensor` of shape `(..., out_features)`: In the dtype of the base layer's output. Residuals are
-            computed in the dtype of the adapter and summed before they are rounded to it.
+            `torch.Tensor` of shape `(..., D)`: As `add_residuals`.
         """
-        base_output = self.base_layer(hidden_states)
+        return self.add_residuals(self.base_layer(*inputs))
+
+    def add_residuals(self, base_output: torch.Tensor) -> torch.Tensor:
+        """Add the residuals of the active adapters to an output of the base layer.
+
+        Args:
+            base_output (`torch.Tensor` of shape `(..., D)`):
+                What the base layer gave, now or when it was cached.
+
+        Returns:
+            `torch.Tensor` of shape `(..., D)`: In the dtype of `base_output`. Residuals are computed in the dtype of the
+            adapter and summed before they are rounded to it.
+        """
         if self.disable_adapters:
             return base_output
         output = base_output
