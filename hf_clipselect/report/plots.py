@@ -227,10 +227,15 @@ def _legend(axes: Axes, reverse: bool = False) -> None:
     )
 
 
+def can_draw(text: str) -> bool:
+    """Whether the font of the figures has signs for all of a text, and there is any."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return bool(text) and all(ord(sign) in known for sign in text)
+
+
 def _drawable(name: str, otherwise: str) -> str:
     """The name, shortened; something else where the font has no signs for it."""
-    known = get_font(findfont("DejaVu Sans")).get_charmap()
-    if not name or not all(ord(sign) in known for sign in name):
+    if not can_draw(name):
         return otherwise
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
