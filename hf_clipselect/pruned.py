@@ -59,7 +59,7 @@ def load_pruned(
         return load_source(place, config, revision=revision)[0]
     result = SelectionResult.from_folder(folder) if revision is None else SelectionResult.from_hub(place, revision)
     result = result.at(ratio, count=count)
-    return result.apply(_load_source_of(result.source, place))
+    return result.apply(load_source_of(result.source, place))
 
 
 def _configs(card: Path) -> list[str]:
@@ -71,7 +71,19 @@ def _configs(card: Path) -> list[str]:
         return []
 
 
-def _load_source_of(source: DatasetSource, place: str) -> Dataset:
+def load_source_of(source: DatasetSource, place: str) -> Dataset:
+    """Load the dataset that a selection was made from, at the commit that it was made from.
+
+    Args:
+        source (`DatasetSource`): As the selection tells it.
+        place (`str`): Folder or repository of the selection, to be named in an error.
+
+    Returns:
+        `Dataset`: The split, not checked to be the same.
+
+    Raises:
+        InputError: It was a local folder or a dataset in memory, or it can't be loaded any more.
+    """
     by_hand = f"load it yourself, and call SelectionResult.{{}}({place!r}).at(ratio).apply(dataset)"
     by_hand = by_hand.format("from_folder" if Path(place).is_dir() else "from_hub")
     is_embedded = source.name.startswith(EMBEDDED_PREFIX)

@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from .errors import InputError
 from .files import write_text_atomically
 from .score_table import column_values
 from .selection import Size, column_suffix, config_name, is_count
+from .trust import Trust
 
 
 QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
 SCORES = ("sas", "margin", "sds")
 MAX_UNREADABLE_LISTED = 100
+MAX_GROUPS_LISTED = 1000
 SIZE_ARGUMENTS = ("selection_ratio", "selection_count")
 
 
@@ -34,11 +38,13 @@ def summarize(
     plain_predictions: np.ndarray,
     run: Mapping[str, Any],
     unreadable: Mapping[int, str],
+    trust: Trust | None = None,
 ) -> dict[str, Any]:
     """Count what a run kept and dropped.
 
     Args:
-        scores (`Dataset`): The scores table, one row for each of the N rows considered.
+        scores (`Dataset`):
+            The scores table, one row for each of the N rows considered; a column `group` is counted as the classes are.
         class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
         ratios (`Sequence[float | int]`): Sizes of the subsets; each has its two columns in `scores`.
         plain_predictions (`np.ndarray` of shape `(N,)`, int64):
@@ -46,6 +52,7 @@ def summarize(
         run (`Mapping[str, Any]`): The entries that come ready: source, model, objective, adaptation, arguments,
             versions, seed, seconds, warnings.
         unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
+        trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
 
     Returns:
         `dict[str, Any]`: Plain JSON types only; a number that does not exist (NaN, the mean of nothing) is None.
@@ -73,6 +80,7 @@ def summarize(
             {"name": name, "accuracy_before": _ratio(agreeing[c], rows[c])} for c, name in enumerate(class_names)
         ],
         "accuracy_before": _mean(agrees, readable),
+        "trust": None if trust is None else trust.to_dict(),
         "warnings": run["warnings"],
     }
     return to_json_types(report | _count_kept(report["classes"], scores, ratios))
@@ -133,6 +141,7 @@ def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: S
         "num_rows": len(scores),
         "classes": classes,
         "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
+        **_count_groups(scores, kept),
         "accuracy_after": _mean(agrees, readable),
         "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
         "subsets": [
@@ -164,6 +173,28 @@ def _count_classes(
         }
         for c, entry in enumerate(classes)
     ]
+
+
+def _count_groups(scores: Dataset, kept: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The groups with most rows first; there are none where the scores have no such column."""
+    if "group" not in scores.column_names:
+        return {"num_groups": 0, "groups": []}
+    # numpy would sort as many strings as there are rows.
+    encoded = pc.dictionary_encode(pa.array(column_values(scores, "group"), pa.string()))
+    names, group = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    rows = np.bincount(group, minlength=len(names))
+    kept_rows = {suffix: np.bincount(group[mask], minlength=len(names)) for suffix, mask in kept.items()}
+    listed = sorted(range(len(names)), key=lambda number: (-rows[number], names[number]))[:MAX_GROUPS_LISTED]
+    groups = [
+        {
+            "name": names[number],
+            "rows": rows[number],
+            "share": _ratio(rows[number], len(scores)),
+            "kept": {suffix: counts[number] for suffix, counts in kept_rows.items()},
+        }
+        for number in listed
+    ]
+    return {"num_groups": len(names), "groups": groups}
 
 
 def _describe_subset(

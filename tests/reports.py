@@ -77,7 +77,7 @@ def run_entries(**changes):
     return {**entries, **changes}
 
 
-def summarize_table(scores, ratios=(0.3,), unreadable=None, **changes):
+def summarize_table(scores, ratios=(0.3,), unreadable=None, trust=None, **changes):
     names = scores.features["label"].names
     return summarize(
         scores,
@@ -86,6 +86,7 @@ def summarize_table(scores, ratios=(0.3,), unreadable=None, **changes):
         plain_predictions=column_values(scores, "predicted_label"),
         run=run_entries(**changes),
         unreadable=unreadable or {},
+        trust=trust,
     )
 
 

@@ -25,6 +25,7 @@ TIERS = [
         "diversity",
         "smallest",
         "arrays",
+        "trust",
     },
     {
         "source",
@@ -52,10 +53,32 @@ TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules
 ONLY = {"peft": {"mlp_adapter", "adaptation"}}
 # Libraries that these modules must not import.
 PURE = {
-    "transformers": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "errors"},
-    "datasets": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "config", "errors"},
+    "transformers": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "errors", "trust"},
+    "datasets": {
+        "losses",
+        "scores",
+        "arrays",
+        "diversity",
+        "smallest",
+        "selection",
+        "prompts",
+        "config",
+        "errors",
+        "trust",
+    },
     "torch": {"config", "prompts", "errors"},
-    "accelerate": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "config", "errors"},
+    "accelerate": {
+        "losses",
+        "scores",
+        "arrays",
+        "diversity",
+        "smallest",
+        "selection",
+        "prompts",
+        "config",
+        "errors",
+        "trust",
+    },
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -14,6 +14,7 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.report import write_html
 from hf_clipselect.report.thumbnails import make_thumbnails, pick_rows
 from hf_clipselect.score_table import column_values
+from hf_clipselect.trust import measure_trust
 
 
 PAPER = "https://huggingface.co/papers/2410.11215"
@@ -224,6 +225,55 @@ def test_many_classes_without_images(tmp_path):
     assert "The 20 at this end of 300 classes." in text
     assert "5,000 of 6,000 rows" in text
     assert not any("svg" not in source for source in page.values("src"))
+
+
+def trust_of(names, *, adapted):
+    """The first class is never predicted, and its prompt is that of the second."""
+    labels = np.repeat(np.arange(len(names)), 10)
+    plain = np.maximum(labels, 1)
+    texts = np.eye(len(names), dtype=np.float32)
+    texts[0] = texts[1]
+    return measure_trust(labels, plain, labels if adapted else None, texts, names)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_page_tells_when_not_to_trust_it(tmp_path, adapted):
+    scores = random_table(120, HOSTILE)
+    trust = trust_of(HOSTILE, adapted=adapted)
+    page = Page(write_page(tmp_path, summarize_table(scores, trust=trust), scores))
+    words = " ".join(page.texts)
+    assert "When not to trust it" in words and "16.7\u00a0% bear another label" in words
+    assert "Classes below chance: 1" in words and "Prompts that are nearly the same: 1" in words
+    assert "above a half in 1 pair" in words
+    assert ("Plain Adapted" in " ".join(words.split())) == adapted
+    assert "script" not in page.tags and page.tags.count("b") == 1
+
+    fine = measure_trust(np.arange(6), np.arange(6), None, np.eye(6, dtype=np.float32), HOSTILE)
+    words = " ".join(Page(write_page(tmp_path, summarize_table(scores, trust=fine), scores)).texts)
+    for sentence in (
+        "No class is below chance.",
+        "No two prompts are nearly the same.",
+        "No class is taken for one other",
+    ):
+        assert sentence in words
+    assert "Classes below chance" not in words and "Classes taken for others" not in words
+    assert "not to trust" not in " ".join(Page(write_page(tmp_path, summarize_table(scores), scores)).texts)
+
+
+@pytest.mark.parametrize(("num_groups", "num_figures"), [(3, 1), (20, 2), (60, 2)])
+def test_page_compares_groups_before_and_after(tmp_path, num_groups, num_figures):
+    scores = random_table(240, ["a", "b", "c"])
+    names = [f"camera {row % num_groups} <b>" for row in range(240)]
+    without = Page(write_page(tmp_path, summarize_table(scores), scores))
+    scores = scores.add_column("group", names)
+    report = summarize_table(scores)
+    page = Page(write_page(tmp_path, report, scores))
+    assert "Groups" in page.texts and "Groups" not in without.texts
+    assert set(names) <= set(page.texts)
+    assert page.tags.count("img") - without.tags.count("img") == num_figures
+    assert sum(entry["kept"]["30"] for entry in report["groups"]) == report["subsets"][0]["rows"]
+    for entry in report["classes"] + report["groups"]:
+        assert f"{entry['kept']['30']:,}" in page.texts
 
 
 def test_nothing_dropped_and_nothing_readable(tmp_path):

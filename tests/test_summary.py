@@ -7,7 +7,8 @@ from reports import random_table, run_entries, summarize_table
 from hf_clipselect.errors import InputError
 from hf_clipselect.score_table import select_from_table
 from hf_clipselect.selection import resolve_objective
-from hf_clipselect.summary import report_at, summarize, write_json
+from hf_clipselect.summary import MAX_GROUPS_LISTED, report_at, summarize, write_json
+from hf_clipselect.trust import measure_trust
 
 
 def test_summary_by_hand(eight_report):
@@ -148,3 +149,41 @@ def test_write_json_is_strict_and_readable(tmp_path, eight_report):
     assert json.loads(text, parse_constant=refuse) == eight_report
     assert "\u732b <&>" in text
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_groups_by_hand(eight_rows, eight_report):
+    assert eight_report["groups"] == [] and eight_report["num_groups"] == 0
+    grouped = eight_rows.add_column("group", ["zoo", "home", "home", "home", "zoo", "home", "\u732b", "zoo"])
+    # Rows 0, 1, 4 and 5 are kept at a half, row 4 at an eighth.
+    report = summarize_table(grouped, ratios=(0.5, 0.125))
+    assert report["groups"] == [
+        {"name": "home", "rows": 4, "share": 0.5, "kept": {"50": 2, "12_5": 0}},
+        {"name": "zoo", "rows": 3, "share": 0.375, "kept": {"50": 2, "12_5": 1}},
+        {"name": "\u732b", "rows": 1, "share": 0.125, "kept": {"50": 0, "12_5": 0}},
+    ]
+    assert report["num_groups"] == 3
+    at_an_eighth = report_at(report, grouped, (0.125,))
+    assert [entry["kept"] for entry in at_an_eighth["groups"]] == [{"12_5": 0}, {"12_5": 1}, {"12_5": 0}]
+    # A selected Dataset keeps its whole table behind an index; the index must count.
+    order = [7, 6, 5, 4, 3, 2, 1, 0]
+    assert summarize_table(grouped.select(order), ratios=(0.5, 0.125))["groups"] == report["groups"]
+
+
+def test_the_largest_of_too_many_groups_are_listed():
+    num_rows = 3 * MAX_GROUPS_LISTED
+    scores = random_table(num_rows, ["a", "b"]).add_column("group", [f"g{max(row, 9):04}" for row in range(num_rows)])
+    report = summarize_table(scores)
+    assert report["num_groups"] == num_rows - 9
+    assert [entry["name"] for entry in report["groups"]] == [
+        f"g{9 + number:04}" for number in range(MAX_GROUPS_LISTED)
+    ]
+    assert report["groups"][0]["rows"] == 10
+
+
+def test_trust_is_in_the_report_and_stays_at_another_ratio(eight_rows):
+    labels, plain = np.array([0, 0, 0, 0, 0, 1]), np.array([1, 1, 1, 1, 1, 1])
+    trust = measure_trust(labels, plain, None, np.eye(2, dtype=np.float32), ["cat", "dog"])
+    report = summarize_table(eight_rows, ratios=(0.5,), trust=trust)
+    assert report["trust"] == trust.to_dict() and json.loads(json.dumps(report)) == report
+    assert report_at(report, eight_rows, (0.125,))["trust"] == report["trust"]
+    assert summarize_table(eight_rows, ratios=(0.5,))["trust"] is None

@@ -1,6 +1,17 @@
-"""What a run shows people of itself: `report.html`."""
+"""What a run shows people of itself: `report.html`, and the suspect rows as a table and as a picture."""
 
+from .grid import GRID_COLUMNS, PICTURE_SIDE, draw_grid
 from .html import write_html
+from .suspects import pick_suspects, suspects_table
+from .thumbnails import small_images
 
 
-__all__ = ["write_html"]
+__all__ = [
+    "GRID_COLUMNS",
+    "PICTURE_SIDE",
+    "draw_grid",
+    "pick_suspects",
+    "small_images",
+    "suspects_table",
+    "write_html",
+]

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader
 from ..errors import InputError
 from ..files import write_text_atomically
 from ..score_table import column_values
-from .plots import draw_class_shares, draw_histograms, draw_scatter
+from .plots import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
 from .thumbnails import make_thumbnails, pick_rows
 
 
@@ -60,6 +60,7 @@ def write_html(
             histograms=draw_histograms(report, scores),
             scatter=draw_scatter(report, scores),
             class_shares=draw_class_shares(report),
+            group_shares=draw_group_shares(report),
             galleries=_fill_galleries(report, scores, images),
             has_images=images is not None,
             adapted=bool(report["adaptation"].get("kept")),

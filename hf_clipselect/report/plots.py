@@ -124,31 +124,50 @@ def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
     Returns:
         `list[Plot]`: One figure, or two for more than 15 classes.
     """
-    suffix = report["subsets"][0]["suffix"]
     entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
-    caption = "Share of each class among all rows and among the rows kept."
+    return _draw_shares(entries, report, one="class", several="classes")
+
+
+def draw_group_shares(report: dict[str, Any]) -> list[Plot]:
+    """Draw the share of each group as [`draw_class_shares`] draws classes.
+
+    Args:
+        report (`dict`): What [`summarize`] returned.
+
+    Returns:
+        `list[Plot]`: One figure, two for more than 15 groups, none where the rows have no groups.
+    """
+    entries = list(enumerate(report["groups"]))
+    return _draw_shares(entries, report, one="group", several="groups") if entries else []
+
+
+def _draw_shares(
+    entries: list[tuple[int, dict[str, Any]]], report: dict[str, Any], *, one: str, several: str
+) -> list[Plot]:
+    suffix = report["subsets"][0]["suffix"]
+    caption = f"Share of each {one} among all rows and among the rows kept."
     half = MAX_CLASSES_DRAWN // 2
     if len(entries) > MAX_CLASSES_DRAWN:
         by_kept = sorted(entries, key=lambda item: item[1]["kept"][suffix] / item[1]["rows"])
-        panels = {"Classes kept least": by_kept[:half], "Classes kept most": by_kept[: -half - 1 : -1]}
-        caption += f" The {half} at this end of {len(entries)} classes."
+        panels = {f"{several} kept least": by_kept[:half], f"{several} kept most": by_kept[: -half - 1 : -1]}
+        caption += f" The {half} at this end of {len(entries)} {several}."
     elif len(entries) > MAX_CLASSES_IN_ONE:
         middle = (len(entries) + 1) // 2
-        panels = {"Class shares": entries[:middle], "Class shares, continued": entries[middle:]}
+        panels = {f"{one} shares": entries[:middle], f"{one} shares, continued": entries[middle:]}
     else:
-        panels = {"Class shares": entries}
-    shares = {number: _class_shares(entry, report) for number, entry in entries}
+        panels = {f"{one} shares": entries}
+    shares = {number: _shares(entry, report) for number, entry in entries}
     limit = 1.05 * max(max(shares[number]) for panel in panels.values() for number, _ in panel)
     plots = []
     for title, panel in panels.items():
-        names = [_drawable(entry["name"], number) for number, entry in panel]
+        names = [_drawable(entry["name"], f"{one} {number}") for number, entry in panel]
         draw = partial(_bars, names=names, pairs=[shares[number] for number, _ in panel], limit=limit)
         height = max(2.2, 0.8 + (0.3 if len(panels) == 1 else 0.22) * len(panel))
-        plots.append(Plot(title, caption, _render(draw, width=4.9, height=height)))
+        plots.append(Plot(title.capitalize(), caption, _render(draw, width=4.9, height=height)))
     return plots
 
 
-def _class_shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float]:
+def _shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float]:
     subset = report["subsets"][0]
     return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["suffix"]] / max(subset["rows"], 1)
 
@@ -208,11 +227,16 @@ def _legend(axes: Axes, reverse: bool = False) -> None:
     )
 
 
-def _drawable(name: str, number: int) -> str:
-    """The name, shortened; the class number where the font has no signs for it."""
+def can_draw(text: str) -> bool:
+    """Whether the font of the figures has signs for all of a text, and there is any."""
     known = get_font(findfont("DejaVu Sans")).get_charmap()
-    if not name or not all(ord(sign) in known for sign in name):
-        return f"class {number}"
+    return bool(text) and all(ord(sign) in known for sign in text)
+
+
+def _drawable(name: str, otherwise: str) -> str:
+    """The name, shortened; something else where the font has no signs for it."""
+    if not can_draw(name):
+        return otherwise
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

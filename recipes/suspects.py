@@ -1,0 +1,163 @@
+"""Show the most likely wrong labels of a selection, with the class that CLIP proposes, to check them by eye.
+
+    python recipes/suspects.py clipselect_output                            # the output folder of a run, or its subset folder
+    python recipes/suspects.py me/digits-pruned --num 50                    # a dataset repository with the scores
+    python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
+
+A row is suspect where CLIP predicts another class than the given label; those with the lowest margin come first. Prints
+them, and writes to --output_dir suspects.csv, suspects.parquet (source_index, label, proposed_label, sas, margin, and for
+each subset whether the row was kept), and suspects.png with the first 200 images. These come from the dataset that the
+selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is.
+"""
+
+import os
+import sys
+
+
+# Python puts this folder first on its path, where select.py would hide the standard library's `select`.
+_HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from hf_clipselect import SelectionResult
+from hf_clipselect.errors import InputError
+from hf_clipselect.pruned import load_source_of
+from hf_clipselect.report import PICTURE_SIDE, draw_grid, pick_suspects, small_images, suspects_table
+from hf_clipselect.run_folder import RunFolder
+from hf_clipselect.score_table import column_values
+from hf_clipselect.source import DatasetSource, content_id, load_source
+
+
+MAX_IN_GRID = 200
+MAX_NAME_LENGTH = 28
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    try:
+        show_suspects(arguments)
+    except InputError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+    return 0
+
+
+def show_suspects(arguments: argparse.Namespace) -> None:
+    if arguments.num < 1:
+        raise InputError(f"--num is how many rows to show and must be at least 1, got {arguments.num}.")
+    result = read_selection(arguments)
+    rows = pick_suspects(result.scores, num=arguments.num, label=arguments.label)
+    table = suspects_table(result.scores, rows)
+    print_table(table)
+    output_dir = Path(arguments.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise InputError(f"--output_dir {output_dir} is a file; give a folder.")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    pyarrow.csv.write_csv(table, output_dir / "suspects.csv")
+    pq.write_table(table, output_dir / "suspects.parquet")
+    print(f"tables: {output_dir / 'suspects.csv'}, {output_dir / 'suspects.parquet'}")
+    # One of an earlier call would be taken for that of these tables.
+    (output_dir / "suspects.png").unlink(missing_ok=True)
+    if len(rows) == 0:
+        return
+    dataset = load_images(result, arguments)
+    if dataset is not None:
+        shown = rows[:MAX_IN_GRID]
+        source_rows = column_values(result.scores, "source_index")[shown]
+        images = small_images(dataset, result.source.image_column, source_rows, max_side=PICTURE_SIDE)
+        draw_grid(result.scores, shown, images).save(output_dir / "suspects.png")
+        print(f"images: {output_dir / 'suspects.png'}, {len(shown)} of them")
+
+
+def read_selection(arguments: argparse.Namespace) -> SelectionResult:
+    if not Path(arguments.selection).is_dir():
+        return SelectionResult.from_hub(arguments.selection, arguments.revision)
+    if arguments.revision is not None:
+        raise InputError(f"{arguments.selection} is a local folder, which has no --revision; leave it out.")
+    return SelectionResult.from_folder(arguments.selection)
+
+
+def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Dataset | None:
+    """The dataset that the rows count in, or None, after a sentence that says why."""
+    source = result.source
+    if not source.image_column:
+        print("images: none, the selection was made from embeddings.")
+        return None
+    # selection.json hides where a folder lies; config.yaml, which stays on the machine, tells it.
+    recorded = (RunFolder(Path(arguments.selection)).read_config().get("source") or {}).get("name") or ""
+    name = arguments.dataset_name or (recorded if Path(recorded).is_dir() else "")
+    try:
+        if name:
+            config_name = arguments.dataset_config_name or source.config_name
+            dataset = load_source(name, config_name, arguments.train_split_name or source.split or "train")[0]
+        else:
+            dataset = load_source_of(source, arguments.selection)
+        check_same(dataset, source)
+    except InputError as error:
+        if arguments.dataset_name:
+            raise
+        print(f"images: none. {error} Or name it with --dataset_name.")
+        return None
+    return dataset
+
+
+def check_same(dataset: Dataset, source: DatasetSource) -> None:
+    """Refuse a dataset in which the row numbers mean other images."""
+    columns = source.image_column, source.label_column
+    known = len(dataset) == source.num_rows and set(columns) <= set(dataset.column_names)
+    if not known or content_id(dataset, *columns) != source.content_id:
+        raise InputError(
+            f"The dataset of {len(dataset)} rows is not the one that the selection was made from: {source.describe()}, of "
+            f"{source.num_rows} rows, with its images in {columns[0]!r} and its labels in {columns[1]!r}."
+        )
+
+
+def print_table(table: pa.Table) -> None:
+    if len(table) == 0:
+        print("No row is suspect: CLIP predicts every given label.")
+        return
+    kept = [name for name in table.column_names if name.startswith("selected_")]
+    heading = ["row", "label", "CLIP proposes", "sas", "margin", *(name.removeprefix("selected_") for name in kept)]
+    lines = [
+        [
+            str(row["source_index"]), shorten(row["label"]), shorten(row["proposed_label"]),
+            f"{row['sas']:.3f}", f"{row['margin']:+.3f}", *("kept" if row[name] else "-" for name in kept),
+        ]
+        for row in table.to_pylist()
+    ]  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    for line in [heading, *lines]:
+        cells = [
+            cell.ljust(width) if column in (1, 2) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def shorten(name: str) -> str:
+    name = " ".join(name.split())  # a line break in a name would break the table
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("selection", help="Output folder of a run, its subset folder, or a dataset repository.")
+    parser.add_argument("--revision", help="Branch, tag or commit of the repository.")
+    parser.add_argument("--num", type=int, default=100, help="At most this many rows.")
+    parser.add_argument("--label", help="Only rows whose given label is this class.")
+    parser.add_argument("--output_dir", default="suspects", help="Folder for the tables and the picture.")
+    parser.add_argument("--dataset_name", help="Hub id or folder of the dataset that the selection was made from.")
+    parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
+    parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
