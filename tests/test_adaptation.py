@@ -22,7 +22,8 @@ from hf_clipselect.adaptation import (
     read_peft_config,
     save_adapters,
 )
-from hf_clipselect.adaptation.decision import held_out_rows, new_adapters
+from hf_clipselect.adaptation.decision import held_out_rows
+from hf_clipselect.adaptation.placing import new_adapters
 from hf_clipselect.adaptation.training import Schedule, mean_loss, train_adapters
 from hf_clipselect.config import AdaptationArguments
 from hf_clipselect.encoder import load_backbone
