@@ -24,6 +24,8 @@ TIERS = [
         "diversity",
         "smallest",
         "arrays",
+        "folds",
+        "ensemble",
     },
     {
         "source",
@@ -51,10 +53,45 @@ TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules
 ONLY = {"peft": {"mlp_adapter", "adaptation"}}
 # Libraries that these modules must not import.
 PURE = {
-    "transformers": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "errors"},
-    "datasets": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "config", "errors"},
+    "transformers": {
+        "losses",
+        "scores",
+        "folds",
+        "ensemble",
+        "arrays",
+        "diversity",
+        "smallest",
+        "selection",
+        "prompts",
+        "errors",
+    },
+    "datasets": {
+        "losses",
+        "scores",
+        "folds",
+        "ensemble",
+        "arrays",
+        "diversity",
+        "smallest",
+        "selection",
+        "prompts",
+        "config",
+        "errors",
+    },
     "torch": {"config", "prompts", "errors"},
-    "accelerate": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "config", "errors"},
+    "accelerate": {
+        "losses",
+        "scores",
+        "folds",
+        "ensemble",
+        "arrays",
+        "diversity",
+        "smallest",
+        "selection",
+        "prompts",
+        "config",
+        "errors",
+    },
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
