@@ -27,7 +27,7 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
 
     ```python
     >>> fold_numbers(np.array([0, 0, 0, 0, 1, 1]), 2, seed=0)
-    array([1, 0, 1, 0, 1, 0])
+    array([1, 0, 0, 1, 1, 0])
     ```
     """
     labels = checked_labels(labels, num_rows=len(labels))
