@@ -55,7 +55,7 @@ def predicted_labels(image_embeds: Array, text_embeds: Array) -> np.ndarray:
     Raises:
         InputError: Shapes don't match, or a row is zero or not finite.
     """
-    pairs = _Pairs(image_embeds, text_embeds)
+    pairs = Pairs(image_embeds, text_embeds)
     predicted = np.empty(len(pairs.images), dtype=np.int64)
     for block, cosines in pairs.cosines():
         predicted[block] = as_numpy(cosines.argmax(1))
@@ -81,7 +81,7 @@ def alignment_scores(
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, or a label is out of range.
     """
-    pairs = _Pairs(image_embeds, text_embeds)
+    pairs = Pairs(image_embeds, text_embeds)
     num_rows, num_classes = len(pairs.images), len(pairs.texts)
     labels = checked_labels(labels, num_rows=num_rows, num_classes=num_classes)
     predicted = np.empty(num_rows, dtype=np.int64)
@@ -97,8 +97,14 @@ def alignment_scores(
     return predicted, sas, margin
 
 
-class _Pairs:
-    """Images and prompts that have passed their checks."""
+class Pairs:
+    """Images and prompts that have passed their checks.
+
+    Attributes:
+        images (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): As given.
+        lengths (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Of the images, to normalise them by.
+        texts (`np.ndarray` or `torch.Tensor` of shape `(C, D)`): Unit-norm, float32, where the images are.
+    """
 
     def __init__(self, image_embeds: Array, text_embeds: Array) -> None:
         self.images, texts = checked_embeds(image_embeds, "image_embeds"), checked_embeds(text_embeds, "text_embeds")

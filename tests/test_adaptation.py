@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adapting import quick, turned_classes
 from peft import PeftModel
 from torch import nn
 
@@ -22,30 +23,14 @@ from hf_clipselect.adaptation import (
     read_peft_config,
     save_adapters,
 )
-from hf_clipselect.adaptation.decision import held_out_rows, new_adapters
+from hf_clipselect.adaptation.decision import held_out_rows
+from hf_clipselect.adaptation.placing import new_adapters
 from hf_clipselect.adaptation.training import Schedule, mean_loss, train_adapters
-from hf_clipselect.config import AdaptationArguments
 from hf_clipselect.encoder import load_backbone
 from hf_clipselect.feature_rows import FeatureRows
 from hf_clipselect.launch import make_accelerator
 from hf_clipselect.losses import info_nce_loss
 from hf_clipselect.mlp_adapter import MlpAdapterConfig
-
-
-def turned_classes(num_rows: int = 240, num_classes: int = 4, dim: int = 8, seed: int = 0) -> tuple:
-    """Image features around class centres that the texts point away from: something for adapters to learn."""
-    rng = np.random.default_rng(seed)
-    centres = np.eye(dim)[:num_classes]
-    texts = np.roll(centres, 1, axis=0) + 0.6 * centres
-    labels = rng.integers(0, num_classes, num_rows)
-    images = centres[labels] + 0.15 * rng.normal(size=(num_rows, dim))
-    return FeatureRows([images.astype(np.float32)]), torch.tensor(texts, dtype=torch.float32)[None], labels
-
-
-def quick(**changes: object) -> AdaptationArguments:
-    return AdaptationArguments(
-        **{"adaptation": "auto", "num_train_epochs": 5, "min_train_steps": 60, "learning_rate": 1e-2, **changes}
-    )
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ TIERS = [
         "smallest",
         "arrays",
         "trust",
+        "folds",
+        "ensemble",
     },
     {
         "source",
@@ -40,7 +42,7 @@ TIERS = [
         "processes",
         "failures",
     },
-    {"score_table", "summary", "selection_file", "result"},
+    {"score_table", "table_selection", "listings", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
     {"provenance", "run_adapters", "run_folder", "run_log", "scoring"},
     {"pipeline", "embeddings", "baselines"},
@@ -52,33 +54,12 @@ TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules
 # Libraries that only these modules may import.
 ONLY = {"peft": {"mlp_adapter", "adaptation"}}
 # Libraries that these modules must not import.
+_PURE = {"losses", "scores", "folds", "ensemble", "arrays", "diversity", "smallest", "selection", "prompts", "errors", "trust"}
 PURE = {
-    "transformers": {"losses", "scores", "arrays", "diversity", "smallest", "selection", "prompts", "errors", "trust"},
-    "datasets": {
-        "losses",
-        "scores",
-        "arrays",
-        "diversity",
-        "smallest",
-        "selection",
-        "prompts",
-        "config",
-        "errors",
-        "trust",
-    },
+    "transformers": _PURE,
+    "datasets": _PURE | {"config"},
     "torch": {"config", "prompts", "errors"},
-    "accelerate": {
-        "losses",
-        "scores",
-        "arrays",
-        "diversity",
-        "smallest",
-        "selection",
-        "prompts",
-        "config",
-        "errors",
-        "trust",
-    },
+    "accelerate": _PURE | {"config"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -2,6 +2,7 @@
 
 from .adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
 from .decision import Adaptation, adapt, check_peft_config
+from .folds import out_of_fold_alignment
 from .given import check_given, fetch_given
 from .loading import load_adapters, load_into, save_adapters
 from .peft_configs import read_peft_config
@@ -23,6 +24,7 @@ __all__ = [
     "fetch_given",
     "load_adapters",
     "load_into",
+    "out_of_fold_alignment",
     "predict",
     "read_peft_config",
     "save_adapters",

@@ -5,9 +5,7 @@ that many steps, because rows that were trained on and rows that were not must n
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,9 +22,9 @@ from ..mlp_adapter import MlpAdapterConfig
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
-from .placing import absent_targets, check_method, check_on_projections, lay_out, new_adapters, on_heads
+from .placing import absent_targets, check_method, check_on_projections, lay_out, on_heads
 from .projections import predict
-from .training import Schedule, mean_loss, train_adapters
+from .training import AdapterTraining, Features, Schedule, mean_loss
 
 
 logger = logging.getLogger(__name__)
@@ -38,10 +36,6 @@ _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3
 # Passes without a better held-out loss before the trial run ends, as a fraction of the full run.
 _PATIENCE = 0.2
-
-
-# image_features (N, H), text_features (T, C, H'), labels (N,)
-Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -125,7 +119,7 @@ def adapt(
     if arguments.adaptation == "off":
         return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
     data = (image_features, text_features, labels)
-    training = _Training(
+    training = AdapterTraining(
         model,
         peft_config or MlpAdapterConfig(),
         arguments,
@@ -133,7 +127,7 @@ def adapt(
         seed,
         accelerator,
     )
-    trial = training.try_out(data, held_out_rows(labels, seed=seed))
+    trial = _try_out(training, data, held_out_rows(labels, seed=seed))
     kept = trial.better or arguments.adaptation == "always"
     reason = f"{trial.finding}: {'the adapters were kept' if kept else 'plain CLIP was kept'}."
     if kept and not trial.better:
@@ -173,87 +167,49 @@ class _Trial:
     loss_adapted: float | None = None
 
 
-@dataclass(frozen=True)
-class _Training:
-    model: nn.Module
-    peft_config: PeftConfig
-    arguments: AdaptationArguments
-    schedule: Schedule
-    seed: int
-    accelerator: Accelerator
+def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray) -> _Trial:
+    """Train without the held-out rows and look at them on the way."""
+    if not len(held_out):
+        finding = "No class has a second row, so none could be held out to tell whether adapters help"
+        return _Trial(training.schedule.num_steps, better=False, finding=finding)
+    image_features, text_features, labels = data
+    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+    ours = (image_features.subset(held_out), text_features, labels[held_out])
+    measure = {"batch_size": training.schedule.batch_size, "temperature": training.arguments.temperature}
+    plain = predict(training.model, *ours[:2]) == ours[2]
+    loss_plain = mean_loss(training.model, *ours, **measure)
+    best_step, best_loss, best = 0, float("inf"), plain
 
-    def run(
-        self,
-        data: Features,
-        *,
-        num_steps: int,
-        schedule: Schedule | None = None,
-        after_interval: Callable[[PeftModel, int], bool] | None = None,
-        description: str = "Adapting",
-    ) -> PeftModel:
-        """Fresh adapters, trained; initial weights and dropout follow the seed, the caller's random state stays."""
-        device = self.accelerator.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
-            adapted = new_adapters(self.model, self.peft_config)
-            train_adapters(
-                adapted,
-                *data,
-                arguments=self.arguments,
-                schedule=schedule or self.schedule,
-                num_steps=num_steps,
-                seed=self.seed,
-                accelerator=self.accelerator,
-                after_interval=after_interval and partial(after_interval, adapted),
-                description=description,
-            )
-        return adapted
+    def look(adapted: PeftModel, step: int) -> bool:
+        nonlocal best_step, best_loss, best
+        # One process decides for all: a last digit may differ, and those that go on would wait for ever.
+        [loss] = broadcast_object_list([mean_loss(adapted, *ours, **measure)])
+        if loss < best_loss:
+            best_step, best_loss, best = step, loss, predict(adapted, *ours[:2]) == ours[2]
+        return step - best_step < _PATIENCE * training.schedule.num_steps
 
-    def try_out(self, data: Features, held_out: np.ndarray) -> _Trial:
-        """Train without the held-out rows and look at them on the way."""
-        if not len(held_out):
-            finding = "No class has a second row, so none could be held out to tell whether adapters help"
-            return _Trial(self.schedule.num_steps, better=False, finding=finding)
-        image_features, text_features, labels = data
-        rest = np.setdiff1d(np.arange(len(labels)), held_out)
-        ours = (image_features.subset(held_out), text_features, labels[held_out])
-        measure = {"batch_size": self.schedule.batch_size, "temperature": self.arguments.temperature}
-        plain = predict(self.model, *ours[:2]) == ours[2]
-        loss_plain = mean_loss(self.model, *ours, **measure)
-        best_step, best_loss, best = 0, float("inf"), plain
-
-        def look(adapted: PeftModel, step: int) -> bool:
-            nonlocal best_step, best_loss, best
-            # One process decides for all: a last digit may differ, and those that go on would wait for ever.
-            [loss] = broadcast_object_list([mean_loss(adapted, *ours, **measure)])
-            if loss < best_loss:
-                best_step, best_loss, best = step, loss, predict(adapted, *ours[:2]) == ours[2]
-            return step - best_step < _PATIENCE * self.schedule.num_steps
-
-        batch_size = min(self.schedule.batch_size, len(rest))
-        self.run(
-            (image_features.subset(rest), text_features, labels[rest]),
-            num_steps=self.schedule.num_steps,
-            schedule=replace(self.schedule, batch_size=batch_size, steps_per_epoch=len(rest) // batch_size),
-            after_interval=look,
-            description="Adapting (trial)",
-        ).unload()
-        difference = best.astype(np.float64) - plain
-        error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-        [better] = broadcast_object_list([bool(difference.mean() > error)])
-        return _Trial(
-            num_steps=best_step,
-            better=better,
-            finding=f"On {len(held_out)} held-out rows the zero-shot prediction agreed with the given label for "
-            f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({'more' if better else 'not more'} "
-            f"than one standard error of the difference, {error:.1%}, better)",
-            num_rows=len(held_out),
-            agreement_plain=float(plain.mean()),
-            agreement_adapted=float(best.mean()),
-            standard_error=error if np.isfinite(error) else None,
-            loss_plain=loss_plain,
-            loss_adapted=best_loss,
-        )
+    training.run(
+        (image_features.subset(rest), text_features, labels[rest]),
+        num_steps=training.schedule.num_steps,
+        after_interval=look,
+        description="Adapting (trial)",
+    ).unload()
+    difference = best.astype(np.float64) - plain
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
+    [better] = broadcast_object_list([bool(difference.mean() > error)])
+    return _Trial(
+        num_steps=best_step,
+        better=better,
+        finding=f"On {len(held_out)} held-out rows the zero-shot prediction agreed with the given label for "
+        f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({'more' if better else 'not more'} "
+        f"than one standard error of the difference, {error:.1%}, better)",
+        num_rows=len(held_out),
+        agreement_plain=float(plain.mean()),
+        agreement_adapted=float(best.mean()),
+        standard_error=error if np.isfinite(error) else None,
+        loss_plain=loss_plain,
+        loss_adapted=best_loss,
+    )
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:

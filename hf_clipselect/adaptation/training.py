@@ -5,18 +5,21 @@ Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D e
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import tqdm
+from peft import PeftConfig, PeftModel
 from torch import nn
 
 from ..config import AdaptationArguments
 from ..feature_rows import FeatureRows
 from ..losses import info_nce_loss
+from .placing import new_adapters
 from .projections import Projections
 
 
@@ -27,6 +30,9 @@ _DECAY_FACTOR = 0.1
 _ROWS_AHEAD = 8192
 # Multiplications of a step, about: one thread does them in less than a millisecond.
 _WORTH_THREADS = 5e7
+
+# image_features (N, H), text_features (T, C, H'), labels (N,)
+Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,60 @@ class Schedule:
         num_steps = max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps)
         return cls(batch_size, steps_per_epoch, num_steps, evaluate_every=-(-num_steps // arguments.num_train_epochs))
 
+    def for_fewer(self, num_rows: int) -> "Schedule":
+        """The same run on a part of the rows: as many steps, at the same learning rates."""
+        batch_size = min(self.batch_size, num_rows)
+        return replace(self, batch_size=batch_size, steps_per_epoch=num_rows // batch_size)
+
     def learning_rate(self, step: int, initial: float) -> float:
         return initial * (_DECAY_FACTOR if step >= _DECAY_AT * self.num_steps else 1.0)
+
+
+@dataclass(frozen=True)
+class AdapterTraining:
+    """Training of fresh adapters, as often as it is run: all that it depends on but the rows and how long.
+
+    Args:
+        model (`nn.Module`): Frozen dual encoder. A run puts its adapters onto it; `unload()` of what it returns takes them off.
+        peft_config (`PeftConfig`): The method.
+        arguments (`AdaptationArguments`): Learning rate and temperature.
+        schedule (`Schedule`): Batches and learning rates on all rows; a run on fewer rows has its own batches.
+        seed (`int`): Decides initial weights, dropout and batches.
+        accelerator (`Accelerator`): Runs the training.
+    """
+
+    model: nn.Module
+    peft_config: PeftConfig
+    arguments: AdaptationArguments
+    schedule: Schedule
+    seed: int
+    accelerator: Accelerator
+
+    def run(
+        self,
+        data: Features,
+        *,
+        num_steps: int,
+        after_interval: Callable[[PeftModel, int], bool] | None = None,
+        description: str = "Adapting",
+    ) -> PeftModel:
+        """Fresh adapters, trained; initial weights and dropout follow the seed, the caller's random state stays."""
+        device = self.accelerator.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            adapted = new_adapters(self.model, self.peft_config)
+            train_adapters(
+                adapted,
+                *data,
+                arguments=self.arguments,
+                schedule=self.schedule.for_fewer(len(data[0])),
+                num_steps=num_steps,
+                seed=self.seed,
+                accelerator=self.accelerator,
+                after_interval=after_interval and partial(after_interval, adapted),
+                description=description,
+            )
+        return adapted
 
 
 def train_adapters(

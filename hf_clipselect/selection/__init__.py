@@ -4,11 +4,11 @@ from .counts import Size, check_ratios, check_sizes, column_suffix, config_name,
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import top_k
 from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
-from .objective import KNOBS, Objective, resolve_objective, selection_scores
+from .objective import KNOBS, Objective, resolve_objective
 from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
 from .reasons import NOT_READABLE, reasons
-from .redundancy import NeighborGraph, duplicate_groups, redundancy_scores
+from .redundancy import duplicate_groups, redundancy_scores
 from .sgd import ConvergenceVerdict, SgdResult, check_convergence, convergence_verdict, sgd_select
 from .solve import Candidates, check_candidates, select_rows, select_subsets
 
