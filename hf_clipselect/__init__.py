@@ -6,11 +6,11 @@ Importing the package makes its adapters, the method `MLP_ADAPTER`, known to pef
 from importlib.metadata import version
 
 from .adaptation import load_adapters
+from .dataset import select_dataset
 from .diversity import sample_diversity_score
 from .embeddings import select_embeddings
 from .errors import InputError
 from .mlp_adapter import MlpAdapterConfig
-from .pipeline import select_dataset
 from .pruned import load_pruned
 from .result import SelectionResult
 from .scores import semantic_alignment_score

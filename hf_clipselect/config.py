@@ -114,8 +114,27 @@ class AdaptationArguments:
         default=300, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
     )
 
+    num_folds: int = field(
+        default=0,
+        metadata={
+            "help": "Score every row by adapters that were not trained on its label, in so many folds; 0 for no folds."
+        },
+    )
+
     def __post_init__(self) -> None:
         _check_choice("adaptation", self.adaptation, ("auto", "always", "off"))
+        _check_at_least(0, "num_folds", self.num_folds)
+        if self.num_folds == 1:
+            raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
+        if self.num_folds and (self.adaptation == "off" or self.adapter_name_or_path is not None):
+            other = (
+                "--adaptation off"
+                if self.adaptation == "off"
+                else f"--adapter_name_or_path {self.adapter_name_or_path}"
+            )
+            raise InputError(
+                f"--num_folds {self.num_folds} trains adapters, which {other} rules out; leave one of them out."
+            )
         for name in ("temperature", "learning_rate"):
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value < float("inf"):
@@ -200,6 +219,10 @@ class SelectionArguments:
     must_keep: str | None = field(
         default=None,
         metadata={"help": "Rows of every subset: a file with one source_index per line, or a boolean column."},
+    )
+    strict: bool = field(
+        default=False,
+        metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},
     )
     must_drop: str | None = field(
         default=None,

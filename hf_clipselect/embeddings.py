@@ -1,24 +1,28 @@
 """The second door: selection from CLIP embeddings that are already there."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .adaptation import IdentityProjections, adapt
+from .adaptation import IdentityProjections, adapt, out_of_fold_alignment, predict
 from .config import Arguments
+from .ensemble import ensemble_alignment
 from .errors import InputError
 from .feature_rows import FeatureRows
+from .folds import fold_numbers
 from .launch import make_accelerator
 from .listings import checked_class_quotas, facts_of
 from .processes import Processes
 from .result import SelectionResult
 from .score_table import present_classes, score_table
 from .scoring import score_rows
-from .selection import check_sizes, resolve_objective
+from .selection import NUM_NEAREST, check_sizes, resolve_objective
 from .source import DatasetSource
 from .table_selection import check_demands, select_from_table
+from .trust import check_trust, measure_trust
 
 
 def select_embeddings(
@@ -54,6 +58,8 @@ def select_embeddings(
     groups: Sequence[str] | np.ndarray | None = None,
     must_keep: Sequence[int] | np.ndarray | None = None,
     must_drop: Sequence[int] | np.ndarray | None = None,
+    num_folds: int = 0,
+    strict: bool = False,
 ) -> SelectionResult:
     """Select rows from ready CLIP embeddings; no model is loaded.
 
@@ -68,7 +74,7 @@ def select_embeddings(
         must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers that every subset holds, or none.
         selection_ratio, selection_count, objective, seed, temperature, learning_rate, num_train_epochs, train_batch_size, alignment,
         diversity_weight, normalization, class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread,
-        redundancy_weight, solver, ratio_weight, neighbor_fraction, num_neighbors:
+        redundancy_weight, solver, ratio_weight, neighbor_fraction, num_neighbors, num_folds, strict:
             As in [`select_dataset`].
 
     Returns:
@@ -100,21 +106,37 @@ def select_embeddings(
         text_embeds[classes], "text_embeds", lambda row: f"class {classes[row]} ({names[classes[row]]})"
     )
     features = (FeatureRows([image_embeds]), torch.from_numpy(text_embeds)[None])
-    model, report, processes = IdentityProjections(image_embeds.shape[1]), {}, Processes()
+    ensemble = (
+        ensemble_alignment(image_embeds, text_embeds, compact, seed=seed) if resolved.alignment == "ensemble" else None
+    )
+    model, report, processes, kept = IdentityProjections(image_embeds.shape[1]), {}, Processes(), False
+    plain = predict(model, *features)
     if adaptation != "off":
         accelerator = make_accelerator()  # use_cpu=True fails where an earlier run of this process took the GPU
         model, outcome = adapt(
             model.to(accelerator.device), *features, compact,
             arguments=arguments.adaptation, seed=seed, accelerator=accelerator,
         )  # fmt: skip
-        report, processes = {"adaptation": outcome.to_dict()}, Processes(accelerator)
-    scores = score_rows(
+        report, processes, kept = {"adaptation": outcome.to_dict()}, Processes(accelerator), outcome.kept
+    scores, graph = score_rows(
         model, *features, compact, classes,
         neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors, processes=processes,
+        num_nearest=NUM_NEAREST if resolved.redundancy_weight else 0,
     )  # fmt: skip
+    scores = replace(scores, ensemble=processes.broadcast(ensemble))
+    if num_folds and kept:
+        predicted, sas, margin = out_of_fold_alignment(
+            model.unload(), *features, compact, fold_numbers(compact, num_folds, seed=seed), num_steps=outcome.num_steps,
+            arguments=arguments.adaptation, seed=seed, accelerator=accelerator,
+        )  # fmt: skip
+        scores = replace(scores, predicted_label=classes[predicted], sas=sas, margin=margin)
+    adapted = np.searchsorted(classes, scores.predicted_label) if kept else None
+    check_trust(
+        measure_trust(compact, plain, adapted, text_embeds, [names[label] for label in classes]), strict=strict
+    )
     table = score_table(labels, names, np.arange(len(labels)), scores, facts)
     return SelectionResult(
-        scores=select_from_table(table, resolved, sizes, processes=processes),
+        scores=select_from_table(table, resolved, sizes, graph=graph, processes=processes),
         ratios=sizes,
         objective=resolved,
         source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),

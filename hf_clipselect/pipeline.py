@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from .adaptation import (
     AdapterFiles,
+    Projections,
     check_given,
     check_peft_config,
+    embed_prompts,
+    embed_rows,
     fetch_given,
     predict,
     read_peft_config,
 )
-from .config import DEFAULT_MODEL, Arguments
+from .arrays import as_numpy
+from .config import Arguments
 from .data import LabelledImages, prepare_dataset
 from .encoder import (
     Backbone,
@@ -30,8 +35,10 @@ from .encoder import (
     load_backbone,
     warn_if_demonstration,
 )
+from .ensemble import ensemble_alignment
 from .errors import InputError, PushError
 from .failures import during, explained_failures
+from .feature_rows import FeatureRows
 from .hub import Destination, publish
 from .launch import make_accelerator
 from .listings import Listing, checked_class_quotas, read_facts
@@ -44,138 +51,15 @@ from .run_folder import RunFolder
 from .run_log import collected_warnings, timed
 from .score_table import RowFacts, present_classes, score_table
 from .scoring import score_rows
-from .selection import Objective, Size, check_sizes, is_count, resolve_objective
+from .selection import NUM_NEAREST, Objective, Size, check_sizes, resolve_objective
 from .selection_file import published_report
 from .source import load_source
 from .summary import summarize
 from .table_selection import check_demands, select_from_table
+from .trust import check_trust, measure_trust
 
 
 logger = logging.getLogger(__name__)
-
-
-def select_dataset(
-    dataset: Dataset,
-    *,
-    model_name_or_path: str = DEFAULT_MODEL,
-    selection_ratio: float | Sequence[float] | None = None,
-    selection_count: int | Sequence[int] | None = None,
-    objective: str | None = None,
-    adaptation: str = "auto",
-    output_dir: str | Path | None = None,
-    seed: int = 42,
-    image_column_name: str | None = None,
-    label_column_name: str | None = None,
-    class_names: Sequence[str] | None = None,
-    on_bad_image: str = "error",
-    model_revision: str = "main",
-    prompt_template: str | Sequence[str] | None = None,
-    per_device_eval_batch_size: int = 64,
-    dataloader_num_workers: int | None = None,
-    bf16: bool = False,
-    adapter_name_or_path: str | Path | None = None,
-    peft_config: str | Path | None = None,
-    temperature: float | None = None,
-    learning_rate: float | None = None,
-    num_train_epochs: int | None = None,
-    train_batch_size: int | None = None,
-    alignment: str | None = None,
-    diversity_weight: float | str | None = None,
-    normalization: str | None = None,
-    class_balance: str | None = None,
-    balance_by: str | None = None,
-    min_per_class: int | None = None,
-    class_quotas: Mapping[str, int] | str | Path | None = None,
-    gate: bool | None = None,
-    gate_floor: float | None = None,
-    spread: bool | None = None,
-    redundancy_weight: float | None = None,
-    solver: str | None = None,
-    ratio_weight: float | None = None,
-    neighbor_fraction: float = 0.1,
-    num_neighbors: int | None = None,
-    group_column: str | None = None,
-    must_keep: Listing | None = None,
-    must_drop: Listing | None = None,
-    overwrite_output_dir: bool = False,
-    use_cpu: bool = False,
-) -> SelectionResult:
-    """Select the part of a labelled image dataset that is worth training on.
-
-    Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a semantic
-    alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2); the objective
-    turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
-
-    Args:
-        dataset (`Dataset`): A split with an image column and a label column.
-        model_name_or_path (`str`, *optional*): Dual encoder with two projections: Hub id, folder or `embedded/tiny-clip`.
-        selection_ratio (`float` or `Sequence[float]`, *optional*):
-            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
-        selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
-        objective (`str`, *optional*, defaults to `"diverse"`):
-            Preset `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below.
-        adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
-        output_dir (`str` or `Path`, *optional*): Folder for everything the run makes; by default nothing is left behind.
-        seed (`int`, *optional*, defaults to 42): The same seed gives the same subset.
-        image_column_name, label_column_name (`str`, *optional*): Found from the features when there is one candidate each.
-        class_names (`Sequence[str]`, *optional*): One name per class for the prompts, instead of the dataset's own.
-        on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"drop"` to leave unreadable images out.
-        model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.
-        prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
-        per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
-        dataloader_num_workers (`int`, *optional*):
-            Decoding processes; default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
-        bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
-        adapter_name_or_path (`str` or `Path`, *optional*):
-            Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
-        peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
-        temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the flags.
-        alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor, spread,
-        redundancy_weight, solver, ratio_weight:
-            Knobs as in [`Objective`]; one that is set wins over the preset.
-        class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
-            Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the rest.
-        neighbor_fraction (`float`, *optional*, defaults to 0.1): Neighbours of the diversity score, as a fraction of the class.
-        num_neighbors (`int`, *optional*): A fixed number of neighbours instead.
-        group_column (`str`, *optional*): Categorical column whose shares the report compares, and quotas may be for.
-        must_keep, must_drop (`str`, `Path` or `Sequence[int]`, *optional*):
-            Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a boolean column.
-        overwrite_output_dir (`bool`, *optional*, defaults to `False`): Remove another run's results from `output_dir`.
-        use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
-
-    Returns:
-        `SelectionResult`: Kept and dropped rows, scores of all rows, `.apply(dataset)` for the filtered dataset.
-
-    Raises:
-        InputError: The input is wrong; the message says what was given, what was expected and what to change.
-        RunError: The machine failed; the same call goes on from what is in `output_dir`.
-
-    Example:
-
-    ```python
-    result = select_dataset(dataset, selection_ratio=[0.3, 0.5], output_dir="clipselect_output")
-    subset = result.apply(dataset)
-    ```
-    """
-    values = dict(locals())
-    sizes = check_sizes(selection_ratio, selection_count)
-    values["selection_ratio"] = [size for size in sizes if not is_count(size)] or None
-    values["selection_count"] = [size for size in sizes if is_count(size)] or None
-    values["prompt_template"] = [prompt_template] if isinstance(prompt_template, str) else prompt_template
-    for path in ("output_dir", "adapter_name_or_path", "peft_config", "model_name_or_path"):
-        values[path] = None if values[path] is None else str(values[path])
-    for listing in ("must_keep", "must_drop"):  # lists of rows are no argument of a command line
-        values[listing] = str(values[listing]) if isinstance(values[listing], (str, Path)) else None
-    arguments = Arguments.from_dict({**values, "dataset_name": ""})
-    arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
-    return run_selection(
-        arguments,
-        dataset=dataset,
-        class_names=class_names,
-        class_quotas=class_quotas,
-        must_keep=must_keep,
-        must_drop=must_drop,
-    )
 
 
 def run_selection(
@@ -294,7 +178,14 @@ class _Run:
         readable = encoded.features.subset(rows) if encoded.unreadable else encoded.features
         features = (readable, text_features[:, classes])
         with timed(self.seconds, "adapt"):
-            plain = classes[predict(self.backbone.model, *features)]
+            plain = predict(self.backbone.model, *features)
+            # Before adapters take the place of the projections.
+            prompts = as_numpy(embed_prompts(Projections(self.backbone.model), features[1]))
+            ensemble = (
+                self._ensemble(*features, labels, prompts, processes)
+                if self.objective.alignment == "ensemble"
+                else None
+            )
             adapters = RunAdapters(arguments, images, self.backbone, self.accelerator, self.folder)
             if self.adapter is None:
                 model, adaptation = adapters.train_or_find(
@@ -303,11 +194,23 @@ class _Run:
             else:
                 model, adaptation = adapters.take(self.adapter)
         with timed(self.seconds, "score"):
-            scores = score_rows(
+            scores, graph = score_rows(
                 model, *features, labels, classes, processes=processes,
                 neighbor_fraction=arguments.selection.neighbor_fraction,
                 num_neighbors=arguments.selection.num_neighbors,
+                num_nearest=NUM_NEAREST if self.objective.redundancy_weight else 0,
             )  # fmt: skip
+            scores = replace(scores, ensemble=ensemble)
+            if arguments.adaptation.num_folds and adaptation.kept:
+                predicted, sas, margin = adapters.out_of_fold(
+                    model, features, labels, adaptation, features_key=encoded.key, peft_config=self.peft_config
+                )
+                scores = replace(scores, predicted_label=classes[predicted], sas=sas, margin=margin)
+            trust = measure_trust(
+                labels, plain, np.searchsorted(classes, scores.predicted_label) if adaptation.kept else None, prompts,
+                [images.class_names[label] for label in classes],
+            )  # fmt: skip
+            check_trust(trust, strict=arguments.selection.strict)
             table = score_table(
                 images.labels,
                 images.class_names,
@@ -317,19 +220,19 @@ class _Run:
             )
         with timed(self.seconds, "select"):
             result = SelectionResult(
-                scores=select_from_table(table, self.objective, self.sizes, processes=processes),
+                scores=select_from_table(table, self.objective, self.sizes, graph=graph, processes=processes),
                 ratios=self.sizes,
                 objective=self.objective,
                 source=images.source,
                 seed=arguments.run.seed,
             )
         plain_predictions = np.full(len(images.labels), -1, dtype=np.int64)
-        plain_predictions[rows] = plain
+        plain_predictions[rows] = classes[plain]
         unreadable = {int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())}
         description = describe_run(arguments, self.objective, images, self.backbone, adaptation)
         report = summarize(
             result.scores, class_names=images.class_names, ratios=self.sizes, plain_predictions=plain_predictions,
-            unreadable=unreadable, run={**description, "seconds": self.seconds, "warnings": self.warnings},
+            unreadable=unreadable, trust=trust, run={**description, "seconds": self.seconds, "warnings": self.warnings},
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
@@ -351,6 +254,24 @@ class _Run:
                     f"{error} The results are in {self.folder.path}: the same command again pushes them."
                 ) from None
         return result
+
+    def _ensemble(
+        self,
+        features: FeatureRows,
+        text_features: torch.Tensor,
+        labels: np.ndarray,
+        prompts: np.ndarray,
+        processes: Processes,
+    ) -> np.ndarray:
+        """Of plain CLIP whether adapters are kept or not: these know the labels that they would judge."""
+        scores = None
+        if processes.index == 0:
+            model = self.backbone.model
+            embeds = embed_rows(Projections(model), features, np.arange(len(labels)))
+            scale = getattr(model, "logit_scale", None)
+            scale = {} if scale is None else {"logit_scale": float(scale.exp())}
+            scores = ensemble_alignment(embeds, prompts, labels, seed=self.arguments.run.seed, **scale)
+        return processes.broadcast(scores)
 
 
 def _check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:

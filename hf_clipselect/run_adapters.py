@@ -18,13 +18,15 @@ from .adaptation import (
     adapter_files_id,
     fetch_adapter,
     load_into,
+    out_of_fold_alignment,
     save_adapters,
 )
 from .config import Arguments
 from .data import LabelledImages
-from .encoder import Backbone, digest
+from .encoder import Backbone, digest, read_array, write_array
 from .errors import InputError
 from .feature_rows import FeatureRows
+from .folds import fold_numbers
 from .processes import Processes
 from .provenance import identity
 from .run_folder import RunFolder
@@ -66,18 +68,7 @@ class RunAdapters:
             `tuple[nn.Module, Adaptation]`: The model to score with, with adapters if they were kept; and what was decided.
         """
         arguments, folder = self.arguments.adaptation, self.folder
-        places = ("adapter_name_or_path", "peft_config")  # what a file holds counts, not where it lies
-        key = digest(
-            {
-                "format": _ADAPTATION_FORMAT,
-                "features": features_key,
-                "text_features": hashlib.sha256(features[1].contiguous().numpy().tobytes()).hexdigest(),
-                "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
-                "seed": self.arguments.run.seed,
-                "arguments": {k: v for k, v in asdict(arguments).items() if k not in places},
-                "peft_config": arguments.peft_config and Path(arguments.peft_config).read_text(encoding="utf-8"),
-            }
-        )
+        key = self._key(features, labels, features_key)
         processes = Processes(self.accelerator)
         _check_same(processes, key)
         # What the main process sees decides: those that train would wait for ever for those that do not.
@@ -104,6 +95,51 @@ class RunAdapters:
         self.accelerator.wait_for_everyone()
         return model, adaptation
 
+    def out_of_fold(
+        self,
+        model: nn.Module,
+        features: tuple[FeatureRows, torch.Tensor],
+        labels: np.ndarray,
+        adaptation: Adaptation,
+        *,
+        features_key: str,
+        peft_config: Any,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores of adapters that never saw the label they judge, computed or found in the folder.
+
+        Args:
+            model (`nn.Module`): With the kept adapters, which are taken off it.
+            features, labels, features_key, peft_config: As for [`train_or_find`].
+            adaptation ([`Adaptation`]): Of the kept adapters.
+
+        Returns:
+            `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As `out_of_fold_alignment`, the same everywhere.
+        """
+        arguments, processes = self.arguments.adaptation, Processes(self.accelerator)
+        folds = fold_numbers(labels, arguments.num_folds, seed=self.arguments.run.seed)
+        key = {
+            "adapters": self._key(features, labels, features_key),
+            "folds": arguments.num_folds,
+            "num_steps": adaptation.num_steps,
+        }
+        path = self.folder.features / "out_of_fold.safetensors"
+        # Trained together: what the main process finds decides for all.
+        found = processes.broadcast(read_array(path, key))
+        if found is None:
+            self.accelerator.init_trackers("hf_clipselect")
+            found = np.stack(
+                out_of_fold_alignment(
+                    model.unload(), *features, labels, folds, num_steps=adaptation.num_steps, arguments=arguments,
+                    seed=self.arguments.run.seed, accelerator=self.accelerator, peft_config=peft_config,
+                )
+            )  # fmt: skip
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+            if self.accelerator.is_main_process:
+                write_array(path, key, found)
+        predicted, sas, margin = found.astype(np.float32)
+        return predicted.astype(np.int64), sas, margin
+
     def take(self, adapter: AdapterFiles) -> tuple[nn.Module, Adaptation]:
         """Put given adapters on the model: nothing is trained, and what the folder held before goes."""
         _check_same(Processes(self.accelerator), adapter.content_id)
@@ -117,6 +153,23 @@ class RunAdapters:
             self._remember(adaptation, digest({"format": _ADAPTATION_FORMAT, "adapter": adapter.content_id}))
         self.accelerator.wait_for_everyone()
         return load_into(self.backbone.model, adapter), adaptation
+
+    def _key(self, features: tuple[FeatureRows, torch.Tensor], labels: np.ndarray, features_key: str) -> str:
+        """Everything that decides the adapters."""
+        # What a file holds counts, not where it lies; and folds leave the kept adapters as they are.
+        elsewhere = ("adapter_name_or_path", "peft_config", "num_folds")
+        peft_config = self.arguments.adaptation.peft_config
+        return digest(
+            {
+                "format": _ADAPTATION_FORMAT,
+                "features": features_key,
+                "text_features": hashlib.sha256(features[1].contiguous().numpy().tobytes()).hexdigest(),
+                "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
+                "seed": self.arguments.run.seed,
+                "arguments": {k: v for k, v in asdict(self.arguments.adaptation).items() if k not in elsewhere},
+                "peft_config": peft_config and Path(peft_config).read_text(encoding="utf-8"),
+            }
+        )
 
     def _forget(self) -> None:
         """The record goes before the adapters it speaks of: a killed run leaves none that a later one would trust."""

@@ -4,6 +4,7 @@ Legend: N rows, H hidden size, C classes, D embed_dim.
 """
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from .feature_rows import FeatureRows
 from .processes import Processes
 from .score_table import SampleScores
 from .scores import alignment_scores
+from .selection import NeighborGraph, class_graph, duplicate_groups, joined_graph
 
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ def score_rows(
     neighbor_fraction: float,
     num_neighbors: int | None,
     processes: Processes,
-) -> SampleScores:
+    num_nearest: int = 0,
+) -> tuple[SampleScores, NeighborGraph | None]:
     """All scores of the readable rows; each class is scored by one process, and all processes get all scores.
 
     Args:
@@ -43,9 +46,11 @@ def score_rows(
         labels (`np.ndarray` of shape `(N,)`), classes (`np.ndarray` of shape `(C,)`): From `present_classes`.
         neighbor_fraction (`float`), num_neighbors (`int`, *optional*): As in `sample_diversity_score`.
         processes ([`Processes`]): Those of the run.
+        num_nearest (`int`, *optional*, defaults to 0): Nearest rows of each row in the graph; 0 for no graph.
 
     Returns:
-        `SampleScores`: Of all rows, with predictions in the numbering of the dataset's own labels.
+        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with predictions in the numbering of the dataset's own
+            labels; and which rows are alike.
 
     Raises:
         InputError: An embedding is zero or not finite.
@@ -54,23 +59,30 @@ def score_rows(
     text_embeds = embed_prompts(projections, text_features)
     sizes = np.bincount(labels, minlength=len(classes))
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
-    mine, notices = [], []
+    mine, parts, notices = [], [], []
     for group in _shares(sizes, processes.count)[processes.index]:
         rows = np.concatenate([by_class[label] for label in group])
         embeds = embed_rows(projections, features, rows)
         predicted, sas, margin = alignment_scores(embeds, text_embeds, labels[rows])
         sds = []
         for label, of_class in zip(group, embeds.split([int(sizes[label]) for label in group]), strict=True):
-            diversity = class_diversity(of_class, neighbor_count(len(of_class), neighbor_fraction, num_neighbors))
+            k = neighbor_count(len(of_class), neighbor_fraction, num_neighbors)
+            diversity = class_diversity(of_class, k, num_nearest=num_nearest)
+            if num_nearest:
+                parts.append((by_class[label], class_graph(diversity.nearest, diversity.cosines)))
             sds.append(diversity.scores)
             if diversity.num_references is not None:
                 notices.append(estimate_notice(int(classes[label]), len(of_class), diversity))
         mine.append((rows, SampleScores(classes[predicted], sas, margin, np.concatenate(sds))))
-    gathered = processes.gather((mine, notices))
-    for notice in sorted(notice for _, theirs in gathered for notice in theirs):
+    gathered = processes.gather((mine, parts, notices))
+    for notice in sorted(notice for *_, theirs in gathered for notice in theirs):
         logger.warning(notice)
     warn_of_singles(classes[sizes == 1].tolist())
-    return _at_their_rows([part for theirs, _ in gathered for part in theirs])
+    scores = _at_their_rows([part for theirs, *_ in gathered for part in theirs])
+    if not num_nearest:
+        return scores, None
+    graph = joined_graph([part for _, theirs, _ in gathered for part in theirs], len(labels))
+    return replace(scores, duplicate_group=duplicate_groups(graph)), graph
 
 
 def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:

@@ -21,7 +21,7 @@ from .summary import write_json
 
 
 # Names of classes may look like paths, and are none.
-_NOT_PATHS = ("classes", "classes_without_images")
+_NOT_PATHS = ("classes", "classes_without_images", "groups", "trust")
 
 _TEXT, _TEXT_OR_NONE, _COUNT, _SHARE = (str,), (str, type(None)), (int,), (int, float, type(None))
 _ARGUMENT = (str, int, float, bool, list, type(None))

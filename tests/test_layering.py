@@ -45,7 +45,7 @@ TIERS = [
     {"score_table", "table_selection", "listings", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
     {"provenance", "run_adapters", "run_folder", "run_log", "scoring"},
-    {"pipeline", "embeddings", "baselines"},
+    {"pipeline", "dataset", "embeddings", "baselines"},
     {"__init__"},
     {"cli"},
 ]
@@ -54,7 +54,19 @@ TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules
 # Libraries that only these modules may import.
 ONLY = {"peft": {"mlp_adapter", "adaptation"}}
 # Libraries that these modules must not import.
-_PURE = {"losses", "scores", "folds", "ensemble", "arrays", "diversity", "smallest", "selection", "prompts", "errors", "trust"}
+_PURE = {
+    "losses",
+    "scores",
+    "folds",
+    "ensemble",
+    "arrays",
+    "diversity",
+    "smallest",
+    "selection",
+    "prompts",
+    "errors",
+    "trust",
+}
 PURE = {
     "transformers": _PURE,
     "datasets": _PURE | {"config"},

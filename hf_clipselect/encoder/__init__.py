@@ -1,7 +1,7 @@
 """The frozen encoder: every image and prompt goes through CLIP once."""
 
 from .backbone import Backbone, encode_prompts, load_backbone, warn_if_demonstration
-from .cache import digest
+from .cache import digest, read_array, write_array
 from .features import ImageFeatures, encode_dataset
 from .images import UnreadableImageError, open_image
 
@@ -15,5 +15,7 @@ __all__ = [
     "encode_prompts",
     "load_backbone",
     "open_image",
+    "read_array",
     "warn_if_demonstration",
+    "write_array",
 ]

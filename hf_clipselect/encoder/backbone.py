@@ -62,7 +62,9 @@ class Backbone:
     def identity(self) -> dict[str, Any]:
         """What decides the features: weights, preprocessing, dtype, and the point of the network if it is not before projections."""
         kind = of_model(self.model)
-        points = {} if kind == WITH_PROJECTIONS else {"image_features": kind.image_head, "text_features": kind.text_head}
+        points = (
+            {} if kind == WITH_PROJECTIONS else {"image_features": kind.image_head, "text_features": kind.text_head}
+        )
         return {
             "model": self.name if self.revision else None,
             "revision": self.revision,

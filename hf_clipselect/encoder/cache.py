@@ -122,14 +122,22 @@ class FeatureCache:
 
 def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
     """A small array that is computed once for a key and read from `path` from then on."""
-    expected = digest({"format": _FORMAT, **key})
-    stored = _load(path, expected)
-    if stored is not None:
-        return stored
-    features = np.ascontiguousarray(compute())
+    stored = read_array(path, key)
+    if stored is None:
+        stored = np.ascontiguousarray(compute())
+        write_array(path, key, stored)
+    return stored
+
+
+def read_array(path: Path, key: Mapping[str, Any]) -> np.ndarray | None:
+    """What `write_array` wrote for the same key; nothing if it is absent, damaged, or of another key."""
+    return _load(path, digest({"format": _FORMAT, **key}))
+
+
+def write_array(path: Path, key: Mapping[str, Any], array: np.ndarray) -> None:
+    """Keep a small array, as float32."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _store(path, expected, features, {})
-    return features
+    _store(path, digest({"format": _FORMAT, **key}), array, {})
 
 
 def digest(key: Mapping[str, Any]) -> str:
