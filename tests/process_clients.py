@@ -174,7 +174,7 @@ def select_everywhere(processes: Processes) -> dict[str, Any]:
         counted = Counted(processes)
         found[f"{objective}, {num_rows}"] = subsets_of(num_rows, objective, counted), counted.calls
     scores, labels = np.linspace(0, 1, 401, dtype=np.float32), np.zeros(401, dtype=np.int64)
-    loop = resolve_objective("released", solver="sgd")
+    loop = resolve_objective("released", {"solver": "sgd"})
     found["sgd"] = select_rows(scores, labels, 100, loop, processes=processes).tolist()
     scores[300] = np.nan
     try:

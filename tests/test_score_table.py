@@ -13,10 +13,14 @@ from hf_clipselect.score_table import (
     score_table,
 )
 from hf_clipselect.selection import resolve_objective
+from hf_clipselect.table_selection import select_from_table
 
 
 NAMES = ["cat", "dog", "small bird"]
-SCORES = ["source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds"]
+SCORES = [
+    "source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds", "sas_quantile", "sds_quantile",
+    "duplicate_group",
+]  # fmt: skip
 
 
 def random_scores(num_rows, *, seed=0):
@@ -53,13 +57,16 @@ def test_four_rows_by_hand():
         "sas": [0.5, 0.25],
         "margin": [0.125, 0.0],
         "sds": [1.0, 0.0],
+        "sas_quantile": [0.75, 0.5],  # of the two readable rows of the class 0, and of the only one of the class 2
+        "sds_quantile": [0.75, 0.5],
+        "duplicate_group": [None, None],
     }
     unreadable = table[2]
     assert unreadable["source_index"] == 8
     assert unreadable["label"] == 1
     assert unreadable["predicted_label"] is None
     assert unreadable["label_agrees"] is None
-    assert all(np.isnan(unreadable[name]) for name in ("sas", "margin", "sds"))
+    assert all(np.isnan(unreadable[name]) for name in ("sas", "margin", "sds", "sas_quantile", "sds_quantile"))
     assert table[3]["label_agrees"] is True
 
 
@@ -67,7 +74,7 @@ def test_columns_and_types():
     table, _, _ = make_table(10, [4])
     assert table.column_names == SCORES
     names = ClassLabel(names=NAMES)
-    types = [Value("int64"), names, names, Value("bool"), *[Value("float32")] * 3]
+    types = [Value("int64"), names, names, Value("bool"), *[Value("float32")] * 5, Value("int64")]
     assert list(table.features.values()) == types
     assert table.format["type"] is None
 
@@ -175,7 +182,7 @@ def test_values_of_a_column_keep_their_type():
 def test_unreadable_rows_are_never_selected_and_do_not_count(preset, class_balance):
     unreadable = np.array([0, 7, 30, 31, 59])
     table, labels, _ = make_table(60, unreadable)
-    objective = resolve_objective(preset, class_balance=class_balance)
+    objective = resolve_objective(preset, {"class_balance": class_balance})
     ratios = (0.3, 0.5, 0.9, 1.0)
     selected = select_from_table(table, objective, ratios)
     # Of 55 readable rows: 16.5, 27.5 and 49.5 go up.
@@ -205,7 +212,7 @@ def test_selection_scores_are_those_of_the_objective():
 def test_subsets_of_several_ratios_are_nested(class_balance):
     for seed in range(20):
         table, _, _ = make_table(97, [3, 50], seed=seed)
-        objective = resolve_objective("clean", class_balance=class_balance)
+        objective = resolve_objective("clean", {"class_balance": class_balance})
         selected = select_from_table(table, objective, (0.5, 0.1, 0.8, 0.3))
         subsets = [
             set(np.flatnonzero(column_values(selected, f"selected_{name}"))) for name in ("10", "30", "50", "80")
@@ -225,14 +232,14 @@ def test_two_columns_for_each_ratio_named_in_percent():
         "selection_score_7",
         "selected_7",
     ]
-    assert selected.column_names == SCORES + added
+    assert selected.column_names == [*SCORES, *added, "reason"]
     for name in added:
         assert selected.features[name] == Value("bool" if name.startswith("selected_") else "float32")
-    assert [name for name in selected.column_names if is_selection_column(name)] == added
+    assert [name for name in selected.column_names if is_selection_column(name)] == [*added, "reason"]
     again = select_from_table(selected, resolve_objective(), (0.5,))
-    assert again.column_names == [*SCORES, "selection_score_50", "selected_50"]
+    assert again.column_names == [*SCORES, "selection_score_50", "selected_50", "reason"]
     assert {name: again.features[name] for name in SCORES} == dict(table.features)
-    assert again.select_columns(SCORES)[:] == table[:]
+    np.testing.assert_equal(again.select_columns(SCORES)[:], table[:])
 
 
 def test_a_ratio_that_keeps_no_row_is_refused():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.selection import check_ratios, column_suffix, selection_count
+from hf_clipselect.selection import check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,8 @@ from hf_clipselect.selection import check_ratios, column_suffix, selection_count
         (0.1, 5, 1),
         (0.3, 1297, 389),
         (1.0, 7, 7),
-        (1, 7, 7),
+        (1, 7, 1),
+        (7, 7, 7),
         (1e-5, 50_000, 1),
         (0.07, 1_281_167, 89_682),
     ],
@@ -40,13 +41,14 @@ def test_a_count_of_zero_is_an_error():
         (0.125, "12_5"),
         (0.001, "0_1"),
         (1.0, "100"),
-        (1, "100"),
+        (1, "count_1"),
+        (500, "count_500"),
         (0.29, "29"),
         (1e-7, "0_00001"),
         (0.1, "10"),
     ],
 )
-def test_ratio_name(ratio, name):
+def test_column_suffix(ratio, name):
     assert column_suffix(ratio) == name
 
 
@@ -76,3 +78,35 @@ def test_check_ratios_rejects_none_and_twice():
         check_ratios([])
     with pytest.raises(InputError, match="0.3 more than once"):
         check_ratios([0.3, 0.5, 0.30])
+
+
+def test_names_of_configs():
+    assert [config_name(size) for size in (0.3, 0.125, 1.0, 500, 1)] == ["ratio_30", "ratio_12_5", "ratio_100", "count_500", "count_1"]
+
+
+def test_sizes_are_ratios_then_counts():
+    assert check_sizes() == (0.3,)
+    assert check_sizes(1) == (1.0,)
+    assert not is_count(check_sizes(1)[0])
+    assert check_sizes(counts=500) == (500,)
+    assert check_sizes([0.5, 0.2], np.array([7, 3])) == (0.5, 0.2, 7, 3)
+    assert [is_count(size) for size in check_sizes(1.0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize("counts", [0, -1, 2.0, 0.5, True, "5", [3, None]])
+def test_check_sizes_rejects_what_is_no_count(counts):
+    with pytest.raises(InputError, match="selection_count is the number of rows to keep"):
+        check_sizes(counts=counts)
+
+
+def test_check_sizes_rejects_none_and_twice():
+    with pytest.raises(InputError, match="selection_count is empty"):
+        check_sizes(0.3, [])
+    with pytest.raises(InputError, match="5 more than once"):
+        check_sizes(None, [5, 7, 5])
+
+
+def test_more_rows_than_there_are():
+    assert selection_count(7, 7) == 7
+    with pytest.raises(InputError, match="selection_count 8 is more than the 7 rows"):
+        selection_count(8, 7)
