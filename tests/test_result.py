@@ -563,7 +563,7 @@ def test_scores_that_no_run_can_have_written_are_refused(dataset, tmp_path):
             ("source_index", rows - 1, "does not rise within the 60 rows"),
             ("sas", np.full(60, np.nan, np.float32), "scores are missing or infinite"),
             ("sds", np.where(rows == 7, np.float32("inf"), sas), "scores are missing or infinite"),
-            ("selected_30", np.zeros(60, bool), "the selection at 0.3 is empty"),
+            ("selected_30", np.zeros(60, bool), "the selection of 30 is empty"),
             ("selected_30", selected | (rows == 5), "holds rows without scores"),
         ]
     ):
