@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hf_clipselect import SelectionResult, load_adapters, select_dataset
+from hf_clipselect import load_adapters, select_dataset
 from hf_clipselect.config import EMBEDDED_DATASET, default_model
 from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
@@ -158,7 +158,7 @@ def print_noise(runs: list[dict], arguments: argparse.Namespace) -> None:
     for run in runs:
         accuracy = f"{run['test_accuracy_plain']:.1%} -> {run['test_accuracy_adapted']:.1%}".replace("%", "")
         print_row(f"seed {run['seed']}", percent(run["noise_among_kept"]), f"   {accuracy}")
-    print_row("mean", mean_percent(runs, "noise_among_kept"))
+    print_row("mean", percent(*(run["noise_among_kept"] for run in runs)))
     print_row("ideal", percent(runs[0]["least_possible"]))
 
 
@@ -170,16 +170,18 @@ def print_worth(runs: list[dict], arguments: argparse.Namespace) -> None:
         print_header(arguments)
         for run in runs:
             print_row(f"seed {run['seed']}", percent(run["corrupted_among_kept"]))
-        print_row("mean", mean_percent(runs, "corrupted_among_kept"))
+        print_row("mean", percent(*(run["corrupted_among_kept"] for run in runs)))
         print_row("ideal", percent(runs[0]["least_corrupted"]))
     if "network_accuracy" in runs[0]:
-        print("\nTest accuracy of a small network (64-128-10 on the pixels) trained on these rows, %, mean of the seeds")
+        print(
+            "\nTest accuracy of a small network (64-128-10 on the pixels) trained on these rows, %, mean of the seeds"
+        )
         print_header(arguments)
         for name in ("kept", "random", "all"):
-            print_row(name, mean_percent([run["network_accuracy"] for run in runs], name))
+            print_row(name, percent(*(run["network_accuracy"][name] for run in runs)))
     print("\nRows of the largest class / of the smallest, among the kept rows, mean of the seeds")
     print_header(arguments)
-    print_row("kept", mean_percent(runs, "class_max_min") / 100)
+    print_row("kept", np.mean([list(run["class_max_min"].values()) for run in runs], axis=0))
 
 
 def print_header(arguments: argparse.Namespace, more: str = "") -> None:
@@ -190,12 +192,9 @@ def print_row(name: str, values: np.ndarray, more: str = "") -> None:
     print(name.ljust(10) + "".join(f"{value:8.2f}" for value in values) + more)
 
 
-def percent(shares: dict[str, float]) -> np.ndarray:
-    return 100 * np.array(list(shares.values()))
-
-
-def mean_percent(runs: list[dict], key: str) -> np.ndarray:
-    return np.mean([percent(run[key]) for run in runs], axis=0)
+def percent(*shares: dict[str, float]) -> np.ndarray:
+    """Means over the seeds, one for each ratio."""
+    return 100 * np.mean([list(of_seed.values()) for of_seed in shares], axis=0)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -150,9 +150,10 @@ def corrupt_image(
             f"Corruptions work on images of 8 bits, got one of mode {image.mode}; scale it to L (grey) or RGB first."
         )
     kept = image if image.mode in ("L", "RGB") else image.convert("RGB")
-    values = np.asarray(kept, dtype=np.float32).reshape(kept.height, kept.width, -1) / 255
-    damaged = CORRUPTIONS[corruption](values, severity, rng).clip(0, 1)
-    return PILImage.fromarray(np.rint(damaged * 255).astype(np.uint8).reshape(np.shape(kept)))
+    values = np.asarray(kept)
+    pixels = values.reshape(kept.height, kept.width, -1).astype(np.float32) / 255
+    damaged = CORRUPTIONS[corruption](pixels, severity, rng).clip(0, 1)
+    return PILImage.fromarray(np.rint(damaged * 255).astype(np.uint8).reshape(values.shape))
 
 
 def corrupt_images(
@@ -225,7 +226,9 @@ def _corrupt_row(
             f"The image of row {source_row} cannot be decoded ({error}); mend it, or remove the row, before images are corrupted."
         ) from error
     if image is None:
-        raise InputError(f"Row {source_row} has no image in column {image_column!r}; remove it before images are corrupted.")
+        raise InputError(
+            f"Row {source_row} has no image in column {image_column!r}; remove it before images are corrupted."
+        )
     rng = np.random.default_rng([seed, source_row])
     return {image_column: corrupt_image(image, name, severity=severity, rng=rng), CORRUPTION_COLUMN: name}
 
@@ -269,5 +272,8 @@ def _line_kernel(length: float, *, angle: float) -> np.ndarray:
 
 
 def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    channels = [PILImage.fromarray(channel).resize((width, height), PILImage.Resampling.BICUBIC) for channel in np.moveaxis(pixels, 2, 0)]
+    channels = [
+        PILImage.fromarray(channel).resize((width, height), PILImage.Resampling.BICUBIC)
+        for channel in np.moveaxis(pixels, 2, 0)
+    ]
     return np.stack([np.asarray(channel) for channel in channels], axis=2)
