@@ -65,7 +65,7 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": f"Dual encoder with two projections, Hub id or folder. Default: {DEFAULT_MODEL}; "
+            "help": f"Dual encoder such as CLIP or SigLIP, Hub id or folder. Default: {DEFAULT_MODEL}; "
             f"{EMBEDDED_MODEL} when the dataset is {EMBEDDED_DATASET}."
         },
     )
