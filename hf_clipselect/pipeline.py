@@ -173,6 +173,8 @@ class _Run:
                 "%d of %d images could not be read and take no part.", len(encoded.unreadable), len(images.labels)
             )
             logger.info("dropped.parquet names them with the reason.")
+            if self.facts.must_keep is not None and (lost := self.facts.must_keep[list(encoded.unreadable)].sum()):
+                logger.warning("%d of them are rows of must_keep.", lost)
         rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[rows])
         readable = encoded.features.subset(rows) if encoded.unreadable else encoded.features
@@ -236,24 +238,30 @@ class _Run:
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
-            # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
-            record = {key: self.folder.read_config()[key] for key in ("adaptation", "identity")}
-            self.folder.write_config(record)
-            with during("write"):
-                self.folder.write_results(result, images, unreadable, scores_only=arguments.hub.scores_only)
-            description["source"]["class_names"] = images.class_names
-            self.folder.write_config({**description, **record})
+            self._write(result, unreadable, description)
         # The last thing that processes wait for: a push may take longer than a collective may.
         self.accelerator.wait_for_everyone()
         if self.destination is not None and self.accelerator.is_main_process:
-            adapter = self.folder.adapter if adaptation.kept else None
-            try:
-                publish(published_report(report), self.folder.subset, self.destination, adapter=adapter)
-            except (PushError, OSError) as error:  # OSError: a card that a full disk does not take
-                raise PushError(
-                    f"{error} The results are in {self.folder.path}: the same command again pushes them."
-                ) from None
+            self._publish(self.destination, report, with_adapters=adaptation.kept)
         return result
+
+    def _write(self, result: SelectionResult, unreadable: Mapping[int, str], description: dict[str, Any]) -> None:
+        # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
+        record = {key: self.folder.read_config()[key] for key in ("adaptation", "identity")}
+        self.folder.write_config(record)
+        with during("write"):
+            self.folder.write_results(result, self.images, unreadable, scores_only=self.arguments.hub.scores_only)
+        description["source"]["class_names"] = self.images.class_names
+        self.folder.write_config({**description, **record})
+
+    def _publish(self, destination: Destination, report: dict[str, Any], *, with_adapters: bool) -> None:
+        adapter = self.folder.adapter if with_adapters else None
+        try:
+            publish(published_report(report), self.folder.subset, destination, adapter=adapter)
+        except (PushError, OSError) as error:  # OSError: a card that a full disk does not take
+            raise PushError(
+                f"{error} The results are in {self.folder.path}: the same command again pushes them."
+            ) from None
 
     def _ensemble(
         self,
