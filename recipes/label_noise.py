@@ -5,7 +5,8 @@
     python recipes/label_noise.py --noise_rate 0 --corruption_rate 0.2   # right labels, damaged images
 
 For each seed exactly round(rate * N) rows of the train split get another label, uniformly, and as many images as the corruption
-rate says are damaged, in equal shares by the five corruptions of the paper; the test split stays untouched. Prints for each
+rate says are damaged, in equal shares by the five corruptions of the paper (at severity 5, the strength of the code that the
+paper refers to; milder ones leave images that CLIP still reads); the test split stays untouched. Prints for each
 ratio the share of wrong labels and of damaged images among the kept rows (lower is better; `ideal` is the least that the ratio
 allows), the zero-shot accuracy on the test split before and after adaptation, and the rows of the largest class over those of
 the smallest. On embedded digits a small network is trained too, on the kept rows, on random rows of the same number (mean of
