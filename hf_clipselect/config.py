@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import yaml
 from transformers import HfArgumentParser
 
+from .config_file import yaml_as_flags
 from .errors import InputError
 
 
@@ -65,7 +65,7 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": f"Dual encoder with two projections, Hub id or folder. Default: {DEFAULT_MODEL}; "
+            "help": f"Dual encoder such as CLIP or SigLIP, Hub id or folder. Default: {DEFAULT_MODEL}; "
             f"{EMBEDDED_MODEL} when the dataset is {EMBEDDED_DATASET}."
         },
     )
@@ -361,7 +361,7 @@ def parse_arguments(argv: Sequence[str] | None = None, *, prog: str | None = Non
     parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
     config = parser.parse_args(argv).config
     if config is not None:
-        argv = _yaml_as_flags(Path(config), known={f.name for g in groups for f in dataclasses.fields(g)}) + argv
+        argv = yaml_as_flags(Path(config), known={f.name for g in groups for f in dataclasses.fields(g)}) + argv
     arguments = Arguments.from_dict(vars(parser.parse_args(argv)))
     if arguments.model.model_name_or_path is None:
         arguments.model.model_name_or_path = default_model(arguments.data.dataset_name)
@@ -373,32 +373,6 @@ class _Parser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (all flags: --help)\n")
-
-
-def _yaml_as_flags(path: Path, *, known: set[str]) -> list[str]:
-    """The YAML file as flags, so that file and command line share one set of types, choices and messages."""
-    try:
-        # Plain strings: YAML's own reading would make `adaptation: off` a False; the flags have types of their own.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except OSError as error:
-        raise InputError(f"--config {path} can't be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--config {path} is not YAML: {' '.join(str(error).split())}.") from None
-    if isinstance(values, dict) and isinstance(values.get("arguments"), dict):
-        values = values["arguments"]  # the config.yaml that a run left behind
-    if not isinstance(values, dict):
-        raise InputError(f"--config {path} must hold `flag: value` lines, got a {type(values).__name__}.")
-    if unknown := sorted(str(key) for key in values if key not in known):
-        raise InputError(
-            f"--config {path} has unknown keys: {', '.join(unknown)}. Known keys: {', '.join(sorted(known))}."
-        )
-    flags: list[str] = []
-    for key, value in values.items():
-        if isinstance(value, list):
-            flags += [f"--{key}", *map(str, value)]
-        elif value not in ("", "~", "null"):
-            flags.append(f"--{key}={value}")
-    return flags
 
 
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:

@@ -68,7 +68,7 @@ def select_dataset(
 
     Args:
         dataset (`Dataset`): A split with an image column and a label column.
-        model_name_or_path (`str`, *optional*): Dual encoder with two projections: Hub id, folder or `embedded/tiny-clip`.
+        model_name_or_path (`str`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
         selection_ratio (`float` or `Sequence[float]`, *optional*):
             Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.

@@ -98,8 +98,8 @@ def select_embeddings(
             "name of its own."
         )
     facts = facts_of(len(labels), groups=groups, must_keep=must_keep, must_drop=must_drop)
-    check_demands(labels, names, facts, resolved, sizes)
     classes, compact = present_classes(labels)
+    check_demands(labels, names, facts, resolved, sizes)
     # Adapters are made for inputs of norm 1: what they learn must not depend on the scale that came in.
     image_embeds = _unit_rows(image_embeds, "image_embeds", lambda row: f"row {row}")
     text_embeds = _unit_rows(

@@ -17,12 +17,12 @@ from .files import write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
-from .score_table import check_score_table, column_values, join_columns
+from .score_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
 from .source import DatasetSource, content_id
 from .summary import report_at
-from .table_selection import select_from_table
+from .table_selection import add_reason, select_from_table
 
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class SelectionResult:
         return self._at(sizes[0])
 
     def _at(self, size: Size) -> "SelectionResult":
-        if missing := [name for name in ("label", "sas", "margin", "sds") if name not in self.scores.column_names]:
+        if missing := [name for name in NEEDED_COLUMNS if name not in self.scores.column_names]:
             raise InputError(
                 f"The scores lack the columns {', '.join(missing)}, so nothing else can be selected from them; "
                 f"they have {', '.join(self.scores.column_names)}."
@@ -100,7 +100,8 @@ class SelectionResult:
                 if column_suffix(other) != column_suffix(size)
                 for kind in ("selection_score", "selected")
             }
-            scores = self.scores.select_columns([name for name in self.scores.column_names if name not in others])
+            kept = [name for name in self.scores.column_names if name not in others | {"reason"}]
+            scores = add_reason(self.scores.select_columns(kept), self.objective, size)
         else:
             scores = select_from_table(self.scores, self.objective, (size,))
         report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report

@@ -22,6 +22,8 @@ from .selection import Size, column_suffix, quantiles_within
 
 
 SCORE_COLUMNS = ("sas", "margin", "sds")
+# What another size can be selected from.
+NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
 # Columns that a table has only where a run needs them.
 _OPTIONAL = {
     "group": Value("string"), "ensemble": Value("float32"), "must_keep": Value("bool"), "must_drop": Value("bool"),

@@ -77,20 +77,37 @@ def select_from_table(
     subsets = select_subsets(scores, candidates, sizes, objective, processes=processes)
     _warn_of_small_cells(candidates, objective, selection_count(sizes[0], len(readable)))
     added: dict[str, np.ndarray] = {}
-    reason = None
     for size, score, subset in zip(sizes, scores, subsets, strict=True):
         selected = np.zeros(len(readable), dtype=bool)
         selected[subset] = True
         added[f"selection_score_{column_suffix(size)}"] = _scattered(score, readable, len(table), np.nan)
         added[f"selected_{column_suffix(size)}"] = _scattered(selected, readable, len(table), False)
-        if reason is None:
-            why = reasons(
-                objective, rows, scores=score, selected=selected, tiers=candidates.tiers,
-                duplicate_group=column_values(base, "duplicate_group")[readable],
-                source_index=column_values(base, "source_index")[readable],
-            )  # fmt: skip
-            reason = _scattered(why, readable, len(table), NOT_READABLE)
-    return join_columns(base, {**added, "reason": reason})
+    return add_reason(join_columns(base, added), objective, sizes[0])
+
+
+def add_reason(table: Dataset, objective: Objective, size: Size) -> Dataset:
+    """Add the column `reason`: why a size keeps each row or not.
+
+    Args:
+        table (`Dataset`): A scores table with the two columns of the size, and no reasons.
+        objective (`Objective`): What was maximised.
+        size (`float` or `int`): The size.
+
+    Returns:
+        `Dataset`: The table with one column more.
+    """
+    readable = np.flatnonzero(~np.isnan(column_values(table, "sas")))
+    rows = _row_columns(table, readable, objective)
+    why = reasons(
+        objective,
+        rows,
+        scores=column_values(table, f"selection_score_{column_suffix(size)}")[readable],
+        selected=column_values(table, f"selected_{column_suffix(size)}")[readable],
+        tiers=_tiers(_facts(table, readable), passes_gate(objective, rows) if objective.gate else None),
+        duplicate_group=column_values(table, "duplicate_group")[readable],
+        source_index=column_values(table, "source_index")[readable],
+    )
+    return join_columns(table, {"reason": _scattered(why, readable, len(table), NOT_READABLE)})
 
 
 def check_demands(

@@ -121,7 +121,8 @@ def class_max_min(kept_labels: np.ndarray, labels: np.ndarray) -> float:
 def network_accuracy(
     pixels: np.ndarray, labels: np.ndarray, kept: dict[str, np.ndarray], seed: int
 ) -> dict[str, dict[str, float]]:
-    rng = np.random.default_rng([seed, 3])  # the seed alone draws the rows with wrong labels
+    # The seed alone draws the rows with wrong labels, [seed, 1] the damaged ones.
+    rng = np.random.default_rng([seed, 3])
     draws = {
         ratio: [rng.choice(len(labels), size=len(rows), replace=False) for _ in range(NUM_RANDOM_DRAWS)]
         for ratio, rows in kept.items()

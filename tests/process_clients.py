@@ -15,7 +15,7 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.folds import fold_numbers
 from hf_clipselect.launch import make_accelerator
 from hf_clipselect.processes import Processes
-from hf_clipselect.selection import distributed_top_k, resolve_objective, select_rows, select_subsets
+from hf_clipselect.selection import Candidates, distributed_top_k, resolve_objective, select_rows, select_subsets
 
 
 def run_processes(count: int, client: str, folder: Path) -> list[Any]:
@@ -159,9 +159,9 @@ def subsets_of(num_rows: int, objective: str, processes: Counted | None) -> dict
     scores, labels = rng.integers(50, size=num_rows).astype(np.float32) / 50, rng.integers(5, size=num_rows)
     ratios = [1.0] if num_rows == 1 else [0.3, 1.0, 0.8]
     subsets = select_subsets(
-        {ratio: scores for ratio in ratios}, labels, ratios, resolve_objective(objective), processes=processes
+        [scores] * len(ratios), Candidates(labels), ratios, resolve_objective(objective), processes=processes
     )
-    return {str(ratio): rows.tolist() for ratio, rows in subsets.items()}
+    return {str(ratio): rows.tolist() for ratio, rows in zip(ratios, subsets, strict=True)}
 
 
 SUBSETS = [(num_rows, objective) for num_rows in (401, 7, 1) for objective in ("clean", "released", "paper")]
@@ -175,10 +175,10 @@ def select_everywhere(processes: Processes) -> dict[str, Any]:
         found[f"{objective}, {num_rows}"] = subsets_of(num_rows, objective, counted), counted.calls
     scores, labels = np.linspace(0, 1, 401, dtype=np.float32), np.zeros(401, dtype=np.int64)
     loop = resolve_objective("released", {"solver": "sgd"})
-    found["sgd"] = select_rows(scores, labels, 100, loop, processes=processes).tolist()
+    found["sgd"] = select_rows(scores, Candidates(labels), 100, loop, processes=processes).tolist()
     scores[300] = np.nan
     try:
-        select_rows(scores, labels, 100, resolve_objective("released"), processes=processes)
+        select_rows(scores, Candidates(labels), 100, resolve_objective("released"), processes=processes)
     except InputError as error:
         found["nan"] = str(error)
     return found

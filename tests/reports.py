@@ -21,6 +21,7 @@ def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source
         "sas": sas,
         "margin": margin,
         "sds": sds,
+        "duplicate_group": [None] * len(labels),
     }
     classes = ClassLabel(names=names)
     types = {
@@ -28,14 +29,15 @@ def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source
         "label": classes,
         "predicted_label": classes,
         "label_agrees": Value("bool"),
+        "duplicate_group": Value("int64"),
     }
     types |= dict.fromkeys(("sas", "margin", "sds"), Value("float32"))
-    for percent, rows in selected.items():
+    for suffix, rows in selected.items():
         columns |= {
-            f"selection_score_{percent}": margin,
-            f"selected_{percent}": [r in rows for r in range(len(labels))],
+            f"selection_score_{suffix}": margin,
+            f"selected_{suffix}": [r in rows for r in range(len(labels))],
         }
-        types |= {f"selection_score_{percent}": Value("float32"), f"selected_{percent}": Value("bool")}
+        types |= {f"selection_score_{suffix}": Value("float32"), f"selected_{suffix}": Value("bool")}
     return Dataset.from_dict(columns, Features(types))
 
 

@@ -204,7 +204,8 @@ class TestRun:
         assert selection["ratios"] == [0.2]
         assert selection["objective"] == {
             "name": "released", "alignment": "margin", "diversity_weight": 0.1, "normalization": "minmax_mean",
-            "class_balance": "none", "solver": "exact", "ratio_weight": 2.0,
+            "class_balance": "none", "gate": False, "spread": False, "solver": "exact", "gate_floor": 0.0,
+            "redundancy_weight": 0.0, "min_per_class": 0, "class_quotas": None, "balance_by": "class", "ratio_weight": 2.0,
         }  # fmt: skip
 
     def test_everything_kept(self, command: Command) -> None:

@@ -50,6 +50,19 @@ EXAMPLES = {
     "train_batch_size": ("32", 32),
     "min_train_steps": ("10", 10),
     "selection_ratio": ("0.5", [0.5]),
+    "selection_count": ("500", [500]),
+    "balance_by": ("group", "group"),
+    "min_per_class": ("5", 5),
+    "class_quotas_file": ("quotas.yaml", "quotas.yaml"),
+    "gate": ("false", False),
+    "gate_floor": ("0.2", 0.2),
+    "spread": ("true", True),
+    "redundancy_weight": ("0.5", 0.5),
+    "group_column": ("camera", "camera"),
+    "must_keep": ("keep.txt", "keep.txt"),
+    "must_drop": ("is_bad", "is_bad"),
+    "num_folds": ("5", 5),
+    "strict": ("true", True),
     "objective": ("paper", "paper"),
     "alignment": ("cosine", "cosine"),
     "diversity_weight": ("0.25", 0.25),
@@ -127,7 +140,7 @@ def test_defaults_of_the_contract() -> None:
     assert defaults.run.seed == 42
     assert defaults.adaptation.temperature == 0.1
     assert (defaults.adaptation.num_train_epochs, defaults.adaptation.train_batch_size) == (30, 256)
-    assert defaults.selection.selection_ratio == [0.3]
+    assert (defaults.selection.selection_ratio, defaults.selection.selection_count) == (None, None)
     assert defaults.model.prompt_template == ["A photo of a {}."]
 
 
@@ -135,8 +148,9 @@ def test_lists() -> None:
     arguments = parse_arguments(["--selection_ratio", "0.3", "0.125", "1", "--prompt_template", "a {}", "one {}."])
     assert arguments.selection.selection_ratio == [0.3, 0.125, 1.0]
     assert arguments.model.prompt_template == ["a {}", "one {}."]
+    assert parse_arguments(["--selection_count", "5", "7"]).selection.selection_count == [5, 7]
     # A list of one run is not the list of the next.
-    assert parse_arguments([]).selection.selection_ratio == [0.3]
+    assert parse_arguments([]).selection.selection_ratio is None
 
 
 @pytest.mark.parametrize(
@@ -329,7 +343,7 @@ def test_default_model_goes_with_the_dataset() -> None:
 def test_arguments_from_a_flat_dictionary() -> None:
     arguments = Arguments.from_dict({"seed": 3, "selection_ratio": None, "not_a_flag": 1})
     assert arguments.run.seed == 3
-    assert arguments.selection.selection_ratio == [0.3]
+    assert arguments.selection.selection_ratio is None
     assert Arguments.from_dict(arguments.to_dict()) == arguments
     assert sorted(arguments.to_dict()) == FLAGS
 
@@ -342,7 +356,13 @@ def test_imports_neither_torch_nor_anything_that_does() -> None:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add("." * node.level + (node.module or ""))
-    assert names <= set(sys.stdlib_module_names) | {"collections.abc", "yaml", "transformers", ".errors"}
+    assert names <= set(sys.stdlib_module_names) | {
+        "collections.abc",
+        "yaml",
+        "transformers",
+        ".config_file",
+        ".errors",
+    }
     # The package's __init__ imports torch by design; a bare package of the same name lets the module be seen alone.
     script = f"""
 import sys, types

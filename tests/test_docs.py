@@ -79,5 +79,9 @@ def test_every_flag_that_the_readme_names_exists(capsys):
         parse_arguments(["--help"])
     flags = set(re.findall(r"--\w+", capsys.readouterr().out))
     launchers = {"--num_processes", "--multi_gpu", "--config_file"}
-    benchmark = set(re.findall(r'"(--\w+)"', (REPOSITORY / "recipes" / "benchmark.py").read_text(encoding="utf-8")))
-    assert set(re.findall(r"--\w+", README)) - launchers - benchmark <= flags
+    recipes = {
+        flag
+        for name in ("benchmark.py", "label_noise.py")
+        for flag in re.findall(r'"(--\w+)"', (REPOSITORY / "recipes" / name).read_text(encoding="utf-8"))
+    }
+    assert set(re.findall(r"--\w+", README)) - launchers - recipes <= flags

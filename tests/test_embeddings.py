@@ -86,7 +86,14 @@ def test_types_counts_and_other_ratios():
 def test_knobs_win_over_the_preset():
     images, texts, labels = clusters()
     result = select_embeddings(
-        images, texts, labels, selection_ratio=0.25, alignment="cosine", diversity_weight=0.5, class_balance="none"
+        images,
+        texts,
+        labels,
+        selection_ratio=0.25,
+        objective="clean",
+        alignment="cosine",
+        diversity_weight=0.5,
+        class_balance="none",
     )
     scores = all_scores(result)
     expected = np.argsort(-(scores["sas"] + 0.5 * scores["sds"]), kind="stable")[:30]
@@ -238,10 +245,10 @@ def test_shapes_and_labels_that_do_not_fit(change, message):
         ({"selection_ratio": 1.5}, "selection_ratio"),
         ({"selection_ratio": [0.3, 0.3]}, "more than once"),
         ({"selection_ratio": 0.001}, "keeps none"),
-        ({"objective": "best"}, "clean, paper, released"),
+        ({"objective": "best"}, "diverse, clean, paper, released"),
         ({"adaptation": "yes"}, "auto, always, off"),
         ({"class_balance": "even"}, "none, proportional, uniform"),
-        ({"solver": "sgd"}, "takes no class quotas"),
+        ({"solver": "sgd"}, "takes no class_balance"),
         ({"class_names": ["a", "a", "b", "c"]}, "3 different names"),
         ({"class_names": ["cat", "dog"]}, "2 different names, text_embeds has 4 rows"),
         ({"num_neighbors": 0}, "num_neighbors"),

@@ -117,10 +117,12 @@ def make_class(name, rows, kept=None):
     return {"name": name, "rows": rows, "share": 0.5, "accuracy_before": 0.9, "accuracy_after": 0.95, "kept": kept}
 
 
-def make_subset(ratio, percent, rows):
+def make_subset(ratio, suffix, rows):
     return {
         "ratio": ratio,
-        "percent": percent,
+        "name": f"ratio_{suffix}",
+        "suffix": suffix,
+        "count": None,
         "rows": rows,
         "cut_score": 0.1,
         "label_agrees_kept": 0.99,

@@ -14,6 +14,7 @@ PACKAGE = REPOSITORY / "hf_clipselect"
 TIERS = [
     {
         "config",
+        "config_file",
         "prompts",
         "losses",
         "scores",

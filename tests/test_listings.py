@@ -3,7 +3,14 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.listings import checked_class_quotas, facts_of, listed_rows, read_class_quotas, read_facts, read_groups
+from hf_clipselect.listings import (
+    checked_class_quotas,
+    facts_of,
+    listed_rows,
+    read_class_quotas,
+    read_facts,
+    read_groups,
+)
 
 
 @pytest.fixture
@@ -37,7 +44,10 @@ def test_rows_by_number_by_file_and_by_column(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("listing", "message"),
     [
-        ([4], "lists 1 numbers that are no source_index of the rows considered, first 4; there are 4 rows, from 2 to 9"),
+        (
+            [4],
+            "lists 1 numbers that are no source_index of the rows considered, first 4; there are 4 rows, from 2 to 9",
+        ),
         ([10, -1], "lists 2 numbers .* first 10"),
         ([0.5], "must be row numbers of the source, got float64"),
         ("camera", "is a column of Value.*; name a boolean column, or a file"),

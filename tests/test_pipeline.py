@@ -276,9 +276,9 @@ def test_sgd_gives_what_exact_gives_on_digits():
     [
         ({"selection_ratio": 0.0}, r"must lie in \(0, 1\]"),
         ({"selection_ratio": [0.3, 0.3]}, "more than once"),
-        ({"objective": "best"}, "objective must be one of clean, paper, released"),
+        ({"objective": "best"}, "objective must be one of diverse, clean, paper, released"),
         ({"adaptation": "maybe"}, "must be one of auto, always, off"),
-        ({"solver": "sgd"}, 'pass class_balance="none"'),
+        ({"solver": "sgd"}, "pass class_balance='none'"),
         ({"image_column_name": "picture"}, "all columns: image, label"),
         ({"prompt_template": "a photo"}, "--prompt_template"),
         ({"class_names": ["a", "b"]}, "3 classes"),

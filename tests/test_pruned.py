@@ -65,11 +65,15 @@ def test_without_a_card_that_names_configs_the_scores_decide(digits, tmp_path, c
 
 def test_wrong_arguments(digits, tmp_path):
     make_result(digits, name="embedded/digits", report=True).save(tmp_path / "saved")
-    for ratio in (0, 1.5, "half", None):
+    for ratio in (0, 1.5, "half"):
         with pytest.raises(InputError, match="selection_ratio"):
             load_pruned(tmp_path / "saved", ratio=ratio)
-    with pytest.raises(InputError, match="Expected one ratio, got 2"):
+    with pytest.raises(InputError, match="Expected one size, got 2"):
         load_pruned(tmp_path / "saved", ratio=(0.3, 0.5))
+    with pytest.raises(InputError, match="Give the size of the subset: ratio=0.5, or count=500"):
+        load_pruned(tmp_path / "saved")
+    with pytest.raises(InputError, match="Expected one size, got 2"):
+        load_pruned(tmp_path / "saved", ratio=0.3, count=5)
     with pytest.raises(InputError, match="is a local folder, which has no revision 'v1'"):
         load_pruned(tmp_path / "saved", ratio=0.3, revision="v1")
     with pytest.raises(InputError, match="holds no selection that can be read"):

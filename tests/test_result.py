@@ -79,11 +79,13 @@ def test_a_ratio_of_the_run_is_given_as_it_was_selected(dataset):
         at = result.at(ratio)
         assert at.ratios == (ratio,)
         assert np.array_equal(at.selected, make_result(dataset, (ratio,)).selected)
-        assert at.scores.column_names == make_result(dataset, (ratio,)).scores.column_names
+        alone = make_result(dataset, (ratio,)).scores
+        assert at.scores.column_names == alone.column_names
+        assert at.scores["reason"][:] == alone["reason"][:]
     assert np.array_equal(result.at(np.float32(0.3)).selected, result.selected)
 
 
-@pytest.mark.parametrize("column", ["label", "sas", "margin", "sds"])
+@pytest.mark.parametrize("column", ["label", "label_agrees", "sas", "margin", "sds", "duplicate_group"])
 def test_another_ratio_needs_the_scores(dataset, column):
     result = make_result(dataset)
     poorer = dataclasses.replace(result, scores=result.scores.remove_columns(column))
@@ -563,7 +565,7 @@ def test_scores_that_no_run_can_have_written_are_refused(dataset, tmp_path):
             ("source_index", rows - 1, "does not rise within the 60 rows"),
             ("sas", np.full(60, np.nan, np.float32), "scores are missing or infinite"),
             ("sds", np.where(rows == 7, np.float32("inf"), sas), "scores are missing or infinite"),
-            ("selected_30", np.zeros(60, bool), "the selection at 0.3 is empty"),
+            ("selected_30", np.zeros(60, bool), "the selection of 30 is empty"),
             ("selected_30", selected | (rows == 5), "holds rows without scores"),
         ]
     ):

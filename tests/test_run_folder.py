@@ -182,8 +182,8 @@ class TestWriting:
         assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
         table = pq.read_table(out / "scores.parquet")
         assert table.column_names == [
-            "source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds",
-            "selection_score_30", "selected_30", "selection_score_12_5", "selected_12_5",
+            "source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds", "sas_quantile", "sds_quantile",
+            "duplicate_group", "selection_score_30", "selected_30", "selection_score_12_5", "selected_12_5", "reason",
         ]  # fmt: skip
         assert [str(table.schema.field(name).type) for name in ("sas", "selection_score_30", "selected_30")] == [
             "float", "float", "bool",

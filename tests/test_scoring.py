@@ -16,7 +16,7 @@ from hf_clipselect.scoring import _shares, score_rows
 
 
 def scores_of(images, texts, labels, classes, **options):
-    return score_rows(
+    scores, graph = score_rows(
         IdentityProjections(images.shape[1]),
         FeatureRows([images]),
         torch.from_numpy(texts)[None],
@@ -24,6 +24,8 @@ def scores_of(images, texts, labels, classes, **options):
         classes,
         **{"neighbor_fraction": 0.1, "num_neighbors": None, "processes": Processes(), **options},
     )
+    assert (graph is None) == (scores.duplicate_group is None) == ("num_nearest" not in options)
+    return scores
 
 
 def random_rows(num_rows=900, num_classes=7, dim=16, seed=0):
@@ -64,7 +66,7 @@ def test_scores_are_those_of_the_public_functions(num_rows):
 def test_the_order_of_rows_and_parts_of_features_changes_nothing():
     images, texts, labels = random_rows()
     whole = scores_of(images, texts, labels, np.arange(7))
-    in_parts = score_rows(
+    in_parts, _ = score_rows(
         IdentityProjections(16), FeatureRows([images[:400], images[400:800], images[800:]]), torch.from_numpy(texts)[None],
         labels, np.arange(7), neighbor_fraction=0.1, num_neighbors=None, processes=Processes(),
     )  # fmt: skip
@@ -72,6 +74,16 @@ def test_the_order_of_rows_and_parts_of_features_changes_nothing():
     order = np.random.default_rng(1).permutation(len(labels))
     shuffled = scores_of(images[order], texts, labels[order], np.arange(7))
     np.testing.assert_allclose(shuffled.sds, whole.sds[order], atol=1e-6)
+
+
+def test_copies_are_groups_by_their_lowest_row():
+    images, texts, labels = random_rows(200, 4)
+    labels[150], labels[60] = labels[7], labels[20]
+    images[150], images[60] = 2 * images[7], images[20]  # the length does not count
+    scores = scores_of(images, texts, labels, np.arange(4), num_nearest=8)
+    expected = np.full(200, -1)
+    expected[[7, 150]], expected[[20, 60]] = 7, 20
+    assert scores.duplicate_group.tolist() == expected.tolist()
 
 
 def test_classes_of_one_row_are_named(caplog):

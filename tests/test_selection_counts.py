@@ -81,7 +81,13 @@ def test_check_ratios_rejects_none_and_twice():
 
 
 def test_names_of_configs():
-    assert [config_name(size) for size in (0.3, 0.125, 1.0, 500, 1)] == ["ratio_30", "ratio_12_5", "ratio_100", "count_500", "count_1"]
+    assert [config_name(size) for size in (0.3, 0.125, 1.0, 500, 1)] == [
+        "ratio_30",
+        "ratio_12_5",
+        "ratio_100",
+        "count_500",
+        "count_1",
+    ]
 
 
 def test_sizes_are_ratios_then_counts():

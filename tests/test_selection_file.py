@@ -74,14 +74,14 @@ def test_whatever_a_stranger_changes_is_refused_or_harmless(saved):
 @pytest.mark.parametrize(
     ("place", "value", "reason"),
     [
-        (("ratios",), [], "selection_ratio is empty"),
+        (("ratios",), [], "selection.json.ratios is empty"),
         (("ratios", 0), 1.5, "must lie in (0, 1]"),
         (("ratios", 1), 0.3, "names 0.3 more than once"),
         (("ratios", 0), float("nan"), "NaN is no JSON"),
         (("ratios", 0), True, "an entry of selection.json.ratios must be int or float, got True"),
         (("ratios", 0), 0.4, "no column selection_score_40, selected_40"),
         (("seed",), 2**32, "out of range"),
-        (("objective", "name"), "magic", "objective.name must be one of clean, paper, released"),
+        (("objective", "name"), "magic", "objective.name must be one of diverse, clean, paper, released"),
         (("objective", "solver"), "magic", "solver must be one of exact, sgd, got 'magic'"),
         (("objective", "alignment"), REMOVED, "alignment"),
         (("objective", "more"), 1, "more"),

@@ -73,12 +73,17 @@ def test_the_floor_is_within_each_class():
     passes = passes_gate(floor, rows)
     for label in range(3):
         agreeing = rows.agrees & (rows.labels == label)
-        assert passes[rows.labels == label].sum() == (rows.margin[agreeing] >= np.quantile(rows.margin[agreeing], 0.2)).sum()
+        assert (
+            passes[rows.labels == label].sum()
+            == (rows.margin[agreeing] >= np.quantile(rows.margin[agreeing], 0.2)).sum()
+        )
 
 
 def test_spread_by_hand():
     """Four rows pass: each is a stratum, and they take turns in the order first, third, second, fourth... of golden steps."""
-    rows = columns(agrees=np.array([False, True, True, True]), margin=np.array([-0.1, 0.3, 0.2, 0.1], dtype=np.float32))
+    rows = columns(
+        agrees=np.array([False, True, True, True]), margin=np.array([-0.1, 0.3, 0.2, 0.1], dtype=np.float32)
+    )
     spread = scores("diverse", rows=rows)
     assert spread[0] == rows.margin[0]  # does not pass: its margin
     # Three strata at golden steps 0, .618, .236: the first turn takes the easiest row, then the hardest, then the middle.

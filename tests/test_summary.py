@@ -5,9 +5,9 @@ import pytest
 from reports import random_table, run_entries, summarize_table
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.score_table import select_from_table
 from hf_clipselect.selection import resolve_objective
 from hf_clipselect.summary import MAX_GROUPS_LISTED, report_at, summarize, write_json
+from hf_clipselect.table_selection import select_from_table
 from hf_clipselect.trust import measure_trust
 
 
@@ -47,7 +47,9 @@ def test_summary_by_hand(eight_report):
     assert eight_report["subsets"] == [
         {
             "ratio": 0.5,
-            "percent": "50",
+            "name": "ratio_50",
+            "suffix": "50",
+            "count": None,
             "rows": 4,
             "cut_score": 0.125,
             "label_agrees_kept": 1.0,
@@ -57,7 +59,9 @@ def test_summary_by_hand(eight_report):
         },
         {
             "ratio": 0.125,
-            "percent": "12_5",
+            "name": "ratio_12_5",
+            "suffix": "12_5",
+            "count": None,
             "rows": 1,
             "cut_score": 0.625,
             "label_agrees_kept": 1.0,
