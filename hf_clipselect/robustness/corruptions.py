@@ -167,9 +167,9 @@ def corrupt_images(
 ) -> Dataset:
     """Damage a fraction of the images of a dataset.
 
-    Exactly `floor(rate * N + 0.5)` rows are damaged, with the rate taken as written in decimals. Which rows is drawn with the
-    seed; what happens to an image depends on the seed and its row number alone. Damaged images are stored as PNG; the bytes
-    of all others are neither decoded nor written anew.
+    Exactly `floor(rate * N + 0.5)` rows are damaged, with the rate taken as written in decimals. Which rows, and what happens to
+    each, is drawn with the seed; a higher rate damages further rows and those of a lower one the same way. Damaged images are
+    stored as PNG; the bytes of all others are neither decoded nor written anew.
 
     Args:
         dataset (`Dataset`): A split with an image column.
@@ -193,8 +193,9 @@ def corrupt_images(
     names = list(CORRUPTIONS) if corruption is None else [corruption]
     for name in names:
         _check_corruption(name, severity)
-    rng = np.random.default_rng(seed)
-    rows = rng.choice(len(dataset), size=round_half_up(rate, len(dataset)), replace=False)
+    # Streams of their own: with the seed alone, label noise of the same seed would fall on the same rows.
+    rng = np.random.default_rng([seed, 1])
+    rows = rng.permutation(len(dataset))[: round_half_up(rate, len(dataset))]
     untouched = dataset.with_format(None).add_column(
         CORRUPTION_COLUMN, [NOT_CORRUPTED] * len(dataset), feature=Value("string")
     )
@@ -229,7 +230,7 @@ def _corrupt_row(
         raise InputError(
             f"Row {source_row} has no image in column {image_column!r}; remove it before images are corrupted."
         )
-    rng = np.random.default_rng([seed, source_row])
+    rng = np.random.default_rng([seed, 2, source_row])
     return {image_column: corrupt_image(image, name, severity=severity, rng=rng), CORRUPTION_COLUMN: name}
 
 
