@@ -104,6 +104,11 @@ def test_many_processes_select_what_one_selects(alone, launched, name):
             np.testing.assert_allclose(
                 scores[column].to_numpy(), expected_scores[column].to_numpy(), rtol=0, atol=1e-5
             )
+        elif column.endswith("_quantile"):
+            # Two rows of a class whose scores differ in the last digits may change places.
+            np.testing.assert_allclose(
+                scores[column].to_numpy(), expected_scores[column].to_numpy(), rtol=0, atol=0.05
+            )
         else:
             assert scores[column] == expected_scores[column], column
     for config in ("ratio_30", "ratio_12_5"):
