@@ -1,0 +1,40 @@
+"""What a training shows of its rows, taken down while it runs.
+
+Nothing is held for each row and epoch: N numbers for each measure, and the features of the last epoch.
+
+Legend: N rows, C classes, H hidden size (the input of the last layer).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TrainingDynamics:
+    """What the methods that need a training take from it.
+
+    Args:
+        error_norms (`np.ndarray` of shape `(N,)`): EL2N after the early epochs, the mean over several runs, float32.
+        gradient_norms (`np.ndarray` of shape `(N,)`): GraNd of the last layer, likewise, float32.
+        forgetting_events (`np.ndarray` of shape `(N,)`): As in [`forgetting_scores`], float32.
+        moso (`np.ndarray` of shape `(N,)`): MoSo over the checkpoints, float32.
+        margins (`np.ndarray` of shape `(N,)`): Logit of the given class less the largest other one, over all epochs, as the rows came up
+            in batches, float32: the area under the margin (https://huggingface.co/papers/2001.10528), low for wrong labels.
+        features (`np.ndarray` of shape `(N, H)`): Input of the last layer at the end of the training, float32.
+        head (`np.ndarray` of shape `(C, H + 1)`): Weights of the last layer at that time and, in the last column, bias, float32.
+        learning_rate (`float`): That the training began with.
+        train_accuracy (`float`): Share of the rows that were classified as labelled in the last epoch.
+        val_features (`np.ndarray` of shape `(num_val_rows, H)`, *optional*): The features of validation rows.
+    """
+
+    error_norms: np.ndarray
+    gradient_norms: np.ndarray
+    forgetting_events: np.ndarray
+    moso: np.ndarray
+    margins: np.ndarray
+    features: np.ndarray
+    head: np.ndarray
+    learning_rate: float
+    train_accuracy: float
+    val_features: np.ndarray | None = None
