@@ -60,11 +60,10 @@ def d2_rows(
         raise InputError(
             f"scores must be at least 0 to be passed on, got {scores[row]} in row {row}; subtract the lowest."
         )
-    if isinstance(num_neighbors, bool) or not isinstance(num_neighbors, (int, np.integer)) or num_neighbors < 1:
-        raise InputError(f"num_neighbors must be an integer of at least 1, got {num_neighbors!r}.")
+    num_neighbors = min(checked_count(num_neighbors, name="num_neighbors"), len(images) - 1)
     if not 0 <= gamma < np.inf:
         raise InputError(f"gamma must be a number of at least 0, got {gamma}.")
-    starts, columns, distances = _graph(images, min(num_neighbors, len(images) - 1))
+    starts, columns, distances = _graph(images, num_neighbors)
     messages = np.exp(-distances) * scores[columns]
     values = scores + np.bincount(np.repeat(np.arange(len(images)), np.diff(starts)), messages, len(images))
     return _pick(values.tolist(), starts.tolist(), columns.tolist(), np.exp(-gamma * distances).tolist(), count)
@@ -82,6 +81,7 @@ def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarr
         (1 + distances.ravel(), nearest.ravel(), np.arange(num_rows + 1) * num_neighbors), shape=(num_rows, num_rows)
     )
     edges = listed.maximum(listed.T).tocsr()
+    edges.sort_indices()  # messages are added up in one order
     return edges.indptr, edges.indices, edges.data - 1
 
 

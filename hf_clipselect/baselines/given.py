@@ -27,22 +27,23 @@ def unit_embeds(embeds: Array) -> np.ndarray:
     return as_numpy(unit_rows(embeds, slice(None), row_lengths(embeds, "embeds")))
 
 
-def checked_count(count: int, num_rows: int, name: str = "count") -> int:
-    """Check a number of rows, or of anything that there can't be more of than rows.
+def checked_count(count: int, most: int | None = None, name: str = "count") -> int:
+    """Check a number of rows, or of something else.
 
     Args:
         count (`int`): What a caller gave.
-        num_rows (`int`): Number of rows N.
+        most (`int`, *optional*): The number of rows, where there can't be more.
         name (`str`, *optional*, defaults to "count"): Its name in the error.
 
     Returns:
         `int`: The count.
 
     Raises:
-        InputError: It is no integer in `[1, num_rows]`.
+        InputError: It is no integer of at least 1, or more than `most`.
     """
-    if not is_count(count) or not 1 <= count <= num_rows:
-        raise InputError(f"{name} must be an integer from 1 to the number of rows, {num_rows}, got {count!r}.")
+    if not is_count(count) or count < 1 or (most is not None and count > most):
+        expected = "of at least 1" if most is None else f"from 1 to the number of rows, {most}"
+        raise InputError(f"{name} must be an integer {expected}, got {count!r}.")
     return int(count)
 
 

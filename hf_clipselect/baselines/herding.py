@@ -16,7 +16,7 @@ def herding_rows(embeds: Array, labels: Array, count: int) -> np.ndarray:
     """Pick rows of each class so that the mean of the picked ones follows the mean of the class.
 
     In a class with mean m the weights w start as m; each step picks the row x with the highest `w . x` and adds `m - x` to w
-    (eqs. 3 and 4 of the paper with the state as the feature). As the rows have unit norm, each pick is also the one that takes the
+    (the paper's herding, with embeddings as the features). As the rows have unit norm, each pick is also the one that takes the
     mean of the picked rows closest to m, which is iCaRL's rule.
 
     The classes take turns in proportion to their size (Sainte-Laguë: the r-th pick of n rows is due at `(r - 1/2) / n`), so the
