@@ -10,8 +10,9 @@ y' H^-1 y - y_(-i)' H_(-i)^-1 y_(-i), H_(-i) and y_(-i) without row i. Rows with
 import numpy as np
 from scipy.linalg import lapack
 
-from ..arrays import Array, as_numpy, checked_embeds, checked_labels, row_blocks, row_lengths, unit_rows
+from ..arrays import Array, checked_labels, row_blocks
 from ..errors import InputError
+from .given import unit_embeds
 
 
 # Added to the diagonal of H, which is 1/2: without it the matrix of rows that repeat has no inverse.
@@ -33,7 +34,7 @@ def cg_score_gigabytes(labels: np.ndarray) -> float:
 
 
 def cg_scores(
-    image_embeds: Array, labels: Array, *, seed: int, num_draws: int = 1, max_gigabytes: float = 8.0
+    embeds: Array, labels: Array, *, seed: int, num_draws: int = 1, max_gigabytes: float = 8.0
 ) -> np.ndarray:
     """Complexity gap of each row.
 
@@ -41,21 +42,20 @@ def cg_scores(
     8 m^2 bytes. Deviations: the rows are embeddings (the paper takes pixels), and 1e-6 is added to the diagonal of H.
 
     Args:
-        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Features, normalised here.
-        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers from 0.
+        embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.
+        labels (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Given classes, integers from 0.
         seed (`int`): Decides which rows of the other classes a class is set against.
         num_draws (`int`, *optional*, defaults to 1): Draws of them that the scores are averaged over.
         max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix allowed.
 
     Returns:
-        `np.ndarray` of shape `(num_rows,)`: Gaps, float32, at least 0, higher is kept first.
+        `np.ndarray` of shape `(N,)`: Gaps, float32, at least 0, higher is kept first.
 
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, a label is negative, or a class is too large for the memory.
     """
-    embeds = checked_embeds(image_embeds, "image_embeds")
-    lengths = row_lengths(embeds, "image_embeds")
-    labels = checked_labels(labels, num_rows=len(embeds))
+    images = unit_embeds(embeds)
+    labels = checked_labels(labels, num_rows=len(images))
     check_cg_memory(labels, max_gigabytes)
     scores = np.zeros(len(labels))
     for label in np.flatnonzero(np.bincount(labels)):
@@ -63,7 +63,7 @@ def cg_scores(
         for draw in range(num_draws):
             rng = np.random.default_rng([seed, _STREAM, label, draw])
             drawn = rng.choice(others, size=min(len(own), len(others)), replace=False)
-            rows = as_numpy(unit_rows(embeds, np.concatenate([own, drawn]), lengths))
+            rows = images[np.concatenate([own, drawn])]
             signs = np.where(np.arange(len(rows)) < len(own), 1.0, -1.0)
             scores[own] += complexity_gaps(rows, signs)[: len(own)] / num_draws
     return scores.astype(np.float32)

@@ -14,6 +14,7 @@ the subset is for), and the step is the mean over S, not the sum, so that it doe
 import numpy as np
 import torch
 
+from ..arrays import row_blocks
 from .el2n import prediction_errors
 from .moso import mean_gradient
 
@@ -34,7 +35,7 @@ def glister_rows(
 ) -> np.ndarray:
     """Rows in the order in which they are taken.
 
-    Costs `O(N D C)` for each hundredth of the rows that is taken.
+    Costs `O(N D C)` for each hundredth of the rows that is taken, and memory for the errors of all rows, N x C.
 
     Args:
         features (`np.ndarray` of shape `(num_rows, hidden_size)`): Input of the last layer, float32.
@@ -58,7 +59,9 @@ def glister_rows(
     while num_taken < count:
         stepped = head - learning_rate / max(num_taken, 1) * step
         gradient = mean_gradient(_probabilities(val_inputs, stepped), val_targets, val_inputs)
-        gains = (errors * (inputs @ gradient[:, :-1].T + gradient[:, -1])).sum(dim=1).numpy()
+        gains = np.empty(len(features), dtype=np.float32)
+        for block in row_blocks(len(features), width=max(head.shape)):
+            gains[block] = (errors[block] * (inputs[block] @ gradient[:, :-1].T + gradient[:, -1])).sum(dim=1)
         candidates = np.flatnonzero(is_open)
         best = candidates[np.argsort(-gains[candidates], kind="stable")[: min(per_round, count - num_taken)]]
         taken.append(best)

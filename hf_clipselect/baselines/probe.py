@@ -7,11 +7,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..arrays import Array, as_numpy, checked_embeds, checked_labels, row_blocks, row_lengths, unit_rows
+from ..arrays import Array, checked_labels
 from ..encoder.threads import one_thread_each
 from ..errors import InputError
 from ..launch import make_accelerator
 from .dynamics import TrainingDynamics
+from .given import unit_embeds
 from .proxy import ProxyTraining, train_proxy
 
 
@@ -50,9 +51,9 @@ def train_probe(
     training = ProxyTraining(
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, early_epochs, num_checkpoints, seed
     )
-    rows = _unit_norm(image_embeds, "image_embeds")
+    rows = unit_embeds(image_embeds)
     labels = checked_labels(labels, num_rows=len(rows))
-    val_rows = None if val_image_embeds is None else _unit_norm(val_image_embeds, "val_image_embeds")
+    val_rows = None if val_image_embeds is None else unit_embeds(val_image_embeds)
     if val_rows is not None and val_rows.shape[1] != rows.shape[1]:
         raise InputError(
             f"image_embeds and val_image_embeds must share their last dimension, got {rows.shape[1]} and {val_rows.shape[1]}."
@@ -97,13 +98,3 @@ class _Probe:
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[torch.Tensor]:
         rows = self._val_rows if validation else self._rows
         return (rows[numbers] for numbers in batches)
-
-
-def _unit_norm(embeds: Array, name: str) -> np.ndarray:
-    """A copy, whatever was given."""
-    embeds = checked_embeds(embeds, name)
-    lengths = row_lengths(embeds, name)
-    rows = np.empty(tuple(embeds.shape), dtype=np.float32)
-    for block in row_blocks(len(embeds), width=embeds.shape[1]):
-        rows[block] = as_numpy(unit_rows(embeds, block, lengths))
-    return rows

@@ -129,6 +129,7 @@ def train_proxy(
             run = _Run(proxy, labels, training, number, accelerator)
             run.train(training.early_epochs)
             early += run.early / training.num_runs
+        accelerator.free_memory()
         return TrainingDynamics(
             error_norms=early[0].astype(np.float32),
             gradient_norms=early[1].astype(np.float32),
@@ -185,7 +186,6 @@ class _Run:
                     rate = training.learning_rate_at(epoch * per_epoch - 1, num_rows)
                     num_steps = training.num_epochs * per_epoch
                     self.moso += self._moso_products() * rate * num_steps / num_rows / len(checkpoints)
-        self._accelerator.free_memory()
 
     def _train_epoch(self, batches: Sequence[np.ndarray], *, first_step: int, progress: tqdm) -> np.ndarray:
         """One pass over all rows; gives the margin of each as it came up, before the step on it."""
