@@ -1,6 +1,6 @@
 """What a training shows of its rows, taken down while it runs.
 
-Nothing is held for each row and epoch: N numbers for each measure, and the features of the last epoch.
+Nothing is held for each row and epoch: N numbers for each measure, and the features at two times.
 
 Legend: N rows, C classes, H hidden size (the input of the last layer).
 """
@@ -22,10 +22,11 @@ class TrainingDynamics:
         margins (`np.ndarray` of shape `(N,)`): Logit of the given class less the largest other one, over all epochs, as the rows came up
             in batches, float32: the area under the margin (https://huggingface.co/papers/2001.10528), low for wrong labels.
         features (`np.ndarray` of shape `(N, H)`): Input of the last layer at the end of the training, float32.
-        head (`np.ndarray` of shape `(C, H + 1)`): Weights of the last layer at that time and, in the last column, bias, float32.
-        learning_rate (`float`): That the training began with.
+        early_features (`np.ndarray` of shape `(N, H)`): The same after the early epochs.
+        early_head (`np.ndarray` of shape `(C, H + 1)`): Weights of the last layer after the early epochs and, in the last column, bias,
+            float32.
         train_accuracy (`float`): Share of the rows that were classified as labelled in the last epoch.
-        val_features (`np.ndarray` of shape `(num_val_rows, H)`, *optional*): The features of validation rows.
+        early_val_features (`np.ndarray` of shape `(num_val_rows, H)`, *optional*): Of validation rows, after the early epochs.
     """
 
     error_norms: np.ndarray
@@ -34,7 +35,7 @@ class TrainingDynamics:
     moso: np.ndarray
     margins: np.ndarray
     features: np.ndarray
-    head: np.ndarray
-    learning_rate: float
+    early_features: np.ndarray
+    early_head: np.ndarray
     train_accuracy: float
-    val_features: np.ndarray | None = None
+    early_val_features: np.ndarray | None = None

@@ -170,7 +170,7 @@ def _checked_validation(
     val_labels: Array | Sequence[int] | None,
     dynamics: TrainingDynamics | None,
 ) -> np.ndarray:
-    features = val_image_embeds if dynamics is None else dynamics.val_features
+    features = val_image_embeds if dynamics is None else dynamics.early_val_features
     if features is None or val_labels is None:
         missing = "val_labels" if val_labels is None else "val_image_embeds"
         if dynamics is not None and features is None:

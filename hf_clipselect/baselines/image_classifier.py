@@ -159,6 +159,9 @@ class _Classifier:
     def last_layer(self, model: nn.Module) -> nn.Linear:
         return last_layer(model.model)
 
+    def fixed_features(self, *, validation: bool = False) -> None:
+        return None
+
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[dict[str, Any]]:
         loader = DataLoader(
             self._val_pixels if validation else self._pixels,

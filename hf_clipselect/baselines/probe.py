@@ -24,7 +24,7 @@ def train_probe(
     num_epochs: int = 20,
     num_runs: int = 10,
     batch_size: int = 256,
-    learning_rate: float = 1.0,
+    learning_rate: float = 0.3,
     weight_decay: float = 0.0,
     early_epochs: int = 2,
     num_checkpoints: int = 10,
@@ -86,8 +86,8 @@ class _Probe:
     def __init__(
         self, rows: np.ndarray, val_rows: np.ndarray | None, num_classes: int, accelerator: Accelerator
     ) -> None:
-        self._rows, self._num_classes = torch.from_numpy(rows).to(accelerator.device), num_classes
-        self._val_rows = None if val_rows is None else torch.from_numpy(val_rows).to(accelerator.device)
+        self._fixed, self._num_classes = (rows, val_rows), num_classes
+        self._rows = torch.from_numpy(rows).to(accelerator.device)
 
     def new_model(self) -> nn.Module:
         return _Linear(self._rows.shape[1], self._num_classes)
@@ -95,6 +95,8 @@ class _Probe:
     def last_layer(self, model: nn.Module) -> nn.Linear:
         return model.head
 
+    def fixed_features(self, *, validation: bool = False) -> np.ndarray | None:
+        return self._fixed[validation]
+
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[torch.Tensor]:
-        rows = self._val_rows if validation else self._rows
-        return (rows[numbers] for numbers in batches)
+        return (self._rows[numbers] for numbers in batches)  # of validation rows only the features are asked for

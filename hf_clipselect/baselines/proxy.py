@@ -36,6 +36,9 @@ class Proxy(Protocol):
     def last_layer(self, model: nn.Module) -> nn.Linear:
         """Where the logits come from."""
 
+    def fixed_features(self, *, validation: bool = False) -> np.ndarray | None:
+        """The input of the last layer where the training does not change it, else `None`."""
+
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[Any]:
         """The inputs of some rows after the other, on the CPU or where the model is."""
 
@@ -123,25 +126,36 @@ def train_proxy(
     device = accelerator.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         full = _Run(proxy, labels, training, 0, accelerator)
-        full.train(training.num_epochs)
-        early = full.early / training.num_runs
+        full.train(training.num_epochs, num_val_rows=num_val_rows)
+        norms = full.early.norms / training.num_runs
         for number in range(1, training.num_runs):
             run = _Run(proxy, labels, training, number, accelerator)
             run.train(training.early_epochs)
-            early += run.early / training.num_runs
+            norms += run.early.norms / training.num_runs
+        features = full.features(len(labels))
         accelerator.free_memory()
-        return TrainingDynamics(
-            error_norms=early[0].astype(np.float32),
-            gradient_norms=early[1].astype(np.float32),
-            forgetting_events=full.forgetting.scores(),
-            moso=full.moso.astype(np.float32),
-            margins=full.margins.astype(np.float32),
-            features=full.features(len(labels)),
-            head=full.head(),
-            learning_rate=training.learning_rate,
-            train_accuracy=full.train_accuracy,
-            val_features=full.features(num_val_rows, validation=True) if num_val_rows else None,
-        )
+    return TrainingDynamics(
+        error_norms=norms[0].astype(np.float32),
+        gradient_norms=norms[1].astype(np.float32),
+        forgetting_events=full.forgetting.scores(),
+        moso=full.moso.astype(np.float32),
+        margins=full.margins.astype(np.float32),
+        features=features,
+        early_features=full.early.features,
+        early_head=full.early.head,
+        train_accuracy=full.train_accuracy,
+        early_val_features=full.early.val_features,
+    )
+
+
+@dataclass
+class _Early:
+    """What a run shows after the early epochs; norms `(2, N)` of errors and gradients in every run, the rest in the first alone."""
+
+    norms: np.ndarray
+    features: np.ndarray | None = None
+    head: np.ndarray | None = None
+    val_features: np.ndarray | None = None
 
 
 class _Run:
@@ -159,12 +173,12 @@ class _Run:
         self._optimizer = torch.optim.SGD(
             self._model.parameters(), lr=training.learning_rate, momentum=_MOMENTUM, weight_decay=training.weight_decay
         )
-        self.early = np.zeros((2, len(labels)))
+        self.early: _Early | None = None
         self.forgetting = ForgettingCounter(len(labels))
         self.moso, self.margins = np.zeros((2, len(labels)))
         self.train_accuracy = 0.0
 
-    def train(self, num_epochs: int) -> None:
+    def train(self, num_epochs: int, *, num_val_rows: int = 0) -> None:
         """The first epochs of the training, or all."""
         training, num_rows = self._training, len(self._labels)
         rng = np.random.default_rng([training.seed, _STREAM, self._number, 1])
@@ -181,8 +195,13 @@ class _Run:
                 self.margins += margins / training.num_epochs
                 self.train_accuracy = float((margins > 0).mean())
                 if epoch == training.early_epochs:
-                    self._measure_early()
-                if num_epochs == training.num_epochs and epoch in checkpoints:
+                    self.early = _Early(self._early_norms())
+                    if self._number == 0:
+                        self.early.features, self.early.head = self.features(num_rows), self._head()
+                        self.early.val_features = (
+                            self.features(num_val_rows, validation=True) if num_val_rows else None
+                        )
+                if self._number == 0 and epoch in checkpoints:
                     rate = training.learning_rate_at(epoch * per_epoch - 1, num_rows)
                     num_steps = training.num_epochs * per_epoch
                     self.moso += self._moso_products() * rate * num_steps / num_rows / len(checkpoints)
@@ -204,7 +223,7 @@ class _Run:
             progress.update()
         return self._over_processes(margins)
 
-    def head(self) -> np.ndarray:
+    def _head(self) -> np.ndarray:
         """Weights and bias of the last layer, `(C, H + 1)`."""
         layer = self._proxy.last_layer(self._plain_model)
         bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().cpu()
@@ -212,17 +231,19 @@ class _Run:
 
     def features(self, num_rows: int, *, validation: bool = False) -> np.ndarray:
         """What the last layer takes, `(num_rows, H)`."""
+        if (fixed := self._proxy.fixed_features(validation=validation)) is not None:
+            return fixed
         gathered = np.zeros((num_rows, self._proxy.last_layer(self._plain_model).in_features), dtype=np.float32)
         for rows, features, _ in self._look(num_rows, validation=validation):
             gathered[rows] = features.float().cpu().numpy()
         return self._over_processes(gathered)
 
-    def _measure_early(self) -> None:
+    def _early_norms(self) -> np.ndarray:
         norms = np.zeros((2, len(self._labels)))
         for rows, features, logits in self._look(len(self._labels)):
             given = logits.softmax(dim=1), self._device_labels[rows]
             norms[:, rows] = el2n_scores(*given), grand_scores(*given, features)
-        self.early = self._over_processes(norms)
+        return self._over_processes(norms)
 
     def _moso_products(self) -> np.ndarray:
         num_rows, gradient = len(self._labels), 0.0

@@ -80,9 +80,13 @@ class Baseline:
 def _glister_scores(given: Given) -> np.ndarray:
     dynamics, num_rows = given.dynamics, len(given.labels)
     order = glister_rows(
-        dynamics.features, given.labels, dynamics.val_features, given.val_labels, dynamics.head, num_rows,
-        learning_rate=dynamics.learning_rate,
-    )  # fmt: skip
+        dynamics.early_features,
+        given.labels,
+        dynamics.early_val_features,
+        given.val_labels,
+        dynamics.early_head,
+        num_rows,
+    )
     scores = np.empty(num_rows, dtype=np.float32)
     scores[order] = -np.arange(num_rows, dtype=np.float32)
     return scores
