@@ -38,6 +38,7 @@ def train_image_classifier(
     batch_size: int = 128,
     learning_rate: float = 0.1,
     weight_decay: float = 5e-4,
+    optimizer: str = "sgd",
     early_epochs: int = 2,
     num_checkpoints: int = 10,
     num_workers: int = 0,
@@ -45,8 +46,8 @@ def train_image_classifier(
 ) -> TrainingDynamics:
     """Train an image classifier, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
-    The learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; a transformer wants a learning rate of
-    about 0.01. Trained in float32, without augmentation (the papers crop and flip). Launched with several processes each takes its
+    Optimizer, learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; for a transformer pass
+    `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without augmentation (the papers crop and flip). Launched with several processes each takes its
     part of every batch.
 
     Args:
@@ -56,7 +57,8 @@ def train_image_classifier(
         image_processor (`BaseImageProcessor`, *optional*): Its preprocessing; default the one that belongs to the name.
         val_dataset (`Dataset`, *optional*): Validation rows, with the columns of the dataset.
         image_column_name, label_column_name (`str`, *optional*): As in [`select_dataset`].
-        num_epochs, num_runs, batch_size, learning_rate, weight_decay, early_epochs, num_checkpoints, seed: As in [`ProxyTraining`].
+        num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed:
+            As in [`ProxyTraining`].
         num_workers (`int`, *optional*, defaults to 0): Processes that decode images, beside each training process.
 
     Returns:
@@ -67,7 +69,7 @@ def train_image_classifier(
             no linear layer at its end, or the training diverged.
     """
     training = ProxyTraining(
-        num_epochs, num_runs, batch_size, learning_rate, weight_decay, early_epochs, num_checkpoints, seed
+        num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed
     )
     columns = {"image_column_name": image_column_name, "label_column_name": label_column_name}
     images = prepare_dataset(dataset, **columns)

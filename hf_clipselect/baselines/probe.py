@@ -49,7 +49,7 @@ def train_probe(
         InputError: Shapes don't match, a row is zero or not finite, a label is negative, or the training diverged.
     """
     training = ProxyTraining(
-        num_epochs, num_runs, batch_size, learning_rate, weight_decay, early_epochs, num_checkpoints, seed
+        num_epochs, num_runs, batch_size, learning_rate, weight_decay, "sgd", early_epochs, num_checkpoints, seed
     )
     rows = unit_embeds(image_embeds)
     labels = checked_labels(labels, num_rows=len(rows))

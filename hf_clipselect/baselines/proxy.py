@@ -3,8 +3,10 @@
 Legend: N rows, C classes, H hidden size (the input of the last layer), B rows of a batch.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import cos, pi
 from typing import Any, Protocol
 
@@ -23,8 +25,12 @@ from .grand import grand_scores
 from .moso import mean_gradient, moso_scores
 
 
+logger = logging.getLogger(__name__)
+
 _STREAM = 6
-_MOMENTUM = 0.9
+OPTIMIZERS = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}
+# A last epoch that is no better than this much above the share of the largest class has shown nothing of the rows.
+_LEARNT = 0.05
 
 
 class Proxy(Protocol):
@@ -47,7 +53,7 @@ class Proxy(Protocol):
 class ProxyTraining:
     """How a proxy is trained, and when it is looked at.
 
-    Stochastic gradient descent with momentum 0.9, the learning rate falling to 0 along a cosine.
+    The learning rate falls to 0 along a cosine.
 
     Args:
         num_epochs (`int`): Epochs of the training.
@@ -55,7 +61,8 @@ class ProxyTraining:
             both are measured.
         batch_size (`int`): Rows of a batch, of all processes together.
         learning_rate (`float`): At the start.
-        weight_decay (`float`): L2 penalty of all weights.
+        weight_decay (`float`): Of all weights.
+        optimizer (`str`): "sgd", with momentum 0.9, as the papers have it, or "adamw", without which transformers hardly learn.
         early_epochs (`int`): Epochs after which EL2N and GraNd are measured; a tenth of the training in the paper.
         num_checkpoints (`int`): Epochs, spread evenly over the training, after which MoSo is measured.
         seed (`int`): Decides initial weights and batches.
@@ -69,6 +76,7 @@ class ProxyTraining:
     batch_size: int
     learning_rate: float
     weight_decay: float
+    optimizer: str
     early_epochs: int
     num_checkpoints: int
     seed: int
@@ -83,6 +91,8 @@ class ProxyTraining:
                 raise InputError(
                     f"{name} must be at most num_epochs, {self.num_epochs}, got {getattr(self, name)}; train longer or lower it."
                 )
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}.")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"learning_rate must be a number above 0, got {self.learning_rate!r}.")
 
@@ -134,6 +144,14 @@ def train_proxy(
             norms += run.early.norms / training.num_runs
         features = full.features(len(labels))
         accelerator.free_memory()
+    largest = float(np.bincount(labels).max() / len(labels))
+    if full.train_accuracy <= largest + _LEARNT:
+        logger.warning(
+            "The proxy learnt next to nothing: it got %.1f %% of the rows right in its last epoch, and the largest class has %.1f %%. "
+            "What it says of rows is chance; train it longer, or with another learning_rate or optimizer.",
+            100 * full.train_accuracy,
+            100 * largest,
+        )
     return TrainingDynamics(
         error_norms=norms[0].astype(np.float32),
         gradient_norms=norms[1].astype(np.float32),
@@ -170,8 +188,8 @@ class _Run:
         self._device_labels = torch.from_numpy(labels).to(accelerator.device)
         self._plain_model = proxy.new_model().to(accelerator.device)
         self._model = accelerator.prepare(self._plain_model)
-        self._optimizer = torch.optim.SGD(
-            self._model.parameters(), lr=training.learning_rate, momentum=_MOMENTUM, weight_decay=training.weight_decay
+        self._optimizer = OPTIMIZERS[training.optimizer](
+            self._model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
         self.early: _Early | None = None
         self.forgetting = ForgettingCounter(len(labels))
