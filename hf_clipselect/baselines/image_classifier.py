@@ -101,6 +101,11 @@ class _WithFeatures(nn.Module):
             logits = self.model(**pixels).logits
         finally:
             hook.remove()
+        if len(taken) != 1 or taken[0].ndim != 2:
+            raise InputError(
+                f"The last layer of {type(self.model).__name__} does not take one vector for each image, which GraNd, MoSo and Glister "
+                "look at; take another model, such as a ResNet or a ViT."
+            )
         return taken[0], logits
 
 
