@@ -90,6 +90,13 @@ def test_combined_metrics_share_their_inputs():
     }
 
 
+def test_a_metric_goes_on_after_bad_input():
+    metric = load_metric("dunn_index")
+    with pytest.raises(InputError):
+        metric.compute(embeds=np.eye(2), references=[0, 0])
+    assert metric.compute(embeds=[[0.0, 0], [0, 1], [2, 0]], references=[0, 0, 1]) == {"dunn_index": 2}
+
+
 # --- selection_quality
 
 

@@ -66,7 +66,7 @@ def d2_rows(
     starts, columns, distances = _graph(images, num_neighbors)
     messages = np.exp(-distances) * scores[columns]
     values = scores + np.bincount(np.repeat(np.arange(len(images)), np.diff(starts)), messages, len(images))
-    return _pick(values.tolist(), starts.tolist(), columns.tolist(), np.exp(-gamma * distances).tolist(), count)
+    return _pick(values.tolist(), starts, columns, np.exp(-gamma * distances), count)
 
 
 def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +85,7 @@ def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarr
     return edges.indptr, edges.indices, edges.data - 1
 
 
-def _pick(values: list[float], starts: list[int], columns: list[int], weights: list[float], count: int) -> np.ndarray:
+def _pick(values: list[float], starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
     """Always the highest value, from a heap that also holds values that have changed since."""
     picks, picked = [], [False] * len(values)
     heap = [(-value, row) for row, value in enumerate(values)]
@@ -96,9 +96,9 @@ def _pick(values: list[float], starts: list[int], columns: list[int], weights: l
             continue
         picked[row] = True
         picks.append(row)
-        for edge in range(starts[row], starts[row + 1]):
-            other = columns[edge]
+        edges = slice(starts[row], starts[row + 1])
+        for other, weight in zip(columns[edges].tolist(), weights[edges].tolist(), strict=True):
             if not picked[other]:
-                values[other] -= weights[edge] * values[row]
+                values[other] -= weight * values[row]
                 heappush(heap, (-values[other], other))
     return np.array(picks, dtype=np.int64)

@@ -17,7 +17,8 @@ METRICS = {"dunn_index": DunnIndex, "selection_quality": SelectionQuality, "top_
 
 
 def load_metric(name: str) -> evaluate.Metric:
-    """A metric of this package, with no network and no copy of its code.
+    """A metric of this package, with no network and no copy of its code. It keeps its inputs in memory, so that several processes
+    may compute at once; `evaluate.load` with the path of its file has the options for one metric over several processes.
 
     Args:
         name (`str`): "dunn_index", "selection_quality" or "top_k_accuracy".
@@ -41,7 +42,7 @@ def load_metric(name: str) -> evaluate.Metric:
         raise InputError(
             f"There is no metric {name!r} in hf_clipselect; it has {', '.join(METRICS)}. Others: evaluate.load({name!r})."
         )
-    return METRICS[name]()
+    return METRICS[name](keep_in_memory=True)
 
 
 __all__ = ["METRICS", "DunnIndex", "SelectionQuality", "TopKAccuracy", "load_metric"]
