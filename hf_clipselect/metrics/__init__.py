@@ -1,8 +1,8 @@
 """Metrics of selections and of what is trained on them: `evaluate` modules that need no network.
 
 [`load_metric`] gives one by its name. Each file is also a script that `evaluate.load` takes by its path, such as
-`evaluate.load("hf_clipselect/metrics/dunn_index.py")`; for that its imports are absolute, one a line. Inputs that mean the same have the
-same name, and a metric passes over those of others, so that `evaluate.combine` takes any of them together.
+`evaluate.load("hf_clipselect/metrics/dunn_index.py")`; for that its imports are absolute, one a line. Inputs that mean the
+same have the same name, and a metric passes over those of others, so that `evaluate.combine` takes any of them together.
 """
 
 import evaluate
@@ -17,8 +17,10 @@ METRICS = {"dunn_index": DunnIndex, "selection_quality": SelectionQuality, "top_
 
 
 def load_metric(name: str) -> evaluate.Metric:
-    """A metric of this package, with no network and no copy of its code. It keeps its inputs in memory, so that several processes
-    may compute at once; `evaluate.load` with the path of its file has the options for one metric over several processes.
+    """A metric of this package, with no network and no copy of its code.
+
+    It keeps its inputs in memory, so that several processes may compute at once; `evaluate.load` with the path of the file has
+    the options for one metric over several processes.
 
     Args:
         name (`str`): "dunn_index", "selection_quality" or "top_k_accuracy".

@@ -30,12 +30,14 @@ Two rows alone decide each of the two, so one outlier or one wrong label can dec
 
 _INPUTS = """
 Args:
-    embeds (`list`, `np.ndarray` or `torch.Tensor` of shape `(N, D)`): Embeddings, or t-SNE's two coordinates; taken as they are.
+    embeds (`list`, `np.ndarray` or `torch.Tensor` of shape `(N, D)`): Embeddings, or t-SNE's two coordinates; taken as they
+        are.
     references (`list`, `np.ndarray` or `torch.Tensor` of shape `(N,)`): Classes of the rows, integers from 0, at least two.
 
 Returns:
-    `dict[str, float]`: `dunn_index`, at least 0, higher is better separated. Above 1 every row is nearer to all of its class than to
-    any other. 0 where rows of two classes are equal; infinite where no class spreads and none meets another. O(N^2 D) time.
+    `dict[str, float]`: `dunn_index`, at least 0, higher is better separated. Above 1 every row is nearer to all of its class
+    than to any other. 0 where rows of two classes are equal; infinite where no class spreads and none meets another. O(N^2 D)
+    time.
 """
 
 
