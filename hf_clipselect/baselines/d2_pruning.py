@@ -24,33 +24,32 @@ def d2_rows(
 
     The graph joins two rows if one is among the k nearest others of the other; d is their distance.
 
-    1. Forward: the value of a row i becomes `score_i + sum over its neighbours j of exp(-d_ij) * score_j`, so that rows in hard
-       and dense surroundings rise.
+    1. Forward: the value of a row i becomes `score_i + sum over its neighbours j of exp(-d_ij) * score_j`, so that rows in
+       hard and dense surroundings rise.
     2. The row with the highest value is picked; of equal ones the lower row number.
-    3. Reverse: from the value of each neighbour j of the picked row i, `exp(-gamma * d_ij)` times the value of i is taken. Back to
-       step 2.
+    3. Reverse: from the value of each neighbour j of the picked row i, `exp(-gamma * d_ij)` times the value of i is taken.
+       Back to step 2.
 
     **The first n picks are the selection of n.** Values below 0 are passed on as well, so late picks lift their neighbours.
 
-    Deviations from the paper: embeddings are normalised to unit length, so that d lies in [0, 2] and the weights in [0.13, 1]
-    at `gamma` 1; the hardest rows are not dropped beforehand, nor are classes balanced. Both passes take d itself, as
-    the published code does; it meets d squared where faiss computes the distances. Costs O(N^2 D) for the graph (scikit-learn, in
-    blocks, never N x N) and O(N k log N) for the picks.
+    Deviations from the paper: embeddings are normalised to unit length, so that d lies in [0, 2] and, with `gamma` 1, the
+    weights from 0.13 to 1; the hardest rows are not dropped beforehand, nor are classes balanced. The kernels are those of
+    the published code. Costs O(N^2 D) for the graph (scikit-learn, in blocks, never N x N) and O(N k log N) for the picks.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.
         scores (`np.ndarray` of shape `(N,)`): Difficulty of at least 0, higher is harder: EL2N, forgetting events, ...
         count (`int`): Rows to keep, in `[1, N]`.
         num_neighbors (`int`, *optional*, defaults to 10): k, at least 1; N - 1 where there are no more.
-        gamma (`float`, *optional*, defaults to 1.0): How fast the reverse messages fade with the distance, at least 0; the lower,
-            the more diverse. The paper searches 0 to 1 for each count.
+        gamma (`float`, *optional*, defaults to 1.0): How fast the reverse messages fade with the distance, at least 0; the
+            lower, the more diverse. The paper searches 0 to 1 for each count.
 
     Returns:
         `np.ndarray` of shape `(count,)`: Row numbers in the order of the picks, int64.
 
     Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a score is not finite or negative, or an argument is out of
-            range.
+        InputError: Shapes don't match, a row is zero or not finite, a score is not finite or negative, or an argument is
+            out of range.
     """
     images = unit_embeds(embeds)
     scores = checked_scores(scores, len(images))
@@ -66,7 +65,7 @@ def d2_rows(
     starts, columns, distances = _graph(images, num_neighbors)
     messages = np.exp(-distances) * scores[columns]
     values = scores + np.bincount(np.repeat(np.arange(len(images)), np.diff(starts)), messages, len(images))
-    return _pick(values.tolist(), starts.tolist(), columns.tolist(), np.exp(-gamma * distances).tolist(), count)
+    return _pick(values.tolist(), starts, columns, np.exp(-gamma * distances), count)
 
 
 def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +84,7 @@ def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarr
     return edges.indptr, edges.indices, edges.data - 1
 
 
-def _pick(values: list[float], starts: list[int], columns: list[int], weights: list[float], count: int) -> np.ndarray:
+def _pick(values: list[float], starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
     """Always the highest value, from a heap that also holds values that have changed since."""
     picks, picked = [], [False] * len(values)
     heap = [(-value, row) for row, value in enumerate(values)]
@@ -96,9 +95,9 @@ def _pick(values: list[float], starts: list[int], columns: list[int], weights: l
             continue
         picked[row] = True
         picks.append(row)
-        for edge in range(starts[row], starts[row + 1]):
-            other = columns[edge]
+        edges = slice(starts[row], starts[row + 1])
+        for other, weight in zip(columns[edges].tolist(), weights[edges].tolist(), strict=True):
             if not picked[other]:
-                values[other] -= weights[edge] * values[row]
+                values[other] -= weight * values[row]
                 heappush(heap, (-values[other], other))
     return np.array(picks, dtype=np.int64)
