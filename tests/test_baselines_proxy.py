@@ -21,7 +21,8 @@ from hf_clipselect import InputError
 from hf_clipselect.baselines import TrainingDynamics, train_image_classifier, train_probe
 from hf_clipselect.baselines.forgetting import forgetting_scores
 from hf_clipselect.baselines.probe import _Probe
-from hf_clipselect.baselines.proxy import ProxyTraining, train_proxy
+from hf_clipselect.baselines.proxy import train_proxy
+from hf_clipselect.baselines.proxy_training import ProxyTraining
 
 
 def clusters(num_rows=90, num_classes=3, embed_dim=6, *, seed=0):
@@ -181,9 +182,9 @@ def test_options_that_do_not_fit_are_refused(options, message):
         train_probe(**{"image_embeds": embeds, "labels": labels, **SHORT, **options})
 
 
-def test_one_row_is_no_training():
-    with pytest.raises(InputError, match="cannot be trained on 1 rows"):
-        train_probe(np.ones((1, 4)), np.zeros(1, dtype=np.int64))
+def test_one_class_is_no_training():
+    with pytest.raises(InputError, match="needs? at least two, got 1"):
+        train_probe(np.ones((3, 4)), np.zeros(3, dtype=np.int64))
 
 
 def test_a_proxy_that_learnt_nothing_is_told(caplog):

@@ -87,9 +87,10 @@ def select_baseline(
     dynamics: TrainingDynamics | None = None,
     max_gigabytes: float = 8.0,
 ) -> BaselineResult:
-    """Select rows by the method of another paper, with the settings of that paper.
+    """Select rows by the method of another paper.
 
-    Subsets for several ratios are nested. With quotas a method that picks rows runs class by class.
+    Subsets for several ratios are nested. With quotas a method that picks rows runs class by class. What a paper tunes for each
+    ratio stays at one value here: the cutoff of CCS at 0, gamma of D2 at 1.
 
     Args:
         method (`str`): A name in `BASELINES`.
@@ -104,7 +105,7 @@ def select_baseline(
             features are in them, and only the labels are given here.
         dynamics ([`TrainingDynamics`], *optional*): Of a proxy trained on these rows and labels, from [`train_probe`] or
             [`train_image_classifier`], to be shared by several calls; default a linear probe that is trained here, where one is needed.
-        max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score).
+        max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score), in 10^9 bytes.
 
     Returns:
         [`BaselineResult`]

@@ -22,7 +22,8 @@ from ..encoder.pixels import PreprocessedImages, hand_over
 from ..errors import InputError
 from ..launch import make_accelerator
 from .dynamics import TrainingDynamics
-from .proxy import ProxyTraining, train_proxy
+from .proxy import train_proxy
+from .proxy_training import ProxyTraining
 
 
 def train_image_classifier(

@@ -13,7 +13,8 @@ from ..errors import InputError
 from ..launch import make_accelerator
 from .dynamics import TrainingDynamics
 from .given import unit_embeds
-from .proxy import ProxyTraining, train_proxy
+from .proxy import train_proxy
+from .proxy_training import ProxyTraining
 
 
 def train_probe(

@@ -6,9 +6,6 @@ Legend: N rows, C classes, H hidden size (the input of the last layer), B rows o
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import cos, pi
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,88 +20,14 @@ from .el2n import el2n_scores
 from .forgetting import ForgettingCounter
 from .grand import grand_scores
 from .moso import mean_gradient, moso_scores
+from .proxy_training import OPTIMIZERS, Proxy, ProxyTraining
 
 
 logger = logging.getLogger(__name__)
 
 _STREAM = 6
-OPTIMIZERS = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}
 # A last epoch that is no better than this much above the share of the largest class has shown nothing of the rows.
 _LEARNT = 0.05
-
-
-class Proxy(Protocol):
-    """What is trained, and what on."""
-
-    def new_model(self) -> nn.Module:
-        """A model with weights drawn from torch's random state; it takes the inputs of a batch and gives features and logits."""
-
-    def last_layer(self, model: nn.Module) -> nn.Linear:
-        """Where the logits come from."""
-
-    def fixed_features(self, *, validation: bool = False) -> np.ndarray | None:
-        """The input of the last layer where the training does not change it, else `None`."""
-
-    def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[Any]:
-        """The inputs of some rows after the other, on the CPU or where the model is."""
-
-
-@dataclass(frozen=True)
-class ProxyTraining:
-    """How a proxy is trained, and when it is looked at.
-
-    The learning rate falls to 0 along a cosine.
-
-    Args:
-        num_epochs (`int`): Epochs of the training.
-        num_runs (`int`): Trainings from different initial weights that EL2N and GraNd are averaged over; all but the first end as soon as
-            both are measured.
-        batch_size (`int`): Rows of a batch, of all processes together.
-        learning_rate (`float`): At the start.
-        weight_decay (`float`): Of all weights.
-        optimizer (`str`): "sgd", with momentum 0.9, as the papers have it, or "adamw", without which transformers hardly learn.
-        early_epochs (`int`): Epochs after which EL2N and GraNd are measured; a tenth of the training in the paper.
-        num_checkpoints (`int`): Epochs, spread evenly over the training, after which MoSo is measured.
-        seed (`int`): Decides initial weights and batches.
-
-    Raises:
-        InputError: A value is out of range.
-    """
-
-    num_epochs: int
-    num_runs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    optimizer: str
-    early_epochs: int
-    num_checkpoints: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name in ("num_epochs", "num_runs", "batch_size", "early_epochs", "num_checkpoints"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
-        for name in ("early_epochs", "num_checkpoints"):
-            if getattr(self, name) > self.num_epochs:
-                raise InputError(
-                    f"{name} must be at most num_epochs, {self.num_epochs}, got {getattr(self, name)}; train longer or lower it."
-                )
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}.")
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"learning_rate must be a number above 0, got {self.learning_rate!r}.")
-
-    def steps_per_epoch(self, num_rows: int) -> int:
-        return -(-num_rows // self.batch_size)
-
-    def learning_rate_at(self, step: int, num_rows: int) -> float:
-        return self.learning_rate * (1 + cos(pi * step / (self.num_epochs * self.steps_per_epoch(num_rows)))) / 2
-
-    def checkpoints(self) -> set[int]:
-        """Numbers of epochs from 1, the last one always among them."""
-        return {round(self.num_epochs * part / self.num_checkpoints) for part in range(1, self.num_checkpoints + 1)}
 
 
 def train_proxy(
@@ -126,13 +49,9 @@ def train_proxy(
         [`TrainingDynamics`]
 
     Raises:
-        InputError: There are fewer rows than two, or than processes, or the training diverged.
+        InputError: There are no two classes, a batch has fewer rows than there are processes, or the training diverged.
     """
-    if len(labels) < max(2, accelerator.num_processes):
-        raise InputError(
-            f"A proxy cannot be trained on {len(labels)} rows by {accelerator.num_processes} processes; give at least two rows, and "
-            "one for each process."
-        )
+    _check_rows(labels, training, accelerator.num_processes)
     device = accelerator.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         full = _Run(proxy, labels, training, 0, accelerator)
@@ -164,6 +83,18 @@ def train_proxy(
         train_accuracy=full.train_accuracy,
         early_val_features=full.early.val_features,
     )
+
+
+def _check_rows(labels: np.ndarray, training: ProxyTraining, num_processes: int) -> None:
+    num_classes = len(np.unique(labels))
+    if num_classes < 2:
+        raise InputError(f"A proxy learns to tell classes apart; the labels need at least two, got {num_classes}.")
+    smallest = len(labels) // training.steps_per_epoch(len(labels))
+    if smallest < num_processes:
+        raise InputError(
+            f"Batches of {smallest} of the {len(labels)} rows cannot be shared by {num_processes} processes; raise batch_size, or "
+            "launch fewer."
+        )
 
 
 @dataclass
@@ -200,7 +131,7 @@ class _Run:
         """The first epochs of the training, or all."""
         training, num_rows = self._training, len(self._labels)
         rng = np.random.default_rng([training.seed, _STREAM, self._number, 1])
-        per_epoch, checkpoints = training.steps_per_epoch(num_rows), training.checkpoints()
+        per_epoch = training.steps_per_epoch(num_rows)
         with tqdm(
             total=num_epochs * per_epoch, desc=f"Proxy {self._number + 1}", unit=" steps", mininterval=0.5
         ) as progress:
@@ -212,17 +143,21 @@ class _Run:
                 self.forgetting.add_epoch(margins > 0)
                 self.margins += margins / training.num_epochs
                 self.train_accuracy = float((margins > 0).mean())
-                if epoch == training.early_epochs:
-                    self.early = _Early(self._early_norms())
-                    if self._number == 0:
-                        self.early.features, self.early.head = self.features(num_rows), self._head()
-                        self.early.val_features = (
-                            self.features(num_val_rows, validation=True) if num_val_rows else None
-                        )
-                if self._number == 0 and epoch in checkpoints:
-                    rate = training.learning_rate_at(epoch * per_epoch - 1, num_rows)
-                    num_steps = training.num_epochs * per_epoch
-                    self.moso += self._moso_products() * rate * num_steps / num_rows / len(checkpoints)
+                self._measure_after(epoch, num_val_rows)
+
+    def _measure_after(self, epoch: int, num_val_rows: int) -> None:
+        training, num_rows, is_first = self._training, len(self._labels), self._number == 0
+        if epoch == training.early_epochs:
+            self.early = _Early(self._early_norms())
+            if is_first:
+                self.early.features, self.early.head = self.features(num_rows), self._head()
+            if is_first and num_val_rows:
+                self.early.val_features = self.features(num_val_rows, validation=True)
+        checkpoints = training.checkpoints()
+        if is_first and epoch in checkpoints:
+            per_epoch = training.steps_per_epoch(num_rows)
+            rate = training.learning_rate_at(epoch * per_epoch - 1, num_rows)
+            self.moso += self._moso_products() * rate * training.num_epochs * per_epoch / num_rows / len(checkpoints)
 
     def _train_epoch(self, batches: Sequence[np.ndarray], *, first_step: int, progress: tqdm) -> np.ndarray:
         """One pass over all rows; gives the margin of each as it came up, before the step on it."""
@@ -267,8 +202,8 @@ class _Run:
         num_rows, gradient = len(self._labels), 0.0
         for rows, features, logits in self._look(num_rows):
             part = mean_gradient(logits.softmax(dim=1), self._device_labels[rows], features)
-            gradient = gradient + part.double() * (len(rows) / num_rows)
-        gradient = self._accelerator.reduce(gradient, reduction="sum").float()
+            gradient = gradient + part * (len(rows) / num_rows)
+        gradient = self._accelerator.reduce(gradient, reduction="sum")
         products = np.zeros(num_rows)
         for rows, features, logits in self._look(num_rows):
             products[rows] = moso_scores(
@@ -289,9 +224,10 @@ class _Run:
         self, model: nn.Module, batches: Sequence[np.ndarray], *, validation: bool = False
     ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
         """This process's rows of each batch, with their features and logits."""
-        own = [
+        shares = [
             np.array_split(rows, self._accelerator.num_processes)[self._accelerator.process_index] for rows in batches
         ]
+        own = [rows for rows in shares if len(rows)]  # of a few validation rows there may be none
         for rows, inputs in zip(own, self._proxy.batches(own, validation=validation), strict=True):
             yield rows, *model(inputs)
 
@@ -316,4 +252,4 @@ def _margins(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """Logit of the given class less the largest other one; above 0 where the row is classified as its label says."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], float("-inf")).amax(dim=1)
-    return (own - others).double().cpu().numpy()
+    return (own - others).cpu().numpy()
