@@ -3,8 +3,8 @@
 Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021,
 https://huggingface.co/papers/2107.07075.
 
-EL2N_i = E ||p(x_i) - onehot(y_i)||_2, with p the softmax of a network after a few epochs and E the mean over networks of different
-initial weights (ten in the paper). The rows with the largest errors are kept, so wrong labels are kept first.
+EL2N_i = E ||p(x_i) - onehot(y_i)||_2, with p the softmax of a network after a few epochs and E the mean over networks of
+different initial weights (ten in the paper). The rows with the largest errors are kept, so wrong labels are kept first.
 """
 
 import numpy as np

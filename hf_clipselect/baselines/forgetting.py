@@ -1,10 +1,11 @@
 """Forgetting: how often a network unlearns a row.
 
-Toneva, Sordoni, Tachet des Combes, Trischler, Bengio and Gordon, "An Empirical Study of Example Forgetting during Deep Neural Network
-Learning", ICLR 2019, https://huggingface.co/papers/1812.05159.
+Toneva, Sordoni, Tachet des Combes, Trischler, Bengio and Gordon, "An Empirical Study of Example Forgetting during Deep
+Neural Network Learning", ICLR 2019, https://huggingface.co/papers/1812.05159.
 
-A row is forgotten where it was classified rightly the last time that it came up in a batch, and is not now. Rows that are forgotten
-often are kept; a row that was never right counts as forgotten more often than any other. Wrong labels are among the first.
+A row is forgotten where it was classified rightly the last time that it came up in a batch, and is not now. Rows that are
+forgotten often are kept; a row that was never right counts as forgotten more often than any other. Wrong labels are among
+the first.
 """
 
 import numpy as np
@@ -35,7 +36,7 @@ class ForgettingCounter:
         self._was_right = is_right.copy()
 
     def scores(self) -> np.ndarray:
-        """Forgetting events, or the number of epochs, which is more than there can be events, for rows that were never right.
+        """Forgetting events; for rows that were never right the number of epochs, which no row can reach otherwise.
 
         Returns:
             `np.ndarray` of shape `(N,)`: Float32, at least 0, higher is kept first.
@@ -47,7 +48,8 @@ def forgetting_scores(is_right: np.ndarray) -> np.ndarray:
     """Forgetting events of one training that was recorded in full.
 
     Args:
-        is_right (`np.ndarray` of shape `(num_epochs, num_rows)`, bool): Whether a row was classified rightly, epoch by epoch.
+        is_right (`np.ndarray` of shape `(num_epochs, num_rows)`, bool): Whether a row was classified rightly, epoch by
+            epoch.
 
     Returns:
         `np.ndarray` of shape `(num_rows,)`: As [`ForgettingCounter.scores`] gives them.

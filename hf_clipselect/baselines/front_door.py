@@ -89,8 +89,8 @@ def select_baseline(
 ) -> BaselineResult:
     """Select rows by the method of another paper.
 
-    Subsets for several ratios are nested. With quotas a method that picks rows runs class by class. What a paper tunes for each
-    ratio stays at one value here: the cutoff of CCS at 0, gamma of D2 at 1.
+    Subsets for several ratios are nested. With quotas a method that picks rows runs class by class. What a paper tunes
+    for each ratio stays at one value here: the cutoff of CCS at 0, gamma of D2 at 1.
 
     Args:
         method (`str`): A name in `BASELINES`.
@@ -101,18 +101,20 @@ def select_baseline(
         selection_count (`int` or `Sequence[int]`, *optional*): Numbers of rows, beside or instead of ratios.
         class_balance (`str`, *optional*, defaults to `"none"`): "none", or quotas "proportional" or "uniform".
         seed (`int`, *optional*, defaults to 0): The same seed gives the same rows.
-        val_image_embeds, val_labels (*optional*): Rows with right labels that are none of these, for Glister. With dynamics their
-            features are in them, and only the labels are given here.
+        val_image_embeds, val_labels (*optional*): Rows with right labels that are none of these, for Glister. With
+            dynamics their features are in them, and only the labels are given here.
         dynamics ([`TrainingDynamics`], *optional*): Of a proxy trained on these rows and labels, from [`train_probe`] or
-            [`train_image_classifier`], to be shared by several calls; default a linear probe that is trained here, where one is needed.
-        max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score), in 10^9 bytes.
+            [`train_image_classifier`], to be shared by several calls; default a linear probe that is trained here, where
+            one is needed.
+        max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score), in
+            10^9 bytes.
 
     Returns:
         [`BaselineResult`]
 
     Raises:
-        InputError: The method, a ratio or the balance is unknown, shapes don't match, there are no validation rows where the method
-            needs them, or it would need more memory; all of it before the method starts.
+        InputError: The method, a ratio or the balance is unknown, shapes don't match, there are no validation rows where
+            the method needs them, or it would need more memory; all of it before the method starts.
 
     Example:
 

@@ -3,11 +3,11 @@
 Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021,
 https://huggingface.co/papers/2107.07075.
 
-GraNd_i = E ||grad_w loss(x_i, y_i; w)||_2 at the weights w of a few epochs, E the mean over networks of different initial weights
-(ten in the paper). The rows with the largest gradients are kept, so wrong labels are among the first.
+GraNd_i = E ||grad_w loss(x_i, y_i; w)||_2 at the weights w of a few epochs, E the mean over networks of different initial
+weights (ten in the paper). The rows with the largest gradients are kept, so wrong labels are among the first.
 
-Deviation, a usual one: the gradient is that of the last layer alone, whose norm needs no backward pass. Of a cross entropy on
-logits W h + b it is the outer product of p - onehot(y) and (h, 1).
+Deviation, a usual one: the gradient is that of the last layer alone, whose norm needs no backward pass. Of a cross
+entropy on logits W h + b it is the outer product of p - onehot(y) and (h, 1).
 """
 
 import numpy as np
@@ -27,7 +27,8 @@ def grand_scores(
         features (`torch.Tensor` or `np.ndarray` of shape `(num_rows, hidden_size)`): Input h of the last layer.
 
     Returns:
-        `np.ndarray` of shape `(num_rows,)`: `||p - onehot(y)|| * sqrt(||h||^2 + 1)`, float32, at least 0, higher is kept first.
+        `np.ndarray` of shape `(num_rows,)`: `||p - onehot(y)|| * sqrt(||h||^2 + 1)`, float32, at least 0, higher is kept
+        first.
     """
     inputs = torch.as_tensor(features).square().sum(dim=1).add(1).sqrt()
     return (prediction_errors(probabilities, labels).norm(dim=1) * inputs).float().cpu().numpy()

@@ -47,14 +47,14 @@ def train_image_classifier(
 ) -> TrainingDynamics:
     """Train an image classifier, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
-    Optimizer, learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; for a transformer pass
-    `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without augmentation (the papers crop and flip). Launched with several processes each takes its
-    part of every batch.
+    Optimizer, learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; for a transformer
+    pass `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without augmentation
+    (the papers crop and flip). Launched with several processes each takes its part of every batch.
 
     Args:
         dataset (`Dataset`): Images and labels; a row's number is its place here.
-        model (`str` or `PretrainedConfig`): Pretrained model on the Hub or in a folder, which gets a new head where its classes are
-            others; or the configuration of one, for random weights.
+        model (`str` or `PretrainedConfig`): Pretrained model on the Hub or in a folder, which gets a new head where its
+            classes are others; or the configuration of one, for random weights.
         image_processor (`BaseImageProcessor`, *optional*): Its preprocessing; default the one that belongs to the name.
         val_dataset (`Dataset`, *optional*): Validation rows, with the columns of the dataset.
         image_column_name, label_column_name (`str`, *optional*): As in [`select_dataset`].
@@ -66,8 +66,8 @@ def train_image_classifier(
         [`TrainingDynamics`]: Its `features` are what the last layer takes.
 
     Raises:
-        InputError: The columns are not found, an image can't be read, a configuration comes without an image processor, the model has
-            no linear layer at its end, or the training diverged.
+        InputError: The columns are not found, an image can't be read, a configuration comes without an image processor,
+            the model has no linear layer at its end, or the training diverged.
     """
     training = ProxyTraining(
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed

@@ -3,7 +3,8 @@
 Xia, Liu, Yu, Shen, Han and Liu, "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep
 Learning", ICLR 2023, https://openreview.net/forum?id=7D5EECbOaf9.
 
-With z_c the mean feature of class c and d_i = ||x_i - z_(y_i)||, a subset of k rows is the k with the smallest |d_i - median(d)|.
+With z_c the mean feature of class c and d_i = ||x_i - z_(y_i)||, the k rows with the smallest
+|d_i - median(d)| are kept.
 """
 
 import numpy as np
@@ -15,9 +16,9 @@ from .given import unit_embeds
 def moderate_scores(embeds: Array, labels: Array) -> np.ndarray:
     """How close a row's distance to the centre of its class is to the median distance.
 
-    The median is over the rows of all classes, as in the paper. Deviations: the features are unit-norm embeddings (the paper takes
-    what a network trained on the dataset gives, unnormalised), and rows are ranked by the distance to the median as the text has
-    it, where the authors' code takes as many ranks from below the median as from above.
+    The median is over the rows of all classes, as in the paper. Deviations: the features are unit-norm embeddings (the
+    paper takes what a network trained on the dataset gives, unnormalised), and rows are ranked by the distance to the
+    median as the text has it, where the authors' code takes as many ranks from below the median as from above.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.

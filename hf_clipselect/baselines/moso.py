@@ -1,13 +1,14 @@
 """MoSo: what the training would lose without a row.
 
-Tan, Wu, Du, Chen, Wang, Wang and Qi, "Data Pruning via Moving-one-Sample-out", NeurIPS 2023, https://huggingface.co/papers/2310.14664.
+Tan, Wu, Du, Chen, Wang, Wang and Qi, "Data Pruning via Moving-one-Sample-out", NeurIPS 2023,
+https://huggingface.co/papers/2310.14664.
 
-The change of the least empirical risk when row z is left out is approximated to first order by
-T / N * E_t[eta_t * grad L(S \\ z; w_t) . grad l(z; w_t)], E_t the mean over checkpoints of a training of T steps with learning rates eta_t,
-L the mean loss of the other rows. Rows whose gradient agrees with that of all the others are kept.
+The change of the least empirical risk when row z is left out is approximated to first order by T / N * E_t[eta_t * grad
+L(S \\ z; w_t) . grad l(z; w_t)], E_t the mean over checkpoints of a training of T steps with learning rates eta_t, L the
+mean loss of the other rows. Rows whose gradient agrees with that of all the others are kept.
 
-Deviations: the gradients are those of the last layer (the paper takes all weights), and one network is trained on all rows, where the
-paper splits them among eight for speed.
+Deviations: the gradients are those of the last layer (the paper takes all weights), and one network is trained on all
+rows, where the paper splits them among eight for speed.
 """
 
 import numpy as np
@@ -25,7 +26,8 @@ def mean_gradient(
         probabilities, labels, features: As in [`grand_scores`].
 
     Returns:
-        `torch.Tensor` of shape `(num_classes, hidden_size + 1)`: The mean of the outer products of `p - onehot(y)` and `(h, 1)`.
+        `torch.Tensor` of shape `(num_classes, hidden_size + 1)`: The mean of the outer products of `p - onehot(y)` and
+        `(h, 1)`.
     """
     errors, inputs = prediction_errors(probabilities, labels), torch.as_tensor(features)
     return torch.cat([errors.T @ inputs, errors.sum(dim=0)[:, None]], dim=1) / len(errors)
@@ -39,7 +41,9 @@ def moso_scores(
     *,
     num_rows: int,
 ) -> np.ndarray:
-    """Product of each row's gradient with that of all other rows at one checkpoint; the score is their mean, times eta_t T / N.
+    """Product of each row's gradient with that of all other rows, at one checkpoint.
+
+    The score of the paper is the mean of these products over the checkpoints, each times eta_t T / N.
 
     Args:
         probabilities, labels, features: As in [`grand_scores`], of some of the rows.

@@ -33,15 +33,18 @@ def train_probe(
 ) -> TrainingDynamics:
     """Train a linear classifier on embeddings, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
-    The embeddings are normalised, the mean of all is taken off, and what remains is scaled to a mean squared length of 1: embeddings of
-    CLIP share a direction that a probe would learn for long. Of embeddings of one length GraNd is else a multiple of EL2N. On the CPU
-    one thread does the work, so that the same seed gives the same bytes on any number of cores.
+    The embeddings are normalised, the mean of all is taken off, and what remains is scaled to a mean squared length of 1:
+    embeddings of CLIP share a direction that a probe would learn for long. Of embeddings of one length GraNd is else a
+    multiple of EL2N. On the CPU one thread does the work, so that the same seed gives the same bytes on any number of
+    cores.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Embeddings, normalised here.
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers from 0.
-        val_image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_val_rows, embed_dim)`, *optional*): Validation rows.
-        num_epochs, num_runs, batch_size, learning_rate, weight_decay, early_epochs, num_checkpoints, seed: As in [`ProxyTraining`].
+        val_image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_val_rows, embed_dim)`, *optional*):
+            Validation rows, for Glister.
+        num_epochs, num_runs, batch_size, learning_rate, weight_decay, early_epochs, num_checkpoints, seed:
+            As in [`ProxyTraining`].
 
     Returns:
         [`TrainingDynamics`]: Its `features` are the embeddings as the probe takes them.

@@ -35,8 +35,8 @@ def train_proxy(
 ) -> TrainingDynamics:
     """Train a proxy, and take down what the methods need.
 
-    Beside the training, all rows are read once in every run for EL2N and GraNd, and twice at each checkpoint of MoSo, without
-    gradients. The caller's random state stays as it was.
+    Beside the training, all rows are read once in every run for EL2N and GraNd, and twice at each checkpoint of MoSo,
+    without gradients. The caller's random state stays as it was.
 
     Args:
         proxy ([`Proxy`]): What is trained.
@@ -99,7 +99,7 @@ def _check_rows(labels: np.ndarray, training: ProxyTraining, num_processes: int)
 
 @dataclass
 class _Early:
-    """What a run shows after the early epochs; norms `(2, N)` of errors and gradients in every run, the rest in the first alone."""
+    """What a run shows after the early epochs: norms of errors and gradients `(2, N)`; only the first run shows the rest."""
 
     norms: np.ndarray
     features: np.ndarray | None = None

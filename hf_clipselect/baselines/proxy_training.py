@@ -20,7 +20,7 @@ class Proxy(Protocol):
     """What is trained, and what on."""
 
     def new_model(self) -> nn.Module:
-        """A model with weights drawn from torch's random state; it takes the inputs of a batch and gives features and logits."""
+        """A model with weights from torch's random state, which turns inputs of a batch into features and logits."""
 
     def last_layer(self, model: nn.Module) -> nn.Linear:
         """Where the logits come from."""
@@ -40,12 +40,13 @@ class ProxyTraining:
 
     Args:
         num_epochs (`int`): Epochs of the training.
-        num_runs (`int`): Trainings from different initial weights that EL2N and GraNd are averaged over; all but the first end as soon as
-            both are measured.
+        num_runs (`int`): Trainings from different initial weights that EL2N and GraNd are averaged over; all but the
+            first end as soon as both are measured.
         batch_size (`int`): Rows of a batch, of all processes together.
         learning_rate (`float`): At the start.
         weight_decay (`float`): Of all weights.
-        optimizer (`str`): "sgd", with momentum 0.9, as the papers have it, or "adamw", without which transformers hardly learn.
+        optimizer (`str`): "sgd", with momentum 0.9, as the papers have it, or "adamw", without which transformers hardly
+            learn.
         early_epochs (`int`): Epochs after which EL2N and GraNd are measured; a tenth of the training in the paper.
         num_checkpoints (`int`): Epochs, spread evenly over the training, after which MoSo is measured.
         seed (`int`): Decides initial weights and batches.

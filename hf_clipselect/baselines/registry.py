@@ -46,7 +46,7 @@ class Given:
 
     @property
     def own_seed(self) -> int:
-        """For methods that draw with a seed as it is, as `add_label_noise` does: theirs must not be the rows that it drew."""
+        """For methods that draw with a seed as it is: those are the rows that `add_label_noise` draws."""
         return int(np.random.default_rng([self.seed, _STREAM]).integers(2**31))
 
     def embeds_of(self, rows: np.ndarray) -> np.ndarray:
