@@ -15,8 +15,8 @@ from ..selection import (
     class_quotas,
     resolve_objective,
     select_subsets,
-    selection_count,
 )
+from ..selection import selection_count as rows_of_size  # an argument has the name
 from .cg_score import check_cg_memory
 from .dynamics import TrainingDynamics
 from .probe import train_probe
@@ -61,7 +61,7 @@ class BaselineResult:
             InputError: The size is out of range, or the method picks rows and was not asked for it.
         """
         [size] = check_sizes(counts=size) if isinstance(size, (int, np.integer)) else check_sizes(size)
-        count = selection_count(size, len(self.labels))
+        count = rows_of_size(size, len(self.labels))
         if count in self.subsets:
             return self.subsets[count]
         if self.scores is None:
@@ -130,7 +130,7 @@ def select_baseline(
         raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
     embeds = checked_embeds(dynamics.features if image_embeds is None else image_embeds, "image_embeds")
     labels = checked_labels(labels, num_rows=len(embeds))
-    counts = [_count(size, len(labels)) for size in sizes]
+    counts = [rows_of_size(size, len(labels)) for size in sizes]
     if dynamics is not None and len(dynamics.error_norms) != len(labels):
         raise InputError(
             f"dynamics are of {len(dynamics.error_norms)} rows and there are {len(labels)} labels; train the proxy on these rows."
@@ -149,10 +149,6 @@ def select_baseline(
     else:
         kept = _kept_by_picking(baseline, given, counts, class_balance)
     return BaselineResult(method, sizes, dict(zip(counts, kept, strict=True)), scores, labels, class_balance)
-
-
-# `selection_count` is the name of an argument above.
-_count = selection_count
 
 
 def _of_name(method: str) -> Baseline:

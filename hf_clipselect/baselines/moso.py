@@ -8,7 +8,7 @@ L(S \\ z; w_t) . grad l(z; w_t)], E_t the mean over checkpoints of a training of
 mean loss of the other rows. Rows whose gradient agrees with that of all the others are kept.
 
 Deviations: the gradients are those of the last layer (the paper takes all weights), and one network is trained on all
-rows, where the paper splits them among eight for speed.
+rows, where the paper splits them among several for speed.
 """
 
 import numpy as np

@@ -46,7 +46,7 @@ class Given:
 
     @property
     def own_seed(self) -> int:
-        """For methods that draw with a seed as it is: those are the rows that `add_label_noise` draws."""
+        """For methods that draw with a seed as it is; with the given one they would find the rows of `add_label_noise`."""
         return int(np.random.default_rng([self.seed, _STREAM]).integers(2**31))
 
     def embeds_of(self, rows: np.ndarray) -> np.ndarray:
