@@ -228,9 +228,10 @@ def test_subsets_are_trained_on_and_several_sets_tested_on(subset, tmp_path):
     feature = ClassLabel(names=["eight", "one", "three"])
     labels = [feature.str2int(names[test[row]["label"]]) for row in few]
     some = test.select(few).remove_columns("label").add_column("label", labels, feature=feature)
-    some.to_parquet(tmp_path / "some" / "test-0.parquet") if (tmp_path / "some").mkdir() is None else None
+    for name in ("some", "lists"):
+        (tmp_path / name).mkdir()
+    some.to_parquet(tmp_path / "some" / "test-0.parquet")
     lists = Features({"image": Image(), "label": List(Value("int64"))})
-    (tmp_path / "lists").mkdir()
     Dataset.from_dict({"image": test["image"][:50], "label": [list(range(10))] * 50}, features=lists).to_parquet(
         tmp_path / "lists" / "test-0.parquet"
     )

@@ -81,8 +81,8 @@ def random_classifier(architecture: str, class_names: list[str], *, side: int) -
     """Build an architecture with random weights, drawn from torch's own random state.
 
     Images of up to 64 pixels stay as large as they are. ResNet then begins with a 3x3 convolution of stride 1 (see
-    small_image_resnet.py), ViT has patches of an eighth of the side, and Swin patches of a sixteenth and windows of 4. Larger
-    images become 224 x 224, with the stems and patches of the papers. VGG and DenseNet are timm's at either size.
+    small_image_resnet.py), ViT has patches of an eighth of the side, and Swin at 32 or 64 pixels patches of a 32nd and windows of
+    4 patches. Larger images become 224 x 224, with the stems and patches of the papers. VGG and DenseNet are timm's at either size.
 
     Args:
         architecture (`str`): One of `ARCHITECTURES`, or `timm/` and any name that timm knows.
@@ -159,7 +159,9 @@ def _config(architecture: str, size: int, labels: dict[str, dict]) -> Pretrained
             image_size=size, patch_size=max(1, size // 8) if small else 16, **_VITS[architecture], **labels
         )
     if architecture == "swin-t":
-        patches = {"patch_size": max(1, size // 16), "window_size": 4} if small else {}
+        patch = max(1, size // 32)
+        # transformers' Swin needs windows that fit into the last stage, which has an eighth of the patches a side.
+        patches = {"patch_size": patch, "window_size": max(1, size // patch // 8)} if small else {}
         return SwinConfig(image_size=size, **patches, **labels)
     name = _TIMM.get(architecture, architecture)
     if not name.startswith(TIMM_PREFIX):
