@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -315,13 +316,12 @@ def test_yaml_recipes_are_the_papers_schedules(path):
 
 
 @pytest.mark.slow
-def test_the_recipe_without_arguments_learns_the_digits(tmp_path):
-    done = subprocess.run([sys.executable, RECIPE, "--use_cpu"], capture_output=True, text=True, cwd=tmp_path)
+def test_the_recipe_learns_the_digits(tmp_path):
+    command = [sys.executable, RECIPE, "--use_cpu", "--num_train_epochs", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    accuracy = json.loads((tmp_path / "classifier_output" / "results.json").read_text())["eval"][
-        "embedded/digits:test"
-    ]
-    assert accuracy["accuracy"] > 0.97 and f"accuracy {100 * accuracy['accuracy']:.2f} %" in done.stdout
+    figures = json.loads((tmp_path / "classifier_output" / "results.json").read_text())["eval"]["embedded/digits:test"]
+    assert figures["accuracy"] > 0.94 and f"accuracy {100 * figures['accuracy']:.2f} %" in done.stdout
     # Anyone can load the model, without this package.
     script = """
 import sys
@@ -352,10 +352,10 @@ def test_two_processes_train_one_model(trained, tmp_path):
     assert results["eval"]["embedded/digits:test"]["num_rows"] == 500
 
 
-@pytest.mark.slow
-def test_bad_input_exits_with_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, RECIPE, "--architecture", "resnet-19"], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: --architecture resnet-19")
-    assert not any(tmp_path.iterdir())
+def test_bad_input_exits_with_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(RECIPE), "--architecture", "resnet-19", "--use_cpu"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(RECIPE), run_name="__main__")
+    assert left.value.code == 2 and not any(tmp_path.iterdir())
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: --architecture resnet-19")

@@ -4,12 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from huggingface_hub.errors import HFValidationError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoModelForImageClassification,
-    CLIPImageProcessor,
+    CLIPImageProcessorPil,
     PretrainedConfig,
     PreTrainedModel,
     ResNetConfig,
@@ -66,7 +67,7 @@ class Classifier:
 
     Args:
         model (`PreTrainedModel`): With one output for each class.
-        image_processor (`CLIPImageProcessor` or another): What is saved beside the weights.
+        image_processor (`CLIPImageProcessorPil` or another): What is saved beside the weights.
         image_size (`int`): Side of the square that the model is given.
         pretrained (`str`, *optional*): Where the weights came from.
     """
@@ -100,10 +101,12 @@ def random_classifier(architecture: str, class_names: list[str], *, side: int) -
     config = _config(architecture, size, labels)
     try:
         model = AutoModelForImageClassification.from_config(config)
-    except RuntimeError as error:
+    except (ImportError, RuntimeError) as error:  # timm knows no such name
         if not architecture.startswith(TIMM_PREFIX):
             raise
         raise InputError(f"--architecture {architecture} can't be built: {' '.join(str(error).split())}") from None
+    if config.model_type == TimmWrapperConfig.model_type:
+        _check_size(model, architecture, size)
     return Classifier(model, _image_processor(size), size)
 
 
@@ -128,9 +131,9 @@ def pretrained_classifier(name: str, class_names: list[str], *, revision: str = 
         model = AutoModelForImageClassification.from_pretrained(
             name, revision=revision, ignore_mismatched_sizes=True, **_labels(class_names)
         )
-        if config.model_type == TimmWrapperConfig.model_type:
-            # Its own image processor needs torchvision.
-            size = config.pretrained_cfg["input_size"][-1]
+        if timm_config := config.to_dict().get("pretrained_cfg"):
+            # timm's own image processor takes no images that are cropped already.
+            size = timm_config["input_size"][-1]
             return Classifier(model, _image_processor(size), size, name)
         processor = AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
     except (OSError, ValueError, HFValidationError) as error:
@@ -178,10 +181,22 @@ def _need_timm(name: str) -> None:
         raise InputError(f'{name} is built by timm, which is not installed: pip install "hf_clipselect[timm]".')
 
 
+@torch.inference_mode()
+def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
+    """timm builds networks that halve the image more often than it can be halved."""
+    try:
+        model.eval()(pixel_values=torch.zeros(1, 3, size, size))
+    except (AssertionError, RuntimeError) as error:
+        raise InputError(
+            f"--architecture {architecture} does not take images of {size} x {size} pixels: {' '.join(str(error).split())[:200]}"
+        ) from None
+    model.train()
+
+
 def _image_processor(size: int) -> Any:
     """Resizes the shorter side and crops the centre: images of up to 64 pixels as they are, larger ones a little larger."""
     shortest = size if size <= SMALL_SIZE else round(size / _TESTED_PART)
-    return CLIPImageProcessor(
+    return CLIPImageProcessorPil(
         size={"shortest_edge": shortest},
         crop_size={"height": size, "width": size},
         image_mean=_IMAGENET_MEAN,

@@ -60,6 +60,7 @@ def classifier_card(results: dict[str, Any], sources: list[DatasetSource], *, mo
         `str`: YAML header and Markdown. The index of results holds those on sets that the Hub or the package has.
     """
     train, *tested = sources
+    ratio = results["train"]["selection_ratio"]
     measured = list(zip(results["eval"].items(), tested, strict=True))
     on_hub = [source.name for source in sources if is_hub_id(source.name, revision=source.revision)]
     base = results["model"]["pretrained"]
@@ -98,7 +99,7 @@ def classifier_card(results: dict[str, Any], sources: list[DatasetSource], *, mo
         trust=", trust_remote_code=True" if results["model"]["needs_its_code"] else "",
         table="\n".join(rows) if rows else "| not yet | | | | |",
         rows=f"{results['train']['num_rows']:,}",
-        source=dataset_words(train),
+        source=dataset_words(train) + (f", selection ratio {ratio:g}" if ratio is not None else ""),
         network=code_span(results["model"]["architecture"])
         + (f" from {code_span(base if is_hub_id(base) else Path(base).name)}" if base else " with random weights"),
         parameters=results["model"]["num_parameters"],

@@ -11,8 +11,9 @@ from datasets import ClassLabel, Dataset, Image, List, Value
 
 from ..data import LabelledImages, prepare_dataset
 from ..errors import InputError
+from ..hub.naming import lasting_name
 from ..pruned import load_pruned
-from ..source import DatasetSource, load_source
+from ..source import DatasetSource, describe_source, load_source
 from .config import ClassifierArguments
 
 
@@ -58,7 +59,8 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         )
     else:
         # The rows of a ratio that was not written as images are found by its scores.
-        dataset, source = load_pruned(arguments.dataset_name, ratio=arguments.selection_ratio), None
+        dataset = load_pruned(arguments.dataset_name, ratio=arguments.selection_ratio)
+        source = describe_source(dataset, name=lasting_name(arguments.dataset_name))
     return prepare_dataset(
         dataset,
         source,
