@@ -1,5 +1,8 @@
+import re
+
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from datasets import Dataset, Features, Image
 from PIL import Image as PILImage
 
@@ -79,3 +82,15 @@ def test_input_that_does_not_fit(digits):
     junk = Dataset.from_dict({"image": [{"bytes": b"junk", "path": None}]}, features=Features({"image": Image()}))
     with pytest.raises(InputError, match="image of row 0 cannot be decoded .* before rows are duplicated"):
         add_near_duplicates(junk, rate=1, seed=0)
+
+
+def test_the_example_of_the_recipes_makes_a_dirty_dataset():
+    [code] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "recipes" / "README.md").read_text(), flags=re.DOTALL)
+    names = {}
+    exec(code, names)
+    dirty = names["dirty"]
+    assert dirty.column_names == ["image", "label", "is_noisy", "clean_label", "corruption", "duplicate_of"]
+    # 20 % of 1,297 rows, 10 % of them, and 10 % more.
+    assert len(dirty) == 1297 + 130
+    first = dirty.select(range(1297))
+    assert sum(first["is_noisy"]) == 259 and sum(name != "none" for name in first["corruption"]) == 130

@@ -136,7 +136,7 @@ def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -
 def _model_facts(arguments: ClassifierArguments, classifier: Classifier) -> dict[str, Any]:
     return {
         "architecture": arguments.architecture or classifier.model.config.model_type,
-        "pretrained": classifier.pretrained,
+        "pretrained": classifier.pretrained and hide_paths(classifier.pretrained),
         "num_parameters": classifier.model.num_parameters(),
         "image_size": classifier.image_size,
         "needs_its_code": isinstance(classifier.model.config, SmallImageResNetConfig),
