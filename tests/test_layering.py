@@ -46,7 +46,7 @@ TIERS = [
     {"score_table", "table_selection", "listings", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
     {"provenance", "run_adapters", "run_folder", "run_log", "scoring"},
-    {"pipeline", "dataset", "embeddings", "baselines"},
+    {"pipeline", "dataset", "embeddings", "baselines", "classifier"},
     {"__init__"},
     {"cli"},
 ]
