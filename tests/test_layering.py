@@ -47,6 +47,7 @@ TIERS = [
     {"encoder", "adaptation", "report", "pruned"},
     {"provenance", "run_adapters", "run_folder", "run_log", "scoring"},
     {"pipeline", "dataset", "embeddings", "baselines", "classifier"},
+    {"comparison"},
     {"__init__"},
     {"cli"},
 ]

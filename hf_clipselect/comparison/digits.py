@@ -1,0 +1,113 @@
+"""The embedded digits: the embedded tiny CLIP scores them, and a small network on the pixels is trained on what is kept.
+
+Legend: N rows.
+"""
+
+from functools import cached_property
+from tempfile import TemporaryDirectory
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..adaptation import Projections, embed_prompts, embed_rows
+from ..arrays import as_numpy
+from ..config import EMBEDDED_DATASET, EMBEDDED_MODEL
+from ..data import prepare_dataset
+from ..dataset import select_dataset
+from ..embedded import tiny_clip_path
+from ..embedded.digits_network import digit_pixels, digits_accuracy
+from ..encoder import encode_dataset, encode_prompts, load_backbone
+from ..launch import make_accelerator
+from ..prompts import class_prompts
+from ..result import SelectionResult
+from ..robustness import corrupt_images
+from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
+from ..source import load_source
+from .cells import code_digest, digest_of
+from .setting import Damage, Setting
+
+
+_MODEL = "network"
+
+
+class DigitsSetting(Setting):
+    """The training rows of `embedded/digits`, damaged.
+
+    Args:
+        damage ([`Damage`]): What is done to them.
+        **options: As in [`Setting`].
+    """
+
+    models = (_MODEL,)
+
+    def __init__(self, damage: Damage, **options: Any) -> None:
+        self._clean = prepare_dataset(*load_source(EMBEDDED_DATASET, split="train"))
+        super().__init__(EMBEDDED_DATASET, damage, self._clean.labels, **options)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._clean.class_names)
+
+    @cached_property
+    def _damaged(self) -> Dataset:
+        """With damaged images and right labels."""
+        return corrupt_images(
+            self._clean.dataset,
+            image_column=self._clean.image_column,
+            rate=self.damage.corruption_rate,
+            seed=self.seed,
+            severity=self.damage.corruption_severity,
+        )
+
+    @cached_property
+    def _given(self) -> Dataset:
+        """What a selection gets: damaged images and wrong labels."""
+        column, features = self._clean.label_column, self._clean.dataset.features
+        dataset = self._damaged.remove_columns([column, CORRUPTION_COLUMN])
+        return dataset.add_column(column, self.labels, feature=features[column])
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return digit_pixels(self._damaged)
+
+    @cached_property
+    def is_corrupted(self) -> np.ndarray:
+        return np.array(self._damaged[CORRUPTION_COLUMN][:]) != NOT_CORRUPTED
+
+    @cached_property
+    def images_digest(self) -> str:
+        weights = sorted(path for path in tiny_clip_path().iterdir() if path.suffix in (".json", ".safetensors"))
+        return digest_of(self._pixels, *(path.read_bytes() for path in weights))
+
+    def embed(self) -> tuple[np.ndarray, np.ndarray]:
+        images = prepare_dataset(self._damaged, self._clean.source)
+        backbone, projections = load_backbone(EMBEDDED_MODEL), None
+        with TemporaryDirectory() as folder:
+            encoded = encode_dataset(images, backbone, Path(folder), accelerator=make_accelerator())
+            texts = encode_prompts(backbone, class_prompts(images.class_names), Path(folder))
+            projections = Projections(backbone.model)
+            embeds = embed_rows(projections, encoded.features, np.arange(self.num_rows))
+            return as_numpy(embeds), as_numpy(embed_prompts(projections, texts))
+
+    def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
+        return select_dataset(
+            self._given,
+            model_name_or_path=EMBEDDED_MODEL,
+            selection_ratio=ratio,
+            objective=objective,
+            seed=self.seed,
+            **knobs,
+        )
+
+    def train_and_test(self, model: str, rows: np.ndarray) -> float:
+        return digits_accuracy(self._pixels[rows], self.labels[rows], seed=self.seed)
+
+    def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
+        return {
+            "model": model,
+            "rows": digest_of(self._pixels[rows], self.labels[rows]),
+            "seed": self.seed,
+            "code": code_digest("embedded/digits_network.py", "embedded/digits.py"),
+        }

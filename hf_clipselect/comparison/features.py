@@ -1,0 +1,118 @@
+"""Ready CLIP embeddings from a file: logistic regressions are trained on what is kept.
+
+The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some
+classes have no text, `class_has_text`; those classes are left out.
+
+Legend: N rows, C classes, D embedding dimension.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from ..embeddings import select_embeddings
+from ..errors import InputError
+from ..result import SelectionResult
+from .cells import digest_of
+from .setting import Damage, Setting
+
+
+_NEEDED = ("train_image_embeds", "train_labels", "test_image_embeds", "test_labels", "class_text_embeds")
+_MAX_ITERATIONS = 5000
+
+
+class ReadyFeatures:
+    """Embeddings of the classes that have a text, with labels renumbered among them.
+
+    Args:
+        path (`Path`): The file.
+
+    Raises:
+        InputError: It can't be read, or an array is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in (*_NEEDED, "class_has_text") if name in file.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path} can't be read as an .npz file of embeddings: {error}.") from None
+        if missing := [name for name in _NEEDED if name not in arrays]:
+            raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(_NEEDED)}.")
+        texts = arrays["class_text_embeds"].astype(np.float32)
+        classes = np.flatnonzero(arrays.get("class_has_text", np.ones(len(texts), dtype=bool)))
+        self.name, self.texts = path.parent.name or path.stem, texts[classes]
+        self.images, self.labels = _rows_of(arrays, "train", classes)
+        self.test_images, self.test_labels = _rows_of(arrays, "test", classes)
+
+
+class FeaturesSetting(Setting):
+    """The training rows of a file, with wrong labels.
+
+    Args:
+        damage ([`Damage`]): What is done to them; there are no images to damage.
+        features ([`ReadyFeatures`]): The file.
+        probe_c (`list[float]`): Inverse regularisation of the logistic regressions.
+        **options: As in [`Setting`].
+
+    Raises:
+        InputError: Images are to be damaged.
+    """
+
+    def __init__(self, damage: Damage, features: ReadyFeatures, probe_c: list[float], **options: Any) -> None:
+        if damage.corruption_rate:
+            raise InputError(
+                f"--corruption_rate {damage.corruption_rate} damages images, and a file of embeddings has none; leave it out."
+            )
+        self._features = features
+        self._probes = {f"probe C={c:g}": c for c in probe_c}
+        self.models = tuple(self._probes)
+        super().__init__(features.name, damage, features.labels, **options)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._features.texts)
+
+    @cached_property
+    def is_corrupted(self) -> np.ndarray:
+        return np.zeros(self.num_rows, dtype=bool)
+
+    @cached_property
+    def images_digest(self) -> str:
+        return digest_of(self._features.images, self._features.texts)
+
+    def embed(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._features.images, self._features.texts
+
+    def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
+        return select_embeddings(
+            self._features.images,
+            self._features.texts,
+            self.labels,
+            selection_ratio=ratio,
+            objective=objective,
+            seed=self.seed,
+            **knobs,
+        )
+
+    def train_and_test(self, model: str, rows: np.ndarray) -> float:
+        probe = LogisticRegression(C=self._probes[model], max_iter=_MAX_ITERATIONS)
+        probe.fit(self._features.images[rows], self.labels[rows])
+        return float(probe.score(self._features.test_images, self._features.test_labels))
+
+    def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
+        given = self._features
+        return {
+            "model": model,
+            "max_iter": _MAX_ITERATIONS,
+            "rows": digest_of(given.images[rows], self.labels[rows], given.test_images, given.test_labels),
+        }
+
+
+def _rows_of(arrays: dict[str, np.ndarray], split: str, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels = arrays[f"{split}_labels"].astype(np.int64)
+    rows = np.isin(labels, classes)
+    return arrays[f"{split}_image_embeds"][rows].astype(np.float32), np.searchsorted(classes, labels[rows])

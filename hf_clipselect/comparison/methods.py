@@ -1,0 +1,211 @@
+"""The methods of a sweep by name: ours, those of other papers, and tools that people use."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..baselines import BASELINES, select_baseline
+from ..baselines.cg_score import check_cg_memory
+from ..errors import InputError
+from ..selection import selection_count, top_k
+from ..selection.objective import PRESETS
+from .cost import Cost
+from .peers import (
+    check_facility_location_memory,
+    check_installed,
+    cleanlab_issue_scores,
+    cleanlab_scores,
+    facility_location_rows,
+    is_installed,
+)
+from .setting import Setting
+
+
+logger = logging.getLogger(__name__)
+
+ALL = "all"
+RANDOM, FULL = "random", "full"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a method keeps.
+
+    Args:
+        rows (`dict[float, np.ndarray]`): Ratio -> kept row numbers, int64, rising.
+        scores (`np.ndarray` of shape `(N,)`, *optional*): Higher where a label is right; NaN for a row that had no chance.
+    """
+
+    rows: dict[float, np.ndarray]
+    scores: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to select.
+
+    Args:
+        name (`str`): In tables and recipes.
+        family (`str`): "ours", "training" (needs a trained model), "geometry", "peers" or "reference".
+        select (`Callable`): A setting and ratios in, [`Selected`] out.
+        uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost counts.
+        settings (`dict`): Its knobs.
+        package (`str`, *optional*): A package that it needs, as it is installed.
+        check (`Callable`, *optional*): Refuses a setting and ratios that it can't serve, before anything is computed.
+    """
+
+    name: str
+    family: str
+    select: Callable[[Setting, Sequence[float]], Selected]
+    uses: frozenset[str] = frozenset()
+    settings: dict[str, Any] = field(default_factory=dict)
+    package: str | None = None
+    check: Callable[[Setting, Sequence[float]], None] | None = None
+
+    def key(self) -> dict[str, Any]:
+        """All that decides what it keeps beside the setting, the ratio and the code."""
+        return {"method": self.name, **self.settings, "package": self.package and version(self.package)}
+
+    def shared_cost(self, setting: Setting) -> Cost:
+        """Of what other methods use too; it is computed here if it is not there."""
+        cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
+        return cost + setting.proxy[1] if "proxy" in self.uses else cost
+
+
+def _ours(name: str, objective: str, **knobs: Any) -> Method:
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        # Each ratio from the scores alone: among several sizes quotas are held nested, and a ratio that is added later
+        # must not change the others.
+        result = setting.select(objective=objective, ratio=ratios[0], **knobs)
+        alignment = "sas" if result.objective.alignment == "cosine" else result.objective.alignment
+        return Selected(
+            {ratio: result.at(ratio).selected for ratio in ratios},
+            np.array(result.scores[alignment], dtype=np.float64),
+        )
+
+    return Method(name, "ours", select, settings={"objective": PRESETS[objective].to_dict(), "knobs": knobs})
+
+
+def _baseline(name: str) -> Method:
+    needs = BASELINES[name].needs
+
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        dynamics = setting.proxy[0] if "dynamics" in needs else None
+        result = select_baseline(
+            name, setting.embeddings.images, setting.labels,
+            selection_ratio=list(ratios), seed=setting.seed, dynamics=dynamics, max_gigabytes=setting.max_gigabytes,
+        )  # fmt: skip
+        return Selected({ratio: result.at(ratio) for ratio in ratios}, result.scores)
+
+    def check(setting: Setting, ratios: Sequence[float]) -> None:
+        if name == "cg_score":
+            check_cg_memory(setting.labels, setting.max_gigabytes)
+
+    uses = {step for step, used in (("embeddings", name != RANDOM), ("proxy", "dynamics" in needs)) if used}
+    family = "reference" if name == RANDOM else "training" if "dynamics" in needs else "geometry"
+    return Method(name, family, select, frozenset(uses), check=check)
+
+
+def _select_glister(setting: Setting, ratios: Sequence[float]) -> Selected:
+    """As many rows as the other methods keep, from all but the validation rows."""
+    embeds, held = setting.embeddings.images, setting.validation_rows
+    others = np.setdiff1d(np.arange(setting.num_rows), held)
+    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
+    result = select_baseline(
+        "glister", embeds[others], setting.labels[others],
+        selection_count=sorted(set(counts.values())), seed=setting.seed,
+        val_image_embeds=embeds[held], val_labels=setting.clean_labels[held],
+    )  # fmt: skip
+    scores = np.full(setting.num_rows, np.nan)
+    scores[others] = result.scores
+    return Selected({ratio: others[result.at(count)] for ratio, count in counts.items()}, scores)
+
+
+def _check_glister(setting: Setting, ratios: Sequence[float]) -> None:
+    if setting.num_val_rows == 0:
+        raise InputError(
+            "glister needs validation rows: set --num_val_rows above 0, or leave glister out of --methods."
+        )
+    most = max(selection_count(ratio, setting.num_rows) for ratio in ratios)
+    if most > setting.num_rows - setting.num_val_rows:
+        raise InputError(
+            f"glister may not keep its {setting.num_val_rows} validation rows, and the ratio {max(ratios)} asks for {most} of "
+            f"{setting.num_rows} rows; lower --num_val_rows or the ratio, or leave glister out of --methods."
+        )
+
+
+def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) -> Method:
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        scores = scores_of(setting.embeddings.images, setting.labels, seed=setting.seed)
+        rows = {ratio: np.sort(top_k(scores, selection_count(ratio, len(scores)))) for ratio in ratios}
+        return Selected(rows, scores)
+
+    return Method(name, "peers", select, frozenset({"embeddings"}), package=package)
+
+
+def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> Selected:
+    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
+    order = facility_location_rows(
+        setting.embeddings.images, max(counts.values()), max_gigabytes=setting.max_gigabytes
+    )
+    return Selected({ratio: np.sort(order[:count]) for ratio, count in counts.items()}, None)
+
+
+def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
+    return Selected({ratio: np.arange(setting.num_rows) for ratio in ratios}, None)
+
+
+_LIST = [
+    _ours("diverse", "diverse"),
+    _ours("clean", "clean"),
+    _ours("released", "released"),
+    _ours("paper", "paper"),
+    *(_baseline(name) for name in BASELINES if name not in (RANDOM, "glister")),
+    Method("glister", "training", _select_glister, frozenset({"embeddings"}), check=_check_glister),
+    _by_scores("cleanlab", "cleanlab", cleanlab_scores),
+    _by_scores("cleanlab_issues", "cleanlab", cleanlab_issue_scores),
+    Method(
+        "apricot",
+        "peers",
+        _select_by_facility_location,
+        frozenset({"embeddings"}),
+        package="apricot-select",
+        check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
+    ),
+    _baseline(RANDOM),
+    # All rows, whatever the ratio.
+    Method(FULL, "reference", _select_all),
+]
+METHODS: dict[str, Method] = {method.name: method for method in _LIST}
+
+
+def resolve_methods(names: Sequence[str]) -> list[str]:
+    """The methods of a sweep, in the order of the tables.
+
+    Args:
+        names (`Sequence[str]`): Names in `METHODS`, or "all": every one whose package is installed.
+
+    Returns:
+        `list[str]`: Without repetition, random and full always among them.
+
+    Raises:
+        InputError: A name is unknown, or the package of a method that is named is not installed.
+    """
+    if unknown := [name for name in names if name not in METHODS and name != ALL]:
+        raise InputError(f"There is no method {unknown[0]!r}; choose from {ALL}, {', '.join(METHODS)}.")
+    wanted = {RANDOM, FULL, *names}
+    for name in METHODS:
+        package = METHODS[name].package
+        if package is None or is_installed(package):
+            wanted |= {name} if ALL in names else set()
+        elif name in names:
+            check_installed(name, package)
+        elif ALL in names:
+            logger.warning(
+                '%s is left out: the package %s is not installed (pip install "hf_clipselect[peers]").', name, package
+            )
+    return [name for name in METHODS if name in wanted]
