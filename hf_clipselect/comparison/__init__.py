@@ -2,7 +2,9 @@
 
 from .arguments import SweepArguments, parse_arguments
 from .methods import METHODS
+from .plots import write_plots
 from .sweep import run_sweep
+from .tables import write_tables
 
 
-__all__ = ["METHODS", "SweepArguments", "parse_arguments", "run_sweep"]
+__all__ = ["METHODS", "SweepArguments", "parse_arguments", "run_sweep", "write_plots", "write_tables"]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -86,6 +87,7 @@ def digest_of(*contents: np.ndarray | bytes | str) -> str:
     return digest.hexdigest()[:32]
 
 
+@cache
 def code_digest(*modules: str) -> str:
     """Hash of the package's own code, so that a changed method is not taken for the one that was measured.
 

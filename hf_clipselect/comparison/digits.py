@@ -4,8 +4,8 @@ Legend: N rows.
 """
 
 from functools import cached_property
-from tempfile import TemporaryDirectory
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np

@@ -1,0 +1,200 @@
+"""Plots of a sweep as PNG: accuracy and wrong labels against the ratio, accuracy against cost."""
+
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..files import write_atomically
+from .methods import FULL, METHODS, RANDOM
+from .sweep import Row
+from .tables import DEFAULT, Summary, describe, summaries
+
+
+# Okabe and Ito's palette, told apart with every kind of colour blindness; black is for the references.
+_PALETTE = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442")
+_DEFAULT_COLOR, _REFERENCE_COLOR = "#0072b2", "#000000"
+_MARKERS = ("s", "^", "D", "v", "P", "X", "p", "*")
+_PANELS = {
+    "ours": "this package",
+    "training": "other papers: from a training",
+    "geometry": "other papers: from where rows lie",
+    "peers": "tools",
+}
+_FAMILIES = {
+    "ours": ("#0072b2", "o"),
+    "training": ("#d55e00", "s"),
+    "geometry": ("#009e73", "^"),
+    "peers": ("#cc79a7", "D"),
+}
+# Of a name beside a point: a share of the height of the axes, and a factor on the logarithmic axis.
+_NAME_HEIGHT, _NAME_WIDTH = 0.035, 1.5
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 2.6,
+    "figure.constrained_layout.use": True,
+}
+_DPI = 130
+_LABELS = {
+    "accuracy": "test accuracy, %",
+    "noise_share": "wrong labels among the kept rows, %",
+    "corrupted_share": "damaged images among the kept rows, %",
+}
+
+
+def write_plots(rows: list[Row], folder: Path) -> list[Path]:
+    """Draw a sweep.
+
+    Args:
+        rows (`list[dict]`): From [`run_sweep`].
+        folder (`Path`): Where the PNG files go; each has the setting and the model in its name.
+
+    Returns:
+        `list[Path]`: The files.
+    """
+    files = []
+    groups = summaries(rows)
+    several_settings = len({summary.setting for summary in groups}) > 1
+    several_models = len({summary.model for summary in groups}) > 1
+    for summary in groups:
+        setting = _setting_suffix(summary) if several_settings else ""
+        model = f"_{summary.model}" if several_models else ""
+        drawings = {f"accuracy{setting}{model}": partial(_against_ratio, figure="accuracy")}
+        drawings[f"cost{setting}{model}"] = _against_cost
+        if summary.of_setting("noise_rate"):
+            drawings[f"noise_share{setting}"] = partial(_against_ratio, figure="noise_share")
+        if summary.of_setting("corruption_rate"):
+            drawings[f"corrupted_share{setting}"] = partial(_against_ratio, figure="corrupted_share")
+        with style.context(["default", _STYLE]):
+            files += [_save(draw(summary), folder / f"{_plain(name)}.png") for name, draw in drawings.items()]
+    return sorted(set(files))
+
+
+def _setting_suffix(summary: Summary) -> str:
+    noise, corruption = (round(100 * summary.of_setting(name)) for name in ("noise_rate", "corruption_rate"))
+    return f"_noise_{noise}_corruption_{corruption}"
+
+
+def _against_ratio(summary: Summary, figure: str) -> Figure:
+    """A panel for each family; the default, random and all rows are in each."""
+    families = {
+        family: [name for name in summary.methods if METHODS[name].family == family and name != DEFAULT]
+        for family in _PANELS
+    }
+    families = {family: names for family, names in families.items() if names}
+    num_rows = -(-len(families) // 2)
+    drawn = Figure(figsize=(8, 0.4 + 3.3 * num_rows))
+    panels = drawn.subplots(num_rows, 2, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(families) :]:
+        axes.set_visible(False)
+    for axes, (family, names) in zip(panels.flat, families.items(), strict=False):
+        for number, name in enumerate(names):
+            _line(axes, summary, name, figure, color=_PALETTE[number % len(_PALETTE)], marker=_MARKERS[number])
+        _line(axes, summary, RANDOM, figure, color=_REFERENCE_COLOR, marker="x", linestyle=":")
+        if figure == "accuracy":
+            axes.axhline(
+                100 * summary.mean(FULL, 1.0, figure),
+                color=_REFERENCE_COLOR,
+                linewidth=1,
+                linestyle="--",
+                label="all rows",
+            )
+        if DEFAULT in summary.methods:
+            _line(axes, summary, DEFAULT, figure, color=_DEFAULT_COLOR, marker="o", linewidth=2.2)
+        axes.set_title(_PANELS[family])
+        axes.set_xticks([100 * ratio for ratio in summary.ratios])
+        axes.legend(ncols=2, columnspacing=1.0)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(_LABELS[figure])
+    for column in range(2):
+        visible = [axes for axes in panels[:, column] if axes.get_visible()]
+        if visible:
+            visible[-1].set_xlabel("rows kept, %")
+            visible[-1].tick_params(labelbottom=True)
+    drawn.suptitle(f"{describe(summary)}; {summary.model}" if figure == "accuracy" else describe(summary), fontsize=10)
+    return drawn
+
+
+def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: object) -> None:
+    means = [100 * summary.mean(method, ratio, figure) for ratio in summary.ratios]
+    deviations = [100 * summary.deviation(method, ratio, figure) for ratio in summary.ratios]
+    options = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 0.8, "label": method, **look}
+    ratios = [100 * ratio for ratio in summary.ratios]
+    axes.errorbar(ratios, means, yerr=None if np.isnan(deviations).all() else deviations, **options)
+
+
+def _against_cost(summary: Summary) -> Figure:
+    """Accuracy against the CPU seconds of a selection, one point a method, at the ratio nearest to three tenths."""
+    ratio = min(summary.ratios, key=lambda given: abs(given - 0.3))
+    drawn = Figure(figsize=(8, 5))
+    axes = drawn.add_subplot()
+    points = []
+    for method in summary.methods:
+        family = METHODS[method].family
+        accuracy, deviation = (100 * figure(method, ratio, "accuracy") for figure in (summary.mean, summary.deviation))
+        if family == "reference":
+            name = "random rows" if method == RANDOM else "all rows"
+            dashes = ":" if method == RANDOM else "--"
+            axes.axhline(accuracy, color=_REFERENCE_COLOR, linewidth=1, linestyle=dashes, label=name, zorder=1)
+            continue
+        seconds = float(np.median(summary.of(method, ratio, "cpu_s")))
+        color, marker = _FAMILIES[family]
+        look = {"color": color, "marker": marker, "markersize": 8 if method == DEFAULT else 5.5}
+        axes.errorbar(seconds, accuracy, yerr=None if np.isnan(deviation) else deviation, capsize=2, **look)
+        points.append((seconds, accuracy, method))
+    for family, (color, marker) in _FAMILIES.items():
+        if any(METHODS[method].family == family for *_, method in points):
+            axes.plot([], [], color=color, marker=marker, linestyle="", label=_PANELS[family])
+    axes.set_xscale("log")
+    axes.set_xlim(min(point[0] for point in points) / 1.3, 1.8 * max(point[0] for point in points))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    _name_points(axes, points)
+    axes.set_xlabel("CPU time of a selection, seconds (log scale), with encoding and proxy training where needed")
+    axes.set_ylabel(f"test accuracy with {100 * ratio:g} % of the rows, %")
+    axes.set_title(f"{describe(summary)}; {summary.model}")
+    axes.legend(loc="lower right")
+    return drawn
+
+
+def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
+    """Names right of their points, moved down until none covers another."""
+    low, high = axes.get_ylim()
+    gap = _NAME_HEIGHT * (high - low)
+    placed: list[tuple[float, float]] = []
+    for seconds, accuracy, method in sorted(points, key=lambda point: -point[1]):
+        height = accuracy
+        while taken := [
+            other
+            for near, other in placed
+            if 1 / _NAME_WIDTH < near / seconds < _NAME_WIDTH and abs(other - height) < gap
+        ]:
+            height = min(taken) - 1.001 * gap
+        placed.append((seconds, height))
+        axes.annotate(
+            method, (seconds, accuracy), (1.07 * seconds, height), textcoords="data", fontsize=8, verticalalignment="center",
+            fontweight="bold" if method == DEFAULT else "normal",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#777777", "shrinkA": 0, "shrinkB": 2},
+        )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "_-" else "_" for sign in name)
+
+
+def _save(drawn: Figure, path: Path) -> Path:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(drawn)
+    drawn.savefig(buffer, dpi=_DPI, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+    return path

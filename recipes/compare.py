@@ -1,0 +1,78 @@
+"""Compare methods that select rows: on the same data, with the same damage, at the same ratios, over several seeds.
+
+    python recipes/compare.py --config recipes/digits/compare.yaml
+    python recipes/compare.py --methods diverse random herding --selection_ratio 0.3 --seeds 0
+    python recipes/compare.py --dataset_name features.npz --noise_kind pairwise
+
+The data are the embedded digits, on whose kept rows a small network is trained, or an .npz file of ready CLIP embeddings
+(`train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some classes have no
+text, `class_has_text`), on which logistic regressions are. For each seed a share of the training labels is made wrong and a
+share of the images damaged; the test rows stay untouched. Random rows and all rows are always among the methods; cleanlab and
+apricot are where the extra `peers` is installed (pip install "hf_clipselect[peers]").
+
+Leaves in --output_dir results.parquet and results.csv (a row for each method, ratio, seed and model), summary.csv (means and
+standard deviations), tables.md, and plots. All that is computed is kept in its folder cells/ under the hash of what decides
+it: a run that was stopped goes on, and one with more methods, ratios or seeds computes what is new. Everything runs on one
+thread, so that any number of cores gives the same figures.
+"""
+
+import os
+import sys
+
+
+# Python puts this folder first on its path, where select.py would hide the standard library's `select`.
+_HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
+# Read when numpy and torch are imported: the number of threads decides last digits.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_threads] = "1"
+
+import logging
+import shlex
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, write_tables
+from hf_clipselect.errors import InputError
+from hf_clipselect.run_log import logged_to_stderr
+
+
+def main() -> int:
+    try:
+        with logged_to_stderr(logging.INFO):
+            # Of the selections themselves, hundreds of them, only what goes wrong.
+            logging.getLogger("hf_clipselect").setLevel(logging.ERROR)
+            logging.getLogger("hf_clipselect.comparison").setLevel(logging.INFO)
+            arguments = parse_arguments()
+            rows = run_sweep(arguments)
+    except InputError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 2
+    folder = Path(arguments.output_dir)
+    write_tables(rows, folder, origin=origin())
+    plots = write_plots(rows, folder)
+    print((folder / "tables.md").read_text(encoding="utf-8"))
+    print(f"tables: {folder / 'results.csv'}, results.parquet, summary.csv, tables.md; plots: {len(plots)} files .png")
+    return 0
+
+
+def origin() -> str:
+    """The command and the versions behind the figures."""
+    command = shlex.join(["python", "recipes/compare.py", *sys.argv[1:]])
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "numpy"))
+    return f"`{command}`\n\nhf_clipselect {version('hf_clipselect')}{commit()}; {packages}."
+
+
+def commit() -> str:
+    """The commit of the checkout, where there is one."""
+    command = ["git", "-C", _HERE, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return ""
+    return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
