@@ -27,6 +27,11 @@ from .setting import Setting
 
 logger = logging.getLogger(__name__)
 
+_FAMILIES = {
+    "importance": ("el2n", "grand", "forgetting", "moso"),
+    "distribution": ("herding", "moderate", "ccs", "k_center", "d2_pruning"),
+    "optimization": ("prototypes", "cg_score", "glister"),
+}
 ALL = "all"
 RANDOM, FULL = "random", "full"
 
@@ -50,7 +55,8 @@ class Method:
 
     Args:
         name (`str`): In tables and recipes.
-        family (`str`): "ours", "training" (needs a trained model), "geometry", "peers" or "reference".
+        family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
+            https://huggingface.co/papers/2410.11215 sorts the others, or "reference".
         select (`Callable`): A setting and ratios in, [`Selected`] out.
         uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost counts.
         settings (`dict`): Its knobs.
@@ -106,7 +112,7 @@ def _baseline(name: str) -> Method:
             check_cg_memory(setting.labels, setting.max_gigabytes)
 
     uses = {step for step, used in (("embeddings", name != RANDOM), ("proxy", "dynamics" in needs)) if used}
-    family = "reference" if name == RANDOM else "training" if "dynamics" in needs else "geometry"
+    family = next((family for family, names in _FAMILIES.items() if name in names), "reference")
     return Method(name, family, select, frozenset(uses), check=check)
 
 
@@ -144,7 +150,7 @@ def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) ->
         rows = {ratio: np.sort(top_k(scores, selection_count(ratio, len(scores)))) for ratio in ratios}
         return Selected(rows, scores)
 
-    return Method(name, "peers", select, frozenset({"embeddings"}), package=package)
+    return Method(name, "optimization", select, frozenset({"embeddings"}), package=package)
 
 
 def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> Selected:
@@ -164,13 +170,13 @@ _LIST = [
     _ours("clean", "clean"),
     _ours("released", "released"),
     _ours("paper", "paper"),
-    *(_baseline(name) for name in BASELINES if name not in (RANDOM, "glister")),
-    Method("glister", "training", _select_glister, frozenset({"embeddings"}), check=_check_glister),
+    *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
+    Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
     _by_scores("cleanlab", "cleanlab", cleanlab_scores),
     _by_scores("cleanlab_issues", "cleanlab", cleanlab_issue_scores),
     Method(
         "apricot",
-        "peers",
+        "optimization",
         _select_by_facility_location,
         frozenset({"embeddings"}),
         package="apricot-select",

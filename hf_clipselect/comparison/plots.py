@@ -1,14 +1,17 @@
 """Plots of a sweep as PNG: accuracy and wrong labels against the ratio, accuracy against cost."""
 
 import io
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image as PILImage
 
 from ..files import write_atomically
 from .methods import FULL, METHODS, RANDOM
@@ -16,21 +19,16 @@ from .sweep import Row
 from .tables import DEFAULT, Summary, describe, summaries
 
 
-# Okabe and Ito's palette, told apart with every kind of colour blindness; black is for the references.
-_PALETTE = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442")
+# Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on white;
+# black is for the references.
+_PALETTE = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#777777")
 _DEFAULT_COLOR, _REFERENCE_COLOR = "#0072b2", "#000000"
-_MARKERS = ("s", "^", "D", "v", "P", "X", "p", "*")
-_PANELS = {
-    "ours": "this package",
-    "training": "other papers: from a training",
-    "geometry": "other papers: from where rows lie",
-    "peers": "tools",
-}
+_MARKERS = ("s", "^", "D", "v", "P", "X")
 _FAMILIES = {
-    "ours": ("#0072b2", "o"),
-    "training": ("#d55e00", "s"),
-    "geometry": ("#009e73", "^"),
-    "peers": ("#cc79a7", "D"),
+    "ours": ("this package", "#0072b2", "o"),
+    "importance": ("by importance", "#d55e00", "s"),
+    "distribution": ("by distribution", "#009e73", "^"),
+    "optimization": ("by optimization, and tools", "#cc79a7", "D"),
 }
 # Of a name beside a point: a share of the height of the axes, and a factor on the logarithmic axis.
 _NAME_HEIGHT, _NAME_WIDTH = 0.035, 1.5
@@ -44,7 +42,9 @@ _STYLE = {
     "legend.handlelength": 2.6,
     "figure.constrained_layout.use": True,
 }
-_DPI = 130
+_DPI, _NUM_COLORS = 130, 128
+# What falls further below random rows and the default is cut off, or all others would lie on one line.
+_ACCURACY_BELOW = 8
 _LABELS = {
     "accuracy": "test accuracy, %",
     "noise_share": "wrong labels among the kept rows, %",
@@ -87,42 +87,47 @@ def _setting_suffix(summary: Summary) -> str:
 
 def _against_ratio(summary: Summary, figure: str) -> Figure:
     """A panel for each family; the default, random and all rows are in each."""
-    families = {
-        family: [name for name in summary.methods if METHODS[name].family == family and name != DEFAULT]
-        for family in _PANELS
-    }
-    families = {family: names for family, names in families.items() if names}
+    families = {family: _methods_of(summary, family) for family in _FAMILIES}
+    families = {family: names for family, names in families.items() if names} or {"ours": []}
     num_rows = -(-len(families) // 2)
-    drawn = Figure(figsize=(8, 0.4 + 3.3 * num_rows))
+    drawn = Figure(figsize=(8, 0.4 + 3.2 * num_rows))
     panels = drawn.subplots(num_rows, 2, sharex=True, sharey=True, squeeze=False)
-    for axes in panels.flat[len(families) :]:
-        axes.set_visible(False)
     for axes, (family, names) in zip(panels.flat, families.items(), strict=False):
-        for number, name in enumerate(names):
-            _line(axes, summary, name, figure, color=_PALETTE[number % len(_PALETTE)], marker=_MARKERS[number])
+        if DEFAULT in summary.methods:  # under the others, which it would hide
+            _line(
+                axes, summary, DEFAULT, figure, color=_DEFAULT_COLOR, marker="o", linewidth=3.5, markersize=7, zorder=1
+            )
         _line(axes, summary, RANDOM, figure, color=_REFERENCE_COLOR, marker="x", linestyle=":")
         if figure == "accuracy":
-            axes.axhline(
-                100 * summary.mean(FULL, 1.0, figure),
-                color=_REFERENCE_COLOR,
-                linewidth=1,
-                linestyle="--",
-                label="all rows",
-            )
-        if DEFAULT in summary.methods:
-            _line(axes, summary, DEFAULT, figure, color=_DEFAULT_COLOR, marker="o", linewidth=2.2)
-        axes.set_title(_PANELS[family])
+            height = 100 * summary.mean(FULL, 1.0, figure)
+            axes.axhline(height, color=_REFERENCE_COLOR, linewidth=1, linestyle="--", label="all rows")
+        for name, color, marker in zip(names, _PALETTE, _MARKERS, strict=False):
+            _line(axes, summary, name, figure, color=color, marker=marker)
+        axes.set_title(_FAMILIES[family][0])
         axes.set_xticks([100 * ratio for ratio in summary.ratios])
-        axes.legend(ncols=2, columnspacing=1.0)
-    for axes in panels[:, 0]:
+        axes.set_xlabel("rows kept, %")
         axes.set_ylabel(_LABELS[figure])
-    for column in range(2):
-        visible = [axes for axes in panels[:, column] if axes.get_visible()]
-        if visible:
-            visible[-1].set_xlabel("rows kept, %")
-            visible[-1].tick_params(labelbottom=True)
+        axes.label_outer()
+        axes.legend(ncols=2, columnspacing=1.0)
+    for axes in panels.flat[len(families) :]:
+        axes.set_visible(False)
+    if figure == "accuracy":
+        panels[0, 0].set_ylim(bottom=_lowest_shown(summary, summary.ratios))
     drawn.suptitle(f"{describe(summary)}; {summary.model}" if figure == "accuracy" else describe(summary), fontsize=10)
     return drawn
+
+
+def _methods_of(summary: Summary, family: str) -> list[str]:
+    return [name for name in summary.methods if METHODS[name].family == family and name != DEFAULT]
+
+
+def _lowest_shown(summary: Summary, ratios: Sequence[float]) -> float:
+    """Where an axis of accuracies starts."""
+    lowest = {
+        method: min(100 * summary.mean(method, ratio, "accuracy") for ratio in ratios) for method in summary.methods
+    }
+    shown = min(lowest[method] for method in (DEFAULT, RANDOM) if method in lowest) - _ACCURACY_BELOW
+    return max(shown, min(lowest.values()) - 1)
 
 
 def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: object) -> None:
@@ -136,30 +141,38 @@ def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: object
 def _against_cost(summary: Summary) -> Figure:
     """Accuracy against the CPU seconds of a selection, one point a method, at the ratio nearest to three tenths."""
     ratio = min(summary.ratios, key=lambda given: abs(given - 0.3))
+    low = _lowest_shown(summary, [ratio])
     drawn = Figure(figsize=(8, 5))
     axes = drawn.add_subplot()
-    points = []
+    points, below = [], []
     for method in summary.methods:
         family = METHODS[method].family
-        accuracy, deviation = (100 * figure(method, ratio, "accuracy") for figure in (summary.mean, summary.deviation))
+        accuracy, deviation = (100 * of(method, ratio, "accuracy") for of in (summary.mean, summary.deviation))
         if family == "reference":
-            name = "random rows" if method == RANDOM else "all rows"
-            dashes = ":" if method == RANDOM else "--"
+            name, dashes = ("random rows", ":") if method == RANDOM else ("all rows", "--")
             axes.axhline(accuracy, color=_REFERENCE_COLOR, linewidth=1, linestyle=dashes, label=name, zorder=1)
             continue
         seconds = float(np.median(summary.of(method, ratio, "cpu_s")))
-        color, marker = _FAMILIES[family]
-        look = {"color": color, "marker": marker, "markersize": 8 if method == DEFAULT else 5.5}
-        axes.errorbar(seconds, accuracy, yerr=None if np.isnan(deviation) else deviation, capsize=2, **look)
+        if accuracy < low:
+            below.append(f"{method} {accuracy:.0f} ({seconds:.1f} s)")
+            continue
+        _, color, marker = _FAMILIES[family]
+        look = {"color": color, "marker": marker, "markersize": 9 if method == DEFAULT else 6, "capsize": 2}
+        axes.errorbar(seconds, accuracy, yerr=None if np.isnan(deviation) else deviation, elinewidth=0.8, **look)
         points.append((seconds, accuracy, method))
-    for family, (color, marker) in _FAMILIES.items():
+    for family, (name, color, marker) in _FAMILIES.items():
         if any(METHODS[method].family == family for *_, method in points):
-            axes.plot([], [], color=color, marker=marker, linestyle="", label=_PANELS[family])
+            axes.plot([], [], color=color, marker=marker, linestyle="", label=name)
     axes.set_xscale("log")
-    axes.set_xlim(min(point[0] for point in points) / 1.3, 1.8 * max(point[0] for point in points))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    if points:
+        axes.set_xlim(min(point[0] for point in points) / 1.3, 1.8 * max(point[0] for point in points))
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter("{x:g}")
+    axes.set_ylim(bottom=low)
     _name_points(axes, points)
+    if below:
+        note = "Below the axis: " + ", ".join(below)
+        axes.text(0.01, 0.015, fill(note, 60), transform=axes.transAxes, fontsize=8, color="#444444")
     axes.set_xlabel("CPU time of a selection, seconds (log scale), with encoding and proxy training where needed")
     axes.set_ylabel(f"test accuracy with {100 * ratio:g} % of the rows, %")
     axes.set_title(f"{describe(summary)}; {summary.model}")
@@ -182,7 +195,7 @@ def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
             height = min(taken) - 1.001 * gap
         placed.append((seconds, height))
         axes.annotate(
-            method, (seconds, accuracy), (1.07 * seconds, height), textcoords="data", fontsize=8, verticalalignment="center",
+            method, (seconds, accuracy), (1.06 * seconds, height), fontsize=8, verticalalignment="center",
             fontweight="bold" if method == DEFAULT else "normal",
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#777777", "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip
@@ -193,8 +206,12 @@ def _plain(name: str) -> str:
 
 
 def _save(drawn: Figure, path: Path) -> Path:
+    canvas = FigureCanvasAgg(drawn)
+    drawn.set_dpi(_DPI)
+    canvas.draw()
     buffer = io.BytesIO()
-    FigureCanvasAgg(drawn)
-    drawn.savefig(buffer, dpi=_DPI, metadata={"Software": None})
+    # Few colours are a third of the bytes, and nobody sees it.
+    image = PILImage.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(_NUM_COLORS, dither=0)
+    image.save(buffer, format="PNG", optimize=True)
     write_atomically(path, buffer.getvalue())
     return path

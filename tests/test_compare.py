@@ -1,0 +1,375 @@
+"""Sweeps: what they measure against the same by hand, that nothing is computed twice, and what bad input gets."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import REPOSITORY
+from PIL import Image as PILImage
+from sklearn.linear_model import LogisticRegression
+
+from hf_clipselect import select_embeddings
+from hf_clipselect.comparison import METHODS, SweepArguments, parse_arguments, run_sweep, write_plots, write_tables
+from hf_clipselect.comparison.cells import Cells, code_digest, digest_of
+from hf_clipselect.comparison.cost import measured
+from hf_clipselect.comparison.peers import check_facility_location_memory, check_installed, is_installed
+from hf_clipselect.comparison.tables import markdown, summaries
+from hf_clipselect.embedded import load_digits_dataset
+from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
+from hf_clipselect.errors import InputError
+from hf_clipselect.robustness import add_label_noise
+
+
+RECIPES = REPOSITORY / "recipes"
+RESULTS = sorted((RECIPES / "results").glob("*"))
+
+
+@pytest.fixture(scope="module")
+def features_file(tmp_path_factory):
+    """Four classes around their texts, of which one has none."""
+    rng = np.random.default_rng(0)
+    texts = np.eye(4, 16, dtype=np.float16)
+    labels = {"train": np.arange(240) % 4, "test": np.arange(80) % 4}
+    images = {
+        split: (texts[of_split] + 0.2 * rng.normal(size=(len(of_split), 16))).astype(np.float16)
+        for split, of_split in labels.items()
+    }
+    texts[2] = np.nan
+    path = tmp_path_factory.mktemp("blobs") / "features.npz"
+    np.savez(
+        path, class_text_embeds=texts, class_has_text=np.array([True, True, False, True]),
+        train_image_embeds=images["train"], train_labels=labels["train"], test_image_embeds=images["test"],
+        test_labels=labels["test"],
+    )  # fmt: skip
+    return path
+
+
+def sweep_of(path, folder, **changes):
+    values = {"methods": ["diverse", "clean"], "selection_ratio": [0.2, 0.5], "seeds": [0], "probe_c": [1.0]}
+    return SweepArguments(dataset_name=str(path), output_dir=str(folder), **{**values, **changes})
+
+
+def one(rows, **wanted):
+    [row] = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return row
+
+
+def test_a_sweep_of_embeddings_measures_what_is_measured_by_hand(features_file, tmp_path):
+    rows = run_sweep(sweep_of(features_file, tmp_path, seeds=[0, 1]))
+    assert len(rows) == 2 * (3 * 2 + 1)  # two seeds: three methods at two ratios, and all rows
+    with np.load(features_file) as arrays:
+        kept = np.array([0, 1, 3])  # the classes that have a text
+        use, of_test = np.isin(arrays["train_labels"], kept), np.isin(arrays["test_labels"], kept)
+        images, clean = (
+            arrays["train_image_embeds"][use].astype(np.float32),
+            np.searchsorted(kept, arrays["train_labels"][use]),
+        )
+        test = (
+            arrays["test_image_embeds"][of_test].astype(np.float32),
+            np.searchsorted(kept, arrays["test_labels"][of_test]),
+        )
+        texts = arrays["class_text_embeds"][kept].astype(np.float32)
+    for seed in (0, 1):
+        labels = add_label_noise(clean, 3, rate=0.2, seed=seed)
+        wrong = labels != clean
+        for ratio in (0.2, 0.5):
+            result = select_embeddings(images, texts, labels, selection_ratio=ratio, objective="diverse", seed=seed)
+            row = one(rows, method="diverse", selection_ratio=ratio, seed=seed)
+            probe = LogisticRegression(C=1, max_iter=5000).fit(images[result.selected], labels[result.selected])
+            assert row["accuracy"] == pytest.approx(probe.score(*test), abs=1e-12)
+            assert row["num_kept"] == len(result.selected) == round(ratio * 180)
+            assert row["noise_share"] == pytest.approx(wrong[result.selected].mean())
+            assert row["noise_kept"] == pytest.approx(wrong[result.selected].sum() / wrong.sum())
+            assert row["class_max_min"] == pytest.approx(
+                np.bincount(labels[result.selected]).max() / np.bincount(labels[result.selected]).min()
+            )
+            margin = np.array(result.scores["margin"])
+            pairs = margin[~wrong][:, None] - margin[wrong]
+            assert row["noise_auroc"] == pytest.approx(((pairs > 0) + (pairs == 0) / 2).mean())
+        everything = one(rows, method="full", seed=seed)
+        assert (everything["selection_ratio"], everything["num_kept"]) == (1.0, 180)
+        assert everything["noise_share"] == pytest.approx(wrong.mean()) and everything["wall_s"] < 0.1
+
+
+def test_a_sweep_of_digits_trains_the_network_on_what_is_kept(tmp_path):
+    arguments = SweepArguments(methods=["moderate"], selection_ratio=[0.3], seeds=[3], output_dir=str(tmp_path))
+    row = one(run_sweep(arguments), method="random")
+    train = load_digits_dataset("train")
+    labels = add_label_noise(train["label"][:], 10, rate=0.2, seed=3)
+    order = np.random.default_rng([3, 4]).permutation(1297)
+    kept = np.flatnonzero(order < 389)
+    assert row["noise_share"] == pytest.approx((labels != np.array(train["label"][:]))[kept].mean())
+    assert row["accuracy"] == digits_accuracy(digit_pixels(train)[kept], labels[kept], seed=3)
+    assert np.isnan(one(run_sweep(arguments), method="full")["noise_auroc"])
+
+
+def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
+    flags = {
+        "methods": ["k_center"],
+        "selection_ratio": [0.3],
+        "seeds": [0],
+        "noise_rate": [0.0],
+        "output_dir": str(tmp_path),
+    }
+    rows = run_sweep(SweepArguments(corruption_rate=[0.0, 0.2], **flags))
+    shares = {row["corruption_rate"]: row["corrupted_share"] for row in rows if row["method"] == "full"}
+    assert shares == {0.0: 0.0, 0.2: pytest.approx(259 / 1297)}
+    assert one(rows, method="k_center", corruption_rate=0.2)["corrupted_share"] > 0.25  # far from all others
+    assert all(row["noise_share"] == 0 for row in rows)
+
+
+def cell_files(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "cells").glob("*.npz")}
+
+
+def launch(*flags, cwd, **options):
+    command = [sys.executable, str(RECIPES / "compare.py"), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, **options)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
+    flags = [
+        "--dataset_name",
+        features_file,
+        "--methods",
+        "moso",
+        "random",
+        "--selection_ratio",
+        0.3,
+        0.6,
+        "--seeds",
+        0,
+    ]
+    command = [sys.executable, str(RECIPES / "compare.py"), *map(str, flags), "--output_dir", "killed"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "cells").is_dir() or len(cell_files(tmp_path / "killed")) < 3:
+            assert process.poll() is None and time.monotonic() < deadline
+        process.send_signal(signal.SIGKILL)
+    before = cell_files(tmp_path / "killed")
+    assert not (tmp_path / "killed" / "results.csv").exists()
+    resumed = launch(*flags, "--output_dir", "killed", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = run_sweep(parse_arguments([*map(str, flags), "--output_dir", str(tmp_path / "whole")]))
+    after = cell_files(tmp_path / "killed")
+    assert {name: after[name] for name in before} == before
+    # Two embeddings and proxies of one kind each, selections of two methods at two ratios and of all rows, their trainings.
+    assert set(after) == set(cell_files(tmp_path / "whole"))
+    [(computed, found)] = re.findall(r"(\d+) results were computed, (\d+) were there", resumed.stderr)
+    assert int(computed) == len(after) - len(before) and int(found) >= 1
+    told = pq.read_table(tmp_path / "killed" / "results.parquet").to_pylist()
+    costs = {"wall_s", "cpu_s", "peak_mb"}
+    for ours, theirs in zip(told, whole, strict=True):
+        for name in set(ours) - costs:
+            assert ours[name] == theirs[name] or (np.isnan(ours[name]) and np.isnan(theirs[name])), name
+    extended = launch(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8, cwd=tmp_path)
+    assert extended.returncode == 0, extended.stderr
+    # For the new ratio: two selections, and two trainings with each of two probes.
+    assert "6 results were computed" in extended.stderr
+    assert {name: cell_files(tmp_path / "killed")[name] for name in after} == after
+    assert re.search(r"^\| `moso` \|( [\d.*]+ ± nan \|){3}$", extended.stdout, re.MULTILINE), extended.stdout
+    for name in ("accuracy_probe_C_1.png", "cost_probe_C_100.png", "noise_share.png"):
+        with PILImage.open(tmp_path / "killed" / name) as plot:
+            assert plot.width >= 800
+
+
+def test_what_decides_a_result_is_in_its_key(features_file, tmp_path):
+    def computed(**changes):
+        before = len(cell_files(tmp_path)) if (tmp_path / "cells").is_dir() else 0
+        run_sweep(sweep_of(features_file, tmp_path, methods=["moderate"], selection_ratio=[0.5], **changes))
+        return len(cell_files(tmp_path)) - before
+
+    # Embeddings; selections of moderate, random and all rows; their trainings.
+    assert computed() == 1 + 3 + 3
+    assert computed() == 0
+    assert computed(probe_c=[1.0, 10.0]) == 3
+    assert computed(noise_rate=[0.1]) == 3 + 3
+    assert computed(noise_kind="pairwise") == 3 + 3
+    assert computed(seeds=[1]) == 3 + 3
+    assert computed(num_val_rows=5) == 0  # only Glister has them
+
+
+def test_a_damaged_cell_is_computed_again(tmp_path):
+    cells, key = Cells(tmp_path), {"what": "test", "seed": 0}
+    assert cells.find(key) is None
+    cells.store(key, {"rows": np.arange(3), "accuracy": 0.5})
+    assert cells.find(key)["rows"].tolist() == [0, 1, 2] and cells.find({**key, "seed": 1}) is None
+    [path] = tmp_path.iterdir()
+    content = path.read_bytes()
+    for broken in (content[: len(content) // 2], b"", b"PK\x03\x04" + bytes(50)):
+        path.write_bytes(broken)
+        assert cells.find(key) is None
+
+
+def test_digests_tell_shapes_types_and_borders_apart():
+    rows = np.arange(6)
+    digests = [digest_of(*contents) for contents in (
+        (rows,), (rows.reshape(2, 3),), (rows.astype(np.int32),), (rows[:3], rows[3:]), ("ab", "c"), ("a", "bc"),
+    )]  # fmt: skip
+    assert len(set(digests)) == len(digests)
+    assert digest_of(rows[::2]) == digest_of(np.array([0, 2, 4]))
+    assert code_digest() != code_digest("embedded/digits.py") == code_digest("embedded/digits.py")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of a block is known on Linux alone")
+def test_cost_counts_time_and_the_memory_of_the_block():
+    with measured() as large:
+        np.ones(30_000_000).sum()  # 240 MB that are given back
+    with measured() as small:
+        time.sleep(0.05)
+    assert 200 < large.peak_mb < 400 and small.peak_mb < 50
+    assert large.cpu_s > 0.01 and small.wall_s >= 0.05 > small.cpu_s
+    both = large + small
+    assert both.wall_s == large.wall_s + small.wall_s and both.peak_mb == large.peak_mb
+
+
+def test_glister_validates_on_rows_that_it_does_not_keep(features_file, tmp_path):
+    arguments = sweep_of(features_file, tmp_path, methods=["glister"], selection_ratio=[0.5, 0.9], num_val_rows=18)
+    rows = run_sweep(arguments)
+    assert one(rows, method="glister", selection_ratio=0.9)["num_kept"] == 162  # all that there are
+    assert one(rows, method="glister", selection_ratio=0.5)["num_kept"] == 90
+    with pytest.raises(InputError, match="may not keep its 19 validation rows.* asks for 162 of 180"):
+        run_sweep(sweep_of(features_file, tmp_path, methods=["glister"], selection_ratio=[0.9], num_val_rows=19))
+    with pytest.raises(InputError, match="needs validation rows: set --num_val_rows"):
+        run_sweep(sweep_of(features_file, tmp_path, methods=["glister"], num_val_rows=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["diverse", "best"]}, "no method 'best'; choose from all, diverse, clean, .*full"),
+        ({"selection_ratio": [0.2, 1.5]}, r"\(0, 1\], got 1.5"),
+        ({"selection_ratio": []}, "empty"),
+        ({"noise_rate": [1.0]}, r"--noise_rate .* \[0, 1\), got 1"),
+        ({"noise_kind": "asymmetric"}, "--noise_kind must be one of symmetric, pairwise, class_dependent"),
+        ({"corruption_severity": 6}, "1, 2, 3, 4, 5"),
+        ({"seeds": [1, 1]}, "--seeds must name at least one value, and each once"),
+        ({"probe_c": [0.0]}, "--probe_c must be numbers above 0"),
+        ({"num_val_rows": -1}, "--num_val_rows must be at least 0"),
+    ],
+)
+def test_bad_arguments_are_told_with_the_choices(changes, message):
+    with pytest.raises(InputError, match=message):
+        SweepArguments(**changes)
+
+
+def test_data_that_can_not_be_compared_on_are_told(features_file, tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    (tmp_path / "text.npz").write_text("no archive")
+    for name, message in (
+        ("nowhere.npz", "can't be read"), ("text.npz", "can't be read"), ("other.npz", "lacks the arrays train_image_embeds"),
+        ("folder", "must be embedded/digits or an .npz file"), ("$CLIPSELECT_NOT_SET/x.npz", "a variable that is not set"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            run_sweep(sweep_of(name if "$" in name else tmp_path / name, tmp_path / "out"))
+    with pytest.raises(InputError, match="has no|has none"):
+        run_sweep(sweep_of(features_file, tmp_path / "out", corruption_rate=[0.2]))
+
+
+def test_missing_peers_and_too_much_memory_are_told_before_anything_starts(features_file, tmp_path):
+    assert is_installed("numpy") and not is_installed("no-such-package")
+    with pytest.raises(
+        InputError, match=r'cleanlab needs the package no-such-package.*pip install "hf_clipselect\[peers\]"'
+    ):
+        check_installed("cleanlab", "no-such-package")
+    check_facility_location_memory(1000, 0.008)
+    with pytest.raises(InputError, match="a matrix of all pairs of 1001 rows, 0.0 GB, and 0.008 GB are allowed"):
+        check_facility_location_memory(1001, 0.008)
+    with pytest.raises(InputError, match="cg_score needs a matrix"):
+        run_sweep(sweep_of(features_file, tmp_path, methods=["cg_score"], max_gigabytes=1e-6))
+    assert list((tmp_path / "cells").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["cleanlab", "cleanlab_issues", "apricot"])
+def test_peers_run_where_they_are_installed(name, features_file, tmp_path):
+    package = METHODS[name].package
+    if not is_installed(package):
+        with pytest.raises(InputError, match=f"{name} needs the package {package}"):
+            SweepArguments(methods=[name])
+        pytest.skip(f"{package} is not installed")
+    rows = run_sweep(sweep_of(features_file, tmp_path, methods=[name]))
+    kept = one(rows, method=name, selection_ratio=0.5)
+    assert kept["num_kept"] == 90
+    if name != "apricot":
+        assert kept["noise_share"] < 0.05 and kept["noise_auroc"] > 0.9
+
+
+def test_all_means_every_method_whose_package_is_there():
+    names = SweepArguments(methods=["all"]).methods
+    missing = {name for name, method in METHODS.items() if method.package and not is_installed(method.package)}
+    assert names == [name for name in METHODS if name not in missing]
+    assert SweepArguments(methods=["full"]).methods == ["random", "full"]
+
+
+def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
+    base = {
+        "data": "made", "noise_kind": "symmetric", "noise_rate": 0.2, "corruption_rate": 0.0, "corruption_severity": 5,
+        "model": "network", "num_kept": 3, "noise_kept": 0.1, "noise_auroc": float("nan"), "corrupted_share": 0.0,
+        "class_max_min": 1.0, "class_entropy": 1.0, "wall_s": 1.0, "cpu_s": 0.5, "peak_mb": 2.0,
+    }  # fmt: skip
+    accuracy = {"diverse": (0.80, 0.82), "herding": (0.90, 0.92), "random": (0.70, 0.74), "full": (0.95, 0.95)}
+    rows = [
+        {**base, "method": method, "selection_ratio": 1.0 if method == "full" else 0.3, "seed": seed, "accuracy": value,
+         "noise_share": 0.01 if method == "diverse" else 0.2}
+        for method, values in accuracy.items()
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+    [summary] = summaries(rows)
+    text = markdown(summary)
+    assert "| `diverse` | 81.0 ± 1.4 |" in text and "| `herding` | **91.0** ± 1.4 |" in text
+    assert "| random rows | 72.0 ± 2.8 |" in text and "| all rows | 95.0 ± 0.0 |" in text
+    assert "(the larger one of the two): `herding` at 0.3 (+10.0)." in text
+    assert "| `diverse` | **1.00** ± 0.00 |" in text and "Damaged images" not in text
+    assert "| `herding` | - | 1.00 | 0.50 | 2 |" in text
+    write_tables(rows, tmp_path, origin="a command")
+    assert (tmp_path / "tables.md").read_text().startswith("a command\n")
+    [line] = [line for line in pc.read_csv(tmp_path / "summary.csv").to_pylist() if line["method"] == "random"]
+    assert line["accuracy_mean"] == pytest.approx(0.72) and line["num_seeds"] == 2
+    assert line["accuracy_std"] == pytest.approx(np.sqrt(0.0008))
+    assert pc.read_csv(tmp_path / "results.csv").num_rows == pq.read_table(tmp_path / "results.parquet").num_rows == 8
+    assert [path.name for path in write_plots(rows, tmp_path)] == ["accuracy.png", "cost.png", "noise_share.png"]
+
+
+@pytest.mark.slow
+def test_bad_input_exits_with_one_line(tmp_path):
+    done = launch("--methods", "best", cwd=tmp_path)
+    assert done.returncode == 2 and not any(tmp_path.iterdir())
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "choose from all, diverse" in line
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RECIPES.glob("*/compare*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_every_committed_sweep_parses_and_commits_nothing_private(path):
+    arguments = parse_arguments(["--config", str(path)])
+    assert len(arguments.seeds) >= 3 and {"random", "full"} < set(arguments.methods)
+    assert not any(str(value).startswith(("/", "~")) for value in yaml.safe_load(path.read_text()).values())
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_committed_tables_are_those_of_their_results(folder):
+    rows = pc.read_csv(folder / "results.csv").to_pylist()
+    text = (folder / "tables.md").read_text(encoding="utf-8")
+    assert "`python recipes/compare.py --config recipes/" in text.splitlines()[0] and "commit" in text.splitlines()[2]
+    assert text.split("\n", 4)[-1] == "\n".join(markdown(summary) for summary in summaries(rows))
+    assert len({row["seed"] for row in rows}) >= 3
+
+
+def test_results_in_the_recipes_page_are_those_of_the_results_files():
+    page = (RECIPES / "README.md").read_text(encoding="utf-8")
+    sections = re.findall(r"\(results/(\w+)/tables\.md\)(.*?)(?=\(results/|\Z)", page, flags=re.DOTALL)
+    assert sections
+    for name, section in sections:
+        told = (RECIPES / "results" / name / "tables.md").read_text(encoding="utf-8").splitlines()
+        lines = [line for line in section.splitlines() if "±" in line]
+        assert lines and [line for line in lines if line not in told] == []
