@@ -17,11 +17,12 @@ from PIL import Image as PILImage
 from sklearn.linear_model import LogisticRegression
 
 from hf_clipselect import select_embeddings
+from hf_clipselect.baselines import BASELINES
 from hf_clipselect.comparison import METHODS, SweepArguments, parse_arguments, run_sweep, write_plots, write_tables
 from hf_clipselect.comparison.cells import Cells, code_digest, digest_of
 from hf_clipselect.comparison.cost import measured
 from hf_clipselect.comparison.peers import check_facility_location_memory, check_installed, is_installed
-from hf_clipselect.comparison.tables import markdown, summaries
+from hf_clipselect.comparison.tables import markdown
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.errors import InputError
@@ -137,46 +138,29 @@ def launch(*flags, cwd, **options):
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
-    flags = [
-        "--dataset_name",
-        features_file,
-        "--methods",
-        "moso",
-        "random",
-        "--selection_ratio",
-        0.3,
-        0.6,
-        "--seeds",
-        0,
-    ]
-    command = [sys.executable, str(RECIPES / "compare.py"), *map(str, flags), "--output_dir", "killed"]
+    flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1 2".split()
+    command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
         deadline = time.monotonic() + 120
         while not (tmp_path / "killed" / "cells").is_dir() or len(cell_files(tmp_path / "killed")) < 3:
             assert process.poll() is None and time.monotonic() < deadline
         process.send_signal(signal.SIGKILL)
     before = cell_files(tmp_path / "killed")
-    assert not (tmp_path / "killed" / "results.csv").exists()
-    resumed = launch(*flags, "--output_dir", "killed", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    whole = run_sweep(parse_arguments([*map(str, flags), "--output_dir", str(tmp_path / "whole")]))
+    told = run_sweep(parse_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
+    whole = run_sweep(parse_arguments([*flags, "--output_dir", str(tmp_path / "whole")]))
     after = cell_files(tmp_path / "killed")
-    assert {name: after[name] for name in before} == before
-    # Two embeddings and proxies of one kind each, selections of two methods at two ratios and of all rows, their trainings.
+    assert len(before) < len(after) and {name: after[name] for name in before} == before
     assert set(after) == set(cell_files(tmp_path / "whole"))
-    [(computed, found)] = re.findall(r"(\d+) results were computed, (\d+) were there", resumed.stderr)
-    assert int(computed) == len(after) - len(before) and int(found) >= 1
-    told = pq.read_table(tmp_path / "killed" / "results.parquet").to_pylist()
     costs = {"wall_s", "cpu_s", "peak_mb"}
     for ours, theirs in zip(told, whole, strict=True):
         for name in set(ours) - costs:
             assert ours[name] == theirs[name] or (np.isnan(ours[name]) and np.isnan(theirs[name])), name
     extended = launch(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8, cwd=tmp_path)
     assert extended.returncode == 0, extended.stderr
-    # For the new ratio: two selections, and two trainings with each of two probes.
-    assert "6 results were computed" in extended.stderr
+    # For the new ratio and each seed: two selections, and two trainings with each of two probes.
+    assert "18 results were computed" in extended.stderr
     assert {name: cell_files(tmp_path / "killed")[name] for name in after} == after
-    assert re.search(r"^\| `moso` \|( [\d.*]+ ± nan \|){3}$", extended.stdout, re.MULTILINE), extended.stdout
+    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", extended.stdout, re.MULTILINE), extended.stdout
     for name in ("accuracy_probe_C_1.png", "cost_probe_C_100.png", "noise_share.png"):
         with PILImage.open(tmp_path / "killed" / name) as plot:
             assert plot.width >= 800
@@ -306,7 +290,8 @@ def test_peers_run_where_they_are_installed(name, features_file, tmp_path):
 def test_all_means_every_method_whose_package_is_there():
     names = SweepArguments(methods=["all"]).methods
     missing = {name for name, method in METHODS.items() if method.package and not is_installed(method.package)}
-    assert names == [name for name in METHODS if name not in missing]
+    assert names == [name for name in METHODS if name not in missing and METHODS[name].family != "ablation"]
+    assert set(BASELINES) <= set(names)
     assert SweepArguments(methods=["full"]).methods == ["random", "full"]
 
 
@@ -323,8 +308,7 @@ def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
         for method, values in accuracy.items()
         for seed, value in enumerate(values)
     ]  # fmt: skip
-    [summary] = summaries(rows)
-    text = markdown(summary)
+    text = markdown(rows)
     assert "| `diverse` | 81.0 ± 1.4 |" in text and "| `herding` | **91.0** ± 1.4 |" in text
     assert "| random rows | 72.0 ± 2.8 |" in text and "| all rows | 95.0 ± 0.0 |" in text
     assert "(the larger one of the two): `herding` at 0.3 (+10.0)." in text
@@ -361,7 +345,7 @@ def test_committed_tables_are_those_of_their_results(folder):
     rows = pc.read_csv(folder / "results.csv").to_pylist()
     text = (folder / "tables.md").read_text(encoding="utf-8")
     assert "`python recipes/compare.py --config recipes/" in text.splitlines()[0] and "commit" in text.splitlines()[2]
-    assert text.split("\n", 4)[-1] == "\n".join(markdown(summary) for summary in summaries(rows))
+    assert text.split("\n", 4)[-1] == markdown(rows)
     assert len({row["seed"] for row in rows}) >= 3
 
 

@@ -17,6 +17,7 @@ from ..files import write_atomically
 # Part of every key: raise it when the meaning or the layout of what is stored changes.
 _FORMAT = 1
 _PACKAGE = Path(__file__).resolve().parent.parent
+_APART = {"report", "hub", "classifier", "arguments.py", "tables.py", "plots.py", "tsne.py"}
 
 Values = dict[str, np.ndarray]
 
@@ -93,7 +94,7 @@ def code_digest(*modules: str) -> str:
 
     Args:
         *modules (`str`): Files or folders of the package, such as "embedded/digits_network.py"; default all that decides a
-            selection, which is everything but the comparison, the report and the Hub.
+            selection, which is everything but what shows it, publishes it or trains on it.
 
     Returns:
         `str`: 32 hexadecimal digits.
@@ -101,6 +102,5 @@ def code_digest(*modules: str) -> str:
     if modules:
         files = [_PACKAGE / module for module in modules]
     else:
-        apart = {"comparison", "report", "hub", "classifier", "templates"}
-        files = [path for path in _PACKAGE.rglob("*.py") if path.relative_to(_PACKAGE).parts[0] not in apart]
+        files = [path for path in _PACKAGE.rglob("*.py") if not _APART & set(path.relative_to(_PACKAGE).parts)]
     return digest_of(*(path.read_bytes() for path in sorted(files)))

@@ -1,5 +1,6 @@
 """What a selection costs: wall-clock seconds, CPU seconds and memory."""
 
+import ctypes
 import os
 import resource
 import time
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from platform import libc_ver
 
 import numpy as np
 
@@ -24,7 +26,7 @@ class Cost:
         wall_s (`float`): Seconds that passed.
         cpu_s (`float`): Seconds of all cores together, of this process and of the worker processes that ended.
         peak_mb (`float`): Most memory at one time above that at the start, in MB of 10^6 bytes; NaN where the system is not
-            Linux. Memory that was freed before and is used again does not count.
+            Linux.
     """
 
     wall_s: float = 0.0
@@ -64,6 +66,9 @@ def _reset_peak() -> float:
     """Resident memory now, which becomes the peak so far."""
     if not os.access(_CLEAR, os.W_OK):
         return nan
+    if libc_ver()[0] == "glibc":
+        # What was freed goes back to the system, or the next block would use it again without being seen.
+        ctypes.CDLL(None).malloc_trim(0)
     _CLEAR.write_text(_RESET_PEAK)
     return _status_mb("VmRSS")
 

@@ -109,5 +109,5 @@ class DigitsSetting(Setting):
             "model": model,
             "rows": digest_of(self._pixels[rows], self.labels[rows]),
             "seed": self.seed,
-            "code": code_digest("embedded/digits_network.py", "embedded/digits.py"),
+            "code": code_digest("embedded/digits_network.py", "embedded/digits.py", "comparison/digits.py"),
         }

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from ..embeddings import select_embeddings
 from ..errors import InputError
 from ..result import SelectionResult
-from .cells import digest_of
+from .cells import code_digest, digest_of
 from .setting import Damage, Setting
 
 
@@ -107,7 +107,7 @@ class FeaturesSetting(Setting):
         given = self._features
         return {
             "model": model,
-            "max_iter": _MAX_ITERATIONS,
+            "code": code_digest("comparison/features.py"),
             "rows": digest_of(given.images[rows], self.labels[rows], given.test_images, given.test_labels),
         }
 

@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 
 from ..baselines import BASELINES, select_baseline
 from ..baselines.cg_score import check_cg_memory
+from ..baselines.random import random_scores
 from ..errors import InputError
 from ..selection import selection_count, top_k
 from ..selection.objective import PRESETS
-from .cost import Cost
+from .ablations import ABLATION, ABLATIONS
+from .method import Method, Selected, selected_by_ours
 from .peers import (
     check_facility_location_memory,
     check_installed,
@@ -36,64 +35,11 @@ ALL = "all"
 RANDOM, FULL = "random", "full"
 
 
-@dataclass(frozen=True)
-class Selected:
-    """What a method keeps.
-
-    Args:
-        rows (`dict[float, np.ndarray]`): Ratio -> kept row numbers, int64, rising.
-        scores (`np.ndarray` of shape `(N,)`, *optional*): Higher where a label is right; NaN for a row that had no chance.
-    """
-
-    rows: dict[float, np.ndarray]
-    scores: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to select.
-
-    Args:
-        name (`str`): In tables and recipes.
-        family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
-            https://huggingface.co/papers/2410.11215 sorts the others, or "reference".
-        select (`Callable`): A setting and ratios in, [`Selected`] out.
-        uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost counts.
-        settings (`dict`): Its knobs.
-        package (`str`, *optional*): A package that it needs, as it is installed.
-        check (`Callable`, *optional*): Refuses a setting and ratios that it can't serve, before anything is computed.
-    """
-
-    name: str
-    family: str
-    select: Callable[[Setting, Sequence[float]], Selected]
-    uses: frozenset[str] = frozenset()
-    settings: dict[str, Any] = field(default_factory=dict)
-    package: str | None = None
-    check: Callable[[Setting, Sequence[float]], None] | None = None
-
-    def key(self) -> dict[str, Any]:
-        """All that decides what it keeps beside the setting, the ratio and the code."""
-        return {"method": self.name, **self.settings, "package": self.package and version(self.package)}
-
-    def shared_cost(self, setting: Setting) -> Cost:
-        """Of what other methods use too; it is computed here if it is not there."""
-        cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
-        return cost + setting.proxy[1] if "proxy" in self.uses else cost
-
-
-def _ours(name: str, objective: str, **knobs: Any) -> Method:
+def _ours(objective: str) -> Method:
     def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        # Each ratio from the scores alone: among several sizes quotas are held nested, and a ratio that is added later
-        # must not change the others.
-        result = setting.select(objective=objective, ratio=ratios[0], **knobs)
-        alignment = "sas" if result.objective.alignment == "cosine" else result.objective.alignment
-        return Selected(
-            {ratio: result.at(ratio).selected for ratio in ratios},
-            np.array(result.scores[alignment], dtype=np.float64),
-        )
+        return selected_by_ours(setting.select(objective=objective, ratio=ratios[0]), ratios)
 
-    return Method(name, "ours", select, settings={"objective": PRESETS[objective].to_dict(), "knobs": knobs})
+    return Method(objective, "ours", select, settings=PRESETS[objective].to_dict())
 
 
 def _baseline(name: str) -> Method:
@@ -111,8 +57,8 @@ def _baseline(name: str) -> Method:
         if name == "cg_score":
             check_cg_memory(setting.labels, setting.max_gigabytes)
 
-    uses = {step for step, used in (("embeddings", name != RANDOM), ("proxy", "dynamics" in needs)) if used}
-    family = next((family for family, names in _FAMILIES.items() if name in names), "reference")
+    [family] = [family for family, names in _FAMILIES.items() if name in names]
+    uses = {"embeddings", "proxy"} if "dynamics" in needs else {"embeddings"}
     return Method(name, family, select, frozenset(uses), check=check)
 
 
@@ -146,9 +92,7 @@ def _check_glister(setting: Setting, ratios: Sequence[float]) -> None:
 
 def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) -> Method:
     def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        scores = scores_of(setting.embeddings.images, setting.labels, seed=setting.seed)
-        rows = {ratio: np.sort(top_k(scores, selection_count(ratio, len(scores)))) for ratio in ratios}
-        return Selected(rows, scores)
+        return _highest(scores_of(setting.embeddings.images, setting.labels, seed=setting.seed), ratios)
 
     return Method(name, "optimization", select, frozenset({"embeddings"}), package=package)
 
@@ -161,15 +105,20 @@ def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> S
     return Selected({ratio: np.sort(order[:count]) for ratio, count in counts.items()}, None)
 
 
+def _select_at_random(setting: Setting, ratios: Sequence[float]) -> Selected:
+    return _highest(random_scores(setting.num_rows, seed=setting.seed), ratios)
+
+
+def _highest(scores: np.ndarray, ratios: Sequence[float]) -> Selected:
+    return Selected({ratio: np.sort(top_k(scores, selection_count(ratio, len(scores)))) for ratio in ratios}, scores)
+
+
 def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
     return Selected({ratio: np.arange(setting.num_rows) for ratio in ratios}, None)
 
 
 _LIST = [
-    _ours("diverse", "diverse"),
-    _ours("clean", "clean"),
-    _ours("released", "released"),
-    _ours("paper", "paper"),
+    *(_ours(objective) for objective in ("diverse", "clean", "released", "paper")),
     *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
     Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
     _by_scores("cleanlab", "cleanlab", cleanlab_scores),
@@ -182,7 +131,8 @@ _LIST = [
         package="apricot-select",
         check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
     ),
-    _baseline(RANDOM),
+    *ABLATIONS,
+    Method(RANDOM, "reference", _select_at_random),
     # All rows, whatever the ratio.
     Method(FULL, "reference", _select_all),
 ]
@@ -193,7 +143,7 @@ def resolve_methods(names: Sequence[str]) -> list[str]:
     """The methods of a sweep, in the order of the tables.
 
     Args:
-        names (`Sequence[str]`): Names in `METHODS`, or "all": every one whose package is installed.
+        names (`Sequence[str]`): Names in `METHODS`, or "all": every one whose package is installed, without the ablations.
 
     Returns:
         `list[str]`: Without repetition, random and full always among them.
@@ -206,6 +156,8 @@ def resolve_methods(names: Sequence[str]) -> list[str]:
     wanted = {RANDOM, FULL, *names}
     for name in METHODS:
         package = METHODS[name].package
+        if METHODS[name].family == ABLATION:
+            continue
         if package is None or is_installed(package):
             wanted |= {name} if ALL in names else set()
         elif name in names:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 
@@ -23,12 +24,13 @@ from .tables import DEFAULT, Summary, describe, summaries
 # black is for the references.
 _PALETTE = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#777777")
 _DEFAULT_COLOR, _REFERENCE_COLOR = "#0072b2", "#000000"
-_MARKERS = ("s", "^", "D", "v", "P", "X")
+_MARKERS = ("s", "^", "D", "v", "P", "X", "<")
 _FAMILIES = {
     "ours": ("this package", "#0072b2", "o"),
     "importance": ("by importance", "#d55e00", "s"),
     "distribution": ("by distribution", "#009e73", "^"),
     "optimization": ("by optimization, and tools", "#cc79a7", "D"),
+    "ablation": ("with parts left out or replaced", "#56b4e9", "v"),
 }
 # Of a name beside a point: a share of the height of the axes, and a factor on the logarithmic axis.
 _NAME_HEIGHT, _NAME_WIDTH = 0.035, 1.5
@@ -37,7 +39,8 @@ _STYLE = {
     "axes.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "legend.fontsize": 8,
     "legend.handlelength": 2.6,
     "figure.constrained_layout.use": True,
@@ -101,7 +104,7 @@ def _against_ratio(summary: Summary, figure: str) -> Figure:
         if figure == "accuracy":
             height = 100 * summary.mean(FULL, 1.0, figure)
             axes.axhline(height, color=_REFERENCE_COLOR, linewidth=1, linestyle="--", label="all rows")
-        for name, color, marker in zip(names, _PALETTE, _MARKERS, strict=False):
+        for name, color, marker in zip(names, cycle(_PALETTE), cycle(_MARKERS), strict=False):
             _line(axes, summary, name, figure, color=color, marker=marker)
         axes.set_title(_FAMILIES[family][0])
         axes.set_xticks([100 * ratio for ratio in summary.ratios])

@@ -92,34 +92,40 @@ def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
         ("summary.csv", _csv(pa.Table.from_pylist(list(_summary_lines(summaries(rows)))))),
     ):
         write_atomically(folder / name, content)
-    parts = [f"{origin}\n", *(markdown(summary) for summary in summaries(rows))]
-    write_text_atomically(folder / "tables.md", "\n".join(parts))
+    write_text_atomically(folder / "tables.md", f"{origin}\n\n{markdown(rows)}")
 
 
-def markdown(summary: Summary) -> str:
-    """The tables of one setting and model.
+def markdown(rows: Sequence[Row]) -> str:
+    """The tables of a sweep.
 
     Args:
-        summary ([`Summary`]): Of it.
+        rows (`Sequence[dict]`): From [`run_sweep`].
 
     Returns:
-        `str`: Markdown, with a heading.
+        `str`: Markdown, with a heading for each setting.
     """
-    parts = [
-        f"## {describe(summary)}, {summary.model}\n",
-        f"Means and standard deviations of {summary.num_seeds} seeds. The best of a column is bold.\n",
-        "Test accuracy, %:\n",
-        _by_ratio(summary, "accuracy", best=max),
-        _above_default(summary),
-    ]
-    if summary.of_setting("noise_rate"):
-        parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(summary, "noise_share", best=min)]
-    if summary.of_setting("corruption_rate"):
-        parts += ["Damaged images among the kept rows, %:\n", _by_ratio(summary, "corrupted_share", best=min)]
+    settings: dict[tuple[Any, ...], list[Summary]] = {}
+    for summary in summaries(rows):
+        settings.setdefault(summary.setting, []).append(summary)
+    return "\n".join(_markdown_of(models) for models in settings.values())
+
+
+def _markdown_of(models: Sequence[Summary]) -> str:
+    """One setting; what is kept is the same whatever is trained on it."""
+    first = models[0]
+    seeds = "One seed" if first.num_seeds == 1 else f"Means and standard deviations of {first.num_seeds} seeds"
+    parts = [f"## {describe(first)}\n", f"{seeds}; the best of a column is bold.\n"]
+    for summary in models:
+        parts += [f"Test accuracy, {summary.model}, %:\n", _by_ratio(summary, "accuracy", best=max)]
+        parts += [_above_default(summary)] if DEFAULT in summary.methods else []
+    if first.of_setting("noise_rate"):
+        parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(first, "noise_share", best=min)]
+    if first.of_setting("corruption_rate"):
+        parts += ["Damaged images among the kept rows, %:\n", _by_ratio(first, "corrupted_share", best=min)]
     parts += [
-        "Finding wrong labels (AUROC, %; above 50 they are dropped first), and the cost of one selection of all ratios, the median of "
-        "the seeds: encoding the images and training a proxy are counted for each method that needs them.\n",
-        _costs(summary),
+        "Finding wrong labels (AUROC, %; below 50 they are kept first), and the cost of one selection of all ratios, the median of the "
+        "seeds; encoding the images and training a proxy are counted for each method that needs them:\n",
+        _costs(first),
     ]
     return "\n".join(parts)
 
@@ -176,19 +182,17 @@ def _by_ratio(summary: Summary, figure: str, *, best: Any) -> str:
             means = {name: round(100 * summary.mean(name, ratio, figure), digits) for name in methods if name != FULL}
             text = f"{100 * summary.mean(method, ratio, figure):.{digits}f}"
             text = f"**{text}**" if means.get(method) == best(means.values()) else text
-            cells.append(f"{text} ± {100 * summary.deviation(method, ratio, figure):.{digits}f}")
+            cells.append(text + _deviation(summary, method, ratio, figure, digits))
         lines.append(f"| {_name(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _above_default(summary: Summary) -> str:
     """Where another method than ours beats the default by more than a standard deviation, the larger one of the two."""
-    if DEFAULT not in summary.methods:
-        return ""
     above = []
     for ratio in summary.ratios:
         for method in summary.methods:
-            if method == FULL or METHODS[method].family == "ours":
+            if method == FULL or METHODS[method].family in ("ours", "ablation"):
                 continue
             gain = summary.mean(method, ratio, "accuracy") - summary.mean(DEFAULT, ratio, "accuracy")
             deviation = np.nanmax([summary.deviation(name, ratio, "accuracy") for name in (method, DEFAULT)] + [0.0])
@@ -205,14 +209,17 @@ def _costs(summary: Summary) -> str:
             continue
         ratio = summary.ratios[0]
         auroc = summary.mean(method, ratio, "noise_auroc")
-        detection = (
-            "-"
-            if np.isnan(auroc)
-            else f"{100 * auroc:.1f} ± {100 * summary.deviation(method, ratio, 'noise_auroc'):.1f}"
-        )
+        spread = _deviation(summary, method, ratio, "noise_auroc", 1)
+        detection = "-" if np.isnan(auroc) else f"{100 * auroc:.1f}{spread}"
         cost = [float(np.median(summary.of(method, ratio, figure))) for figure in ("wall_s", "cpu_s", "peak_mb")]
         lines.append(f"| {_name(method)} | {detection} | {cost[0]:.2f} | {cost[1]:.2f} | {cost[2]:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def _deviation(summary: Summary, method: str, ratio: float, figure: str, digits: int) -> str:
+    """In percent; nothing for one seed."""
+    deviation = summary.deviation(method, ratio, figure)
+    return "" if np.isnan(deviation) else f" ± {100 * deviation:.{digits}f}"
 
 
 def _name(method: str) -> str:
