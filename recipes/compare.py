@@ -11,7 +11,7 @@ share of the images damaged; the test rows stay untouched. Random rows and all r
 apricot are where the extra `peers` is installed (pip install "hf_clipselect[peers]").
 
 Leaves in --output_dir results.parquet and results.csv (a row for each method, ratio, seed and model), summary.csv (means and
-standard deviations), tables.md, and plots. All that is computed is kept in its folder cells/ under the hash of what decides
+standard deviations), tables.md, and plots; with --tsne_ratio also t-SNE of the test rows and the Dunn index (tsne.md). All that is computed is kept in its folder cells/ under the hash of what decides
 it: a run that was stopped goes on, and one with more methods, ratios or seeds computes what is new. Everything runs on one
 thread, so that any number of cores gives the same figures.
 """
@@ -33,7 +33,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, write_tables
+from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, write_tables, write_tsne
 from hf_clipselect.errors import InputError
 from hf_clipselect.run_log import logged_to_stderr
 
@@ -52,6 +52,8 @@ def main() -> int:
     folder = Path(arguments.output_dir)
     write_tables(rows, folder, origin=origin())
     plots = write_plots(rows, folder)
+    if arguments.tsne_ratio is not None:
+        plots += [path for path in write_tsne(arguments) if path.suffix == ".png"]
     print((folder / "tables.md").read_text(encoding="utf-8"))
     print(f"tables: {folder / 'results.csv'}, results.parquet, summary.csv, tables.md; plots: {len(plots)} files .png")
     return 0

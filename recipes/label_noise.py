@@ -35,6 +35,7 @@ from hf_clipselect.config import EMBEDDED_DATASET, default_model
 from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.encoder import load_backbone, open_image
+from hf_clipselect.metrics import load_metric
 from hf_clipselect.prompts import class_prompts
 from hf_clipselect.robustness import add_label_noise, corrupt_images
 from hf_clipselect.source import load_source
@@ -91,7 +92,7 @@ def run_seed(
         "least_possible": {ratio: least_share(rows, wrong) for ratio, rows in kept.items()},
         "corrupted_among_kept": {ratio: float(damaged[rows].mean()) for ratio, rows in kept.items()},
         "least_corrupted": {ratio: least_share(rows, damaged) for ratio, rows in kept.items()},
-        "class_max_min": {ratio: class_max_min(noisy_labels[rows], noisy_labels) for ratio, rows in kept.items()},
+        "class_max_min": {ratio: class_max_min(rows, noisy_labels) for ratio, rows in kept.items()},
         "test_accuracy_plain": test_accuracy(test, model_name, None),
         "test_accuracy_adapted": adapted,
         "adapters_kept": result.report["adaptation"]["kept"],
@@ -112,10 +113,10 @@ def least_share(rows: np.ndarray, bad: np.ndarray) -> float:
     return max(0, len(rows) - int((~bad).sum())) / len(rows)
 
 
-def class_max_min(kept_labels: np.ndarray, labels: np.ndarray) -> float:
+def class_max_min(kept: np.ndarray, labels: np.ndarray) -> float:
     """Rows of the largest class over those of the smallest, among the classes that the dataset has; inf where one is lost."""
-    counts = np.bincount(kept_labels, minlength=labels.max() + 1)[np.unique(labels)]
-    return float(counts.max() / counts.min()) if counts.min() else float("inf")
+    selected = np.isin(np.arange(len(labels)), kept)
+    return load_metric("selection_quality").compute(selected=selected, references=labels)["class_max_min"]
 
 
 def network_accuracy(

@@ -1,5 +1,6 @@
 """Sweeps: what they measure against the same by hand, that nothing is computed twice, and what bad input gets."""
 
+import importlib.util
 import re
 import signal
 import subprocess
@@ -131,13 +132,26 @@ def cell_files(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "cells").glob("*.npz")}
 
 
-def launch(*flags, cwd, **options):
-    command = [sys.executable, str(RECIPES / "compare.py"), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, **options)
+@pytest.fixture
+def run_recipe(monkeypatch, capsys, tmp_path):
+    """The command in this process, which has imported all of it already; gives exit code, output and messages."""
+
+    def run(*flags):
+        path = RECIPES / "compare.py"
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, flags)])
+        spec = importlib.util.spec_from_file_location("compare_recipe", path)
+        recipe = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(recipe)
+        capsys.readouterr()
+        code = recipe.main()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
+def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path, run_recipe):
     flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1 2".split()
     command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
@@ -155,12 +169,11 @@ def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_pa
     for ours, theirs in zip(told, whole, strict=True):
         for name in set(ours) - costs:
             assert ours[name] == theirs[name] or (np.isnan(ours[name]) and np.isnan(theirs[name])), name
-    extended = launch(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8, cwd=tmp_path)
-    assert extended.returncode == 0, extended.stderr
+    code, printed, messages = run_recipe(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8)
     # For the new ratio and each seed: two selections, and two trainings with each of two probes.
-    assert "18 results were computed" in extended.stderr
+    assert code == 0 and "18 results were computed" in messages
     assert {name: cell_files(tmp_path / "killed")[name] for name in after} == after
-    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", extended.stdout, re.MULTILINE), extended.stdout
+    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", printed, re.MULTILINE), printed
     for name in ("accuracy_probe_C_1.png", "cost_probe_C_100.png", "noise_share.png"):
         with PILImage.open(tmp_path / "killed" / name) as plot:
             assert plot.width >= 800
@@ -323,12 +336,11 @@ def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
     assert [path.name for path in write_plots(rows, tmp_path)] == ["accuracy.png", "cost.png", "noise_share.png"]
 
 
-@pytest.mark.slow
-def test_bad_input_exits_with_one_line(tmp_path):
-    done = launch("--methods", "best", cwd=tmp_path)
-    assert done.returncode == 2 and not any(tmp_path.iterdir())
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "choose from all, diverse" in line
+def test_bad_input_exits_with_one_line(run_recipe, tmp_path):
+    code, printed, messages = run_recipe("--methods", "best")
+    assert code == 2 and printed == "" and not any(tmp_path.iterdir())
+    [line] = messages.splitlines()
+    assert line.startswith("error: ") and "choose from all, diverse" in line
 
 
 @pytest.mark.parametrize(

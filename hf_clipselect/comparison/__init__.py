@@ -5,6 +5,7 @@ from .methods import METHODS
 from .plots import write_plots
 from .sweep import run_sweep
 from .tables import write_tables
+from .tsne import write_tsne
 
 
-__all__ = ["METHODS", "SweepArguments", "parse_arguments", "run_sweep", "write_plots", "write_tables"]
+__all__ = ["METHODS", "SweepArguments", "parse_arguments", "run_sweep", "write_plots", "write_tables", "write_tsne"]

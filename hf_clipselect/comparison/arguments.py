@@ -62,6 +62,10 @@ class SweepArguments:
         default_factory=lambda: [1.0, 100.0],
         metadata={"help": "Of an .npz file: inverse regularisation of the logistic regressions that are trained."},
     )
+    tsne_ratio: float | None = field(
+        default=None,
+        metadata={"help": "Also draw t-SNE of the test rows for models trained on this share, with the Dunn index."},
+    )
     max_gigabytes: float = field(default=8.0, metadata={"help": "The largest matrix that a method may build."})
     output_dir: str = field(
         default="compare_output", metadata={"help": "Folder of the tables, the plots and what was computed so far."}
@@ -70,6 +74,8 @@ class SweepArguments:
     def __post_init__(self) -> None:
         self.methods = resolve_methods(self.methods)
         self.selection_ratio = sorted(check_ratios(self.selection_ratio))
+        if self.tsne_ratio is not None:
+            check_ratios(self.tsne_ratio)
         _check_choice("noise_kind", self.noise_kind, NOISE_KINDS)
         for name, highest in (("noise_rate", "1)"), ("corruption_rate", "1]")):
             for rate in getattr(self, name):

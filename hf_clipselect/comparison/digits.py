@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
 
 from ..adaptation import Projections, embed_prompts, embed_rows
@@ -16,8 +17,8 @@ from ..arrays import as_numpy
 from ..config import EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..data import prepare_dataset
 from ..dataset import select_dataset
-from ..embedded import tiny_clip_path
-from ..embedded.digits_network import digit_pixels, digits_accuracy
+from ..embedded import load_digits_dataset, tiny_clip_path
+from ..embedded.digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_networks
 from ..encoder import encode_dataset, encode_prompts, load_backbone
 from ..launch import make_accelerator
 from ..prompts import class_prompts
@@ -103,6 +104,19 @@ class DigitsSetting(Setting):
 
     def train_and_test(self, model: str, rows: np.ndarray) -> float:
         return digits_accuracy(self._pixels[rows], self.labels[rows], seed=self.seed)
+
+    def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The hidden layer of one network."""
+        test = load_digits_dataset("test")
+        network = train_networks(
+            torch.from_numpy(self._pixels[rows]),
+            torch.from_numpy(self.labels[rows]),
+            seed=self.seed,
+            num_networks=1,
+            num_steps=NUM_STEPS,
+        )
+        weights, biases = network.weights[0][0].detach().numpy(), network.biases[0][0].detach().numpy()
+        return np.maximum(digit_pixels(test) @ weights + biases, 0), np.array(test["label"][:])
 
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
         return {

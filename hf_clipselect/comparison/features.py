@@ -99,9 +99,15 @@ class FeaturesSetting(Setting):
         )
 
     def train_and_test(self, model: str, rows: np.ndarray) -> float:
+        return float(self._train(model, rows).score(self._features.test_images, self._features.test_labels))
+
+    def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The logits: a linear model has nothing before them."""
+        return self._train(model, rows).decision_function(self._features.test_images), self._features.test_labels
+
+    def _train(self, model: str, rows: np.ndarray) -> LogisticRegression:
         probe = LogisticRegression(C=self._probes[model], max_iter=_MAX_ITERATIONS)
-        probe.fit(self._features.images[rows], self.labels[rows])
-        return float(probe.score(self._features.test_images, self._features.test_labels))
+        return probe.fit(self._features.images[rows], self.labels[rows])
 
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
         given = self._features

@@ -23,6 +23,7 @@ from .tables import DEFAULT, Summary, describe, summaries
 # Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on white;
 # black is for the references.
 _PALETTE = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#777777")
+CLASS_COLORS = ("#000000", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#777777", "#0072b2")
 _DEFAULT_COLOR, _REFERENCE_COLOR = "#0072b2", "#000000"
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<")
 _FAMILIES = {
@@ -34,7 +35,7 @@ _FAMILIES = {
 }
 # Of a name beside a point: a share of the height of the axes, and a factor on the logarithmic axis.
 _NAME_HEIGHT, _NAME_WIDTH = 0.035, 1.5
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -78,8 +79,8 @@ def write_plots(rows: list[Row], folder: Path) -> list[Path]:
             drawings[f"noise_share{setting}"] = partial(_against_ratio, figure="noise_share")
         if summary.of_setting("corruption_rate"):
             drawings[f"corrupted_share{setting}"] = partial(_against_ratio, figure="corrupted_share")
-        with style.context(["default", _STYLE]):
-            files += [_save(draw(summary), folder / f"{_plain(name)}.png") for name, draw in drawings.items()]
+        with style.context(["default", STYLE]):
+            files += [save_plot(draw(summary), folder / f"{_plain(name)}.png") for name, draw in drawings.items()]
     return sorted(set(files))
 
 
@@ -208,7 +209,16 @@ def _plain(name: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "_-" else "_" for sign in name)
 
 
-def _save(drawn: Figure, path: Path) -> Path:
+def save_plot(drawn: Figure, path: Path) -> Path:
+    """Write a PNG of 1,040 pixels a full width.
+
+    Args:
+        drawn (`Figure`): 8 inches wide.
+        path (`Path`): The file.
+
+    Returns:
+        `Path`: The same.
+    """
     canvas = FigureCanvasAgg(drawn)
     drawn.set_dpi(_DPI)
     canvas.draw()

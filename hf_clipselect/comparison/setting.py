@@ -39,6 +39,25 @@ class Damage:
     seed: int
 
 
+def describe_setting(name: str, damage: Damage) -> str:
+    """Data and damage in words.
+
+    Args:
+        name (`str`): Of the data.
+        damage ([`Damage`]): What was done to them.
+
+    Returns:
+        `str`: For headings; the seed is not in it.
+    """
+    parts = [name]
+    parts.append(
+        f"{damage.noise_rate:.0%} wrong labels ({damage.noise_kind})" if damage.noise_rate else "right labels"
+    )
+    if damage.corruption_rate:
+        parts.append(f"{damage.corruption_rate:.0%} damaged images (severity {damage.corruption_severity})")
+    return ", ".join(parts)
+
+
 @dataclass(frozen=True)
 class Embeddings:
     """What CLIP makes of the images and the class names, and what that took.
@@ -103,6 +122,10 @@ class Setting(ABC):
     @abstractmethod
     def train_and_test(self, model: str, rows: np.ndarray) -> float:
         """Train a model on some rows with their given labels; accuracy on the untouched test rows, in [0, 1]."""
+
+    @abstractmethod
+    def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Train a model on some rows; what it makes of the test rows, `(num_test_rows, H)`, and their right classes."""
 
     @abstractmethod
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .cost import Cost, measured
 from .digits import DigitsSetting
 from .features import FeaturesSetting, ReadyFeatures
 from .methods import FULL, METHODS, Method, Selected
-from .setting import Damage, Setting
+from .setting import Damage, Setting, describe_setting
 
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,7 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
     Raises:
         InputError: The data can't be read, or a method can't serve them; told before anything is computed.
     """
-    cells = Cells(Path(arguments.output_dir) / CELLS_FOLDER)
-    settings = list(_settings(arguments, cells))
+    settings = settings_of(arguments)
     for setting in settings:
         for name in arguments.methods:
             if METHODS[name].check is not None:
@@ -56,15 +55,31 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
             rows += _measure(setting, METHODS[name], ratios)
             done = number * len(arguments.methods) + arguments.methods.index(name) + 1
             logger.info(
-                "%d of %d: %s, %s", done, len(settings) * len(arguments.methods), _describe(setting.damage), name
+                "%d of %d: %s, seed %d, %s",
+                done,
+                len(settings) * len(arguments.methods),
+                describe_setting(setting.name, setting.damage),
+                setting.seed,
+                name,
             )
-    logger.info("%d results were computed, %d were there.", cells.num_stored, cells.num_found)
+    logger.info("%d results were computed, %d were there.", settings[0].cells.num_stored, settings[0].cells.num_found)
     return sorted(rows, key=lambda row: _order(row, arguments))
 
 
-def _settings(arguments: SweepArguments, cells: Cells) -> Iterator[Setting]:
+def settings_of(arguments: SweepArguments) -> list[Setting]:
+    """The data of a sweep: one setting for each damage and seed.
+
+    Args:
+        arguments ([`SweepArguments`]): Of the sweep.
+
+    Returns:
+        `list[Setting]`: They share the cells in its folder.
+
+    Raises:
+        InputError: The data can't be read.
+    """
     options = {
-        "cells": cells,
+        "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
     }
@@ -75,8 +90,7 @@ def _settings(arguments: SweepArguments, cells: Cells) -> Iterator[Setting]:
         for seed in arguments.seeds
     ]
     if arguments.dataset_name == EMBEDDED_DATASET:
-        yield from (DigitsSetting(damage, **options) for damage in damages)
-        return
+        return [DigitsSetting(damage, **options) for damage in damages]
     path = os.path.expandvars(arguments.dataset_name)
     if "$" in path:
         raise InputError(
@@ -87,10 +101,24 @@ def _settings(arguments: SweepArguments, cells: Cells) -> Iterator[Setting]:
             f"--dataset_name must be {EMBEDDED_DATASET} or an .npz file of embeddings, got {arguments.dataset_name!r}."
         )
     features = ReadyFeatures(Path(path))
-    yield from (FeaturesSetting(damage, features, arguments.probe_c, **options) for damage in damages)
+    return [FeaturesSetting(damage, features, arguments.probe_c, **options) for damage in damages]
 
 
-def _measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+def kept_rows(setting: Setting, method: Method, ratios: list[float]) -> dict[float, np.ndarray]:
+    """What a method keeps, from the cells where it is there.
+
+    Args:
+        setting ([`Setting`]): What it selects from.
+        method ([`Method`]): Which one.
+        ratios (`list[float]`): Fractions of the rows to keep.
+
+    Returns:
+        `dict[float, np.ndarray]`: Ratio -> row numbers, int64, rising.
+    """
+    return {ratio: values["rows"] for ratio, values in _selections(setting, method, ratios).items()}
+
+
+def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[float, dict[str, np.ndarray]]:
     found = {ratio: setting.cells.find(_selection_key(setting, method, ratio)) for ratio in ratios}
     missing = [ratio for ratio, values in found.items() if values is None]
     if missing:
@@ -100,6 +128,11 @@ def _measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[
         for ratio in missing:
             found[ratio] = _described(selected, ratio, setting, shared + own)
             setting.cells.store(_selection_key(setting, method, ratio), found[ratio])
+    return found
+
+
+def _measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+    found = _selections(setting, method, ratios)
     damage = setting.damage
     for ratio in ratios:
         for model in setting.models:
@@ -159,13 +192,6 @@ def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
         values = {"accuracy": np.asarray(setting.train_and_test(model, rows))}
         setting.cells.store(key, values)
     return values["accuracy"].item()
-
-
-def _describe(damage: Damage) -> str:
-    parts = [f"{damage.noise_rate:.0%} {damage.noise_kind} label noise"]
-    if damage.corruption_rate:
-        parts.append(f"{damage.corruption_rate:.0%} damaged images")
-    return f"{', '.join(parts)}, seed {damage.seed}"
 
 
 def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:

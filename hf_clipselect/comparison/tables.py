@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ..files import write_atomically, write_text_atomically
 from .methods import FULL, METHODS
+from .setting import Damage, describe_setting
 from .sweep import Row
 
 
@@ -132,12 +133,8 @@ def _markdown_of(models: Sequence[Summary]) -> str:
 
 def describe(summary: Summary) -> str:
     """The setting in words."""
-    parts = [summary.of_setting("data")]
-    rate, corruption = summary.of_setting("noise_rate"), summary.of_setting("corruption_rate")
-    parts.append(f"{rate:.0%} wrong labels ({summary.of_setting('noise_kind')})" if rate else "right labels")
-    if corruption:
-        parts.append(f"{corruption:.0%} damaged images (severity {summary.of_setting('corruption_severity')})")
-    return ", ".join(parts)
+    name, *damage = summary.setting
+    return describe_setting(name, Damage(*damage, seed=0))
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:

@@ -19,6 +19,7 @@ from .digits import CLASS_NAMES, load_digits_dataset
 
 
 NUM_PIXELS, NUM_HIDDEN = 64, 128
+NUM_STEPS = 400
 
 _BATCH_SIZE = 128
 _LEARNING_RATE = 1e-3  # Adam's own
@@ -38,7 +39,7 @@ def digit_pixels(dataset: Dataset) -> np.ndarray:
 
 
 def digits_accuracy(
-    pixels: np.ndarray, labels: Array, *, seed: int, num_initialisations: int = 3, num_steps: int = 400
+    pixels: np.ndarray, labels: Array, *, seed: int, num_initialisations: int = 3, num_steps: int = NUM_STEPS
 ) -> float:
     """Train on some rows and test on the 500 test rows of `embedded/digits`.
 
