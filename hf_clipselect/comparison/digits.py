@@ -4,29 +4,23 @@ Legend: N rows.
 """
 
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 
-from ..adaptation import Projections, embed_prompts, embed_rows
-from ..arrays import as_numpy
 from ..config import EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..data import prepare_dataset
 from ..dataset import select_dataset
 from ..embedded import load_digits_dataset, tiny_clip_path
 from ..embedded.digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_networks
-from ..encoder import encode_dataset, encode_prompts, load_backbone
-from ..launch import make_accelerator
-from ..prompts import class_prompts
 from ..result import SelectionResult
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
 from ..source import load_source
 from .cells import code_digest, digest_of
+from .embedding import clip_embeds
 from .setting import Damage, Setting
 
 
@@ -83,14 +77,7 @@ class DigitsSetting(Setting):
         return digest_of(self._pixels, *(path.read_bytes() for path in weights))
 
     def embed(self) -> tuple[np.ndarray, np.ndarray]:
-        images = prepare_dataset(self._damaged, self._clean.source)
-        backbone, projections = load_backbone(EMBEDDED_MODEL), None
-        with TemporaryDirectory() as folder:
-            encoded = encode_dataset(images, backbone, Path(folder), accelerator=make_accelerator())
-            texts = encode_prompts(backbone, class_prompts(images.class_names), Path(folder))
-            projections = Projections(backbone.model)
-            embeds = embed_rows(projections, encoded.features, np.arange(self.num_rows))
-            return as_numpy(embeds), as_numpy(embed_prompts(projections, texts))
+        return clip_embeds(prepare_dataset(self._damaged, self._clean.source), EMBEDDED_MODEL)
 
     def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
         return select_dataset(

@@ -1,7 +1,9 @@
-"""Ready CLIP embeddings from a file: logistic regressions are trained on what is kept.
+"""Ready CLIP embeddings from a file: logistic regressions on them are trained on what is kept, or a small convolutional network
+where the file has the images.
 
 The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some
-classes have no text, `class_has_text`; those classes are left out.
+classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W, 3)`, uint8, are
+the images.
 
 Legend: N rows, C classes, D embedding dimension.
 """
@@ -17,10 +19,13 @@ from ..embeddings import select_embeddings
 from ..errors import InputError
 from ..result import SelectionResult
 from .cells import code_digest, digest_of
+from .convnet import ConvNet, accuracy_of, embed_images, train_convnet
 from .setting import Damage, Setting
 
 
 _NEEDED = ("train_image_embeds", "train_labels", "test_image_embeds", "test_labels", "class_text_embeds")
+_OPTIONAL = ("class_has_text", "train_images", "test_images")
+_CONVNET = "convnet"
 _MAX_ITERATIONS = 5000
 
 
@@ -37,16 +42,17 @@ class ReadyFeatures:
     def __init__(self, path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in (*_NEEDED, "class_has_text") if name in file.files}
+                arrays = {name: file[name] for name in (*_NEEDED, *_OPTIONAL) if name in file.files}
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} can't be read as an .npz file of embeddings: {error}.") from None
         if missing := [name for name in _NEEDED if name not in arrays]:
             raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(_NEEDED)}.")
         texts = arrays["class_text_embeds"].astype(np.float32)
         classes = np.flatnonzero(arrays.get("class_has_text", np.ones(len(texts), dtype=bool)))
-        self.name, self.texts = path.parent.name or path.stem, texts[classes]
-        self.images, self.labels = _rows_of(arrays, "train", classes)
-        self.test_images, self.test_labels = _rows_of(arrays, "test", classes)
+        self.name = path.stem if path.stem != "features" else path.resolve().parent.name
+        self.texts = texts[classes]
+        self.embeds, self.labels, self.images = _rows_of(arrays, "train", classes)
+        self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", classes)
 
 
 class FeaturesSetting(Setting):
@@ -69,7 +75,7 @@ class FeaturesSetting(Setting):
             )
         self._features = features
         self._probes = {f"probe C={c:g}": c for c in probe_c}
-        self.models = tuple(self._probes)
+        self.models = tuple(self._probes) if features.images is None else (_CONVNET,)
         super().__init__(features.name, damage, features.labels, **options)
 
     @property
@@ -82,14 +88,14 @@ class FeaturesSetting(Setting):
 
     @cached_property
     def images_digest(self) -> str:
-        return digest_of(self._features.images, self._features.texts)
+        return digest_of(self._features.embeds, self._features.texts)
 
     def embed(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._features.images, self._features.texts
+        return self._features.embeds, self._features.texts
 
     def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
         return select_embeddings(
-            self._features.images,
+            self._features.embeds,
             self._features.texts,
             self.labels,
             selection_ratio=ratio,
@@ -99,26 +105,42 @@ class FeaturesSetting(Setting):
         )
 
     def train_and_test(self, model: str, rows: np.ndarray) -> float:
-        return float(self._train(model, rows).score(self._features.test_images, self._features.test_labels))
+        given = self._features
+        if model == _CONVNET:
+            return accuracy_of(self._train_convnet(rows), given.test_images, given.test_labels)
+        return float(self._train_probe(model, rows).score(given.test_embeds, given.test_labels))
 
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The logits: a linear model has nothing before them."""
-        return self._train(model, rows).decision_function(self._features.test_images), self._features.test_labels
+        """Input of the network's last layer; of a probe, which has nothing before them, the logits."""
+        given = self._features
+        if model == _CONVNET:
+            return embed_images(self._train_convnet(rows), given.test_images), given.test_labels
+        return self._train_probe(model, rows).decision_function(given.test_embeds), given.test_labels
 
-    def _train(self, model: str, rows: np.ndarray) -> LogisticRegression:
+    def _train_convnet(self, rows: np.ndarray) -> ConvNet:
+        images, labels = self._features.images[rows], self.labels[rows]
+        return train_convnet(images, labels, num_classes=self.num_classes, seed=self.seed)
+
+    def _train_probe(self, model: str, rows: np.ndarray) -> LogisticRegression:
         probe = LogisticRegression(C=self._probes[model], max_iter=_MAX_ITERATIONS)
-        return probe.fit(self._features.images[rows], self.labels[rows])
+        return probe.fit(self._features.embeds[rows], self.labels[rows])
 
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
         given = self._features
-        return {
-            "model": model,
-            "code": code_digest("comparison/features.py"),
-            "rows": digest_of(given.images[rows], self.labels[rows], given.test_images, given.test_labels),
-        }
+        if model == _CONVNET:
+            code = code_digest("comparison/features.py", "comparison/convnet.py")
+            inputs = given.images[rows], given.test_images
+        else:
+            code, inputs = code_digest("comparison/features.py"), (given.embeds[rows], given.test_embeds)
+        seed = {"seed": self.seed} if model == _CONVNET else {}  # a probe starts where it starts
+        return {"model": model, "code": code, "rows": digest_of(*inputs, self.labels[rows], given.test_labels), **seed}
 
 
-def _rows_of(arrays: dict[str, np.ndarray], split: str, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _rows_of(
+    arrays: dict[str, np.ndarray], split: str, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     labels = arrays[f"{split}_labels"].astype(np.int64)
     rows = np.isin(labels, classes)
-    return arrays[f"{split}_image_embeds"][rows].astype(np.float32), np.searchsorted(classes, labels[rows])
+    images = arrays.get(f"{split}_images")
+    embeds = arrays[f"{split}_image_embeds"][rows].astype(np.float32)
+    return embeds, np.searchsorted(classes, labels[rows]), None if images is None else images[rows]
