@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from conftest import REPOSITORY
 from PIL import Image as PILImage
@@ -19,8 +20,17 @@ from sklearn.linear_model import LogisticRegression
 
 from hf_clipselect import select_embeddings
 from hf_clipselect.baselines import BASELINES
-from hf_clipselect.comparison import METHODS, SweepArguments, parse_arguments, run_sweep, write_plots, write_tables
+from hf_clipselect.comparison import (
+    METHODS,
+    SweepArguments,
+    parse_arguments,
+    run_sweep,
+    write_plots,
+    write_tables,
+    write_tsne,
+)
 from hf_clipselect.comparison.cells import Cells, code_digest, digest_of
+from hf_clipselect.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
 from hf_clipselect.comparison.cost import measured
 from hf_clipselect.comparison.peers import check_facility_location_memory, check_installed, is_installed
 from hf_clipselect.comparison.tables import markdown
@@ -238,6 +248,58 @@ def test_glister_validates_on_rows_that_it_does_not_keep(features_file, tmp_path
         run_sweep(sweep_of(features_file, tmp_path, methods=["glister"], selection_ratio=[0.9], num_val_rows=19))
     with pytest.raises(InputError, match="needs validation rows: set --num_val_rows"):
         run_sweep(sweep_of(features_file, tmp_path, methods=["glister"], num_val_rows=0))
+
+
+def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = {"train": np.arange(120) % 3, "test": np.arange(30) % 3}
+    # Three colours with noise: a network learns them in a few steps.
+    images = {
+        split: np.clip(
+            255 * np.eye(3)[of_split][:, None, None, :] + rng.normal(0, 60, (len(of_split), 4, 4, 3)), 0, 255
+        )
+        for split, of_split in labels.items()
+    }
+    arrays = {f"{split}_images": pixels.astype(np.uint8) for split, pixels in images.items()}
+    arrays |= {f"{split}_labels": of_split for split, of_split in labels.items()}
+    arrays |= {f"{split}_image_embeds": pixels.mean(axis=(1, 2)) for split, pixels in images.items()}
+    np.savez(tmp_path / "colours.npz", class_text_embeds=np.eye(3), **arrays)
+    arguments = sweep_of(
+        tmp_path / "colours.npz", tmp_path, methods=["diverse"], selection_ratio=[0.5], tsne_ratio=0.5
+    )
+    rows = run_sweep(arguments)
+    assert {(row["data"], row["model"]) for row in rows} == {("colours", "convnet")}
+    kept = one(rows, method="diverse")
+    assert kept["accuracy"] > 0.95 and kept["noise_share"] == 0
+    model = train_convnet(arrays["train_images"], labels["train"], num_classes=3, seed=1, num_steps=30)
+    again = train_convnet(arrays["train_images"], labels["train"], num_classes=3, seed=1, num_steps=30)
+    embeds = embed_images(model, arrays["test_images"])
+    assert embeds.shape == (30, 64) and np.array_equal(embeds, embed_images(again, arrays["test_images"]))
+    before = len(cell_files(tmp_path))
+    written = write_tsne(arguments)
+    assert {path.name for path in written} == {"tsne.md", "dunn_index.csv", "tsne.png"} and all(
+        map(Path.is_file, written)
+    )
+    assert len(cell_files(tmp_path)) == before  # what is kept was there
+    lines = pc.read_csv(tmp_path / "dunn_index.csv").to_pylist()
+    assert [line["method"] for line in lines] == ["full", "random", "diverse"]
+    assert all(line["embeddings"] > 0 and line["t-SNE"] > 0 for line in lines)
+
+
+def test_a_network_of_photographs_is_the_mean_of_its_own_formula():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ConvNet(num_classes=2, width=2).eval()
+    image = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), dtype=np.uint8)
+    with torch.no_grad():
+        pixels = torch.from_numpy(image[0].astype(np.float32).transpose(2, 0, 1)[None] / 255 - 0.45) / 0.25
+        layers = list(model.body)
+        assert [type(layer).__name__ for layer in layers].count("MaxPool2d") == 2 and layers[0].in_channels == 3
+        for layer in layers:
+            pixels = layer(pixels)
+        expected = pixels.mean(dim=(2, 3))
+    assert embed_images(model, image) == pytest.approx(expected.numpy(), abs=1e-6)
+    assert accuracy_of(model, image, model.head(expected).argmax(dim=1).numpy()) == 1.0
 
 
 @pytest.mark.parametrize(

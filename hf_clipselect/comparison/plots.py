@@ -12,6 +12,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image as PILImage
 
 from ..files import write_atomically
@@ -33,8 +34,8 @@ _FAMILIES = {
     "optimization": ("by optimization, and tools", "#cc79a7", "D"),
     "ablation": ("with parts left out or replaced", "#56b4e9", "v"),
 }
-# Of a name beside a point: a share of the height of the axes, and a factor on the logarithmic axis.
-_NAME_HEIGHT, _NAME_WIDTH = 0.035, 1.5
+# Of a name beside a point, in shares of the axes.
+_NAME_HEIGHT, _NAME_WIDTH, _NAME_OFFSET = 0.035, 0.15, 0.02
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -94,8 +95,8 @@ def _against_ratio(summary: Summary, figure: str) -> Figure:
     families = {family: _methods_of(summary, family) for family in _FAMILIES}
     families = {family: names for family, names in families.items() if names} or {"ours": []}
     num_rows = -(-len(families) // 2)
-    drawn = Figure(figsize=(8, 0.4 + 3.2 * num_rows))
-    panels = drawn.subplots(num_rows, 2, sharex=True, sharey=True, squeeze=False)
+    drawn = Figure(figsize=(8, 0.4 + 3.7 * num_rows))
+    panels = drawn.subplots(num_rows, 2, squeeze=False)
     for axes, (family, names) in zip(panels.flat, families.items(), strict=False):
         if DEFAULT in summary.methods:  # under the others, which it would hide
             _line(
@@ -111,13 +112,19 @@ def _against_ratio(summary: Summary, figure: str) -> Figure:
         axes.set_xticks([100 * ratio for ratio in summary.ratios])
         axes.set_xlabel("rows kept, %")
         axes.set_ylabel(_LABELS[figure])
-        axes.label_outer()
-        axes.legend(ncols=2, columnspacing=1.0)
+        axes.legend(ncols=3, columnspacing=1.0, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     for axes in panels.flat[len(families) :]:
         axes.set_visible(False)
+    low, high = _shown_range(summary, figure, summary.ratios)
+    for axes in panels.flat:
+        axes.set_ylim(low, high)
+    title = describe(summary)
     if figure == "accuracy":
-        panels[0, 0].set_ylim(bottom=_lowest_shown(summary, summary.ratios))
-    drawn.suptitle(f"{describe(summary)}; {summary.model}" if figure == "accuracy" else describe(summary), fontsize=10)
+        cut = any(
+            summary.mean(name, ratio, figure) < low / 100 for name in summary.methods for ratio in summary.ratios
+        )
+        title += f"; {summary.model}" + ("; the axis is cut, the tables have all" if cut else "")
+    drawn.suptitle(title, fontsize=10)
     return drawn
 
 
@@ -125,13 +132,27 @@ def _methods_of(summary: Summary, family: str) -> list[str]:
     return [name for name in summary.methods if METHODS[name].family == family and name != DEFAULT]
 
 
-def _lowest_shown(summary: Summary, ratios: Sequence[float]) -> float:
-    """Where an axis of accuracies starts."""
-    lowest = {
-        method: min(100 * summary.mean(method, ratio, "accuracy") for ratio in ratios) for method in summary.methods
-    }
-    shown = min(lowest[method] for method in (DEFAULT, RANDOM) if method in lowest) - _ACCURACY_BELOW
-    return max(shown, min(lowest.values()) - 1)
+def _shown_range(summary: Summary, figure: str, ratios: Sequence[float]) -> tuple[float, float]:
+    """Where the axis of a figure starts and ends."""
+    low, high = (
+        {
+            name: 100
+            * pick(
+                summary.mean(name, ratio, figure) + sign * _spread(summary, name, ratio, figure) for ratio in ratios
+            )
+            for name in summary.methods
+        }
+        for pick, sign in ((min, -1), (max, 1))
+    )
+    margin = 0.04 * (max(high.values()) - min(low.values())) or 1.0
+    if figure != "accuracy":
+        return min(low.values()) - margin, max(high.values()) + margin
+    shown = min(low[name] for name in (DEFAULT, RANDOM) if name in low) - _ACCURACY_BELOW
+    return max(shown, min(low.values()) - margin), min(max(high.values()) + 1, 100.5)
+
+
+def _spread(summary: Summary, method: str, ratio: float, figure: str) -> float:
+    return float(np.nan_to_num(summary.deviation(method, ratio, figure)))
 
 
 def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: object) -> None:
@@ -145,7 +166,7 @@ def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: object
 def _against_cost(summary: Summary) -> Figure:
     """Accuracy against the CPU seconds of a selection, one point a method, at the ratio nearest to three tenths."""
     ratio = min(summary.ratios, key=lambda given: abs(given - 0.3))
-    low = _lowest_shown(summary, [ratio])
+    low, high = _shown_range(summary, "accuracy", [ratio])
     drawn = Figure(figsize=(8, 5))
     axes = drawn.add_subplot()
     points, below = [], []
@@ -169,10 +190,11 @@ def _against_cost(summary: Summary) -> Figure:
             axes.plot([], [], color=color, marker=marker, linestyle="", label=name)
     axes.set_xscale("log")
     if points:
-        axes.set_xlim(min(point[0] for point in points) / 1.3, 1.8 * max(point[0] for point in points))
-    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        formatter("{x:g}")
-    axes.set_ylim(bottom=low)
+        axes.set_xlim(min(point[0] for point in points) / 1.3, 2 * max(point[0] for point in points))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(low, high)
     _name_points(axes, points)
     if below:
         note = "Below the axis: " + ", ".join(below)
@@ -188,18 +210,18 @@ def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
     """Names right of their points, moved down until none covers another."""
     low, high = axes.get_ylim()
     gap = _NAME_HEIGHT * (high - low)
+    left, right = axes.get_xlim()
+    width, offset = (right / left) ** _NAME_WIDTH, (right / left) ** _NAME_OFFSET
     placed: list[tuple[float, float]] = []
     for seconds, accuracy, method in sorted(points, key=lambda point: -point[1]):
         height = accuracy
         while taken := [
-            other
-            for near, other in placed
-            if 1 / _NAME_WIDTH < near / seconds < _NAME_WIDTH and abs(other - height) < gap
+            other for near, other in placed if 1 / width < near / seconds < width and abs(other - height) < gap
         ]:
             height = min(taken) - 1.001 * gap
         placed.append((seconds, height))
         axes.annotate(
-            method, (seconds, accuracy), (1.06 * seconds, height), fontsize=8, verticalalignment="center",
+            method, (seconds, accuracy), (offset * seconds, height), fontsize=8, verticalalignment="center",
             fontweight="bold" if method == DEFAULT else "normal",
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#777777", "shrinkA": 0, "shrinkB": 2},
         )  # fmt: skip

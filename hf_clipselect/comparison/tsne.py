@@ -45,7 +45,8 @@ def write_tsne(arguments: SweepArguments) -> list[Path]:
             for method in [FULL, RANDOM, DEFAULT]:
                 ratio = 1.0 if method == FULL else arguments.tsne_ratio
                 embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [ratio])[ratio])
-                points = TSNE(random_state=setting.seed).fit_transform(embeds)
+                tsne = TSNE(perplexity=min(30, (len(embeds) - 1) / 3), random_state=setting.seed)
+                points = tsne.fit_transform(embeds)
                 name = describe_setting(setting.name, setting.damage)
                 indices = {"embeddings": _dunn(embeds, labels), "t-SNE": _dunn(points, labels)}
                 lines.append({"setting": name, "model": model, "method": method, "selection_ratio": ratio,
