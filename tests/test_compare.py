@@ -142,17 +142,21 @@ def cell_files(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "cells").glob("*.npz")}
 
 
+def load_recipe(name):
+    spec = importlib.util.spec_from_file_location(f"recipe_{Path(name).stem}", RECIPES / name)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    return recipe
+
+
 @pytest.fixture
 def run_recipe(monkeypatch, capsys, tmp_path):
     """The command in this process, which has imported all of it already; gives exit code, output and messages."""
 
     def run(*flags):
-        path = RECIPES / "compare.py"
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, flags)])
-        spec = importlib.util.spec_from_file_location("compare_recipe", path)
-        recipe = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(recipe)
+        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, flags)])
+        recipe = load_recipe("compare.py")
         capsys.readouterr()
         code = recipe.main()
         return code, *capsys.readouterr()
@@ -423,11 +427,36 @@ def test_committed_tables_are_those_of_their_results(folder):
     assert len({row["seed"] for row in rows}) >= 3
 
 
-def test_results_in_the_recipes_page_are_those_of_the_results_files():
-    page = (RECIPES / "README.md").read_text(encoding="utf-8")
-    sections = re.findall(r"\(results/(\w+)/tables\.md\)(.*?)(?=\(results/|\Z)", page, flags=re.DOTALL)
-    assert sections
-    for name, section in sections:
-        told = (RECIPES / "results" / name / "tables.md").read_text(encoding="utf-8").splitlines()
-        lines = [line for line in section.splitlines() if "±" in line]
-        assert lines and [line for line in lines if line not in told] == []
+@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
+def test_tables_of_the_pages_are_those_of_the_results(page):
+    recipe, text = load_recipe("publish_results.py"), (REPOSITORY / page).read_text(encoding="utf-8")
+    assert recipe.filled(text, RECIPES / "results") == text
+    assert page == "README.md" or len(recipe.MARKER.findall(text)) >= len(RESULTS)
+
+
+def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
+    recipe = load_recipe("publish_results.py")
+    run = tmp_path / "run"
+    run.mkdir()
+    table = "| method | 0.2 |\n|---|---|\n| `diverse` | 1 |\n| random rows | 2 |\n"
+    (run / "tables.md").write_text(
+        f"a command\n\n## made, 0% noise\n\nAccuracy, %:\n\n{table}\nOther:\n\n| a |\n\n## made, 5% noise\n\nAccuracy, %:\n\n| b |\n"
+    )
+    (run / "results.csv").write_text("a\n1\n")
+    (run / "results.parquet").write_bytes(b"not kept")
+    recipe.keep(run, tmp_path / "results" / "run")
+    assert {path.name for path in (tmp_path / "results" / "run").iterdir()} == {"tables.md", "results.csv"}
+    page = "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n"
+    once = recipe.filled(page, tmp_path / "results")
+    assert once == (
+        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n\n"
+        "| method | 0.2 |\n|---|---|\n| random rows | 2 |\n"
+    )
+    assert recipe.filled(once, tmp_path / "results") == once
+    later = recipe.filled("<!-- results/run [5% noise]: Accuracy, %: -->\n", tmp_path / "results")
+    assert later.endswith("-->\n\n| b |\n")
+    for wrong, message in (("Nothing:", "no table under"), ("Accuracy, %: only el2n", "no row 'el2n'.*diverse")):
+        with pytest.raises(ValueError, match=message):
+            recipe.filled(f"<!-- results/run: {wrong} -->\n", tmp_path / "results")
+    with pytest.raises(ValueError, match="has no tables.md"):
+        recipe.keep(tmp_path, tmp_path / "other")
