@@ -99,7 +99,9 @@ def test_spread_against_a_slow_version(num_rows):
     strata = [[row for place, row in enumerate(ranking) if place * 10 // num_rows == number] for number in range(10)]
     listed = [row for stratum in strata for row in sorted(stratum, key=lambda row: (-sds[row], row))]
     steps = [(place - num_rows // 2) * (5**0.5 - 1) / 2 for place in range(num_rows)]
-    order = [listed[place] for place in sorted(range(num_rows), key=lambda place: steps[place] - np.floor(steps[place]))]
+    order = [
+        listed[place] for place in sorted(range(num_rows), key=lambda place: steps[place] - np.floor(steps[place]))
+    ]
     expected = 1 - np.argsort(order) / num_rows
     np.testing.assert_allclose(scores("diverse", rows=rows), expected, rtol=1e-6)
 
@@ -115,7 +117,9 @@ def test_every_beginning_is_spread_over_the_ranking_and_over_the_diversity(size)
     strata = np.array_split(by_margin, 10)
     counts = [np.isin(stratum, kept).sum() for stratum in strata]
     assert max(counts) - min(counts) <= 2
-    halves = [np.argsort(np.argsort(rows.sds[stratum]))[np.isin(stratum, kept)] < len(stratum) / 2 for stratum in strata]
+    halves = [
+        np.argsort(np.argsort(rows.sds[stratum]))[np.isin(stratum, kept)] < len(stratum) / 2 for stratum in strata
+    ]
     assert max(abs(half.sum() - (~half).sum()) for half in halves) <= 2
 
 
