@@ -6,8 +6,9 @@ from pathlib import Path
 
 
 # Before any Hugging Face library is imported: they read these once.
+_HF_HOME = tempfile.TemporaryDirectory(prefix="clipselect-hf-", ignore_cleanup_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="clipselect-hf-")
+os.environ["HF_HOME"] = _HF_HOME.name
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
