@@ -41,7 +41,7 @@ class Trust:
         confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and the share
             of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a half, and smaller
             ones up to 50 in all.
-        warnings (`list[str]`): What to doubt in sentences, with class names; empty if nothing.
+        warnings (`list[str]`): What to doubt in sentences, with class names, each cause once; empty if nothing.
     """
 
     chance: float
@@ -217,6 +217,11 @@ def _word_warnings(
     confused: list[dict[str, Any]],
     chance: float,
 ) -> Iterator[str]:
+    # What follows from prompts that are the same to CLIP is told once.
+    pairs = {frozenset(entry["classes"]) for entry in similar_prompts}
+    alike = frozenset().union(*pairs)
+    below_chance = [entry for entry in below_chance if entry["name"] not in alike]
+    confused = [entry for entry in confused if {entry["label"], entry["predicted"]} not in pairs]
     if below_chance:
         names = [f"{entry['name']!r} ({_word_shares(entry)})" for entry in below_chance]
         yield (
