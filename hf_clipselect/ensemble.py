@@ -87,7 +87,7 @@ def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, nu
     """
     num_classes, penalty = len(pairs.texts), 1 / _INVERSE_PENALTY
     squares: torch.Tensor | float = 0.0
-    for _, inputs in _blocks(pairs, width=len(pairs.texts.T)):
+    for _, inputs in _blocks(pairs):
         squares = squares + inputs.T.double() @ inputs.double()
     bound = squares / 2 + penalty * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     inverse = torch.linalg.inv(bound).float()
@@ -105,8 +105,8 @@ def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, nu
     return weights
 
 
-def _blocks(pairs: Pairs, *, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Unit-norm images with a constant input of 1 behind, `(B, D + 1)`."""
+def _blocks(pairs: Pairs, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Unit-norm images with a constant input of 1 behind, `(B, D + 1)`, so few that `(B, width)` is no larger than a block."""
     for rows in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
         images = torch.as_tensor(unit_rows(pairs.images, rows, pairs.lengths))
         yield rows, torch.cat([images, images.new_ones(len(images), 1)], dim=1)
