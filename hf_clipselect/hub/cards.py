@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined
 
@@ -80,6 +81,7 @@ def subset_card(
         "source_can_be_loaded": source_on_hub or source["name"].startswith(EMBEDDED_PREFIX),
         "license_text": license_name if license_name.lower() != "unknown" else "",
         "configs": configs,
+        "further_columns": wording.further_columns(_score_columns(folder)) if SCORES_CONFIG in configs else [],
     }
     if adapter_id is not None:
         context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
@@ -141,6 +143,10 @@ def _configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
     return configs
 
 
+def _score_columns(folder: Path) -> list[str]:
+    return pq.read_schema(next((folder / SCORES_CONFIG).glob("train-*.parquet"))).names
+
+
 def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
     entries = []
     for config in configs:
@@ -165,9 +171,12 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
         "first": first,
         "score_columns": wording.list_in_code(f"selection_score_{suffix}" for suffix in suffixes),
         "selected_columns": wording.list_in_code(f"selected_{suffix}" for suffix in suffixes),
-        "objective": wording.list_in_code(f"{knob}: {value}" for knob, value in objective.items()),
-        "diversity_counts": objective["diversity_weight"] != 0,
-        "class_balance": wording.class_balance_text(objective["class_balance"]),
+        "objective": wording.list_in_code(
+            f"{knob}: {value}" for knob, value in objective.items() if value is not None
+        ),
+        "diversity_counts": objective["diversity_weight"] != 0 or objective["spread"],
+        "order": wording.order_text(objective),
+        "balance": wording.balance_text(objective),
         "classes": classes,
         "hidden_classes": len(classes) < len(report["classes"]),
         "classes_without_images": wording.shorten(report["classes_without_images"]),

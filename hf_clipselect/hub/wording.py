@@ -24,8 +24,16 @@ _QUANTILE_NAMES = {"0": "lowest", "0.5": "median", "1": "highest"}
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _CLASS_BALANCE = {
     "none": "Nothing balances the classes: one that CLIP recognises badly may lose most of its rows.",
-    "proportional": "Every class keeps about the same share of its rows, however good or bad its labels are.",
-    "uniform": "The classes are evened out, so their shares differ from those of the source.",
+    "proportional": "Every {one} keeps about the same share of its rows, however good or bad its labels are.",
+    "uniform": "The {several} are evened out, so their shares differ from those of the source.",
+}
+_BALANCED = {"class": "classes", "group": "groups"}
+# Columns that the scores of some runs have, with what they hold.
+_FURTHER_COLUMNS = {
+    "group": ("string", "category of the row, from the column `group_column` of the source"),
+    "ensemble": ("float32", "sum of two log probabilities of the label, of CLIP and of a regression without the row's fold"),
+    "must_keep": ("bool", "whether every subset had to keep the row"),
+    "must_drop": ("bool", "whether no subset was to keep the row"),
 }
 
 
@@ -129,9 +137,30 @@ def quantile_names(quantiles: Mapping[str, Mapping[str, float | None]]) -> list[
     return [_QUANTILE_NAMES.get(fraction, f"{float(fraction):.0%}") for fraction in fractions]
 
 
-def class_balance_text(class_balance: str) -> str:
-    """What the balance of the classes does to their shares."""
-    return _CLASS_BALANCE[class_balance]
+def balance_text(objective: Mapping[str, Any]) -> str:
+    """What the quotas do to the shares of the classes, or of the groups."""
+    one = objective["balance_by"]
+    text = _CLASS_BALANCE[objective["class_balance"]].format(one=one, several=_BALANCED[one])
+    if objective["class_quotas"]:
+        text += f" The number of rows of {len(objective['class_quotas'])} of them was given."
+    return text
+
+
+def order_text(objective: Mapping[str, Any]) -> str:
+    """Which rows an objective keeps, as the end of a sentence on what CLIP scored."""
+    text = "the rows with the highest scores were kept"
+    if objective["spread"]:
+        text = "rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class"
+    elif objective["gate"]:
+        text = "rows whose label it agrees with were kept first, those with the highest scores before the others"
+    return text + (", and what is like a kept row last" if objective["redundancy_weight"] else "")
+
+
+def further_columns(names: Iterable[str]) -> list[tuple[str, str, Markdown]]:
+    """Name, type and meaning of those columns of the scores that not every run writes."""
+    return [
+        (name, kind, Markdown(meaning)) for name, (kind, meaning) in _FURTHER_COLUMNS.items() if name in set(names)
+    ]
 
 
 def size_category(num_rows: int) -> str:
