@@ -1,14 +1,14 @@
 """What all tests share: no network, a cache of their own, a small CLIP built in code, a few images, the real data if there."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 
 # Before any Hugging Face library is imported: they read these once.
-_HF_HOME = tempfile.TemporaryDirectory(prefix="clipselect-hf-", ignore_cleanup_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HOME"] = _HF_HOME.name
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="clipselect-hf-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -19,6 +19,10 @@ from PIL import Image as PILImage
 from reports import make_eight_report, make_eight_rows
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
