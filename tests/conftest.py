@@ -1,5 +1,6 @@
 """What all tests share: no network, a cache of their own, a small CLIP built in code, a few images, the real data if there."""
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -21,8 +22,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 
-def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -31,7 +31,10 @@ _BALANCED = {"class": "classes", "group": "groups"}
 # Columns that the scores of some runs have, with what they hold.
 _FURTHER_COLUMNS = {
     "group": ("string", "category of the row, from the column `group_column` of the source"),
-    "ensemble": ("float32", "sum of two log probabilities of the label, of CLIP and of a regression without the row's fold"),
+    "ensemble": (
+        "float32",
+        "sum of two log probabilities of the label, of CLIP and of a regression without the row's fold",
+    ),
     "must_keep": ("bool", "whether every subset had to keep the row"),
     "must_drop": ("bool", "whether no subset was to keep the row"),
 }
