@@ -38,7 +38,11 @@ def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source
             f"selected_{suffix}": [r in rows for r in range(len(labels))],
         }
         types |= {f"selection_score_{suffix}": Value("float32"), f"selected_{suffix}": Value("bool")}
-    return Dataset.from_dict(columns, Features(types))
+    kept = next(iter(selected.values()))
+    columns["reason"] = [
+        "not readable" if p is None else "kept" if r in kept else f"why {r}" for r, p in enumerate(predicted)
+    ]
+    return Dataset.from_dict(columns, Features({**types, "reason": Value("string")}))
 
 
 def random_table(num_rows, names, ratios=(0.3,), seed=0):

@@ -113,7 +113,7 @@ def _describe_rows(report: dict[str, Any], scores: Dataset, rows: np.ndarray, su
     numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
     source_index = column_values(scores, "source_index")[rows]
     label, predicted = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
-    kept = column_values(scores, f"selected_{suffix}")[rows]
+    kept, reason = (column_values(scores, name)[rows] for name in (f"selected_{suffix}", "reason"))
     names = [entry["name"] for entry in report["classes"]]
     return [
         {
@@ -122,6 +122,7 @@ def _describe_rows(report: dict[str, Any], scores: Dataset, rows: np.ndarray, su
             "predicted": names[predicted[i]],
             "agrees": label[i] == predicted[i],
             "kept": bool(kept[i]),
+            "reason": reason[i],
             "scores": {key: values[i] for key, values in numbers.items()},
         }
         for i in range(len(rows))
