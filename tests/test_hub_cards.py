@@ -767,9 +767,9 @@ def card_of(name, **knobs):
 
 
 def test_the_card_tells_which_rows_the_objective_keeps():
-    assert "how well each image fits its label, and the rows with the highest scores were kept." in card_of("clean")
-    spread = "rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class."
-    assert f"and how much it differs from the rest of its class, and {spread}" in card_of("diverse")
+    assert "how well each image fits its label. The rows with the highest scores were kept." in card_of("clean")
+    spread = "Rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class."
+    assert f"and how much it differs from the rest of its class. {spread}" in card_of("diverse")
     assert "kept first, those with the highest scores before the others." in card_of("clean", gate=True)
     assert "were kept, and what is like a kept row last." in card_of("clean", redundancy_weight=0.5)
     groups = card_of("clean", balance_by="group", class_quotas={"left": 3})

@@ -150,12 +150,12 @@ def balance_text(objective: Mapping[str, Any]) -> str:
 
 
 def order_text(objective: Mapping[str, Any]) -> str:
-    """Which rows an objective keeps, as the end of a sentence on what CLIP scored."""
-    text = "the rows with the highest scores were kept"
+    """Which rows an objective keeps, as a sentence behind what CLIP scored."""
+    text = "The rows with the highest scores were kept"
     if objective["spread"]:
-        text = "rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class"
+        text = "Rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class"
     elif objective["gate"]:
-        text = "rows whose label it agrees with were kept first, those with the highest scores before the others"
+        text = "Rows whose label it agrees with were kept first, those with the highest scores before the others"
     return text + (", and what is like a kept row last" if objective["redundancy_weight"] else "")
 
 
