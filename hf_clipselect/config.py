@@ -39,6 +39,13 @@ class DataArguments:
     label_column_name: str | None = field(
         default=None, metadata={"help": "Label column; found from the features when there is exactly one candidate."}
     )
+    caption_column: str | None = field(
+        default=None, metadata={"help": "Text column of image-text pairs, instead of a label: a text for every image."}
+    )
+    num_clusters: int | None = field(
+        default=None,
+        metadata={"help": "Clusters that stand in for classes beside captions; default: one for 250 rows."},
+    )
     group_column: str | None = field(
         default=None, metadata={"help": "Categorical column (source, camera, ...) whose shares the report compares."}
     )
@@ -55,6 +62,16 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         _check_at_least(1, "max_train_samples", self.max_train_samples)
+        _check_at_least(1, "num_clusters", self.num_clusters)
+        if self.caption_column is None and self.num_clusters is not None:
+            raise InputError(
+                f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with --caption_column."
+            )
+        for name in ("label_column_name", "class_names_file") if self.caption_column is not None else ():
+            if (value := getattr(self, name)) is not None:
+                raise InputError(
+                    f"--caption_column is for image-text pairs without classes; leave out --{name} {value}."
+                )
         _check_choice("on_bad_image", self.on_bad_image, ("error", "drop"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .adaptation import IdentityProjections, adapt, out_of_fold_alignment, predict
+from .adaptation import IdentityProjections, adapt, align_rows, out_of_fold_alignment
 from .config import Arguments
 from .ensemble import ensemble_alignment
 from .errors import InputError
@@ -110,7 +110,7 @@ def select_embeddings(
         ensemble_alignment(image_embeds, text_embeds, compact, seed=seed) if resolved.alignment == "ensemble" else None
     )
     model, report, processes, kept = IdentityProjections(image_embeds.shape[1]), {}, Processes(), False
-    plain = predict(model, *features)
+    plain, _, _ = align_rows(model, *features, compact)
     if adaptation != "off":
         accelerator = make_accelerator()  # use_cpu=True fails where an earlier run of this process took the GPU
         model, outcome = adapt(

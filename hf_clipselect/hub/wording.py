@@ -19,6 +19,7 @@ _MAX_CLASSES = 100
 _CLASSES_AT_EACH_END = 10
 _MAX_NAMES = 20
 _EXAMPLE_CLASSES = 3
+_EXAMPLE_TEXTS = ("a photo of a dog", "a photo of a cat")
 _UNKNOWN = Markdown("n/a")
 _QUANTILE_NAMES = {"0": "lowest", "0.5": "median", "1": "highest"}
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
@@ -65,7 +66,9 @@ def model_code(model: Mapping[str, Any]) -> Markdown | None:
 
 
 def example_prompts(report: Mapping[str, Any]) -> Markdown:
-    """Prompts of a few classes as Python literals."""
+    """Prompts of a few classes as Python literals; where there are captions, texts that nobody owns."""
+    if report["captions"]:
+        return Markdown(", ".join(map(python_literal, _EXAMPLE_TEXTS)))
     template = report["model"]["prompt_template"][0]
     names = [clean_class_name(entry["name"]) for entry in report["classes"][:_EXAMPLE_CLASSES]]
     return Markdown(", ".join(python_literal(template.replace(PLACEHOLDER, name)) for name in names))
@@ -129,9 +132,10 @@ def quantile_names(quantiles: Mapping[str, Mapping[str, float | None]]) -> list[
     return [_QUANTILE_NAMES.get(fraction, f"{float(fraction):.0%}") for fraction in fractions]
 
 
-def class_balance_text(class_balance: str) -> str:
-    """What the balance of the classes does to their shares."""
-    return _CLASS_BALANCE[class_balance]
+def class_balance_text(report: Mapping[str, Any]) -> str:
+    """What the balance of the classes, or clusters, does to their shares."""
+    text = _CLASS_BALANCE[report["objective"]["class_balance"]]
+    return text.replace("classes", "clusters").replace("class", "cluster") if report["captions"] else text
 
 
 def size_category(num_rows: int) -> str:
