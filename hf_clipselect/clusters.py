@@ -71,6 +71,11 @@ def image_clusters(
     return rank[clusters]
 
 
+def cluster_names(clusters: np.ndarray) -> list[str]:
+    """What clusters are called in tables and reports."""
+    return [f"cluster {number}" for number in range(int(clusters.max()) + 1)]
+
+
 def _nearest(embed: Callable[[np.ndarray], np.ndarray], num_rows: int, centroids: np.ndarray) -> np.ndarray:
     half_squares = np.einsum("kd,kd->k", centroids, centroids) / 2
     chunks = np.split(np.arange(num_rows), range(_BATCH_ROWS, num_rows, _BATCH_ROWS))

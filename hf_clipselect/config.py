@@ -1,19 +1,14 @@
-"""Arguments of a selection run: one dataclass a stage, read from the command line and from YAML.
+"""Arguments of a selection run: one dataclass a stage.
 
 The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the preset of
 `--objective`, then the defaults. An unknown YAML key is an error. No torch here.
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from transformers import HfArgumentParser
-
-from .config_file import yaml_as_flags
 from .errors import InputError
 
 
@@ -356,40 +351,6 @@ PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in
 def default_model(dataset_name: str) -> str:
     """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
-
-
-def parse_arguments(argv: Sequence[str] | None = None, *, prog: str | None = None) -> Arguments:
-    """Read a command line.
-
-    Args:
-        argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
-        prog (`str`, *optional*): Name of the program in `--help`.
-
-    Returns:
-        `Arguments`: Checked arguments, with the model resolved.
-
-    Raises:
-        InputError: A value is out of range, or the YAML file is missing, broken or has an unknown key.
-        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    groups = [group.type for group in dataclasses.fields(Arguments)]
-    parser = _Parser(groups, prog=prog, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
-    config = parser.parse_args(argv).config
-    if config is not None:
-        argv = yaml_as_flags(Path(config), known={f.name for g in groups for f in dataclasses.fields(g)}) + argv
-    arguments = Arguments.from_dict(vars(parser.parse_args(argv)))
-    if arguments.model.model_name_or_path is None:
-        arguments.model.model_name_or_path = default_model(arguments.data.dataset_name)
-    return arguments
-
-
-class _Parser(HfArgumentParser):
-    """The usage of forty flags would bury the one line that matters."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (all flags: --help)\n")
 
 
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:

@@ -27,7 +27,7 @@ from .adaptation import (
 )
 from .arrays import as_numpy
 from .captions import draw_references
-from .clusters import image_clusters
+from .clusters import cluster_names, image_clusters
 from .config import Arguments
 from .data import LabelledImages
 from .encoder import (
@@ -289,7 +289,7 @@ class _Run:
             scores = cluster_scores(scores, labels[rows.numbers], rows.clusters)
             labels = np.zeros_like(labels)  # an unreadable image is in no cluster, and a label is no gap
             labels[rows.numbers] = rows.clusters
-            class_names = [f"cluster {number}" for number in range(rows.clusters.max() + 1)]
+            class_names = cluster_names(rows.clusters)
         check_trust(trust, strict=arguments.selection.strict)
         scores = scores.scattered(rows.numbers, len(labels))
         return score_table(labels, class_names, images.source_index, scores, self.facts), graph, trust

@@ -94,7 +94,14 @@ def prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:
 def check_caption_demands(
     images: LabelledImages, arguments: Arguments, facts: RowFacts, objective: Objective, sizes: Sequence[Size]
 ) -> None:
-    """`check_demands` before there are clusters, and what captions rule out."""
+    """`check_demands` before there are clusters."""
+    check_knobs_for_captions(objective)
+    check_num_clusters(arguments.data.num_clusters, len(images.labels))
+    check_demands(np.zeros_like(images.labels), ["all"], facts, objective, sizes)
+
+
+def check_knobs_for_captions(objective: Objective) -> None:
+    """Raise `InputError` for knobs that only classes have a meaning for."""
     if objective.alignment == "ensemble":
         raise InputError(
             'alignment "ensemble" learns what the images of a class have in common, and captions have no classes; pass "margin" or '
@@ -105,8 +112,6 @@ def check_caption_demands(
             "class_quotas names classes, and captions have none, only clusters that are not known before the images are encoded; "
             'leave it out, or give quotas of groups with group_column and balance_by="group".'
         )
-    check_num_clusters(arguments.data.num_clusters, len(images.labels))
-    check_demands(np.zeros_like(images.labels), ["all"], facts, objective, sizes)
 
 
 def open_folder(

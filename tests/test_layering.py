@@ -15,6 +15,7 @@ TIERS = [
     {
         "config",
         "config_file",
+        "command_line",
         "prompts",
         "losses",
         "scores",
@@ -74,9 +75,9 @@ _PURE = {
 }
 PURE = {
     "transformers": _PURE,
-    "datasets": _PURE | {"config"},
-    "torch": {"config", "prompts", "errors"},
-    "accelerate": _PURE | {"config"},
+    "datasets": _PURE | {"config", "command_line"},
+    "torch": {"config", "command_line", "prompts", "errors"},
+    "accelerate": _PURE | {"config", "command_line"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
