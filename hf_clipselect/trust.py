@@ -112,6 +112,26 @@ def measure_trust(
     )
 
 
+def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_references: int) -> Trust:
+    """As [`measure_trust`], for rows with captions: without classes there is only the agreement of all rows.
+
+    Args:
+        plain (`np.ndarray` of shape `(N,)`, bool): Whether a row's own caption fits best by CLIP without adapters.
+        adapted (`np.ndarray` of shape `(N,)`, bool, or None): The same with adapters; None where plain CLIP was kept.
+        num_references (`int`): Captions that each row's own was compared with.
+
+    Returns:
+        [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
+    """
+    disagreement = [None if agrees is None else float(1 - agrees.mean()) for agrees in (plain, adapted)]
+    least = min(share for share in disagreement if share is not None)
+    warning = (
+        f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either captions are "
+        "wrong, or this model does not understand them: look at some by eye (label_agrees is false in the scores)."
+    )
+    return Trust(1 / (num_references + 1), *disagreement, [], [], [], [warning] if least > 0.5 else [])
+
+
 def check_trust(trust: Trust, *, strict: bool = False) -> None:
     """Log the warnings, or refuse to go on.
 

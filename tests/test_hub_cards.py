@@ -89,6 +89,7 @@ def make_report():
             "standard_error": 0.008,
         },
         "arguments": {"dataset_name": "me/flowers", "dataset_config_name": None, "selection_ratio": [0.3, 0.125]},
+        "captions": None,
         "versions": {"hf_clipselect": "0.1.0", "torch": "2.13.0"},
         "seed": 42,
         "seconds": {"load": 1.0, "encode": 1.0, "adapt": 1.0, "score": 1.0, "select": 1.0},

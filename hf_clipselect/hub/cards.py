@@ -66,6 +66,7 @@ def subset_card(
     title = wording.title(prefix, source["name"], otherwise=otherwise)
     metadata = {
         "pretty_name": title,
+        "task_categories": ["image-to-text"] if report["captions"] else None,
         "license": license_name.lower() if license_name.lower() in HUB_LICENSES else None,
         "size_categories": [wording.size_category(subsets[first]["rows"] if has_images else report["num_rows"])],
         "source_datasets": [source["name"]] if source_on_hub else None,
@@ -115,7 +116,9 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
     if base_on_hub:
         metadata |= {"base_model": model["name"], "base_model_relation": "adapter"}
     if is_hub_id(source["name"], revision=source["revision"]) and not report["adaptation"].get("adapter"):
-        metadata |= {"datasets": [source["name"]]} | _measured(report, model_name=plain_name(repo_id or "") or title)
+        metadata |= {"datasets": [source["name"]]}
+        if not report["captions"]:
+            metadata |= _measured(report, model_name=plain_name(repo_id or "") or title)
     context = _common_context(report) | {
         "title": title,
         "location": repo_id or "path/to/adapter",
@@ -175,8 +178,8 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
             f"{knob}: {value}" for knob, value in objective.items() if value is not None
         ),
         "diversity_counts": objective["diversity_weight"] != 0 or objective["spread"],
-        "order": wording.order_text(objective),
-        "balance": wording.balance_text(objective),
+        "order": wording.order_text(report),
+        "balance": wording.balance_text(report),
         "classes": classes,
         "hidden_classes": len(classes) < len(report["classes"]),
         "classes_without_images": wording.shorten(report["classes_without_images"]),
@@ -213,6 +216,9 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "source": report["source"],
         "source_text": wording.source_text(report["source"]),
         "model": report["model"],
+        "captions": report["captions"],
+        "cell": wording.cell_words(report)[0],
+        "cells": wording.cell_words(report)[1],
         "model_text": wording.model_text(report["model"]),
         "prompts": wording.list_in_code(report["model"]["prompt_template"]),
         "adaptation": adaptation | {"reason": hide_paths(adaptation["reason"])},
@@ -238,7 +244,7 @@ def _render(
 ) -> str:
     template = card_class((files("hf_clipselect") / "templates" / template_name).read_text(encoding="utf-8"))
     known = {key: value for key, value in metadata.items() if value is not None}
-    header = f"---\n{data_class(**template.data.to_dict(), **known).to_yaml()}\n---\n"
+    header = f"---\n{data_class(**template.data.to_dict() | known).to_yaml()}\n---\n"
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,
