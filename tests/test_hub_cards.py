@@ -17,7 +17,8 @@ from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image as PILImage
 
 from hf_clipselect import select_dataset
-from hf_clipselect.config import Arguments, parse_arguments
+from hf_clipselect.command_line import parse_arguments
+from hf_clipselect.config import Arguments
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card, subset_card
