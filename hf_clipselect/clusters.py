@@ -28,9 +28,9 @@ def default_num_clusters(num_rows: int) -> int:
 
 
 def check_num_clusters(num_clusters: int | None, num_rows: int) -> None:
-    """Raise `InputError` where there would be more clusters than rows."""
-    if num_clusters is not None and num_clusters > num_rows:
-        raise InputError(f"--num_clusters {num_clusters} is more than the {num_rows} rows; give fewer.")
+    """Raise `InputError` where there would be no cluster, or more clusters than rows."""
+    if num_clusters is not None and not 1 <= num_clusters <= num_rows:
+        raise InputError(f"--num_clusters must lie between 1 and the number of rows, {num_rows}; got {num_clusters}.")
 
 
 def image_clusters(

@@ -94,7 +94,7 @@ def select_embeddings(
     """
     values = dict(locals())
     sizes = check_sizes(selection_ratio, selection_count)
-    arguments = Arguments.from_dict({**values, "must_keep": None, "must_drop": None})
+    arguments = Arguments.from_dict({**values, "must_keep": None, "must_drop": None, "num_clusters": None})
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(class_quotas)}
     resolved = resolve_objective(objective, knobs)
     pairs = _check_pairs(image_embeds, text_embeds, labels, class_names, num_clusters, resolved)
