@@ -778,6 +778,14 @@ def test_the_card_tells_which_rows_the_objective_keeps():
     assert "- Every group keeps about the same share of its rows" in groups
     assert "The number of rows of 1 of them was given." in groups and "Every class" not in groups
     assert "- The classes are evened out" in card_of("clean", class_balance="uniform")
+    report = make_report() | {"captions": {"num_captions": 9, "num_references": 8, "num_clusters": 2}}
+    report["objective"] = resolve_objective("diverse").to_dict()
+    card = make_dataset_card(report)
+    assert (
+        "Rows whose caption it agrees with were kept first, spread evenly over easy and hard ones of each cluster."
+        in card
+    )
+    assert "- Every cluster keeps about the same share of its rows, however good or bad its captions are." in card
 
 
 def test_columns_of_some_runs_are_explained_where_they_are():
