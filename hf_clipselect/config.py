@@ -125,7 +125,6 @@ class AdaptationArguments:
     min_train_steps: int = field(
         default=300, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
     )
-
     num_folds: int = field(
         default=0,
         metadata={
@@ -232,13 +231,13 @@ class SelectionArguments:
         default=None,
         metadata={"help": "Rows of every subset: a file with one source_index per line, or a boolean column."},
     )
-    strict: bool = field(
-        default=False,
-        metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},
-    )
     must_drop: str | None = field(
         default=None,
         metadata={"help": "Rows of no subset: a file with one source_index per line, or a boolean column."},
+    )
+    strict: bool = field(
+        default=False,
+        metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},
     )
 
     def __post_init__(self) -> None:

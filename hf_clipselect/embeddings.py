@@ -14,7 +14,7 @@ from .config import Arguments
 from .ensemble import ensemble_alignment
 from .errors import InputError
 from .feature_rows import FeatureRows
-from .folds import fold_numbers
+from .folds import check_num_folds, fold_numbers
 from .launch import make_accelerator
 from .listings import checked_class_quotas, facts_of
 from .preparation import check_knobs_for_captions
@@ -98,6 +98,8 @@ def select_embeddings(
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(class_quotas)}
     resolved = resolve_objective(objective, knobs)
     pairs = _check_pairs(image_embeds, text_embeds, labels, class_names, num_clusters, resolved)
+    if num_folds:
+        check_num_folds(num_folds, len(pairs.labels))
     facts = facts_of(len(pairs.labels), groups=groups, must_keep=must_keep, must_drop=must_drop)
     classes, compact = present_classes(pairs.labels)
     check_demands(*pairs.cells_before, facts, resolved, sizes)

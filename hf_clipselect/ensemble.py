@@ -52,20 +52,21 @@ def ensemble_alignment(
             class.
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
         logit_scale (`float`, *optional*, defaults to 100.0): What CLIP multiplies cosines with; 100 is that of the OpenAI models.
-        num_folds (`int`, *optional*, defaults to 5): Folds of the regression, as in [`fold_numbers`].
+        num_folds (`int`, *optional*, defaults to 5): Folds of the regression, as in [`fold_numbers`]; at most one for each row.
         seed (`int`, *optional*, defaults to 42): Seed of the folds.
 
     Returns:
         `np.ndarray` of shape `(num_rows,)`: Scores, float32, finite, at most 0, higher is better aligned.
 
     Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0, or
-            `num_folds` is not between 2 and `num_rows`.
+        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0,
+            `num_folds` is below 2, or there is one row.
     """
     if not 0 < logit_scale < float("inf"):
         raise InputError(f"logit_scale must be a number above 0, got {logit_scale!r}; CLIP's own is 100.")
     pairs = Pairs(image_embeds, text_embeds)
     labels = checked_labels(labels, num_rows=len(pairs.images), num_classes=len(pairs.texts))
+    num_folds = min(num_folds, len(labels))
     folds = fold_numbers(labels, num_folds, seed=seed)
     weights = _out_of_fold_weights(pairs, labels, folds, num_folds)
     texts = torch.as_tensor(pairs.texts)

@@ -41,6 +41,7 @@ from .ensemble import ensemble_alignment
 from .errors import PushError
 from .failures import during, explained_failures
 from .feature_rows import FeatureRows
+from .folds import check_num_folds
 from .hub import Destination, publish
 from .launch import make_accelerator
 from .listings import Listing, checked_class_quotas, read_facts
@@ -113,6 +114,8 @@ def run_selection(
                 must_keep=chosen.must_keep if must_keep is None else must_keep,
                 must_drop=chosen.must_drop if must_drop is None else must_drop,
             )  # fmt: skip
+            if arguments.adaptation.num_folds:
+                check_num_folds(arguments.adaptation.num_folds, len(images.labels))
             if images.has_captions:
                 check_caption_demands(images, arguments, facts, objective, sizes)
             else:
@@ -212,7 +215,9 @@ class _Run:
             )
             logger.info("dropped.parquet names them with the reason.")
             if self.facts.must_keep is not None and (lost := self.facts.must_keep[list(encoded.unreadable)].sum()):
-                logger.warning("%d of them are rows of must_keep.", lost)
+                logger.warning(
+                    "%d rows of must_keep are among the images that could not be read, and are not kept.", lost
+                )
         numbers = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[numbers])
         rows = _Rows(

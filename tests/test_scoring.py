@@ -92,7 +92,7 @@ def test_classes_of_one_row_are_named(caplog):
     labels = np.array([0, 3] + [1, 2] * 19)
     scores = scores_of(images, texts, labels, np.array([5, 6, 7, 8]))
     assert (scores.sds[:2] == 0).all() and (scores.sds[2:] > 0).all()
-    assert caplog.messages == ["2 classes have one row, whose diversity score is 0: classes 5, 8."]
+    assert caplog.messages == ["Classes of one row have a diversity score of 0, 2 in all: 5, 8."]
 
 
 def test_an_embedding_of_zeros_is_refused():

@@ -18,13 +18,12 @@ from torch import nn
 from ..config import AdaptationArguments
 from ..errors import InputError
 from ..feature_rows import FeatureRows
-from ..mlp_adapter import MlpAdapterConfig
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
 from .alignment import align_rows
 from .placing import absent_targets, check_method, check_on_projections, lay_out, on_heads
-from .training import AdapterTraining, Features, Schedule, mean_loss
+from .training import AdapterTraining, Features, mean_loss
 
 
 logger = logging.getLogger(__name__)
@@ -124,13 +123,8 @@ def adapt(
     if arguments.adaptation == "off":
         return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
     data = (image_features, text_features, labels)
-    training = AdapterTraining(
-        model,
-        peft_config or MlpAdapterConfig(),
-        arguments,
-        Schedule.for_rows(len(labels), arguments),
-        seed,
-        accelerator,
+    training = AdapterTraining.for_rows(
+        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
     )
     # Hardly any caption has a second row that could stay: of captions any row may go.
     held_out = held_out_rows(labels if references is None else np.zeros_like(labels), seed=seed)

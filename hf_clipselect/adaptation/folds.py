@@ -13,10 +13,9 @@ from torch import nn
 from ..config import AdaptationArguments
 from ..errors import InputError
 from ..feature_rows import FeatureRows
-from ..mlp_adapter import MlpAdapterConfig
 from ..processes import Processes
 from .alignment import align_rows
-from .training import AdapterTraining, Schedule
+from .training import AdapterTraining
 
 
 def out_of_fold_alignment(
@@ -68,13 +67,8 @@ def out_of_fold_alignment(
         raise InputError(
             f"All {len(labels)} rows are in one fold, which leaves none to train on; give two folds or more."
         )
-    training = AdapterTraining(
-        model,
-        peft_config or MlpAdapterConfig(),
-        arguments,
-        Schedule.for_rows(len(labels), arguments),
-        seed,
-        accelerator,
+    training = AdapterTraining.for_rows(
+        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
     )
     predicted = np.empty(len(labels), dtype=np.int64)
     sas, margin = np.empty((2, len(labels)), dtype=np.float32)

@@ -19,6 +19,7 @@ from torch import nn
 from ..config import AdaptationArguments
 from ..feature_rows import FeatureRows
 from ..losses import info_nce_loss
+from ..mlp_adapter import MlpAdapterConfig
 from .placing import new_adapters
 from .projections import Projections
 
@@ -86,6 +87,21 @@ class AdapterTraining:
     schedule: Schedule
     seed: int
     accelerator: Accelerator
+
+    @classmethod
+    def for_rows(
+        cls,
+        model: nn.Module,
+        num_rows: int,
+        arguments: AdaptationArguments,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        peft_config: PeftConfig | None = None,
+    ) -> "AdapterTraining":
+        """With the schedule for so many rows; by default of the MLP adapters."""
+        schedule = Schedule.for_rows(num_rows, arguments)
+        return cls(model, peft_config or MlpAdapterConfig(), arguments, schedule, seed, accelerator)
 
     def run(
         self,
