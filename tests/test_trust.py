@@ -8,8 +8,12 @@ from hf_clipselect.encoder import load_backbone
 from hf_clipselect.errors import InputError
 from hf_clipselect.prompts import class_prompts
 from hf_clipselect.run_log import collected_warnings
-from hf_clipselect.scores import predicted_labels
+from hf_clipselect.scores import alignment_scores
 from hf_clipselect.trust import MAX_LISTED, MIN_ROWS, SAME_PROMPT, check_trust, measure_trust
+
+
+def predicted_labels(images, texts):
+    return alignment_scores(images, texts, np.zeros(len(images), dtype=int))[0]
 
 
 def orthogonal(count):

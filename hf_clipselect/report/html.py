@@ -66,6 +66,8 @@ def write_html(
             group_shares=draw_group_shares(report),
             galleries=_fill_galleries(report, scores, images),
             has_images=images is not None,
+            cell="cluster" if report["captions"] else "class",
+            cells="clusters" if report["captions"] else "classes",
             adapted=bool(report["adaptation"].get("kept")),
         )
     )
@@ -152,6 +154,7 @@ def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
             _join(model, leave_out=("name", "prompt_template")),
             *(f"prompt: {template}" for template in model.get("prompt_template") or []),
         ],
+        "Captions": ["" if report["captions"] is None else _join(report["captions"], leave_out=())],
         "Objective": [objective.get("name"), _join(objective, leave_out=("name",))],
         "Adaptation": [
             f"{verdict} (mode {adaptation.get('mode')})",
@@ -164,7 +167,7 @@ def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
         ],
         "Versions": [", ".join(f"{package} {version}" for package, version in report["versions"].items())],
     }
-    return [(term, [line for line in lines if line]) for term, lines in facts.items()]
+    return [(term, [line for line in lines if line]) for term, lines in facts.items() if any(lines)]
 
 
 def _join(entries: Mapping[str, Any], *, leave_out: Sequence[str]) -> str:
