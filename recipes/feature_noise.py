@@ -29,7 +29,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from hf_clipselect import select_embeddings
+from hf_clipselect import InputError, select_embeddings
 from hf_clipselect.robustness import add_label_noise
 from hf_clipselect.selection import selection_count, top_k
 
@@ -53,7 +53,7 @@ def main() -> int:
             name: [measure(data, method, seed, arguments) for seed in arguments.seeds]
             for name, method in methods.items()
         }
-    except (OSError, KeyError, ImportError) as error:
+    except (OSError, KeyError, ImportError, InputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print_table(rows, arguments)

@@ -61,3 +61,9 @@ def test_a_file_of_something_else_is_told(tmp_path):
         done = run(path)
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_rate_out_of_range_is_told_in_one_line(features):
+    done = run(features, "--noise_rate", 2, "--without_cleanlab")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: rate is the fraction of labels to change")

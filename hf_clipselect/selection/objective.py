@@ -106,9 +106,9 @@ class Objective:
                 name for name, count in self.class_quotas.items() if not (isinstance(name, str) and _is_count(count))
             ]
             if wrong or not self.class_quotas:
-                given = f"{wrong[0]}: {self.class_quotas[wrong[0]]!r}" if wrong else "nothing"
+                given = f"{wrong[0]!r}: {self.class_quotas[wrong[0]]!r}" if wrong else "nothing"
                 raise InputError(
-                    f"class_quotas must name the rows to keep of each class, such as cat: 20, got {given}."
+                    f"class_quotas must give class names (text) their rows to keep (int), such as {{'cat': 20}}, got {given}."
                 )
 
     def _check_relations(self) -> None:
