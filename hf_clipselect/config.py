@@ -209,7 +209,7 @@ class SelectionArguments:
     )
     spread: bool | None = field(
         default=None,
-        metadata={"help": "Pick evenly over easy and hard rows of each class, the most diverse of like ones first."},
+        metadata={"help": "Pick evenly over easy and hard rows of each class, and over typical and unusual ones."},
     )
     redundancy_weight: float | None = field(
         default=None,
