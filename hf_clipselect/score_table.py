@@ -36,8 +36,17 @@ _OPTIONAL = {
 }  # fmt: skip
 
 
+class _Columns:
+    """A dataclass of arrays, some of which may be missing."""
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, without those that there are none of."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        return {name: array for name, array in values.items() if array is not None}
+
+
 @dataclass(frozen=True)
-class SampleScores:
+class SampleScores(_Columns):
     """Scores of all rows, in row order, each array of shape `(num_rows,)`.
 
     Args:
@@ -59,11 +68,6 @@ class SampleScores:
     ensemble: np.ndarray | None = None
     better_caption: np.ndarray | None = None
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by name, without those that there are none of."""
-        values = {column.name: getattr(self, column.name) for column in fields(self)}
-        return {name: array for name, array in values.items() if array is not None}
-
     def scattered(self, rows: np.ndarray, num_rows: int) -> "SampleScores":
         """The same scores at their places among all rows, NaN and -1 elsewhere."""
         spread = {}
@@ -76,7 +80,7 @@ class SampleScores:
 
 
 @dataclass(frozen=True)
-class RowFacts:
+class RowFacts(_Columns):
     """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
 
     Args:
@@ -87,11 +91,6 @@ class RowFacts:
     group: np.ndarray | None = None
     must_keep: np.ndarray | None = None
     must_drop: np.ndarray | None = None
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by name, without those that there are none of."""
-        values = {column.name: getattr(self, column.name) for column in fields(self)}
-        return {name: array for name, array in values.items() if array is not None}
 
 
 def cluster_scores(scores: SampleScores, labels: np.ndarray, clusters: np.ndarray) -> SampleScores:
