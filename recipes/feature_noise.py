@@ -1,7 +1,7 @@
 """Measure selections from ready CLIP embeddings with wrong labels beside random rows and cleanlab.
 
     python recipes/feature_noise.py $CLIPSELECT_DATA/clip-features-food101/features.npz
-    python recipes/feature_noise.py features.npz --noise next_class --seeds 0 1 2
+    python recipes/feature_noise.py features.npz --noise pairwise --seeds 0 1 2
 
 The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some classes
 have no text, `class_has_text`; those classes are left out. For each seed a fifth of the training labels is made wrong. Prints, as
@@ -123,7 +123,7 @@ def kept_by(scores: np.ndarray) -> Kept:
 def measure(
     data: Features, method: Callable[[Features, np.ndarray, int], Kept], seed: int, arguments: argparse.Namespace
 ) -> dict[str, object]:
-    labels = wrong_labels(data.labels, seed, arguments)
+    labels = add_label_noise(data.labels, len(data.texts), rate=arguments.noise_rate, seed=seed, kind=arguments.noise)
     wrong = labels != data.labels
     kept, scores = method(data, labels, seed)
     return {
@@ -132,12 +132,6 @@ def measure(
         "probe": {f"{ratio}, C={c}": probe(data, labels, rows, c) for ratio, rows in kept.items() for c in PROBES},
         "auroc": float(roc_auc_score(~wrong, scores)),
     }
-
-
-def wrong_labels(labels: np.ndarray, seed: int, arguments: argparse.Namespace) -> np.ndarray:
-    num_classes = int(labels.max()) + 1
-    noisy = add_label_noise(labels, num_classes, rate=arguments.noise_rate, seed=seed)
-    return noisy if arguments.noise == "symmetric" else np.where(noisy != labels, (labels + 1) % num_classes, labels)
 
 
 def probe(data: Features, labels: np.ndarray, rows: np.ndarray, c: float) -> float:
@@ -165,7 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", help="NPZ file of embeddings, labels and texts.")
     parser.add_argument(
-        "--noise", choices=("symmetric", "next_class"), default="symmetric", help="Where labels move to."
+        "--noise", choices=("symmetric", "pairwise"), default="symmetric", help="Where labels move to."
     )
     parser.add_argument("--noise_rate", type=float, default=0.2, help="Share of the labels to make wrong.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -49,7 +49,7 @@ TIERS = [
     {"score_table", "table_selection", "listings", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
     {"provenance", "run_adapters", "run_folder", "run_log", "scoring", "preparation"},
-    {"pipeline", "dataset", "embeddings", "baselines"},
+    {"pipeline", "dataset", "embeddings", "baselines", "classifier"},
     {"__init__"},
     {"cli"},
 ]

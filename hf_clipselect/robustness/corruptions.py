@@ -17,14 +17,12 @@ from PIL import Image as PILImage
 
 from ..errors import InputError
 from ..selection.counts import round_half_up
+from .image_rows import check_column_is_free, check_image_column, decoded_image, eight_bit_image
 
 
 CORRUPTION_COLUMN = "corruption"
 NOT_CORRUPTED = "none"
 SEVERITIES = (1, 2, 3, 4, 5)
-
-# Grey levels wider than 8 bits, whose range depends on the source.
-_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def gaussian_noise(pixels: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
@@ -145,11 +143,7 @@ def corrupt_image(
         InputError: The corruption or the severity is none of these, or the image has more than 8 bits.
     """
     _check_corruption(corruption, severity)
-    if image.mode in _WIDE_MODES:
-        raise InputError(
-            f"Corruptions work on images of 8 bits, got one of mode {image.mode}; scale it to L (grey) or RGB first."
-        )
-    kept = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    kept = eight_bit_image(image)
     values = np.asarray(kept)
     pixels = values.reshape(kept.height, kept.width, -1).astype(np.float32) / 255
     damaged = CORRUPTIONS[corruption](pixels, severity, rng).clip(0, 1)
@@ -187,7 +181,8 @@ def corrupt_images(
         InputError: An argument is out of range, the column holds no images, the dataset has a column `corruption`, or an image
             that was drawn cannot be decoded.
     """
-    _check_dataset(dataset, image_column)
+    check_image_column(dataset, image_column)
+    check_column_is_free(dataset, CORRUPTION_COLUMN, "what was done to each image")
     if seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed}.")
     if not 0 <= rate <= 1:
@@ -222,16 +217,7 @@ def _corrupt_row(
     row: dict[str, Any], index: int, *, image_column: str, rows: np.ndarray, names: list[str], severity: int, seed: int
 ) -> dict[str, Any]:
     source_row, name = int(rows[index]), names[index % len(names)]
-    try:
-        image = row[image_column]
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL's decoders raise
-        raise InputError(
-            f"The image of row {source_row} cannot be decoded ({error}); mend it, or remove the row, before images are corrupted."
-        ) from error
-    if image is None:
-        raise InputError(
-            f"Row {source_row} has no image in column {image_column!r}; remove it before images are corrupted."
-        )
+    image = decoded_image(row, image_column, source_row, before="images are corrupted")
     rng = np.random.default_rng([seed, 2, source_row])
     return {image_column: corrupt_image(image, name, severity=severity, rng=rng), CORRUPTION_COLUMN: name}
 
@@ -241,20 +227,6 @@ def _check_corruption(corruption: str, severity: int) -> None:
         raise InputError(f"There is no corruption {corruption!r}; choose one of {', '.join(CORRUPTIONS)}.")
     if severity not in SEVERITIES:
         raise InputError(f"severity must be one of {', '.join(map(str, SEVERITIES))}, got {severity!r}.")
-
-
-def _check_dataset(dataset: Dataset, image_column: str) -> None:
-    if not isinstance(dataset.features.get(image_column), Image):
-        images = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
-        raise InputError(
-            f"{image_column!r} is not an image column of the dataset; choose image_column from: {', '.join(images) or 'none'} (all "
-            f"columns: {', '.join(dataset.column_names)}; dataset.cast_column(column, datasets.Image()) makes one)."
-        )
-    if CORRUPTION_COLUMN in dataset.column_names:
-        raise InputError(
-            f"The dataset has a column {CORRUPTION_COLUMN!r}, which tells what was done to each image; rename it with "
-            "dataset.rename_column, or start from the dataset before it was corrupted."
-        )
 
 
 def _line_kernel(length: float, *, angle: float) -> np.ndarray:
