@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .config import Arguments, HubArguments, parse_arguments
+from .command_line import parse_arguments
+from .config import Arguments, HubArguments
 from .errors import InputError, RunError
 from .launch import exit_now
 from .pipeline import run_selection

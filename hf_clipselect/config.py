@@ -1,19 +1,14 @@
-"""Arguments of a selection run: one dataclass a stage, read from the command line and from YAML.
+"""Arguments of a selection run: one dataclass a stage.
 
 The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the preset of
 `--objective`, then the defaults. An unknown YAML key is an error. No torch here.
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from transformers import HfArgumentParser
-
-from .config_file import yaml_as_flags
 from .errors import InputError
 
 
@@ -39,6 +34,13 @@ class DataArguments:
     label_column_name: str | None = field(
         default=None, metadata={"help": "Label column; found from the features when there is exactly one candidate."}
     )
+    caption_column: str | None = field(
+        default=None, metadata={"help": "Text column of image-text pairs, instead of a label: a text for every image."}
+    )
+    num_clusters: int | None = field(
+        default=None,
+        metadata={"help": "Clusters that stand in for classes beside captions; default: one for 250 rows."},
+    )
     group_column: str | None = field(
         default=None, metadata={"help": "Categorical column (source, camera, ...) whose shares the report compares."}
     )
@@ -55,6 +57,16 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         _check_at_least(1, "max_train_samples", self.max_train_samples)
+        _check_at_least(1, "num_clusters", self.num_clusters)
+        if self.caption_column is None and self.num_clusters is not None:
+            raise InputError(
+                f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with --caption_column."
+            )
+        for name in ("label_column_name", "class_names_file") if self.caption_column is not None else ():
+            if (value := getattr(self, name)) is not None:
+                raise InputError(
+                    f"--caption_column is for image-text pairs without classes; leave out --{name} {value}."
+                )
         _check_choice("on_bad_image", self.on_bad_image, ("error", "drop"))
 
 
@@ -113,7 +125,6 @@ class AdaptationArguments:
     min_train_steps: int = field(
         default=300, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
     )
-
     num_folds: int = field(
         default=0,
         metadata={
@@ -198,7 +209,7 @@ class SelectionArguments:
     )
     spread: bool | None = field(
         default=None,
-        metadata={"help": "Pick evenly over easy and hard rows of each class, the most diverse of like ones first."},
+        metadata={"help": "Pick evenly over easy and hard rows of each class, and over typical and unusual ones."},
     )
     redundancy_weight: float | None = field(
         default=None,
@@ -220,13 +231,13 @@ class SelectionArguments:
         default=None,
         metadata={"help": "Rows of every subset: a file with one source_index per line, or a boolean column."},
     )
-    strict: bool = field(
-        default=False,
-        metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},
-    )
     must_drop: str | None = field(
         default=None,
         metadata={"help": "Rows of no subset: a file with one source_index per line, or a boolean column."},
+    )
+    strict: bool = field(
+        default=False,
+        metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},
     )
 
     def __post_init__(self) -> None:
@@ -339,40 +350,6 @@ PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in
 def default_model(dataset_name: str) -> str:
     """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
-
-
-def parse_arguments(argv: Sequence[str] | None = None, *, prog: str | None = None) -> Arguments:
-    """Read a command line.
-
-    Args:
-        argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
-        prog (`str`, *optional*): Name of the program in `--help`.
-
-    Returns:
-        `Arguments`: Checked arguments, with the model resolved.
-
-    Raises:
-        InputError: A value is out of range, or the YAML file is missing, broken or has an unknown key.
-        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    groups = [group.type for group in dataclasses.fields(Arguments)]
-    parser = _Parser(groups, prog=prog, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
-    config = parser.parse_args(argv).config
-    if config is not None:
-        argv = yaml_as_flags(Path(config), known={f.name for g in groups for f in dataclasses.fields(g)}) + argv
-    arguments = Arguments.from_dict(vars(parser.parse_args(argv)))
-    if arguments.model.model_name_or_path is None:
-        arguments.model.model_name_or_path = default_model(arguments.data.dataset_name)
-    return arguments
-
-
-class _Parser(HfArgumentParser):
-    """The usage of forty flags would bury the one line that matters."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (all flags: --help)\n")
 
 
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:

@@ -1,4 +1,4 @@
-"""A labelled image dataset: finding its columns, checking its labels, naming its rows.
+"""A labelled or captioned image dataset: finding its columns, checking its labels, naming its rows.
 
 A row is known everywhere by its `source_index`, its row number in the source split.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Image, Value
 
 from .errors import InputError
@@ -29,15 +30,16 @@ _BYTES = (Value("binary"), Value("large_binary"))
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A dataset whose images and labels have been found and checked.
+    """A dataset whose images and labels have been found and checked; the label of an image-text pair is its caption.
 
     Args:
         dataset (`Dataset`): The rows considered, with all columns of the source as they were.
         image_column (`str`), label_column (`str`): Names of the two columns.
-        class_names (`list[str]`): One name per class, in label order.
+        class_names (`list[str]`): One name per class, in label order; or the captions that differ, sorted.
         labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels, in `[0, len(class_names))`.
         source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split, increasing.
         source (`DatasetSource`): Where the dataset came from.
+        has_captions (`bool`): The labels are captions.
     """
 
     dataset: Dataset
@@ -47,6 +49,7 @@ class LabelledImages:
     labels: np.ndarray
     source_index: np.ndarray
     source: DatasetSource
+    has_captions: bool = False
 
 
 def prepare_dataset(
@@ -55,6 +58,7 @@ def prepare_dataset(
     *,
     image_column_name: str | None = None,
     label_column_name: str | None = None,
+    caption_column: str | None = None,
     class_names: Sequence[str] | None = None,
     class_names_file: str | None = None,
     max_samples: int | None = None,
@@ -66,6 +70,7 @@ def prepare_dataset(
         source (`DatasetSource`, *optional*): Where it came from.
         image_column_name, label_column_name (`str`, *optional*):
             The columns; found from the features when there is exactly one candidate each.
+        caption_column (`str`, *optional*): Text column of image-text pairs, which have no label column.
         class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
         class_names_file (`str`, *optional*): Text file with one name per line, to the same end.
         max_samples (`int`, *optional*): Consider only this many rows, of every class its share, spread evenly.
@@ -74,15 +79,18 @@ def prepare_dataset(
         `LabelledImages`
 
     Raises:
-        InputError: Empty dataset, no or several candidate columns, a label that is missing, -1 or outside the names, or
-            fewer than two classes with images.
+        InputError: Empty dataset, no or several candidate columns, a label that is missing, -1 or outside the names, a caption
+            that is missing or blank, or fewer than two classes or captions.
     """
     source = source or describe_source(dataset)
     if len(dataset) == 0:
         raise InputError(f"The dataset {source.name or 'passed'} has no rows; nothing can be selected from it.")
     dataset = _recognise_images(dataset)
     image_column = _find_image_column(dataset, image_column_name)
-    label_column = _find_label_column(dataset, label_column_name, image_column)
+    if caption_column is None:
+        label_column = _find_label_column(dataset, label_column_name, image_column)
+    else:
+        label_column = _checked_caption_column(dataset, caption_column)
     source = replace(
         source,
         image_column=image_column,
@@ -98,11 +106,23 @@ def prepare_dataset(
     if class_names_file is not None:
         class_names = read_class_names(class_names_file)
     # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
-    labels, names = _read_labels(dataset, label_column, class_names)
+    if caption_column is None:
+        labels, names = _read_labels(dataset, label_column, class_names)
+    else:
+        labels, names = _read_captions(dataset, caption_column)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
-        rows = _spread_rows(labels, max_samples)
+        rows = _spread_rows(labels if caption_column is None else np.zeros_like(labels), max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
+    if caption_column is not None:
+        return _with_captions_in_use(
+            LabelledImages(dataset, image_column, label_column, names, labels, rows, source, has_captions=True)
+        )
+    if _is_text(dataset.features[label_column]) and 2 * len(names) > len(labels):
+        logger.warning(
+            "Column %r has %d different labels in %d rows. If these are captions, name it with --caption_column.",
+            label_column, len(names), len(labels),
+        )  # fmt: skip
     present = np.bincount(labels, minlength=len(names)) > 0
     if present.sum() < 2:
         raise InputError(
@@ -164,6 +184,16 @@ def _find_label_column(dataset: Dataset, name: str | None, image_column: str) ->
     return name
 
 
+def _checked_caption_column(dataset: Dataset, name: str) -> str:
+    candidates = [column for column, feature in dataset.features.items() if _is_text(feature)]
+    if name not in candidates:
+        raise InputError(
+            f"--caption_column {name} is not a text column of the dataset. Text columns: {', '.join(candidates) or 'none'}; all "
+            f"columns: {', '.join(dataset.column_names)}."
+        )
+    return name
+
+
 def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str) -> str:
     if len(candidates) == 1:
         return candidates[0]
@@ -173,7 +203,11 @@ def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str) 
 
 
 def _is_plain_label(feature: Any) -> bool:
-    return isinstance(feature, Value) and bool(re.fullmatch(r"u?int\d+|(large_)?string(_view)?", feature.dtype))
+    return isinstance(feature, Value) and bool(re.fullmatch(r"u?int\d+", feature.dtype)) or _is_text(feature)
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and bool(re.fullmatch(r"(large_)?string(_view)?", feature.dtype))
 
 
 def _feature_name(feature: Any) -> str:
@@ -211,6 +245,38 @@ def _read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | Non
             "rows, or name all classes with --class_names_file."
         )
     return labels.astype(np.int64), names
+
+
+def _read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]:
+    """The number of each row's caption among those that differ, and these, sorted."""
+    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
+    values = values.cast(pa.large_string())
+    blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
+    if rows := pc.sum(blank).as_py():
+        first = pc.index(blank, True).as_py()
+        raise InputError(
+            f"{rows} rows of column {column!r} have no caption (first: source_index {first}). Remove or caption them, for example "
+            f"with dataset.filter(lambda row: bool((row[{column!r}] or '').strip()))."
+        )
+    # numpy would sort as many strings as there are rows, all as long as the longest.
+    encoded = values.dictionary_encode()
+    captions, numbers = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    order = sorted(range(len(captions)), key=captions.__getitem__)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[numbers], [captions[number] for number in order]
+
+
+def _with_captions_in_use(images: LabelledImages) -> LabelledImages:
+    """Without the captions that no row has any more: each costs a pass through the text tower."""
+    used, labels = np.unique(images.labels, return_inverse=True)
+    captions = [images.class_names[number] for number in used]
+    if len(captions) < 2:
+        raise InputError(
+            f"All {len(labels)} rows of column {images.label_column!r} have the caption {captions[0][:80]!r}; selection compares "
+            "captions, and needs at least two that differ."
+        )
+    return replace(images, class_names=captions, labels=labels.astype(np.int64))
 
 
 def _checked_class_names(class_names: Sequence[str], column: str, num_classes: int) -> list[str]:

@@ -24,6 +24,8 @@ def select_dataset(
     seed: int = 42,
     image_column_name: str | None = None,
     label_column_name: str | None = None,
+    caption_column: str | None = None,
+    num_clusters: int | None = None,
     class_names: Sequence[str] | None = None,
     on_bad_image: str = "error",
     model_revision: str = "main",
@@ -60,14 +62,14 @@ def select_dataset(
     overwrite_output_dir: bool = False,
     use_cpu: bool = False,
 ) -> SelectionResult:
-    """Select the part of a labelled image dataset that is worth training on.
+    """Select the part of a labelled or captioned image dataset that is worth training on.
 
     Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a semantic
     alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2); the objective
     turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
-        dataset (`Dataset`): A split with an image column and a label column.
+        dataset (`Dataset`): A split with an image column, and a label column or one of captions.
         model_name_or_path (`str`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
         selection_ratio (`float` or `Sequence[float]`, *optional*):
             Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
@@ -78,6 +80,10 @@ def select_dataset(
         output_dir (`str` or `Path`, *optional*): Folder for everything the run makes; by default nothing is left behind.
         seed (`int`, *optional*, defaults to 42): The same seed gives the same subset.
         image_column_name, label_column_name (`str`, *optional*): Found from the features when there is one candidate each.
+        caption_column (`str`, *optional*):
+            Text column of image-text pairs, instead of labels. Each image is compared with its own caption, and with up to 1,000
+            others for the margin; clusters of images stand in for classes in the diversity, the quotas and the report.
+        num_clusters (`int`, *optional*): How many clusters, where there are captions; default one for about 250 rows.
         class_names (`Sequence[str]`, *optional*): One name per class for the prompts, instead of the dataset's own.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"drop"` to leave unreadable images out.
         model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.

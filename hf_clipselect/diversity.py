@@ -161,7 +161,7 @@ def warn_of_singles(classes: Sequence[int]) -> None:
     """Name the classes of one row, whose score of 0 tells nothing; silent where there is none."""
     if classes:
         named = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-        logger.warning("%d classes have one row, whose diversity score is 0: classes %s.", len(classes), named)
+        logger.warning("Classes of one row have a diversity score of 0, %d in all: %s.", len(classes), named)
 
 
 def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str:

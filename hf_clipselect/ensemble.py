@@ -52,20 +52,21 @@ def ensemble_alignment(
             class.
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
         logit_scale (`float`, *optional*, defaults to 100.0): What CLIP multiplies cosines with; 100 is that of the OpenAI models.
-        num_folds (`int`, *optional*, defaults to 5): Folds of the regression, as in [`fold_numbers`].
+        num_folds (`int`, *optional*, defaults to 5): Folds of the regression, as in [`fold_numbers`]; at most one for each row.
         seed (`int`, *optional*, defaults to 42): Seed of the folds.
 
     Returns:
         `np.ndarray` of shape `(num_rows,)`: Scores, float32, finite, at most 0, higher is better aligned.
 
     Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0, or
-            `num_folds` is not between 2 and `num_rows`.
+        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0,
+            `num_folds` is below 2, or there is one row.
     """
     if not 0 < logit_scale < float("inf"):
         raise InputError(f"logit_scale must be a number above 0, got {logit_scale!r}; CLIP's own is 100.")
     pairs = Pairs(image_embeds, text_embeds)
     labels = checked_labels(labels, num_rows=len(pairs.images), num_classes=len(pairs.texts))
+    num_folds = min(num_folds, len(labels))
     folds = fold_numbers(labels, num_folds, seed=seed)
     weights = _out_of_fold_weights(pairs, labels, folds, num_folds)
     texts = torch.as_tensor(pairs.texts)
@@ -87,7 +88,7 @@ def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, nu
     """
     num_classes, penalty = len(pairs.texts), 1 / _INVERSE_PENALTY
     squares: torch.Tensor | float = 0.0
-    for _, inputs in _blocks(pairs, width=len(pairs.texts.T)):
+    for _, inputs in _blocks(pairs):
         squares = squares + inputs.T.double() @ inputs.double()
     bound = squares / 2 + penalty * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     inverse = torch.linalg.inv(bound).float()
@@ -105,8 +106,8 @@ def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, nu
     return weights
 
 
-def _blocks(pairs: Pairs, *, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Unit-norm images with a constant input of 1 behind, `(B, D + 1)`."""
+def _blocks(pairs: Pairs, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Unit-norm images with a constant input of 1 behind, `(B, D + 1)`, so few that `(B, width)` is no larger than a block."""
     for rows in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
         images = torch.as_tensor(unit_rows(pairs.images, rows, pairs.lengths))
         yield rows, torch.cat([images, images.new_ones(len(images), 1)], dim=1)

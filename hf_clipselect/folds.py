@@ -31,13 +31,18 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
     ```
     """
     labels = checked_labels(labels, num_rows=len(labels))
-    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= len(labels):
-        raise InputError(
-            f"num_folds must be a whole number from 2 to the number of rows, {len(labels)}, got {num_folds!r}; 5 is usual."
-        )
+    check_num_folds(num_folds, len(labels))
     order = np.random.default_rng([seed, 2]).permutation(len(labels))  # another stream than batches and held-out rows
     order = order[np.argsort(labels[order], kind="stable")]
     folds = np.empty(len(labels), dtype=np.int64)
     # Dealt out one by one through all classes: where one class leaves off the next goes on, or fold 0 would get all odd rows.
     folds[order] = np.arange(len(labels)) % num_folds
     return folds
+
+
+def check_num_folds(num_folds: int, num_rows: int) -> None:
+    """Raise `InputError` where rows can't be shared out among so many folds."""
+    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= num_rows:
+        raise InputError(
+            f"num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
+        )

@@ -181,18 +181,18 @@ def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) ->
 def _at_rows(numbers: np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
     """A mask of the rows with these numbers."""
     if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
-        raise InputError(f"{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}.")
-    listed = np.zeros(len(source_index), dtype=bool)
-    numbers = numbers.astype(np.int64)
-    places = np.minimum(np.searchsorted(source_index, numbers), len(source_index) - 1)
-    known = source_index[places] == numbers
-    if not known.all():
+        mask = "; of a mask give np.flatnonzero(mask)" if numbers.dtype == bool else ""
         raise InputError(
-            f"{flag} lists {np.count_nonzero(~known)} numbers that are no source_index of the rows considered, first "
-            f"{numbers[~known][0]}; there are {len(source_index)} rows, from {source_index[0]} to {source_index[-1]}."
+            f"{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}{mask}."
         )
-    listed[places] = True
-    return listed
+    unknown = np.setdiff1d(numbers, source_index)
+    if len(unknown):
+        rows = f", from {source_index[0]} to {source_index[-1]}" if len(source_index) else ""
+        raise InputError(
+            f"{flag} lists {len(unknown)} numbers that are no source_index of the rows considered, the lowest {unknown[0]}; "
+            f"there are {len(source_index)} rows{rows}."
+        )
+    return np.isin(source_index, numbers)
 
 
 def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
@@ -222,14 +222,14 @@ def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
 def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
     columns = [name for name, feature in dataset.features.items() if feature == Value("bool")]
     try:
-        lines = path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the first number
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
             f"{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
             f"source_index per line, or a boolean column; there are {', '.join(columns) or 'none'}."
         ) from None
-    wrong = [line for line in lines if not line.isdecimal()]
+    wrong = [line for line in lines if not line.isdecimal() or len(line) > 18]  # what int64 holds
     if wrong:
         raise InputError(f"{flag} {path} holds {wrong[0]!r}, which is no row number; write one source_index per line.")
     return np.array(lines, dtype=np.int64)

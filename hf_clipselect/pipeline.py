@@ -1,9 +1,8 @@
 """The order of a run: load -> encode -> adapt -> score -> select -> write. The only file that knows it."""
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
+from torch import nn
 
 from .adaptation import (
+    Adaptation,
     AdapterFiles,
     Projections,
+    align_rows,
     check_given,
     check_peft_config,
     embed_prompts,
     embed_rows,
     fetch_given,
-    predict,
     read_peft_config,
 )
 from .arrays import as_numpy
+from .captions import draw_references
+from .clusters import cluster_names, image_clusters
 from .config import Arguments
-from .data import LabelledImages, prepare_dataset
+from .data import LabelledImages
 from .encoder import (
     Backbone,
     encode_dataset,
@@ -36,27 +38,27 @@ from .encoder import (
     warn_if_demonstration,
 )
 from .ensemble import ensemble_alignment
-from .errors import InputError, PushError
+from .errors import PushError
 from .failures import during, explained_failures
 from .feature_rows import FeatureRows
+from .folds import check_num_folds
 from .hub import Destination, publish
 from .launch import make_accelerator
 from .listings import Listing, checked_class_quotas, read_facts
+from .preparation import check_caption_demands, check_destination, load_images, open_folder, prompts_of
 from .processes import Processes
-from .prompts import class_prompts
-from .provenance import describe_run, identity
+from .provenance import describe_run
 from .result import SelectionResult
 from .run_adapters import RunAdapters
 from .run_folder import RunFolder
 from .run_log import collected_warnings, timed
-from .score_table import RowFacts, present_classes, score_table
+from .score_table import RowFacts, cluster_scores, present_classes, score_table
 from .scoring import score_rows
-from .selection import NUM_NEAREST, Objective, Size, check_sizes, resolve_objective
+from .selection import NUM_NEAREST, NeighborGraph, Objective, Size, check_sizes, resolve_objective
 from .selection_file import published_report
-from .source import load_source
 from .summary import summarize
 from .table_selection import check_demands, select_from_table
-from .trust import check_trust, measure_trust
+from .trust import Trust, check_trust, measure_caption_trust, measure_trust
 
 
 logger = logging.getLogger(__name__)
@@ -94,7 +96,7 @@ def run_selection(
             use_cpu=arguments.run.use_cpu, report_to=arguments.run.report_to, logging_dir=place
         )
         # Before the report's warnings are collected: what the Hub looks like is no part of the result.
-        destination = _check_destination(arguments, accelerator)
+        destination = check_destination(arguments, accelerator)
         warnings = stack.enter_context(collected_warnings())
         chosen = arguments.selection
         sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)
@@ -105,14 +107,19 @@ def run_selection(
             peft_config = read_peft_config(arguments.adaptation.peft_config)
         with timed(seconds, "load"):
             adapter = fetch_given(arguments.adaptation.adapter_name_or_path)
-            images = _load(arguments, dataset, class_names)
-            prompts = class_prompts(images.class_names, arguments.model.prompt_template)
+            images = load_images(arguments, dataset, class_names)
+            prompts = prompts_of(images, arguments)
             facts = read_facts(
                 images.dataset, images.source_index, group_column=arguments.data.group_column,
                 must_keep=chosen.must_keep if must_keep is None else must_keep,
                 must_drop=chosen.must_drop if must_drop is None else must_drop,
             )  # fmt: skip
-            check_demands(images.labels, images.class_names, facts, objective, sizes)
+            if arguments.adaptation.num_folds:
+                check_num_folds(arguments.adaptation.num_folds, len(images.labels))
+            if images.has_captions:
+                check_caption_demands(images, arguments, facts, objective, sizes)
+            else:
+                check_demands(images.labels, images.class_names, facts, objective, sizes)
             backbone = load_backbone(
                 arguments.model.model_name_or_path,
                 revision=arguments.model.model_revision,
@@ -124,7 +131,7 @@ def run_selection(
                 check_peft_config(backbone.model, peft_config)
             if adapter is not None:
                 check_given(adapter, backbone)
-        folder = _open_folder(stack, arguments, images, backbone, accelerator)
+        folder = open_folder(stack, arguments, images, backbone, accelerator)
         run = _Run(
             arguments=arguments, objective=objective, sizes=sizes, facts=facts, peft_config=peft_config, adapter=adapter, images=images,
             prompts=prompts, backbone=backbone, accelerator=accelerator, folder=folder, seconds=seconds, warnings=warnings,
@@ -153,97 +160,148 @@ class _Run:
     destination: Destination | None
 
     def execute(self) -> SelectionResult:
-        arguments, images, processes = self.arguments, self.images, Processes(self.accelerator)
+        images, processes = self.images, Processes(self.accelerator)
         with timed(self.seconds, "encode"):
-            encoded = encode_dataset(
-                images, self.backbone, self.folder.features,
-                accelerator=self.accelerator,
-                batch_size=arguments.model.per_device_eval_batch_size,
-                num_workers=arguments.model.dataloader_num_workers,
-                on_bad_image=arguments.data.on_bad_image,
-                overwrite=arguments.run.overwrite_output_dir,
-            )  # fmt: skip
-            if processes.index > 0:
-                processes.wait()  # until the main one has stored them: the last digits may be others on another machine
-            text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
-            if processes.index == 0:
-                processes.wait()
-        if encoded.unreadable:
-            logger.warning(
-                "%d of %d images could not be read and take no part.", len(encoded.unreadable), len(images.labels)
-            )
-            logger.info("dropped.parquet names them with the reason.")
-            if self.facts.must_keep is not None and (lost := self.facts.must_keep[list(encoded.unreadable)].sum()):
-                logger.warning("%d of them are rows of must_keep.", lost)
-        rows = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
-        classes, labels = present_classes(images.labels[rows])
-        readable = encoded.features.subset(rows) if encoded.unreadable else encoded.features
-        features = (readable, text_features[:, classes])
+            rows = self._encode(processes)
         with timed(self.seconds, "adapt"):
-            plain = predict(self.backbone.model, *features)
-            # Before adapters take the place of the projections.
-            prompts = as_numpy(embed_prompts(Projections(self.backbone.model), features[1]))
-            ensemble = (
-                self._ensemble(*features, labels, prompts, processes)
-                if self.objective.alignment == "ensemble"
-                else None
-            )
-            adapters = RunAdapters(arguments, images, self.backbone, self.accelerator, self.folder)
-            if self.adapter is None:
-                model, adaptation = adapters.train_or_find(
-                    features, labels, features_key=encoded.key, peft_config=self.peft_config
-                )
-            else:
-                model, adaptation = adapters.take(self.adapter)
+            plain, model, adaptation = self._adapt(rows, processes)
         with timed(self.seconds, "score"):
-            scores, graph = score_rows(
-                model, *features, labels, classes, processes=processes,
-                neighbor_fraction=arguments.selection.neighbor_fraction,
-                num_neighbors=arguments.selection.num_neighbors,
-                num_nearest=NUM_NEAREST if self.objective.redundancy_weight else 0,
-            )  # fmt: skip
-            scores = replace(scores, ensemble=ensemble)
-            if arguments.adaptation.num_folds and adaptation.kept:
-                predicted, sas, margin = adapters.out_of_fold(
-                    model, features, labels, adaptation, features_key=encoded.key, peft_config=self.peft_config
-                )
-                scores = replace(scores, predicted_label=classes[predicted], sas=sas, margin=margin)
-            trust = measure_trust(
-                labels, plain, np.searchsorted(classes, scores.predicted_label) if adaptation.kept else None, prompts,
-                [images.class_names[label] for label in classes],
-            )  # fmt: skip
-            check_trust(trust, strict=arguments.selection.strict)
-            table = score_table(
-                images.labels,
-                images.class_names,
-                images.source_index,
-                scores.scattered(rows, len(images.labels)),
-                self.facts,
-            )
+            table, graph, trust = self._score(rows, plain, model, adaptation, processes)
         with timed(self.seconds, "select"):
             result = SelectionResult(
                 scores=select_from_table(table, self.objective, self.sizes, graph=graph, processes=processes),
                 ratios=self.sizes,
                 objective=self.objective,
                 source=images.source,
-                seed=arguments.run.seed,
+                seed=self.arguments.run.seed,
             )
-        plain_predictions = np.full(len(images.labels), -1, dtype=np.int64)
-        plain_predictions[rows] = classes[plain]
-        unreadable = {int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())}
-        description = describe_run(arguments, self.objective, images, self.backbone, adaptation)
+        plain_agrees = np.zeros(len(images.labels), dtype=bool)
+        plain_agrees[rows.numbers] = plain.predicted == rows.labels
+        description = describe_run(
+            self.arguments, self.objective, images, self.backbone, adaptation, rows.describe_captions()
+        )
         report = summarize(
-            result.scores, class_names=images.class_names, ratios=self.sizes, plain_predictions=plain_predictions,
-            unreadable=unreadable, trust=trust, run={**description, "seconds": self.seconds, "warnings": self.warnings},
+            result.scores, class_names=table.features["label"].names, ratios=self.sizes, plain_agrees=plain_agrees,
+            unreadable=rows.unreadable, trust=trust,
+            run={**description, "seconds": self.seconds, "warnings": self.warnings},
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
-            self._write(result, unreadable, description)
+            self._write(result, rows.unreadable, description)
         # The last thing that processes wait for: a push may take longer than a collective may.
         self.accelerator.wait_for_everyone()
         if self.destination is not None and self.accelerator.is_main_process:
             self._publish(self.destination, report, with_adapters=adaptation.kept)
         return result
+
+    def _encode(self, processes: Processes) -> "_Rows":
+        arguments, images = self.arguments, self.images
+        encoded = encode_dataset(
+            images, self.backbone, self.folder.features,
+            accelerator=self.accelerator,
+            batch_size=arguments.model.per_device_eval_batch_size,
+            num_workers=arguments.model.dataloader_num_workers,
+            on_bad_image=arguments.data.on_bad_image,
+            overwrite=arguments.run.overwrite_output_dir,
+        )  # fmt: skip
+        if processes.index > 0:
+            processes.wait()  # until the main one has stored them: the last digits may be others on another machine
+        text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
+        if processes.index == 0:
+            processes.wait()
+        if encoded.unreadable:
+            logger.warning(
+                "%d of %d images could not be read and take no part.", len(encoded.unreadable), len(images.labels)
+            )
+            logger.info("dropped.parquet names them with the reason.")
+            if self.facts.must_keep is not None and (lost := self.facts.must_keep[list(encoded.unreadable)].sum()):
+                logger.warning(
+                    "%d rows of must_keep are among the images that could not be read, and are not kept.", lost
+                )
+        numbers = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
+        classes, labels = present_classes(images.labels[numbers])
+        rows = _Rows(
+            numbers=numbers,
+            classes=classes,
+            labels=labels,
+            image_features=encoded.features.subset(numbers) if encoded.unreadable else encoded.features,
+            text_features=text_features[:, classes],
+            features_key=encoded.key,
+            unreadable={int(images.source_index[row]): reason for row, reason in sorted(encoded.unreadable.items())},
+        )
+        return self._with_clusters(rows, processes) if images.has_captions else rows
+
+    def _with_clusters(self, rows: "_Rows", processes: Processes) -> "_Rows":
+        """What stands in for the classes of image-text pairs, by plain CLIP: adapters are trained on the captions."""
+        clusters, projections = None, Projections(self.backbone.model)
+        if processes.index == 0:
+            clusters = image_clusters(
+                lambda some: as_numpy(embed_rows(projections, rows.image_features, some)), len(rows.labels),
+                num_clusters=self.arguments.data.num_clusters, seed=self.arguments.run.seed,
+            )  # fmt: skip
+        references = draw_references(len(rows.classes), seed=self.arguments.run.seed)
+        return replace(rows, clusters=processes.broadcast(clusters), references=references)
+
+    def _adapt(self, rows: "_Rows", processes: Processes) -> tuple["_Plain", nn.Module, Adaptation]:
+        """What plain CLIP says, before adapters take the place of its heads; and the model to score with."""
+        projections = Projections(self.backbone.model)
+        prompts = None if self.images.has_captions else as_numpy(embed_prompts(projections, rows.text_features))
+        predicted, _, _ = align_rows(
+            self.backbone.model, *rows.features, rows.labels, references=rows.references, processes=processes
+        )
+        ensemble = None
+        if self.objective.alignment == "ensemble":
+            ensemble = self._ensemble(rows, prompts, processes)
+        plain = _Plain(predicted, prompts, ensemble)
+        adapters = self._adapters
+        if self.adapter is None:
+            return plain, *adapters.train_or_find(
+                rows.features, rows.labels,
+                features_key=rows.features_key, peft_config=self.peft_config, references=rows.references,
+            )  # fmt: skip
+        return plain, *adapters.take(self.adapter)
+
+    def _score(
+        self, rows: "_Rows", plain: "_Plain", model: nn.Module, adaptation: Adaptation, processes: Processes
+    ) -> tuple[Dataset, NeighborGraph | None, Trust]:
+        arguments, images = self.arguments, self.images
+        scores, graph = score_rows(
+            model, *rows.features, rows.labels, rows.classes, processes=processes,
+            neighbor_fraction=arguments.selection.neighbor_fraction,
+            num_neighbors=arguments.selection.num_neighbors,
+            num_nearest=NUM_NEAREST if self.objective.redundancy_weight else 0,
+            clusters=rows.clusters, references=rows.references,
+        )  # fmt: skip
+        scores = replace(scores, ensemble=plain.ensemble)
+        if arguments.adaptation.num_folds and adaptation.kept:
+            predicted, sas, margin = self._adapters.out_of_fold(
+                model, rows.features, rows.labels, adaptation,
+                features_key=rows.features_key, peft_config=self.peft_config, references=rows.references,
+            )  # fmt: skip
+            scores = replace(scores, predicted_label=rows.classes[predicted], sas=sas, margin=margin)
+        adapted = np.searchsorted(rows.classes, scores.predicted_label) if adaptation.kept else None
+        labels, class_names = images.labels, images.class_names
+        if rows.clusters is None:
+            trust = measure_trust(
+                rows.labels, plain.predicted, adapted, plain.prompts, [class_names[label] for label in rows.classes]
+            )
+        else:
+            trust = measure_caption_trust(
+                plain.predicted == rows.labels,
+                None if adapted is None else adapted == rows.labels,
+                num_references=len(rows.references),
+            )
+            scores = cluster_scores(scores, labels[rows.numbers], rows.clusters)
+            labels = np.zeros_like(labels)  # an unreadable image is in no cluster, and a label is no gap
+            labels[rows.numbers] = rows.clusters
+            class_names = cluster_names(rows.clusters)
+        check_trust(trust, strict=arguments.selection.strict)
+        scores = scores.scattered(rows.numbers, len(labels))
+        return score_table(labels, class_names, images.source_index, scores, self.facts), graph, trust
+
+    @property
+    def _adapters(self) -> RunAdapters:
+        return RunAdapters(self.arguments, self.images, self.backbone, self.accelerator, self.folder)
 
     def _write(self, result: SelectionResult, unreadable: Mapping[int, str], description: dict[str, Any]) -> None:
         # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
@@ -251,7 +309,8 @@ class _Run:
         self.folder.write_config(record)
         with during("write"):
             self.folder.write_results(result, self.images, unreadable, scores_only=self.arguments.hub.scores_only)
-        description["source"]["class_names"] = self.images.class_names
+        if not self.images.has_captions:
+            description["source"]["class_names"] = self.images.class_names
         self.folder.write_config({**description, **record})
 
     def _publish(self, destination: Destination, report: dict[str, Any], *, with_adapters: bool) -> None:
@@ -263,100 +322,48 @@ class _Run:
                 f"{error} The results are in {self.folder.path}: the same command again pushes them."
             ) from None
 
-    def _ensemble(
-        self,
-        features: FeatureRows,
-        text_features: torch.Tensor,
-        labels: np.ndarray,
-        prompts: np.ndarray,
-        processes: Processes,
-    ) -> np.ndarray:
+    def _ensemble(self, rows: "_Rows", prompts: np.ndarray, processes: Processes) -> np.ndarray:
         """Of plain CLIP whether adapters are kept or not: these know the labels that they would judge."""
         scores = None
         if processes.index == 0:
             model = self.backbone.model
-            embeds = embed_rows(Projections(model), features, np.arange(len(labels)))
+            embeds = embed_rows(Projections(model), rows.image_features, np.arange(len(rows.labels)))
             scale = getattr(model, "logit_scale", None)
             scale = {} if scale is None else {"logit_scale": float(scale.exp())}
-            scores = ensemble_alignment(embeds, prompts, labels, seed=self.arguments.run.seed, **scale)
+            scores = ensemble_alignment(embeds, prompts, rows.labels, seed=self.arguments.run.seed, **scale)
         return processes.broadcast(scores)
 
 
-def _check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:
-    """Where the results go to on the Hub; the main process asks, and all stop if the answer is no."""
-    if not arguments.hub.push_to_hub:
-        if arguments.hub.hub_dataset_id is not None or arguments.hub.hub_model_id is not None:
-            logger.info("Nothing is pushed to the Hub without --push_to_hub.")
-        return None
-    if arguments.hub.hub_dataset_id == arguments.data.dataset_name:
-        raise InputError(
-            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the place of; "
-            "choose another repository."
-        )
-    destination, problem = Destination.from_arguments(arguments.hub), None
-    if accelerator.is_main_process:
-        try:
-            destination.check()
-        except (InputError, PushError) as error:
-            problem = error
-    [problem] = broadcast_object_list([problem])
-    if problem is not None:
-        raise problem
-    return destination
+@dataclass(frozen=True)
+class _Rows:
+    """The readable rows, N of them, and what was encoded of them."""
+
+    numbers: np.ndarray  # (N,), places in the dataset
+    classes: np.ndarray  # (C,), those that have rows, in the numbering of the dataset; or captions
+    labels: np.ndarray  # (N,), in [0, C)
+    image_features: FeatureRows  # (N, H)
+    text_features: torch.Tensor  # (T, C, H')
+    features_key: str
+    unreadable: dict[int, str]  # source_index -> reason
+    clusters: np.ndarray | None = None  # (N,), and
+    references: np.ndarray | None = None  # (R,), where labels are captions
+
+    @property
+    def features(self) -> tuple[FeatureRows, torch.Tensor]:
+        return self.image_features, self.text_features
+
+    def describe_captions(self) -> dict[str, int] | None:
+        if self.clusters is None:
+            return None
+        counts = {"captions": len(self.classes), "references": len(self.references)}
+        counts["clusters"] = int(self.clusters.max()) + 1
+        return {f"num_{name}": count for name, count in counts.items()}
 
 
-def _load(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
-    data = arguments.data
-    source = None
-    if dataset is not None and not isinstance(dataset, Dataset):
-        splits = (
-            f" with the splits {', '.join(map(str, dataset))}; pass one of them" if isinstance(dataset, dict) else ""
-        )
-        raise InputError(
-            f"Expected a datasets.Dataset with an image and a label column, got a {type(dataset).__name__}{splits}."
-        )
-    if dataset is None:
-        dataset, source = load_source(data.dataset_name, data.dataset_config_name, data.train_split_name)
-    return prepare_dataset(
-        dataset,
-        source,
-        image_column_name=data.image_column_name,
-        label_column_name=data.label_column_name,
-        class_names=class_names,
-        class_names_file=data.class_names_file,
-        max_samples=data.max_train_samples,
-    )
+@dataclass(frozen=True)
+class _Plain:
+    """What CLIP without adapters says."""
 
-
-def _open_folder(
-    stack: ExitStack, arguments: Arguments, images: LabelledImages, backbone: Backbone, accelerator: Accelerator
-) -> RunFolder:
-    path = arguments.run.output_dir
-    if path is None:
-        # All processes share the main one's folder.
-        [path] = broadcast_object_list(
-            [stack.enter_context(tempfile.TemporaryDirectory()) if accelerator.is_main_process else None]
-        )
-    folder = RunFolder(Path(path))
-    mine = identity(images, backbone)
-    folder.check(mine, overwrite=arguments.run.overwrite_output_dir)
-    processes = Processes(accelerator)
-    processes.wait()  # every process has checked before the main one changes anything
-    if accelerator.is_main_process:
-        folder.open(mine, overwrite=arguments.run.overwrite_output_dir)
-        if not folder.read_config():
-            folder.write_config({"identity": mine})
-    _check_shared(folder, processes)
-    return folder
-
-
-def _check_shared(folder: RunFolder, processes: Processes) -> None:
-    """Folders of one name on several machines need not be one folder: each would get a part of the features."""
-    with folder.mark() if processes.index == 0 else nullcontext() as name:
-        name = processes.broadcast(name)
-        apart = [index for index, sees in enumerate(processes.gather(folder.has_mark(name))) if not sees]
-    if apart:
-        raise InputError(
-            f"--output_dir {folder.path} is not one folder for all: process {apart[0]} does not see what process 0 wrote there. "
-            "On several machines give a folder on a file system that they share."
-        )
+    predicted: np.ndarray  # (N,), numbers of classes or captions among those that have rows
+    prompts: np.ndarray | None  # (C, D), None for captions
+    ensemble: np.ndarray | None  # (N,), where the objective needs it

@@ -47,8 +47,7 @@ def class_prompts(
     """Put the cleaned class names into prompt templates.
 
     Classes whose cleaned names are the same (letter case aside, which CLIP's tokenizer drops) get their full names with
-    all synonyms. Names that are still the same, and names that say nothing about the class (numbers, bare WordNet
-    ids), are warned about.
+    all synonyms. Names that say nothing about the class (numbers, bare WordNet ids) are warned about.
 
     Args:
         class_names (`Sequence[str]` of length `C`): One name per class, in label order.
@@ -122,19 +121,9 @@ def _distinct_names(class_names: Sequence[str]) -> list[str]:
                 "in label order)."
             )
     shared = _shared(cleaned)
-    names = [
+    return [
         _words(full) if name.casefold() in shared else name for full, name in zip(class_names, cleaned, strict=True)
     ]
-    still_shared = _shared(names)
-    if still_shared:
-        labels = [label for label, name in enumerate(names) if name.casefold() in still_shared]
-        logger.warning(
-            "%d classes share their prompts with another class, so that text cannot tell them apart: %s. Give every "
-            "class a name of its own with --class_names_file (one name per line, in label order).",
-            len(labels),
-            _examples(names, labels),
-        )
-    return names
 
 
 def _shared(names: Sequence[str]) -> set[str]:

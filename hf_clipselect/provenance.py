@@ -31,11 +31,17 @@ def identity(images: LabelledImages, backbone: Backbone) -> dict[str, Any]:
 
 
 def describe_run(
-    arguments: Arguments, objective: Objective, images: LabelledImages, backbone: Backbone, adaptation: Adaptation
+    arguments: Arguments,
+    objective: Objective,
+    images: LabelledImages,
+    backbone: Backbone,
+    adaptation: Adaptation,
+    captions: dict[str, int] | None,
 ) -> dict[str, Any]:
     """Source, model, knobs, adaptation, arguments and versions, as plain JSON types.
 
-    `arguments` are the flags, which `--config` takes back; `objective` holds the knobs as they were resolved.
+    `arguments` are the flags, which `--config` takes back; `objective` holds the knobs as they were resolved; `captions`, for
+    image-text pairs, how many captions, references and clusters there are.
     """
     given = {**arguments.to_dict(), "objective": objective.name}
     given |= {name: lasting_name(given[name]) for name in _PLACES if given[name]}
@@ -49,8 +55,9 @@ def describe_run(
             "revision": backbone.revision,
             "weights_sha256": backbone.weights_sha256,
             "embed_dim": backbone.embed_dim,
-            "prompt_template": list(arguments.model.prompt_template),
+            "prompt_template": [] if captions else list(arguments.model.prompt_template),
         },
+        "captions": captions,
         "adaptation": adaptation.to_dict(),
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},

@@ -55,6 +55,7 @@ class RunAdapters:
         *,
         features_key: str,
         peft_config: Any,
+        references: np.ndarray | None = None,
     ) -> tuple[nn.Module, Adaptation]:
         """Train, or take the adapters that an earlier run of the same settings left in the folder.
 
@@ -63,12 +64,13 @@ class RunAdapters:
             labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
             features_key (`str`): Key of the cached features.
             peft_config (`PeftConfig`, *optional*): Method other than the MLP adapters.
+            references (`np.ndarray`, *optional*): As for `adapt`.
 
         Returns:
             `tuple[nn.Module, Adaptation]`: The model to score with, with adapters if they were kept; and what was decided.
         """
         arguments, folder = self.arguments.adaptation, self.folder
-        key = self._key(features, labels, features_key)
+        key = self._key(features, labels, features_key, references)
         processes = Processes(self.accelerator)
         _check_same(processes, key)
         # What the main process sees decides: those that train would wait for ever for those that do not.
@@ -85,7 +87,7 @@ class RunAdapters:
             self.accelerator.init_trackers("hf_clipselect")
             model, adaptation = adapt(
                 self.backbone.model, *features, labels, arguments=arguments, seed=self.arguments.run.seed,
-                accelerator=self.accelerator, peft_config=peft_config,
+                accelerator=self.accelerator, references=references, peft_config=peft_config,
             )  # fmt: skip
             for tracker in self.accelerator.trackers:  # Accelerate's own end_training would also end the process group
                 tracker.finish()
@@ -104,12 +106,13 @@ class RunAdapters:
         *,
         features_key: str,
         peft_config: Any,
+        references: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Scores of adapters that never saw the label they judge, computed or found in the folder.
 
         Args:
             model (`nn.Module`): With the kept adapters, which are taken off it.
-            features, labels, features_key, peft_config: As for [`train_or_find`].
+            features, labels, features_key, peft_config, references: As for [`train_or_find`].
             adaptation ([`Adaptation`]): Of the kept adapters.
 
         Returns:
@@ -118,7 +121,7 @@ class RunAdapters:
         arguments, processes = self.arguments.adaptation, Processes(self.accelerator)
         folds = fold_numbers(labels, arguments.num_folds, seed=self.arguments.run.seed)
         key = {
-            "adapters": self._key(features, labels, features_key),
+            "adapters": self._key(features, labels, features_key, references),
             "folds": arguments.num_folds,
             "num_steps": adaptation.num_steps,
         }
@@ -130,7 +133,7 @@ class RunAdapters:
             found = np.stack(
                 out_of_fold_alignment(
                     model.unload(), *features, labels, folds, num_steps=adaptation.num_steps, arguments=arguments,
-                    seed=self.arguments.run.seed, accelerator=self.accelerator, peft_config=peft_config,
+                    seed=self.arguments.run.seed, accelerator=self.accelerator, references=references, peft_config=peft_config,
                 )
             )  # fmt: skip
             for tracker in self.accelerator.trackers:
@@ -154,7 +157,13 @@ class RunAdapters:
         self.accelerator.wait_for_everyone()
         return load_into(self.backbone.model, adapter), adaptation
 
-    def _key(self, features: tuple[FeatureRows, torch.Tensor], labels: np.ndarray, features_key: str) -> str:
+    def _key(
+        self,
+        features: tuple[FeatureRows, torch.Tensor],
+        labels: np.ndarray,
+        features_key: str,
+        references: np.ndarray | None,
+    ) -> str:
         """Everything that decides the adapters."""
         # What a file holds counts, not where it lies; and folds leave the kept adapters as they are.
         elsewhere = ("adapter_name_or_path", "peft_config", "num_folds")
@@ -163,7 +172,8 @@ class RunAdapters:
             {
                 "format": _ADAPTATION_FORMAT,
                 "features": features_key,
-                "text_features": hashlib.sha256(features[1].contiguous().numpy().tobytes()).hexdigest(),
+                "text_features": hashlib.sha256(features[1].contiguous().numpy()).hexdigest(),
+                "references": None if references is None else hashlib.sha256(references).hexdigest(),
                 "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
                 "seed": self.arguments.run.seed,
                 "arguments": {k: v for k, v in asdict(self.arguments.adaptation).items() if k not in elsewhere},

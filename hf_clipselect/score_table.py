@@ -6,12 +6,15 @@ without, and where they were not looked for), then for each size selection_score
 with count_<n> in place of the percentage, and reason (string: why the first size keeps the row or not). Where a run needs them there
 are group (string), ensemble (float32), must_keep and must_drop (bool). A row whose image could not be read has NaN scores, no
 prediction, and is never selected.
+
+A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits best: another
+one's, where better_caption (int64) names the first row that has it, or its own, where that is none and label_agrees is true.
 """
 
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +27,26 @@ from .selection import Size, column_suffix, quantiles_within
 SCORE_COLUMNS = ("sas", "margin", "sds")
 # What another size can be selected from.
 NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
+# Columns that name another row, or none.
+ROW_NUMBERS = {"duplicate_group", "better_caption"}
 # Columns that a table has only where a run needs them.
 _OPTIONAL = {
     "group": Value("string"), "ensemble": Value("float32"), "must_keep": Value("bool"), "must_drop": Value("bool"),
+    "better_caption": Value("int64"),
 }  # fmt: skip
 
 
+class _Columns:
+    """A dataclass of arrays, some of which may be missing."""
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, without those that there are none of."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        return {name: array for name, array in values.items() if array is not None}
+
+
 @dataclass(frozen=True)
-class SampleScores:
+class SampleScores(_Columns):
     """Scores of all rows, in row order, each array of shape `(num_rows,)`.
 
     Args:
@@ -41,6 +56,8 @@ class SampleScores:
         sds (float32): Mean distance to the nearest rows of the own class, in [0, 2], higher is more diverse (eq. 2).
         duplicate_group (int64, *optional*): Number of the lowest row among the near-duplicates of a row; -1 for a row without.
         ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0, higher is better aligned.
+        better_caption (int64, *optional*): Where rows have captions: number of the first row with the caption that fits better than
+            the own one; -1 where none does.
     """
 
     predicted_label: np.ndarray
@@ -49,17 +66,13 @@ class SampleScores:
     sds: np.ndarray
     duplicate_group: np.ndarray | None = None
     ensemble: np.ndarray | None = None
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by name, without those that there are none of."""
-        values = {column.name: getattr(self, column.name) for column in fields(self)}
-        return {name: array for name, array in values.items() if array is not None}
+    better_caption: np.ndarray | None = None
 
     def scattered(self, rows: np.ndarray, num_rows: int) -> "SampleScores":
         """The same scores at their places among all rows, NaN and -1 elsewhere."""
         spread = {}
         for name, values in self.columns().items():
-            if name == "duplicate_group":
+            if name in ROW_NUMBERS:
                 values = np.where(values < 0, -1, rows[values])
             spread[name] = np.full(num_rows, -1 if values.dtype.kind == "i" else np.nan, dtype=values.dtype)
             spread[name][rows] = values
@@ -67,7 +80,7 @@ class SampleScores:
 
 
 @dataclass(frozen=True)
-class RowFacts:
+class RowFacts(_Columns):
     """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
 
     Args:
@@ -79,14 +92,30 @@ class RowFacts:
     must_keep: np.ndarray | None = None
     must_drop: np.ndarray | None = None
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """The arrays by name, without those that there are none of."""
-        values = {column.name: getattr(self, column.name) for column in fields(self)}
-        return {name: array for name, array in values.items() if array is not None}
+
+def cluster_scores(scores: SampleScores, labels: np.ndarray, clusters: np.ndarray) -> SampleScores:
+    """Scores of rows with captions, whose predictions are captions, as the table has them: in terms of clusters.
+
+    Args:
+        scores ([`SampleScores`]): Of N rows; predictions are the numbers of the captions that fit best.
+        labels (`np.ndarray` of shape `(N,)`, int64): Number of each row's own caption.
+        clusters (`np.ndarray` of shape `(N,)`, int64): Cluster of each row's image.
+
+    Returns:
+        [`SampleScores`]: With `better_caption`, and clusters as predictions.
+    """
+    captions, first_rows = np.unique(labels, return_index=True)
+    first_row = first_rows[np.searchsorted(captions, scores.predicted_label)]
+    agrees = scores.predicted_label == labels
+    return replace(
+        scores,
+        predicted_label=np.where(agrees, clusters, clusters[first_row]),
+        better_caption=np.where(agrees, -1, first_row),
+    )
 
 
 def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes that have images, and the labels renumbered among them.
+    """The classes, or captions, that have images, and the labels renumbered among them.
 
     Args:
         labels (`np.ndarray` of shape `(num_rows,)`, int64): Labels of the readable rows.
@@ -95,7 +124,7 @@ def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in `[0, num_present)`.
 
     Raises:
-        InputError: Fewer than two classes have images.
+        InputError: Fewer than two have images.
     """
     classes, compact = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
@@ -125,9 +154,9 @@ def score_table(
     Returns:
         `Dataset`: The scores table, without any selection yet.
     """
-    columns = scores.columns() | (facts or RowFacts()).columns()
-    groups = np.full(len(labels), -1) if scores.duplicate_group is None else scores.duplicate_group
-    columns["duplicate_group"] = np.where(groups < 0, -1, source_index[groups])
+    columns = {"duplicate_group": np.full(len(labels), -1)} | scores.columns() | (facts or RowFacts()).columns()
+    for name in ROW_NUMBERS & columns.keys():
+        columns[name] = np.where(columns[name] < 0, -1, source_index[columns[name]])
     readable = ~np.isnan(scores.sas)
     for name in ("sas", "sds"):
         columns[f"{name}_quantile"] = np.full(len(labels), np.nan, dtype=np.float32)
@@ -222,11 +251,13 @@ def _score_columns(
 ) -> pa.Table:
     rows = slice(indices[0], indices[-1] + 1)  # batches of map are runs of rows
     unreadable = np.isnan(columns["sas"][rows])
-    predicted, group = columns["predicted_label"][rows], columns["duplicate_group"][rows]
+    predicted = columns["predicted_label"][rows]
+    # A caption that fits better may belong to the same cluster.
+    agrees = columns["better_caption"][rows] < 0 if "better_caption" in columns else predicted == labels[rows]
     masked = {
         "predicted_label": pa.array(predicted, mask=unreadable),
-        "label_agrees": pa.array(predicted == labels[rows], mask=unreadable),
-        "duplicate_group": pa.array(group, mask=group < 0),
+        "label_agrees": pa.array(agrees, mask=unreadable),
+        **{name: pa.array(columns[name][rows], mask=columns[name][rows] < 0) for name in ROW_NUMBERS & columns.keys()},
     }
     for name in order:
         batch = batch.append_column(name, masked[name] if name in masked else pa.array(columns[name][rows]))
@@ -241,6 +272,7 @@ def _features(class_names: list[str], optional: Collection[str]) -> Features:
         "group": _OPTIONAL["group"],
         "predicted_label": ClassLabel(names=class_names),
         "label_agrees": Value("bool"),
+        "better_caption": _OPTIONAL["better_caption"],
         "sas": Value("float32"),
         "margin": Value("float32"),
         "ensemble": _OPTIONAL["ensemble"],

@@ -40,28 +40,6 @@ def semantic_alignment_score(
     return sas if kind == "cosine" else margin
 
 
-def predicted_labels(image_embeds: Array, text_embeds: Array) -> np.ndarray:
-    """The class whose prompt is nearest to each image; of equally near ones the lower.
-
-    Args:
-        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
-            here.
-        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`): One prompt embedding per
-            class.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: Classes, int64.
-
-    Raises:
-        InputError: Shapes don't match, or a row is zero or not finite.
-    """
-    pairs = Pairs(image_embeds, text_embeds)
-    predicted = np.empty(len(pairs.images), dtype=np.int64)
-    for block, cosines in pairs.cosines():
-        predicted[block] = as_numpy(cosines.argmax(1))
-    return predicted
-
-
 def alignment_scores(
     image_embeds: Array, text_embeds: Array, labels: Array
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -75,8 +53,8 @@ def alignment_scores(
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The nearest class as in
-        [`predicted_labels`], int64; the cosine and the margin as in [`semantic_alignment_score`], float32.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The class whose prompt is nearest, of equally
+        near ones the lower, int64; the cosine and the margin as in [`semantic_alignment_score`], float32.
 
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, or a label is out of range.

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from .adaptation import Projections, embed_prompts, embed_rows
+from .adaptation import Projections, TextAlignment, embed_rows
 from .diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles
 from .feature_rows import FeatureRows
 from .processes import Processes
 from .score_table import SampleScores
-from .scores import alignment_scores
 from .selection import NeighborGraph, class_graph, duplicate_groups, joined_graph
 
 
@@ -37,8 +36,10 @@ def score_rows(
     num_neighbors: int | None,
     processes: Processes,
     num_nearest: int = 0,
+    clusters: np.ndarray | None = None,
+    references: np.ndarray | None = None,
 ) -> tuple[SampleScores, NeighborGraph | None]:
-    """All scores of the readable rows; each class is scored by one process, and all processes get all scores.
+    """All scores of the readable rows; each class, or cluster, is scored by one process, and all processes get all scores.
 
     Args:
         model (`nn.Module`): Dual encoder, with or without adapters.
@@ -47,6 +48,9 @@ def score_rows(
         neighbor_fraction (`float`), num_neighbors (`int`, *optional*): As in `sample_diversity_score`.
         processes ([`Processes`]): Those of the run.
         num_nearest (`int`, *optional*, defaults to 0): Nearest rows of each row in the graph; 0 for no graph.
+        clusters (`np.ndarray` of shape `(N,)`, *optional*):
+            Where labels are captions: what stands in for classes in the diversity, numbered from 0, none empty.
+        references (`np.ndarray` of shape `(R,)`, *optional*): Where labels are captions: those to compare with.
 
     Returns:
         `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with predictions in the numbering of the dataset's own
@@ -56,14 +60,15 @@ def score_rows(
         InputError: An embedding is zero or not finite.
     """
     projections = Projections(model)
-    text_embeds = embed_prompts(projections, text_features)
-    sizes = np.bincount(labels, minlength=len(classes))
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    align = TextAlignment(projections, text_features, references)
+    cells, names = (labels, classes) if clusters is None else (clusters, np.arange(clusters.max() + 1))
+    sizes = np.bincount(cells, minlength=len(names))
+    by_class = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
     mine, parts, notices = [], [], []
     for group in _shares(sizes, processes.count)[processes.index]:
         rows = np.concatenate([by_class[label] for label in group])
         embeds = embed_rows(projections, features, rows)
-        predicted, sas, margin = alignment_scores(embeds, text_embeds, labels[rows])
+        predicted, sas, margin = align(embeds, labels[rows])
         sds = []
         for label, of_class in zip(group, embeds.split([int(sizes[label]) for label in group]), strict=True):
             k = neighbor_count(len(of_class), neighbor_fraction, num_neighbors)
@@ -72,12 +77,12 @@ def score_rows(
                 parts.append((by_class[label], class_graph(diversity.nearest, diversity.cosines)))
             sds.append(diversity.scores)
             if diversity.num_references is not None:
-                notices.append(estimate_notice(int(classes[label]), len(of_class), diversity))
+                notices.append(estimate_notice(int(names[label]), len(of_class), diversity))
         mine.append((rows, SampleScores(classes[predicted], sas, margin, np.concatenate(sds))))
     gathered = processes.gather((mine, parts, notices))
     for notice in sorted(notice for *_, theirs in gathered for notice in theirs):
         logger.warning(notice)
-    warn_of_singles(classes[sizes == 1].tolist())
+    warn_of_singles(names[sizes == 1].tolist())
     scores = _at_their_rows([part for theirs, *_ in gathered for part in theirs])
     if not num_nearest:
         return scores, None

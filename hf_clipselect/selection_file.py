@@ -55,6 +55,7 @@ _REPORT_SHAPE = {
     "accuracy_before": _SHARE,
     "warnings": [_TEXT],
 }  # fmt: skip
+_CAPTIONS_SHAPE = {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT}
 _ADAPTER_SHAPE = {"name": _TEXT, "revision": _TEXT_OR_NONE}
 
 
@@ -138,6 +139,8 @@ def read_selection(path: Path) -> dict[str, Any]:
         _check(report, _REPORT_SHAPE, "report")
         if report["adaptation"].get("adapter") is not None:
             _check(report["adaptation"]["adapter"], _ADAPTER_SHAPE, "report.adaptation.adapter")
+        if report.setdefault("captions", None) is not None:
+            _check(report["captions"], _CAPTIONS_SHAPE, "report.captions")
         # Said twice in the file; what was checked counts.
         report |= {"objective": objective.to_dict(), "source": source, "seed": values["seed"]}
     return {

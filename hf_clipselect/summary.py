@@ -35,7 +35,7 @@ def summarize(
     *,
     class_names: Sequence[str],
     ratios: Sequence[Size],
-    plain_predictions: np.ndarray,
+    plain_agrees: np.ndarray,
     run: Mapping[str, Any],
     unreadable: Mapping[int, str],
     trust: Trust | None = None,
@@ -47,9 +47,9 @@ def summarize(
             The scores table, one row for each of the N rows considered; a column `group` is counted as the classes are.
         class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
         ratios (`Sequence[float | int]`): Sizes of the subsets; each has its two columns in `scores`.
-        plain_predictions (`np.ndarray` of shape `(N,)`, int64):
-            Class predicted by CLIP without adapters, -1 for a row that could not be read.
-        run (`Mapping[str, Any]`): The entries that come ready: source, model, objective, adaptation, arguments,
+        plain_agrees (`np.ndarray` of shape `(N,)`, bool):
+            Whether CLIP without adapters predicts the given label; of a row that could not be read it does not count.
+        run (`Mapping[str, Any]`): The entries that come ready: source, model, captions, objective, adaptation, arguments,
             versions, seed, seconds, warnings.
         unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
         trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
@@ -58,17 +58,20 @@ def summarize(
         `dict[str, Any]`: Plain JSON types only; a number that does not exist (NaN, the mean of nothing) is None.
 
     Raises:
-        InputError: `plain_predictions` is not of length N.
+        InputError: `plain_agrees` is not of length N.
     """
-    if len(plain_predictions) != len(scores):
+    if len(plain_agrees) != len(scores):
         raise InputError(
-            f"plain_predictions has {len(plain_predictions)} entries for {len(scores)} rows of scores; pass one per row."
+            f"plain_agrees has {len(plain_agrees)} entries for {len(scores)} rows of scores; pass one per row."
         )
     labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
-    agrees = np.asarray(plain_predictions) == labels
+    agrees = np.asarray(plain_agrees)
     rows, agreeing = (np.bincount(labels[mask], minlength=len(class_names)) for mask in (readable, readable & agrees))
     report = {
-        **{key: run[key] for key in ("source", "model", "objective", "adaptation", "arguments", "versions")},
+        **{
+            key: run[key]
+            for key in ("source", "model", "captions", "objective", "adaptation", "arguments", "versions")
+        },
         "seed": run["seed"],
         "seconds": run["seconds"],
         "num_unreadable": len(unreadable),

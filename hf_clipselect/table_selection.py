@@ -70,7 +70,7 @@ def select_from_table(
     candidates = _candidates(rows.labels, table.features["label"].names, _facts(base, readable), objective, passes)
     ratios = [size / len(readable) if is_count(size) else size for size in sizes]
     by_ratio = {
-        ratio: _ranked_by(table, readable, objective, rows, ratio, candidates.tiers, graph)
+        ratio: _ranked_by(table, readable, objective, rows, ratio, candidates, graph)
         for ratio in (set(ratios) if objective.alpha_is_ratio else ratios[:1])
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
@@ -152,7 +152,9 @@ def _candidates(
     """The cells that quotas are for, numbered among those that have rows, and the tiers."""
     if objective.balance_by == "group":
         if facts.group is None:
-            raise InputError('balance_by "group" needs a group column; name one with group_column.')
+            raise InputError(
+                'balance_by "group" needs a category for each row; name its column with group_column, or pass groups beside embeddings.'
+            )
         names, cells = np.unique(facts.group.astype(str), return_inverse=True)
         names = names.tolist()
     else:
@@ -186,7 +188,7 @@ def _ranked_by(
     objective: Objective,
     rows: RowColumns,
     ratio: float,
-    tiers: np.ndarray | None,
+    candidates: Candidates,
     graph: NeighborGraph | None,
 ) -> np.ndarray:
     """Scores of the readable rows, less their redundancy."""
@@ -194,7 +196,10 @@ def _ranked_by(
         return selection_scores(objective, rows, ratio)
     if graph is not None:
         scores = selection_scores(objective, rows, ratio)
-        return redundancy_scores(scores, graph, objective.redundancy_weight, tiers=tiers)
+        if objective.balance_by == "group":
+            # A row must not lose for being like one of another group, whose quota may leave that one out.
+            graph = graph.within(candidates.cells)
+        return redundancy_scores(scores, graph, objective.redundancy_weight, tiers=candidates.tiers)
     earlier = [name for name in table.column_names if name.startswith("selection_score_")]
     if not earlier or objective.alpha_is_ratio:
         raise InputError(
@@ -204,18 +209,21 @@ def _ranked_by(
 
 
 def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -> None:
-    """Name the classes or groups that have fewer rows than they are due; the others got what was missing."""
+    """Name the classes or groups of which fewer rows may be kept than they are due; the others got what was missing."""
     if objective.class_balance == "none":
         return
     sizes = np.bincount(candidates.cells)
-    allowed = np.bincount(candidates.cells, minlength=len(sizes))
+    allowed = sizes
     if candidates.tiers is not None:
         allowed = np.bincount(candidates.cells[candidates.tiers != MUST_DROP], minlength=len(sizes))
     due = largest_remainder(quota_weights(sizes, objective.class_balance), k)
-    if len(small := np.flatnonzero(due > allowed)):
+    small = np.setdiff1d(
+        np.flatnonzero(due > allowed), list(candidates.counts)
+    )  # a quota of its own is what was asked for
+    if len(small):
         named = ", ".join(f"{candidates.name(cell)} ({allowed[cell]} of {due[cell]})" for cell in small[:5].tolist())
         logger.warning(
-            "%d of the %s quotas are more rows than there are, and their rest went to the others: %s%s.",
+            "%d of the %s quotas are more rows than may be kept, and their rest went to the others: %s%s.",
             len(small), objective.balance_by, named, ", ..." if len(small) > 5 else "",
         )  # fmt: skip
 

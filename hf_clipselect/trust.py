@@ -41,7 +41,7 @@ class Trust:
         confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and the share
             of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a half, and smaller
             ones up to 50 in all.
-        warnings (`list[str]`): What to doubt in sentences, with class names; empty if nothing.
+        warnings (`list[str]`): What to doubt in sentences, with class names, each cause once; empty if nothing.
     """
 
     chance: float
@@ -110,6 +110,26 @@ def measure_trust(
         confusions=confusions,
         warnings=list(_word_warnings(below_chance, similar_prompts, _confused(confusions), chance)),
     )
+
+
+def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_references: int) -> Trust:
+    """As [`measure_trust`], for rows with captions: without classes there is only the agreement of all rows.
+
+    Args:
+        plain (`np.ndarray` of shape `(N,)`, bool): Whether a row's own caption fits best by CLIP without adapters.
+        adapted (`np.ndarray` of shape `(N,)`, bool, or None): The same with adapters; None where plain CLIP was kept.
+        num_references (`int`): Captions that each row's own was compared with.
+
+    Returns:
+        [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
+    """
+    disagreement = [None if agrees is None else float(1 - agrees.mean()) for agrees in (plain, adapted)]
+    least = min(share for share in disagreement if share is not None)
+    warning = (
+        f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either captions are "
+        "wrong, or this model does not understand them: look at some by eye (label_agrees is false in the scores)."
+    )
+    return Trust(1 / (num_references + 1), *disagreement, [], [], [], [warning] if least > 0.5 else [])
 
 
 def check_trust(trust: Trust, *, strict: bool = False) -> None:
@@ -217,6 +237,11 @@ def _word_warnings(
     confused: list[dict[str, Any]],
     chance: float,
 ) -> Iterator[str]:
+    # What follows from prompts that are the same to CLIP is told once.
+    pairs = {frozenset(entry["classes"]) for entry in similar_prompts}
+    alike = frozenset().union(*pairs)
+    below_chance = [entry for entry in below_chance if entry["name"] not in alike]
+    confused = [entry for entry in confused if {entry["label"], entry["predicted"]} not in pairs]
     if below_chance:
         names = [f"{entry['name']!r} ({_word_shares(entry)})" for entry in below_chance]
         yield (

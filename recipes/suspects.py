@@ -1,10 +1,10 @@
-"""Show the most likely wrong labels of a selection, with the class that CLIP proposes, to check them by eye.
+"""Show the most likely wrong labels of a selection, with the class or caption that CLIP proposes, to check them by eye.
 
     python recipes/suspects.py clipselect_output                            # the output folder of a run, or its subset folder
     python recipes/suspects.py me/digits-pruned --num 50                    # a dataset repository with the scores
     python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
 
-A row is suspect where CLIP predicts another class than the given label; those with the lowest margin come first. Prints
+A row is suspect where another class than its label, or another caption than its own, fits better; the lowest margin comes first. Prints
 them, and writes to --output_dir suspects.csv, suspects.parquet (source_index, label, proposed_label, sas, margin, and for
 each subset whether the row was kept), and suspects.png with the first 200 images. These come from the dataset that the
 selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is.
@@ -29,7 +29,7 @@ from datasets import Dataset
 from hf_clipselect import SelectionResult
 from hf_clipselect.errors import InputError
 from hf_clipselect.pruned import load_source_of
-from hf_clipselect.report import PICTURE_SIDE, draw_grid, pick_suspects, small_images, suspects_table
+from hf_clipselect.report import PICTURE_SIDE, captions_of, draw_grid, pick_suspects, small_images, suspects_table
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.score_table import column_values
 from hf_clipselect.source import DatasetSource, content_id, load_source
@@ -54,7 +54,11 @@ def show_suspects(arguments: argparse.Namespace) -> None:
         raise InputError(f"--num is how many rows to show and must be at least 1, got {arguments.num}.")
     result = read_selection(arguments)
     rows = pick_suspects(result.scores, num=arguments.num, label=arguments.label)
-    table = suspects_table(result.scores, rows)
+    dataset = load_images(result, arguments) if len(rows) else None
+    captions = None
+    if dataset is not None and "better_caption" in result.scores.column_names:
+        captions = captions_of(dataset, result.source.label_column)
+    table = suspects_table(result.scores, rows, captions)
     print_table(table)
     output_dir = Path(arguments.output_dir)
     if output_dir.exists() and not output_dir.is_dir():
@@ -65,14 +69,11 @@ def show_suspects(arguments: argparse.Namespace) -> None:
     print(f"tables: {output_dir / 'suspects.csv'}, {output_dir / 'suspects.parquet'}")
     # One of an earlier call would be taken for that of these tables.
     (output_dir / "suspects.png").unlink(missing_ok=True)
-    if len(rows) == 0:
-        return
-    dataset = load_images(result, arguments)
     if dataset is not None:
         shown = rows[:MAX_IN_GRID]
         source_rows = column_values(result.scores, "source_index")[shown]
         images = small_images(dataset, result.source.image_column, source_rows, max_side=PICTURE_SIDE)
-        draw_grid(result.scores, shown, images).save(output_dir / "suspects.png")
+        draw_grid(result.scores, shown, images, captions).save(output_dir / "suspects.png")
         print(f"images: {output_dir / 'suspects.png'}, {len(shown)} of them")
 
 
@@ -121,7 +122,7 @@ def check_same(dataset: Dataset, source: DatasetSource) -> None:
 
 def print_table(table: pa.Table) -> None:
     if len(table) == 0:
-        print("No row is suspect: CLIP predicts every given label.")
+        print("No row is suspect: by CLIP every given label fits best.")
         return
     kept = [name for name in table.column_names if name.startswith("selected_")]
     heading = ["row", "label", "CLIP proposes", "sas", "margin", *(name.removeprefix("selected_") for name in kept)]

@@ -1,6 +1,8 @@
 """What all tests share: no network, a cache of their own, a small CLIP built in code, a few images, the real data if there."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from PIL import Image as PILImage
 from reports import make_eight_report, make_eight_rows
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

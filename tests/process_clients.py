@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from adapting import quick, turned_classes
 
-from hf_clipselect.adaptation import IdentityProjections, folds, out_of_fold_alignment
+from hf_clipselect.adaptation import IdentityProjections, alignment, out_of_fold_alignment
 from hf_clipselect.errors import InputError
 from hf_clipselect.folds import fold_numbers
 from hf_clipselect.launch import make_accelerator
@@ -195,7 +195,7 @@ def select(processes: Processes, folder: Path) -> dict[str, Any]:
 
 def out_of_fold(processes: Processes, folder: Path) -> dict[str, list]:
     """Scores of adapters of three folds, in chunks of seven rows so that every process has some to score."""
-    folds._CHUNK_ROWS = 7
+    alignment._CHUNK_ROWS = 7
     images, texts, labels = turned_classes(num_rows=61)
     predicted, sas, margin = out_of_fold_alignment(
         IdentityProjections(8), images, texts, labels, fold_numbers(labels, 3, seed=0),

@@ -38,7 +38,11 @@ def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source
             f"selected_{suffix}": [r in rows for r in range(len(labels))],
         }
         types |= {f"selection_score_{suffix}": Value("float32"), f"selected_{suffix}": Value("bool")}
-    return Dataset.from_dict(columns, Features(types))
+    kept = next(iter(selected.values()))
+    columns["reason"] = [
+        "not readable" if p is None else "kept" if r in kept else f"why {r}" for r, p in enumerate(predicted)
+    ]
+    return Dataset.from_dict(columns, Features({**types, "reason": Value("string")}))
 
 
 def random_table(num_rows, names, ratios=(0.3,), seed=0):
@@ -71,6 +75,7 @@ def run_entries(**changes):
         "objective": {"name": "clean", "diversity_weight": np.float32(0.5), "ratio_weight": 2.0},
         "adaptation": {"mode": "auto", "kept": True, "reason": "Better by 3 points.", "standard_error": NAN},
         "arguments": {"selection_ratio": (0.5, 0.25), "push_to_hub": False},
+        "captions": None,
         "versions": {"hf_clipselect": "0.1.0"},
         "seed": 42,
         "seconds": {"encode": 1.25, "score": 0.5},
@@ -85,7 +90,7 @@ def summarize_table(scores, ratios=(0.3,), unreadable=None, trust=None, **change
         scores,
         class_names=names,
         ratios=ratios,
-        plain_predictions=column_values(scores, "predicted_label"),
+        plain_agrees=column_values(scores, "predicted_label") == column_values(scores, "label"),
         run=run_entries(**changes),
         unreadable=unreadable or {},
         trust=trust,
@@ -110,7 +115,7 @@ def make_eight_report():
         make_eight_rows(),
         class_names=["cat", "dog", "bird"],
         ratios=[0.5, 0.125],
-        plain_predictions=np.array([0, 1, 1, -1, 1, 1, 0, 0]),
+        plain_agrees=np.array([1, 0, 0, 0, 1, 1, 0, 0], dtype=bool),
         run=run_entries(),
         unreadable={6: "Cannot read image: truncated."},
     )

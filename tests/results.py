@@ -61,6 +61,7 @@ def make_report(result, **changes):
             "overwrite_output_dir": False, "push_to_hub": True, "hub_dataset_id": "me/pruned",
             "class_names_file": "/home/me/names.txt",
         },
+        "captions": None,
         "versions": {"hf_clipselect": "0.1.0"},
         "seed": result.seed,
         "seconds": {"encode": 1.25},
@@ -70,7 +71,7 @@ def make_report(result, **changes):
         result.scores,
         class_names=result.scores.features["label"].names,
         ratios=result.ratios,
-        plain_predictions=np.where(readable, 0, -1),
+        plain_agrees=readable & (column_values(result.scores, "label") == 0),
         run={**run, **changes},
         unreadable={int(row): "Cannot read image." for row in rows[~readable]},
     )

@@ -18,8 +18,8 @@ from hf_clipselect.adaptation import (
     IdentityProjections,
     Projections,
     adapt,
+    align_rows,
     embed_prompts,
-    predict,
     read_peft_config,
     save_adapters,
 )
@@ -39,7 +39,7 @@ def accelerator():
 
 
 def agreement(model: nn.Module, images: FeatureRows, texts: torch.Tensor, labels: np.ndarray) -> float:
-    return float((predict(model, images, texts) == labels).mean())
+    return float((align_rows(model, images, texts, labels)[0] == labels).mean())
 
 
 def test_auto_keeps_adapters_that_help_and_says_so(accelerator):
@@ -295,3 +295,31 @@ def test_small_classes_give_rows_to_hold_out_but_never_their_last():
     rows = held_out_rows(labels, seed=0)
     assert len(rows) == 600 and np.bincount(labels[rows]).max() == 1
     assert len(held_out_rows(np.arange(40), seed=0)) == 0
+
+
+def test_of_many_texts_those_of_the_batch_are_trained_on_and_no_others_matter(accelerator):
+    """Texts that no row has change nothing, though with them there are more than rows in a batch."""
+    images, texts, labels = turned_classes()
+    arguments = quick(train_batch_size=30)
+    schedule = Schedule.for_rows(len(labels), arguments)
+    unused = torch.randn(1, 60, 8, generator=torch.Generator().manual_seed(1))
+    embeds = []
+    for all_texts in (texts, torch.cat([unused[:, :30], texts, unused[:, 30:]], dim=1)):
+        torch.manual_seed(0)
+        model = new_adapters(IdentityProjections(8), MlpAdapterConfig())
+        train_adapters(
+            model, images, all_texts, labels + (30 if all_texts.shape[1] > 4 else 0),
+            arguments=arguments, schedule=schedule, num_steps=40, seed=0, accelerator=accelerator,
+        )  # fmt: skip
+        projections = Projections(model)
+        embeds.append(
+            torch.cat(
+                [
+                    projections.embed_images(torch.from_numpy(images.take(np.arange(20)))),
+                    projections.embed_texts(texts),
+                ]
+            ).detach()
+        )
+    torch.testing.assert_close(*embeds, atol=1e-4, rtol=0)
+    plain = Projections(IdentityProjections(8)).embed_texts(texts)
+    assert not torch.allclose(embeds[0][20:], plain, atol=1e-2)

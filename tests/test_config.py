@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from hf_clipselect import config
+from hf_clipselect.command_line import parse_arguments
 from hf_clipselect.config import (
     DEFAULT_MODEL,
     EMBEDDED_DATASET,
@@ -16,7 +17,6 @@ from hf_clipselect.config import (
     Arguments,
     DataArguments,
     default_model,
-    parse_arguments,
 )
 from hf_clipselect.errors import InputError
 from hf_clipselect.selection import resolve_objective
@@ -32,6 +32,8 @@ EXAMPLES = {
     "train_split_name": ("validation", "validation"),
     "image_column_name": ("img", "img"),
     "label_column_name": ("fine_label", "fine_label"),
+    "caption_column": ("text", "text"),
+    "num_clusters": ("20", 20),
     "class_names_file": ("names.txt", "names.txt"),
     "max_train_samples": ("100", 100),
     "on_bad_image": ("drop", "drop"),
@@ -87,7 +89,7 @@ EXAMPLES = {
     "scores_only": ("true", True),
 }
 # What makes no sense without it.
-NEEDS = {"push_to_hub": ("hub_dataset_id", "me/digits-pruned")}
+NEEDS = {"push_to_hub": ("hub_dataset_id", "me/digits-pruned"), "num_clusters": ("caption_column", "text")}
 
 
 def write_yaml(folder: Path, text: str) -> str:
@@ -369,7 +371,7 @@ import sys, types
 package = types.ModuleType("hf_clipselect")
 package.__path__ = [{str(source.parent)!r}]
 sys.modules["hf_clipselect"] = package
-from hf_clipselect.config import parse_arguments
+from hf_clipselect.command_line import parse_arguments
 parse_arguments(["--use_cpu"])
 assert "torch" not in sys.modules and "datasets" not in sys.modules
 """

@@ -338,6 +338,11 @@ def test_rate_out_of_range(digits, rate):
         corrupt_images(digits, rate=rate, seed=0)
 
 
+def test_seed_out_of_range(digits):
+    with pytest.raises(InputError, match="seed must be a whole number of at least 0, got -1"):
+        corrupt_images(digits, rate=0.1, seed=-1)
+
+
 def test_columns_that_do_not_fit(digits):
     for column in ("label", "img"):
         with pytest.raises(InputError, match=f"'{column}' is not an image column .*: image .*label"):

@@ -360,3 +360,25 @@ def test_adapters_do_no_harm_to_real_features(food, seed):
 def test_embeddings_that_are_no_real_numbers_are_refused(embeds):
     with pytest.raises(InputError, match="image_embeds must be an array of real numbers"):
         select_embeddings(embeds, np.eye(2), [0, 1, 0, 1])
+
+
+def test_a_copy_in_another_group_costs_nothing_where_quotas_are_for_groups():
+    # Rows 0 to 3 of group a, their exact copies in group b: each group keeps its best, copy or not.
+    rng = np.random.default_rng(0)
+    texts = np.eye(8)[:2]
+    rows = np.repeat(texts, 4, axis=0) + 0.4 * rng.normal(size=(8, 8))
+    images, labels, groups = np.tile(rows, (2, 1)), np.tile(np.repeat([0, 1], 4), 2), np.repeat(["a", "b"], 8)
+    settings = {"selection_count": 6, "class_balance": "proportional", "balance_by": "group", "groups": groups}
+    plain, spread = (
+        select_embeddings(images, texts, labels, objective="clean", redundancy_weight=weight, **settings).selected
+        for weight in (0, 0.5)
+    )
+    assert (spread[:3] + 8).tolist() == spread[3:].tolist() and len(plain) == len(spread) == 6
+
+
+def test_more_folds_than_rows_are_refused_and_few_rows_have_an_ensemble():
+    texts, labels = np.eye(4)[:2], np.array([0, 1, 0, 1])
+    images = texts[labels] + 0.1
+    with pytest.raises(InputError, match="num_folds must be a whole number from 2 to the number of rows, 4, got 5"):
+        select_embeddings(images, texts, labels, adaptation="auto", num_folds=5)
+    assert len(select_embeddings(images, texts, labels, alignment="ensemble", selection_ratio=0.5).selected) == 2

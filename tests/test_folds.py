@@ -15,12 +15,12 @@ from hf_clipselect.adaptation import (
     IdentityProjections,
     Projections,
     adapt,
+    alignment,
     embed_prompts,
     embed_rows,
     out_of_fold_alignment,
     read_peft_config,
 )
-from hf_clipselect.adaptation import folds as folds_module
 from hf_clipselect.adaptation.placing import new_adapters
 from hf_clipselect.adaptation.training import Schedule, train_adapters
 from hf_clipselect.config import AdaptationArguments
@@ -150,7 +150,7 @@ def test_chunks_change_nothing(accelerator, monkeypatch):
     data = turned_classes(num_rows=50)
     folds = fold_numbers(data[2], 2, seed=0)
     whole = scores_of(data, folds, accelerator)
-    monkeypatch.setattr(folds_module, "_CHUNK_ROWS", 4)
+    monkeypatch.setattr(alignment, "_CHUNK_ROWS", 4)
     for ours, theirs in zip(scores_of(data, folds, accelerator), whole, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
@@ -209,7 +209,7 @@ def test_one_fold_alone_is_refused(accelerator):
 def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkeypatch):
     first, second = run_processes(2, "out_of_fold", tmp_path)
     assert first == second
-    monkeypatch.setattr(folds_module, "_CHUNK_ROWS", 7)  # put back what the client sets
+    monkeypatch.setattr(alignment, "_CHUNK_ROWS", 7)  # put back what the client sets
     alone = out_of_fold(Processes(make_accelerator(use_cpu=True)), tmp_path)
     assert first["predicted"] == alone["predicted"] and len(first["predicted"]) == 61
     for column in ("sas", "margin"):

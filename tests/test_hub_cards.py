@@ -17,13 +17,15 @@ from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image as PILImage
 
 from hf_clipselect import select_dataset
-from hf_clipselect.config import Arguments, parse_arguments
+from hf_clipselect.command_line import parse_arguments
+from hf_clipselect.config import Arguments
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
 from hf_clipselect.hub.naming import hide_paths, is_hub_id, lasting_name
 from hf_clipselect.hub.wording import size_category
+from hf_clipselect.selection import resolve_objective
 
 
 CONFIGS = ("ratio_30", "ratio_12_5", "scores")
@@ -74,15 +76,7 @@ def make_report():
             "embed_dim": 512,
             "prompt_template": ["A photo of a {}."],
         },
-        "objective": {
-            "name": "clean",
-            "alignment": "margin",
-            "diversity_weight": 0.0,
-            "normalization": "none",
-            "class_balance": "proportional",
-            "solver": "exact",
-            "ratio_weight": 2.0,
-        },
+        "objective": resolve_objective("clean").to_dict(),
         "adaptation": {
             "mode": "auto",
             "kept": True,
@@ -96,6 +90,7 @@ def make_report():
             "standard_error": 0.008,
         },
         "arguments": {"dataset_name": "me/flowers", "dataset_config_name": None, "selection_ratio": [0.3, 0.125]},
+        "captions": None,
         "versions": {"hf_clipselect": "0.1.0", "torch": "2.13.0"},
         "seed": 42,
         "seconds": {"load": 1.0, "encode": 1.0, "adapt": 1.0, "score": 1.0, "select": 1.0},
@@ -765,6 +760,43 @@ def test_diversity_is_told_where_it_counts():
         report = make_report()
         report["objective"]["diversity_weight"] = weight
         assert "differs from the rest of its class" in make_dataset_card(report)
+
+
+def card_of(name, **knobs):
+    report = make_report()
+    report["objective"] = resolve_objective(name, knobs).to_dict()
+    return make_dataset_card(report)
+
+
+def test_the_card_tells_which_rows_the_objective_keeps():
+    assert "how well each image fits its label. The rows with the highest scores were kept." in card_of("clean")
+    spread = "Rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class."
+    assert f"and how much it differs from the rest of its class. {spread}" in card_of("diverse")
+    assert "kept first, those with the highest scores before the others." in card_of("clean", gate=True)
+    assert "were kept, and what is like a kept row last." in card_of("clean", redundancy_weight=0.5)
+    groups = card_of("clean", balance_by="group", class_quotas={"left": 3})
+    assert "- Every group keeps about the same share of its rows" in groups
+    assert "The number of rows of 1 of them was given." in groups and "Every class" not in groups
+    assert "- The classes are evened out" in card_of("clean", class_balance="uniform")
+    report = make_report() | {"captions": {"num_captions": 9, "num_references": 8, "num_clusters": 2}}
+    report["objective"] = resolve_objective("diverse").to_dict()
+    card = make_dataset_card(report)
+    assert (
+        "Rows whose caption it agrees with were kept first, spread evenly over easy and hard ones of each cluster."
+        in card
+    )
+    assert "- Every cluster keeps about the same share of its rows, however good or bad its captions are." in card
+
+
+def test_columns_of_some_runs_are_explained_where_they_are():
+    row = pa.table({"source_index": [0], "group": ["left"], "must_keep": [True]})
+    folder = make_dataset_card.root / "with further columns"
+    for config in ("ratio_30", "scores"):
+        (folder / config).mkdir(parents=True)
+        pq.write_table(row, folder / config / "train-00000-of-00001.parquet")
+    card = subset_card(make_report(), folder)
+    assert "| `group` | string | category" in card and "| `must_keep` | bool | whether" in card
+    assert "`must_drop`" not in card and "`ensemble`" not in card
 
 
 def test_plain_clip_has_a_dataset_card_but_no_adapter_card():

@@ -85,14 +85,14 @@ def test_quotas_of_groups(select, digits):
     # Six rows have no camera: all of them are kept, and what is missing goes to the other two groups.
     assert Counter(cameras[result.selected]) == {"none": 6, "new": 33, "old": 33}
     assert any(
-        "1 of the group quotas are more rows than there are" in warning for warning in result.report["warnings"]
+        "1 of the group quotas are more rows than may be kept" in warning for warning in result.report["warnings"]
     )
     groups = {entry["name"]: entry["kept"]["30"] for entry in result.report["groups"]}
     assert groups == {"none": 6, "new": 33, "old": 33}
     assert "quota of its group is full" in result.scores["reason"][:]
     with pytest.raises(InputError, match="group_column lens is no column"):
         select(group_column="lens")
-    with pytest.raises(InputError, match='balance_by "group" needs a group column'):
+    with pytest.raises(InputError, match='balance_by "group" needs a category for each row'):
         select(balance_by="group")
 
 

@@ -46,9 +46,7 @@ def test_the_label_noise_recipe_meets_the_limits_for_three_seeds(tmp_path):
 def test_the_readme_tells_what_the_other_objectives_keep(objective, tmp_path):
     flags = ["--objective", objective, "--selection_ratio", "0.2", "0.3", "0.5", "0.7", "0.8", "0.9"]
     _, printed = run_recipe(tmp_path, *flags)
-    rows = (REPOSITORY / "README.md").read_text().splitlines()
-    cells = next(row for row in rows if row.startswith(f"| `{objective}` | 0")).split("|")[2:-1]
-    assert mean_row(printed) == pytest.approx([float(cell) for cell in cells], abs=0.5)
+    assert mean_row(printed) == pytest.approx(readme_row(objective), abs=0.5)
 
 
 @pytest.mark.slow
@@ -69,6 +67,7 @@ def test_what_diverse_keeps_trains_better_than_random_rows_and_as_well_as_all(tm
     limits = {"0.2": 0.02, "0.3": 0.02, "0.5": 0.015, "0.7": 0.015, "0.8": 0.035, "0.9": 0.12}
     noise = mean_over_seeds(runs, "noise_among_kept")
     assert [ratio for ratio, limit in limits.items() if noise[ratio] > limit] == [], noise
+    assert mean_row(printed) == pytest.approx(readme_row("diverse"), abs=0.5)
     assert max(max(run["class_max_min"].values()) for run in runs) <= 1.3
     accuracy = [run["network_accuracy"] for run in runs]
     kept, random, everything = (mean_over_seeds(accuracy, name) for name in ("kept", "random", "all"))
@@ -80,6 +79,24 @@ def test_what_diverse_keeps_trains_better_than_random_rows_and_as_well_as_all(tm
     assert [float(cell) for cell in row.split()[1:]] == pytest.approx(
         [100 * share for share in random.values()], abs=0.01
     )
+
+
+@pytest.mark.slow
+def test_what_diverse_keeps_of_damaged_images_trains_no_worse_than_random_rows(tmp_path):
+    flags = "--objective diverse --noise_rate 0 --corruption_rate 0.2 --selection_ratio 0.2 0.3".split()
+    runs, _ = run_recipe(tmp_path, *flags)
+    shares = mean_over_seeds(runs, "corrupted_among_kept")
+    assert max(shares.values()) <= 0.18, shares  # random rows hold 0.2
+    accuracy = [run["network_accuracy"] for run in runs]
+    kept, random = (mean_over_seeds(accuracy, name) for name in ("kept", "random"))
+    assert all(kept[ratio] >= random[ratio] for ratio in kept), (kept, random)
+
+
+def readme_row(objective: str) -> list[float]:
+    rows = (REPOSITORY / "README.md").read_text().splitlines()
+    return [
+        float(cell) for cell in next(row for row in rows if row.startswith(f"| `{objective}` | 0")).split("|")[2:-1]
+    ]
 
 
 def mean_row(text: str) -> list[float]:

@@ -15,6 +15,7 @@ TIERS = [
     {
         "config",
         "config_file",
+        "command_line",
         "prompts",
         "losses",
         "scores",
@@ -29,6 +30,8 @@ TIERS = [
         "trust",
         "folds",
         "ensemble",
+        "captions",
+        "clusters",
     },
     {
         "source",
@@ -45,7 +48,7 @@ TIERS = [
     },
     {"score_table", "table_selection", "listings", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
-    {"provenance", "run_adapters", "run_folder", "run_log", "scoring"},
+    {"provenance", "run_adapters", "run_folder", "run_log", "scoring", "preparation"},
     {"pipeline", "dataset", "embeddings", "baselines", "classifier"},
     {"comparison"},
     {"__init__"},
@@ -61,6 +64,8 @@ _PURE = {
     "scores",
     "folds",
     "ensemble",
+    "captions",
+    "clusters",
     "arrays",
     "diversity",
     "smallest",
@@ -71,9 +76,9 @@ _PURE = {
 }
 PURE = {
     "transformers": _PURE,
-    "datasets": _PURE | {"config"},
-    "torch": {"config", "prompts", "errors"},
-    "accelerate": _PURE | {"config"},
+    "datasets": _PURE | {"config", "command_line"},
+    "torch": {"config", "command_line", "prompts", "errors"},
+    "accelerate": _PURE | {"config", "command_line"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -46,10 +46,12 @@ def test_rows_by_number_by_file_and_by_column(dataset, tmp_path):
     [
         (
             [4],
-            "lists 1 numbers that are no source_index of the rows considered, first 4; there are 4 rows, from 2 to 9",
+            "lists 1 numbers that are no source_index of the rows considered, the lowest 4; there are 4 rows, from 2 to 9",
         ),
-        ([10, -1], "lists 2 numbers .* first 10"),
-        ([0.5], "must be row numbers of the source, got float64"),
+        ([10, -1], "lists 2 numbers .* the lowest -1"),
+        ([10**19], "lists 1 numbers .* the lowest 10000000000000000000"),
+        ([0.5], r"must be row numbers of the source, got float64 of shape \(1,\)\."),
+        ([True, False, True, True], r"got bool of shape \(4,\); of a mask give np.flatnonzero\(mask\)"),
         ("camera", "is a column of Value.*; name a boolean column, or a file"),
         ("nowhere", "is no column of the dataset.* there are good"),
     ],
@@ -60,9 +62,15 @@ def test_rows_that_are_none(listing, message, dataset):
 
 
 def test_a_file_of_something_else(dataset, tmp_path):
-    (tmp_path / "rows.txt").write_text("3\nfive\n")
-    with pytest.raises(InputError, match="holds 'five', which is no row number"):
-        listed(tmp_path / "rows.txt", dataset)
+    for text in ("five", "-5", "99999999999999999999"):
+        (tmp_path / "rows.txt").write_text(f"3\n{text}\n")
+        with pytest.raises(InputError, match=f"holds '{text}', which is no row number"):
+            listed(tmp_path / "rows.txt", dataset)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_number(dataset, tmp_path):
+    (tmp_path / "rows.txt").write_text("3\n", encoding="utf-8-sig")
+    assert listed(tmp_path / "rows.txt", dataset) == [False, True, False, False]
 
 
 def test_groups_are_text(dataset):
@@ -92,8 +100,9 @@ def test_facts_of_rows_without_a_dataset():
     assert facts.must_drop.tolist() == [False, False, True]
     with pytest.raises(InputError, match="Expected 3 groups, one per row, got an array of shape"):
         facts_of(3, groups=["a"])
-    with pytest.raises(InputError, match="must_keep lists 1 numbers"):
-        facts_of(3, must_keep=[3])
+    for num_rows in (3, 0):
+        with pytest.raises(InputError, match=f"must_keep lists 1 numbers .* there are {num_rows} rows"):
+            facts_of(num_rows, must_keep=[3])
 
 
 def test_class_quotas(tmp_path):

@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dat
 from PIL import Image as PILImage
 
 from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset
-from hf_clipselect.config import parse_arguments
+from hf_clipselect.command_line import parse_arguments
 from hf_clipselect.embedded import load_digits_dataset
 
 

@@ -84,15 +84,6 @@ def test_classes_with_one_cleaned_name_get_their_full_names(caplog):
     assert not caplog.records
 
 
-def test_classes_that_text_cannot_tell_apart_are_warned_about_once(caplog):
-    with caplog.at_level(logging.WARNING):
-        # CLIP's tokenizer lowers the case, so the two cranes are one prompt.
-        prompts = class_prompts(["n02012849 crane", "dog", "n03126707 Crane"], ["{}", "a {}"])
-    assert prompts[0] == ["crane", "dog", "Crane"]
-    (record,) = caplog.records
-    assert "0: 'crane', 2: 'Crane'" in record.getMessage() and "--class_names_file" in record.getMessage()
-
-
 @pytest.mark.parametrize("content", ["cat\ndog\n", "cat\ndog", " cat \r\ndog\r\n\r\n  \n", "\ufeffcat\ndog\n"])
 def test_read_class_names(tmp_path, content):
     path = tmp_path / "names.txt"

@@ -181,6 +181,7 @@ def test_tiles_show_the_image_label_and_prediction_of_their_row(tmp_path, eight_
         assert decode(tile["src"]).getcolors() == [(96 * 96, colour_of(row))]
         assert tile["alt"] == f"Row {2 * row}, label {names[labels[row]]}, CLIP predicts {names[predicted[row]]}"
         assert ("kept" in tile["text"]) == (row in {0, 1, 4, 5})
+        assert (f"why {row}" in tile["text"]) == (row not in {0, 1, 4, 5})
     assert not any("row 6," in tile["text"] for tile in page.tiles)
 
 

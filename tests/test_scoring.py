@@ -11,8 +11,12 @@ from hf_clipselect.adaptation import IdentityProjections
 from hf_clipselect.feature_rows import FeatureRows
 from hf_clipselect.processes import Processes
 from hf_clipselect.score_table import present_classes
-from hf_clipselect.scores import predicted_labels
+from hf_clipselect.scores import alignment_scores
 from hf_clipselect.scoring import _shares, score_rows
+
+
+def predicted_labels(images, texts):
+    return alignment_scores(images, texts, np.zeros(len(images), dtype=int))[0]
 
 
 def scores_of(images, texts, labels, classes, **options):
@@ -92,7 +96,7 @@ def test_classes_of_one_row_are_named(caplog):
     labels = np.array([0, 3] + [1, 2] * 19)
     scores = scores_of(images, texts, labels, np.array([5, 6, 7, 8]))
     assert (scores.sds[:2] == 0).all() and (scores.sds[2:] > 0).all()
-    assert caplog.messages == ["2 classes have one row, whose diversity score is 0: classes 5, 8."]
+    assert caplog.messages == ["Classes of one row have a diversity score of 0, 2 in all: 5, 8."]
 
 
 def test_an_embedding_of_zeros_is_refused():

@@ -73,7 +73,7 @@ def test_a_weight_of_zero_is_a_set_knob():
         ("diverse", {"gate_floor": 1.0}, r"gate_floor .* in \[0, 1\), got 1.0"),
         ("clean", {"redundancy_weight": -1}, "redundancy_weight .* got -1"),
         ("clean", {"min_per_class": 1.5}, "min_per_class must be a whole number of at least 0, got 1.5"),
-        ("clean", {"class_quotas": {"cat": -1}}, "class_quotas .* got cat: -1"),
+        ("clean", {"class_quotas": {"cat": -1}}, "class_quotas .* got 'cat': -1"),
         ("clean", {"class_quotas": {}}, "class_quotas .* got nothing"),
         ("clean", {"ratio_weight": 0}, "ratio_weight must be a number above 0, got 0"),
         ("clean", {"ratio_weight": float("inf")}, "ratio_weight .* got inf"),

@@ -49,6 +49,15 @@ def test_a_quota_keeps_a_high_score_out():
     assert why("clean", rows, [0, 2], {"balance_by": "group"})[1] == "quota of its group is full"
 
 
+def test_a_quota_is_the_reason_also_beside_rows_that_could_not_be_taken():
+    # The highest score must be dropped, so that without quotas the two highest of class 0 would be kept.
+    rows = rows_of([0.95, 0.9, 0.8, 0.3, 0.2], labels=[0, 0, 0, 1, 1])
+    tiers = np.array([MUST_DROP, FIRST, FIRST, FIRST, FIRST])
+    assert why("clean", rows, [1, 3], tiers=tiers) == [
+        "must drop", "kept", "quota of its class is full", "kept", "low alignment",
+    ]  # fmt: skip
+
+
 def test_spread_leaves_the_others_of_the_class_to_the_quota():
     assert why("diverse", rows_of([0.9, 0.8, -0.3]), [1]) == [
         "quota of its class is full", "kept", "label disagrees with image",

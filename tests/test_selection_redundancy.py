@@ -105,6 +105,15 @@ def test_classes_do_not_see_each_other():
     np.testing.assert_array_equal(whole, slow_greedy(scores, joined, 0.7, tiers)[1])
 
 
+def test_edges_between_cells_are_cut():
+    graph = graph_of(4, {(0, 1): 0.9, (1, 2): 0.8, (2, 3): 0.7})
+    within = graph.within(np.array([0, 1, 1, 0]))
+    assert within.starts.tolist() == [0, 0, 1, 2, 2] and within.columns.tolist() == [2, 1]
+    np.testing.assert_allclose(within.weights, 0.8)
+    assert len(set(within.part.tolist())) == 2 and within.part[1] == within.part[2] != within.part[0] == within.part[3]
+    assert graph.within(np.zeros(4, dtype=int)).columns.tolist() == graph.columns.tolist()
+
+
 def test_permuted_rows_get_the_same_scores():
     rng = np.random.default_rng(1)
     scores, graph = rng.random(90).astype(np.float32), random_graph(rng, 90, 400)

@@ -100,20 +100,20 @@ def test_summary_of_rows_that_were_picked_and_reordered(eight_rows, eight_report
         eight_rows.select(order),
         class_names=["cat", "dog", "bird"],
         ratios=[0.5, 0.125],
-        plain_predictions=np.array([0, 1, 1, -1, 1, 1, 0, 0])[order],
+        plain_agrees=np.array([1, 0, 0, 0, 1, 1, 0, 0], dtype=bool)[order],
         run=run_entries(),
         unreadable={6: "Cannot read image: truncated."},
     )
     assert turned == eight_report
 
 
-def test_summary_refuses_predictions_of_another_length(eight_rows):
+def test_summary_refuses_agreements_of_another_length(eight_rows):
     with pytest.raises(InputError, match="7 entries for 8 rows"):
         summarize(
             eight_rows,
             class_names=["cat", "dog", "bird"],
             ratios=[0.5],
-            plain_predictions=np.zeros(7, np.int64),
+            plain_agrees=np.zeros(7, dtype=bool),
             run=run_entries(),
             unreadable={},
         )

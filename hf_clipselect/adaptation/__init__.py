@@ -1,12 +1,13 @@
 """Adapters on the two projections: training on cached features, keeping, saving, loading."""
 
 from .adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
+from .alignment import TextAlignment, align_rows
 from .decision import Adaptation, adapt, check_peft_config
 from .folds import out_of_fold_alignment
 from .given import check_given, fetch_given
 from .loading import load_adapters, load_into, save_adapters
 from .peft_configs import read_peft_config
-from .projections import IdentityProjections, Projections, embed_prompts, embed_rows, predict
+from .projections import IdentityProjections, Projections, embed_prompts, embed_rows
 
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "AdapterFiles",
     "IdentityProjections",
     "Projections",
+    "TextAlignment",
     "adapt",
     "adapter_files_id",
+    "align_rows",
     "check_given",
     "check_peft_config",
     "embed_prompts",
@@ -25,7 +28,6 @@ __all__ = [
     "load_adapters",
     "load_into",
     "out_of_fold_alignment",
-    "predict",
     "read_peft_config",
     "save_adapters",
 ]

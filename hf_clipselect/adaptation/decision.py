@@ -18,13 +18,12 @@ from torch import nn
 from ..config import AdaptationArguments
 from ..errors import InputError
 from ..feature_rows import FeatureRows
-from ..mlp_adapter import MlpAdapterConfig
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
+from .alignment import align_rows
 from .placing import absent_targets, check_method, check_on_projections, lay_out, on_heads
-from .projections import predict
-from .training import AdapterTraining, Features, Schedule, mean_loss
+from .training import AdapterTraining, Features, mean_loss
 
 
 logger = logging.getLogger(__name__)
@@ -34,6 +33,8 @@ logger = logging.getLogger(__name__)
 _HELD_OUT_FRACTION = 0.1
 _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3
+# What is counted of the held-out rows, by whether they have captions.
+_AGREED = ("the zero-shot prediction agreed with the given label", "the own caption fitted better than others")
 # Passes without a better held-out loss before the trial run ends, as a fraction of the full run.
 _PATIENCE = 0.2
 
@@ -51,7 +52,7 @@ class Adaptation:
         batch_size, learning_rate, temperature: Settings of the training.
         held_out_rows (`int`): Rows that chose the number of steps.
         held_out_agreement_plain, held_out_agreement_adapted (`float`, *optional*):
-            Share of held-out rows whose zero-shot prediction is the given label, before and after.
+            Share of held-out rows whose zero-shot prediction is the given label, or whose caption fits best, before and after.
         standard_error (`float`, *optional*): Of the paired difference between the two.
         held_out_loss_plain, held_out_loss_adapted (`float`, *optional*): The training loss on the held-out rows.
         adapter (`dict`, *optional*): `name` and `revision` of adapters that were given, not trained: Hub id or path, and
@@ -99,6 +100,7 @@ def adapt(
     arguments: AdaptationArguments,
     seed: int,
     accelerator: Accelerator,
+    references: np.ndarray | None = None,
     peft_config: PeftConfig | None = None,
 ) -> tuple[nn.Module, Adaptation]:
     """Train adapters on cached features, or leave CLIP as it is, as `arguments.adaptation` says.
@@ -106,11 +108,13 @@ def adapt(
     Args:
         model (`nn.Module`): Frozen dual encoder, or `IdentityProjections` for ready embeddings.
         image_features ([`FeatureRows`] `(N, H)`): As cached.
-        text_features (`torch.Tensor` of shape `(T, C, H')`): As cached, for classes with images only.
+        text_features (`torch.Tensor` of shape `(T, C, H')`): As cached, for classes or captions with images only.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         arguments (`AdaptationArguments`): Mode and training settings.
         seed (`int`): Decides initial weights, held-out rows and batches.
         accelerator (`Accelerator`): Runs the training.
+        references (`np.ndarray` of shape `(R,)`, *optional*): The captions that a held-out row's own has to beat, as from
+            `draw_references`; None where the labels are classes.
         peft_config (`PeftConfig`, *optional*): Any PEFT method on two linear projections; default the MLP adapters.
 
     Returns:
@@ -119,15 +123,12 @@ def adapt(
     if arguments.adaptation == "off":
         return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
     data = (image_features, text_features, labels)
-    training = AdapterTraining(
-        model,
-        peft_config or MlpAdapterConfig(),
-        arguments,
-        Schedule.for_rows(len(labels), arguments),
-        seed,
-        accelerator,
+    training = AdapterTraining.for_rows(
+        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
     )
-    trial = _try_out(training, data, held_out_rows(labels, seed=seed))
+    # Hardly any caption has a second row that could stay: of captions any row may go.
+    held_out = held_out_rows(labels if references is None else np.zeros_like(labels), seed=seed)
+    trial = _try_out(training, data, held_out, references)
     kept = trial.better or arguments.adaptation == "always"
     reason = f"{trial.finding}: {'the adapters were kept' if kept else 'plain CLIP was kept'}."
     if kept and not trial.better:
@@ -167,7 +168,7 @@ class _Trial:
     loss_adapted: float | None = None
 
 
-def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray) -> _Trial:
+def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray, references: np.ndarray | None) -> _Trial:
     """Train without the held-out rows and look at them on the way."""
     if not len(held_out):
         finding = "No class has a second row, so none could be held out to tell whether adapters help"
@@ -176,7 +177,7 @@ def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray) ->
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
     ours = (image_features.subset(held_out), text_features, labels[held_out])
     measure = {"batch_size": training.schedule.batch_size, "temperature": training.arguments.temperature}
-    plain = predict(training.model, *ours[:2]) == ours[2]
+    plain = align_rows(training.model, *ours, references=references)[0] == ours[2]
     loss_plain = mean_loss(training.model, *ours, **measure)
     best_step, best_loss, best = 0, float("inf"), plain
 
@@ -185,7 +186,8 @@ def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray) ->
         # One process decides for all: a last digit may differ, and those that go on would wait for ever.
         [loss] = broadcast_object_list([mean_loss(adapted, *ours, **measure)])
         if loss < best_loss:
-            best_step, best_loss, best = step, loss, predict(adapted, *ours[:2]) == ours[2]
+            best_step, best_loss = step, loss
+            best = align_rows(adapted, *ours, references=references)[0] == ours[2]
         return step - best_step < _PATIENCE * training.schedule.num_steps
 
     training.run(
@@ -200,7 +202,7 @@ def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray) ->
     return _Trial(
         num_steps=best_step,
         better=better,
-        finding=f"On {len(held_out)} held-out rows the zero-shot prediction agreed with the given label for "
+        finding=f"On {len(held_out)} held-out rows {_AGREED[references is not None]} for "
         f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({'more' if better else 'not more'} "
         f"than one standard error of the difference, {error:.1%}, better)",
         num_rows=len(held_out),

@@ -13,15 +13,9 @@ from torch import nn
 from ..config import AdaptationArguments
 from ..errors import InputError
 from ..feature_rows import FeatureRows
-from ..mlp_adapter import MlpAdapterConfig
 from ..processes import Processes
-from ..scores import alignment_scores
-from .projections import Projections, embed_prompts, embed_rows
-from .training import AdapterTraining, Schedule
-
-
-# Rows that are embedded at once; the same for any number of processes, as the last digits may depend on it.
-_CHUNK_ROWS = 4096
+from .alignment import align_rows
+from .training import AdapterTraining
 
 
 def out_of_fold_alignment(
@@ -35,6 +29,7 @@ def out_of_fold_alignment(
     arguments: AdaptationArguments,
     seed: int,
     accelerator: Accelerator,
+    references: np.ndarray | None = None,
     peft_config: PeftConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest class, SAS and margin of every row, by adapters that were trained without the row's fold.
@@ -53,10 +48,11 @@ def out_of_fold_alignment(
         arguments (`AdaptationArguments`): Training settings of the kept adapters.
         seed (`int`): Decides initial weights and batches; the same initial weights for all folds, whose scores are compared.
         accelerator (`Accelerator`): Runs the training; its processes share the batches and the rows to score.
+        references (`np.ndarray` of shape `(R,)`, *optional*): As for [`adapt`].
         peft_config (`PeftConfig`, *optional*): Method of the kept adapters; default the MLP adapters.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As [`alignment_scores`], the same on every process.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As [`align_rows`], the same on every process.
 
     Raises:
         InputError: The model has adapters, there is one fold alone, or an embedding is zero or not finite.
@@ -71,13 +67,8 @@ def out_of_fold_alignment(
         raise InputError(
             f"All {len(labels)} rows are in one fold, which leaves none to train on; give two folds or more."
         )
-    training = AdapterTraining(
-        model,
-        peft_config or MlpAdapterConfig(),
-        arguments,
-        Schedule.for_rows(len(labels), arguments),
-        seed,
-        accelerator,
+    training = AdapterTraining.for_rows(
+        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
     )
     predicted = np.empty(len(labels), dtype=np.int64)
     sas, margin = np.empty((2, len(labels)), dtype=np.float32)
@@ -88,28 +79,9 @@ def out_of_fold_alignment(
             num_steps=num_steps,
             description=f"Adapting (fold {place} of {len(numbers)})",
         )
-        predicted[rows], sas[rows], margin[rows] = _alignment(
-            adapted, image_features.subset(rows), text_features, labels[rows], Processes(accelerator)
-        )
+        predicted[rows], sas[rows], margin[rows] = align_rows(
+            adapted, image_features.subset(rows), text_features, labels[rows],
+            references=references, processes=Processes(accelerator),
+        )  # fmt: skip
         adapted.unload()
     return predicted, sas, margin
-
-
-def _alignment(
-    model: nn.Module,
-    image_features: FeatureRows,
-    text_features: torch.Tensor,
-    labels: np.ndarray,
-    processes: Processes,
-) -> list[np.ndarray]:
-    """`alignment_scores` of all rows; each process scores every so many chunks, and all get all scores."""
-    projections = Projections(model)
-    text_embeds = embed_prompts(projections, text_features)
-    chunks = np.split(np.arange(len(labels)), range(_CHUNK_ROWS, len(labels), _CHUNK_ROWS))
-    mine = [
-        alignment_scores(embed_rows(projections, image_features, rows), text_embeds, labels[rows])
-        for rows in chunks[processes.index :: processes.count]
-    ]
-    gathered = processes.gather(mine)
-    in_order = [gathered[number % processes.count][number // processes.count] for number in range(len(chunks))]
-    return [np.concatenate(column) for column in zip(*in_order, strict=True)]

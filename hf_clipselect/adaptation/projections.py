@@ -12,7 +12,6 @@ from ..dual_encoder import Head, of_model
 from ..errors import InputError
 from ..feature_rows import FeatureRows
 from ..mlp_adapter import MlpAdapterLayer
-from ..scores import predicted_labels
 
 
 _CHUNK_ROWS = 16384
@@ -103,17 +102,6 @@ def embed_prompts(projections: Projections, text_features: torch.Tensor) -> torc
     """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as `embed_rows`."""
     device = next(projections.parameters()).device
     return _checked(projections.embed_texts(text_features.to(device)), "prompts")
-
-
-def predict(model: nn.Module, features: FeatureRows, text_features: torch.Tensor) -> np.ndarray:
-    """The class whose prompt is nearest to each row, `(N,)`, int64, in chunks of rows."""
-    projections = Projections(model)
-    text_embeds = embed_prompts(projections, text_features)
-    predicted = np.empty(len(features), dtype=np.int64)
-    for start in range(0, len(features), _CHUNK_ROWS):
-        rows = np.arange(start, min(start + _CHUNK_ROWS, len(features)))
-        predicted[rows] = predicted_labels(embed_rows(projections, features, rows), text_embeds)
-    return predicted
 
 
 def _unit_rows(embeds: torch.Tensor) -> torch.Tensor:

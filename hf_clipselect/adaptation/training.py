@@ -1,6 +1,6 @@
 """Trains adapters on cached features: symmetric InfoNCE, through Accelerate, the same batches for any number of processes.
 
-Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D embed_dim.
+Legend: N rows, T templates, C classes (or captions that differ), H and H' hidden sizes of the towers, D embed_dim.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from torch import nn
 from ..config import AdaptationArguments
 from ..feature_rows import FeatureRows
 from ..losses import info_nce_loss
+from ..mlp_adapter import MlpAdapterConfig
 from .placing import new_adapters
 from .projections import Projections
 
@@ -87,6 +88,21 @@ class AdapterTraining:
     seed: int
     accelerator: Accelerator
 
+    @classmethod
+    def for_rows(
+        cls,
+        model: nn.Module,
+        num_rows: int,
+        arguments: AdaptationArguments,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        peft_config: PeftConfig | None = None,
+    ) -> "AdapterTraining":
+        """With the schedule for so many rows; by default of the MLP adapters."""
+        schedule = Schedule.for_rows(num_rows, arguments)
+        return cls(model, peft_config or MlpAdapterConfig(), arguments, schedule, seed, accelerator)
+
     def run(
         self,
         data: Features,
@@ -139,7 +155,8 @@ def train_adapters(
         schedule (`Schedule`): Batches and learning rates.
         num_steps (`int`): Steps to take, at most `schedule.num_steps`.
         seed (`int`): Decides the batches.
-        accelerator (`Accelerator`): Each process embeds its part of every global batch; the loss sees the whole batch.
+        accelerator (`Accelerator`): Each process embeds its part of every global batch, and of its texts where there are more of
+            them than rows in a batch; the loss sees the whole batch.
         after_interval (`Callable[[int], bool]`, *optional*):
             Called with the number of steps taken, every `schedule.evaluate_every` steps; `False` ends the run.
         description (`str`, *optional*): Title of the progress bar.
@@ -151,7 +168,10 @@ def train_adapters(
     # takes as long as the step of small adapters.
     optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     device = accelerator.device
-    text_features = text_features.to(device)
+    # Captions may be as many as the rows: of so many only those of the batch are embedded.
+    many_texts = text_features.shape[1] > schedule.batch_size
+    if not many_texts:
+        text_features = text_features.to(device)
     batches = _batches(len(labels), schedule, num_steps, seed)
     ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
     with (
@@ -161,10 +181,16 @@ def train_adapters(
         for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
-            local, text_embeds = projections(torch.from_numpy(mine).to(device), text_features)
-            image_embeds = _gather_with_gradient(local, len(rows), accelerator)
+            texts, own = text_features, labels[rows]
+            if many_texts:
+                distinct, own = np.unique(own, return_inverse=True)
+                texts = text_features[:, _own_part(distinct, accelerator)].to(device)
+            image_embeds, text_embeds = projections(torch.from_numpy(mine).to(device), texts)
+            image_embeds = _gather_with_gradient(image_embeds, len(rows), accelerator)
+            if many_texts:
+                text_embeds = _gather_with_gradient(text_embeds, len(distinct), accelerator)
             loss = info_nce_loss(
-                image_embeds, text_embeds, torch.from_numpy(labels[rows]).to(device), temperature=arguments.temperature
+                image_embeds, text_embeds, torch.from_numpy(own).to(device), temperature=arguments.temperature
             )
             optimizer.zero_grad()
             accelerator.backward(loss)
@@ -197,7 +223,8 @@ def mean_loss(
     """The training loss on rows that were held out, averaged over batches of the training's size."""
     projections = Projections(model)
     device = next(projections.parameters()).device
-    text_embeds = projections.embed_texts(text_features.to(device))
+    texts, labels = np.unique(labels, return_inverse=True)
+    text_embeds = projections.embed_texts(text_features[:, texts].to(device))
     total = 0.0
     for start in range(0, len(labels), batch_size):
         rows = np.arange(start, min(start + batch_size, len(labels)))
@@ -221,9 +248,13 @@ def _with_own_features(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of each global batch, with the features of this process's part of them; read for many batches at once."""
     while ahead := list(islice(batches, batches_ahead)):
-        own = [np.array_split(rows, accelerator.num_processes)[accelerator.process_index] for rows in ahead]
+        own = [_own_part(rows, accelerator) for rows in ahead]
         features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
         yield from zip(ahead, features, strict=True)
+
+
+def _own_part(numbers: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+    return np.array_split(numbers, accelerator.num_processes)[accelerator.process_index]
 
 
 @contextmanager
@@ -243,7 +274,7 @@ def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
-    """The embeddings of the whole batch on every process, in batch order; `Accelerator.gather` alone cuts the gradient."""
+    """The embeddings of all parts of `_own_part` on every process, in order; `Accelerator.gather` alone cuts the gradient."""
     world = accelerator.num_processes
     if world == 1:
         return local

@@ -95,35 +95,12 @@ def load_backbone(
     device = torch.device(device)
     if bf16 and device.type == "cpu":
         raise InputError("--bf16 is for a GPU; on a CPU it is several times slower than float32. Leave it out.")
-    if name == EMBEDDED_MODEL:
-        folder = str(tiny_clip_path())
-        logger.warning(
-            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real work.",
-            EMBEDDED_MODEL,
-            DEFAULT_MODEL,
-        )
-    elif name.startswith("embedded/"):
-        raise InputError(
-            f"--model_name_or_path {name} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}."
-        )
-    else:
-        folder = name
+    folder = _folder_or_id(name)
     local = Path(folder).is_dir()
     try:
         # All parts of one commit: a branch may move between them, and transformers does not tell which commit it took.
         commit = None if local else Path(hf_hub_download(folder, "config.json", revision=revision)).parent.name
-        model, loading = AutoModel.from_pretrained(
-            folder,
-            revision=commit,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        _check_heads(model, name)
-        # transformers would fill them with random numbers; the features do not depend on the temperature.
-        if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
-            raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
+        model = _load_model(folder, commit, name)
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
         image_processor = AutoImageProcessor.from_pretrained(
             folder, revision=commit, trust_remote_code=False, backend="pil"
@@ -251,6 +228,38 @@ def _max_length(backbone: Backbone) -> int:
             # RoBERTa and its kin have a place for padding, and count from behind it.
             positions -= 0 if module.padding_idx is None else module.padding_idx + 1
     return min(backbone.tokenizer.model_max_length, positions)
+
+
+def _folder_or_id(name: str) -> str:
+    """Where a model lies: a folder, or its id on the Hub."""
+    if name == EMBEDDED_MODEL:
+        logger.warning(
+            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real work.",
+            EMBEDDED_MODEL,
+            DEFAULT_MODEL,
+        )
+        return str(tiny_clip_path())
+    if name.startswith("embedded/"):
+        raise InputError(
+            f"--model_name_or_path {name} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}."
+        )
+    return name
+
+
+def _load_model(folder: str, commit: str | None, name: str) -> PreTrainedModel:
+    model, loading = AutoModel.from_pretrained(
+        folder,
+        revision=commit,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    _check_heads(model, name)
+    # transformers would fill them with random numbers; the features do not depend on the temperature.
+    if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
+        raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
+    return model
 
 
 def _check_heads(model: PreTrainedModel, name: str) -> None:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined
 
@@ -65,6 +66,7 @@ def subset_card(
     title = wording.title(prefix, source["name"], otherwise=otherwise)
     metadata = {
         "pretty_name": title,
+        "task_categories": ["image-to-text"] if report["captions"] else None,
         "license": license_name.lower() if license_name.lower() in HUB_LICENSES else None,
         "size_categories": [wording.size_category(subsets[first]["rows"] if has_images else report["num_rows"])],
         "source_datasets": [source["name"]] if source_on_hub else None,
@@ -80,6 +82,7 @@ def subset_card(
         "source_can_be_loaded": source_on_hub or source["name"].startswith(EMBEDDED_PREFIX),
         "license_text": license_name if license_name.lower() != "unknown" else "",
         "configs": configs,
+        "further_columns": wording.further_columns(_score_columns(folder)) if SCORES_CONFIG in configs else [],
     }
     if adapter_id is not None:
         context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
@@ -113,7 +116,9 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
     if base_on_hub:
         metadata |= {"base_model": model["name"], "base_model_relation": "adapter"}
     if is_hub_id(source["name"], revision=source["revision"]) and not report["adaptation"].get("adapter"):
-        metadata |= {"datasets": [source["name"]]} | _measured(report, model_name=plain_name(repo_id or "") or title)
+        metadata |= {"datasets": [source["name"]]}
+        if not report["captions"]:
+            metadata |= _measured(report, model_name=plain_name(repo_id or "") or title)
     context = _common_context(report) | {
         "title": title,
         "location": repo_id or "path/to/adapter",
@@ -141,6 +146,10 @@ def _configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
     return configs
 
 
+def _score_columns(folder: Path) -> list[str]:
+    return pq.read_schema(next((folder / SCORES_CONFIG).glob("train-*.parquet"))).names
+
+
 def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
     entries = []
     for config in configs:
@@ -165,9 +174,12 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
         "first": first,
         "score_columns": wording.list_in_code(f"selection_score_{suffix}" for suffix in suffixes),
         "selected_columns": wording.list_in_code(f"selected_{suffix}" for suffix in suffixes),
-        "objective": wording.list_in_code(f"{knob}: {value}" for knob, value in objective.items()),
-        "diversity_counts": objective["diversity_weight"] != 0,
-        "class_balance": wording.class_balance_text(objective["class_balance"]),
+        "objective": wording.list_in_code(
+            f"{knob}: {value}" for knob, value in objective.items() if value is not None
+        ),
+        "diversity_counts": objective["diversity_weight"] != 0 or objective["spread"],
+        "order": wording.order_text(report),
+        "balance": wording.balance_text(report),
         "classes": classes,
         "hidden_classes": len(classes) < len(report["classes"]),
         "classes_without_images": wording.shorten(report["classes_without_images"]),
@@ -204,6 +216,9 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "source": report["source"],
         "source_text": wording.source_text(report["source"]),
         "model": report["model"],
+        "captions": report["captions"],
+        "cell": wording.cell_words(report)[0],
+        "cells": wording.cell_words(report)[1],
         "model_text": wording.model_text(report["model"]),
         "prompts": wording.list_in_code(report["model"]["prompt_template"]),
         "adaptation": adaptation | {"reason": hide_paths(adaptation["reason"])},
@@ -229,7 +244,7 @@ def _render(
 ) -> str:
     template = card_class((files("hf_clipselect") / "templates" / template_name).read_text(encoding="utf-8"))
     known = {key: value for key, value in metadata.items() if value is not None}
-    header = f"---\n{data_class(**template.data.to_dict(), **known).to_yaml()}\n---\n"
+    header = f"---\n{data_class(**template.data.to_dict() | known).to_yaml()}\n---\n"
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,

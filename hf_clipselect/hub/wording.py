@@ -19,13 +19,24 @@ _MAX_CLASSES = 100
 _CLASSES_AT_EACH_END = 10
 _MAX_NAMES = 20
 _EXAMPLE_CLASSES = 3
+_EXAMPLE_TEXTS = ("a photo of a dog", "a photo of a cat")
 _UNKNOWN = Markdown("n/a")
 _QUANTILE_NAMES = {"0": "lowest", "0.5": "median", "1": "highest"}
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _CLASS_BALANCE = {
-    "none": "Nothing balances the classes: one that CLIP recognises badly may lose most of its rows.",
-    "proportional": "Every class keeps about the same share of its rows, however good or bad its labels are.",
-    "uniform": "The classes are evened out, so their shares differ from those of the source.",
+    "none": "Nothing balances the {several}: one that CLIP recognises badly may lose most of its rows.",
+    "proportional": "Every {one} keeps about the same share of its rows, however good or bad its {labels} are.",
+    "uniform": "The {several} are evened out, so their shares differ from those of the source.",
+}
+# Columns that the scores of some runs have, with what they hold.
+_FURTHER_COLUMNS = {
+    "group": ("string", "category of the row, from the column `group_column` of the source"),
+    "ensemble": (
+        "float32",
+        "sum of two log probabilities of the label, of CLIP and of a regression without the row's fold",
+    ),
+    "must_keep": ("bool", "whether every subset had to keep the row"),
+    "must_drop": ("bool", "whether no subset was to keep the row"),
 }
 
 
@@ -65,7 +76,9 @@ def model_code(model: Mapping[str, Any]) -> Markdown | None:
 
 
 def example_prompts(report: Mapping[str, Any]) -> Markdown:
-    """Prompts of a few classes as Python literals."""
+    """Prompts of a few classes as Python literals; where there are captions, texts that nobody owns."""
+    if report["captions"]:
+        return Markdown(", ".join(map(python_literal, _EXAMPLE_TEXTS)))
     template = report["model"]["prompt_template"][0]
     names = [clean_class_name(entry["name"]) for entry in report["classes"][:_EXAMPLE_CLASSES]]
     return Markdown(", ".join(python_literal(template.replace(PLACEHOLDER, name)) for name in names))
@@ -129,9 +142,38 @@ def quantile_names(quantiles: Mapping[str, Mapping[str, float | None]]) -> list[
     return [_QUANTILE_NAMES.get(fraction, f"{float(fraction):.0%}") for fraction in fractions]
 
 
-def class_balance_text(class_balance: str) -> str:
-    """What the balance of the classes does to their shares."""
-    return _CLASS_BALANCE[class_balance]
+def cell_words(report: Mapping[str, Any]) -> tuple[str, str]:
+    """What diversity is measured within, one and several."""
+    return ("cluster", "clusters") if report["captions"] else ("class", "classes")
+
+
+def balance_text(report: Mapping[str, Any]) -> str:
+    """What the quotas do to the shares of the classes, clusters or groups."""
+    objective = report["objective"]
+    one, several = ("group", "groups") if objective["balance_by"] == "group" else cell_words(report)
+    what = "captions" if report["captions"] else "labels"
+    text = _CLASS_BALANCE[objective["class_balance"]].format(one=one, several=several, labels=what)
+    if objective["class_quotas"]:
+        text += f" The number of rows of {len(objective['class_quotas'])} of them was given."
+    return text
+
+
+def order_text(report: Mapping[str, Any]) -> str:
+    """Which rows the objective keeps, as a sentence behind what CLIP scored."""
+    objective, what = report["objective"], "caption" if report["captions"] else "label"
+    text = "The rows with the highest scores were kept"
+    if objective["spread"]:
+        text = f"Rows whose {what} it agrees with were kept first, spread evenly over easy and hard ones of each {cell_words(report)[0]}"
+    elif objective["gate"]:
+        text = f"Rows whose {what} it agrees with were kept first, those with the highest scores before the others"
+    return text + (", and what is like a kept row last" if objective["redundancy_weight"] else "")
+
+
+def further_columns(names: Iterable[str]) -> list[tuple[str, str, Markdown]]:
+    """Name, type and meaning of those columns of the scores that not every run writes."""
+    return [
+        (name, kind, Markdown(meaning)) for name, (kind, meaning) in _FURTHER_COLUMNS.items() if name in set(names)
+    ]
 
 
 def size_category(num_rows: int) -> str:

@@ -2,6 +2,7 @@
 
 from .grid import GRID_COLUMNS, PICTURE_SIDE, draw_grid
 from .html import write_html
+from .row_texts import captions_of
 from .suspects import pick_suspects, suspects_table
 from .thumbnails import small_images
 
@@ -9,6 +10,7 @@ from .thumbnails import small_images
 __all__ = [
     "GRID_COLUMNS",
     "PICTURE_SIDE",
+    "captions_of",
     "draw_grid",
     "pick_suspects",
     "small_images",

@@ -1,4 +1,4 @@
-"""Suspect rows as one picture: each image with its given label, the class that CLIP proposes, its margin and its number."""
+"""Suspect rows as one picture: each image with its given label, what CLIP proposes, its margin and its number."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..score_table import column_values
 from .plots import can_draw
+from .row_texts import Captions, row_texts
 
 
 GRID_COLUMNS = 8
@@ -22,7 +23,12 @@ _NAME_LINES = 2
 _INK, _SOFT, _PAGE, _BOX = "#1b1b1b", "#595959", "#ffffff", "#f6f6f4"
 
 
-def draw_grid(scores: Dataset, rows: np.ndarray, images: Mapping[int, Image.Image | None]) -> Image.Image:
+def draw_grid(
+    scores: Dataset,
+    rows: np.ndarray,
+    images: Mapping[int, Image.Image | None],
+    captions: Captions | None = None,
+) -> Image.Image:
     """Draw some rows, eight side by side.
 
     Args:
@@ -30,41 +36,41 @@ def draw_grid(scores: Dataset, rows: np.ndarray, images: Mapping[int, Image.Imag
         rows (`np.ndarray`): Row numbers of `scores`, at least one, in the order in which they are drawn.
         images (`Mapping[int, PIL.Image.Image | None]`):
             By source_index, images of at most 144 pixels a side, None for one that can't be read.
+        captions (`Callable`, *optional*): As for [`row_texts`].
 
     Returns:
         `PIL.Image.Image`: RGB, 1,560 pixels wide for eight rows and more.
     """
-    captions = _captions(scores, rows)
+    texts = _texts(scores, rows, captions)
     source_index = column_values(scores, "source_index")[rows]
-    height = PICTURE_SIDE + 3 * _PADDING + _LINE * max(map(len, captions))
+    height = PICTURE_SIDE + 3 * _PADDING + _LINE * max(map(len, texts))
     columns = min(GRID_COLUMNS, len(rows))
     lines = -(-len(rows) // columns)
     across, down = _TILE_WIDTH + _PADDING, height + _PADDING
     picture = Image.new("RGB", (columns * across + _PADDING, lines * down + _PADDING), _PAGE)
     draw = ImageDraw.Draw(picture)
-    for place, (index, caption) in enumerate(zip(source_index, captions, strict=True)):
+    for place, (index, lines_of_row) in enumerate(zip(source_index, texts, strict=True)):
         left, top = _PADDING + place % columns * across, _PADDING + place // columns * down
         draw.rectangle((left, top, left + _TILE_WIDTH - 1, top + height - 1), fill=_BOX)
         _draw_image(picture, draw, images[int(index)], left + _TILE_WIDTH // 2, top + _PADDING + PICTURE_SIDE // 2)
-        for number, (text, color, weight) in enumerate(caption):
+        for number, (text, color, weight) in enumerate(lines_of_row):
             place_of_line = left + _PADDING, top + PICTURE_SIDE + 2 * _PADDING + number * _LINE
             draw.text(place_of_line, text, fill=color, font=_font(weight))
     return picture
 
 
-def _captions(scores: Dataset, rows: np.ndarray) -> list[list[tuple[str, str, str]]]:
+def _texts(scores: Dataset, rows: np.ndarray, captions: Captions | None) -> list[list[tuple[str, str, str]]]:
     """For each row its lines: text, colour and weight."""
-    names = scores.features["label"].names
     columns = [column_values(scores, name)[rows] for name in ("source_index", "label", "predicted_label", "margin")]
-    captions = []
-    for index, label, proposed, margin in zip(*columns, strict=True):
+    texts = []
+    for index, label, proposed, margin, given, best in zip(*columns, *row_texts(scores, rows, captions), strict=True):
         lines = [(f"row {index}", _SOFT, "normal"), (f"margin {margin:.3f}", _SOFT, "normal")]
-        for word, number, weight in (("label", label, "normal"), ("CLIP says", proposed, "bold")):
-            name = names[number] if can_draw(names[number]) else f"class {number}"
+        for word, name, number, weight in (("label", given, label, "normal"), ("CLIP says", best, proposed, "bold")):
+            name = name if can_draw(name) else f"class {number}"
             lines.append((word, _SOFT, "normal"))
             lines += [(line, _INK, weight) for line in _wrap(name, _font(weight), _TILE_WIDTH - 2 * _PADDING)]
-        captions.append(lines)
-    return captions
+        texts.append(lines)
+    return texts
 
 
 def _draw_image(picture: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Image | None, x: int, y: int) -> None:

@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..files import write_text_atomically
 from ..score_table import column_values
 from .plots import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
+from .row_texts import Captions, captions_of, row_texts
 from .thumbnails import make_thumbnails, pick_rows
 
 
@@ -22,10 +23,12 @@ GALLERIES = {
     "dropped": ("Dropped", "Evenly spread over the dropped rows, from the highest score to the lowest."),
     "suspect": (
         "Most suspect labels",
-        "Rows whose given label is not the one that CLIP predicts, lowest margin first: wrong labels, or images that "
-        "CLIP does not understand.",
+        "Rows whose given label is not the one that CLIP predicts, or whose caption fits worse than another, lowest margin first: "
+        "wrong labels, or images that CLIP does not understand.",
     ),
 }
+# A longer caption would push the tiles apart.
+MAX_TEXT = 120
 
 
 def write_html(
@@ -63,6 +66,8 @@ def write_html(
             group_shares=draw_group_shares(report),
             galleries=_fill_galleries(report, scores, images),
             has_images=images is not None,
+            cell="cluster" if report["captions"] else "class",
+            cells="clusters" if report["captions"] else "classes",
             adapted=bool(report["adaptation"].get("kept")),
         )
     )
@@ -97,7 +102,10 @@ def _fill_galleries(
     picked = pick_rows(scores, suffix)
     shown = np.unique(np.concatenate(list(picked.values())))
     thumbnails = {} if images is None or not len(shown) else make_thumbnails(*images, shown)
-    tiles = dict(zip(shown, _describe_rows(report, scores, shown, suffix), strict=True))
+    captions = None
+    if images is not None and report["captions"]:
+        captions = captions_of(images[0], report["source"]["label_column"], column_values(scores, "source_index"))
+    tiles = dict(zip(shown, _describe_rows(scores, shown, suffix, captions), strict=True))
     return [
         {
             "title": title,
@@ -108,24 +116,30 @@ def _fill_galleries(
     ]
 
 
-def _describe_rows(report: dict[str, Any], scores: Dataset, rows: np.ndarray, suffix: str) -> list[dict[str, Any]]:
+def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Captions | None) -> list[dict[str, Any]]:
     score_columns = {"score": f"selection_score_{suffix}", "sas": "sas", "margin": "margin", "sds": "sds"}
     numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
     source_index = column_values(scores, "source_index")[rows]
-    label, predicted = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
-    kept = column_values(scores, f"selected_{suffix}")[rows]
-    names = [entry["name"] for entry in report["classes"]]
+    agrees, kept, reason = (
+        column_values(scores, name)[rows] for name in ("label_agrees", f"selected_{suffix}", "reason")
+    )
+    given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
     return [
         {
             "source_index": int(source_index[i]),
-            "label": names[label[i]],
-            "predicted": names[predicted[i]],
-            "agrees": label[i] == predicted[i],
+            "label": given[i],
+            "predicted": best[i],
+            "agrees": bool(agrees[i]),
             "kept": bool(kept[i]),
+            "reason": reason[i],
             "scores": {key: values[i] for key, values in numbers.items()},
         }
         for i in range(len(rows))
     ]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -140,6 +154,7 @@ def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
             _join(model, leave_out=("name", "prompt_template")),
             *(f"prompt: {template}" for template in model.get("prompt_template") or []),
         ],
+        "Captions": ["" if report["captions"] is None else _join(report["captions"], leave_out=())],
         "Objective": [objective.get("name"), _join(objective, leave_out=("name",))],
         "Adaptation": [
             f"{verdict} (mode {adaptation.get('mode')})",
@@ -152,7 +167,7 @@ def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
         ],
         "Versions": [", ".join(f"{package} {version}" for package, version in report["versions"].items())],
     }
-    return [(term, [line for line in lines if line]) for term, lines in facts.items()]
+    return [(term, [line for line in lines if line]) for term, lines in facts.items() if any(lines)]
 
 
 def _join(entries: Mapping[str, Any], *, leave_out: Sequence[str]) -> str:

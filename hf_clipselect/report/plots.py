@@ -51,13 +51,13 @@ STYLE = {
 HISTOGRAMS = {
     "sas": (
         "Semantic alignment (SAS)",
-        "Similarity of an image with the prompt of its given label. Higher: fits better.",
+        "Similarity of an image with the prompt of its label, or with its caption. Higher: fits better.",
     ),
     "margin": (
         "Margin",
-        "SAS less the similarity with the best other class. Left of the line, CLIP prefers another class.",
+        "SAS less the similarity with the best other class, or caption. Left of the line, CLIP prefers that one.",
     ),
-    "sds": ("Diversity (SDS)", "Mean distance to the nearest images of the same class. Higher: rarer."),
+    "sds": ("Diversity (SDS)", "Mean distance to the nearest images of its class, or cluster. Higher: rarer."),
 }
 
 
@@ -125,7 +125,8 @@ def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
         `list[Plot]`: One figure, or two for more than 15 classes.
     """
     entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
-    return _draw_shares(entries, report, one="class", several="classes")
+    one, several = ("cluster", "clusters") if report["captions"] else ("class", "classes")
+    return _draw_shares(entries, report, one=one, several=several)
 
 
 def draw_group_shares(report: dict[str, Any]) -> list[Plot]:

@@ -1,4 +1,4 @@
-"""The most likely wrong labels of a selection, with the class that CLIP proposes."""
+"""The most likely wrong labels of a selection, with the class or caption that CLIP proposes."""
 
 import numpy as np
 import pyarrow as pa
@@ -6,15 +6,16 @@ from datasets import Dataset
 
 from ..errors import InputError
 from ..score_table import column_values
+from .row_texts import Captions, row_texts
 
 
 def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
-    """Pick the rows whose label is most likely wrong: CLIP predicts another class, lowest margin first.
+    """Pick the rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
 
     Args:
         scores (`Dataset`): The scores table of N rows.
         num (`int`, *optional*): At most this many; by default all.
-        label (`str`, *optional*): Only rows whose given label is this class.
+        label (`str`, *optional*): Only rows of this class, or cluster.
 
     Returns:
         `np.ndarray`: Row numbers of `scores`, int64. Ties break by row number; rows without scores are left out.
@@ -36,22 +37,20 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
     return rows[np.argsort(margin[rows], kind="stable")][:num]
 
 
-def suspects_table(scores: Dataset, rows: np.ndarray) -> pa.Table:
-    """What is known about some rows, with class names, for other programs and for people.
+def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> pa.Table:
+    """What is known about some rows, with class names or captions, for other programs and for people.
 
     Args:
         scores (`Dataset`): The scores table of N rows.
         rows (`np.ndarray`): Row numbers of `scores`, from [`pick_suspects`].
+        captions (`Callable`, *optional*): As for [`row_texts`].
 
     Returns:
         `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each subset
             selected_<ratio> (bool), one row for each of `rows`, in their order.
     """
-    names = np.array(scores.features["label"].names, dtype=object)
     kept = [name for name in scores.column_names if name.startswith("selected_")]
     columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
-    label, proposed = (
-        pa.array(names[column_values(scores, name)[rows]], pa.string()) for name in ("label", "predicted_label")
-    )
+    label, proposed = (pa.array(texts, pa.string()) for texts in row_texts(scores, rows, captions))
     index = columns.pop("source_index")
     return pa.table({"source_index": index, "label": label, "proposed_label": proposed, **columns})

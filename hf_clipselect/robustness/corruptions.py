@@ -183,6 +183,8 @@ def corrupt_images(
     """
     check_image_column(dataset, image_column)
     check_column_is_free(dataset, CORRUPTION_COLUMN, "what was done to each image")
+    if seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed}.")
     if not 0 <= rate <= 1:
         raise InputError(f"rate is the fraction of images to damage and must lie in [0, 1], got {rate}.")
     names = list(CORRUPTIONS) if corruption is None else [corruption]

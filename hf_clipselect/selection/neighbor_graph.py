@@ -47,6 +47,17 @@ class NeighborGraph:
         """The row `(E,)` that each edge starts from, int32."""
         return np.repeat(np.arange(self.num_rows, dtype=np.int32), np.diff(self.starts))
 
+    def within(self, cells: np.ndarray) -> "NeighborGraph":
+        """Without the edges between rows of different cells, `(N,)`, integers from 0."""
+        rows = self.edge_rows()
+        stays = cells[rows] == cells[self.columns]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(rows[stays], minlength=self.num_rows))])
+        _, first, number = np.unique(
+            self.part * (int(cells.max()) + 1) + cells, return_index=True, return_inverse=True
+        )
+        part = np.where(self.part < 0, -1, first[number])
+        return NeighborGraph(starts, self.columns[stays], self.weights[stays], self.crowded, part)
+
 
 def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
     """The graph of one class from the lists of nearest rows that `class_diversity` gives.

@@ -46,7 +46,8 @@ class Objective:
             divided by the mean; "zscore", to mean 0 and standard deviation 1; or "rank", to the share of rows below, in (0, 1).
         class_balance (`str`): "none", or quotas "proportional" to the classes or "uniform" over them.
         gate (`bool`): Rows whose predicted label is the given one come first, the others only where these are used up.
-        spread (`bool`): Within each class rows are picked evenly over the alignment ranking, by diversity inside a stratum.
+        spread (`bool`): Within each class rows are picked evenly over the alignment ranking, and evenly over diversity inside a
+            stratum.
         solver (`str`): "exact", or "sgd", the loop of the paper, which does nothing but rank rows by their score.
         gate_floor (`float`, *optional*, defaults to `0.0`): Rows below this quantile of the alignment of their class's agreeing
             rows do not pass the gate either, in [0, 1).
@@ -105,9 +106,9 @@ class Objective:
                 name for name, count in self.class_quotas.items() if not (isinstance(name, str) and _is_count(count))
             ]
             if wrong or not self.class_quotas:
-                given = f"{wrong[0]}: {self.class_quotas[wrong[0]]!r}" if wrong else "nothing"
+                given = f"{wrong[0]!r}: {self.class_quotas[wrong[0]]!r}" if wrong else "nothing"
                 raise InputError(
-                    f"class_quotas must name the rows to keep of each class, such as cat: 20, got {given}."
+                    f"class_quotas must give class names (text) their rows to keep (int), such as {{'cat': 20}}, got {given}."
                 )
 
     def _check_relations(self) -> None:

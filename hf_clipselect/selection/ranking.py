@@ -17,6 +17,8 @@ MUST_KEEP, FIRST, LAST, MUST_DROP = range(4)
 # Strata of the alignment ranking of a class. A fixed number, so that the subsets of all sizes are nested.
 NUM_STRATA = 10
 
+GOLDEN_STEP = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True)
 class RowColumns:
@@ -51,10 +53,10 @@ def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np
     is the alignment, D the diversity, each normalised over all rows; a constant column becomes 0 where it is normalised, since
     it ranks nothing. Computed in float64.
 
-    With `spread` a row that passes the gate gets the share of its class's passing rows that do not come before it, in (0, 1]. The
-    order takes turns among ten strata of the alignment ranking, and the most diverse row of a stratum first, so that every
-    beginning of it is spread evenly over easy and hard rows. The other rows get their alignment. This objective is ours, not the
-    paper's.
+    With `spread` a row that passes the gate gets the share of its class's passing rows that do not come before it, in (0, 1].
+    Every beginning of the order is spread evenly over ten strata of the alignment ranking, easy and hard rows, and within a
+    stratum over its diversity, typical and unusual rows. The most diverse rows do not come first, since damaged images are among
+    them. The other rows get their alignment. This objective is ours, not the paper's.
 
     Args:
         objective ([`Objective`]): The knobs.
@@ -121,18 +123,15 @@ def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _spread_order(alignment: np.ndarray, diversity: np.ndarray) -> np.ndarray:
-    """Strata of falling alignment take turns, each with its most diverse row that is left; ties by row number."""
+    """Golden steps through the rows, listed by falling diversity within strata of falling alignment; ties by row number."""
+    num_rows = len(alignment)
     by_alignment = np.argsort(-alignment, kind="stable")
-    num_strata = min(NUM_STRATA, len(alignment))
-    stratum = np.empty(len(alignment), dtype=np.int64)
-    stratum[by_alignment] = np.arange(len(alignment)) * num_strata // len(alignment)
-    # Within a turn each next stratum is far from the last ones: a turn that is cut short is spread as well.
-    turn = np.argsort(np.argsort(np.arange(num_strata) * 0.618034 % 1))
-    by_diversity = np.lexsort((np.arange(len(alignment)), -diversity, stratum))
-    sizes = np.bincount(stratum, minlength=num_strata)
-    place = np.empty(len(alignment), dtype=np.int64)
-    place[by_diversity] = np.arange(len(alignment)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.lexsort((turn[stratum], place))
+    stratum = np.empty(num_rows, dtype=np.int64)
+    stratum[by_alignment] = np.arange(num_rows) * NUM_STRATA // num_rows
+    listed = np.lexsort((-diversity, stratum))
+    # However many steps are taken, the places that they reach lie evenly on the list. The first is its middle.
+    places = np.argsort((np.arange(num_rows) - num_rows // 2) * GOLDEN_STEP % 1, kind="stable")
+    return listed[places]
 
 
 def _minmax_mean(scores: np.ndarray) -> np.ndarray:

@@ -28,8 +28,8 @@ def reasons(
 
     "kept: must keep", "kept"; "must drop"; "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept;
     "label disagrees with image": the predicted label is another; "low alignment": it is below `gate_floor`, or its alignment is all
-    that counts, and too low; "quota of its class is full" (or of its group): its score is among the highest of all rows, or, with
-    `spread`, other rows of its class come first; "low score": other rows score higher.
+    that counts, and too low; "quota of its class is full" (or of its group): without quotas its score would do, or, with `spread`,
+    other rows of its class come first; "low score": other rows score higher.
 
     Args:
         objective ([`Objective`]): The knobs.
@@ -47,9 +47,10 @@ def reasons(
     alignment_alone = objective.diversity_weight == 0 and not objective.spread and not objective.redundancy_weight
     found = np.full(len(selected), LOW_ALIGNMENT if alignment_alone else LOW_SCORE, dtype=object)
     if has_quotas:
-        # Without quotas as many rows would have been taken by score alone.
-        cut = np.sort(scores)[len(scores) - np.count_nonzero(selected)] if selected.any() else np.inf
-        found[(scores >= cut) | objective.spread] = QUOTA_FULL[objective.balance_by]
+        # Without quotas as many rows would have been taken by tier and score alone.
+        order = np.lexsort((-scores,) if tiers is None else (-scores, tiers))
+        by_score = order[: np.count_nonzero(selected)]
+        found[slice(None) if objective.spread else by_score] = QUOTA_FULL[objective.balance_by]
     found[~passes_gate(objective, rows)] = LOW_ALIGNMENT
     found[~rows.agrees] = DISAGREES
     if objective.redundancy_weight:

@@ -24,7 +24,8 @@ def redundancy_scores(
     The greedy picks all rows one by one, always the one with the highest `score_i - weight * max W_ij` over the rows j picked
     before. The value at that moment is what it returns. Within a tier these values never rise along the order of the picks,
     so the k rows with the highest of them (of equal ones the lower row number) are the first k picks. As edges join rows of
-    the same class only, this holds for the rows of a class alone as well, and with that for quotas.
+    the same class only, this holds for the rows of a class alone as well, and with that for quotas of classes; for those of
+    other cells the graph has to be one [`NeighborGraph.within`] the cells.
 
     In a group of near duplicates too large for the lists of nearest rows, some copies don't know each other: there every
     member counts as a near duplicate of the one picked first. Lazily evaluated (https://doi.org/10.1007/BFb0006528), which

@@ -1,0 +1,148 @@
+"""What a run checks, loads and opens before the first image is encoded."""
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+
+from .clusters import check_num_clusters
+from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
+from .data import LabelledImages, prepare_dataset
+from .encoder import Backbone
+from .errors import InputError, PushError
+from .hub import Destination
+from .processes import Processes
+from .prompts import class_prompts
+from .provenance import identity
+from .run_folder import RunFolder
+from .score_table import RowFacts
+from .selection import Objective, Size
+from .source import load_source
+from .table_selection import check_demands
+
+
+logger = logging.getLogger(__name__)
+
+
+def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:
+    """Where the results go to on the Hub; the main process asks, and all stop if the answer is no."""
+    if not arguments.hub.push_to_hub:
+        if arguments.hub.hub_dataset_id is not None or arguments.hub.hub_model_id is not None:
+            logger.info("Nothing is pushed to the Hub without --push_to_hub.")
+        return None
+    if arguments.hub.hub_dataset_id == arguments.data.dataset_name:
+        raise InputError(
+            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the place of; "
+            "choose another repository."
+        )
+    destination, problem = Destination.from_arguments(arguments.hub), None
+    if accelerator.is_main_process:
+        try:
+            destination.check()
+        except (InputError, PushError) as error:
+            problem = error
+    [problem] = broadcast_object_list([problem])
+    if problem is not None:
+        raise problem
+    return destination
+
+
+def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
+    data = arguments.data
+    source = None
+    if dataset is not None and not isinstance(dataset, Dataset):
+        splits = (
+            f" with the splits {', '.join(map(str, dataset))}; pass one of them" if isinstance(dataset, dict) else ""
+        )
+        raise InputError(
+            f"Expected a datasets.Dataset with an image and a label or caption column, got a {type(dataset).__name__}{splits}."
+        )
+    if class_names is not None and data.caption_column is not None:
+        raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
+    if dataset is None:
+        dataset, source = load_source(data.dataset_name, data.dataset_config_name, data.train_split_name)
+    return prepare_dataset(
+        dataset,
+        source,
+        image_column_name=data.image_column_name,
+        label_column_name=data.label_column_name,
+        caption_column=data.caption_column,
+        class_names=class_names,
+        class_names_file=data.class_names_file,
+        max_samples=data.max_train_samples,
+    )
+
+
+def prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:
+    """Templates x classes; or the captions as they are."""
+    templates = arguments.model.prompt_template
+    if not images.has_captions:
+        return class_prompts(images.class_names, templates)
+    if templates != [DEFAULT_PROMPT_TEMPLATE]:
+        raise InputError(
+            f"--prompt_template {templates[0]!r} is for the names of classes; captions are used as they are. Leave it out."
+        )
+    return [images.class_names]
+
+
+def check_caption_demands(
+    images: LabelledImages, arguments: Arguments, facts: RowFacts, objective: Objective, sizes: Sequence[Size]
+) -> None:
+    """`check_demands` before there are clusters."""
+    check_knobs_for_captions(objective)
+    check_num_clusters(arguments.data.num_clusters, len(images.labels))
+    check_demands(np.zeros_like(images.labels), ["all"], facts, objective, sizes)
+
+
+def check_knobs_for_captions(objective: Objective) -> None:
+    """Raise `InputError` for knobs that only classes have a meaning for."""
+    if objective.alignment == "ensemble":
+        raise InputError(
+            'alignment "ensemble" learns what the images of a class have in common, and captions have no classes; pass "margin" or '
+            '"cosine".'
+        )
+    if objective.class_quotas and objective.balance_by == "class":
+        raise InputError(
+            "class_quotas names classes, and captions have none, only clusters that are not known before the images are encoded; "
+            'leave it out, or give quotas of groups with group_column and balance_by="group".'
+        )
+
+
+def open_folder(
+    stack: ExitStack, arguments: Arguments, images: LabelledImages, backbone: Backbone, accelerator: Accelerator
+) -> RunFolder:
+    path = arguments.run.output_dir
+    if path is None:
+        # All processes share the main one's folder.
+        [path] = broadcast_object_list(
+            [stack.enter_context(tempfile.TemporaryDirectory()) if accelerator.is_main_process else None]
+        )
+    folder = RunFolder(Path(path))
+    mine = identity(images, backbone)
+    folder.check(mine, overwrite=arguments.run.overwrite_output_dir)
+    processes = Processes(accelerator)
+    processes.wait()  # every process has checked before the main one changes anything
+    if accelerator.is_main_process:
+        folder.open(mine, overwrite=arguments.run.overwrite_output_dir)
+        if not folder.read_config():
+            folder.write_config({"identity": mine})
+    _check_shared(folder, processes)
+    return folder
+
+
+def _check_shared(folder: RunFolder, processes: Processes) -> None:
+    """Folders of one name on several machines need not be one folder: each would get a part of the features."""
+    with folder.mark() if processes.index == 0 else nullcontext() as name:
+        name = processes.broadcast(name)
+        apart = [index for index, sees in enumerate(processes.gather(folder.has_mark(name))) if not sees]
+    if apart:
+        raise InputError(
+            f"--output_dir {folder.path} is not one folder for all: process {apart[0]} does not see what process 0 wrote there. "
+            "On several machines give a folder on a file system that they share."
+        )
