@@ -166,7 +166,7 @@ def run_recipe(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path, run_recipe):
-    flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1 2".split()
+    flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1".split()
     command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
         deadline = time.monotonic() + 120
@@ -185,7 +185,7 @@ def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_pa
             assert ours[name] == theirs[name] or (np.isnan(ours[name]) and np.isnan(theirs[name])), name
     code, printed, messages = run_recipe(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8)
     # For the new ratio and each seed: two selections, and two trainings with each of two probes.
-    assert code == 0 and "18 results were computed" in messages
+    assert code == 0 and "12 results were computed" in messages
     assert {name: cell_files(tmp_path / "killed")[name] for name in after} == after
     assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", printed, re.MULTILINE), printed
     for name in ("accuracy_probe_C_1.png", "cost_probe_C_100.png", "noise_share.png"):
