@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
 
 from ..config import EMBEDDED_DATASET
 from ..errors import InputError
@@ -123,7 +124,8 @@ def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[f
     missing = [ratio for ratio, values in found.items() if values is None]
     if missing:
         shared = method.shared_cost(setting)
-        with measured() as own:
+        # As many threads as cores would decide last digits, and whose CPU seconds are compared.
+        with threadpool_limits(1), measured() as own:
             selected = method.select(setting, missing)
         for ratio in missing:
             found[ratio] = _described(selected, ratio, setting, shared + own)

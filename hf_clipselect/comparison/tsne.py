@@ -15,6 +15,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from ..files import write_atomically, write_text_atomically
 from ..metrics import load_metric
@@ -46,7 +47,10 @@ def write_tsne(arguments: SweepArguments) -> list[Path]:
                 ratio = 1.0 if method == FULL else arguments.tsne_ratio
                 embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [ratio])[ratio])
                 tsne = TSNE(perplexity=min(30, (len(embeds) - 1) / 3), random_state=setting.seed)
-                points = tsne.fit_transform(embeds)
+                with threadpool_limits(
+                    1
+                ):  # threads that wait for each other take longer than they save on a busy machine
+                    points = tsne.fit_transform(embeds)
                 name = describe_setting(setting.name, setting.damage)
                 indices = {"embeddings": _dunn(embeds, labels), "t-SNE": _dunn(points, labels)}
                 lines.append({"setting": name, "model": model, "method": method, "selection_ratio": ratio,
