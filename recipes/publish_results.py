@@ -31,7 +31,9 @@ from pathlib import Path
 RECIPES = Path(_HERE)
 PAGES = (RECIPES.parent / "README.md", RECIPES / "README.md")
 KEPT = ("results.csv", "tables.md", "tsne.md", "*.png")
-MARKER = re.compile(r"^<!-- results/(\w+)(?: \[(.*?)\])?: (.*?:)(?: only (.*?))? -->\n\n?((?:\|.*\n)*)", re.MULTILINE)
+MARKER = re.compile(
+    r"^<!-- results/(\w+)(?: \[(.*?)\])?: (.*?:)(?: only (.*?))? -->\n(?:\n((?:\|.*\n)+))?", re.MULTILINE
+)
 
 
 def main() -> int:
@@ -77,7 +79,8 @@ def filled(page: str, results: Path) -> str:
                     f"results/{name} has no row {missing[0]!r} under {caption!r}; it has {', '.join(found)}."
                 )
             rows = rows[:2] + [found[row] for row in wanted]
-        return match[0][: match.start(5) - match.start()].rstrip("\n") + "\n\n" + "".join(f"{row}\n" for row in rows)
+        marker = match[0].split("\n", 1)[0]
+        return f"{marker}\n\n" + "".join(f"{row}\n" for row in rows)
 
     return MARKER.sub(with_table, page)
 

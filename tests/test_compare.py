@@ -33,7 +33,7 @@ from hf_clipselect.comparison.cells import Cells, code_digest, digest_of
 from hf_clipselect.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
 from hf_clipselect.comparison.cost import measured
 from hf_clipselect.comparison.peers import check_facility_location_memory, check_installed, is_installed
-from hf_clipselect.comparison.tables import markdown
+from hf_clipselect.comparison.tables import markdown, read_rows
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.errors import InputError
@@ -398,7 +398,8 @@ def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
     [line] = [line for line in pc.read_csv(tmp_path / "summary.csv").to_pylist() if line["method"] == "random"]
     assert line["accuracy_mean"] == pytest.approx(0.72) and line["num_seeds"] == 2
     assert line["accuracy_std"] == pytest.approx(np.sqrt(0.0008))
-    assert pc.read_csv(tmp_path / "results.csv").num_rows == pq.read_table(tmp_path / "results.parquet").num_rows == 8
+    assert pq.read_table(tmp_path / "results.parquet").num_rows == 8
+    assert markdown(read_rows(tmp_path / "results.csv")) == text
     assert [path.name for path in write_plots(rows, tmp_path)] == ["accuracy.png", "cost.png", "noise_share.png"]
 
 
@@ -420,7 +421,7 @@ def test_every_committed_sweep_parses_and_commits_nothing_private(path):
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
 def test_committed_tables_are_those_of_their_results(folder):
-    rows = pc.read_csv(folder / "results.csv").to_pylist()
+    rows = read_rows(folder / "results.csv")
     text = (folder / "tables.md").read_text(encoding="utf-8")
     assert "`python recipes/compare.py --config recipes/" in text.splitlines()[0] and "commit" in text.splitlines()[2]
     assert text.split("\n", 4)[-1] == markdown(rows)

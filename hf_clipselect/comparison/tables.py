@@ -96,6 +96,19 @@ def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
     write_text_atomically(folder / "tables.md", f"{origin}\n\n{markdown(rows)}")
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a sweep from its results.csv.
+
+    Args:
+        path (`Path`): The file.
+
+    Returns:
+        `list[dict]`: As [`run_sweep`] gave them.
+    """
+    # A figure that does not exist is NaN, which the reader takes for a missing value else.
+    return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[])).to_pylist()
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """The tables of a sweep.
 
