@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import add_near_duplicates, corrupt_labels, near_duplicate
+from hf_clipselect.robustness import add_label_noise, add_near_duplicates, corrupt_labels, near_duplicate
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,10 @@ def test_the_example_of_the_recipes_makes_a_dirty_dataset():
     assert len(dirty) == 1297 + 130
     first = dirty.select(range(1297))
     assert sum(first["is_noisy"]) == 259 and sum(name != "none" for name in first["corruption"]) == 130
+
+
+def test_a_seed_below_zero_is_refused(digits):
+    with pytest.raises(InputError, match="seed must be a whole number of at least 0, got -1"):
+        add_near_duplicates(digits, rate=0.1, seed=-1)
+    with pytest.raises(InputError, match="seed must be a whole number of at least 0, got -1"):
+        add_label_noise(digits["label"], 10, rate=0.1, seed=-1)

@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 
 from ..errors import InputError
 from ..selection.counts import round_half_up
-from .image_rows import check_column_is_free, check_image_column, decoded_image, eight_bit_image
+from .image_rows import check_column_is_free, check_image_column, check_seed, decoded_image, eight_bit_image
 
 
 CORRUPTION_COLUMN = "corruption"
@@ -183,8 +183,7 @@ def corrupt_images(
     """
     check_image_column(dataset, image_column)
     check_column_is_free(dataset, CORRUPTION_COLUMN, "what was done to each image")
-    if seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed}.")
+    check_seed(seed)
     if not 0 <= rate <= 1:
         raise InputError(f"rate is the fraction of images to damage and must lie in [0, 1], got {rate}.")
     names = list(CORRUPTIONS) if corruption is None else [corruption]

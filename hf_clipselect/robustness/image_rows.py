@@ -31,6 +31,12 @@ def check_column_is_free(dataset: Dataset, column: str, tells: str) -> None:
         )
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that numpy has no words for."""
+    if seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed}.")
+
+
 def decoded_image(row: dict[str, Any], image_column: str, source_row: int, *, before: str) -> PILImage.Image:
     """The image of a row, with an error that names the row.
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays import Array, as_numpy, checked_embeds, row_lengths, unit_rows
 from ..errors import InputError
 from ..selection.counts import round_half_up
+from .image_rows import check_seed
 
 
 NOISE_KINDS = ("symmetric", "pairwise", "class_dependent")
@@ -40,7 +41,7 @@ def add_label_noise(
         rate (`float`, *optional*):
             Fraction of the rows to change, in `[0, 1)`. Class-dependent noise does without: its rate is then that of the matrix.
             With one, the share of every class that changes is scaled alike to meet it.
-        seed (`int`): Seed of the draw.
+        seed (`int`): Seed of the draw, 0 or more.
         kind (`str`, *optional*, defaults to `"symmetric"`):
             `"symmetric"`: any other class, uniformly. `"pairwise"`: class i becomes i + 1, and the last one 0.
             `"class_dependent"`: as `transition_matrix` says.
@@ -51,13 +52,14 @@ def add_label_noise(
         `np.ndarray` of shape `(N,)`, int64: The noisy labels.
 
     Raises:
-        InputError: `rate`, `num_classes`, the matrix or the labels are out of range, the labels are no vector of integers, the kind
+        InputError: `rate`, `seed`, `num_classes`, the matrix or the labels are out of range, the labels are no vector of integers, the kind
             is unknown, or the rate is more than a class has rows for.
     """
     noisy = _check_labels(labels, num_classes)
     _check_kind(kind, rate, transition_matrix)
     if rate is not None and not 0 <= rate < 1:
         raise InputError(f"rate is the fraction of labels to change and must lie in [0, 1), got {rate}.")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     if kind == "class_dependent":
         return _move_by_matrix(noisy, _check_matrix(transition_matrix, num_classes), rate, rng)

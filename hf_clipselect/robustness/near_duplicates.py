@@ -9,7 +9,7 @@ from PIL import ImageEnhance
 
 from ..errors import InputError
 from ..selection.counts import round_half_up
-from .image_rows import check_column_is_free, check_image_column, decoded_image, eight_bit_image
+from .image_rows import check_column_is_free, check_image_column, check_seed, decoded_image, eight_bit_image
 
 
 DUPLICATE_OF_COLUMN = "duplicate_of"
@@ -58,11 +58,12 @@ def add_near_duplicates(dataset: Dataset, *, image_column: str = "image", rate: 
         original, or -1 where the row is no duplicate.
 
     Raises:
-        InputError: The rate is out of range, the column holds no images, the dataset has a column `duplicate_of`, or an image that
+        InputError: The rate or the seed is out of range, the column holds no images, the dataset has a column `duplicate_of`, or an image that
             was drawn cannot be decoded.
     """
     check_image_column(dataset, image_column)
     check_column_is_free(dataset, DUPLICATE_OF_COLUMN, "of which row each one is a duplicate")
+    check_seed(seed)
     if not 0 <= rate <= 1:
         raise InputError(f"rate is the fraction of rows to duplicate and must lie in [0, 1], got {rate}.")
     # A stream of its own: with the seed alone, the rows with wrong labels would be those that are duplicated.
