@@ -97,7 +97,7 @@ def test_single_rows_are_warned_about_once(caplog):
     assert result[0] == result[3] == 0
     np.testing.assert_allclose(result[[1, 2, 4]], np.sqrt(2), rtol=1e-6)
     [record] = caplog.records
-    assert "classes 3, 8" in record.getMessage()
+    assert record.getMessage() == "Classes of one row have a diversity score of 0, 2 in all: 3, 8."
 
 
 # --- large classes

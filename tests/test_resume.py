@@ -277,7 +277,8 @@ def test_another_number_of_processes_may_go_on(runs, undisturbed, tmp_path, kill
 
 def test_a_process_of_accelerate_launch_may_die(runs, undisturbed, tmp_path):
     folder = tmp_path / "run"
-    plan = runs.plan(folder, dying_ranks=[1], kill={"operation": "forward", "nth": 2})
+    # Its last shard of three: while the second is encoded, the first is written.
+    plan = runs.plan(folder, dying_ranks=[1], kill={"operation": "forward", "nth": 3})
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     done = subprocess.run(
         [*launch, "--main_process_port", str(free_port()), str(CLIENT), json.dumps(plan)],
