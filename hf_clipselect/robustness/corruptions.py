@@ -12,12 +12,19 @@ Shapes: H x W pixels, K channels (1 or 3), float32 in [0, 1].
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image, Value, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 from PIL import Image as PILImage
 
 from ..errors import InputError
 from ..selection.counts import round_half_up
-from .image_rows import check_column_is_free, check_image_column, check_seed, decoded_image, eight_bit_image
+from .image_rows import (
+    check_column_is_free,
+    check_image_column,
+    check_seed,
+    decoded_image,
+    eight_bit_image,
+    with_changed_images,
+)
 
 
 CORRUPTION_COLUMN = "corruption"
@@ -197,19 +204,13 @@ def corrupt_images(
     )
     if len(rows) == 0:
         return untouched
-    feature = untouched.features[image_column]
-    # Only these rows are mapped, since map() writes every row anew that it sees.
-    damaged = untouched.select(rows).cast_column(image_column, Image(mode=feature.mode))
-    damaged = damaged.map(
-        _corrupt_row,
-        with_indices=True,
-        features=damaged.features,
-        fn_kwargs={"image_column": image_column, "rows": rows, "names": names, "severity": severity, "seed": seed},
-        desc="Corrupting images",
-    )
+    damaged = with_changed_images(
+        untouched, rows, _corrupt_row, image_column=image_column, desc="Corrupting images",
+        names=names, severity=severity, seed=seed,
+    )  # fmt: skip
     place = np.arange(len(dataset))
     place[rows] = len(dataset) + np.arange(len(rows))
-    return concatenate_datasets([untouched, damaged.cast_column(image_column, feature)]).select(place)
+    return concatenate_datasets([untouched, damaged]).select(place)
 
 
 def _corrupt_row(

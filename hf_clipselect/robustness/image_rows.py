@@ -1,7 +1,9 @@
 """What all that changes images or labels of a dataset checks first."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Image
 from PIL import Image as PILImage
 
@@ -35,6 +37,40 @@ def check_seed(seed: int) -> None:
     """Refuse a seed that numpy has no words for."""
     if seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed}.")
+
+
+def with_changed_images(
+    dataset: Dataset,
+    rows: np.ndarray,
+    change: Callable[..., dict[str, Any]],
+    *,
+    image_column: str,
+    desc: str,
+    **settings: Any,
+) -> Dataset:
+    """Some rows of a dataset with their images changed; only these are mapped, since `map` writes every row anew that it sees.
+
+    Args:
+        dataset (`Dataset`): With an image column.
+        rows (`np.ndarray` of shape `(count,)`): Row numbers, at least one.
+        change (`Callable`): Gets a row, its place in `rows`, and as keywords `image_column`, `rows` and the settings.
+        image_column (`str`): Column of the images.
+        desc (`str`): Title of the progress bar.
+        **settings: Passed on.
+
+    Returns:
+        `Dataset`: The rows in the order of `rows`, with the features of the dataset.
+    """
+    feature = dataset.features[image_column]
+    some = dataset.select(rows).cast_column(image_column, Image(mode=feature.mode))
+    changed = some.map(
+        change,
+        with_indices=True,
+        features=some.features,
+        fn_kwargs={"image_column": image_column, "rows": rows, **settings},
+        desc=desc,
+    )
+    return changed.cast_column(image_column, feature)
 
 
 def decoded_image(row: dict[str, Any], image_column: str, source_row: int, *, before: str) -> PILImage.Image:

@@ -3,13 +3,20 @@
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image, Value, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 from PIL import Image as PILImage
 from PIL import ImageEnhance
 
 from ..errors import InputError
 from ..selection.counts import round_half_up
-from .image_rows import check_column_is_free, check_image_column, check_seed, decoded_image, eight_bit_image
+from .image_rows import (
+    check_column_is_free,
+    check_image_column,
+    check_seed,
+    decoded_image,
+    eight_bit_image,
+    with_changed_images,
+)
 
 
 DUPLICATE_OF_COLUMN = "duplicate_of"
@@ -73,16 +80,10 @@ def add_near_duplicates(dataset: Dataset, *, image_column: str = "image", rate: 
     )
     if len(rows) == 0:
         return originals
-    feature = originals.features[image_column]
-    copies = originals.select(rows).cast_column(image_column, Image(mode=feature.mode))
-    copies = copies.map(
-        _duplicate_row,
-        with_indices=True,
-        features=copies.features,
-        fn_kwargs={"image_column": image_column, "rows": rows, "seed": seed},
-        desc="Duplicating images",
+    copies = with_changed_images(
+        originals, rows, _duplicate_row, image_column=image_column, desc="Duplicating images", seed=seed
     )
-    return concatenate_datasets([originals, copies.cast_column(image_column, feature)])
+    return concatenate_datasets([originals, copies])
 
 
 def _duplicate_row(
