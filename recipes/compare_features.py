@@ -6,7 +6,7 @@
 With --model_name_or_path the embeddings are CLIP's. Without, they are those of a stand-in that needs no network: a convolutional
 network that is trained on --num_other_rows other training rows with right labels, whose class means take the place of the
 texts. Like CLIP it knows the classes from other images than those to select from, and much less than CLIP. The candidates are
---max_train_samples rows drawn from the train split, the test rows --max_eval_samples of the test split.
+--max_train_samples rows drawn from the train split, the test rows --max_eval_samples drawn from the test split.
 """
 
 import os
@@ -56,7 +56,8 @@ def make_arrays(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     splits = {split: prepare_dataset(*load_source(arguments.dataset_name, split=split)) for split in ("train", "test")}
     order = np.random.default_rng(0).permutation(len(splits["train"].labels))
     train, others = np.split(order, [arguments.max_train_samples])
-    rows = {"train": np.sort(train), "test": np.arange(len(splits["test"].labels))[: arguments.max_eval_samples]}
+    test = np.random.default_rng(1).permutation(len(splits["test"].labels))[: arguments.max_eval_samples]
+    rows = {"train": np.sort(train), "test": np.sort(test)}
     chosen = {split: rows_of(splits[split], rows[split]) for split in splits}
     arrays = {f"{split}_labels": images.labels for split, images in chosen.items()}
     arrays |= {f"{split}_images": pixels(images) for split, images in chosen.items()}
@@ -87,7 +88,13 @@ def rows_of(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
 
 def pixels(images: LabelledImages) -> np.ndarray:
     column = images.dataset.with_format(None)[images.image_column]
-    return np.stack([np.asarray(open_image(image).convert("RGB")) for image in column])
+    arrays = [np.asarray(open_image(image).convert("RGB")) for image in column]
+    if len(shapes := {array.shape for array in arrays}) > 1:
+        raise InputError(
+            f"The convolutional network takes images of one size, and these have {len(shapes)}; resize them, or pass ready embeddings "
+            "to recipes/compare.py without images."
+        )
+    return np.stack(arrays)
 
 
 def parse_arguments() -> argparse.Namespace:

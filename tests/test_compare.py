@@ -338,6 +338,34 @@ def test_data_that_can_not_be_compared_on_are_told(features_file, tmp_path):
         run_sweep(sweep_of(features_file, tmp_path / "out", corruption_rate=[0.2]))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_labels": np.arange(59) % 3}, "train_labels: labels must be 60 integers, one per row, got int64 of shape"),
+        ({"train_labels": np.arange(60) % 4}, r"train_labels: labels must be in \[0, 3\).* got 3 in row 3"),
+        ({"test_labels": np.full(20, 0.5)}, "test_labels: labels must be 20 integers"),
+        ({"test_image_embeds": np.ones((20, 9))}, "test_image_embeds and class_text_embeds must share .* got 9 and 8"),
+        ({"test_image_embeds": np.full((20, 8), np.nan)}, "test_image_embeds must have finite rows.* row 0 is not finite"),
+        ({"class_has_text": np.ones(2, dtype=bool)}, "class_has_text must be 3 booleans"),
+        ({"class_has_text": np.zeros(3, dtype=bool)}, "not all of them false"),
+        ({"train_images": np.zeros((60, 4, 4, 3), dtype=np.uint8)}, "train_images and test_images belong together"),
+        ({"test_images": np.zeros((20, 4, 4), dtype=np.uint8)}, r"test_images must be uint8 of shape \(20, height, width, 3\)"),
+    ],
+)  # fmt: skip
+def test_arrays_that_do_not_fit_together_are_told(changes, message, tmp_path):
+    arrays = {
+        "train_image_embeds": np.ones((60, 8)), "train_labels": np.arange(60) % 3, "test_image_embeds": np.ones((20, 8)),
+        "test_labels": np.arange(20) % 3, "class_text_embeds": np.eye(3, 8),
+    }  # fmt: skip
+    path = tmp_path / "features.npz"
+    np.savez(path, **{**arrays, **changes})
+    with pytest.raises(InputError, match=message):
+        run_sweep(sweep_of(path, tmp_path / "out"))
+    path.write_bytes(path.read_bytes()[:500])  # a copy that broke off
+    with pytest.raises(InputError, match="can't be read as an .npz file"):
+        run_sweep(sweep_of(path, tmp_path / "out"))
+
+
 def test_missing_peers_and_too_much_memory_are_told_before_anything_starts(features_file, tmp_path):
     assert is_installed("numpy") and not is_installed("no-such-package")
     with pytest.raises(

@@ -11,10 +11,12 @@ Legend: N rows, C classes, D embedding dimension.
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
+from ..arrays import checked_embeds, checked_labels, row_lengths
 from ..embeddings import select_embeddings
 from ..errors import InputError
 from ..result import SelectionResult
@@ -36,23 +38,28 @@ class ReadyFeatures:
         path (`Path`): The file.
 
     Raises:
-        InputError: It can't be read, or an array is missing.
+        InputError: It can't be read, an array is missing, or the arrays don't fit together.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in (*_NEEDED, *_OPTIONAL) if name in file.files}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError(f"{path} can't be read as an .npz file of embeddings: {error}.") from None
         if missing := [name for name in _NEEDED if name not in arrays]:
             raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(_NEEDED)}.")
-        texts = arrays["class_text_embeds"].astype(np.float32)
-        classes = np.flatnonzero(arrays.get("class_has_text", np.ones(len(texts), dtype=bool)))
         self.name = path.stem if path.stem != "features" else path.resolve().parent.name
-        self.texts = texts[classes]
-        self.embeds, self.labels, self.images = _rows_of(arrays, "train", classes)
-        self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", classes)
+        try:
+            texts = checked_embeds(arrays["class_text_embeds"], "class_text_embeds")
+            classes = _classes_with_text(arrays, len(texts))
+            self.texts = texts[classes].astype(np.float32)
+            self.embeds, self.labels, self.images = _rows_of(arrays, "train", texts.shape, classes)
+            self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", texts.shape, classes)
+            if (self.images is None) != (self.test_images is None):
+                raise InputError("train_images and test_images belong together; give both or neither.")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 class FeaturesSetting(Setting):
@@ -136,11 +143,37 @@ class FeaturesSetting(Setting):
         return {"model": model, "code": code, "rows": digest_of(*inputs, self.labels[rows], given.test_labels), **seed}
 
 
+def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
+    has_text = arrays.get("class_has_text", np.ones(num_classes, dtype=bool))
+    if has_text.shape != (num_classes,) or has_text.dtype != bool or not has_text.any():
+        raise InputError(
+            f"class_has_text must be {num_classes} booleans, one per row of class_text_embeds, and not all of them false; got "
+            f"{has_text.dtype} of shape {has_text.shape}."
+        )
+    return np.flatnonzero(has_text)
+
+
 def _rows_of(
-    arrays: dict[str, np.ndarray], split: str, classes: np.ndarray
+    arrays: dict[str, np.ndarray], split: str, texts_shape: tuple[int, int], classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    labels = arrays[f"{split}_labels"].astype(np.int64)
-    rows = np.isin(labels, classes)
+    """Embeddings, labels and images of the rows whose class has a text."""
+    num_classes, embed_dim = texts_shape
+    name = f"{split}_image_embeds"
+    embeds = checked_embeds(arrays[name], name)
+    if embeds.shape[1] != embed_dim:
+        raise InputError(
+            f"{name} and class_text_embeds must share their last dimension, got {embeds.shape[1]} and {embed_dim}."
+        )
+    row_lengths(embeds, name)  # refuses rows without a direction
+    try:
+        labels = checked_labels(arrays[f"{split}_labels"], num_rows=len(embeds), num_classes=num_classes)
+    except InputError as error:
+        raise InputError(f"{split}_labels: {error}") from None
     images = arrays.get(f"{split}_images")
-    embeds = arrays[f"{split}_image_embeds"][rows].astype(np.float32)
-    return embeds, np.searchsorted(classes, labels[rows]), None if images is None else images[rows]
+    if images is not None and (images.shape[:1] + images.shape[3:] != (len(embeds), 3) or images.dtype != np.uint8):
+        raise InputError(
+            f"{split}_images must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape {images.shape}."
+        )
+    rows = np.isin(labels, classes)
+    of_classes = embeds[rows].astype(np.float32), np.searchsorted(classes, labels[rows])
+    return *of_classes, None if images is None else images[rows]

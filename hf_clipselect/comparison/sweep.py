@@ -50,19 +50,12 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
             if METHODS[name].check is not None:
                 METHODS[name].check(setting, arguments.selection_ratio)
     rows = []
-    for number, setting in enumerate(settings):
-        for name in arguments.methods:
-            ratios = [1.0] if name == FULL else arguments.selection_ratio
-            rows += _measure(setting, METHODS[name], ratios)
-            done = number * len(arguments.methods) + arguments.methods.index(name) + 1
-            logger.info(
-                "%d of %d: %s, seed %d, %s",
-                done,
-                len(settings) * len(arguments.methods),
-                describe_setting(setting.name, setting.damage),
-                setting.seed,
-                name,
-            )
+    steps = [(setting, name) for setting in settings for name in arguments.methods]
+    for done, (setting, name) in enumerate(steps, start=1):
+        ratios = [1.0] if name == FULL else arguments.selection_ratio
+        rows += _measure(setting, METHODS[name], ratios)
+        described = describe_setting(setting.name, setting.damage)
+        logger.info("%d of %d: %s, seed %d, %s", done, len(steps), described, setting.seed, name)
     logger.info("%d results were computed, %d were there.", settings[0].cells.num_stored, settings[0].cells.num_found)
     return sorted(rows, key=lambda row: _order(row, arguments))
 

@@ -4,7 +4,7 @@ them, trained on all rows or on those that were kept.
 Legend: N test rows, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..metrics import load_metric
 from .arguments import SweepArguments
 from .methods import FULL, METHODS, RANDOM
 from .plots import CLASS_COLORS, STYLE, save_plot
-from .setting import describe_setting
+from .setting import Setting, describe_setting
 from .sweep import kept_rows, settings_of
 from .tables import DEFAULT
 
@@ -41,22 +41,15 @@ def write_tsne(arguments: SweepArguments) -> list[Path]:
     folder = Path(arguments.output_dir)
     lines, files = [], [folder / "tsne.md", folder / "dunn_index.csv"]
     pictures: dict[tuple[str, str], list[tuple[str, np.ndarray, np.ndarray]]] = {}
-    for setting in settings_of(arguments):
-        for model in setting.models:
-            for method in [FULL, RANDOM, DEFAULT]:
-                ratio = 1.0 if method == FULL else arguments.tsne_ratio
-                embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [ratio])[ratio])
-                tsne = TSNE(perplexity=min(30, (len(embeds) - 1) / 3), random_state=setting.seed)
-                with threadpool_limits(
-                    1
-                ):  # threads that wait for each other take longer than they save on a busy machine
-                    points = tsne.fit_transform(embeds)
-                name = describe_setting(setting.name, setting.damage)
-                indices = {"embeddings": _dunn(embeds, labels), "t-SNE": _dunn(points, labels)}
-                lines.append({"setting": name, "model": model, "method": method, "selection_ratio": ratio,
-                              "seed": setting.seed, **indices})  # fmt: skip
-                if setting.seed == arguments.seeds[0]:
-                    pictures.setdefault((name, model), []).append((method, points, labels))
+    for setting, model, method in _trainings(arguments):
+        ratio = 1.0 if method == FULL else arguments.tsne_ratio
+        embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [ratio])[ratio])
+        points = _tsne(embeds, seed=setting.seed)
+        name = describe_setting(setting.name, setting.damage)
+        line = {"setting": name, "model": model, "method": method, "selection_ratio": ratio, "seed": setting.seed}
+        lines.append(line | {"embeddings": _dunn(embeds, labels), "t-SNE": _dunn(points, labels)})
+        if setting.seed == arguments.seeds[0]:
+            pictures.setdefault((name, model), []).append((method, points, labels))
     for number, ((name, model), panels) in enumerate(pictures.items()):
         path = folder / ("tsne.png" if len(pictures) == 1 else f"tsne_{number + 1}.png")
         with style.context(["default", STYLE]):
@@ -67,6 +60,18 @@ def write_tsne(arguments: SweepArguments) -> list[Path]:
     write_atomically(folder / "dunn_index.csv", sink.getvalue().to_pybytes())
     write_text_atomically(folder / "tsne.md", _table(lines, arguments.tsne_ratio))
     return files
+
+
+def _trainings(arguments: SweepArguments) -> Iterator[tuple[Setting, str, str]]:
+    """Setting, model and method."""
+    for setting in settings_of(arguments):
+        yield from ((setting, model, method) for model in setting.models for method in (FULL, RANDOM, DEFAULT))
+
+
+def _tsne(embeds: np.ndarray, *, seed: int) -> np.ndarray:
+    # Threads that wait for each other take longer than they save on a busy machine.
+    with threadpool_limits(1):
+        return TSNE(perplexity=min(30, (len(embeds) - 1) / 3), random_state=seed).fit_transform(embeds)
 
 
 def _dunn(embeds: np.ndarray, labels: np.ndarray) -> float:
