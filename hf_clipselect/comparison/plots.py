@@ -190,7 +190,9 @@ def _against_cost(summary: Summary) -> Figure:
             axes.plot([], [], color=color, marker=marker, linestyle="", label=name)
     axes.set_xscale("log")
     if points:
-        axes.set_xlim(min(point[0] for point in points) / 1.3, 2 * max(point[0] for point in points))
+        fastest, slowest = min(point[0] for point in points), max(point[0] for point in points)
+        # Room for a name right of the last point.
+        axes.set_xlim(fastest / 1.3, slowest * (1.3 * slowest / fastest) ** _NAME_WIDTH * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -202,22 +204,22 @@ def _against_cost(summary: Summary) -> Figure:
     axes.set_xlabel("CPU time of a selection, seconds (log scale), with encoding and proxy training where needed")
     axes.set_ylabel(f"test accuracy with {100 * ratio:g} % of the rows, %")
     axes.set_title(f"{describe(summary)}; {summary.model}")
-    axes.legend(loc="lower right")
+    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     return drawn
 
 
 def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Names right of their points, moved down until none covers another."""
+    """Names right of their points, moved down until none covers another or a point."""
     low, high = axes.get_ylim()
     gap = _NAME_HEIGHT * (high - low)
     left, right = axes.get_xlim()
     width, offset = (right / left) ** _NAME_WIDTH, (right / left) ** _NAME_OFFSET
     placed: list[tuple[float, float]] = []
     for seconds, accuracy, method in sorted(points, key=lambda point: -point[1]):
+        names = [other for near, other in placed if 1 / width < near / seconds < width]
+        covered = [other for at, other, name in points if 1 < at / seconds < offset * width and name != method]
         height = accuracy
-        while taken := [
-            other for near, other in placed if 1 / width < near / seconds < width and abs(other - height) < gap
-        ]:
+        while taken := [other for other in names + covered if abs(other - height) < gap]:
             height = min(taken) - 1.001 * gap
         placed.append((seconds, height))
         axes.annotate(
