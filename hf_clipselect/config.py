@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import InputError
+from .seeds import check_seed
 
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
@@ -276,8 +277,7 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed must be a whole number in [0, 2^32), got {self.seed!r}.")
+        check_seed(self.seed, "--seed")
 
 
 @dataclass

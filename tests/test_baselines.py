@@ -122,6 +122,7 @@ def test_a_probe_is_trained_where_none_is_given(made):
     [
         ({"method": "best"}, "method must be one of random, herding, moderate, .*, d2_pruning, got 'best'"),
         ({"class_balance": "fair"}, "class_balance must be one of none, proportional, uniform, got 'fair'"),
+        ({"seed": -1}, r"seed must be a whole number in \[0, 2\^32\), got -1"),
         ({"selection_ratio": 1.5}, r"must lie in \(0, 1\], got 1.5"),
         ({"selection_count": 92}, "selection_count 92 is more than the 91 rows"),
         ({"image_embeds": None, "dynamics": None}, "Pass image_embeds, or dynamics"),

@@ -21,6 +21,7 @@ TIERS = [
         "scores",
         "selection",
         "errors",
+        "seeds",
         "files",
         "feature_rows",
         "dual_encoder",

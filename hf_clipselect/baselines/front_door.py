@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arrays import Array, checked_embeds, checked_labels
 from ..errors import InputError
+from ..seeds import check_seed
 from ..selection import (
     Candidates,
     Objective,
@@ -113,8 +114,8 @@ def select_baseline(
         [`BaselineResult`]
 
     Raises:
-        InputError: The method, a ratio or the balance is unknown, shapes don't match, there are no validation rows where
-            the method needs them, or it would need more memory; all of it before the method starts.
+        InputError: The method, a ratio or the balance is unknown, the seed is out of range, shapes don't match, there are no
+            validation rows where the method needs them, or it would need more memory; all of it before the method starts.
 
     Example:
 
@@ -125,6 +126,7 @@ def select_baseline(
     """
     baseline = _of_name(method)
     objective = _objective(class_balance)
+    check_seed(seed)
     sizes = check_sizes(selection_ratio, selection_count)
     if image_embeds is None and dynamics is None:
         raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..seeds import check_seed
 
 
 OPTIMIZERS = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}
@@ -75,6 +76,7 @@ class ProxyTraining:
                 raise InputError(
                     f"{name} must be at most num_epochs, {self.num_epochs}, got {getattr(self, name)}; train longer or lower it."
                 )
+        check_seed(self.seed)
         if self.optimizer not in OPTIMIZERS:
             raise InputError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}.")
         if not 0 < self.learning_rate < float("inf"):

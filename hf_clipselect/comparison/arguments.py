@@ -17,6 +17,7 @@ from ..config_file import yaml_as_flags
 from ..errors import InputError
 from ..robustness import NOISE_KINDS
 from ..robustness.corruptions import SEVERITIES
+from ..seeds import check_seed
 from ..selection import check_ratios
 from .methods import ALL, resolve_methods
 
@@ -85,8 +86,8 @@ class SweepArguments:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"--{name} must name at least one value, and each once, got {values}.")
-        if min(self.seeds) < 0:
-            raise InputError(f"--seeds must be whole numbers of at least 0, got {self.seeds}.")
+        for seed in self.seeds:
+            check_seed(seed, "--seeds")
         if min(self.probe_c) <= 0:
             raise InputError(f"--probe_c must be numbers above 0, got {self.probe_c}.")
         if self.corruption_severity not in SEVERITIES:

@@ -33,12 +33,6 @@ def check_column_is_free(dataset: Dataset, column: str, tells: str) -> None:
         )
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that numpy has no words for."""
-    if seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed}.")
-
-
 def with_changed_images(
     dataset: Dataset,
     rows: np.ndarray,

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..arrays import Array, as_numpy, checked_embeds, row_lengths, unit_rows
 from ..errors import InputError
+from ..seeds import check_seed
 from ..selection.counts import round_half_up
-from .image_rows import check_seed
 
 
 NOISE_KINDS = ("symmetric", "pairwise", "class_dependent")

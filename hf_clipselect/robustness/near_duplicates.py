@@ -8,11 +8,11 @@ from PIL import Image as PILImage
 from PIL import ImageEnhance
 
 from ..errors import InputError
+from ..seeds import check_seed
 from ..selection.counts import round_half_up
 from .image_rows import (
     check_column_is_free,
     check_image_column,
-    check_seed,
     decoded_image,
     eight_bit_image,
     with_changed_images,
