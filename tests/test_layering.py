@@ -16,6 +16,7 @@ TIERS = [
         "config",
         "config_file",
         "command_line",
+        "flag_parser",
         "prompts",
         "losses",
         "scores",
@@ -77,9 +78,9 @@ _PURE = {
 }
 PURE = {
     "transformers": _PURE,
-    "datasets": _PURE | {"config", "command_line"},
-    "torch": {"config", "command_line", "prompts", "errors"},
-    "accelerate": _PURE | {"config", "command_line"},
+    "datasets": _PURE | {"config", "command_line", "flag_parser"},
+    "torch": {"config", "command_line", "flag_parser", "prompts", "errors"},
+    "accelerate": _PURE | {"config", "command_line", "flag_parser"},
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -4,18 +4,15 @@ The names are those of the transformers examples, and all flags of `TrainingArgu
 then the YAML of `--config`, then the defaults.
 """
 
-import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
 from ..config import EMBEDDED_DATASET
-from ..config_file import yaml_as_flags
 from ..errors import InputError
+from ..flag_parser import FlagParser
 from .architectures import ARCHITECTURES
 
 
@@ -155,14 +152,8 @@ def parse_arguments(
         InputError: A value is out of range, arguments contradict each other, or the YAML file is missing, broken or has an unknown key.
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    groups = (ClassifierArguments, ClassifierTrainingArguments)
-    parser = _Parser(groups, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
-    config = parser.parse_args(argv).config
-    if config is not None:
-        known = {f.name for group in groups for f in dataclasses.fields(group) if f.init}
-        argv = yaml_as_flags(Path(config), known=known) + argv
+    parser = FlagParser([ClassifierArguments, ClassifierTrainingArguments])
+    argv = parser.with_config(argv)
     try:
         arguments, training, _ = parser.parse_args_into_dataclasses(argv)
     except ValueError as error:  # TrainingArguments checks its own
@@ -172,10 +163,3 @@ def parse_arguments(
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")
     return arguments, training
-
-
-class _Parser(HfArgumentParser):
-    """The usage of a hundred flags would bury the one line that matters."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (all flags: --help)\n")

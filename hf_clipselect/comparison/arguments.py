@@ -4,17 +4,13 @@ Precedence: command line, then the YAML of `--config`, then the defaults. An unk
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NoReturn
-
-from transformers import HfArgumentParser
+from typing import Any
 
 from ..config import EMBEDDED_DATASET
-from ..config_file import yaml_as_flags
 from ..errors import InputError
+from ..flag_parser import FlagParser
 from ..robustness import NOISE_KINDS
 from ..robustness.corruptions import SEVERITIES
 from ..seeds import check_seed
@@ -116,20 +112,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
             has an unknown key.
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _Parser(SweepArguments, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
-    config = parser.parse_args(argv).config
-    if config is not None:
-        argv = yaml_as_flags(Path(config), known={f.name for f in dataclasses.fields(SweepArguments)}) + argv
-    values = vars(parser.parse_args(argv))
+    parser = FlagParser([SweepArguments])
+    values = vars(parser.parse_args(parser.with_config(argv)))
     values.pop("config")
     return SweepArguments(**values)
-
-
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (all flags: --help)\n")
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
