@@ -220,6 +220,25 @@ def test_another_run_is_not_written_over(trained):
         run("--output_dir", trained[1])
 
 
+def test_overwriting_leaves_no_checkpoint_of_the_other_run(tmp_path):
+    run("--output_dir", tmp_path, "--save_strategy", "steps", "--save_steps", 5)
+    assert (tmp_path / "checkpoint-10").is_dir()
+    run("--output_dir", tmp_path, "--overwrite_output_dir", "true", "--save_strategy", "no", "--num_train_epochs", 1)
+    assert not list(tmp_path.glob("checkpoint-*"))
+    assert json.loads((tmp_path / "results.json").read_text())["train"]["num_steps"] == 5
+
+
+@pytest.mark.slow
+def test_a_push_that_would_fail_is_refused_before_training(tmp_path):
+    with LoopbackHub(tmp_path / "hub") as hub:
+        done = subprocess.run(
+            [sys.executable, RECIPE, *QUICK, "--push_to_hub", "--hub_model_id", "alice/digits"],
+            capture_output=True, text=True, cwd=tmp_path, env=hub.environment("hf_alice_read", tmp_path / "home"),
+        )  # fmt: skip
+    assert done.returncode == 2 and "the token of alice may read but not write there" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "classifier_output").exists()
+
+
 def test_a_trained_model_is_a_start_for_other_classes(trained, tmp_path, images_dataset):
     images_dataset.save_to_disk(tmp_path / "three")
     results = run(
@@ -313,6 +332,8 @@ def test_what_can_not_be_tested_on_is_told_before_training(subset, tmp_path):
         (["--selection_ratio", "0.3", "--dataset_config_name", "ratio_30"], "both say which rows"),
         (["--resume_from_checkpoint", "nowhere"], "nowhere is not a checkpoint folder"),
         (["--optim", "none_such"], "training arguments do not fit"),
+        (["--hub_token", "hf_x"], "would be written into training_args.bin"),
+        (["--push_to_hub"], "is no id of a repository; give one such as user/name"),
     ],
 )
 def test_arguments_that_do_not_fit(flags, message, tmp_path):
@@ -365,13 +386,13 @@ def test_the_recipe_learns_the_digits_and_pushes_the_model(tmp_path):
         "alice/digits",
     ]
     with LoopbackHub(tmp_path / "hub") as hub:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=hub.environment("hf_alice_write", tmp_path / "home"),
-        )
+        options = {"cwd": tmp_path, "env": hub.environment("hf_alice_write", tmp_path / "home")}
+        hub.faults.add("status", method="POST", path="/commit/", status=403, times=None)
+        failed = subprocess.run(command, capture_output=True, text=True, **options)
+        assert failed.returncode == 1 and "--resume_from_checkpoint true pushes it" in failed.stderr.splitlines()[-1]
+        hub.faults.clear()
+        command += ["--resume_from_checkpoint", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, **options)
         assert done.returncode == 0, done.stderr[-3000:]
         pushed = hub.read("alice/digits", "README.md").decode()
         assert {"model.safetensors", "config.json", "small_image_resnet.py", "preprocessor_config.json"} <= set(

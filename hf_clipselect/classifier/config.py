@@ -160,6 +160,10 @@ def parse_arguments(
         if isinstance(error, InputError):
             raise
         raise InputError(f"The training arguments do not fit: {' '.join(str(error).split())}") from None
+    if training.hub_token is not None:
+        raise InputError(
+            "--hub_token would be written into training_args.bin, which is pushed; run `hf auth login`, or set HF_TOKEN."
+        )
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")
     return arguments, training

@@ -3,20 +3,25 @@
 import json
 import os
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import HTTPError
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..data import LabelledImages, with_image_column_undecoded
 from ..encoder import open_image
-from ..errors import InputError
+from ..errors import InputError, PushError
 from ..files import write_text_atomically
+from ..hub import Repository
+from ..hub.access import check_access
 from ..hub.naming import hide_paths
+from ..hub.retries import describe
 from .architectures import PRETRAINED, Classifier, pretrained_classifier, random_classifier
 from .card import classifier_card
 from .config import ClassifierArguments, ClassifierTrainingArguments
@@ -47,9 +52,12 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         `accuracy` and, among more than five classes, `top_5_accuracy`.
 
     Raises:
-        InputError: The rows, the network or the schedule do not fit, or the folder holds another run.
+        InputError: The rows, the network or the schedule do not fit, the folder holds another run, or the Hub would refuse the push.
+        PushError: The push failed; the folder has everything.
     """
     _check_processes(training)
+    if training.push_to_hub:
+        check_access(Repository(training.hub_model_id or "", "model"), flags={"model": "hub_model_id"})
     training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
     checkpoint = _checkpoint(arguments, training)
     train = load_train_rows(arguments)
@@ -84,9 +92,11 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         lr_gamma=arguments.lr_gamma,
         write_card=write_card,
     )
+    if arguments.overwrite_output_dir and checkpoint is None and trainer.is_world_process_zero():
+        _remove_run(output_dir)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     results["train"] |= {"num_steps": outcome.global_step, "seconds": round(outcome.metrics["train_runtime"], 1)}
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # else it would be pushed here, before it is tested
     for tested in eval_sets:
         results["eval"][hide_paths(tested.name)] = _test(trainer, tested, classifier)
     if arguments.paper_accuracy is not None:
@@ -95,7 +105,7 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         write_text_atomically(output_dir / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
         write_card()
     if training.push_to_hub:
-        trainer.push_to_hub(commit_message="Trained classifier")
+        _push(trainer)
     return results
 
 
@@ -141,6 +151,17 @@ def _model_facts(arguments: ClassifierArguments, classifier: Classifier) -> dict
         "image_size": classifier.image_size,
         "needs_its_code": isinstance(classifier.model.config, SmallImageResNetConfig),
     }
+
+
+def _push(trainer: ClassifierTrainer) -> None:
+    training = trainer.args
+    try:
+        trainer.push_to_hub(commit_message="Trained classifier")
+    except (HTTPError, OSError) as error:
+        raise PushError(
+            f"Pushing to {training.hub_model_id} failed: {describe(error)} The model is in {training.output_dir}; the same command "
+            "with --resume_from_checkpoint true pushes it without training again."
+        ) from None
 
 
 def _train_facts(
@@ -203,3 +224,10 @@ def _checkpoint(arguments: ClassifierArguments, training: ClassifierTrainingArgu
             "or give another folder."
         )
     return None
+
+
+def _remove_run(folder: Path) -> None:
+    """What another run left: a checkpoint of it would be taken for one of this run that is to go on."""
+    (folder / RESULTS_FILE).unlink(missing_ok=True)
+    while (checkpoint := get_last_checkpoint(folder)) is not None:
+        shutil.rmtree(checkpoint)
