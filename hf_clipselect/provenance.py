@@ -1,8 +1,12 @@
-"""What a run says about itself in config.yaml, the report and the cards."""
+"""What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it writes."""
 
 import platform
+import shlex
+import subprocess
+import sys
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from .adaptation import Adaptation
@@ -62,3 +66,28 @@ def describe_run(
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
     }
+
+
+def origin(script: str | Path, *packages: str) -> str:
+    """The command and the versions behind the figures of a recipe, for the head of the file that keeps them.
+
+    Args:
+        script (`str` or `Path`): The recipe that runs; the commit is that of the checkout in which it lies, if it lies in one.
+        *packages (`str`): Names of the packages that decide the figures.
+
+    Returns:
+        `str`: Two paragraphs of Markdown.
+    """
+    script = Path(script).resolve()
+    command = shlex.join(["python", f"recipes/{script.name}", *sys.argv[1:]])
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"`{command}`\n\nhf_clipselect {version('hf_clipselect')}{_commit(script.parent)}; {versions}."
+
+
+def _commit(folder: Path) -> str:
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return ""
+    return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""

@@ -8,7 +8,7 @@
 
 Prints a table of ratios with their targets; exits with 1 if a target is missed, with 2 for wrong input. The two sides of a
 ratio take turns and the least of their times counts: CPU seconds, which other programs disturb less, or seconds where a GPU
-does the work. `--output_json` keeps every figure and a description of the machine. Reads /proc, so it needs Linux.
+does the work. `--output_dir` keeps the tables (tables.md) and every figure (results.json). Reads /proc, so it needs Linux.
 """
 
 import os
@@ -65,12 +65,13 @@ from hf_clipselect.encoder.cache import FeatureCache
 from hf_clipselect.encoder.features import features_key
 from hf_clipselect.errors import InputError
 from hf_clipselect.feature_rows import FeatureRows
+from hf_clipselect.files import write_text_atomically
 from hf_clipselect.launch import make_accelerator
 from hf_clipselect.losses import info_nce_loss
 from hf_clipselect.mlp_adapter import MlpAdapterConfig
 from hf_clipselect.pipeline import run_selection
 from hf_clipselect.prompts import class_prompts
-from hf_clipselect.provenance import identity
+from hf_clipselect.provenance import identity, origin
 from hf_clipselect.report.thumbnails import NUM_SHOWN
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.scores import semantic_alignment_score
@@ -93,6 +94,7 @@ BATCH = 64
 TRAIN_BATCH = 256
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GB = 1e9
+PACKAGES = ("torch", "numpy", "transformers", "datasets", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class Row:
     target: str = ""
 
 
+HEAD = ("what", "ours", "other side", "ratio", "target", "met")
 FASTER, SHARE = "other / ours", "ours / other"
 CLOCK = "CPU s, or s with a GPU"
 TABLE = {
@@ -163,6 +166,7 @@ class Bench:
     arguments: argparse.Namespace
     folder: Path
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @cached_property
     def device(self) -> torch.device:
@@ -225,14 +229,17 @@ class Bench:
         unit = self.clock_unit if row.unit == CLOCK else row.unit
         result = {"what": row.what, "ours": ours, "other": other, "unit": unit, "ratio": ratio}
         self.results[name] = {**result, "target": row.target, "met": met, **figures}
-        sides = ["" if value is None else f"{value:.3g} {unit}".strip() for value in (ours, other)]
-        print_line(row.what, *sides, f"{ratio:.3g}", row.target, {True: "yes", False: "NO", None: ""}[met])
+        self._print(name)
 
     def leave_out(self, *names: str) -> None:
         """Rows that need a GPU, where there is none; they are neither met nor missed."""
-        for row in map(TABLE.get, names):
-            print_line(row.what, "no GPU here", "", "", row.target, "")
-        self.results |= {name: {"what": TABLE[name].what, "met": None, "left_out": "no GPU here"} for name in names}
+        for name in names:
+            row = TABLE[name]
+            self.results[name] = {"what": row.what, "target": row.target, "met": None, "left_out": "no GPU here"}
+            self._print(name)
+
+    def _print(self, name: str) -> None:
+        print(f"| {' | '.join(cells(self.results[name]))} |", flush=True)
 
     def timed(self, sides: Mapping[str, Callable[[], object]], *, repeats: int = 1) -> dict[str, Timing]:
         """Run the sides in turns, so that whatever else the machine does slows all of them, and keep the best of each."""
@@ -725,8 +732,9 @@ def whole_run_memory(bench: Bench) -> None:
     largest_class = int(np.bincount(labels).max()) * 512 * 4
     after = max(peak for stage, peak in figures["peaks"].items() if stage not in ("load", "encode"))
     bench.report("run_memory", after / GB, (1.5 * GB + 2 * largest_class) / GB, rows=rows, **figures)
-    for stage, peak in figures["peaks"].items():
-        print(f"    {stage}: {peak / GB:.2f} GB, {figures['seconds'][stage]:.0f} s")
+    bench.stages = {
+        stage: {"GB": peak / GB, "s": figures["seconds"][stage]} for stage, peak in figures["peaks"].items()
+    }
 
 
 def write_random_features(arguments: Arguments) -> None:
@@ -774,8 +782,9 @@ def scaling(bench: Bench) -> None:
             run = prepare(bench, rows)
             seconds[rows] = bench.seconds({stage: run}, repeats=3 if rows < largest else 1)[stage]
         exponent = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
-        bench.report(f"scaling_{stage}", exponent, seconds=seconds)
-        print("    " + ", ".join(f"{rows:,} rows: {value:.3g} {bench.clock_unit}" for rows, value in seconds.items()))
+        bench.report(f"scaling_{stage}", exponent)
+        by_rows = {f"{rows:,} rows, {bench.clock_unit}": value for rows, value in seconds.items()}
+        bench.stages[stage] = {**by_rows, "exponent": exponent}
 
 
 def class_size(bench: Bench) -> int:
@@ -916,6 +925,37 @@ def save_clip(folder: Path, config: CLIPConfig, *, image_size: int) -> Path:
     return folder
 
 
+# Tables
+
+
+def markdown(results: Mapping[str, Mapping[str, Any]], stages: Mapping[str, Mapping[str, float]]) -> str:
+    """The tables of a run from its figures; what could not be measured on the machine is left out."""
+    measured = [cells(result) for result in results.values() if "left_out" not in result]
+    parts = ["## Measured\n", "Both sides and their ratio:\n", table(HEAD, *measured)]
+    if stages:
+        lines = ([stage, *map(number, figures.values())] for stage, figures in stages.items())
+        parts += ["Stage by stage:\n", table(["stage", *next(iter(stages.values()))], *lines)]
+    return "\n".join(parts)
+
+
+def cells(result: Mapping[str, Any]) -> list[str]:
+    """A line of the table from its figures."""
+    if "left_out" in result:
+        return [result["what"], result["left_out"], "", "", result["target"], ""]
+    sides = [(result["ours"], result["unit"]), (result["other"], result["unit"]), (result["ratio"], "")]
+    figures = ["" if value is None else f"{number(value)} {unit}".strip() for value, unit in sides]
+    return [result["what"], *figures, result["target"], {True: "yes", False: "NO", None: ""}[result["met"]]]
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
+def table(head: Sequence[str], *lines: Sequence[str]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *lines))
+
+
 # Measuring
 
 
@@ -1000,10 +1040,6 @@ def be_quiet() -> None:
     sys.stderr = open(os.devnull, "w")
 
 
-def print_line(*cells: str) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
 def describe_machine() -> dict[str, Any]:
     cpu = next(
         (
@@ -1019,7 +1055,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch_threads": torch.get_num_threads(),
-        **{package: version(package) for package in ("torch", "numpy", "transformers", "datasets", "scikit-learn")},
+        **{package: version(package) for package in PACKAGES},
     }
 
 
@@ -1044,8 +1080,7 @@ def main() -> int:
     arguments = parse_arguments()
     start, machine = time.perf_counter(), describe_machine()
     print(", ".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n")
-    print_line("what", "ours", "other side", "ratio", "target", "met")
-    print_line(*["---"] * 6)
+    print(table(HEAD), end="")
     with tempfile.TemporaryDirectory(prefix="clipselect-benchmark-") as folder, open(os.devnull, "w") as nowhere:
         bench = Bench(arguments, Path(folder))
         try:
@@ -1057,10 +1092,18 @@ def main() -> int:
             return 2
     seconds = time.perf_counter() - start
     missed = [name for name, result in bench.results.items() if result["met"] is False]
+    tables = markdown(bench.results, bench.stages)
+    if bench.stages:
+        print(tables[tables.index("\nStage by stage:") :], end="")
     print(f"\n{seconds:.0f} s; missed targets: {', '.join(missed) or 'none'}")
-    if arguments.output_json:
-        content = {"machine": machine, "arguments": vars(arguments), "seconds": seconds, "rows": bench.results}
-        Path(arguments.output_json).write_text(json.dumps(content, indent=2) + "\n")
+    if arguments.output_dir:
+        folder = Path(arguments.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = {"seconds": seconds, "rows": bench.results, "stages": bench.stages}
+        content = {"machine": machine, "arguments": vars(arguments), **figures}
+        write_text_atomically(folder / "results.json", json.dumps(content, indent=2) + "\n")
+        head = f"{origin(__file__, *PACKAGES)}\n\n{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s.\n\n"
+        write_text_atomically(folder / "tables.md", head + tables)
     return 1 if missed else 0
 
 
@@ -1084,7 +1127,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=int, help="Scale all sizes to so many rows; default 50,000 (1,000,000; 1,280,000)."
     )
-    parser.add_argument("--output_json", help="File for every figure and the machine.")
+    parser.add_argument("--output_dir", help="Folder for the tables, every figure and the machine.")
     arguments = parser.parse_args()
     if arguments.rows is None:
         arguments.rows = 1_000_000 if arguments.scaling else 1_280_000 if arguments.memory else 50_000
