@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -68,20 +69,33 @@ def describe_run(
     }
 
 
-def origin(script: str | Path, *packages: str) -> str:
-    """The command and the versions behind the figures of a recipe, for the head of the file that keeps them.
+def recipe_origin(script: str | Path, *packages: str) -> str:
+    """[`origin`] of the figures that a recipe writes.
 
     Args:
-        script (`str` or `Path`): The recipe that runs; the commit is that of the checkout in which it lies, if it lies in one.
+        script (`str` or `Path`): The recipe that runs.
         *packages (`str`): Names of the packages that decide the figures.
 
     Returns:
         `str`: Two paragraphs of Markdown.
     """
     script = Path(script).resolve()
-    command = shlex.join(["python", f"recipes/{script.name}", *sys.argv[1:]])
+    return origin(["python", f"recipes/{script.name}", *sys.argv[1:]], script.parent, *packages)
+
+
+def origin(command: Sequence[str], checkout: Path, *packages: str) -> str:
+    """The command and the versions behind some figures, for the head of the file that keeps them.
+
+    Args:
+        command (`Sequence[str]`): What was run.
+        checkout (`Path`): A folder of the checkout whose commit it was, if it is one.
+        *packages (`str`): Names of the packages that decide the figures.
+
+    Returns:
+        `str`: Two paragraphs of Markdown.
+    """
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"`{command}`\n\nhf_clipselect {version('hf_clipselect')}{_commit(script.parent)}; {versions}."
+    return f"`{shlex.join(command)}`\n\nhf_clipselect {version('hf_clipselect')}{_commit(checkout)}; {versions}."
 
 
 def _commit(folder: Path) -> str:

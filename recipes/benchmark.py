@@ -71,7 +71,7 @@ from hf_clipselect.losses import info_nce_loss
 from hf_clipselect.mlp_adapter import MlpAdapterConfig
 from hf_clipselect.pipeline import run_selection
 from hf_clipselect.prompts import class_prompts
-from hf_clipselect.provenance import identity, origin
+from hf_clipselect.provenance import identity, recipe_origin
 from hf_clipselect.report.thumbnails import NUM_SHOWN
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.scores import semantic_alignment_score
@@ -1102,7 +1102,7 @@ def main() -> int:
         figures = {"seconds": seconds, "rows": bench.results, "stages": bench.stages}
         content = {"machine": machine, "arguments": vars(arguments), **figures}
         write_text_atomically(folder / "results.json", json.dumps(content, indent=2) + "\n")
-        head = f"{origin(__file__, *PACKAGES)}\n\n{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s.\n\n"
+        head = f"{recipe_origin(__file__, *PACKAGES)}\n\n{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s.\n\n"
         write_text_atomically(folder / "tables.md", head + tables)
     return 1 if missed else 0
 

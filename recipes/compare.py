@@ -32,7 +32,7 @@ from pathlib import Path
 
 from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, write_tables, write_tsne
 from hf_clipselect.errors import InputError
-from hf_clipselect.provenance import origin
+from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.run_log import logged_to_stderr
 
 
@@ -48,7 +48,7 @@ def main() -> int:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     folder = Path(arguments.output_dir)
-    write_tables(rows, folder, origin=origin(__file__, "torch", "scikit-learn", "numpy"))
+    write_tables(rows, folder, origin=recipe_origin(__file__, "torch", "scikit-learn", "numpy"))
     plots = write_plots(rows, folder)
     if arguments.tsne_ratio is not None:
         plots += [path for path in write_tsne(arguments) if path.suffix == ".png"]

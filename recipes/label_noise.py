@@ -39,7 +39,7 @@ from hf_clipselect.encoder import load_backbone, open_image
 from hf_clipselect.files import write_text_atomically
 from hf_clipselect.metrics import load_metric
 from hf_clipselect.prompts import class_prompts
-from hf_clipselect.provenance import origin
+from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.robustness import add_label_noise, corrupt_images
 from hf_clipselect.source import load_source
 
@@ -60,7 +60,7 @@ def main() -> None:
         folder = Path(arguments.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(folder / "results.json", json.dumps(results, indent=2) + "\n")
-        head = origin(__file__, "torch", "scikit-learn", "numpy")
+        head = recipe_origin(__file__, "torch", "scikit-learn", "numpy")
         write_text_atomically(folder / "tables.md", f"{head}\n\n{markdown(results)}")
 
 

@@ -41,7 +41,7 @@ from hf_clipselect.robustness import add_label_noise
 
 
 RECIPES = REPOSITORY / "recipes"
-RESULTS = sorted((RECIPES / "results").glob("*"))
+RESULTS = sorted(path.parent for path in (RECIPES / "results").glob("*/results.csv"))
 
 
 @pytest.fixture(scope="module")
