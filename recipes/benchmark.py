@@ -118,26 +118,30 @@ HEAD = ("what", "ours", "other side", "ratio", "target", "met")
 FASTER, SHARE = "other / ours", "ours / other"
 CLOCK = "CPU s, or s with a GPU"
 TABLE = {
-    "encode": Row("encoding / (decoding alone + model alone), all on all cores", "CPU s", SHARE, "<= 1.1"),
+    "encode": Row("encoding / (decoding and preprocessing alone + the model alone), all on all cores", "CPU s", SHARE, "<= 1.1"),
     "rate_decoding": Row("images/s: encoding / decoding alone", "images/s", SHARE),
     "rate_model": Row("images/s: encoding / model alone", "images/s", SHARE),
     "encode_gpu": Row("encoding / the slower of decoding alone and model alone", "images/s", SHARE, ">= 0.9"),
     "matmul_rate": Row("encoding's model FLOP/s / rate of a large bf16 matrix product", "TFLOP/s", SHARE),
-    "sds_products": Row("SDS, one class of 5,000 / its matrix products alone", "CPU s", SHARE, "<= 1.5"),
-    "sds_sklearn": Row("scikit-learn's NearestNeighbors / SDS, one class of 5,000", "CPU s", FASTER, ">= 3"),
-    "sds_sklearn_large": Row("the same, one class of 50,000 (from 1,024 rows)", "CPU s", FASTER, ">= 4"),
-    "sds_error": Row("largest relative error of SDS against float64, k >= 50", "", SHARE, "<= 1e-5"),
-    "sds_memory": Row("extra memory of SDS, one class of 50,000 / 150 MB", "MB", SHARE, "<= 1"),
+    "sds_products": Row("SDS of a class of 5,000 x 512 / its matrix products alone, one thread", "CPU s", SHARE, "<= 1.5"),
+    "sds_sklearn": Row("scikit-learn's NearestNeighbors, which the authors use / SDS, 5,000 x 512", "CPU s", FASTER, ">= 3"),
+    "sds_sklearn_large": Row("the same at 50,000 x 512, both from 1,024 rows", "CPU s", FASTER, ">= 4"),
+    "sds_error": Row("largest relative error of SDS against float64, 50 neighbours and more", "", SHARE, "<= 1e-5"),
+    "sds_memory": Row("extra memory of SDS over its inputs, 50,000 x 512 / 150 MB", "MB", SHARE, "<= 1"),
     "sds_gpu": Row("SDS, one class of 50,000 / its matrix products alone, on the GPU", "s", SHARE),
-    "top_k": Row("the authors' loop in numpy / top_k, 50,000 scores", "CPU s", FASTER, ">= 1000"),
-    "top_k_partition": Row("top_k, 10 million scores / one np.partition", "CPU s", SHARE, "<= 5"),
-    "top_k_equal": Row("selections equal to a stable argsort / all that were tried", "", SHARE, ">= 1"),
-    "sgd_iterations": Row("iterations of solver sgd: most / least at 10k, 100k, 1M rows", "", SHARE, "<= 1.05"),
-    "redundancy": Row("redundancy scores and duplicate groups / SDS and the graph, 10 classes of 5,000", "CPU s", SHARE, "<= 0.15"),
+    "top_k": Row("the authors' loop, written out in numpy / `exact`, 50,000 scores", "CPU s", FASTER, ">= 1000"),
+    "top_k_partition": Row("`exact` / one np.partition, 10 million scores", "CPU s", SHARE, "<= 5"),
+    "top_k_equal": Row("random, tied, constant, signed-zero and tiny scores: `exact` equal to a stable sort / all", "", SHARE, ">= 1"),
+    "sgd_iterations": Row("iterations of `sgd` at 10,000, 100,000 and 1,000,000 rows: most / least", "", SHARE, "<= 1.05"),
+    "redundancy": Row(
+        "greedy of `--redundancy_weight` and groups of copies / SDS with its neighbours, 10 classes of 5,000", "CPU s", SHARE, "<= 0.15"
+    ),
     "training": Row("encoding in each of 30 epochs, extrapolated / training on cached features", CLOCK, FASTER, ">= 20"),
-    "selection": Row("30 such epochs and 2 scoring passes, extrapolated / whole selection", CLOCK, FASTER, ">= 12"),
+    "selection": Row(
+        "30 such epochs and two scoring passes, extrapolated / the whole selection, its encoding pass included", CLOCK, FASTER, ">= 12"
+    ),
     "selection_large": Row(
-        "32 encoding passes / whole selection, CLIP of ViT-B/32's size, both extrapolated (aim: 25)", CLOCK, FASTER, ">= 12"
+        "32 encoding passes / the whole selection, CLIP of ViT-B/32's size, both extrapolated (aim: 25)", CLOCK, FASTER, ">= 12"
     ),
     "results_decoded": Row("images decoded to join scores, select and write a subset", "", SHARE, "<= 0"),
     "results_memory": Row("memory that this takes / all images, as stored and decoded", "MB", SHARE, "<= 0.5"),
@@ -928,12 +932,12 @@ def save_clip(folder: Path, config: CLIPConfig, *, image_size: int) -> Path:
 # Tables
 
 
-def markdown(results: Mapping[str, Mapping[str, Any]], stages: Mapping[str, Mapping[str, float]]) -> str:
-    """The tables of a run from its figures; what could not be measured on the machine is left out."""
-    measured = [cells(result) for result in results.values() if "left_out" not in result]
+def markdown(figures: Mapping[str, Any]) -> str:
+    """The tables of a run from what results.json holds; what could not be measured on the machine is left out."""
+    measured = [cells(row) for row in figures["rows"].values() if "left_out" not in row]
     parts = ["## Measured\n", "Both sides and their ratio:\n", table(HEAD, *measured)]
-    if stages:
-        lines = ([stage, *map(number, figures.values())] for stage, figures in stages.items())
+    if stages := figures["stages"]:
+        lines = ([stage, *map(number, values.values())] for stage, values in stages.items())
         parts += ["Stage by stage:\n", table(["stage", *next(iter(stages.values()))], *lines)]
     return "\n".join(parts)
 
@@ -1092,16 +1096,16 @@ def main() -> int:
             return 2
     seconds = time.perf_counter() - start
     missed = [name for name, result in bench.results.items() if result["met"] is False]
-    tables = markdown(bench.results, bench.stages)
+    figures = {"machine": machine, "arguments": vars(arguments), "seconds": seconds}
+    figures |= {"rows": bench.results, "stages": bench.stages}
+    tables = markdown(figures)
     if bench.stages:
         print(tables[tables.index("\nStage by stage:") :], end="")
     print(f"\n{seconds:.0f} s; missed targets: {', '.join(missed) or 'none'}")
     if arguments.output_dir:
         folder = Path(arguments.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        figures = {"seconds": seconds, "rows": bench.results, "stages": bench.stages}
-        content = {"machine": machine, "arguments": vars(arguments), **figures}
-        write_text_atomically(folder / "results.json", json.dumps(content, indent=2) + "\n")
+        write_text_atomically(folder / "results.json", json.dumps(figures, indent=2) + "\n")
         head = f"{recipe_origin(__file__, *PACKAGES)}\n\n{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s.\n\n"
         write_text_atomically(folder / "tables.md", head + tables)
     return 1 if missed else 0
