@@ -45,7 +45,14 @@ from .folds import check_num_folds
 from .hub import Destination, publish
 from .launch import make_accelerator
 from .listings import Listing, checked_class_quotas, read_facts
-from .preparation import check_caption_demands, check_destination, load_images, open_folder, prompts_of
+from .preparation import (
+    check_caption_demands,
+    check_destination,
+    load_images,
+    open_folder,
+    prompts_of,
+    warn_about_long_texts,
+)
 from .processes import Processes
 from .provenance import describe_run
 from .result import SelectionResult
@@ -127,6 +134,7 @@ def run_selection(
                 bf16=arguments.model.bf16,
             )
             warn_if_demonstration(backbone, images.source.name)
+            warn_about_long_texts(images, prompts, backbone)
             if peft_config is not None:
                 check_peft_config(backbone.model, peft_config)
             if adapter is not None:

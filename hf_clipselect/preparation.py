@@ -14,7 +14,7 @@ from datasets import Dataset
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
 from .data import LabelledImages, prepare_dataset
-from .encoder import Backbone
+from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
 from .hub import Destination
 from .processes import Processes
@@ -28,6 +28,9 @@ from .table_selection import check_demands
 
 
 logger = logging.getLogger(__name__)
+
+# Signs of a long text that a message shows.
+_SHOWN = 60
 
 
 def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:
@@ -89,6 +92,27 @@ def prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:
             f"--prompt_template {templates[0]!r} is for the names of classes; captions are used as they are. Leave it out."
         )
     return [images.class_names]
+
+
+def warn_about_long_texts(images: LabelledImages, prompts: list[list[str]], backbone: Backbone) -> None:
+    """Tell of prompts or captions whose ends the model will not read."""
+    cut, limit = too_long_prompts(backbone, prompts)
+    if images.has_captions:
+        rows = np.flatnonzero(np.isin(images.labels, cut))
+        if len(rows):
+            logger.warning(
+                "%d of %d captions are longer than the %d tokens that the model reads, and are cut there; the first is that of "
+                "source_index %d. What stands at the end of such a caption does not count.",
+                len(rows), len(images.labels), limit, images.source_index[rows[0]],
+            )  # fmt: skip
+            # Not in the warning: the report keeps that, and may be published without the captions.
+            logger.info("It begins with %r.", images.class_names[images.labels[rows[0]]][:_SHOWN])
+    elif len(cut):
+        logger.warning(
+            "The prompts of %d of %d classes are longer than the %d tokens that the model reads, and are cut there; the name of the first "
+            "begins with %r. Give such classes shorter names with --class_names_file.",
+            len(cut), len(images.class_names), limit, images.class_names[cut[0]][:_SHOWN],
+        )  # fmt: skip
 
 
 def check_caption_demands(

@@ -1,8 +1,13 @@
-"""What a run says about itself in config.yaml, the report and the cards."""
+"""What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it writes."""
 
 import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from .adaptation import Adaptation
@@ -62,3 +67,41 @@ def describe_run(
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
     }
+
+
+def recipe_origin(script: str | Path, *packages: str) -> str:
+    """[`origin`] of the figures that a recipe writes.
+
+    Args:
+        script (`str` or `Path`): The recipe that runs.
+        *packages (`str`): Names of the packages that decide the figures.
+
+    Returns:
+        `str`: Two paragraphs of Markdown.
+    """
+    script = Path(script).resolve()
+    return origin(["python", f"recipes/{script.name}", *sys.argv[1:]], script.parent, *packages)
+
+
+def origin(command: Sequence[str], checkout: Path, *packages: str) -> str:
+    """The command and the versions behind some figures, for the head of the file that keeps them.
+
+    Args:
+        command (`Sequence[str]`): What was run.
+        checkout (`Path`): A folder of the checkout whose commit it was, if it is one.
+        *packages (`str`): Names of the packages that decide the figures.
+
+    Returns:
+        `str`: Two paragraphs of Markdown.
+    """
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"`{shlex.join(command)}`\n\nhf_clipselect {version('hf_clipselect')}{_commit(checkout)}; {versions}."
+
+
+def _commit(folder: Path) -> str:
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return ""
+    return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""

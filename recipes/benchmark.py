@@ -8,7 +8,7 @@
 
 Prints a table of ratios with their targets; exits with 1 if a target is missed, with 2 for wrong input. The two sides of a
 ratio take turns and the least of their times counts: CPU seconds, which other programs disturb less, or seconds where a GPU
-does the work. `--output_json` keeps every figure and a description of the machine. Reads /proc, so it needs Linux.
+does the work. `--output_dir` keeps the tables (tables.md) and every figure (results.json). Reads /proc, so it needs Linux.
 """
 
 import os
@@ -65,12 +65,13 @@ from hf_clipselect.encoder.cache import FeatureCache
 from hf_clipselect.encoder.features import features_key
 from hf_clipselect.errors import InputError
 from hf_clipselect.feature_rows import FeatureRows
+from hf_clipselect.files import write_text_atomically
 from hf_clipselect.launch import make_accelerator
 from hf_clipselect.losses import info_nce_loss
 from hf_clipselect.mlp_adapter import MlpAdapterConfig
 from hf_clipselect.pipeline import run_selection
 from hf_clipselect.prompts import class_prompts
-from hf_clipselect.provenance import identity
+from hf_clipselect.provenance import identity, recipe_origin
 from hf_clipselect.report.thumbnails import NUM_SHOWN
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.scores import semantic_alignment_score
@@ -93,6 +94,7 @@ BATCH = 64
 TRAIN_BATCH = 256
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 GB = 1e9
+PACKAGES = ("torch", "numpy", "transformers", "datasets", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -112,29 +114,34 @@ class Row:
     target: str = ""
 
 
+HEAD = ("what", "ours", "other side", "ratio", "target", "met")
 FASTER, SHARE = "other / ours", "ours / other"
 CLOCK = "CPU s, or s with a GPU"
 TABLE = {
-    "encode": Row("encoding / (decoding alone + model alone), all on all cores", "CPU s", SHARE, "<= 1.1"),
+    "encode": Row("encoding / (decoding and preprocessing alone + the model alone), all on all cores", "CPU s", SHARE, "<= 1.1"),
     "rate_decoding": Row("images/s: encoding / decoding alone", "images/s", SHARE),
     "rate_model": Row("images/s: encoding / model alone", "images/s", SHARE),
     "encode_gpu": Row("encoding / the slower of decoding alone and model alone", "images/s", SHARE, ">= 0.9"),
     "matmul_rate": Row("encoding's model FLOP/s / rate of a large bf16 matrix product", "TFLOP/s", SHARE),
-    "sds_products": Row("SDS, one class of 5,000 / its matrix products alone", "CPU s", SHARE, "<= 1.5"),
-    "sds_sklearn": Row("scikit-learn's NearestNeighbors / SDS, one class of 5,000", "CPU s", FASTER, ">= 3"),
-    "sds_sklearn_large": Row("the same, one class of 50,000 (from 1,024 rows)", "CPU s", FASTER, ">= 4"),
-    "sds_error": Row("largest relative error of SDS against float64, k >= 50", "", SHARE, "<= 1e-5"),
-    "sds_memory": Row("extra memory of SDS, one class of 50,000 / 150 MB", "MB", SHARE, "<= 1"),
+    "sds_products": Row("SDS of a class of 5,000 x 512 / its matrix products alone, one thread", "CPU s", SHARE, "<= 1.5"),
+    "sds_sklearn": Row("scikit-learn's NearestNeighbors, which the authors use / SDS, 5,000 x 512", "CPU s", FASTER, ">= 3"),
+    "sds_sklearn_large": Row("the same at 50,000 x 512, both from 1,024 rows", "CPU s", FASTER, ">= 4"),
+    "sds_error": Row("largest relative error of SDS against float64, 50 neighbours and more", "", SHARE, "<= 1e-5"),
+    "sds_memory": Row("extra memory of SDS over its inputs, 50,000 x 512 / 150 MB", "MB", SHARE, "<= 1"),
     "sds_gpu": Row("SDS, one class of 50,000 / its matrix products alone, on the GPU", "s", SHARE),
-    "top_k": Row("the authors' loop in numpy / top_k, 50,000 scores", "CPU s", FASTER, ">= 1000"),
-    "top_k_partition": Row("top_k, 10 million scores / one np.partition", "CPU s", SHARE, "<= 5"),
-    "top_k_equal": Row("selections equal to a stable argsort / all that were tried", "", SHARE, ">= 1"),
-    "sgd_iterations": Row("iterations of solver sgd: most / least at 10k, 100k, 1M rows", "", SHARE, "<= 1.05"),
-    "redundancy": Row("redundancy scores and duplicate groups / SDS and the graph, 10 classes of 5,000", "CPU s", SHARE, "<= 0.15"),
+    "top_k": Row("the authors' loop, written out in numpy / `exact`, 50,000 scores", "CPU s", FASTER, ">= 1000"),
+    "top_k_partition": Row("`exact` / one np.partition, 10 million scores", "CPU s", SHARE, "<= 5"),
+    "top_k_equal": Row("random, tied, constant, signed-zero and tiny scores: `exact` equal to a stable sort / all", "", SHARE, ">= 1"),
+    "sgd_iterations": Row("iterations of `sgd` at 10,000, 100,000 and 1,000,000 rows: most / least", "", SHARE, "<= 1.05"),
+    "redundancy": Row(
+        "greedy of `--redundancy_weight` and groups of copies / SDS with its neighbours, 10 classes of 5,000", "CPU s", SHARE, "<= 0.15"
+    ),
     "training": Row("encoding in each of 30 epochs, extrapolated / training on cached features", CLOCK, FASTER, ">= 20"),
-    "selection": Row("30 such epochs and 2 scoring passes, extrapolated / whole selection", CLOCK, FASTER, ">= 12"),
+    "selection": Row(
+        "30 such epochs and two scoring passes, extrapolated / the whole selection, its encoding pass included", CLOCK, FASTER, ">= 12"
+    ),
     "selection_large": Row(
-        "32 encoding passes / whole selection, CLIP of ViT-B/32's size, both extrapolated (aim: 25)", CLOCK, FASTER, ">= 12"
+        "32 encoding passes / the whole selection, CLIP of ViT-B/32's size, both extrapolated (aim: 25)", CLOCK, FASTER, ">= 12"
     ),
     "results_decoded": Row("images decoded to join scores, select and write a subset", "", SHARE, "<= 0"),
     "results_memory": Row("memory that this takes / all images, as stored and decoded", "MB", SHARE, "<= 0.5"),
@@ -163,6 +170,7 @@ class Bench:
     arguments: argparse.Namespace
     folder: Path
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @cached_property
     def device(self) -> torch.device:
@@ -225,14 +233,17 @@ class Bench:
         unit = self.clock_unit if row.unit == CLOCK else row.unit
         result = {"what": row.what, "ours": ours, "other": other, "unit": unit, "ratio": ratio}
         self.results[name] = {**result, "target": row.target, "met": met, **figures}
-        sides = ["" if value is None else f"{value:.3g} {unit}".strip() for value in (ours, other)]
-        print_line(row.what, *sides, f"{ratio:.3g}", row.target, {True: "yes", False: "NO", None: ""}[met])
+        self._print(name)
 
     def leave_out(self, *names: str) -> None:
         """Rows that need a GPU, where there is none; they are neither met nor missed."""
-        for row in map(TABLE.get, names):
-            print_line(row.what, "no GPU here", "", "", row.target, "")
-        self.results |= {name: {"what": TABLE[name].what, "met": None, "left_out": "no GPU here"} for name in names}
+        for name in names:
+            row = TABLE[name]
+            self.results[name] = {"what": row.what, "target": row.target, "met": None, "left_out": "no GPU here"}
+            self._print(name)
+
+    def _print(self, name: str) -> None:
+        print(f"| {' | '.join(cells(self.results[name]))} |", flush=True)
 
     def timed(self, sides: Mapping[str, Callable[[], object]], *, repeats: int = 1) -> dict[str, Timing]:
         """Run the sides in turns, so that whatever else the machine does slows all of them, and keep the best of each."""
@@ -725,8 +736,9 @@ def whole_run_memory(bench: Bench) -> None:
     largest_class = int(np.bincount(labels).max()) * 512 * 4
     after = max(peak for stage, peak in figures["peaks"].items() if stage not in ("load", "encode"))
     bench.report("run_memory", after / GB, (1.5 * GB + 2 * largest_class) / GB, rows=rows, **figures)
-    for stage, peak in figures["peaks"].items():
-        print(f"    {stage}: {peak / GB:.2f} GB, {figures['seconds'][stage]:.0f} s")
+    bench.stages = {
+        stage: {"GB": peak / GB, "s": figures["seconds"][stage]} for stage, peak in figures["peaks"].items()
+    }
 
 
 def write_random_features(arguments: Arguments) -> None:
@@ -774,8 +786,9 @@ def scaling(bench: Bench) -> None:
             run = prepare(bench, rows)
             seconds[rows] = bench.seconds({stage: run}, repeats=3 if rows < largest else 1)[stage]
         exponent = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
-        bench.report(f"scaling_{stage}", exponent, seconds=seconds)
-        print("    " + ", ".join(f"{rows:,} rows: {value:.3g} {bench.clock_unit}" for rows, value in seconds.items()))
+        bench.report(f"scaling_{stage}", exponent)
+        by_rows = {f"{rows:,} rows, {bench.clock_unit}": value for rows, value in seconds.items()}
+        bench.stages[stage] = {**by_rows, "exponent": exponent}
 
 
 def class_size(bench: Bench) -> int:
@@ -916,6 +929,37 @@ def save_clip(folder: Path, config: CLIPConfig, *, image_size: int) -> Path:
     return folder
 
 
+# Tables
+
+
+def markdown(figures: Mapping[str, Any]) -> str:
+    """The tables of a run from what results.json holds; what could not be measured on the machine is left out."""
+    measured = [cells(row) for row in figures["rows"].values() if "left_out" not in row]
+    parts = ["## Measured\n", "Both sides and their ratio:\n", table(HEAD, *measured)]
+    if stages := figures["stages"]:
+        lines = ([stage, *map(number, values.values())] for stage, values in stages.items())
+        parts += ["Stage by stage:\n", table(["stage", *next(iter(stages.values()))], *lines)]
+    return "\n".join(parts)
+
+
+def cells(result: Mapping[str, Any]) -> list[str]:
+    """A line of the table from its figures."""
+    if "left_out" in result:
+        return [result["what"], result["left_out"], "", "", result["target"], ""]
+    sides = [(result["ours"], result["unit"]), (result["other"], result["unit"]), (result["ratio"], "")]
+    figures = ["" if value is None else f"{number(value)} {unit}".strip() for value, unit in sides]
+    return [result["what"], *figures, result["target"], {True: "yes", False: "NO", None: ""}[result["met"]]]
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
+def table(head: Sequence[str], *lines: Sequence[str]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *lines))
+
+
 # Measuring
 
 
@@ -1000,10 +1044,6 @@ def be_quiet() -> None:
     sys.stderr = open(os.devnull, "w")
 
 
-def print_line(*cells: str) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
 def describe_machine() -> dict[str, Any]:
     cpu = next(
         (
@@ -1019,7 +1059,7 @@ def describe_machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GB, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch_threads": torch.get_num_threads(),
-        **{package: version(package) for package in ("torch", "numpy", "transformers", "datasets", "scikit-learn")},
+        **{package: version(package) for package in PACKAGES},
     }
 
 
@@ -1044,8 +1084,7 @@ def main() -> int:
     arguments = parse_arguments()
     start, machine = time.perf_counter(), describe_machine()
     print(", ".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n")
-    print_line("what", "ours", "other side", "ratio", "target", "met")
-    print_line(*["---"] * 6)
+    print(table(HEAD), end="")
     with tempfile.TemporaryDirectory(prefix="clipselect-benchmark-") as folder, open(os.devnull, "w") as nowhere:
         bench = Bench(arguments, Path(folder))
         try:
@@ -1057,10 +1096,18 @@ def main() -> int:
             return 2
     seconds = time.perf_counter() - start
     missed = [name for name, result in bench.results.items() if result["met"] is False]
+    figures = {"machine": machine, "arguments": vars(arguments), "seconds": seconds}
+    figures |= {"rows": bench.results, "stages": bench.stages}
+    tables = markdown(figures)
+    if bench.stages:
+        print(tables[tables.index("\nStage by stage:") :], end="")
     print(f"\n{seconds:.0f} s; missed targets: {', '.join(missed) or 'none'}")
-    if arguments.output_json:
-        content = {"machine": machine, "arguments": vars(arguments), "seconds": seconds, "rows": bench.results}
-        Path(arguments.output_json).write_text(json.dumps(content, indent=2) + "\n")
+    if arguments.output_dir:
+        folder = Path(arguments.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(folder / "results.json", json.dumps(figures, indent=2) + "\n")
+        head = f"{recipe_origin(__file__, *PACKAGES)}\n\n{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s.\n\n"
+        write_text_atomically(folder / "tables.md", head + tables)
     return 1 if missed else 0
 
 
@@ -1084,7 +1131,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--rows", type=int, help="Scale all sizes to so many rows; default 50,000 (1,000,000; 1,280,000)."
     )
-    parser.add_argument("--output_json", help="File for every figure and the machine.")
+    parser.add_argument("--output_dir", help="Folder for the tables, every figure and the machine.")
     arguments = parser.parse_args()
     if arguments.rows is None:
         arguments.rows = 1_000_000 if arguments.scaling else 1_280_000 if arguments.memory else 50_000

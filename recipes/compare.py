@@ -28,13 +28,11 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_threads] = "1"
 
 import logging
-import shlex
-import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, write_tables, write_tsne
 from hf_clipselect.errors import InputError
+from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.run_log import logged_to_stderr
 
 
@@ -50,30 +48,13 @@ def main() -> int:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     folder = Path(arguments.output_dir)
-    write_tables(rows, folder, origin=origin())
+    write_tables(rows, folder, origin=recipe_origin(__file__, "torch", "scikit-learn", "numpy"))
     plots = write_plots(rows, folder)
     if arguments.tsne_ratio is not None:
         plots += [path for path in write_tsne(arguments) if path.suffix == ".png"]
     print((folder / "tables.md").read_text(encoding="utf-8"))
     print(f"tables: {folder / 'results.csv'}, results.parquet, summary.csv, tables.md; plots: {len(plots)} files .png")
     return 0
-
-
-def origin() -> str:
-    """The command and the versions behind the figures."""
-    command = shlex.join(["python", "recipes/compare.py", *sys.argv[1:]])
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "numpy"))
-    return f"`{command}`\n\nhf_clipselect {version('hf_clipselect')}{commit()}; {packages}."
-
-
-def commit() -> str:
-    """The commit of the checkout, where there is one."""
-    command = ["git", "-C", _HERE, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError:  # no git
-        return ""
-    return f", commit {done.stdout.strip()}" if done.returncode == 0 else ""
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 With --model_name_or_path the embeddings are CLIP's. Without, they are those of a stand-in that needs no network: a convolutional
 network that is trained on --num_other_rows other training rows with right labels, whose class means take the place of the
 texts. Like CLIP it knows the classes from other images than those to select from, and much less than CLIP. The candidates are
---max_train_samples rows drawn from the train split, the test rows --max_eval_samples drawn from the test split.
+--max_train_samples rows drawn from the train split, the test rows --max_eval_samples drawn from the test split. How well the
+stand-in knows them is written to tables.md in a folder of the file's name.
 """
 
 import os
@@ -29,7 +30,8 @@ from hf_clipselect.comparison.embedding import clip_embeds
 from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.encoder import open_image
 from hf_clipselect.errors import InputError
-from hf_clipselect.files import write_atomically
+from hf_clipselect.files import write_atomically, write_text_atomically
+from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.source import load_source
 
 
@@ -75,11 +77,20 @@ def make_arrays(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     )  # fmt: skip
     for split in chosen:
         arrays[f"{split}_image_embeds"] = embed_images(model, arrays[f"{split}_images"])
-    accuracy = accuracy_of(model, arrays["train_images"], arrays["train_labels"])
-    print(f"stand-in for CLIP: {100 * accuracy:.1f} % of the rows to select from are classified right")
+    write_accuracy(accuracy_of(model, arrays["train_images"], arrays["train_labels"]), arguments)
     embeds = embed_images(model, known_pixels)
     means = [embeds[known.labels == label].mean(axis=0) for label in range(num_classes)]
     return {**arrays, "class_text_embeds": np.stack(means)}
+
+
+def write_accuracy(accuracy: float, arguments: argparse.Namespace) -> None:
+    table = f"| rows | accuracy |\n|---|---|\n| to select from | {100 * accuracy:.1f} |\n"
+    text = f"## {Path(arguments.dataset_name).name}, a stand-in for CLIP\n\nAccuracy of the stand-in, %:\n\n{table}"
+    folder = Path(arguments.output_file).with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    head = recipe_origin(__file__, "torch", "numpy")
+    write_text_atomically(folder / "tables.md", f"{head}\n\n{text}")
+    print(text)
 
 
 def rows_of(images: LabelledImages, rows: np.ndarray) -> LabelledImages:

@@ -10,7 +10,8 @@ paper refers to; milder ones leave images that CLIP still reads); the test split
 ratio the share of wrong labels and of damaged images among the kept rows (lower is better; `ideal` is the least that the ratio
 allows), the zero-shot accuracy on the test split before and after adaptation, and the rows of the largest class over those of
 the smallest. On embedded digits a small network is trained too, on the kept rows, on random rows of the same number (mean of
-three draws) and on all rows, wrong labels and damaged images included. `--output_json` keeps the numbers.
+three draws) and on all rows, wrong labels and damaged images included. `--output_dir` keeps the tables (tables.md) and the
+numbers of each seed (results.json).
 """
 
 import os
@@ -35,8 +36,10 @@ from hf_clipselect.config import EMBEDDED_DATASET, default_model
 from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.encoder import load_backbone, open_image
+from hf_clipselect.files import write_text_atomically
 from hf_clipselect.metrics import load_metric
 from hf_clipselect.prompts import class_prompts
+from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.robustness import add_label_noise, corrupt_images
 from hf_clipselect.source import load_source
 
@@ -50,12 +53,15 @@ def main() -> None:
     clean = prepare_dataset(*load_source(arguments.dataset_name, split="train"))
     test = prepare_dataset(*load_source(arguments.dataset_name, split=arguments.eval_split_name))
     runs = [run_seed(seed, clean, test, model_name, arguments) for seed in arguments.seeds]
-    print_noise(runs, arguments)
-    print_worth(runs, arguments)
-    if arguments.output_json:
-        names = ("dataset_name", "noise_rate", "corruption_rate", "corruption_severity", "objective", "seeds")
-        settings = {name: getattr(arguments, name) for name in names}
-        Path(arguments.output_json).write_text(json.dumps({**settings, "model": model_name, "runs": runs}, indent=2))
+    names = ("dataset_name", "noise_rate", "corruption_rate", "corruption_severity", "objective", "seeds")
+    results = {**{name: getattr(arguments, name) for name in names}, "model": model_name, "runs": runs}
+    print(markdown(results))
+    if arguments.output_dir:
+        folder = Path(arguments.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        head = recipe_origin(__file__, "torch", "scikit-learn", "numpy")
+        write_text_atomically(folder / "tables.md", f"{head}\n\n{markdown(results)}")
 
 
 def run_seed(
@@ -155,49 +161,49 @@ def test_accuracy(test: LabelledImages, model_name: str, adapter: Path | None) -
     return correct / len(test.labels)
 
 
-def print_noise(runs: list[dict], arguments: argparse.Namespace) -> None:
-    print(f"\nWrong labels among the kept rows, % ({arguments.noise_rate:.0%} of all labels are wrong)")
-    print_header(arguments, "   test accuracy % plain -> adapted")
+def markdown(results: dict[str, object]) -> str:
+    """The tables of a run; means are over the seeds."""
+    runs, corrupted = results["runs"], results["corruption_rate"]
+    setting = f"{results['noise_rate']:.0%} wrong labels, objective {results['objective']}"
+    ratios = [f"{ratio:g}" for ratio in map(float, runs[0]["noise_among_kept"])]
+    noise = by_seed(runs, "noise_among_kept", "least_possible")
     for run in runs:
-        accuracy = f"{run['test_accuracy_plain']:.1%} -> {run['test_accuracy_adapted']:.1%}".replace("%", "")
-        print_row(f"seed {run['seed']}", percent(run["noise_among_kept"]), f"   {accuracy}")
-    print_row("mean", percent(*(run["noise_among_kept"] for run in runs)))
-    print_row("ideal", percent(runs[0]["least_possible"]))
-
-
-def print_worth(runs: list[dict], arguments: argparse.Namespace) -> None:
-    """What the README's table does not hold, means over the seeds."""
-    if arguments.corruption_rate:
-        severity = f"severity {arguments.corruption_severity}"
-        print(f"\nDamaged images among the kept rows, % ({arguments.corruption_rate:.0%} of all images, {severity})")
-        print_header(arguments)
-        for run in runs:
-            print_row(f"seed {run['seed']}", percent(run["corrupted_among_kept"]))
-        print_row("mean", percent(*(run["corrupted_among_kept"] for run in runs)))
-        print_row("ideal", percent(runs[0]["least_corrupted"]))
+        accuracies = (f"{100 * run[name]:.1f}" for name in ("test_accuracy_plain", "test_accuracy_adapted"))
+        noise[f"seed {run['seed']}"].append(" -> ".join(accuracies))
+    tables = {"Wrong labels among the kept rows, %:": table([*ratios, "test accuracy, plain -> adapted"], noise)}
+    if corrupted:
+        setting += f", {corrupted:.0%} damaged images (severity {results['corruption_severity']})"
+        damage = by_seed(runs, "corrupted_among_kept", "least_corrupted")
+        tables["Damaged images among the kept rows, %:"] = table(ratios, damage)
     if "network_accuracy" in runs[0]:
-        print(
-            "\nTest accuracy of a small network (64-128-10 on the pixels) trained on these rows, %, mean of the seeds"
-        )
-        print_header(arguments)
-        for name in ("kept", "random", "all"):
-            print_row(name, percent(*(run["network_accuracy"][name] for run in runs)))
-    print("\nRows of the largest class / of the smallest, among the kept rows, mean of the seeds")
-    print_header(arguments)
-    print_row("kept", np.mean([list(run["class_max_min"].values()) for run in runs], axis=0))
+        accuracy = {
+            name: percent(*(run["network_accuracy"][name] for run in runs)) for name in ("kept", "random", "all")
+        }
+        tables["Test accuracy, network trained on these rows, %, mean of the seeds:"] = table(ratios, accuracy)
+    classes = np.mean([list(run["class_max_min"].values()) for run in runs], axis=0)
+    tables["Rows of the largest class / of the smallest, mean of the seeds:"] = table(ratios, {"kept": cells(classes)})
+    parts = [f"{caption}\n\n{lines}" for caption, lines in tables.items()]
+    return "\n".join([f"## {results['dataset_name']}, {setting}\n", *parts])
 
 
-def print_header(arguments: argparse.Namespace, more: str = "") -> None:
-    print("ratio".ljust(10) + "".join(f"{ratio:>8}" for ratio in arguments.selection_ratio) + more)
+def by_seed(runs: list[dict], figure: str, least: str) -> dict[str, list[str]]:
+    rows = {f"seed {run['seed']}": percent(run[figure]) for run in runs}
+    return rows | {"mean": percent(*(run[figure] for run in runs)), "ideal": percent(runs[0][least])}
 
 
-def print_row(name: str, values: np.ndarray, more: str = "") -> None:
-    print(name.ljust(10) + "".join(f"{value:8.2f}" for value in values) + more)
+def table(columns: list[str], rows: dict[str, list[str]]) -> str:
+    lines = [f"| rows | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    lines += [f"| {' | '.join([name, *row, *[''] * (len(columns) - len(row))])} |" for name, row in rows.items()]
+    return "\n".join(lines) + "\n"
 
 
-def percent(*shares: dict[str, float]) -> np.ndarray:
+def percent(*shares: dict[str, float]) -> list[str]:
     """Means over the seeds, one for each ratio."""
-    return 100 * np.mean([list(of_seed.values()) for of_seed in shares], axis=0)
+    return cells(100 * np.mean([list(of_seed.values()) for of_seed in shares], axis=0))
+
+
+def cells(values: np.ndarray) -> list[str]:
+    return [f"{value:.2f}" for value in values]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -212,7 +218,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--adaptation", default="auto", help="auto, always or off.")
     parser.add_argument("--selection_ratio", type=float, nargs="+", default=[0.2, 0.3, 0.7, 0.8, 0.9])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output_json", help="File for the numbers.")
+    parser.add_argument("--output_dir", help="Folder for the tables and the numbers of each seed.")
     return parser.parse_args()
 
 

@@ -1,9 +1,10 @@
-"""Keep the results of recipes/compare.py in the repository, and fill the tables of its pages from them.
+"""Keep the results of compare.py, label_noise.py and benchmark.py in the repository, and fill the tables of its pages from them.
 
     python recipes/publish_results.py compare_output/digits_noise_20 compare_output/food101_noise_20
+    python recipes/publish_results.py label_noise_output/label_noise_clean benchmark_output/benchmark
     python recipes/publish_results.py          # fill the pages from what is kept already
 
-Of each folder results.csv, tables.md, tsne.md and the plots are copied to --output_dir/<name of the folder>. In README.md and
+Of each folder results.csv or results.json, tables.md, tsne.md and the plots are copied to --output_dir/<name of the folder>. In README.md and
 recipes/README.md a table that follows a line such as
 
     <!-- results/digits_noise_20: Test accuracy, network, %: -->
@@ -30,7 +31,7 @@ from pathlib import Path
 
 RECIPES = Path(_HERE)
 PAGES = (RECIPES.parent / "README.md", RECIPES / "README.md")
-KEPT = ("results.csv", "tables.md", "tsne.md", "*.png")
+KEPT = ("results.csv", "results.json", "tables.md", "tsne.md", "*.png")
 MARKER = re.compile(
     r"^<!-- results/(\w+)(?: \[(.*?)\])?: (.*?:)(?: only (.*?))? -->\n(?:\n((?:\|.*\n)+))?", re.MULTILINE
 )
@@ -56,7 +57,7 @@ def main() -> int:
 def keep(folder: Path, kept: Path) -> None:
     if not (folder / "tables.md").is_file():
         raise ValueError(
-            f"{folder} has no tables.md; give the --output_dir of a run of recipes/compare.py that ended."
+            f"{folder} has no tables.md; give the --output_dir of a run of compare.py, label_noise.py or benchmark.py that ended."
         )
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
@@ -95,7 +96,7 @@ def table_under(heading: str, caption: str, path: Path) -> list[str]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="*", help="Output folders of recipes/compare.py.")
+    parser.add_argument("folders", nargs="*", help="Output folders of the recipes.")
     parser.add_argument("--output_dir", default=str(RECIPES / "results"), help="Where they are kept.")
     return parser.parse_args()
 

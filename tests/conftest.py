@@ -21,18 +21,33 @@ from reports import make_eight_report, make_eight_rows
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from hf_clipselect.provenance import origin
+
 
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--printed_file", type=Path, help='File for what tests record under "printed", as Markdown.')
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Shows what tests record under "printed": what a test prints in a worker of pytest-xdist reaches nobody."""
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            for name, text in getattr(report, "user_properties", ()):
-                if name == "printed" and report.when == "call":
-                    terminalreporter.section(report.nodeid)
-                    terminalreporter.write_line(text)
+    printed = {
+        report.nodeid: text
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, text in getattr(report, "user_properties", ())
+        if name == "printed" and report.when == "call"
+    }
+    for test, text in printed.items():
+        terminalreporter.section(test)
+        terminalreporter.write_line(text)
+    if config.option.printed_file:
+        head = origin(["pytest", *config.invocation_params.args], REPOSITORY, "torch", "scikit-learn", "numpy")
+        parts = [f"## {test}\n\n```\n{text}\n```\n" for test, text in sorted(printed.items())]
+        config.option.printed_file.parent.mkdir(parents=True, exist_ok=True)
+        config.option.printed_file.write_text("\n".join([f"{head}\n", *parts]), encoding="utf-8")
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -1,10 +1,12 @@
 """The benchmark on little data: what it prints and writes is whole, whatever the ratios are at that size."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -18,14 +20,20 @@ ALWAYS = {"sds_error", "top_k_equal", "results_decoded", "report_decoded"}
 
 def run(folder: Path, *flags: str) -> tuple[list[list[str]], dict]:
     """The cells of the printed table without its head, and the JSON; the exit code is checked against the latter."""
-    command = [sys.executable, str(REPOSITORY / "recipes" / "benchmark.py"), "--output_json", "benchmark.json", *flags]
+    command = [sys.executable, str(REPOSITORY / "recipes" / "benchmark.py"), "--output_dir", "results", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode in (0, 1), done.stderr[-3000:]
-    written = json.loads((folder / "benchmark.json").read_text())
+    written = json.loads((folder / "results" / "results.json").read_text())
     missed = [name for name, row in written["rows"].items() if row["met"] is False]
     assert done.returncode == int(bool(missed))
     assert done.stdout.splitlines()[-1].endswith(f"missed targets: {', '.join(missed) or 'none'}")
-    table = [line[2:-2].split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    head, *tables = (folder / "results" / "tables.md").read_text(encoding="utf-8").split("\n\n## ")
+    assert head.startswith("`python recipes/benchmark.py --output_dir results") and written["machine"]["cpu"] in head
+    printed = done.stdout.splitlines()
+    for line in tables[0].splitlines():
+        assert line in printed or not line.startswith("| "), line
+    [table] = re.findall(r"\| what .*\n(?:\|.*\n)*", done.stdout)
+    table = [line[2:-2].split(" | ") for line in table.splitlines()]
     assert table[0] == ["what", "ours", "other side", "ratio", "target", "met"]
     assert [cells[0] for cells in table[2:]] == [row["what"] for row in written["rows"].values()]
     return table[2:], written
@@ -40,7 +48,7 @@ def check_row(cells: list[str], row: dict) -> None:
     quotients = {row["ours"]}
     if row["other"] is not None:
         quotients = {row["ours"] / row["other"], row["other"] / row["ours"] if row["ours"] else None}
-    assert row["ratio"] in quotients and cells[3] == f"{row['ratio']:.3g}"
+    assert row["ratio"] in quotients and float(cells[3].replace(",", "")) == pytest.approx(row["ratio"], rel=0.005)
     assert cells[4] == row["target"]
     sign, _, bound = row["target"].partition(" ")
     expected = {
@@ -94,10 +102,14 @@ def test_parts_of_the_table_on_a_local_folder_of_images(tmp_path, images_dataset
 @pytest.mark.slow
 def test_scaling_fits_an_exponent_for_each_stage(tmp_path):
     table, written = run(tmp_path, "--scaling", "--rows", "4000")
-    assert len(table) == 6
+    assert len(table) == len(written["stages"]) == 6
     for cells, row in zip(table, written["rows"].values(), strict=True):
         check_row(cells, row)
-        assert list(row["seconds"]) == ["40", "400", "4000"] and min(row["seconds"].values()) > 0
+    for figures in written["stages"].values():
+        *seconds, exponent = figures.values()
+        assert [column.split(" rows")[0] for column in figures] == ["40", "400", "4,000", "exponent"]
+        assert min(seconds) > 0
+        assert exponent == pytest.approx(np.polyfit(np.log([40, 400, 4000]), np.log(seconds), 1)[0])
 
 
 @pytest.mark.slow
@@ -105,7 +117,7 @@ def test_memory_of_a_whole_selection_stage_by_stage(tmp_path):
     [cells], written = run(tmp_path, "--memory", "--rows", "2000")
     row = written["rows"]["run_memory"]
     check_row(cells, row)
-    assert list(row["peaks"]) == ["load", "encode", "adapt", "score", "select", "write"]
+    assert list(row["peaks"]) == list(written["stages"]) == ["load", "encode", "adapt", "score", "select", "write"]
     assert row["training_steps"] == 200 and row["before"] > 0
     assert row["ours"] * 1e9 == max(list(row["peaks"].values())[2:])
 

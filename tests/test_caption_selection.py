@@ -16,6 +16,7 @@ from hub.server import LoopbackHub
 from sklearn.metrics import roc_auc_score
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset, select_embeddings
+from hf_clipselect.encoder import load_backbone
 from hf_clipselect.errors import InputError
 from hf_clipselect.score_table import column_values
 
@@ -221,6 +222,36 @@ def test_captions_that_are_missing_or_all_the_same_are_refused(pairs, texts, mes
     with pytest.raises(InputError) as error:
         select(dataset, num_clusters=None)
     assert message in str(error.value)
+
+
+def test_captions_that_the_model_can_not_read_to_their_ends_are_told(pairs, tmp_path, caplog):
+    caplog.set_level("INFO")
+    texts = list(pairs[0].select(range(60))["text"])
+    limit = load_backbone(MODEL).tokenizer.model_max_length
+    exact = " ".join(["seven"] * (limit - 2))  # beside the marks of beginning and end
+    texts[3], texts[7], texts[30], texts[41] = exact, f"{exact} A", f"B {exact}", f"{exact} A"
+    dataset = pairs[0].select(range(60)).remove_columns("text").add_column("text", texts)
+    told = f"3 of 60 captions are longer than the {limit} tokens that the model reads, and are cut there; the first is that of source_index 7."
+    for _ in range(2):  # the second run finds its features
+        caplog.clear()
+        report = select(dataset, num_clusters=2, output_dir=tmp_path / "out").report
+        assert [message.startswith(told) for message in report["warnings"] if "tokens" in message] == [True]
+        assert sum(message.startswith(told) for message in caplog.messages) == 1
+        assert f"It begins with {exact[:60]!r}." in caplog.messages
+    # Scores may be published of captions that may not be.
+    assert "seven seven" not in (tmp_path / "out" / "report.json").read_text(encoding="utf-8")
+    assert not any(
+        "tokens" in message for message in select(pairs[0].select(range(60)), num_clusters=2).report["warnings"]
+    )
+
+
+def test_class_names_that_the_model_can_not_read_to_their_ends_are_told(pairs):
+    dataset = pairs[0].select(range(30)).remove_columns("text").add_column("label", [row % 3 for row in range(30)])
+    names = ["one", "two " * 100, "seven"]
+    report = select(dataset, caption_column=None, num_clusters=None, class_names=names).report
+    [told] = [message for message in report["warnings"] if "tokens" in message]
+    assert told.startswith("The prompts of 1 of 3 classes are longer than") and repr(names[1][:60]) in told
+    assert "--class_names_file" in told
 
 
 def test_a_column_of_captions_that_is_taken_for_labels_is_pointed_out(pairs, caplog):

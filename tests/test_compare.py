@@ -1,6 +1,5 @@
 """Sweeps: what they measure against the same by hand, that nothing is computed twice, and what bad input gets."""
 
-import importlib.util
 import re
 import signal
 import subprocess
@@ -14,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
 from PIL import Image as PILImage
+from recipe_files import RECIPES, load_recipe
 from sklearn.linear_model import LogisticRegression
 
 from hf_clipselect import select_embeddings
@@ -40,8 +39,7 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.robustness import add_label_noise
 
 
-RECIPES = REPOSITORY / "recipes"
-RESULTS = sorted((RECIPES / "results").glob("*"))
+RESULTS = sorted(path.parent for path in (RECIPES / "results").glob("*/results.csv"))
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +138,6 @@ def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
 
 def cell_files(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "cells").glob("*.npz")}
-
-
-def load_recipe(name):
-    spec = importlib.util.spec_from_file_location(f"recipe_{Path(name).stem}", RECIPES / name)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    return recipe
 
 
 @pytest.fixture
@@ -462,38 +453,3 @@ def test_committed_tables_are_those_of_their_results(folder):
     assert "`python recipes/compare.py --config recipes/" in text.splitlines()[0] and "commit" in text.splitlines()[2]
     assert text.split("\n", 4)[-1] == markdown(rows)
     assert len({row["seed"] for row in rows}) >= 3
-
-
-@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
-def test_tables_of_the_pages_are_those_of_the_results(page):
-    recipe, text = load_recipe("publish_results.py"), (REPOSITORY / page).read_text(encoding="utf-8")
-    assert recipe.filled(text, RECIPES / "results") == text
-    assert page == "README.md" or len(recipe.MARKER.findall(text)) >= len(RESULTS)
-
-
-def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
-    recipe = load_recipe("publish_results.py")
-    run = tmp_path / "run"
-    run.mkdir()
-    table = "| method | 0.2 |\n|---|---|\n| `diverse` | 1 |\n| random rows | 2 |\n"
-    (run / "tables.md").write_text(
-        f"a command\n\n## made, 0% noise\n\nAccuracy, %:\n\n{table}\nOther:\n\n| a |\n\n## made, 5% noise\n\nAccuracy, %:\n\n| b |\n"
-    )
-    (run / "results.csv").write_text("a\n1\n")
-    (run / "results.parquet").write_bytes(b"not kept")
-    recipe.keep(run, tmp_path / "results" / "run")
-    assert {path.name for path in (tmp_path / "results" / "run").iterdir()} == {"tables.md", "results.csv"}
-    page = "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n"
-    once = recipe.filled(page, tmp_path / "results")
-    assert once == (
-        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n\n"
-        "| method | 0.2 |\n|---|---|\n| random rows | 2 |\n"
-    )
-    assert recipe.filled(once, tmp_path / "results") == once
-    later = recipe.filled("<!-- results/run [5% noise]: Accuracy, %: -->\n", tmp_path / "results")
-    assert later.endswith("-->\n\n| b |\n")
-    for wrong, message in (("Nothing:", "no table under"), ("Accuracy, %: only el2n", "no row 'el2n'.*diverse")):
-        with pytest.raises(ValueError, match=message):
-            recipe.filled(f"<!-- results/run: {wrong} -->\n", tmp_path / "results")
-    with pytest.raises(ValueError, match="has no tables.md"):
-        recipe.keep(tmp_path, tmp_path / "other")

@@ -1,9 +1,10 @@
 """The frozen encoder: every image and prompt goes through CLIP once."""
 
-from .backbone import Backbone, encode_prompts, load_backbone, warn_if_demonstration
+from .backbone import Backbone, load_backbone, warn_if_demonstration
 from .cache import digest, read_array, write_array
 from .features import ImageFeatures, encode_dataset
 from .images import UnreadableImageError, open_image
+from .texts import encode_prompts, too_long_prompts
 
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load_backbone",
     "open_image",
     "read_array",
+    "too_long_prompts",
     "warn_if_demonstration",
     "write_array",
 ]

@@ -5,13 +5,12 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 
@@ -27,13 +26,9 @@ from ..embedded import tiny_clip_path
 from ..errors import InputError
 from ..failures import is_of_the_machine
 from ..hub.naming import lasting_name, plain_name
-from .cache import cached_array
-from .threads import in_order, one_thread_each
 
 
 logger = logging.getLogger(__name__)
-
-_PROMPTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -176,58 +171,6 @@ def head_features(model: PreTrainedModel, head: Head) -> Iterator[Callable[[Call
     finally:
         for handle in handles:
             handle.remove()
-
-
-def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -> torch.Tensor:
-    """Text features of prompts, before the text head; read from `folder` if the same prompts were encoded before.
-
-    Args:
-        backbone (`Backbone`): The frozen encoder.
-        prompts (`list[list[str]]`): Templates x classes.
-        folder (`Path`): Features folder of the run.
-
-    Returns:
-        `torch.Tensor` of shape `(num_templates, num_classes, text_hidden_size)`, float32, on the CPU.
-    """
-    padded = of_model(backbone.model).pads_text
-    tokens = backbone.tokenizer(
-        [prompt for row in prompts for prompt in row],
-        padding="max_length" if padded else True,
-        truncation=True,
-        max_length=_max_length(backbone),
-        return_tensors="pt",
-    )
-    if padded:  # some tokenizers give a mask all the same
-        tokens = {"input_ids": tokens["input_ids"]}
-    # The tokens stand for the tokenizer, which no hash of the weights covers.
-    hashes = {name: hashlib.sha256(values.numpy().tobytes()).hexdigest() for name, values in tokens.items()}
-    key = {"prompts": prompts, "tokens": hashes, **backbone.identity()}
-    features = cached_array(folder / "text.safetensors", key, lambda: _encode_tokens(backbone.model, tokens))
-    return torch.from_numpy(features).reshape(len(prompts), len(prompts[0]), -1)
-
-
-def _encode_tokens(model: PreTrainedModel, tokens: Mapping[str, torch.Tensor]) -> np.ndarray:
-    batches = [
-        {name: values[start : start + _PROMPTS_AT_ONCE].to(model.device) for name, values in tokens.items()}
-        for start in range(0, len(tokens["input_ids"]), _PROMPTS_AT_ONCE)
-    ]
-
-    @torch.inference_mode()
-    def encode(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return run(lambda: model.get_text_features(**batch)).float().cpu()
-
-    with head_features(model, of_model(model).text_head) as run, one_thread_each(model.device) as threads:
-        return torch.cat(list(in_order(encode, batches, threads=threads))).numpy()
-
-
-def _max_length(backbone: Backbone) -> int:
-    # Some tokenizers state an astronomic maximum; the position embeddings are the real bound.
-    positions = backbone.model.config.text_config.max_position_embeddings
-    for name, module in backbone.model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin have a place for padding, and count from behind it.
-            positions -= 0 if module.padding_idx is None else module.padding_idx + 1
-    return min(backbone.tokenizer.model_max_length, positions)
 
 
 def _folder_or_id(name: str) -> str:

@@ -1,0 +1,135 @@
+"""Every figure of the pages is one of the results: tables are filled from them, sentences are compared with them here."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from recipe_files import RECIPES, load_recipe
+
+
+RESULTS = RECIPES / "results"
+PRINTED = RESULTS / "tests" / "printed.md"
+
+
+@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
+def test_tables_of_the_pages_are_those_of_the_results(page):
+    recipe, text = load_recipe("publish_results.py"), (REPOSITORY / page).read_text(encoding="utf-8")
+    assert recipe.filled(text, RESULTS) == text
+    marked = {name for name, *_ in recipe.MARKER.findall(text)}
+    assert page == "README.md" or marked >= {path.parent.name for path in RESULTS.glob("*/results.csv")}
+
+
+def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
+    recipe = load_recipe("publish_results.py")
+    run = tmp_path / "run"
+    run.mkdir()
+    table = "| method | 0.2 |\n|---|---|\n| `diverse` | 1 |\n| random rows | 2 |\n"
+    (run / "tables.md").write_text(
+        f"a command\n\n## made, 0% noise\n\nAccuracy, %:\n\n{table}\nOther:\n\n| a |\n\n## made, 5% noise\n\nAccuracy, %:\n\n| b |\n"
+    )
+    (run / "results.csv").write_text("a\n1\n")
+    (run / "results.parquet").write_bytes(b"not kept")
+    recipe.keep(run, tmp_path / "results" / "run")
+    assert {path.name for path in (tmp_path / "results" / "run").iterdir()} == {"tables.md", "results.csv"}
+    page = "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n"
+    once = recipe.filled(page, tmp_path / "results")
+    assert once == (
+        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n\n"
+        "| method | 0.2 |\n|---|---|\n| random rows | 2 |\n"
+    )
+    assert recipe.filled(once, tmp_path / "results") == once
+    later = recipe.filled("<!-- results/run [5% noise]: Accuracy, %: -->\n", tmp_path / "results")
+    assert later.endswith("-->\n\n| b |\n")
+    for wrong, message in (("Nothing:", "no table under"), ("Accuracy, %: only el2n", "no row 'el2n'.*diverse")):
+        with pytest.raises(ValueError, match=message):
+            recipe.filled(f"<!-- results/run: {wrong} -->\n", tmp_path / "results")
+    with pytest.raises(ValueError, match="has no tables.md"):
+        recipe.keep(tmp_path, tmp_path / "other")
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/results.json")), ids=lambda path: path.parent.name)
+def test_committed_tables_are_those_of_their_figures(path):
+    head, tables = (path.parent / "tables.md").read_text(encoding="utf-8").split("\n\n## ", 1)
+    [recipe] = re.findall(r"^`python recipes/(\w+\.py) .*`$", head.splitlines()[0])
+    assert re.search(r", commit \w+; ", head)
+    assert f"## {tables}" == load_recipe(recipe).markdown(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("objective", ["diverse", "clean", "released", "paper"])
+def test_two_recipes_agree_on_the_wrong_labels_that_are_kept(objective):
+    caption = "Wrong labels among the kept rows, %:"
+    swept, alone = (
+        table("digits_noise_20", caption)[f"`{objective}`"],
+        table(f"label_noise_{objective}", caption)["mean"],
+    )
+    ratios = [column for column in alone if column in swept]
+    assert len(ratios) >= 5 and [mean(swept[ratio]) for ratio in ratios] == [alone[ratio] for ratio in ratios]
+
+
+def test_sentences_have_the_figures_of_the_sweeps():
+    readme, recipes = (flat(REPOSITORY / page) for page in ("README.md", "recipes/README.md"))
+    accuracy = table("digits_noise_0", "Test accuracy, network, %:")
+    low, high = ([accuracy[name][ratio] for name in ("random rows", "`diverse`")] for ratio in ("0.2", "0.7"))
+    assert f"({' against '.join(low)} at 0.2, {' against '.join(map(mean, high))} at 0.7;" in readme
+    found = {name: mean(row["AUROC"]) for name, row in table("food101_noise_20", "Finding wrong labels").items()}
+    assert found["`diverse`"] == found["`clean`"]
+    assert (
+        f"finds wrong labels with an AUROC of {found['`clean`']} %, cleanlab with {found['`cleanlab`']}, the cosine of `released` with "
+        f"{found['`released`']}." in readme
+    )
+    stand_in = table("cifar10", "Accuracy of the stand-in, %:")["to select from"]["accuracy"]
+    assert f"knows the right class of {float(stand_in):.0f} % of the images" in recipes
+
+
+def test_sentences_have_the_figures_that_tests_printed():
+    readme, printed = flat(REPOSITORY / "README.md"), PRINTED.read_text(encoding="utf-8")
+    *first, last = re.search(r"wrong captions among .*, %: (.*)", printed)[1].split(", ")
+    assert f"keeps {', '.join(first)} and {last} % wrong ones at 0.2, 0.3, 0.5 and 0.8" in readme
+    [reached] = {f"{float(figure):.1f}" for figure in re.findall(r"AUROC, .* noise: .* ensemble ([\d.]+)", printed)}
+    assert f"`--alignment ensemble` reaches {reached} too, also where labels move" in readme
+
+
+def test_the_table_of_faults_sums_up_what_the_test_printed():
+    readme, printed = flat(REPOSITORY / "README.md"), PRINTED.read_text(encoding="utf-8")
+    faults, *lines = re.search(r"request \(adapters, dataset\) .*\n(?:.+\n)+?(?=```)", printed)[0].splitlines()
+    assert re.split(" {2,}", faults.strip())[1:] == ["500", "reset", "lost answer", "kill before", "kill after"]
+    states = np.array([re.findall("(?:old|new), (?:old|new)", line) for line in lines])
+    [adapters], [dataset] = (
+        [number for number, line in enumerate(lines) if f"{repository} commit main" in line]
+        for repository in ("adapters", "pruned")
+    )
+    steps = np.split(states, [adapters, adapters + 1, dataset, dataset + 1])
+    assert [len(step) for step in steps[1::2]] == [1, 1]
+    before, between, tags = (len(step) for step in steps[::2])
+    assert f"each of the {len(states)} requests" in readme and f"each of the {states.size} cases" in readme
+    assert (
+        f"before the adapters' commit ({before} requests) | their commit | before the dataset's commit ({between}) |"
+        in readme
+    )
+    assert f"| tags ({tags}) |" in readme
+    for name, columns in (
+        ("HTTP 500, reset connection or lost answer: tried again", [0, 1, 2]),
+        ("`kill -9` before the request is done", [3]),
+        ("`kill -9` after the request is done", [4]),
+    ):
+        cells = [np.unique(step[:, columns]).tolist() for step in steps]
+        assert f"| {name} | {' | '.join(cell for [cell] in cells)} |" in readme
+
+
+def table(folder: str, caption: str) -> dict[str, dict[str, str]]:
+    """Row -> column -> figure, of the first table under the caption that begins so."""
+    text = (RESULTS / folder / "tables.md").read_text(encoding="utf-8")
+    lines = re.search(rf"^{re.escape(caption)}.*\n\n((?:\|.*\n)+)", text, re.MULTILINE)[1].splitlines()
+    columns, _, *rows = ([cell.strip().replace("*", "") for cell in line.split("|")[1:-1]] for line in lines)
+    return {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+
+
+def mean(figure: str) -> str:
+    return figure.split(" ±")[0]
+
+
+def flat(page: Path) -> str:
+    return " ".join(page.read_text(encoding="utf-8").split())
