@@ -16,7 +16,7 @@ _TEXT = """\
 An image classifier, trained with `recipes/train_classifier.py` of hf_clipselect.
 
 ## Use
-
+{needs}
 ```python
 from transformers import pipeline
 
@@ -96,6 +96,7 @@ def classifier_card(results: dict[str, Any], sources: list[DatasetSource], *, mo
         for (_, figures), source in measured
     ]
     text = _TEXT.format(
+        needs="\nThe network is timm's: `pip install timm`.\n" if results["model"]["needs_timm"] else "",
         trust=", trust_remote_code=True" if results["model"]["needs_its_code"] else "",
         table="\n".join(rows) if rows else "| not yet | | | | |",
         rows=f"{results['train']['num_rows']:,}",

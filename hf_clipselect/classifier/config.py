@@ -160,6 +160,15 @@ def parse_arguments(
         if isinstance(error, InputError):
             raise
         raise InputError(f"The training arguments do not fit: {' '.join(str(error).split())}") from None
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        if getattr(training, name) < 1:
+            raise InputError(f"--{name} must be at least 1, got {getattr(training, name)}.")
+    if training.num_train_epochs < 0:
+        raise InputError(f"--num_train_epochs must be 0, to test alone, or more, got {training.num_train_epochs:g}.")
+    if arguments.lr_milestones and training.max_steps > 0:
+        raise InputError(
+            f"--lr_milestones are epochs, and --max_steps {training.max_steps} are none; say --num_train_epochs instead."
+        )
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")
     return arguments, training
