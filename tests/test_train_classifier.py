@@ -178,8 +178,9 @@ def test_weights_of_timm_keep_their_normalisation(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(content))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     classifier = pretrained_classifier(str(tmp_path), ["a", "b", "c", "d"])
-    assert classifier.image_processor.image_mean == [0.5, 0.5, 0.5] and classifier.image_size == 176
-    assert classifier.image_processor.image_std == [0.2, 0.2, 0.2]
+    assert tuple(classifier.image_processor.image_mean) == (0.5, 0.5, 0.5) and classifier.image_size == 176
+    assert tuple(classifier.image_processor.image_std) == (0.2, 0.2, 0.2)
+    assert classifier.model.config.id2label == {0: "a", 1: "b", 2: "c", 3: "d"}
     kept = classifier.model.timm_model.conv1[0].weight
     assert torch.equal(kept, model.conv1[0].weight)
     with torch.inference_mode():
@@ -358,6 +359,10 @@ def test_subsets_are_trained_on_and_several_sets_tested_on(subset, tmp_path):
 def test_a_share_that_was_not_written_is_found_by_the_scores(tmp_path):
     train = load_digits_dataset("train")
     make_result(train, (0.3,), name="embedded/digits", report=True).save(tmp_path / "subset")
+    with pytest.raises(
+        InputError, match="is the folder of a selection; .*subset --dataset_config_name.*--selection_ratio"
+    ):
+        run("--dataset_name", tmp_path, "--architecture", "resnet-20", "--output_dir", tmp_path / "never")
     results = run(
         "--dataset_name", tmp_path / "subset", "--selection_ratio", 0.1, "--max_train_samples", 9999,
         "--architecture", "resnet-20",
@@ -405,6 +410,7 @@ def test_what_can_not_be_tested_on_is_told_before_training(subset, tmp_path):
         (["--num_train_epochs", "-1"], "--num_train_epochs must be 0"),
         (["--push_to_hub"], "--push_to_hub needs --hub_model_id"),
         (["--selection_ratio", "0.3", "--dataset_config_name", "ratio_30"], "both say which rows"),
+        (["--selection_ratio", "0.3"], "needs a selection: name its folder"),
         (["--resume_from_checkpoint", "nowhere"], "nowhere is not a checkpoint folder"),
         (["--optim", "none_such"], "training arguments do not fit"),
     ],

@@ -127,10 +127,12 @@ def pretrained_classifier(name: str, class_names: list[str], *, revision: str = 
     """
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
+        labels = _labels(class_names)
         if config.model_type == TimmWrapperConfig.model_type:
             _need_timm(name)
+            labels["num_labels"] = len(class_names)  # timm's configuration does not count the names
         model = AutoModelForImageClassification.from_pretrained(
-            name, revision=revision, ignore_mismatched_sizes=True, **_labels(class_names)
+            name, revision=revision, ignore_mismatched_sizes=True, **labels
         )
         if timm_config := config.to_dict().get("pretrained_cfg"):
             # timm's own image processor takes no images that are cropped already.
@@ -150,11 +152,11 @@ def pretrained_classifier(name: str, class_names: list[str], *, revision: str = 
     return Classifier(model, processor, size.get("height") or size["shortest_edge"], name)
 
 
-def _labels(class_names: list[str]) -> dict[str, dict]:
+def _labels(class_names: list[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(class_names)), "label2id": {name: i for i, name in enumerate(class_names)}}
 
 
-def _config(architecture: str, size: int, labels: dict[str, dict]) -> PretrainedConfig:
+def _config(architecture: str, size: int, labels: dict[str, Any]) -> PretrainedConfig:
     small = size <= SMALL_SIZE
     if architecture in _RESNETS:
         kind = SmallImageResNetConfig if small else ResNetConfig
@@ -203,6 +205,6 @@ def _image_processor(
     return CLIPImageProcessorPil(
         size={"shortest_edge": shortest},
         crop_size={"height": size, "width": size},
-        image_mean=list(mean),
-        image_std=list(std),
+        image_mean=mean,
+        image_std=std,
     )

@@ -98,6 +98,10 @@ class ClassifierArguments:
             )
         if self.selection_ratio is not None and self.dataset_config_name is not None:
             raise InputError("--selection_ratio and --dataset_config_name both say which rows; give one of them.")
+        if self.selection_ratio is not None and self.dataset_name == EMBEDDED_DATASET:
+            raise InputError(
+                f"--selection_ratio needs a selection: name its folder or repository as --dataset_name, in the place of {EMBEDDED_DATASET}."
+            )
         for name in ("max_train_samples", "max_eval_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}.")

@@ -5,6 +5,7 @@ Shapes: N rows, C classes that the model knows, L right classes of a row.
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Image, List, Value
@@ -54,6 +55,12 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         InputError: They can't be loaded, or their columns or labels do not fit.
     """
     if arguments.selection_ratio is None:
+        name = Path(arguments.dataset_name)
+        if (name / "subset" / "selection.json").is_file():
+            raise InputError(
+                f"--dataset_name {name} is the folder of a selection; train on what it kept with --dataset_name {name / 'subset'} "
+                "--dataset_config_name ratio_30, or with --selection_ratio."
+            )
         dataset, source = load_source(
             arguments.dataset_name, arguments.dataset_config_name, arguments.train_split_name
         )
