@@ -369,7 +369,10 @@ def test_a_share_that_was_not_written_is_found_by_the_scores(tmp_path):
         "--eval_dataset", "embedded/digits:test", "--output_dir", tmp_path / "run",
     )  # fmt: skip
     assert results["train"]["num_rows"] == 130
-    assert "130 of `subset`, split `train`, selection ratio 0.1" in (tmp_path / "run" / "README.md").read_text()
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert (
+        "130 of `subset`, split `train`, selection ratio 0.1, selected from `embedded/digits`, split `train`\n" in card
+    )
 
 
 def test_what_can_not_be_tested_on_is_told_before_training(subset, tmp_path):

@@ -18,6 +18,8 @@ from ..files import write_text_atomically
 from ..hub.access import check_access
 from ..hub.naming import hide_paths
 from ..hub.push import Repository
+from ..selection_file import read_selection
+from ..source import DatasetSource
 from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
 from .card import classifier_card
 from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run
@@ -69,12 +71,13 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
     }
     if results["model"]["needs_timm"]:
         results["versions"]["timm"] = version("timm")
-    output_dir = Path(training.output_dir)
+    output_dir, selected_from = Path(training.output_dir), _source_of_selection(arguments.dataset_name)
 
     def write_card() -> None:
         sources = [train.source, *(tested.source for tested in eval_sets[: len(results["eval"])])]
         name = (training.hub_model_id or output_dir.resolve().name).split("/")[-1]
-        write_text_atomically(output_dir / "README.md", classifier_card(results, sources, model_name=name))
+        card = classifier_card(results, sources, model_name=name, selected_from=selected_from)
+        write_text_atomically(output_dir / "README.md", card)
 
     train_rows = _rows(
         train.dataset, train.image_column, classifier, train.labels,
@@ -145,6 +148,14 @@ def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -
         "num_classes": len(tested.classes),
         **top_k_accuracy(logits, tested.targets, classes=tested.classes),
     }
+
+
+def _source_of_selection(dataset_name: str) -> DatasetSource | None:
+    """Of a folder that a selection wrote, the dataset that it selected from; its own name says nothing to others."""
+    for folder in (Path(dataset_name), Path(dataset_name, "subset")):
+        if (folder / "selection.json").is_file():
+            return read_selection(folder / "selection.json")["source"]
+    return None
 
 
 def _model_facts(arguments: ClassifierArguments, classifier: Classifier) -> dict[str, Any]:
