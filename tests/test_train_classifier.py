@@ -18,14 +18,15 @@ from hub.server import LoopbackHub
 from huggingface_hub import ModelCard
 from PIL import Image as PILImage
 from results import make_result
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import is_timm_available
 
 from hf_clipselect import select_embeddings
 from hf_clipselect.classifier import ARCHITECTURES, PRETRAINED, parse_arguments, top_k_accuracy, train_classifier
-from hf_clipselect.classifier.architectures import random_classifier
+from hf_clipselect.classifier.architectures import pretrained_classifier, random_classifier
+from hf_clipselect.classifier.checkpoints import check_fits
 from hf_clipselect.classifier.rows import Rows, random_resized_crop, random_small_crop
 from hf_clipselect.classifier.trainer import milestone_factor
 from hf_clipselect.embedded import load_digits_dataset
@@ -74,6 +75,18 @@ def test_a_small_crop_shifts_by_at_most_an_eighth():
     padded = np.pad(np.asarray(image), ((1, 1), (1, 1), (0, 0)))
     possible = {padded[top : top + 8, left : left + 8].tobytes() for top in range(3) for left in range(3)}
     assert {random_small_crop(image, 8, rng(seed)).tobytes() for seed in range(100)} == possible
+
+
+def test_of_a_small_image_that_is_not_square_the_middle_is_learned():
+    pixels = np.zeros((8, 24, 3), dtype=np.uint8)
+    pixels[:, 8:16] = 255
+    processor = random_classifier("resnet-20", ["a", "b"], side=8).image_processor
+    dataset = Dataset.from_dict({"image": [PILImage.fromarray(pixels)]}, features=Features({"image": Image()}))
+    rows = Rows(dataset, "image", processor, 8, labels=np.zeros(1, dtype=np.int64), augment=True)
+    for epoch in range(10):
+        rows.epoch.fill_(epoch)
+        white = (rows[0]["pixel_values"] > 1).all(dim=0)
+        assert white.sum() >= 7 * 7  # all but the row and the column that a shift by one pixel brings in
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (1000, 100), (224, 224)])
@@ -154,6 +167,49 @@ def test_timm_builds_these(architecture):
         assert model(pixel_values=torch.zeros(2, 3, 64, 64)).logits.shape == (2, 3)
 
 
+@pytest.mark.skipif(not is_timm_available(), reason="needs timm")
+def test_weights_of_timm_keep_their_normalisation(tmp_path):
+    """A folder as timm has it on the Hub."""
+    import timm
+
+    model = timm.create_model("resnet10t", num_classes=3)
+    config = {**model.pretrained_cfg, "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "num_classes": 3}
+    content = {"architecture": "resnet10t", "num_classes": 3, "num_features": 512, "pretrained_cfg": config}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    classifier = pretrained_classifier(str(tmp_path), ["a", "b", "c", "d"])
+    assert tuple(classifier.image_processor.image_mean) == (0.5, 0.5, 0.5) and classifier.image_size == 176
+    assert tuple(classifier.image_processor.image_std) == (0.2, 0.2, 0.2)
+    assert classifier.model.config.id2label == {0: "a", 1: "b", 2: "c", 3: "d"}
+    kept = classifier.model.timm_model.conv1[0].weight
+    assert torch.equal(kept, model.conv1[0].weight)
+    with torch.inference_mode():
+        assert classifier.model.eval()(pixel_values=torch.zeros(1, 3, 176, 176)).logits.shape == (1, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_timm_available(), reason="needs timm")
+def test_a_network_of_timm_is_trained_saved_and_loaded(tmp_path):
+    rows = load_digits_dataset("test").select(range(40))
+    features = rows.features
+    rows = rows.map(lambda row: {"image": row["image"].resize((32, 32))}, features=features)
+    rows.save_to_disk(tmp_path / "rows")
+    flags = [
+        "--dataset_name",
+        tmp_path / "rows",
+        "--eval_dataset",
+        f"{tmp_path / 'rows'}:test",
+        "--train_split_name",
+        "test",
+    ]
+    run(*flags, "--architecture", "densenet-121", "--output_dir", tmp_path / "run", "--num_train_epochs", 1)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "`pip install timm`" in card and "timm 1" in card and "`densenet-121` with random weights" in card
+    again = ["--model_name_or_path", tmp_path / "run", "--num_train_epochs", 0, "--output_dir", tmp_path / "again"]
+    first, second = json.loads((tmp_path / "run" / "results.json").read_text()), run(*flags, *again)
+    assert first["eval"] == second["eval"] and second["model"]["architecture"] == "timm/densenet121"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Two epochs of five steps, with all checkpoints."""
@@ -210,6 +266,9 @@ def test_a_run_that_goes_on_ends_with_the_same_weights(trained, tmp_path, step):
     """Step 3 is in the middle of the first epoch, step 6 in the second."""
     _, folder = trained
     shutil.copytree(folder / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
+    # A process that is killed while it saves leaves weights without the state that belongs to them.
+    shutil.copytree(folder / "checkpoint-9", tmp_path / "checkpoint-9")
+    (tmp_path / "checkpoint-9" / "trainer_state.json").unlink()
     run("--output_dir", tmp_path, "--resume_from_checkpoint", "true", "--save_strategy", "no")
     whole, resumed = (load_file(path / "model.safetensors") for path in (folder, tmp_path))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -220,12 +279,28 @@ def test_another_run_is_not_written_over(trained):
         run("--output_dir", trained[1])
 
 
-def test_overwriting_leaves_no_checkpoint_of_the_other_run(tmp_path):
-    run("--output_dir", tmp_path, "--save_strategy", "steps", "--save_steps", 5)
-    assert (tmp_path / "checkpoint-10").is_dir()
-    run("--output_dir", tmp_path, "--overwrite_output_dir", "true", "--save_strategy", "no", "--num_train_epochs", 1)
-    assert not list(tmp_path.glob("checkpoint-*"))
-    assert json.loads((tmp_path / "results.json").read_text())["train"]["num_steps"] == 5
+def test_training_anew_leaves_nothing_to_go_on_from_by_mistake(trained, tmp_path):
+    folder = shutil.copytree(trained[1], tmp_path / "run")
+    results = run("--output_dir", folder, "--overwrite_output_dir", "--num_train_epochs", 0)
+    assert not list(folder.glob("checkpoint-*")) and results["train"]["num_steps"] == 0
+    assert results == json.loads((folder / "results.json").read_text())
+
+
+def test_a_checkpoint_of_another_network_or_other_classes_is_refused(trained, tmp_path):
+    checkpoint = trained[1] / "checkpoint-6"
+    with pytest.raises(InputError, match="checkpoint-6 is of a run with another network; .*--overwrite_output_dir"):
+        run("--resume_from_checkpoint", checkpoint, "--architecture", "vit-s", "--output_dir", tmp_path / "never")
+    with pytest.raises(InputError, match="another network"):
+        check_fits(str(checkpoint), random_classifier("resnet-18", ["a", "b"], side=8).model)
+    with pytest.raises(InputError, match="other names of classes"):
+        check_fits(str(checkpoint), random_classifier("resnet-20", list("abcdefghij"), side=8).model)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_training_that_diverged_has_no_accuracy(tmp_path):
+    with pytest.raises(InputError, match="training diverged.*embedded/digits:test.*--learning_rate"):
+        run("--output_dir", tmp_path, "--learning_rate", 1e30, "--num_train_epochs", 1)
+    assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.slow
@@ -295,13 +370,20 @@ def test_subsets_are_trained_on_and_several_sets_tested_on(subset, tmp_path):
 def test_a_share_that_was_not_written_is_found_by_the_scores(tmp_path):
     train = load_digits_dataset("train")
     make_result(train, (0.3,), name="embedded/digits", report=True).save(tmp_path / "subset")
+    with pytest.raises(
+        InputError, match="is the folder of a selection; .*subset --dataset_config_name.*--selection_ratio"
+    ):
+        run("--dataset_name", tmp_path, "--architecture", "resnet-20", "--output_dir", tmp_path / "never")
     results = run(
         "--dataset_name", tmp_path / "subset", "--selection_ratio", 0.1, "--max_train_samples", 9999,
         "--architecture", "resnet-20",
         "--eval_dataset", "embedded/digits:test", "--output_dir", tmp_path / "run",
     )  # fmt: skip
     assert results["train"]["num_rows"] == 130
-    assert "130 of `subset`, split `train`, selection ratio 0.1" in (tmp_path / "run" / "README.md").read_text()
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert (
+        "130 of `subset`, split `train`, selection ratio 0.1, selected from `embedded/digits`, split `train`\n" in card
+    )
 
 
 def test_what_can_not_be_tested_on_is_told_before_training(subset, tmp_path):
@@ -314,6 +396,14 @@ def test_what_can_not_be_tested_on_is_told_before_training(subset, tmp_path):
     Dataset.from_dict(
         {"image": load_digits_dataset("test")["image"][:2], "label": [0, 1]}, features=features
     ).save_to_disk(tmp_path / "dogs")
+    with pytest.raises(InputError, match="'part'.*train, test, all .--eval_split_name"):
+        run("--eval_split_name", "part", *never)
+    with pytest.raises(InputError, match="embedded/digits:part can't be loaded: .*'part'.*train, test, all .SPLIT"):
+        run("--eval_dataset", "embedded/digits:part", *never)
+    with pytest.raises(InputError, match="both be called data:test"):
+        run("--eval_dataset", f"{tmp_path}/a/data:test", f"{tmp_path}/b/data:test", *never)
+    with pytest.raises(InputError, match="embedded/digits:test can't be tested on: .*1 class only"):
+        run("--eval_dataset", "embedded/digits:test", "--max_eval_samples", 1, *never)
     with pytest.raises(InputError, match="1 classes that the model does not learn, such as 'dog'; it learns 'zero'"):
         run("--eval_dataset", f"{tmp_path / 'dogs'}", *never)
     assert not (tmp_path / "never").exists()
@@ -328,12 +418,17 @@ def test_what_can_not_be_tested_on_is_told_before_training(subset, tmp_path):
         (["--model_name_or_path", "nowhere"], "nowhere can't be loaded as an image classifier"),
         (["--lr_milestones", "60", "30"], "epochs above 0 that increase"),
         (["--lr_milestones", "1", "--warmup_steps", "5"], "do not go together"),
+        (["--lr_milestones", "1", "--max_steps", "5"], "are epochs, and --max_steps 5 are none"),
         (["--max_train_samples", "0"], "at least 1"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size must be at least 1, got 0"),
+        (["--num_train_epochs", "-1"], "--num_train_epochs must be 0"),
+        (["--push_to_hub"], "--push_to_hub needs --hub_model_id"),
         (["--selection_ratio", "0.3", "--dataset_config_name", "ratio_30"], "both say which rows"),
+        (["--selection_ratio", "0.3"], "needs a selection: name its folder"),
         (["--resume_from_checkpoint", "nowhere"], "nowhere is not a checkpoint folder"),
         (["--optim", "none_such"], "training arguments do not fit"),
         (["--hub_token", "hf_x"], "would be written into training_args.bin"),
-        (["--push_to_hub"], "is no id of a repository; give one such as user/name"),
+        (["--push_to_hub", "--hub_model_id", "digits"], "is no id of a repository; give one such as user/name"),
     ],
 )
 def test_arguments_that_do_not_fit(flags, message, tmp_path):
@@ -366,7 +461,7 @@ def test_yaml_recipes_are_the_papers_schedules(path):
         "cifar10": (200, 128, 0.1, 0.0008, [60, 120, 160], 5e-4),
         "cifar100": (200, 128, 0.1, 0.0008, [60, 120, 160], 5e-4),
         "tiny_imagenet": (90, 256, 0.1, 0.001, [30, 60], 1e-4),
-        "imagenet1k": (105, 32, 0.01, 0.00001, [30, 60, 90], 1e-3),
+        "imagenet1k": (105, 32, 0.01, 0.000001, [30, 60, 90, 100], 1e-3),
     }[path.parent.name]
     assert (len(rate), training.per_device_train_batch_size, rate[0]) == expected[:3]
     assert rate[-1] == pytest.approx(expected[3]) and drops == expected[4] and training.weight_decay == expected[5]

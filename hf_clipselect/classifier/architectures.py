@@ -1,6 +1,7 @@
 """Image classifiers by name, with random or pretrained weights, and the image processors that go with them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 SMALL_SIZE, LARGE_SIZE = 64, 224
 TIMM_PREFIX = "timm/"
 
-_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Part of the image that is kept when it is tested: 224 of 256 pixels, as is usual.
 _TESTED_PART = 0.875
 
@@ -67,7 +68,7 @@ class Classifier:
 
     Args:
         model (`PreTrainedModel`): With one output for each class.
-        image_processor (`CLIPImageProcessorPil` or another): What is saved beside the weights.
+        image_processor (`BaseImageProcessor`): What is saved beside the weights.
         image_size (`int`): Side of the square that the model is given.
         pretrained (`str`, *optional*): Where the weights came from.
     """
@@ -126,15 +127,18 @@ def pretrained_classifier(name: str, class_names: list[str], *, revision: str = 
     """
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)
+        labels = _labels(class_names)
         if config.model_type == TimmWrapperConfig.model_type:
             _need_timm(name)
+            labels["num_labels"] = len(class_names)  # timm's configuration does not count the names
         model = AutoModelForImageClassification.from_pretrained(
-            name, revision=revision, ignore_mismatched_sizes=True, **_labels(class_names)
+            name, revision=revision, ignore_mismatched_sizes=True, **labels
         )
         if timm_config := config.to_dict().get("pretrained_cfg"):
             # timm's own image processor takes no images that are cropped already.
             size = timm_config["input_size"][-1]
-            return Classifier(model, _image_processor(size), size, name)
+            processor = _image_processor(size, mean=timm_config["mean"], std=timm_config["std"])
+            return Classifier(model, processor, size, name)
         processor = AutoImageProcessor.from_pretrained(name, revision=revision, backend="pil")
     except (OSError, ValueError, HFValidationError) as error:
         if isinstance(error, InputError):
@@ -148,11 +152,11 @@ def pretrained_classifier(name: str, class_names: list[str], *, revision: str = 
     return Classifier(model, processor, size.get("height") or size["shortest_edge"], name)
 
 
-def _labels(class_names: list[str]) -> dict[str, dict]:
+def _labels(class_names: list[str]) -> dict[str, Any]:
     return {"id2label": dict(enumerate(class_names)), "label2id": {name: i for i, name in enumerate(class_names)}}
 
 
-def _config(architecture: str, size: int, labels: dict[str, dict]) -> PretrainedConfig:
+def _config(architecture: str, size: int, labels: dict[str, Any]) -> PretrainedConfig:
     small = size <= SMALL_SIZE
     if architecture in _RESNETS:
         kind = SmallImageResNetConfig if small else ResNetConfig
@@ -193,12 +197,14 @@ def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
     model.train()
 
 
-def _image_processor(size: int) -> Any:
+def _image_processor(
+    size: int, *, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD
+) -> Any:
     """Resizes the shorter side and crops the centre: images of up to 64 pixels as they are, larger ones a little larger."""
     shortest = size if size <= SMALL_SIZE else round(size / _TESTED_PART)
     return CLIPImageProcessorPil(
         size={"shortest_edge": shortest},
         crop_size={"height": size, "width": size},
-        image_mean=_IMAGENET_MEAN,
-        image_std=_IMAGENET_STD,
+        image_mean=mean,
+        image_std=std,
     )

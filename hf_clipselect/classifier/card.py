@@ -16,7 +16,7 @@ _TEXT = """\
 An image classifier, trained with `recipes/train_classifier.py` of hf_clipselect.
 
 ## Use
-
+{needs}
 ```python
 from transformers import pipeline
 
@@ -48,13 +48,20 @@ def dataset_words(source: DatasetSource) -> str:
     return code_span(name) + "".join(f", {what} {code_span(value)}" for what, value in details if value)
 
 
-def classifier_card(results: dict[str, Any], sources: list[DatasetSource], *, model_name: str) -> str:
+def classifier_card(
+    results: dict[str, Any],
+    sources: list[DatasetSource],
+    *,
+    model_name: str,
+    selected_from: DatasetSource | None = None,
+) -> str:
     """Write the card.
 
     Args:
         results (`dict`): The content of results.json.
         sources (`list[DatasetSource]`): Where the training rows, then the sets in the order of the results, came from.
         model_name (`str`): Name in the index of results.
+        selected_from (`DatasetSource`, *optional*): What the training rows were selected from.
 
     Returns:
         `str`: YAML header and Markdown. The index of results holds those on sets that the Hub or the package has.
@@ -62,7 +69,8 @@ def classifier_card(results: dict[str, Any], sources: list[DatasetSource], *, mo
     train, *tested = sources
     ratio = results["train"]["selection_ratio"]
     measured = list(zip(results["eval"].items(), tested, strict=True))
-    on_hub = [source.name for source in sources if is_hub_id(source.name, revision=source.revision)]
+    known = [*sources, selected_from] if selected_from else sources
+    on_hub = [source.name for source in known if is_hub_id(source.name, revision=source.revision)]
     base = results["model"]["pretrained"]
     entries = [
         EvalResult(
@@ -96,10 +104,13 @@ def classifier_card(results: dict[str, Any], sources: list[DatasetSource], *, mo
         for (_, figures), source in measured
     ]
     text = _TEXT.format(
+        needs="\nThe network is timm's: `pip install timm`.\n" if results["model"]["needs_timm"] else "",
         trust=", trust_remote_code=True" if results["model"]["needs_its_code"] else "",
         table="\n".join(rows) if rows else "| not yet | | | | |",
         rows=f"{results['train']['num_rows']:,}",
-        source=dataset_words(train) + (f", selection ratio {ratio:g}" if ratio is not None else ""),
+        source=dataset_words(train)
+        + (f", selection ratio {ratio:g}" if ratio is not None else "")
+        + (f", selected from {dataset_words(selected_from)}" if selected_from else ""),
         network=code_span(results["model"]["architecture"])
         + (f" from {code_span(base if is_hub_id(base) else Path(base).name)}" if base else " with random weights"),
         parameters=results["model"]["num_parameters"],

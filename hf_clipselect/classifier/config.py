@@ -98,6 +98,10 @@ class ClassifierArguments:
             )
         if self.selection_ratio is not None and self.dataset_config_name is not None:
             raise InputError("--selection_ratio and --dataset_config_name both say which rows; give one of them.")
+        if self.selection_ratio is not None and self.dataset_name == EMBEDDED_DATASET:
+            raise InputError(
+                f"--selection_ratio needs a selection: name its folder or repository as --dataset_name, in the place of {EMBEDDED_DATASET}."
+            )
         for name in ("max_train_samples", "max_eval_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}.")
@@ -163,6 +167,15 @@ def parse_arguments(
     if training.hub_token is not None:
         raise InputError(
             "--hub_token would be written into training_args.bin, which is pushed; run `hf auth login`, or set HF_TOKEN."
+        )
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        if getattr(training, name) < 1:
+            raise InputError(f"--{name} must be at least 1, got {getattr(training, name)}.")
+    if training.num_train_epochs < 0:
+        raise InputError(f"--num_train_epochs must be 0, to test alone, or more, got {training.num_train_epochs:g}.")
+    if arguments.lr_milestones and training.max_steps > 0:
+        raise InputError(
+            f"--lr_milestones are epochs, and --max_steps {training.max_steps} are none; say --num_train_epochs instead."
         )
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")

@@ -5,13 +5,14 @@ Shapes: N rows, C classes that the model knows, L right classes of a row.
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Image, List, Value
 
 from ..data import LabelledImages, prepare_dataset
 from ..errors import InputError
-from ..hub.naming import lasting_name
+from ..hub.naming import hide_paths, lasting_name
 from ..pruned import load_pruned
 from ..source import DatasetSource, describe_source, load_source
 from .config import ClassifierArguments
@@ -30,7 +31,7 @@ class EvalSet:
         dataset (`Dataset`): The rows.
         image_column (`str`): Column of the images.
         targets (`np.ndarray` of shape `(N, L)`, int64): Right classes of each row, as the model numbers them; -1 where a place is not used.
-        classes (`np.ndarray`, int64): Classes of the set, among which the model chooses.
+        classes (`np.ndarray` of shape `(number of classes,)`, int64): Classes of the set, among which the model chooses.
     """
 
     name: str
@@ -54,6 +55,12 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         InputError: They can't be loaded, or their columns or labels do not fit.
     """
     if arguments.selection_ratio is None:
+        name = Path(arguments.dataset_name)
+        if (name / "subset" / "selection.json").is_file():
+            raise InputError(
+                f"--dataset_name {name} is the folder of a selection; train on what it kept with --dataset_name {name / 'subset'} "
+                "--dataset_config_name ratio_30, or with --selection_ratio."
+            )
         dataset, source = load_source(
             arguments.dataset_name, arguments.dataset_config_name, arguments.train_split_name
         )
@@ -85,20 +92,27 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
         `list[EvalSet]`
 
     Raises:
-        InputError: One can't be loaded, or has a class that the model does not learn.
+        InputError: One can't be loaded, has a class that the model does not learn, or would be called like another in the results.
     """
-    if arguments.eval_dataset:
-        if len(set(arguments.eval_dataset)) < len(arguments.eval_dataset):
-            raise InputError(f"--eval_dataset names a set twice: {', '.join(arguments.eval_dataset)}.")
-        return [_load_set(name, arguments, train) for name in arguments.eval_dataset]
-    try:
-        loaded = load_source(arguments.dataset_name, arguments.dataset_config_name, arguments.eval_split_name)
-    except InputError as error:
-        raise InputError(
-            f"There is nothing to test on: {error} A subset has its train split alone: name sets with --eval_dataset, each "
-            "NAME:SPLIT, such as that it was selected from."
-        ) from None
-    return [_matched(f"{arguments.dataset_name}:{arguments.eval_split_name}", *loaded, arguments, train)]
+    if not arguments.eval_dataset:
+        name = f"{arguments.dataset_name}:{arguments.eval_split_name}"
+        try:
+            loaded = load_source(arguments.dataset_name, arguments.dataset_config_name, arguments.eval_split_name)
+        except InputError as error:
+            reason = str(error).replace("--train_split_name", "--eval_split_name")
+            raise InputError(
+                f"There is nothing to test on: {reason} A subset has its train split alone: name sets with --eval_dataset, each "
+                "NAME:SPLIT, such as that it was selected from."
+            ) from None
+        return [_matched(name, *loaded, arguments, train)]
+    told = [hide_paths(name) for name in arguments.eval_dataset]
+    for number, name in enumerate(told):
+        if name in told[:number]:
+            raise InputError(
+                f"--eval_dataset names two sets whose results would both be called {name}: {', '.join(arguments.eval_dataset)}. Name "
+                "each set once, and rename folders whose last part is the same."
+            )
+    return [_load_set(name, arguments, train) for name in arguments.eval_dataset]
 
 
 def _load_set(name: str, arguments: ClassifierArguments, train: LabelledImages) -> EvalSet:
@@ -109,7 +123,10 @@ def _load_set(name: str, arguments: ClassifierArguments, train: LabelledImages) 
     try:
         loaded = load_source(path, config, split)
     except InputError as error:
-        raise InputError(f"--eval_dataset {name} can't be loaded: {error}") from None
+        # Its parts have other flags than the set that is learned.
+        reason = str(error).replace("--dataset_name ", "").replace("--dataset_config_name", "CONFIG")
+        reason = reason.replace("--train_split_name", "SPLIT")
+        raise InputError(f"--eval_dataset {name} can't be loaded: {reason}") from None
     return _matched(name, *loaded, arguments, train)
 
 
@@ -126,12 +143,15 @@ def _matched(
         values, feature = dataset.with_format(None)[label_column][:], dataset.features[label_column].feature
     else:
         image_column_name = arguments.image_column_name
-        images = prepare_dataset(
-            dataset,
-            source,
-            image_column_name=image_column_name if image_column_name in dataset.column_names else None,
-            label_column_name=chosen,
-        )
+        try:
+            images = prepare_dataset(
+                dataset,
+                source,
+                image_column_name=image_column_name if image_column_name in dataset.column_names else None,
+                label_column_name=chosen,
+            )
+        except InputError as error:
+            raise InputError(f"--eval_dataset {name} can't be tested on: {error}") from None
         image_column, label_column, dataset = images.image_column, images.label_column, images.dataset
         values, feature = images.labels[:, None].tolist(), dataset.features[label_column]
         if not isinstance(feature, ClassLabel):

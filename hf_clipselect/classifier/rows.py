@@ -1,6 +1,6 @@
 """Images as a classifier is trained and tested on them, without torchvision.
 
-Shapes: H x W pixels, S side of the square that the model is given.
+Shapes: N rows, C classes, H x W pixels, S side of the square that the model is given.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset, Image
 from PIL import Image as PILImage
+from PIL import ImageOps
 from torch.utils.data import Dataset as TorchDataset
 
 from ..encoder import UnreadableImageError, open_image
@@ -67,12 +68,15 @@ class Rows(TorchDataset):
     A row that is augmented looks different in every epoch, but depends on the seed, the epoch and its number alone: not on
     how many processes or workers there are, nor on where a run was interrupted.
 
+    A row is a dictionary: `pixel_values`, a `torch.Tensor` of shape `(3, S, S)`, float32, normalised; and with labels `labels`, an
+    `int` in `[0, C)`.
+
     Args:
         dataset (`Dataset`): Rows with images.
         image_column (`str`): Column of the images.
-        image_processor: Resizes, crops and normalises an image.
+        image_processor (`BaseImageProcessor`): Resizes, crops and normalises an image.
         image_size (`int`): S.
-        labels (`np.ndarray` of shape `(N,)`, *optional*): Class numbers; without them rows have none.
+        labels (`np.ndarray` of shape `(N,)`, int64, *optional*): Class numbers, in `[0, C)`; without them rows have none.
         augment (`bool`, *optional*, defaults to `False`): Random crops.
         flip (`bool`, *optional*, defaults to `False`): Every other image is mirrored.
         seed (`int`, *optional*, defaults to 0): Seed of crops and flips.
@@ -118,8 +122,8 @@ class Rows(TorchDataset):
     def _augmented(self, image: PILImage.Image, row: int) -> PILImage.Image:
         rng = np.random.default_rng([self.seed, int(self.epoch), row])
         if self.augment and self.image_size <= SMALL_SIZE:
-            if image.size != (self.image_size, self.image_size):
-                image = image.resize((self.image_size, self.image_size), PILImage.Resampling.BICUBIC)
+            # As when it is tested: the middle of an image that is not square.
+            image = ImageOps.fit(image, (self.image_size, self.image_size), PILImage.Resampling.BICUBIC)
             image = random_small_crop(image, self.image_size, rng)
         elif self.augment:
             image = random_resized_crop(image, self.image_size, rng)

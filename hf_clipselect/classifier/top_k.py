@@ -12,9 +12,9 @@ def top_k_accuracy(logits: np.ndarray, targets: np.ndarray, *, classes: np.ndarr
     Ties go to the lower class number.
 
     Args:
-        logits (`np.ndarray` of shape `(N, C)`): Scores of the classes.
-        targets (`np.ndarray` of shape `(N, L)`, int): Right classes of each row; places that are not used hold -1.
-        classes (`np.ndarray`, *optional*): Only these classes may be predicted.
+        logits (`np.ndarray` of shape `(N, C)`, floating): Scores of the classes.
+        targets (`np.ndarray` of shape `(N, L)`, int64): Right classes of each row; places that are not used hold -1.
+        classes (`np.ndarray` of shape `(number allowed,)`, int64, *optional*): Only these classes may be predicted.
 
     Returns:
         `dict[str, float]`: `accuracy`, and `top_5_accuracy` where more than five classes may be predicted; in [0, 1].

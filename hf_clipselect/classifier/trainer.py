@@ -45,7 +45,8 @@ class ClassifierTrainer(Trainer):
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule of `lr_milestones`, or of `args.lr_scheduler_type`."""
         if self.lr_scheduler is None and self.lr_milestones:
-            steps = [round(epoch / self.args.num_train_epochs * num_training_steps) for epoch in self.lr_milestones]
+            per_epoch = num_training_steps / (self.args.num_train_epochs or 1)  # none: nothing to schedule
+            steps = [round(epoch * per_epoch) for epoch in self.lr_milestones]
             self.lr_scheduler = LambdaLR(
                 optimizer or self.optimizer, lambda step: milestone_factor(step, steps, self.lr_gamma)
             )

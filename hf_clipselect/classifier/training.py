@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub.errors import HTTPError
-from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TimmWrapperConfig, set_seed
 
 from ..data import LabelledImages, with_image_column_undecoded
 from ..encoder import open_image
@@ -22,8 +20,11 @@ from ..hub import Repository
 from ..hub.access import check_access
 from ..hub.naming import hide_paths
 from ..hub.retries import describe
-from .architectures import PRETRAINED, Classifier, pretrained_classifier, random_classifier
+from ..selection_file import read_selection
+from ..source import DatasetSource
+from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
 from .card import classifier_card
+from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run
 from .config import ClassifierArguments, ClassifierTrainingArguments
 from .eval_sets import EvalSet, load_eval_sets, load_train_rows
 from .rows import Rows
@@ -31,8 +32,6 @@ from .small_image_resnet import SmallImageResNetConfig
 from .top_k import top_k_accuracy
 from .trainer import ClassifierTrainer
 
-
-RESULTS_FILE = "results.json"
 
 _PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate")
 
@@ -52,30 +51,35 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         `accuracy` and, among more than five classes, `top_5_accuracy`.
 
     Raises:
-        InputError: The rows, the network or the schedule do not fit, the folder holds another run, or the Hub would refuse the push.
-        PushError: The push failed; the folder has everything.
+        InputError: The rows, the network, the schedule or the checkpoint do not fit, the folder holds another run, the training diverged,
+            or the Hub would refuse the push.
+        PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
     _check_processes(training)
-    if training.push_to_hub:
-        check_access(Repository(training.hub_model_id or "", "model"), flags={"model": "hub_model_id"})
     training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
-    checkpoint = _checkpoint(arguments, training)
+    checkpoint = find_checkpoint(arguments, training)
+    _check_push(training)
     train = load_train_rows(arguments)
     eval_sets = load_eval_sets(arguments, train)
     set_seed(training.seed)
     classifier = _classifier(arguments, train)
+    if checkpoint is not None:
+        check_fits(checkpoint, classifier.model)
     results = {
         "model": _model_facts(arguments, classifier),
         "train": _train_facts(arguments, training, train),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
         "eval": {},
     }
-    output_dir = Path(training.output_dir)
+    if results["model"]["needs_timm"]:
+        results["versions"]["timm"] = version("timm")
+    output_dir, selected_from = Path(training.output_dir), _source_of_selection(arguments.dataset_name)
 
     def write_card() -> None:
         sources = [train.source, *(tested.source for tested in eval_sets[: len(results["eval"])])]
         name = (training.hub_model_id or output_dir.resolve().name).split("/")[-1]
-        write_text_atomically(output_dir / "README.md", classifier_card(results, sources, model_name=name))
+        card = classifier_card(results, sources, model_name=name, selected_from=selected_from)
+        write_text_atomically(output_dir / "README.md", card)
 
     train_rows = _rows(
         train.dataset, train.image_column, classifier, train.labels,
@@ -92,8 +96,8 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         lr_gamma=arguments.lr_gamma,
         write_card=write_card,
     )
-    if arguments.overwrite_output_dir and checkpoint is None and trainer.is_world_process_zero():
-        _remove_run(output_dir)
+    if checkpoint is None and trainer.is_world_process_zero():
+        remove_run(output_dir)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     results["train"] |= {"num_steps": outcome.global_step, "seconds": round(outcome.metrics["train_runtime"], 1)}
     trainer.save_model(_internal_call=True)  # else it would be pushed here, before it is tested
@@ -136,6 +140,11 @@ def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -
     rows = _rows(tested.dataset, tested.image_column, classifier, None)
     logits = trainer.predict(rows).predictions
     logits = logits[0] if isinstance(logits, tuple) else logits
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"The training diverged: what the network gives for {tested.name} is not finite. Lower --learning_rate, or bound the gradients "
+            "with --max_grad_norm 1."
+        )
     return {
         "num_rows": len(rows),
         "num_classes": len(tested.classes),
@@ -143,13 +152,25 @@ def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -
     }
 
 
+def _source_of_selection(dataset_name: str) -> DatasetSource | None:
+    """Of a folder that a selection wrote, the dataset that it selected from; its own name says nothing to others."""
+    for folder in (Path(dataset_name), Path(dataset_name, "subset")):
+        if (folder / "selection.json").is_file():
+            return read_selection(folder / "selection.json")["source"]
+    return None
+
+
 def _model_facts(arguments: ClassifierArguments, classifier: Classifier) -> dict[str, Any]:
+    config = classifier.model.config
+    of_timm = config.model_type == TimmWrapperConfig.model_type
     return {
-        "architecture": arguments.architecture or classifier.model.config.model_type,
+        "architecture": arguments.architecture
+        or (TIMM_PREFIX + config.architecture if of_timm else config.model_type),
         "pretrained": classifier.pretrained and hide_paths(classifier.pretrained),
         "num_parameters": classifier.model.num_parameters(),
         "image_size": classifier.image_size,
-        "needs_its_code": isinstance(classifier.model.config, SmallImageResNetConfig),
+        "needs_its_code": isinstance(config, SmallImageResNetConfig),
+        "needs_timm": of_timm,
     }
 
 
@@ -194,6 +215,16 @@ def _train_facts(
     }
 
 
+def _check_push(training: ClassifierTrainingArguments) -> None:
+    """Refuse a push that would fail after the training."""
+    if not training.push_to_hub:
+        return
+    if training.hub_model_id is None:
+        raise InputError("--push_to_hub needs --hub_model_id, the model repository, such as me/digits-resnet.")
+    repository = Repository(training.hub_model_id, "model", bool(training.hub_private_repo))
+    check_access(repository, flags={"model": "hub_model_id"})
+
+
 def _check_processes(training: ClassifierTrainingArguments) -> None:
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != training.world_size:
@@ -202,32 +233,3 @@ def _check_processes(training: ClassifierTrainingArguments) -> None:
             f"{launched} processes were launched, but they do not see each other ({training.world_size} counted). For several processes "
             "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/train_classifier.py --use_cpu ..."
         )
-
-
-def _checkpoint(arguments: ClassifierArguments, training: ClassifierTrainingArguments) -> str | None:
-    """Where to go on from; a folder of another run is not written over."""
-    folder, asked = Path(training.output_dir), training.resume_from_checkpoint
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output_dir {folder} is a file; give a folder.")
-    last = get_last_checkpoint(folder) if folder.is_dir() else None
-    if asked is not None and asked.lower() != "true":
-        if not Path(asked, "trainer_state.json").is_file():
-            raise InputError(
-                f"--resume_from_checkpoint {asked} is not a checkpoint folder; true takes the last one in --output_dir."
-            )
-        return asked
-    if asked is not None:
-        return last  # none yet: from the start
-    if not arguments.overwrite_output_dir and (last or (folder / RESULTS_FILE).exists()):
-        raise InputError(
-            f"--output_dir {folder} holds another run; go on with --resume_from_checkpoint true, train anew with --overwrite_output_dir, "
-            "or give another folder."
-        )
-    return None
-
-
-def _remove_run(folder: Path) -> None:
-    """What another run left: a checkpoint of it would be taken for one of this run that is to go on."""
-    (folder / RESULTS_FILE).unlink(missing_ok=True)
-    while (checkpoint := get_last_checkpoint(folder)) is not None:
-        shutil.rmtree(checkpoint)
