@@ -14,7 +14,7 @@ from datasets.table import embed_array_storage
 
 
 # Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are small.
-_GROUP_BYTES = 8_000_000
+_GROUP_BYTES = 4_000_000
 _SHARD_BYTES = 500_000_000
 _BUFFER_BYTES = 1 << 20
 _FEWEST_ROWS, _MOST_ROWS = 16, 100_000
