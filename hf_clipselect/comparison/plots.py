@@ -47,6 +47,7 @@ STYLE = {
     "legend.handlelength": 2.6,
     "figure.constrained_layout.use": True,
 }
+_LONG_NAME = 16
 _DPI, _NUM_COLORS = 130, 128
 # What falls further below random rows and the default is cut off, or all others would lie on one line.
 _ACCURACY_BELOW = 8
@@ -94,9 +95,11 @@ def _against_ratio(summary: Summary, figure: str) -> Figure:
     """A panel for each family; the default, random and all rows are in each."""
     families = {family: _methods_of(summary, family) for family in _FAMILIES}
     families = {family: names for family, names in families.items() if names} or {"ours": []}
-    num_rows = -(-len(families) // 2)
+    longest = max((len(name) for names in families.values() for name in names), default=0)
+    num_columns = 1 if longest > _LONG_NAME else 2  # or the legends of two panels would cover each other
+    num_rows = -(-len(families) // num_columns)
     drawn = Figure(figsize=(8, 0.4 + 3.7 * num_rows))
-    panels = drawn.subplots(num_rows, 2, squeeze=False)
+    panels = drawn.subplots(num_rows, num_columns, squeeze=False)
     for axes, (family, names) in zip(panels.flat, families.items(), strict=False):
         if DEFAULT in summary.methods:  # under the others, which it would hide
             _line(
