@@ -1,7 +1,9 @@
 """Every figure of the pages is one of the results: tables are filled from them, sentences are compared with them here."""
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,12 @@ from recipe_files import RECIPES, load_recipe
 
 RESULTS = RECIPES / "results"
 PRINTED = RESULTS / "tests" / "printed.md"
+
+
+def test_recipes_leave_the_environment_of_the_tests_alone():
+    before = dict(os.environ), list(sys.path)
+    load_recipe.__wrapped__("benchmark.py")
+    assert (dict(os.environ), list(sys.path)) == before and "PYTHONSAFEPATH" not in os.environ
 
 
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
