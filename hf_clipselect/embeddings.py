@@ -11,6 +11,7 @@ from .adaptation import IdentityProjections, adapt, align_rows, out_of_fold_alig
 from .captions import draw_references
 from .clusters import check_num_clusters, cluster_names, image_clusters
 from .config import Arguments
+from .data.source import DatasetSource
 from .ensemble import ensemble_alignment
 from .errors import InputError
 from .feature_rows import FeatureRows
@@ -23,7 +24,6 @@ from .result import SelectionResult
 from .score_table import cluster_scores, present_classes, score_table
 from .scoring import score_rows
 from .selection import NUM_NEAREST, Objective, check_sizes, resolve_objective
-from .source import DatasetSource
 from .table_selection import check_demands, select_from_table
 from .trust import check_trust, measure_caption_trust, measure_trust
 

@@ -14,6 +14,7 @@ from datasets import Dataset
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
 from .data import LabelledImages, prepare_dataset
+from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
 from .hub import Destination
@@ -23,7 +24,6 @@ from .provenance import identity
 from .run_folder import RunFolder
 from .score_table import RowFacts
 from .selection import Objective, Size
-from .source import load_source
 from .table_selection import check_demands
 
 

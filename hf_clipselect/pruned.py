@@ -6,12 +6,12 @@ from datasets import Dataset
 from huggingface_hub.repocard import metadata_load
 from yaml import YAMLError
 
+from .data.source import DatasetSource, load_source
 from .errors import InputError
 from .hub.fetch import fetch_files
 from .hub.naming import EMBEDDED_PREFIX, is_hub_id
 from .result import SelectionResult
 from .selection import check_sizes, config_name
-from .source import DatasetSource, load_source
 
 
 def load_pruned(

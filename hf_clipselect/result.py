@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from .data import SUBSET_COLUMNS
+from .data.source import DatasetSource, content_id
 from .errors import InputError
 from .files import write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
@@ -20,7 +21,6 @@ from .parquet import write_parquet
 from .score_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
-from .source import DatasetSource, content_id
 from .summary import report_at
 from .table_selection import add_reason, select_from_table
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from .config import PLACE_FLAGS
+from .data.source import DatasetSource
 from .hub.naming import hide_paths
 from .selection import Objective, Size, check_sizes, is_count
 from .selection.objective import PRESETS
-from .source import DatasetSource
 from .summary import write_json
 
 

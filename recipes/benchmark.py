@@ -58,6 +58,7 @@ from hf_clipselect.adaptation.placing import new_adapters
 from hf_clipselect.adaptation.training import Schedule, train_adapters
 from hf_clipselect.config import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments, Arguments
 from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data.source import load_source
 from hf_clipselect.diversity import _mean_distances, class_diversity
 from hf_clipselect.embedded import tiny_clip_path
 from hf_clipselect.encoder import Backbone, encode_dataset, encode_prompts, load_backbone, open_image
@@ -85,7 +86,6 @@ from hf_clipselect.selection import (
     sgd_select,
     top_k,
 )
-from hf_clipselect.source import load_source
 
 
 EPOCHS = 30

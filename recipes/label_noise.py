@@ -34,6 +34,7 @@ from datasets import Dataset
 from hf_clipselect import load_adapters, select_dataset
 from hf_clipselect.config import EMBEDDED_DATASET, default_model
 from hf_clipselect.data import LabelledImages, prepare_dataset
+from hf_clipselect.data.source import load_source
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.encoder import load_backbone, open_image
 from hf_clipselect.files import write_text_atomically
@@ -41,7 +42,6 @@ from hf_clipselect.metrics import load_metric
 from hf_clipselect.prompts import class_prompts
 from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.robustness import add_label_noise, corrupt_images
-from hf_clipselect.source import load_source
 
 
 NUM_RANDOM_DRAWS = 3

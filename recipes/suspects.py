@@ -27,12 +27,12 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from hf_clipselect import SelectionResult
+from hf_clipselect.data.source import DatasetSource, content_id, load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.pruned import load_source_of
 from hf_clipselect.report import PICTURE_SIDE, captions_of, draw_grid, pick_suspects, small_images, suspects_table
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.score_table import column_values
-from hf_clipselect.source import DatasetSource, content_id, load_source
 
 
 MAX_IN_GRID = 200

@@ -14,9 +14,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, c
 from PIL import Image as PILImage
 
 from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data.source import DatasetSource, describe_source, load_source
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.source import DatasetSource, describe_source, load_source
 
 
 def png(shade: int) -> bytes:
@@ -167,7 +167,7 @@ class TestLoadSource:
         write_image_folder(tmp_path / "images", {"a": 2, "b": 2})
         images_dataset.save_to_disk(tmp_path / "disk")
         here = [load_source(str(tmp_path / name))[1].fingerprint for name in ("images", "disk")]
-        script = "import sys; from hf_clipselect.source import load_source; "
+        script = "import sys; from hf_clipselect.data.source import load_source; "
         script += "print(*[load_source(name)[1].fingerprint for name in sys.argv[1:]])"
         run = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "images"), str(tmp_path / "disk")],

@@ -36,7 +36,6 @@ TIERS = [
         "clusters",
     },
     {
-        "source",
         "data",
         "mlp_adapter",
         "hub",

@@ -8,11 +8,11 @@ from datasets import ClassLabel, Dataset, Image, Value, get_dataset_config_names
 from results import make_report, make_result
 
 from hf_clipselect import SelectionResult, select_dataset, select_embeddings
+from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
 from hf_clipselect.score_table import column_values
 from hf_clipselect.selection_file import published_report
-from hf_clipselect.source import load_source
 
 
 OURS = ["source_index", "sas", "sds", "selection_score"]

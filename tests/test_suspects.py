@@ -13,11 +13,11 @@ from results import make_result
 
 from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.report import GRID_COLUMNS, PICTURE_SIDE, draw_grid, pick_suspects, small_images, suspects_table
 from hf_clipselect.robustness import add_label_noise
 from hf_clipselect.score_table import column_values
-from hf_clipselect.source import load_source
 
 
 RECIPE = REPOSITORY / "recipes" / "suspects.py"

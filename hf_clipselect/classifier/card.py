@@ -5,9 +5,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..data.source import DatasetSource
 from ..hub.escape import code_span
 from ..hub.naming import EMBEDDED_PREFIX, is_hub_id
-from ..source import DatasetSource
 
 
 _NAMES = {"accuracy": ("accuracy", "Accuracy"), "top_5_accuracy": ("accuracy", "Top-5 accuracy")}

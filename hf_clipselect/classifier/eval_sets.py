@@ -11,10 +11,10 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Image, List, Value
 
 from ..data import LabelledImages, prepare_dataset
+from ..data.source import DatasetSource, describe_source, load_source
 from ..errors import InputError
 from ..hub.naming import hide_paths, lasting_name
 from ..pruned import load_pruned
-from ..source import DatasetSource, describe_source, load_source
 from .config import ClassifierArguments
 
 

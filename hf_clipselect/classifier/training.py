@@ -13,6 +13,7 @@ from huggingface_hub.errors import HTTPError
 from transformers import TimmWrapperConfig, set_seed
 
 from ..data import LabelledImages, with_image_column_undecoded
+from ..data.source import DatasetSource
 from ..encoder import open_image
 from ..errors import InputError, PushError
 from ..files import write_text_atomically
@@ -21,7 +22,6 @@ from ..hub.access import check_access
 from ..hub.naming import hide_paths
 from ..hub.retries import describe
 from ..selection_file import read_selection
-from ..source import DatasetSource
 from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
 from .card import classifier_card
 from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run

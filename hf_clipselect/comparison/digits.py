@@ -12,13 +12,13 @@ from datasets import Dataset
 
 from ..config import EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..data import prepare_dataset
+from ..data.source import load_source
 from ..dataset import select_dataset
 from ..embedded import load_digits_dataset, tiny_clip_path
 from ..embedded.digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_networks
 from ..result import SelectionResult
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
-from ..source import load_source
 from .cells import code_digest, digest_of
 from .embedding import clip_embeds
 from .setting import Damage, Setting

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Image, Value
 
-from .errors import InputError
-from .prompts import read_class_names
-from .selection import class_quotas
+from ..errors import InputError
+from ..prompts import read_class_names
+from ..selection import class_quotas
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
 

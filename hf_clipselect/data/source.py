@@ -15,11 +15,11 @@ from datasets.exceptions import DatasetGenerationError, DatasetsError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.repocard import metadata_load
 
-from .config import EMBEDDED_DATASET
-from .embedded import load_digits_dataset
-from .errors import InputError
-from .failures import is_of_the_machine
-from .hub.naming import lasting_name
+from ..config import EMBEDDED_DATASET
+from ..embedded import load_digits_dataset
+from ..errors import InputError
+from ..failures import is_of_the_machine
+from ..hub.naming import lasting_name
 
 
 logger = logging.getLogger(__name__)

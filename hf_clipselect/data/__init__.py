@@ -1,0 +1,15 @@
+"""Which rows: where a dataset comes from, its images, labels and captions."""
+
+from .labelled_images import SUBSET_COLUMNS, LabelledImages, prepare_dataset, with_image_column_undecoded
+from .source import DatasetSource, describe_source, load_source
+
+
+__all__ = [
+    "SUBSET_COLUMNS",
+    "DatasetSource",
+    "LabelledImages",
+    "describe_source",
+    "load_source",
+    "prepare_dataset",
+    "with_image_column_undecoded",
+]
