@@ -114,13 +114,17 @@ class SelectionResult:
             dataset (`Dataset`): The dataset that was selected from.
 
         Returns:
-            `Dataset`: A filtered dataset with the source's own columns and features first.
+            `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's format. A format
+            of all columns, or a transform of them, gets the new ones too.
 
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images.
         """
         self._check(dataset)
-        return self._join(dataset)
+        chosen = dataset.format
+        if set(chosen["columns"]) == set(dataset.column_names):
+            chosen["columns"] = None
+        return self._join(dataset).with_format(**chosen)
 
     def save(self, folder: str | Path, dataset: Dataset | None = None) -> None:
         """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
@@ -316,6 +320,7 @@ class SelectionResult:
             "sds": column_values(self.scores, "sds"),
             "selection_score": column_values(self.scores, f"selection_score_{name}"),
         }
+        dataset = dataset.with_format(None)
         if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
             logger.warning(
                 "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)

@@ -1,6 +1,7 @@
 """What a run notes about itself on the way: how long its stages took, and what it warned about."""
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def logged_to_stderr(level: int) -> Iterator[None]:
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
     """The package's warnings during a block: they belong into its report as well as into the log."""
-    collector = _Collector(logging.WARNING)
+    collector = _Collector()
     package_logger = logging.getLogger(__package__)
     package_logger.addHandler(collector)
     try:
@@ -44,9 +45,27 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 class _Collector(logging.Handler):
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
+    """Keeps the warnings, and shows them as `logging` would without it: on stderr where nobody has set up logging."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
         self.messages: list[str] = []
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        collectors = [it for it in logging.getLogger(__package__).handlers if isinstance(it, _Collector)]
+        of_other_runs = {it._thread for it in collectors} - {self._thread}
+        if getattr(record, "in_report", True) and record.thread not in of_other_runs:
+            self.messages.append(record.getMessage())
+        first = collectors[:1] == [self]
+        if first and logging.lastResort is not None and not _has_handler(logging.getLogger(record.name)):
+            logging.lastResort.handle(record)
+
+
+def _has_handler(logger: logging.Logger | None) -> bool:
+    """Whether anyone but collectors gets to see what this logger is given."""
+    while logger is not None:
+        if any(not isinstance(handler, _Collector) for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False

@@ -234,8 +234,10 @@ def is_selection_column(name: str) -> bool:
 
 
 def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
-    """Put new columns beside a dataset without rewriting what it has."""
-    return concatenate_datasets([dataset, Dataset(pa.table(dict(columns)))], axis=1, split=dataset.split)
+    """Put new columns beside a dataset without rewriting what it has; the result has no format."""
+    # Where rows were picked out, `datasets` copies them, and with a format it copies what that makes of them.
+    plain = dataset.with_format(None)
+    return concatenate_datasets([plain, Dataset(pa.table(dict(columns)))], axis=1, split=dataset.split)
 
 
 def column_values(table: Dataset, name: str) -> np.ndarray:
