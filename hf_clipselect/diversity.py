@@ -6,6 +6,7 @@ Only as many nearest rows are kept as are asked for: m of each row.
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from .arrays import (
     unit_rows,
 )
 from .errors import InputError
+from .notices import NOT_IN_REPORT
 from .selection.counts import round_half_up
 from .smallest import in_pieces, mean_of_smallest
 
@@ -38,6 +40,8 @@ _BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
 _DIRECT_BELOW = 50
 # Half of a squared distance is below this only by the rounding of 1 - cos in float32.
 _SQUARED_ROUNDING = 1e-6
+# A large class's cost is foreseen from this part of its rows.
+_TIMED_PART = 0.01
 # The estimator: rows of the pilot, the fewest references, and the error allowed as a part of the scores' spread.
 _PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
 
@@ -152,7 +156,7 @@ def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDive
     if diversity is None:
         diversity = ClassDiversity(_mean_distances(embeds, slice(None), k, lists=lists))
     elif lists is not None:
-        for _, _, cosines in _blocks_of_cosines(embeds, slice(None), None):
+        for _, _, cosines in _all_blocks(embeds):
             lists.add(cosines)
     return diversity if lists is None else replace(diversity, nearest=lists.rows(), cosines=lists.cosines())
 
@@ -210,7 +214,9 @@ def _mean_distances(
 ) -> np.ndarray:
     """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
     means = []
-    for queries, others, cosines in _blocks_of_cosines(on_its_device(embeds), rows, references):
+    embeds = on_its_device(embeds)
+    is_whole = isinstance(rows, slice) and rows == slice(None) and references is None
+    for queries, others, cosines in _all_blocks(embeds) if is_whole else _blocks_of_cosines(embeds, rows, references):
         if lists is not None:
             lists.add(cosines)  # first, because the means overwrite the cosines
         means.append(as_numpy(_block_means(queries, others, cosines, k)))
@@ -235,6 +241,21 @@ class _NearestRows:
 
     def cosines(self) -> np.ndarray:
         return np.concatenate(self._cosines)
+
+
+def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """The blocks of all rows with all rows; of a class that is too large for that, how long they will take is told once."""
+    start, done = time.perf_counter(), 0
+    is_told = len(embeds) <= EXACT_UP_TO
+    for block in _blocks_of_cosines(embeds, slice(None), None):
+        yield block
+        done += len(block[0])
+        if not is_told and done >= _TIMED_PART * len(embeds):
+            is_told = True
+            logger.warning(
+                "A class of %d rows is compared row by row, because random ones of them would not do: this takes about %.0f seconds.",
+                len(embeds), (time.perf_counter() - start) * len(embeds) / done, extra=NOT_IN_REPORT,
+            )  # fmt: skip
 
 
 def _blocks_of_cosines(

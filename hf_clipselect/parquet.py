@@ -1,6 +1,7 @@
 """Datasets as Parquet shards, the way `Dataset.push_to_hub` writes them: image bytes as they are in the source."""
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,8 +36,9 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
     groups = _groups(dataset)
     group = next(groups, None)
     unnamed: list[Path] = []
+    token = secrets.token_hex(8)
     while group is not None or not unnamed:  # a dataset without rows still has columns
-        path = folder / f".{split}-{len(unnamed):05d}.parquet.tmp"
+        path = folder / f".{split}-{len(unnamed):05d}.parquet.{token}.tmp"
         with (
             _PatientFile(path) as file,
             pq.ParquetWriter(

@@ -30,6 +30,7 @@ from .captions import draw_references
 from .clusters import cluster_names, image_clusters
 from .config import Arguments
 from .data import LabelledImages
+from .earlier_sizes import with_earlier_sizes
 from .encoder import (
     Backbone,
     encode_dataset,
@@ -63,7 +64,7 @@ from .score_table import RowFacts, cluster_scores, present_classes, score_table
 from .scoring import score_rows
 from .selection import NUM_NEAREST, NeighborGraph, Objective, Size, check_sizes, resolve_objective
 from .selection_file import published_report
-from .summary import summarize
+from .summary import summarize, with_sizes
 from .table_selection import check_demands, select_from_table
 from .trust import Trust, check_trust, measure_caption_trust, measure_trust
 
@@ -183,15 +184,18 @@ class _Run:
                 source=images.source,
                 seed=self.arguments.run.seed,
             )
+            result = with_earlier_sizes(result, self.folder.subset, processes)
         plain_agrees = np.zeros(len(images.labels), dtype=bool)
         plain_agrees[rows.numbers] = plain.predicted == rows.labels
         description = describe_run(
             self.arguments, self.objective, images, self.backbone, adaptation, rows.describe_captions()
         )
+        # config.yaml keeps the sizes that were asked for, and the report names all those that it describes.
+        sizes = {"arguments": with_sizes(description["arguments"], result.ratios)}
         report = summarize(
-            result.scores, class_names=table.features["label"].names, ratios=self.sizes, plain_agrees=plain_agrees,
+            result.scores, class_names=table.features["label"].names, ratios=result.ratios, plain_agrees=plain_agrees,
             unreadable=rows.unreadable, trust=trust,
-            run={**description, "seconds": self.seconds, "warnings": self.warnings},
+            run={**description, **(sizes if result.ratios != self.sizes else {}), "seconds": self.seconds, "warnings": self.warnings},
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:

@@ -2,9 +2,10 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -141,23 +142,32 @@ def check_knobs_for_captions(objective: Objective) -> None:
 def open_folder(
     stack: ExitStack, arguments: Arguments, images: LabelledImages, backbone: Backbone, accelerator: Accelerator
 ) -> RunFolder:
-    path = arguments.run.output_dir
-    if path is None:
-        # All processes share the main one's folder.
-        [path] = broadcast_object_list(
-            [stack.enter_context(tempfile.TemporaryDirectory()) if accelerator.is_main_process else None]
-        )
+    """The folder of the run, checked, and until the stack is closed this run's alone."""
+    path, processes, problem = arguments.run.output_dir, Processes(accelerator), None
+    is_temporary = path is None
+    if is_temporary:  # all processes share the main one's
+        path = stack.enter_context(tempfile.TemporaryDirectory()) if processes.index == 0 else None
+        path = processes.broadcast(path)
     folder = RunFolder(Path(path))
-    mine = identity(images, backbone)
-    folder.check(mine, overwrite=arguments.run.overwrite_output_dir)
-    processes = Processes(accelerator)
-    processes.wait()  # every process has checked before the main one changes anything
-    if accelerator.is_main_process:
-        folder.open(mine, overwrite=arguments.run.overwrite_output_dir)
-        if not folder.read_config():
-            folder.write_config({"identity": mine})
+    if processes.index == 0:
+        try:
+            if not is_temporary:
+                stack.enter_context(folder.locked())
+            _take_over(folder, identity(images, backbone), overwrite=arguments.run.overwrite_output_dir)
+        except InputError as error:
+            problem = error
+    problem = processes.broadcast(problem)
+    if problem is not None:
+        raise problem
     _check_shared(folder, processes)
     return folder
+
+
+def _take_over(folder: RunFolder, mine: Mapping[str, Any], *, overwrite: bool) -> None:
+    folder.check(mine, overwrite=overwrite)
+    folder.open(mine, overwrite=overwrite)
+    if not folder.read_config():
+        folder.write_config({"identity": mine})
 
 
 def _check_shared(folder: RunFolder, processes: Processes) -> None:

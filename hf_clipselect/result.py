@@ -14,9 +14,8 @@ from datasets import Dataset
 from .data import SUBSET_COLUMNS
 from .data.source import DatasetSource, content_id
 from .errors import InputError
-from .files import write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
-from .hub.merge import OUR_CONFIG, merge_cards
+from .hub.merge import OUR_CONFIG, write_card
 from .parquet import write_parquet
 from .score_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
@@ -157,7 +156,7 @@ class SelectionResult:
             write_parquet(subset, folder / name)
         report = published_report(self.report)
         if is_whole(report):
-            _write_card(folder / "README.md", subset_card(report, folder))
+            write_card(folder / "README.md", subset_card(report, folder))
         write_selection(
             folder / "selection.json",
             objective=self.objective, ratios=self.ratios, seed=self.seed, source=self.source, report=report,
@@ -335,14 +334,3 @@ class SelectionResult:
 
     def _source_rows(self, mask: np.ndarray) -> np.ndarray:
         return column_values(self.scores, "source_index")[mask]
-
-
-def _write_card(path: Path, card: str) -> None:
-    """Write README.md; what people wrote in one that is there stays."""
-    try:
-        theirs = path.read_bytes().decode() if path.exists() else ""
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8, or move it away."
-        ) from None
-    write_text_atomically(path, merge_cards(card, theirs))

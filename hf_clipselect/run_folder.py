@@ -3,12 +3,14 @@
 config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.html  dropped.parquet
 """
 
+import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,29 @@ import yaml
 from .data import LabelledImages
 from .errors import InputError
 from .files import write_text_atomically
-from .hub import adapter_card
+from .folders import remove_ours, replaced, restore
+from .hub import adapter_card, is_subset_file
+from .hub.merge import is_all_ours, write_card
 from .report import write_html
 from .result import SelectionResult
+from .run_lock import LOCK_NAME, locked
 from .summary import write_json
 
+
+logger = logging.getLogger(__name__)
 
 _ENTRIES = (
     "config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html", "dropped.parquet",
 )  # fmt: skip
+_CARD = "README.md"
+_FEATURES = re.compile(r"images-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
+_ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
+# What a run writes into its folders, and so may replace and remove. Cards are for two: see `_remove_ours`.
+_OURS = {
+    "features": lambda path: _FEATURES.fullmatch(path) is not None,
+    "adapter": lambda path: _ADAPTER.fullmatch(path) is not None,
+    "subset": is_subset_file,
+}
 
 
 class RunFolder:
@@ -43,6 +59,18 @@ class RunFolder:
         self.adapter = path / "adapter"
         self.subset = path / "subset"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder, and keep every other run out of it during a block.
+
+        Raises:
+            InputError: The folder is a file, can't be created or written to, or another run works in it.
+        """
+        self._check_kind()
+        self._create()
+        with locked(self.path):
+            yield
+
     def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         """Refuse a folder that belongs to something else.
 
@@ -54,12 +82,8 @@ class RunFolder:
             InputError: The folder is a file, holds the results of another run, or files that no run wrote. The latter are
                 never removed: with `overwrite` a run only goes in beside them, and not where they bear its names.
         """
-        try:
-            if self.path.exists() and not self.path.is_dir():
-                raise InputError(f"--output_dir {self.path} is a file; give a folder.")
-        except OSError as error:  # a name that no file system takes
-            raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
-        if not self.path.exists() or set(self.path.iterdir()) <= set(self._leftovers()):
+        self._check_kind()
+        if not self.path.exists() or set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
             return
         found = self.read_config().get("identity")
         if not isinstance(found, dict):
@@ -86,18 +110,21 @@ class RunFolder:
             )
 
     def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Create the folder, or take it over; call `check` first. With `overwrite` another run's entries are removed."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.path).close()
-        except OSError as error:
-            raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
-        if overwrite and self.read_config().get("identity") != identity:
+        """Create the folder, or take it over; call `check` first. With `overwrite` another run's results are removed."""
+        self._create()
+        for name, is_ours in _OURS.items():
+            restore(self.path / name, is_ours=is_ours)
+        found = self.read_config().get("identity")
+        if overwrite and found != identity:
+            if found is not None:
+                logger.info("The results of another run in %s are removed.", self.path)
             # First: killed on the way, the folder is known as this run's, and its features and adapters by their keys.
             self.write_config({"identity": identity})
             for entry in _ENTRIES:
-                if entry != "config.yaml":
-                    _remove(self.path / entry)
+                if entry in _OURS:
+                    self._remove_ours(entry)
+                elif entry != "config.yaml":
+                    (self.path / entry).unlink(missing_ok=True)
         for leftover in self._leftovers():
             _remove(leftover)
 
@@ -136,7 +163,7 @@ class RunFolder:
         with self.replacing(self.subset) as folder:
             result.save(folder, None if scores_only else images.dataset)
         if report["adaptation"]["kept"]:
-            write_text_atomically(self.adapter / "README.md", adapter_card(report))
+            write_card(self.adapter / _CARD, adapter_card(report))
         write_json(self.path / "report.json", report)
         write_html(
             self.path / "report.html", report, result.scores, dataset=images.dataset, image_column=images.image_column
@@ -144,7 +171,7 @@ class RunFolder:
 
     def _write_dropped(self, unreadable: Mapping[int, str]) -> None:
         if not unreadable:
-            _remove(self.path / "dropped.parquet")
+            (self.path / "dropped.parquet").unlink(missing_ok=True)
             return
         rows, reasons = pa.array(unreadable.keys(), pa.int64()), pa.array(unreadable.values(), pa.string())
         with self._replacing_file("dropped.parquet") as path:
@@ -152,25 +179,16 @@ class RunFolder:
 
     @contextmanager
     def _replacing_file(self, name: str) -> Iterator[Path]:
-        temporary = self.path / f".{name}.tmp"
+        temporary = self.path / f".{name}.{secrets.token_hex(8)}.tmp"
         try:
             yield temporary
             os.replace(temporary, self.path / name)
         finally:
             temporary.unlink(missing_ok=True)
 
-    @contextmanager
-    def replacing(self, folder: Path) -> Iterator[Path]:
-        """A folder to fill; it takes the place of `folder` when the block ends well, and vanishes when it does not."""
-        temporary = self.path / f".{folder.name}.tmp"
-        _remove(temporary)
-        temporary.mkdir()
-        try:
-            yield temporary
-            _remove(folder)
-            os.replace(temporary, folder)
-        finally:
-            _remove(temporary)
+    def replacing(self, folder: Path) -> AbstractContextManager[Path]:
+        """A folder to fill; it takes the place of `folder` when the block ends well, with what people put into that."""
+        return replaced(folder, is_ours=_OURS[folder.name])
 
     @contextmanager
     def mark(self) -> Iterator[str]:
@@ -186,11 +204,34 @@ class RunFolder:
         return (self.path / name).exists()
 
     def remove_adapter(self) -> None:
-        _remove(self.adapter)
+        self._remove_ours(self.adapter.name)
+
+    def _check_kind(self) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"--output_dir {self.path} is a file; give a folder.")
+        except OSError as error:  # a name that no file system takes
+            raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
+
+    def _create(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
+
+    def _remove_ours(self, name: str) -> None:
+        """Remove what runs wrote into one of their folders; a card that people wrote in stays, and is renewed by the next run."""
+        card = self.path / name / _CARD
+        try:
+            without_card = not card.is_file() or not is_all_ours(card.read_bytes().decode())
+        except UnicodeDecodeError:
+            without_card = True
+        remove_ours(self.path / name, is_ours=lambda path: _OURS[name](path) or path == _CARD and not without_card)
 
     def _leftovers(self) -> list[Path]:
         """What a run that was killed had begun to write."""
-        inside = [*self.features.glob(".*.tmp"), *self.adapter.glob(".*.tmp")]
+        inside = [*self.features.glob(".*.tmp"), *self.adapter.glob(".*.tmp"), *self.subset.glob(f".{_CARD}.*.tmp")]
         return [path for entry in _ENTRIES for path in self.path.glob(f".{entry}.*tmp")] + inside
 
 

@@ -157,7 +157,8 @@ def _checked_sizes(sizes: list[Size]) -> tuple[Size, ...]:
     if not sizes:
         raise ValueError("selection.json.ratios is empty")
     ratios, counts = ([size for size in sizes if is_count(size) == counted] or None for counted in (False, True))
-    return check_sizes(ratios, counts)
+    check_sizes(ratios, counts)
+    return tuple(int(size) if is_count(size) else float(size) for size in sizes)
 
 
 def _refuse(constant: str) -> None:

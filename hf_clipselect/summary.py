@@ -102,10 +102,15 @@ def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]
     """
     arguments = report["arguments"]
     if not arguments.keys().isdisjoint(SIZE_ARGUMENTS):
-        by_kind = [[size for size in ratios if is_count(size) == counted] for counted in (False, True)]
-        arguments = {**arguments, **dict(zip(SIZE_ARGUMENTS, by_kind, strict=True))}
-        arguments = {name: value for name, value in arguments.items() if name not in SIZE_ARGUMENTS or value}
+        arguments = with_sizes(arguments, ratios)
     return to_json_types({**report, "arguments": arguments, **_count_kept(report["classes"], scores, ratios)})
+
+
+def with_sizes(arguments: Mapping[str, Any], sizes: Sequence[Size]) -> dict[str, Any]:
+    """The arguments of a run, but for these sizes."""
+    by_kind = [[size for size in sizes if is_count(size) == counted] for counted in (False, True)]
+    changed = {**arguments, **dict(zip(SIZE_ARGUMENTS, by_kind, strict=True))}
+    return {name: value for name, value in changed.items() if name not in SIZE_ARGUMENTS or value}
 
 
 def to_json_types(value: Any) -> Any:

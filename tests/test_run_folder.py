@@ -19,6 +19,12 @@ ENTRIES = {
 }  # fmt: skip
 
 
+# A file of ours in each folder.
+OURS = {
+    "features": "images-00000.safetensors", "adapter": "adapter_config.json", "subset": "ratio_30/train-00000-of-00001.parquet",
+}  # fmt: skip
+
+
 def finished_run(path: Path, identity: dict[str, Any] = IDENTITY) -> RunFolder:
     """A folder with an entry of every kind."""
     folder = RunFolder(path)
@@ -28,8 +34,8 @@ def finished_run(path: Path, identity: dict[str, Any] = IDENTITY) -> RunFolder:
         if "." in name:
             (path / name).write_text(name)
         else:
-            (path / name).mkdir()
-            (path / name / "content").write_text(name)
+            (path / name / OURS[name]).parent.mkdir(parents=True)
+            (path / name / OURS[name]).write_text(name)
     folder.write_config({"identity": identity, "seed": 42})
     return folder
 
@@ -119,7 +125,7 @@ class TestOpen:
         folder = finished_run(tmp_path)
         folder.open(IDENTITY, overwrite=overwrite)
         assert names(tmp_path) == ENTRIES
-        assert (folder.features / "content").exists()
+        assert (folder.features / OURS["features"]).exists()
 
     def test_overwrite_removes_another_run_and_nothing_else(self, tmp_path: Path) -> None:
         folder = finished_run(tmp_path)
@@ -152,7 +158,7 @@ class TestOpen:
         (folder.adapter / ".README.md.4711.tmp").write_text("torn")
         folder.open(IDENTITY, overwrite=False)
         assert names(tmp_path) == ENTRIES
-        assert names(folder.features) == names(folder.adapter) == {"content"}
+        assert [names(folder.features), names(folder.adapter)] == [{OURS["features"]}, {OURS["adapter"]}]
 
 
 class TestWriting:
@@ -236,7 +242,7 @@ class TestReplacing:
         folder = finished_run(tmp_path)
         with folder.replacing(folder.subset) as temporary:
             (temporary / "new").write_text("new")
-            assert names(folder.subset) == {"content"}  # until the block ends
+            assert names(folder.subset) == {"ratio_30"}  # until the block ends
         assert names(folder.subset) == {"new"}
         assert names(tmp_path) == ENTRIES
 
@@ -251,15 +257,15 @@ class TestReplacing:
         with pytest.raises(RuntimeError, match="disk full"), folder.replacing(folder.subset) as temporary:
             (temporary / "half").write_text("half")
             raise RuntimeError("disk full")
-        assert (folder.subset / "content").read_text() == "subset"
-        assert names(folder.subset) == {"content"}
+        assert (folder.subset / OURS["subset"]).read_text() == "subset"
+        assert names(folder.subset) == {"ratio_30"}
         assert names(tmp_path) == ENTRIES
 
     def test_interrupt_leaves_the_old_one(self, tmp_path: Path) -> None:
         folder = finished_run(tmp_path)
         with pytest.raises(KeyboardInterrupt), folder.replacing(folder.subset):
             raise KeyboardInterrupt
-        assert names(folder.subset) == {"content"}
+        assert names(folder.subset) == {"ratio_30"}
         assert names(tmp_path) == ENTRIES
 
     def test_leftover_of_a_killed_run_is_no_part_of_the_new_one(self, tmp_path: Path) -> None:
@@ -289,9 +295,10 @@ def test_an_overwrite_that_is_killed_on_the_way_can_be_repeated(tmp_path, monkey
     folder = RunFolder(tmp_path)
     folder.open({"dataset": "old"}, overwrite=False)
     folder.write_config({"identity": {"dataset": "old"}})
-    (tmp_path / "features").mkdir()
-    (tmp_path / "subset").mkdir()
-    monkeypatch.setattr("shutil.rmtree", lambda path: 1 / 0)
+    for name, file in OURS.items():
+        (tmp_path / name / file).parent.mkdir(parents=True)
+        (tmp_path / name / file).touch()
+    monkeypatch.setattr("os.rmdir", lambda path: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         folder.open({"dataset": "new"}, overwrite=True)
     monkeypatch.undo()

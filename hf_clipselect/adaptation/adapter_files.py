@@ -101,10 +101,8 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
 
 def adapter_files_id(folder: Path) -> str | None:
     """Hash of the adapter in a folder, by which a run knows whether it is the one that it left; nothing if there is none."""
-    if not folder.is_dir():
-        return None
-    files = [folder / CONFIG_NAME, folder / WEIGHTS_NAME]
-    return _hash(b"".join(path.read_bytes() for path in files if path.is_file()))
+    files = [path for path in (folder / CONFIG_NAME, folder / WEIGHTS_NAME) if path.is_file()]
+    return _hash(b"".join(path.read_bytes() for path in files)) if files else None
 
 
 def _read(name: str, path: Path) -> bytes:

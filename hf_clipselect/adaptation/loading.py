@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..embedded import tiny_clip_path
 from ..encoder import load_backbone
 from ..errors import InputError
 from ..hub.naming import is_local_path
-from .adapter_files import WEIGHTS_NAME, AdapterFiles, fetch_adapter
+from .adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, fetch_adapter
 from .placing import absent_targets, lay_out, refusing_misfits
 
 
@@ -162,7 +163,12 @@ def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_rev
     config.base_model_name_or_path = os.path.abspath(base_model) if os.path.isdir(base_model) else base_model
     config.revision = base_revision
     # "auto" asks the Hub for the base model's config; no embedding layer is ever adapted here.
-    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as saved:  # where peft finds no README.md to change
+        adapted.save_pretrained(saved, safe_serialization=True, save_embedding_layers=False)
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            # A copy has the rights of any new file, and what safetensors writes can be read by its owner alone.
+            shutil.copyfile(Path(saved, name), folder / name)
 
 
 def _place(name: str) -> str:

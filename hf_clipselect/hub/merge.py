@@ -6,11 +6,13 @@ The headers are merged as YAML nodes, not as Python values, which would turn `la
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ..errors import InputError
+from ..files import write_text_atomically
 
 
 AGREEMENT_METRIC = "agreement with the given labels on held-out rows"
@@ -19,6 +21,7 @@ AGREEMENT_METRIC = "agreement with the given labels on held-out rows"
 _BEGIN = re.compile(r"^<!-- hf_clipselect:begin\b[^\r\n]*?-->", re.MULTILINE)
 _END = re.compile(r"^<!-- hf_clipselect:end\b[^\r\n]*?-->", re.MULTILINE)
 _WROTE = re.compile(r"(\w+)=([0-9a-f]{16})\b")
+_WHOLE = "whole_header"
 
 # Names of the configs that this package writes, each a folder of shards.
 OUR_CONFIG = re.compile(r"ratio_\d+(?:_\d+)?|count_\d+|scores")
@@ -53,6 +56,8 @@ def merge_cards(ours: str, theirs: str) -> str:
     Raises:
         InputError: The header of `theirs` is not YAML, nested too deeply, or no mapping.
     """
+    if is_all_ours(theirs):
+        return ours
     theirs = theirs.removeprefix("\ufeff")  # before a header it would hide it
     newline = "\r\n" if "\r\n" in theirs else "\n"
     our_head, our_body = _split(ours.replace("\r\n", "\n"))
@@ -71,6 +76,36 @@ def merge_cards(ours: str, theirs: str) -> str:
     return head + their_body + gap + section + newline
 
 
+def write_card(path: Path, card: str) -> None:
+    """Write README.md; what people wrote in one that is there stays.
+
+    Args:
+        path (`Path`): File to write or replace; its folder exists.
+        card (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
+
+    Raises:
+        InputError: What people wrote can't be read.
+    """
+    try:
+        theirs = path.read_bytes().decode() if path.exists() else ""
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8, or move it away."
+        ) from None
+    write_text_atomically(path, merge_cards(card, theirs))
+
+
+def is_all_ours(card: str) -> bool:
+    """Whether a README.md is as we wrote it, but for what stands between our marks."""
+    head, body = _split(card)
+    place = _marked(body)
+    return (
+        place is not None
+        and not (body[: place[0]] + body[place[1] :]).strip()
+        and _written_before(body).get(_WHOLE) == _short_hash(head)
+    )
+
+
 def written_header(head: str) -> str:
     """What the end mark notes of a header: by it, the next push tells values that we wrote from those that people wrote.
 
@@ -78,11 +113,11 @@ def written_header(head: str) -> str:
         head (`str`): Header of our card, with its two delimiters.
 
     Returns:
-        `str`: A hash for each key that is neither merged by its entries nor always ours.
+        `str`: A hash of the whole, and for each key that is neither merged by its entries nor always ours.
     """
     header = _read(head)
     names = [name for name in header if name not in ("configs", "model-index", "dataset_info", *_UNITED)]
-    return " ".join(f"{name}={_digest(header, name)}" for name in names)
+    return " ".join([f"{_WHOLE}={_short_hash(head)}", *(f"{name}={_digest(header, name)}" for name in names)])
 
 
 def _written_before(their_body: str) -> dict[str, str]:
@@ -92,7 +127,11 @@ def _written_before(their_body: str) -> dict[str, str]:
 
 
 def _digest(header: _Header, name: str) -> str:
-    return hashlib.sha256(_meaning({name: header[name]}).encode()).hexdigest()[:16]
+    return _short_hash(_meaning({name: header[name]}))
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _split(card: str) -> tuple[str, str]:

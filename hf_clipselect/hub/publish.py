@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import HubArguments
-from ..files import write_text_atomically
 from .access import check_access
 from .adapter_files import publishable_adapter
 from .cards import adapter_card, subset_card
-from .merge import OUR_CONFIG
+from .merge import OUR_CONFIG, write_card
 from .push import CARD, Pushed, Repository, add_tag, push_files
 
 
@@ -20,6 +19,11 @@ logger = logging.getLogger(__name__)
 
 # What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository stays.
 _OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
+
+
+def is_subset_file(path: str) -> bool:
+    """Whether a run writes a file of this path into a folder of subsets, beside its card."""
+    return path == "selection.json" or _OUR_SHARD.fullmatch(path) is not None
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,13 @@ def publish(
 ) -> list[Pushed]:
     """Push a subset folder, and adapters if there are any.
 
-    The README.md of both folders is written anew on the way; on the Hub it is merged with what people wrote there. Each
+    The README.md of both folders is written anew on the way; there and on the Hub it is merged with what people wrote. Each
     repository gets one commit at most; what is there already is found, and only missing tags are added.
 
     Args:
         report (`Mapping[str, Any]`): What report.json holds.
-        subset (`Path`): Folder with selection.json, `scores/` and any of `ratio_*/`; all of it is pushed.
+        subset (`Path`): Folder with selection.json, `scores/` and any of `ratio_*/`, which are pushed; what people put beside them
+            is not.
         destination (`Destination`): Where to; `destination.check()` tells beforehand whether it can work.
         adapter (`Path`, *optional*): PEFT folder of the adapters that the scores come from.
 
@@ -82,13 +87,14 @@ def publish(
         adapter_id=adapters and adapters.repo_id,
         adapter_revision=adapters and adapters.commit,
     )
-    write_text_atomically(subset / CARD, card)
+    write_card(subset / CARD, card)
     if not report["source"]["license"]:
         logger.warning(
             "The source states no license that is known here, so our part of the card names none: add it there."
         )
-    names = sorted(folder.name for folder in subset.iterdir() if folder.is_dir())
-    files = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("[!.]*")) if path.is_file()}
+    names = sorted(folder.name for folder in subset.iterdir() if OUR_CONFIG.fullmatch(folder.name))
+    found = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("*"))}
+    files = {name: path for name, path in found.items() if is_subset_file(name) and path.is_file()}
     data = push_files(
         destination.dataset,
         {**files, CARD: card.encode()},
@@ -119,7 +125,7 @@ def _adapters_on_the_hub(
         logger.info("The adapters come from %s: they are not pushed there again.", model.repo_id)
         return None
     card = adapter_card(report, repo_id=model.repo_id)
-    write_text_atomically(adapter / CARD, card)
+    write_card(adapter / CARD, card)
     pushed.append(
         push_files(
             model,
