@@ -77,7 +77,9 @@ def select_dataset(
         objective (`str`, *optional*, defaults to `"diverse"`):
             Preset `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below.
         adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
-        output_dir (`str` or `Path`, *optional*): Folder for everything the run makes; by default nothing is left behind.
+        output_dir (`str` or `Path`, *optional*):
+            Folder for everything the run makes; by default nothing is left behind. Subsets of other sizes that are in it stay, and
+            follow in the result, if everything else is the same.
         seed (`int`, *optional*, defaults to 42): The same seed gives the same subset.
         image_column_name, label_column_name (`str`, *optional*): Found from the features when there is one candidate each.
         caption_column (`str`, *optional*):

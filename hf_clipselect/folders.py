@@ -1,6 +1,7 @@
 """Folders that we and others write into: ours is replaced or removed, and what others put there stays."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -45,7 +46,8 @@ def restore(folder: Path, *, is_ours: IsOurs) -> None:
         folder (`Path`): The folder; nobody else replaces it now.
         is_ours (`Callable`): As for [`replaced`].
     """
-    for old in sorted(folder.parent.glob(f".{folder.name}.*.old")):
+    name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{16}}\.old")
+    for old in sorted(path for path in folder.parent.iterdir() if name.fullmatch(path.name)):
         if os.path.lexists(folder):
             _merge_back(old, folder, is_ours)
         else:

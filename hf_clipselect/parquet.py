@@ -33,12 +33,29 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
         `list[Path]`: The shards in order.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    groups = _groups(dataset)
-    group = next(groups, None)
     unnamed: list[Path] = []
+    try:
+        for path in _write_shards(dataset, folder, split):
+            unnamed.append(path)
+        for stale in folder.glob(f"{split}-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"):
+            stale.unlink()  # another number of shards would leave rows of an earlier dataset beside the new ones
+        return [
+            path.rename(folder / f"{split}-{index:05d}-of-{len(unnamed):05d}.parquet")
+            for index, path in enumerate(unnamed)
+        ]
+    finally:
+        for path in unnamed:
+            path.unlink(missing_ok=True)
+
+
+def _write_shards(dataset: Dataset, folder: Path, split: str) -> Iterator[Path]:
+    """The names of the shards, each before it is written."""
     token = secrets.token_hex(8)
-    while group is not None or not unnamed:  # a dataset without rows still has columns
-        path = folder / f".{split}-{len(unnamed):05d}.parquet.{token}.tmp"
+    groups = _groups(dataset)
+    group, index = next(groups, None), 0
+    while group is not None or index == 0:  # a dataset without rows still has columns
+        path = folder / f".{split}-{index:05d}.parquet.{token}.tmp"
+        yield path
         with (
             _PatientFile(path) as file,
             pq.ParquetWriter(
@@ -51,13 +68,7 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
                 file.check()
                 written += group.nbytes
                 group = next(groups, None)
-        unnamed.append(path)
-    for stale in folder.glob(f"{split}-*-of-*.parquet"):
-        stale.unlink()  # another number of shards would leave rows of an earlier dataset beside the new ones
-    return [
-        path.rename(folder / f"{split}-{index:05d}-of-{len(unnamed):05d}.parquet")
-        for index, path in enumerate(unnamed)
-    ]
+        index += 1
 
 
 def _groups(dataset: Dataset) -> Iterator[pa.Table]:

@@ -65,19 +65,18 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         lock.acquire(timeout=0)
         return
     except Timeout:
-        holder = _holder(folder)
-        logger.info("Another run works in %s (%s): waiting %.0f seconds for it to end.", folder, holder, _PATIENCE)
+        logger.info("In %s %s is at work: waiting %.0f seconds for it to end.", folder, _holder(folder), _PATIENCE)
     try:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise InputError(
-            f"--output_dir {folder} is in use: another run works in it ({_holder(folder) or holder}). Wait until it has ended, or "
-            "choose another --output_dir."
+            f"--output_dir {folder} is in use by {_holder(folder)}. Wait until it has ended, or choose another --output_dir."
         ) from None
 
 
 def _holder(folder: Path) -> str:
     try:
-        return (folder / LOCK_NAME).read_text().strip()
-    except (OSError, UnicodeDecodeError):  # it has ended, or not yet said
-        return ""
+        text = (folder / LOCK_NAME).read_text().strip()
+    except (OSError, UnicodeDecodeError):  # of a run that has just ended
+        text = ""
+    return f"another run ({text})" if text else "another run"

@@ -105,7 +105,7 @@ def source_put(folder: str) -> dict:
     from results import make_result
 
     from hf_clipselect import load_pruned
-    from hf_clipselect.source import load_source
+    from hf_clipselect.data.source import load_source
 
     api = HfApi()
     pictures(30).push_to_hub("alice/source", "small", split="train", private=True)
@@ -180,10 +180,28 @@ def result_get() -> dict:
 
 
 def source_get() -> list:
-    from hf_clipselect.source import load_source
+    from hf_clipselect.data.source import load_source
 
     _, source = load_source("alice/source", "small")
     return [source.revision, source.license, source.fingerprint]
+
+
+def formats_push(folder: str) -> dict[str, str]:
+    """A push of the same rows in every format; for each, what is wrong with the subset that is read back."""
+    from datasets import load_dataset
+    from formats import contents, make_pictures, variants
+    from results import make_result
+
+    pictures = make_pictures(Path(folder))
+    stored, result, found = contents(pictures), make_result(pictures, (0.3,), report=True), {}
+    for place, (name, dataset) in enumerate(variants(pictures).items()):
+        result.push_to_hub(f"alice/format-{place}", dataset)
+        subset = load_dataset(f"alice/format-{place}", "ratio_30", split="train")
+        rows, columns = contents(subset), list(pictures.features)
+        wrong = [row["source_index"] for row in rows if any(row[c] != stored[row["source_index"]][c] for c in columns)]
+        features = {c: str(subset.features[c]) for c in columns if subset.features[c] != pictures.features[c]}
+        found[name] = f"rows {wrong}, features {features}" if wrong or features else ""
+    return found
 
 
 def result_stranger() -> list[str]:
