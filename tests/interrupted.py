@@ -5,7 +5,8 @@
                                     not import everything once more; answers with a line of their exit codes
 
 A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill` (arguments
-of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have).
+of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have). A plan with `at_once`
+is one of runs that know nothing of each other; see `run_at_once`.
 """
 
 import gc
@@ -17,6 +18,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import traceback
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+import yaml
 from datasets import Dataset, Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -130,6 +134,29 @@ def encoded_images(notes: Path, number: int = 0) -> list[list[str]]:
     return [json.loads(path.read_text()) for path in paths]
 
 
+def content(folder: Path) -> dict[str, Any]:
+    """Every file of a run, hidden ones included; what tells of the clock or of the folder's name is left out."""
+    found: dict[str, Any] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder))
+        if name == "report.html":
+            found[name] = None
+        elif name in ("report.json", "config.yaml"):
+            record = yaml.safe_load(path.read_text())
+            record.pop("seconds", None)
+            record.get("arguments", {}).pop("output_dir", None)
+            found[name] = record
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def assert_same(folder: Path, expected: Path) -> None:
+    ours, theirs = content(folder), content(expected)
+    assert list(ours) == list(theirs)
+    assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
 def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -152,6 +179,9 @@ def serve() -> int:
     gc.freeze()  # training collects garbage, and need not look through everything that was imported
     for line in sys.stdin:
         plan, port = json.loads(line), free_port()
+        if "at_once" in plan:
+            print(json.dumps(run_at_once(plan)), flush=True)
+            continue
         pids = []
         for rank in range(plan.get("processes", 1)):
             pid = os.fork()
@@ -161,6 +191,41 @@ def serve() -> int:
             pids.append(pid)
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
     return 0
+
+
+def run_at_once(plan: dict[str, Any]) -> list[int]:
+    """Runs of `plan["at_once"]`: each has `flags`, the second that it starts at, and may get a `signal` so many seconds `after`.
+
+    Returns:
+        Their exit codes; that of a signal is negative. What they print is in output-0.txt, output-1.txt and so on.
+    """
+    begin, pids = time.monotonic(), {}
+    events = [(run.get("start", 0), number, None) for number, run in enumerate(plan["at_once"])]
+    events += [
+        (run.get("start", 0) + run["after"], number, run["signal"])
+        for number, run in enumerate(plan["at_once"])
+        if "signal" in run
+    ]
+    for moment, number, number_of_signal in sorted(events, key=lambda event: event[0]):
+        time.sleep(max(0, begin + moment - time.monotonic()))
+        if number_of_signal is not None:
+            os.kill(
+                pids[number], number_of_signal
+            )  # of one that has ended, too: its number is not given away before it is waited for
+            continue
+        pids[number] = os.fork()
+        if pids[number] == 0:
+            code = 1
+            try:
+                become(number, {"notes": plan["notes"]}, port=0)
+                code = run({**plan, "runs": [plan["at_once"][number]["flags"]]})
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+    return [os.waitstatus_to_exitcode(os.waitpid(pids[number], 0)[1]) for number in sorted(pids)]
 
 
 def become(rank: int, plan: dict[str, Any], port: int) -> None:

@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import yaml
-from interrupted import CLIENT, ForkingClient, encoded_images, free_port, save_digits_with_a_torn_image
+from interrupted import (
+    CLIENT,
+    ForkingClient,
+    assert_same,
+    content,
+    encoded_images,
+    free_port,
+    save_digits_with_a_torn_image,
+)
 
 
 pytestmark = pytest.mark.slow
@@ -88,29 +95,6 @@ def undisturbed(client, tmp_path_factory):
     return outcomes
 
 
-def content(folder: Path) -> dict[str, Any]:
-    """Every file of a run, hidden ones included; what tells of the clock or of the folder's name is left out."""
-    found: dict[str, Any] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = str(path.relative_to(folder))
-        if name == "report.html":
-            found[name] = None
-        elif name in ("report.json", "config.yaml"):
-            record = yaml.safe_load(path.read_text())
-            record.pop("seconds", None)
-            record.get("arguments", {}).pop("output_dir", None)
-            found[name] = record
-        else:
-            found[name] = path.read_bytes()
-    return found
-
-
-def assert_same(folder: Path, expected: Path) -> None:
-    ours, theirs = content(folder), content(expected)
-    assert list(ours) == list(theirs)
-    assert [name for name in ours if ours[name] != theirs[name]] == []
-
-
 def assert_same_rows(folder: Path, expected: Path) -> None:
     """What must agree where another number of processes trained the adapters."""
     ours, theirs = content(folder), content(expected)
@@ -169,12 +153,12 @@ POINTS = {
     "after-text": ("rename", "features/text.safetensors", 1, "after"),
     "first-step": ("step", "", 1),
     "step-of-the-kept-adapters": ("step", "", 9),
-    "files-of-the-adapters": ("open", ".adapter.tmp/adapter_config.json"),
+    "files-of-the-adapters": ("open", ".adapter.*.tmp/adapter_config.json"),
     "adapters": ("rename", "adapter", 1, "before"),
     "adapters-not-on-record": ("rename", "adapter", 1, "after"),
     "scores": ("rename", "scores.parquet", 1, "torn"),
-    "images-of-the-subset": ("rename", ".subset.tmp/ratio_12_5/*", 1, "torn"),
-    "card-of-the-subset": ("rename", ".subset.tmp/README.md", 1, "before"),
+    "images-of-the-subset": ("rename", ".subset.*.tmp/ratio_12_5/*", 1, "torn"),
+    "card-of-the-subset": ("rename", ".subset.*.tmp/README.md", 1, "before"),
     "subset": ("rename", "subset", 1, "before"),
     "after-the-subset": ("rename", "subset", 1, "after"),
     "report": ("rename", "report.json", 1, "torn"),
@@ -218,7 +202,7 @@ def test_a_run_that_is_killed_beside_its_decoding_process_goes_on(runs, undistur
 def test_a_finished_run_keeps_its_subset_while_another_is_being_written(runs, undisturbed, tmp_path):
     expected, _ = undisturbed[1]
     folder = shutil.copytree(expected, tmp_path / "run")
-    runs.kill(folder, "rename", ".subset.tmp/README.md", flags=("--selection_ratio", "0.5"))
+    runs.kill(folder, "rename", ".subset.*.tmp/README.md", flags=("--selection_ratio", "0.5"))
     assert content(folder / "subset") == content(expected / "subset")
     runs.kill(folder, "rename", "subset", flags=("--selection_ratio", "0.5"))
     assert not (folder / "subset").exists()
@@ -245,7 +229,7 @@ TWO = {
     "step-of-the-second": ((1,), "step", "", 3),
     "step-of-both": ((0, 1), "step", "", 9),
     "scores": ((0,), "rename", "scores.parquet", 1, "torn"),
-    "card-of-the-subset": ((0,), "rename", ".subset.tmp/README.md", 1, "before"),
+    "card-of-the-subset": ((0,), "rename", ".subset.*.tmp/README.md", 1, "before"),
 }
 
 
