@@ -253,8 +253,8 @@ def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
         if not is_told and done >= _TIMED_PART * len(embeds):
             is_told = True
             logger.warning(
-                "A class of %d rows is compared row by row, because random ones of them would not do: this takes about %.0f seconds.",
-                len(embeds), (time.perf_counter() - start) * len(embeds) / done, extra=NOT_IN_REPORT,
+                "The %s rows of a class are compared exactly, each with all others, and not estimated from some: this takes about %.0f "
+                "seconds.", f"{len(embeds):,}", (time.perf_counter() - start) * len(embeds) / done, extra=NOT_IN_REPORT,
             )  # fmt: skip
 
 

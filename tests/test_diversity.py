@@ -1,4 +1,5 @@
 import logging
+import re
 import tracemalloc
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from hf_clipselect import arrays, diversity, sample_diversity_score, smallest
 from hf_clipselect.diversity import class_diversity, estimate_notice, neighbor_count
 from hf_clipselect.errors import InputError
+from hf_clipselect.run_log import collected_warnings
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -320,6 +322,21 @@ def test_an_estimate_is_repeated_and_told(small_limit, caplog):
     np.testing.assert_array_equal(sample_diversity_score(embeds, labels), first)
     alone = sample_diversity_score(embeds[10_400:], np.zeros(100, dtype=int))
     np.testing.assert_allclose(first[10_400:], alone, rtol=1e-6)
+
+
+def test_how_long_the_exact_scores_of_a_large_class_take_is_told_once(small_limit, caplog):
+    rows = np.random.default_rng(0).normal(size=(10_500, 16))
+    embeds = unit(rows).astype(np.float32)
+    with collected_warnings() as warnings:
+        scores = class_diversity(embeds, 1050).scores
+        listed = class_diversity(embeds[:10_000], 1000)
+    told = re.fullmatch(
+        r"The 10,500 rows of a class are compared exactly, each with all others, and not estimated from some: this takes about \d+ seconds\.",
+        "\n".join(caplog.messages),
+    )
+    assert told and warnings == []  # another machine would take another time for the same scores
+    np.testing.assert_array_equal(scores, diversity._mean_distances(embeds, slice(None), 1050))
+    assert listed.num_references is None
 
 
 @pytest.mark.parametrize("k", [1050, 20])

@@ -113,3 +113,17 @@ def test_the_cache_does_not_serve_what_the_hub_refuses(hub, tmp_path):
 def test_what_is_not_in_the_cache_needs_a_connection(hub, tmp_path):
     [nowhere] = run_hub_client(hub, "fetch_refused", "alice/secret", home=tmp_path, HF_HUB_OFFLINE="1")
     assert nowhere.startswith("The dataset repository alice/secret can't be read:")
+
+
+def test_what_people_put_into_a_subset_folder_stays_there_and_is_not_pushed(hub, tmp_path):
+    found = run_hub_client(hub, "folder_push", tmp_path)
+    ours = [
+        "README.md",
+        "ratio_30/train-00000-of-00001.parquet",
+        "scores/train-00000-of-00001.parquet",
+        "selection.json",
+    ]
+    theirs = [".git/config", "extra/train-00000-of-00001.parquet", "notes.txt", "ratio_30/notes.txt"]
+    assert found == {
+        "new": [True, False], "there": [".gitattributes", *ours], "here": sorted([*ours, *theirs]), "words": 1,
+    }  # fmt: skip

@@ -1,3 +1,5 @@
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from results import make_result
 from hf_clipselect import select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
+from hf_clipselect.hub import adapter_card
 from hf_clipselect.run_folder import RunFolder
 
 
@@ -275,6 +278,110 @@ class TestReplacing:
         with folder.replacing(folder.subset) as temporary:
             (temporary / "new").write_text("new")
         assert names(folder.subset) == {"new"}
+
+
+MINE = {
+    "notes.txt": "mine", "photos/report.json": "mine", ".env": "mine", "features/mine.txt": "mine", "subset/notes.txt": "mine",
+    "subset/ratio_30/notes.txt": "mine", "subset/ratio_30/test-00000-of-00001.parquet": "mine", "subset/extra/train.txt": "mine",
+    "subset/scores/mine.csv": "mine", "subset/.git/config": "mine", "adapter/notes.txt": "mine",
+}  # fmt: skip
+WORDS = "\n\n## My notes\nworth keeping\n"
+
+
+def put_own_files(folder: Path) -> None:
+    for name, text in MINE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for card in ("subset/README.md", "adapter/README.md"):
+        (folder / card).write_text((folder / card).read_text() + WORDS)
+
+
+def assert_own_files_are_there(folder: Path) -> None:
+    assert {name: (folder / name).read_text() for name in MINE if (folder / name).exists()} == MINE
+    assert (folder / "subset/README.md").read_text().count(WORDS) == 1
+    assert (folder / "adapter/README.md").read_text().count(WORDS) == 1
+    assert not [path for path in folder.rglob("*.tmp")] and not [path for path in folder.rglob("*.old")]
+
+
+@pytest.mark.slow
+def test_what_people_put_into_the_folder_survives_every_run(
+    images_dataset: Dataset, clip_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def run(dataset: Dataset = images_dataset, **changes: Any) -> None:
+        settings = {"adaptation": "always", "num_train_epochs": 1, "dataloader_num_workers": 0, **changes}
+        select_dataset(dataset, model_name_or_path=str(clip_folder), output_dir=out, **settings)
+
+    run()
+    put_own_files(out)
+    for changes in (
+        {}, {"selection_ratio": 0.5}, {"objective": "clean"}, {"seed": 1}, {"adaptation": "off"}, {"num_train_epochs": 2},
+        {"per_device_eval_batch_size": 16, "overwrite_output_dir": True},
+    ):  # fmt: skip
+        run(**changes)
+        assert_own_files_are_there(out)
+        assert (out / "adapter" / "adapter_config.json").exists() == (changes.get("adaptation") != "off")
+    few = images_dataset.select(range(45))
+    run(few, overwrite_output_dir=True, selection_ratio=0.4)
+    assert_own_files_are_there(out)
+    assert names(out / "subset") == {
+        ".git", "README.md", "extra", "notes.txt", "ratio_30", "ratio_40", "scores", "selection.json",
+    }  # fmt: skip
+    assert load_dataset(str(out / "subset"), "ratio_40", split="train").num_rows == 18
+    # Without own files the same command leaves what it leaves in a new folder.
+    clean = tmp_path / "clean"
+    run_in = {"model_name_or_path": str(clip_folder), "adaptation": "off", "dataloader_num_workers": 0}
+    select_dataset(images_dataset, output_dir=clean, objective="clean", **run_in)
+    select_dataset(few, output_dir=clean, selection_ratio=0.4, overwrite_output_dir=True, **run_in)
+    select_dataset(few, output_dir=tmp_path / "new", selection_ratio=0.4, **run_in)
+    found, expected = (
+        {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+        for folder in (clean / "subset", tmp_path / "new" / "subset")
+    )
+    assert found == expected
+
+
+def test_a_card_that_nobody_wrote_in_goes_with_what_it_tells_of(tmp_path: Path, eight_report: dict) -> None:
+    folder = finished_run(tmp_path)
+    card = adapter_card({**eight_report, "adaptation": {**eight_report["adaptation"], "kept": True}})
+    (folder.adapter / "README.md").write_text(card)
+    folder.remove_adapter()
+    assert not folder.adapter.exists()
+    for theirs in (card + "My words.\n", card.replace("---\n", "---\nlanguage: en\n", 1), "My words.", "\udcff"):
+        folder.adapter.mkdir(exist_ok=True)
+        (folder.adapter / "README.md").write_text(theirs, errors="surrogateescape")
+        (folder.adapter / "adapter_config.json").touch()
+        folder.remove_adapter()
+        assert names(folder.adapter) == {"README.md"}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_every_file_has_the_rights_of_a_new_file(
+    images_dataset: Dataset, clip_folder: Path, tmp_path: Path, mask: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        select_dataset(
+            with_broken_images(images_dataset, 3), model_name_or_path=str(clip_folder), adaptation="always", num_train_epochs=1,
+            dataloader_num_workers=0, on_bad_image="drop", num_folds=2, output_dir=tmp_path / "out",
+        )  # fmt: skip
+    finally:
+        os.umask(before)
+    modes = {
+        path.relative_to(tmp_path).as_posix(): stat.S_IMODE(path.stat().st_mode)
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert {
+        "out/adapter/adapter_model.safetensors",
+        "out/features/out_of_fold.safetensors",
+        "out/dropped.parquet",
+    } <= set(modes)
+    assert set(modes.values()) == {0o666 & ~mask}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*") if path.is_dir()} == {
+        0o777 & ~mask
+    }
 
 
 def test_runs_in_folders_of_one_name_load_their_own_subsets(images_dataset, clip_folder, tmp_path):
