@@ -342,9 +342,10 @@ def test_what_people_put_into_the_folder_survives_every_run(
     assert found == expected
 
 
-def test_a_card_that_nobody_wrote_in_goes_with_what_it_tells_of(tmp_path: Path, eight_report: dict) -> None:
+def test_a_card_that_nobody_wrote_in_goes_with_what_it_tells_of(tmp_path: Path, images_dataset: Dataset) -> None:
     folder = finished_run(tmp_path)
-    card = adapter_card({**eight_report, "adaptation": {**eight_report["adaptation"], "kept": True}})
+    report = make_result(images_dataset, report=True).report
+    card = adapter_card({**report, "adaptation": {**report["adaptation"], "kept": True, "method": "MLP_ADAPTER"}})
     (folder.adapter / "README.md").write_text(card)
     folder.remove_adapter()
     assert not folder.adapter.exists()
