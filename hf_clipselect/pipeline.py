@@ -190,12 +190,15 @@ class _Run:
         description = describe_run(
             self.arguments, self.objective, images, self.backbone, adaptation, rows.describe_captions()
         )
-        # config.yaml keeps the sizes that were asked for, and the report names all those that it describes.
-        sizes = {"arguments": with_sizes(description["arguments"], result.ratios)}
+        told = description["arguments"]
+        if (
+            result.ratios != self.sizes
+        ):  # the report names all that it describes, config.yaml those that were asked for
+            told = with_sizes(told, result.ratios)
         report = summarize(
             result.scores, class_names=table.features["label"].names, ratios=result.ratios, plain_agrees=plain_agrees,
             unreadable=rows.unreadable, trust=trust,
-            run={**description, **(sizes if result.ratios != self.sizes else {}), "seconds": self.seconds, "warnings": self.warnings},
+            run={**description, "arguments": told, "seconds": self.seconds, "warnings": self.warnings},
         )  # fmt: skip
         result = replace(result, report=report)
         if self.accelerator.is_main_process:

@@ -26,7 +26,7 @@ from .table_selection import add_reason, select_from_table
 
 logger = logging.getLogger(__name__)
 
-_SHARDS = f"*/train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
+_SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ class SelectionResult:
         folder = Path(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
-        for path in folder.glob(_SHARDS):
+        for path in folder.glob(f"*/{_SHARDS}"):
             if OUR_CONFIG.fullmatch(path.parent.name):
                 path.unlink()
         write_parquet(self.scores, folder / "scores")
@@ -277,7 +277,7 @@ class SelectionResult:
         """The folder may be anybody's: whatever is wrong in it is told in a sentence that calls it by this name."""
         try:
             selection = read_selection(folder / "selection.json")
-            paths = sorted((folder / "scores").glob("*.parquet"))
+            paths = sorted((folder / "scores").glob(_SHARDS))
             scores = Dataset(pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]))
             source, report = selection["source"], selection["report"]
             check_score_table(scores, selection["ratios"], num_rows=source.num_rows)

@@ -23,7 +23,7 @@ from .errors import InputError
 from .files import write_text_atomically
 from .folders import remove_ours, replaced, restore
 from .hub import adapter_card, is_subset_file
-from .hub.merge import is_all_ours, write_card
+from .hub.merge import is_all_ours, read_card, write_card
 from .report import write_html
 from .result import SelectionResult
 from .run_lock import LOCK_NAME, locked
@@ -79,8 +79,9 @@ class RunFolder:
             overwrite (`bool`): The results of another run may go.
 
         Raises:
-            InputError: The folder is a file, holds the results of another run, or files that no run wrote. The latter are
-                never removed: with `overwrite` a run only goes in beside them, and not where they bear its names.
+            InputError: The folder is a file, holds the results of another run, files that no run wrote, or a card that can't be
+                read. Others' files are never removed: with `overwrite` a run only goes in beside them, and not where they bear its
+                names.
         """
         self._check_kind()
         if not self.path.exists() or set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
@@ -98,6 +99,8 @@ class RunFolder:
                     f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. Choose another --output_dir, or "
                     "pass --overwrite_output_dir to write beside what is there."
                 )
+        for folder in (self.subset, self.adapter):
+            read_card(folder / _CARD)  # now, and not at the end of the work
         if overwrite:
             return
         different = [

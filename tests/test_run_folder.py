@@ -110,6 +110,20 @@ class TestCheck:
         (tmp_path / ".config.yaml.4711.tmp").write_text("ident")
         assert RunFolder(tmp_path).check(IDENTITY, overwrite=False) is None
 
+    @pytest.mark.parametrize("name", ["subset", "adapter"])
+    @pytest.mark.parametrize(
+        "card", [b"\xff words", b"---\nlicense: [\n---\nwords", b"---\n" + b"[" * 5000 + b"\n---\n"]
+    )
+    def test_a_card_that_cannot_be_merged_is_refused_before_the_work(
+        self, tmp_path: Path, name: str, card: bytes
+    ) -> None:
+        folder = finished_run(tmp_path)
+        (tmp_path / name / "README.md").write_bytes(card)
+        for identity, overwrite in ((IDENTITY, False), ({**IDENTITY, "model": "other"}, True)):
+            with pytest.raises(InputError, match=f"{name}/README.md .*can't be kept"):
+                folder.check(identity, overwrite=overwrite)
+        assert (tmp_path / name / "README.md").read_bytes() == card
+
 
 class TestOpen:
     def test_creates_folders(self, tmp_path: Path) -> None:
@@ -283,7 +297,7 @@ class TestReplacing:
 MINE = {
     "notes.txt": "mine", "photos/report.json": "mine", ".env": "mine", "features/mine.txt": "mine", "subset/notes.txt": "mine",
     "subset/ratio_30/notes.txt": "mine", "subset/ratio_30/test-00000-of-00001.parquet": "mine", "subset/extra/train.txt": "mine",
-    "subset/scores/mine.csv": "mine", "subset/.git/config": "mine", "adapter/notes.txt": "mine",
+    "subset/scores/mine.csv": "mine", "subset/scores/mine.parquet": "mine", "subset/.git/config": "mine", "adapter/notes.txt": "mine",
 }  # fmt: skip
 WORDS = "\n\n## My notes\nworth keeping\n"
 

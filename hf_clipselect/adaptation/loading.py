@@ -162,9 +162,9 @@ def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_rev
     # peft would write the place where transformers found the files: for the embedded model a path of this machine.
     config.base_model_name_or_path = os.path.abspath(base_model) if os.path.isdir(base_model) else base_model
     config.revision = base_revision
-    # "auto" asks the Hub for the base model's config; no embedding layer is ever adapted here.
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as saved:  # where peft finds no README.md to change
+        # "auto" asks the Hub for the base model's config; no embedding layer is ever adapted here.
         adapted.save_pretrained(saved, safe_serialization=True, save_embedding_layers=False)
         for name in (CONFIG_NAME, WEIGHTS_NAME):
             # A copy has the rights of any new file, and what safetensors writes can be read by its owner alone.

@@ -84,15 +84,34 @@ def write_card(path: Path, card: str) -> None:
         card (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
 
     Raises:
-        InputError: What people wrote can't be read.
+        InputError: As [`read_card`].
+    """
+    write_text_atomically(path, merge_cards(card, read_card(path)))
+
+
+def read_card(path: Path) -> str:
+    """A README.md that people may have written in; empty where there is none.
+
+    Args:
+        path (`Path`): The file.
+
+    Returns:
+        `str`: One that [`merge_cards`] takes.
+
+    Raises:
+        InputError: It is not UTF-8, or its header can't be read, so that nothing could be kept of it.
     """
     try:
-        theirs = path.read_bytes().decode() if path.exists() else ""
+        card = path.read_bytes().decode() if path.exists() else ""
+        _read(_split(card.removeprefix("\ufeff"))[0])
+        return card
     except UnicodeDecodeError:
         raise InputError(
             f"{path} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8, or move it away."
         ) from None
-    write_text_atomically(path, merge_cards(card, theirs))
+    except (InputError, RecursionError) as error:
+        reason = f"{_THEIR_HEADER} is nested too deeply. {_REMEDY}" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path} can't be kept as it is. {reason}") from None
 
 
 def is_all_ours(card: str) -> bool:

@@ -92,9 +92,9 @@ def publish(
         logger.warning(
             "The source states no license that is known here, so our part of the card names none: add it there."
         )
-    names = sorted(folder.name for folder in subset.iterdir() if OUR_CONFIG.fullmatch(folder.name))
     found = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("*"))}
     files = {name: path for name, path in found.items() if is_subset_file(name) and path.is_file()}
+    names = sorted({path.parent.name for name, path in files.items() if "/" in name})
     data = push_files(
         destination.dataset,
         {**files, CARD: card.encode()},
