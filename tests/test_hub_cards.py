@@ -81,6 +81,7 @@ def make_report():
             "mode": "auto",
             "kept": True,
             "reason": "On 200 held-out rows the adapters were better.",
+            "method": "MLP_ADAPTER",
             "num_steps": 150,
             "learning_rate": 0.001,
             "temperature": 0.1,
@@ -263,7 +264,7 @@ def test_the_header_changes_with_the_files(tmp_path):
 
 def test_adapter_header():
     data = ModelCard(adapter_card(make_report(), repo_id="me/flower-adapters")).data
-    assert data.library_name == "peft"
+    assert data.library_name == "hf_clipselect" and "peft" in data.tags
     assert data.base_model == "openai/clip-vit-base-patch32"
     assert data.base_model_relation == "adapter"
     assert data.datasets == ["me/flowers"]

@@ -42,6 +42,8 @@ class Backbone:
         revision (`str`, *optional*): Commit on the Hub.
         weights_sha256 (`str`, *optional*):
             Hash of config and weights where there is no commit: of the files of a folder, or of a model that was passed.
+        hidden_size (`int`): Size of the image features: of what is cached, the input of a linear head or the output of another.
+        embed_dim (`int`): Size of the embeddings, the output of both heads.
         weights (`Weights`): Where the weights come from, if not from safetensors of that commit or folder.
         in_memory (`bool`): The model was passed. Its name is what it says itself, and empty where that means nothing.
     """
@@ -52,20 +54,10 @@ class Backbone:
     name: str
     revision: str | None
     weights_sha256: str | None
+    hidden_size: int
+    embed_dim: int
     weights: Weights = field(default_factory=Weights)
     in_memory: bool = False
-
-    @property
-    def hidden_size(self) -> int:
-        """Size of the image features: of what is cached, the input of a linear head or the output of another."""
-        head = of_model(self.model).image_head
-        last = self.model.get_submodule(head.name)
-        return last.in_features if head.cached == "input" else output_size(last)
-
-    @property
-    def embed_dim(self) -> int:
-        """Size of the embeddings, the output of both heads."""
-        return output_size(self.model.get_submodule(of_model(self.model).image_head.name))
 
     def describe(self) -> dict[str, Any]:
         """Name, commit and hash; and whatever else there is to tell of the weights, which is nothing for most."""
@@ -144,10 +136,12 @@ def load_backbone(
         raise InputError(
             f"{what} (revision {shown(revision)}) can't be loaded: {' '.join(str(error).split())[:400]} {remedy}"
         ) from None
-    return Backbone(
-        model=frozen(model, device, bf16=bf16),
-        image_processor=image_processor,
-        tokenizer=tokenizer,
+    return freeze(
+        model,
+        image_processor,
+        tokenizer,
+        device=device,
+        bf16=bf16,
         name=name if name == EMBEDDED_MODEL else lasting_name(place.source),
         revision=place.commit,
         weights_sha256=_hash_folder(place.snapshot, weights) if place.is_local else None,
@@ -167,11 +161,31 @@ def check_tokenizer(tokenizer: Any) -> None:
         raise ValueError("it has no tokenizer.")
 
 
-def frozen(model: PreTrainedModel, device: torch.device | str, *, bf16: bool) -> PreTrainedModel:
-    """The model itself, in evaluation mode, without gradients, where it is to run."""
+def freeze(
+    model: PreTrainedModel,
+    image_processor: Any,
+    tokenizer: Any,
+    *,
+    device: torch.device | str,
+    bf16: bool,
+    **origin: Any,
+) -> Backbone:
+    """The model itself as a backbone: in evaluation mode, without gradients, where it is to run.
+
+    `origin` is what the fields of [`Backbone`] say of where it comes from.
+    """
     if bf16:
         _towers_to_bf16(model)
-    return model.eval().requires_grad_(False).to(device)
+    image_head = of_model(model).image_head
+    last = model.get_submodule(image_head.name)
+    return Backbone(
+        model=model.eval().requires_grad_(False).to(device),
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        hidden_size=last.in_features if image_head.cached == "input" else output_size(last),
+        embed_dim=output_size(last),
+        **origin,
+    )
 
 
 def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:

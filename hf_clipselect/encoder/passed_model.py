@@ -14,7 +14,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..errors import InputError
 from ..failures import is_of_the_machine
 from ..hub.naming import is_hub_id, lasting_name
-from .backbone import Backbone, check_heads, check_precision, check_tokenizer, frozen
+from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
 
 
 # What a config says of where and how a model was loaded, not of what it computes.
@@ -92,11 +92,13 @@ def copy_backbone(
             f"The processor that was passed can't be copied: {' '.join(str(error).split())[:300]} Pass the one that "
             "AutoProcessor.from_pretrained gives for the model."
         ) from None
-    return Backbone(
-        model=frozen(copied, device, bf16=bf16),
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        name=_name(model),
+    return freeze(
+        copied,
+        image_processor,
+        tokenizer,
+        device=device,
+        bf16=bf16,
+        name=copied.name_or_path,
         revision=None,
         weights_sha256=_hash(copied, config),
         in_memory=True,
@@ -107,8 +109,8 @@ def _copy(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
     # The random weights that it begins with are all replaced, and the caller's random state stays.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         copied = type(model)(config).float()
-    # The tied names of one weight each get it.
-    copied.load_state_dict({name: value.detach() for name, value in model.state_dict().items()}, strict=True)
+    copied.load_state_dict(model.state_dict(), strict=True)
+    copied.name_or_path = copied.config.name_or_path = _name(model)
     return copied
 
 

@@ -62,7 +62,7 @@ def model_text(model: Mapping[str, Any]) -> Markdown:
         return Markdown(f"an unnamed model {passed}")
     text = _repository(name, model["revision"], url="https://huggingface.co", kind="model")
     # Its weights may be others by now: what it says is no claim of ours.
-    return Markdown(f"a model that was passed in memory and says that it was loaded from {text}") if in_memory else text
+    return Markdown(f"a model that was passed in memory, by its own account {text}") if in_memory else text
 
 
 def weights_text(model: Mapping[str, Any]) -> Markdown:
