@@ -68,7 +68,7 @@ def test_both_roads_of_our_adapters_run_from_the_wheel(published, installed, tmp
     header = read_header(card)
     assert header["library_name"] == "hf_clipselect" and "peft" in header["tags"]
     assert header["base_model"] == "me/tiny-clip"
-    assert card.split("## Quick start\n\n", 1)[1].startswith("```bash\npip install hf_clipselect\n```\n")
+    assert card.split("## Quick start\n\n", 1)[1].startswith("```shell\npip install hf_clipselect\n```\n")
     by_us, by_peft = code_blocks(card, "python")
     assert by_peft.startswith("import hf_clipselect")
     noise = np.random.default_rng(0).integers(0, 255, (20, 20, 3), dtype=np.uint8)

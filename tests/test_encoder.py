@@ -244,7 +244,20 @@ def test_the_code_of_a_tokenizer_is_not_run_either(backbone, clip_folder, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["no/such/folder", "", " ", "a b", "a\0b", "a\nb", "x" * 5000, "photos[1]", "/no/such", "~/no/such", "owner/clip/"]
+    "name",
+    [
+        "no/such/folder",
+        "",
+        " ",
+        "a b",
+        "a\0b",
+        "a\nb",
+        "x" * 5000,
+        "photos[1]",
+        "/no/such",
+        "~/no/such",
+        "owner/clip/",
+    ],
 )
 def test_refuses_names_that_lead_nowhere(name):
     with pytest.raises(InputError) as error:
@@ -276,7 +289,9 @@ def test_a_folder_is_a_folder_by_any_name_and_has_no_revision(backbone, clip_fol
     assert_one_line(error, "is a file; give the folder")
 
 
-@pytest.mark.parametrize("name", ["openai/clip-vit-base-patch32", "OpenAI/CLIP-ViT-base-patch32/", "no-such-user/no-such-clip"])
+@pytest.mark.parametrize(
+    "name", ["openai/clip-vit-base-patch32", "OpenAI/CLIP-ViT-base-patch32/", "no-such-user/no-such-clip"]
+)
 def test_no_error_recommends_what_just_failed(name):
     """The Hub can't be reached here, so that no other repository would do either."""
     with pytest.raises(InputError) as error:

@@ -1,7 +1,6 @@
 """Models on the Hub that have no safetensors on main, through a Hub on this machine and the real clients."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -25,7 +24,9 @@ def published(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path):
     work = tmp_path_factory.mktemp("models")
     with LoopbackHub(work / "hub") as hub:
         tokens = hub.tokens["converter"], hub.tokens["bob"]
-        found = run_client("model_clients", "publish", clip_folder, work, *tokens, env=hub.environment(hub.tokens["alice"]))
+        found = run_client(
+            "model_clients", "publish", clip_folder, work, *tokens, env=hub.environment(hub.tokens["alice"])
+        )
         yield hub, work, found
 
 
@@ -64,10 +65,16 @@ def test_weights_are_found_and_what_was_taken_is_told(published, tmp_path):
     for name in ("both", "converted", *PICKLES):
         model, right = found[name], truth["newer"] if name == "stale" else truth["weights"]
         assert model["weights"] == right, name
-        assert (model["name"], model["says"], model["revision"]) == (f"alice/{name}",) * 2 + (hub.head(f"alice/{name}"),)
+        assert (model["name"], model["says"], model["revision"]) == (f"alice/{name}",) * 2 + (
+            hub.head(f"alice/{name}"),
+        )
         assert model["weights_sha256"] is None
     assert {"weights_revision", "weights_files"}.isdisjoint(found["both"])
-    assert found["converted"]["weights_revision"] == truth["requests"]["converted"] == hub.refs("alice/converted")["refs/pr/1"]
+    assert (
+        found["converted"]["weights_revision"]
+        == truth["requests"]["converted"]
+        == hub.refs("alice/converted")["refs/pr/1"]
+    )
     assert "weights_files" not in found["converted"]
     for name in PICKLES:
         files = sorted(path for path in hub.tree(f"alice/{name}") if path.endswith(".bin"))
@@ -114,7 +121,10 @@ def test_the_command_line_selects_with_a_conversion_and_goes_on_without_the_hub(
     assert (output / "subset" / "selection.json").read_bytes() == subset
     # The base of adapters is found the same way; and a cache that lacks it is told of.
     environment = hub.environment(home=home)
-    assert run_client("model_clients", "load_adapters_of", output / "adapter", env=environment)["base"] == "alice/converted"
+    assert (
+        run_client("model_clients", "load_adapters_of", output / "adapter", env=environment)["base"]
+        == "alice/converted"
+    )
     empty = hub.environment(home=tmp_path / "empty") | {"HF_HUB_OFFLINE": "1"}
     told = run_client("model_clients", "adapters_on", output / "adapter", "alice/converted", env=empty)["refused"]
     assert "alice/converted" in told and "HF_HUB_OFFLINE" in told and "e.g." not in told

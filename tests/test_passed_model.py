@@ -63,13 +63,20 @@ def test_every_kind_is_copied(kind, tmp_path):
 
 def test_the_result_is_that_of_the_folder_and_the_model_stays_as_it_was(clip_folder, images_dataset, tmp_path):
     settings = {"adaptation": "always", "num_train_epochs": 1, "dataloader_num_workers": 0}
-    named = select_dataset(images_dataset, model_name_or_path=str(clip_folder), output_dir=tmp_path / "named", **settings)
-    model, processor = AutoModel.from_pretrained(clip_folder, dtype=torch.float32).train(), AutoProcessor.from_pretrained(clip_folder)
+    named = select_dataset(
+        images_dataset, model_name_or_path=str(clip_folder), output_dir=tmp_path / "named", **settings
+    )
+    model, processor = (
+        AutoModel.from_pretrained(clip_folder, dtype=torch.float32).train(),
+        AutoProcessor.from_pretrained(clip_folder),
+    )
     model.logit_scale.requires_grad_(False)
     seen = []
     model.visual_projection.register_forward_hook(lambda *_: seen.append("called"))
     before = state_of(model)
-    passed = select_dataset(images_dataset, model=model, processor=processor, output_dir=tmp_path / "passed", **settings)
+    passed = select_dataset(
+        images_dataset, model=model, processor=processor, output_dir=tmp_path / "passed", **settings
+    )
     assert_same_state(model, before)
     assert seen == []
     assert passed.selected.tolist() == named.selected.tolist()
@@ -80,13 +87,19 @@ def test_the_result_is_that_of_the_folder_and_the_model_stays_as_it_was(clip_fol
     assert "model_name_or_path" not in passed.report["arguments"]
     for card in (tmp_path / "passed" / "subset", tmp_path / "passed" / "adapter"):
         text = (card / "README.md").read_text(encoding="utf-8")
-        assert re.search("a model that was passed in memory, by its own account a model (in a local folder )?named clip", text)
+        assert re.search(
+            "a model that was passed in memory, by its own account a model (in a local folder )?named clip", text
+        )
         assert told["weights_sha256"] in text
     # It is known by its weights: the same again is not encoded or trained anew, and another one does not take its place.
     files = sorted((tmp_path / "passed" / "features").glob("*"))
     times = [path.stat().st_mtime_ns for path in files if path.name.startswith("images-")]
     again = select_dataset(
-        images_dataset, model=copy.deepcopy(model).eval(), processor=processor, output_dir=tmp_path / "passed", **settings
+        images_dataset,
+        model=copy.deepcopy(model).eval(),
+        processor=processor,
+        output_dir=tmp_path / "passed",
+        **settings,
     )
     assert [path.stat().st_mtime_ns for path in files if path.name.startswith("images-")] == times
     assert again.selected.tolist() == named.selected.tolist()
@@ -118,7 +131,9 @@ def test_precision_and_attention_of_the_model_do_not_count(clip_folder):
     ("says", "name"),
     [("owner/clip", "owner/clip"), ("", ""), ("no such place", ""), ("/no/such/folder", ""), ("../x\n", "")],
 )
-def test_what_a_model_says_of_its_origin_is_a_name_where_it_can_be_one(says, name, clip_folder, images_dataset, tmp_path):
+def test_what_a_model_says_of_its_origin_is_a_name_where_it_can_be_one(
+    says, name, clip_folder, images_dataset, tmp_path
+):
     model, processor = AutoModel.from_pretrained(clip_folder), AutoProcessor.from_pretrained(clip_folder)
     model.name_or_path = says
     assert copy_backbone(model, processor).name == name

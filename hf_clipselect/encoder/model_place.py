@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from ..config import DEFAULT_MODEL, EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..errors import InputError
-from ..hub.fetch import hub_refusals, is_outage
+from ..hub.fetch import hub_refusals
 from ..hub.naming import EMBEDDED_PREFIX, check_repo_id
 
 
@@ -63,7 +63,9 @@ def find_model(name: str, revision: str) -> ModelPlace:
     folder = str(tiny_clip_path()) if name == EMBEDDED_MODEL else os.path.expanduser(name)
     if os.path.isdir(folder):
         if revision != "main":
-            raise InputError(f"{what} is a folder, which has no revision; leave out --model_revision {shown(revision)}.")
+            raise InputError(
+                f"{what} is a folder, which has no revision; leave out --model_revision {shown(revision)}."
+            )
         if not os.path.exists(os.path.join(folder, "config.json")):
             raise InputError(f"{what} has no config.json, {no_model}")
         return ModelPlace(folder, Path(folder))
@@ -76,7 +78,9 @@ def find_model(name: str, revision: str) -> ModelPlace:
             f"{what} is neither a folder that exists nor a Hub id; give a Hub id or folder of a CLIP{other_than(name)}."
         ) from None
     if not _REVISION.fullmatch(revision):
-        raise InputError(f"--model_revision {shown(revision)} is no name of a branch, tag or commit; give one, or leave it out.")
+        raise InputError(
+            f"--model_revision {shown(revision)} is no name of a branch, tag or commit; give one, or leave it out."
+        )
     with hub_refusals(what, name, revision):
         try:
             snapshot = Path(hf_hub_download(name, "config.json", revision=revision)).parent

@@ -95,7 +95,9 @@ def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
         if not isinstance(found, Mapping) or not all(
             isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()
         ):
-            raise ValueError(f"{path.name} holds no tensors by name, as `save_pretrained` of transformers writes them.")
+            raise ValueError(
+                f"{path.name} holds no tensors by name, as `save_pretrained` of transformers writes them."
+            )
         tensors |= found
     return tensors
 
