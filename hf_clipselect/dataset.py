@@ -153,6 +153,8 @@ def select_dataset(
             )
         check_passed(model, processor)
         passed_model, values["model_name_or_path"] = (model, processor), None
+    elif model_name_or_path is None:
+        values["model_name_or_path"] = DEFAULT_MODEL
     arguments = Arguments.from_dict({**values, "dataset_name": ""})
     arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
     return run_selection(

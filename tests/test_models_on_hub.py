@@ -15,7 +15,7 @@ from hub.server import LoopbackHub
 pytestmark = pytest.mark.slow
 
 PICKLES = ("pickle", "stranger", "empty", "stale", "closed", "switched-off", "sharded")
-NAMES = ("both", "converted", *PICKLES, "hostile", "nothing")
+NAMES = ("both", "converted", "sharded-converted", *PICKLES, "hostile", "nothing")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_weights_are_found_and_what_was_taken_is_told(published, tmp_path):
     environment = hub.environment(home=tmp_path)
     found = run_client("model_clients", "load", *NAMES, env=environment)
     requests = [record.path for record in hub.requests]
-    for name in ("both", "converted", *PICKLES):
+    for name in NAMES[:-2]:
         model, right = found[name], truth["newer"] if name == "stale" else truth["weights"]
         assert model["weights"] == right, name
         assert (model["name"], model["says"], model["revision"]) == (f"alice/{name}",) * 2 + (
@@ -75,7 +75,8 @@ def test_weights_are_found_and_what_was_taken_is_told(published, tmp_path):
         == truth["requests"]["converted"]
         == hub.refs("alice/converted")["refs/pr/1"]
     )
-    assert "weights_files" not in found["converted"]
+    for name in ("converted", "sharded-converted"):
+        assert found[name]["weights_revision"] == truth["requests"][name] and "weights_files" not in found[name]
     for name in PICKLES:
         files = sorted(path for path in hub.tree(f"alice/{name}") if path.endswith(".bin"))
         hashes = {file: hashlib.sha256(hub.read(f"alice/{name}", file)).hexdigest() for file in files}
@@ -83,7 +84,7 @@ def test_weights_are_found_and_what_was_taken_is_told(published, tmp_path):
         assert "weights_revision" not in found[name]
     # Nothing is asked for or downloaded that is not needed.
     assert not [path for path in requests if "alice/both" in path and ("discussions" in path or path.endswith(".bin"))]
-    assert not [path for path in requests if "alice/converted" in path and path.endswith(".bin")]
+    assert not [path for path in requests if "converted" in path and path.endswith(".bin")]
     assert not hub.unknown
 
     refused = found["hostile"]["refused"]

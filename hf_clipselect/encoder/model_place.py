@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from ..config import DEFAULT_MODEL, EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
@@ -84,9 +84,7 @@ def find_model(name: str, revision: str) -> ModelPlace:
     with hub_refusals(what, name, revision):
         try:
             snapshot = Path(hf_hub_download(name, "config.json", revision=revision)).parent
-        except HfHubHTTPError as error:
-            if "EntryNotFound" not in type(error).__name__:
-                raise
+        except RemoteEntryNotFoundError:
             raise InputError(f"{what} has no config.json at revision {shown(revision)}, {no_model}") from None
     return ModelPlace(name, snapshot, commit=snapshot.name)
 

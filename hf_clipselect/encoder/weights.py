@@ -10,14 +10,13 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from json import JSONDecodeError
 from pathlib import Path
 from zipfile import is_zipfile
 
 import torch
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RemoteEntryNotFoundError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from ..failures import is_of_the_machine
@@ -198,10 +197,8 @@ def _download(repo_id: str, names: tuple[str, str], commit: str) -> Path:
     known = _cached(repo_id, (index,), commit)
     try:
         return Path(hf_hub_download(repo_id, index if known else whole, revision=commit))
-    except HfHubHTTPError as error:
-        if error.response.status_code != HTTPStatus.NOT_FOUND:
-            raise
-    return Path(hf_hub_download(repo_id, index, revision=commit))
+    except RemoteEntryNotFoundError:
+        return Path(hf_hub_download(repo_id, index, revision=commit))
 
 
 def _parts(path: Path) -> list[str]:

@@ -128,7 +128,9 @@ def hub_refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[Non
     except InputError:
         raise
     except HFValidationError:
-        raise InputError(f"{repo_id!r} is neither a folder nor a Hub id; give a Hub id such as user/name.") from None
+        raise InputError(
+            f"{repo_id[:100]!r} is neither a folder nor a Hub id; give a Hub id such as user/name."
+        ) from None
     except RevisionNotFoundError:
         raise InputError(f"{asked} has no revision {revision!r}; give one of its branches, tags or commits.") from None
     except GatedRepoError:

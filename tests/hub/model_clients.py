@@ -33,7 +33,7 @@ def publish(clip: str, work: str, converter: str, stranger: str) -> dict:
     """
     import torch
     from huggingface_hub import CommitOperationAdd, HfApi
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file, save
 
     alice, safetensors = HfApi(), Path(clip) / SAFETENSORS
     weights = load_file(safetensors)
@@ -70,6 +70,7 @@ def publish(clip: str, work: str, converter: str, stranger: str) -> dict:
     for name in ("pickle", "converted", "stranger", "empty", "stale", "closed", "switched-off"):
         repository(name, pickled)
     repository("sharded", sharded)
+    repository("sharded-converted", sharded)
     repository("hostile", hostile)
     repository("both", lambda folder: shutil.copy(safetensors, folder))
     repository("nothing", lambda folder: None)
@@ -77,6 +78,12 @@ def publish(clip: str, work: str, converter: str, stranger: str) -> dict:
     found["empty"] = request("empty", converter, **{"notes.md": b"none yet"})
     for name in ("converted", "stale", "closed", "switched-off"):
         found[name] = request(name, converter, **conversion)
+    names = sorted(weights)
+    shards = {f"model-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
+    index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
+    parts = {file: save({name: weights[name] for name in part}, {"format": "pt"}) for file, part in shards.items()}
+    parts[f"{SAFETENSORS}.index.json"] = json.dumps(index).encode()
+    found["sharded-converted"] = request("sharded-converted", converter, **parts)
     # Others ask for the same after the converter did.
     request("converted", stranger, **{SAFETENSORS: b"of a stranger"})
     newer = {name: value + 1 for name, value in weights.items()}
