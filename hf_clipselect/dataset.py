@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets import Dataset
+from transformers import PreTrainedModel, ProcessorMixin
 
 from .config import DEFAULT_MODEL, Arguments
+from .encoder import check_passed
+from .errors import InputError
 from .listings import Listing
 from .pipeline import run_selection
 from .result import SelectionResult
@@ -16,6 +19,8 @@ def select_dataset(
     dataset: Dataset,
     *,
     model_name_or_path: str = DEFAULT_MODEL,
+    model: PreTrainedModel | None = None,
+    processor: ProcessorMixin | None = None,
     selection_ratio: float | Sequence[float] | None = None,
     selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
@@ -71,6 +76,10 @@ def select_dataset(
     Args:
         dataset (`Dataset`): A split with an image column, and a label column or one of captions.
         model_name_or_path (`str`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
+        model (`PreTrainedModel`, *optional*):
+            A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are copied, in
+            float32 and without hooks; it stays as it is.
+        processor (`ProcessorMixin`, *optional*): That of `model`, with `.image_processor` and `.tokenizer`.
         selection_ratio (`float` or `Sequence[float]`, *optional*):
             Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
@@ -137,6 +146,17 @@ def select_dataset(
         values[path] = None if values[path] is None else str(values[path])
     for listing in ("must_keep", "must_drop"):  # lists of rows are no argument of a command line
         values[listing] = str(values[listing]) if isinstance(values[listing], (str, Path)) else None
+    passed_model = None
+    if model is not None or processor is not None:
+        if model_name_or_path not in (DEFAULT_MODEL, None) or model_revision != "main":
+            raise InputError(
+                "A model was passed together with model_name_or_path or model_revision, which name another one; pass model and "
+                "processor, or the name."
+            )
+        check_passed(model, processor)
+        passed_model, values["model_name_or_path"] = (model, processor), None
+    elif model_name_or_path is None:
+        values["model_name_or_path"] = DEFAULT_MODEL
     arguments = Arguments.from_dict({**values, "dataset_name": ""})
     arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
     return run_selection(
@@ -146,4 +166,5 @@ def select_dataset(
         class_quotas=class_quotas,
         must_keep=must_keep,
         must_drop=must_drop,
+        passed_model=passed_model,
     )

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
+from transformers import PreTrainedModel
 
 from .adaptation import (
     Adaptation,
@@ -33,6 +34,7 @@ from .data import LabelledImages
 from .earlier_sizes import with_earlier_sizes
 from .encoder import (
     Backbone,
+    copy_backbone,
     encode_dataset,
     encode_prompts,
     load_backbone,
@@ -80,6 +82,7 @@ def run_selection(
     class_quotas: Mapping[str, int] | str | Path | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
+    passed_model: tuple[PreTrainedModel, Any] | None = None,
 ) -> SelectionResult:
     """Run a selection from checked arguments: what the command line and [`select_dataset`] share.
 
@@ -88,6 +91,7 @@ def run_selection(
         dataset (`Dataset`, *optional*): The dataset; by default it is loaded by `arguments.data.dataset_name`.
         class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
         class_quotas, must_keep, must_drop (*optional*): As [`select_dataset`] takes them, instead of the files of the arguments.
+        passed_model (`tuple[PreTrainedModel, Any]`, *optional*): Model and processor, instead of what the arguments name.
 
     Returns:
         `SelectionResult`: The selection; everything else is in `arguments.run.output_dir` if that is not `None`.
@@ -128,12 +132,11 @@ def run_selection(
                 check_caption_demands(images, arguments, facts, objective, sizes)
             else:
                 check_demands(images.labels, images.class_names, facts, objective, sizes)
-            backbone = load_backbone(
-                arguments.model.model_name_or_path,
-                revision=arguments.model.model_revision,
-                device=accelerator.device,
-                bf16=arguments.model.bf16,
-            )
+            model, options = arguments.model, {"device": accelerator.device, "bf16": arguments.model.bf16}
+            if passed_model is None:
+                backbone = load_backbone(model.model_name_or_path, revision=model.model_revision, **options)
+            else:
+                backbone = copy_backbone(*passed_model, **options)
             warn_if_demonstration(backbone, images.source.name)
             warn_about_long_texts(images, prompts, backbone)
             if peft_config is not None:

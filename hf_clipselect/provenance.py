@@ -26,12 +26,15 @@ _PLACES = ("dataset_name", "model_name_or_path", "adapter_name_or_path", "class_
 
 def identity(images: LabelledImages, backbone: Backbone) -> dict[str, Any]:
     """What makes a repeated run the same run; everything else may change from one run in a folder to the next."""
+    model = backbone.revision or backbone.weights_sha256
+    if backbone.weights.revision is not None:
+        model = f"{model} with the weights of {backbone.weights.revision}"
     return {
         "dataset": images.source.fingerprint,
         "rows": len(images.dataset),
         "image_column": images.image_column,
         "label_column": images.label_column,
-        "model": backbone.revision or backbone.weights_sha256,
+        "model": model,
     }
 
 
@@ -56,9 +59,7 @@ def describe_run(
         "objective": objective.to_dict(),
         "source": asdict(images.source),
         "model": {
-            "name": backbone.name,
-            "revision": backbone.revision,
-            "weights_sha256": backbone.weights_sha256,
+            **backbone.describe(),
             "embed_dim": backbone.embed_dim,
             "prompt_template": [] if captions else list(arguments.model.prompt_template),
         },

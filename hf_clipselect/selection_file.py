@@ -56,6 +56,8 @@ _REPORT_SHAPE = {
     "warnings": [_TEXT],
 }  # fmt: skip
 _CAPTIONS_SHAPE = {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT}
+# Of some models alone; older files have none of them.
+_MODEL_EXTRAS = {"weights_revision": _TEXT, "weights_files": {"*": _TEXT}, "in_memory": (bool,)}
 _ADAPTER_SHAPE = {"name": _TEXT, "revision": _TEXT_OR_NONE}
 
 
@@ -137,6 +139,8 @@ def read_selection(path: Path) -> dict[str, Any]:
     objective = Objective(**values["objective"])
     if is_whole(report):
         _check(report, _REPORT_SHAPE, "report")
+        extras = {name: shape for name, shape in _MODEL_EXTRAS.items() if name in report["model"]}
+        _check(report["model"], extras, "report.model")
         if report["adaptation"].get("adapter") is not None:
             _check(report["adaptation"]["adapter"], _ADAPTER_SHAPE, "report.adaptation.adapter")
         if report.setdefault("captions", None) is not None:

@@ -153,9 +153,8 @@ def bert(folder, clip_folder):
     ).save_pretrained(folder)
 
 
-def pickle_only(folder, clip_folder):
+def no_weights(folder, clip_folder):
     shutil.copytree(clip_folder, folder, dirs_exist_ok=True)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
 
 
@@ -221,7 +220,7 @@ def empty_folder(folder, clip_folder):
     ("make", "part"),
     [
         (bert, "BertModel without get_image_features, get_text_features, visual_projection, text_projection"),
-        (pickle_only, "safetensors"),
+        (no_weights, "safetensors"),
         (torn_weights, "can't be loaded"),
         (missing_weight, "visual_projection.weight"),
         (wrong_shape, "mismatch"),
@@ -244,11 +243,68 @@ def test_the_code_of_a_tokenizer_is_not_run_either(backbone, clip_folder, tmp_pa
     assert load_backbone(str(tmp_path)).tokenizer.get_vocab() == backbone.tokenizer.get_vocab()
 
 
-@pytest.mark.parametrize("name", ["no-such-user/no-such-clip", "no/such/folder", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no/such/folder",
+        "",
+        " ",
+        "a b",
+        "a\0b",
+        "a\nb",
+        "x" * 5000,
+        "photos[1]",
+        "/no/such",
+        "~/no/such",
+        "owner/clip/",
+    ],
+)
 def test_refuses_names_that_lead_nowhere(name):
     with pytest.raises(InputError) as error:
         load_backbone(name)
-    assert_one_line(error, f"--model_name_or_path {name}", "Hub id or folder")
+    assert_one_line(error, "--model_name_or_path ", "neither a folder that exists nor a Hub id", "Hub id or folder")
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("revision", ["", "a b", "a\0b", "a\nb", "../../main", "x" * 5000])
+def test_refuses_revisions_that_no_repository_has(revision):
+    with pytest.raises(InputError) as error:
+        load_backbone("owner/clip", revision=revision)
+    assert_one_line(error, "--model_revision ", "branch, tag or commit")
+    assert len(str(error.value)) < 400
+
+
+def test_a_folder_is_a_folder_by_any_name_and_has_no_revision(backbone, clip_folder, tmp_path, monkeypatch):
+    folder = tmp_path / "clip [1] *"
+    shutil.copytree(clip_folder, folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (str(folder), f"{folder}/", "~/clip [1] *"):
+        assert load_backbone(name).identity() == backbone.identity()
+        assert load_backbone(name).name == str(folder)
+    with pytest.raises(InputError) as error:
+        load_backbone(str(folder), revision="v1")
+    assert_one_line(error, "is a folder, which has no revision; leave out --model_revision v1")
+    with pytest.raises(InputError) as error:
+        load_backbone(str(folder / "model.safetensors"))
+    assert_one_line(error, "is a file; give the folder")
+
+
+@pytest.mark.parametrize(
+    "name", ["openai/clip-vit-base-patch32", "OpenAI/CLIP-ViT-base-patch32/", "no-such-user/no-such-clip"]
+)
+def test_no_error_recommends_what_just_failed(name):
+    """The Hub can't be reached here, so that no other repository would do either."""
+    with pytest.raises(InputError) as error:
+        load_backbone(name)
+    assert_one_line(error, f"--model_name_or_path {name} ")
+    assert "e.g." not in str(error.value)
+
+
+def test_adapters_are_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "owner/clip"}')
+    with pytest.raises(InputError) as error:
+        load_backbone(str(tmp_path))
+    assert_one_line(error, "config.json", "Adapters are named by --adapter_name_or_path")
 
 
 def test_refuses_unknown_embedded_names():

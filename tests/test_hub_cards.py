@@ -23,6 +23,7 @@ from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
+from hf_clipselect.hub.merge import merge_cards
 from hf_clipselect.hub.naming import hide_paths, is_hub_id, lasting_name
 from hf_clipselect.hub.wording import size_category
 from hf_clipselect.selection import resolve_objective
@@ -81,6 +82,7 @@ def make_report():
             "mode": "auto",
             "kept": True,
             "reason": "On 200 held-out rows the adapters were better.",
+            "method": "MLP_ADAPTER",
             "num_steps": 150,
             "learning_rate": 0.001,
             "temperature": 0.1,
@@ -263,7 +265,7 @@ def test_the_header_changes_with_the_files(tmp_path):
 
 def test_adapter_header():
     data = ModelCard(adapter_card(make_report(), repo_id="me/flower-adapters")).data
-    assert data.library_name == "peft"
+    assert data.library_name == "hf_clipselect" and "peft" in data.tags
     assert data.base_model == "openai/clip-vit-base-patch32"
     assert data.base_model_relation == "adapter"
     assert data.datasets == ["me/flowers"]
@@ -274,6 +276,36 @@ def test_adapter_header():
     assert result.metric_name == "agreement with the given labels on held-out rows"
     assert result.metric_value == 0.9312
     assert (result.dataset_type, result.dataset_split, result.dataset_revision) == ("me/flowers", "train", COMMIT)
+
+
+def test_the_library_is_peft_where_peft_alone_loads_the_adapters():
+    report = make_report()
+    assert "\nimport hf_clipselect  #" in adapter_card(report)
+    report["adaptation"]["method"] = "LORA"
+    card = adapter_card(report)
+    assert ModelCard(card).data.library_name == "peft" and "import hf_clipselect" not in card
+    assert check(card, "model") == {"errors": [], "warnings": []}
+    # What an earlier version wrote into a card is renewed.
+    old = adapter_card(make_report()).replace("library_name: hf_clipselect", "library_name: peft")
+    assert ModelCard(merge_cards(adapter_card(make_report()), old)).data.library_name == "hf_clipselect"
+
+
+def test_cards_tell_where_the_weights_come_from():
+    report, digest = make_report(), "a" * 64
+    for card in both_cards(report):
+        assert "conversion" not in card and "weights" not in card and "in memory" not in card
+    report["model"] |= {"weights_revision": "b" * 40}
+    for card in both_cards(report):
+        assert f"weights from its conversion to safetensors by SFconvertbot, revision `{'b' * 40}`" in card
+    report = make_report()
+    report["model"] |= {"weights_files": {"pytorch_model.bin": digest}}
+    for card in both_cards(report):
+        assert f"weights file `pytorch_model.bin` with sha256 `{digest}`" in card
+    report = make_report()
+    report["model"] |= {"name": "me/clip", "revision": None, "weights_sha256": digest, "in_memory": True}
+    for card in both_cards(report):
+        told = "a model that was passed in memory, by its own account [me/clip](https://huggingface.co/me/clip), weights sha256"
+        assert f"{told} `{digest}`" in card
 
 
 def test_no_model_index_without_a_measurement():

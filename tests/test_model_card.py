@@ -16,6 +16,6 @@ def test_is_a_copy_of_the_template():
 
 def test_header_is_a_card_by_itself():
     data = ModelCard.load(MODEL_CARD).data
-    assert data.library_name == "peft"
+    assert data.library_name == "hf_clipselect"
     assert data.pipeline_tag == "zero-shot-image-classification"
-    assert "hf_clipselect" in data.tags
+    assert {"hf_clipselect", "peft"} <= set(data.tags)

@@ -99,7 +99,7 @@ def test_the_cards_say_what_was_done(published):
     ):
         assert fact in pruned
     header = read_header(adapters)
-    assert header["library_name"] == "peft" and header["datasets"] == ["me/source"]
+    assert header["library_name"] == "hf_clipselect" and header["datasets"] == ["me/source"]
     assert header["model-index"][0]["results"][0]["dataset"]["revision"] == source
     assert header["base_model"] == "me/tiny-clip" and header["base_model_relation"] == "adapter"
     assert hub.head("me/tiny-clip") in pruned and hub.head("me/tiny-clip") in adapters

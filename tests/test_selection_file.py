@@ -23,6 +23,8 @@ def saved(images_dataset, tmp_path):
     result = make_result(images_dataset, (0.3, 0.125), unreadable=[5], name="someone/things", report=True)
     adapter = {"name": "someone/adapters", "revision": "0" * 40}
     result.report["adaptation"] |= {"kept": True, "adapter": adapter}
+    origin = {"weights_revision": "1" * 40, "weights_files": {"pytorch_model.bin": "0" * 64}, "in_memory": False}
+    result.report["model"] |= origin
     result.save(tmp_path)
     return tmp_path
 

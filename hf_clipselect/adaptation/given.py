@@ -49,8 +49,10 @@ def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
     config, _ = adapter.parsed_config
     base, revision = config.base_model_name_or_path, config.revision
     # A folder says nothing about what is in it: it may be a copy of the model, on this machine or on the one of the training.
+    # Nor does a model that was passed: what it says of its origin may be of before its own training.
     has_a_name = bool(base) and (base.startswith(EMBEDDED_PREFIX) or is_hub_id(base, revision=revision))
-    if has_a_name and base != backbone.name and not os.path.isdir(backbone.name):
+    unknown = backbone.in_memory or os.path.isdir(backbone.name)
+    if has_a_name and base != backbone.name and not unknown:
         raise InputError(
             f"The adapters of {adapter} are made for {base}, but the model of the run is {backbone.name}; pass "
             f"--model_name_or_path {base}, or other adapters."

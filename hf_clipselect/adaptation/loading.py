@@ -155,12 +155,12 @@ def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_rev
     Args:
         adapted (`PeftModel`): The trained adapters.
         folder (`Path`): Created if missing.
-        base_model (`str`): Hub id, folder or `embedded/tiny-clip`, as the run named it.
+        base_model (`str`): Hub id, folder or `embedded/tiny-clip`, as the run named it; empty for a model without a name.
         base_revision (`str`, *optional*): Commit of the base model on the Hub.
     """
     config = adapted.peft_config["default"]
     # peft would write the place where transformers found the files: for the embedded model a path of this machine.
-    config.base_model_name_or_path = os.path.abspath(base_model) if os.path.isdir(base_model) else base_model
+    config.base_model_name_or_path = os.path.abspath(base_model) if os.path.isdir(base_model) else base_model or None
     config.revision = base_revision
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as saved:  # where peft finds no README.md to change
@@ -194,8 +194,8 @@ def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
             f"The base model of {adapter} is a folder of the machine that it was trained on, {own[:200]}; pass base_model=, the "
             "Hub id or folder of the same CLIP."
         )
-    # The commit that the config names is one of its own base model.
-    revision = config.revision if name in (None, own) else None
+    # The commit that the config names is one of its own base model, and a folder of that name here has none.
+    revision = config.revision if name in (None, own) and not os.path.isdir(own) else None
     try:
         return load_backbone(name or own, revision=revision or "main").model
     except InputError as error:

@@ -4,6 +4,7 @@ from .backbone import Backbone, load_backbone, warn_if_demonstration
 from .cache import digest, read_array, write_array
 from .features import ImageFeatures, encode_dataset
 from .images import UnreadableImageError, open_image
+from .passed_model import check_passed, copy_backbone
 from .texts import encode_prompts, too_long_prompts
 
 
@@ -11,6 +12,8 @@ __all__ = [
     "Backbone",
     "ImageFeatures",
     "UnreadableImageError",
+    "check_passed",
+    "copy_backbone",
     "digest",
     "encode_dataset",
     "encode_prompts",

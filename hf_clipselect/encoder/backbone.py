@@ -7,25 +7,25 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
 
 # The base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
-from huggingface_hub.errors import HTTPError
-from safetensors import SafetensorError
+from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from torch import nn
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from ..config import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
-from ..embedded import tiny_clip_path
 from ..errors import InputError
 from ..failures import is_of_the_machine
+from ..hub.fetch import is_outage
 from ..hub.naming import lasting_name, plain_name
+from .model_place import ModelPlace, find_model, other_than, shown
+from .weights import Weights, find_weights, read_pickles
 
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,12 @@ class Backbone:
         image_processor, tokenizer: Its preprocessing, as `transformers` loads them.
         name (`str`): Hub id, absolute path of a folder, or `embedded/tiny-clip`.
         revision (`str`, *optional*): Commit on the Hub.
-        weights_sha256 (`str`, *optional*): Hash of the weight files of a local folder, which has no commit.
+        weights_sha256 (`str`, *optional*):
+            Hash of config and weights where there is no commit: of the files of a folder, or of a model that was passed.
         hidden_size (`int`): Size of the image features: of what is cached, the input of a linear head or the output of another.
         embed_dim (`int`): Size of the embeddings, the output of both heads.
+        weights (`Weights`): Where the weights come from, if not from safetensors of that commit or folder.
+        in_memory (`bool`): The model was passed. Its name is what it says itself, and empty where that means nothing.
     """
 
     model: PreTrainedModel
@@ -53,6 +56,22 @@ class Backbone:
     weights_sha256: str | None
     hidden_size: int
     embed_dim: int
+    weights: Weights = field(default_factory=Weights)
+    in_memory: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Name, commit and hash; and whatever else there is to tell of the weights, which is nothing for most."""
+        origin = {
+            "weights_revision": self.weights.revision,
+            "weights_files": self.weights.hashes,
+            "in_memory": self.in_memory,
+        }
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "weights_sha256": self.weights_sha256,
+            **{name: value for name, value in origin.items() if value},
+        }
 
     def identity(self) -> dict[str, Any]:
         """What decides the features: weights, preprocessing, dtype, and the point of the network if it is not before projections."""
@@ -60,10 +79,10 @@ class Backbone:
         points = (
             {} if kind == WITH_PROJECTIONS else {"image_features": kind.image_head, "text_features": kind.text_head}
         )
+        known = {name: value for name, value in self.describe().items() if name not in ("name", "in_memory")}
         return {
             "model": self.name if self.revision else None,
-            "revision": self.revision,
-            "weights_sha256": self.weights_sha256,
+            **known,
             "image_processor": json.loads(self.image_processor.to_json_string()),
             "dtype": str(self.model.dtype),
             **{features: str(head) for features, head in points.items()},
@@ -73,7 +92,7 @@ class Backbone:
 def load_backbone(
     name: str, *, revision: str = "main", device: torch.device | str = "cpu", bf16: bool = False
 ) -> Backbone:
-    """Load a frozen dual encoder from safetensors.
+    """Load a frozen dual encoder; no code of a repository or a pickle runs.
 
     Args:
         name (`str`): Hub id, local folder or `embedded/tiny-clip`.
@@ -85,49 +104,87 @@ def load_backbone(
         `Backbone`
 
     Raises:
-        InputError: No such model, no safetensors, no dual encoder, no tokenizer, or bf16 on a CPU.
+        InputError: No such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.
     """
-    device = torch.device(device)
-    if bf16 and device.type == "cpu":
-        raise InputError("--bf16 is for a GPU; on a CPU it is several times slower than float32. Leave it out.")
-    folder = _folder_or_id(name)
-    local = Path(folder).is_dir()
+    check_precision(device, bf16=bf16)
+    what = f"--model_name_or_path {shown(name)}"
+    place = find_model(name, revision)
+    if name == EMBEDDED_MODEL:
+        logger.warning(
+            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real work.",
+            EMBEDDED_MODEL,
+            DEFAULT_MODEL,
+        )
     try:
         # All parts of one commit: a branch may move between them, and transformers does not tell which commit it took.
-        commit = None if local else Path(hf_hub_download(folder, "config.json", revision=revision)).parent.name
-        model = _load_model(folder, commit, name)
+        of_commit = {"revision": place.commit, "trust_remote_code": False}
+        config = AutoConfig.from_pretrained(place.source, **of_commit)
+        weights = find_weights(place)
+        model = _load_model(place, config, weights, what, example=other_than(name))
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
-        image_processor = AutoImageProcessor.from_pretrained(
-            folder, revision=commit, trust_remote_code=False, backend="pil"
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=commit, trust_remote_code=False)
-        # What transformers makes up where there are no tokenizer files: every prompt would be the same.
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            raise ValueError("it has no tokenizer.")
+        image_processor = AutoImageProcessor.from_pretrained(place.source, backend="pil", **of_commit)
+        tokenizer = AutoTokenizer.from_pretrained(place.source, **of_commit)
+        check_tokenizer(tokenizer)
     except InputError:
         raise
-    # ImportError: a tokenizer that needs another package, which the message names.
-    except (HTTPError, OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # files from anybody make transformers raise anything
         if is_of_the_machine(error):
             raise
+        remedy = f"Give a Hub id or folder of a CLIP{other_than(name)}."
+        if _is_of_the_connection(error):
+            remedy = "Check the connection and the token, and run the same again."
         raise InputError(
-            f"--model_name_or_path {name} (revision {revision}) can't be loaded: {' '.join(str(error).split())[:400]} "
-            f"Give a Hub id or folder of a CLIP with safetensors weights, e.g. {DEFAULT_MODEL}."
+            f"{what} (revision {shown(revision)}) can't be loaded: {' '.join(str(error).split())[:400]} {remedy}"
         ) from None
+    return freeze(
+        model,
+        image_processor,
+        tokenizer,
+        device=device,
+        bf16=bf16,
+        name=name if name == EMBEDDED_MODEL else lasting_name(place.source),
+        revision=place.commit,
+        weights_sha256=_hash_folder(place.snapshot, weights) if place.is_local else None,
+        weights=weights,
+    )
+
+
+def check_precision(device: torch.device | str, *, bf16: bool) -> None:
+    """Raise `InputError` for bfloat16 towers on a CPU."""
+    if bf16 and torch.device(device).type == "cpu":
+        raise InputError("--bf16 is for a GPU; on a CPU it is several times slower than float32. Leave it out.")
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise `ValueError` for what transformers makes up where there are no tokenizer files: every prompt would be the same."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ValueError("it has no tokenizer.")
+
+
+def freeze(
+    model: PreTrainedModel,
+    image_processor: Any,
+    tokenizer: Any,
+    *,
+    device: torch.device | str,
+    bf16: bool,
+    **origin: Any,
+) -> Backbone:
+    """The model itself as a backbone: in evaluation mode, without gradients, where it is to run.
+
+    `origin` is what the fields of [`Backbone`] say of where it comes from.
+    """
     if bf16:
         _towers_to_bf16(model)
-    model = model.eval().requires_grad_(False).to(device)
     image_head = of_model(model).image_head
     last = model.get_submodule(image_head.name)
     return Backbone(
-        model=model,
+        model=model.eval().requires_grad_(False).to(device),
         image_processor=image_processor,
         tokenizer=tokenizer,
-        name=lasting_name(name),
-        revision=commit,
-        weights_sha256=_hash_weights(Path(folder)) if local else None,
         hidden_size=last.in_features if image_head.cached == "input" else output_size(last),
         embed_dim=output_size(last),
+        **origin,
     )
 
 
@@ -173,52 +230,57 @@ def head_features(model: PreTrainedModel, head: Head) -> Iterator[Callable[[Call
             handle.remove()
 
 
-def _folder_or_id(name: str) -> str:
-    """Where a model lies: a folder, or its id on the Hub."""
-    if name == EMBEDDED_MODEL:
-        logger.warning(
-            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real work.",
-            EMBEDDED_MODEL,
-            DEFAULT_MODEL,
+def _load_model(
+    place: ModelPlace, config: PreTrainedConfig, weights: Weights, what: str, *, example: str
+) -> PreTrainedModel:
+    options = {"dtype": torch.float32, "output_loading_info": True}
+    if weights.pickles:
+        # By its tensors: given the place of pickles on the Hub, transformers asks a service of the Hub to convert them, in a
+        # thread, and sends it the user's token.
+        with torch.device("meta"):
+            kind = type(AutoModel.from_config(config, trust_remote_code=False))
+        model, loading = kind.from_pretrained(None, config=config, state_dict=read_pickles(weights), **options)
+        model.name_or_path = model.config.name_or_path = place.source
+    else:
+        model, loading = AutoModel.from_pretrained(
+            place.source,
+            config=config,
+            revision=weights.revision or place.commit,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
         )
-        return str(tiny_clip_path())
-    if name.startswith("embedded/"):
-        raise InputError(
-            f"--model_name_or_path {name} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}."
-        )
-    return name
-
-
-def _load_model(folder: str, commit: str | None, name: str) -> PreTrainedModel:
-    model, loading = AutoModel.from_pretrained(
-        folder,
-        revision=commit,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    _check_heads(model, name)
+    check_heads(model, what, example=example)
     # transformers would fill them with random numbers; the features do not depend on the temperature.
     if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
         raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
     return model
 
 
-def _check_heads(model: PreTrainedModel, name: str) -> None:
+def _is_of_the_connection(error: BaseException | None) -> bool:
+    """Whether transformers could not ask the Hub for a file, as its errors tell by what they were raised from."""
+    while error is not None:
+        if isinstance(error, HTTPError | ConnectionError | LocalEntryNotFoundError) and is_outage(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def check_heads(model: PreTrainedModel, what: str, *, example: str) -> None:
+    """Raise `InputError`, which begins with `what`, for a model that is no dual encoder with heads to put adapters on."""
     heads, modules = [head.name for head in of_model(model).heads], dict(model.named_modules())
     missing = [part for part in ("get_image_features", "get_text_features") if not hasattr(model, part)]
     missing += [head for head in heads if head not in modules]
     sizes = set() if missing else {output_size(modules[head]) for head in heads}
     if missing or None in sizes or len(sizes) > 1:
         raise InputError(
-            f"--model_name_or_path {name} is a {type(model).__name__}"
+            f"{what} is a {type(model).__name__}"
             + (
                 f" without {', '.join(missing)}"
                 if missing
                 else f" whose {' and '.join(heads)} are not linear layers or attention poolers of one size"
             )
-            + f". A dual encoder of images and texts is needed ({KNOWN}), e.g. {DEFAULT_MODEL}."
+            + f". A dual encoder of images and texts is needed ({KNOWN}){example}."
         )
 
 
@@ -230,9 +292,9 @@ def _towers_to_bf16(model: PreTrainedModel) -> None:
         model.set_submodule(name, head)
 
 
-def _hash_weights(folder: Path) -> str:
+def _hash_folder(folder: Path, weights: Weights) -> str:
     digest = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]:
+    for path in [folder / "config.json", *(weights.pickles or sorted(folder.glob("*.safetensors")))]:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -190,7 +190,7 @@ def _check_finite(features: np.ndarray, rows: list[int], images: LabelledImages,
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise InputError(
-            f"The model {backbone.name} gives features that are not finite for source_index "
+            f"The model {backbone.name or 'that was passed'} gives features that are not finite for source_index "
             f"{images.source_index[rows[bad[0]]]}; check its weights, or leave out --bf16."
         )
 

@@ -23,6 +23,8 @@ from .naming import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain
 
 
 SCORES_CONFIG = "scores"
+# The one method that peft does not know by itself; it is told apart by name, since importing it would import peft.
+_OUR_METHOD = "MLP_ADAPTER"
 
 
 def subset_card(
@@ -112,7 +114,9 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
     base_on_hub = is_hub_id(model["name"], revision=model["revision"])
     base_is_embedded = model["name"].startswith(EMBEDDED_PREFIX)
     title = wording.title("CLIP adapters for", source["name"], otherwise="CLIP adapters")
-    metadata: dict[str, Any] = {}
+    needs_us = report["adaptation"]["method"] == _OUR_METHOD
+    # The Hub shows a snippet for a library, and that of peft imports nothing but peft.
+    metadata: dict[str, Any] = {} if needs_us else {"library_name": "peft"}
     if base_on_hub:
         metadata |= {"base_model": model["name"], "base_model_relation": "adapter"}
     if is_hub_id(source["name"], revision=source["revision"]) and not report["adaptation"].get("adapter"):
@@ -125,6 +129,8 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
         "base_code": wording.model_code(model),
         "base_is_embedded": base_is_embedded,
         "base_is_local": not base_on_hub and not base_is_embedded,
+        "in_memory": model.get("in_memory", False),
+        "needs_us": needs_us,
         "example_prompts": wording.example_prompts(report),
         "held_out": report["adaptation"]["held_out_agreement_adapted"] is not None,
         "accuracy_before": report["accuracy_before"],
@@ -220,6 +226,7 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "cell": wording.cell_words(report)[0],
         "cells": wording.cell_words(report)[1],
         "model_text": wording.model_text(report["model"]),
+        "weights_text": wording.weights_text(report["model"]),
         "prompts": wording.list_in_code(report["model"]["prompt_template"]),
         "adaptation": adaptation | {"reason": hide_paths(adaptation["reason"])},
         "seed": report["seed"],

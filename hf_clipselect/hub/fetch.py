@@ -61,7 +61,7 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
             are not all in the cache, or no file matches any pattern.
     """
     asked = f"The {repo_type} repository {repo_id}"
-    with _refusals(asked, repo_id, revision):
+    with hub_refusals(asked, repo_id, revision):
         outage = _find_outage(repo_id, repo_type, revision)
         try:
             folder = Path(
@@ -98,24 +98,39 @@ def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exceptio
     """
     try:
         HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision)
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status < 500 and status != HTTPStatus.TOO_MANY_REQUESTS:
-            raise
-        return error
     # JSONDecodeError: a proxy or a login page answered in place of the Hub.
     except (HTTPError, OSError, JSONDecodeError) as error:
+        if not is_outage(error):
+            raise
         return error
     return None
 
 
+def is_outage(error: Exception) -> bool:
+    """Whether what the Hub client raised says that the Hub can't answer now; it may also have answered with a refusal."""
+    if not isinstance(error, HfHubHTTPError):
+        return True
+    status = error.response.status_code
+    return status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS
+
+
 @contextmanager
-def _refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub client raises within into an `InputError` in words."""
+def hub_refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn what the Hub client raises within into an `InputError` in words.
+
+    Args:
+        asked (`str`): The repository, as the subject of the sentence.
+        repo_id (`str`): Its id.
+        revision (`str`, *optional*): Branch, tag or commit that is asked for.
+    """
     try:
         yield
+    except InputError:
+        raise
     except HFValidationError:
-        raise InputError(f"{repo_id!r} is neither a folder nor a Hub id; give a Hub id such as user/name.") from None
+        raise InputError(
+            f"{repo_id[:100]!r} is neither a folder nor a Hub id; give a Hub id such as user/name."
+        ) from None
     except RevisionNotFoundError:
         raise InputError(f"{asked} has no revision {revision!r}; give one of its branches, tags or commits.") from None
     except GatedRepoError:

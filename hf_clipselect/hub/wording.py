@@ -56,17 +56,34 @@ def source_text(source: Mapping[str, Any]) -> Markdown:
 
 def model_text(model: Mapping[str, Any]) -> Markdown:
     """The CLIP model, to stand in a sentence."""
-    name = model["name"]
+    name, in_memory = model["name"], model.get("in_memory", False)
     if not name:
-        return Markdown("an unnamed model whose embeddings were passed in")
-    return _repository(name, model["revision"], url="https://huggingface.co", kind="model")
+        passed = "that was passed in memory" if in_memory else "whose embeddings were passed in"
+        return Markdown(f"an unnamed model {passed}")
+    text = _repository(name, model["revision"], url="https://huggingface.co", kind="model")
+    # Its weights may be others by now: what it says is no claim of ours.
+    return Markdown(f"a model that was passed in memory, by its own account {text}") if in_memory else text
+
+
+def weights_text(model: Mapping[str, Any]) -> Markdown:
+    """What else there is to say of the weights, to stand behind the model and its revision; mostly nothing."""
+    parts = []
+    if revision := model.get("weights_revision"):
+        parts.append(f"weights from its conversion to safetensors by SFconvertbot, revision {code_span(revision)}")
+    parts += [
+        f"weights file {code_span(name)} with sha256 {code_span(sha256)}"
+        for name, sha256 in model.get("weights_files", {}).items()
+    ]
+    if model["weights_sha256"]:
+        parts.append(f"weights sha256 {code_span(model['weights_sha256'])}")
+    return Markdown("".join(f", {part}" for part in parts))
 
 
 def model_code(model: Mapping[str, Any]) -> Markdown | None:
-    """The arguments of `from_pretrained` that load the base model; None if it has no name."""
+    """The arguments of `from_pretrained` that load the base model; None if there is none, but embeddings."""
     name = model["name"]
     if not name:
-        return None
+        return python_literal("path/to/model") if model.get("in_memory") else None
     if name.startswith(EMBEDDED_PREFIX):
         return Markdown("tiny_clip_path()")
     if not is_hub_id(name, revision=model["revision"]):

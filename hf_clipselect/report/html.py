@@ -150,7 +150,8 @@ def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
     facts = {
         "Source": [source.get("name") or "a dataset in memory", _join(source, leave_out=("name",))],
         "Model": [
-            model.get("name") or "none: embeddings were passed in",
+            model.get("name")
+            or ("passed without a name" if model.get("in_memory") else "none: embeddings were passed in"),
             _join(model, leave_out=("name", "prompt_template")),
             *(f"prompt: {template}" for template in model.get("prompt_template") or []),
         ],

@@ -50,6 +50,7 @@ ACCOUNTS = {
     "hf_alice_fine_read": Account("alice", "fineGrained", ORGANISATIONS, {"alice": (READ,)}),
     "hf_bob_write": Account("bob", "write"),
     "hf_me_write": Account("me", "write", {"museum": "read"}),
+    "hf_converter_write": Account("SFconvertbot", "write"),
 }
 
 

@@ -47,6 +47,28 @@ def source() -> dict:
     return {}
 
 
+def publish_adapters(work: str) -> dict:
+    """Our adapters and stock LoRA of a model on the Hub, each with its card; what their embeddings are."""
+    from datasets import load_dataset
+
+    from hf_clipselect import load_adapters, select_dataset
+
+    lora = Path(work, "lora.json")
+    lora.write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+    dataset, found = load_dataset("me/source", split="train"), {}
+    for name, settings in {"mlp": {}, "lora": {"peft_config": lora}}.items():
+        folder = Path(work, name)
+        result = select_dataset(
+            dataset, model_name_or_path="me/tiny-clip", adaptation="always", num_train_epochs=1, dataloader_num_workers=0,
+            output_dir=folder, **settings,
+        )  # fmt: skip
+        result.push_to_hub(
+            f"me/{name}-pruned", dataset, adapter_dir=folder / "adapter", hub_model_id=f"me/{name}-adapters"
+        )
+        found[name] = embeddings(load_adapters(folder / "adapter"))
+    return found
+
+
 def on_disk(folder: str) -> dict:
     """What the run left, by the names under which it is asked for on the Hub."""
     from datasets import load_dataset

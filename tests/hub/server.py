@@ -34,6 +34,7 @@ class LoopbackHub:
         "alice_fine_read": "hf_alice_fine_read",
         "bob": "hf_bob_write",
         "me": "hf_me_write",
+        "converter": "hf_converter_write",
     }
     users = ("alice", "bob", "me")
 

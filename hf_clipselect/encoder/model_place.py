@@ -1,0 +1,101 @@
+"""Where a model lies: a folder, or one commit of a repository on the Hub."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import RemoteEntryNotFoundError
+
+from ..config import DEFAULT_MODEL, EMBEDDED_MODEL
+from ..embedded import tiny_clip_path
+from ..errors import InputError
+from ..hub.fetch import hub_refusals
+from ..hub.naming import EMBEDDED_PREFIX, check_repo_id
+
+
+# What git takes as the name of a branch or tag, in the length that a file may have.
+_REVISION = re.compile(r"(?!.*\.\.)[^\s\x00-\x1f\x7f~^:?*\[\\]{1,250}")
+_SHOWN = 100
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """A model that is there, if not checked.
+
+    Args:
+        source (`str`): Folder or Hub id, as `from_pretrained` takes it.
+        snapshot (`Path`): The folder; of a commit that in the cache of the Hub client, which bears its name.
+        commit (`str`, *optional*): Commit on the Hub.
+    """
+
+    source: str
+    snapshot: Path
+    commit: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return self.commit is None
+
+
+def find_model(name: str, revision: str) -> ModelPlace:
+    """Find a model by its name.
+
+    Args:
+        name (`str`): Hub id, folder or `embedded/tiny-clip`.
+        revision (`str`): Branch, tag or commit; `"main"` for a folder, which has none.
+
+    Returns:
+        `ModelPlace`
+
+    Raises:
+        InputError: There is no such model or revision, the token may not read it, or the Hub can't be reached and the cache
+            does not have it.
+    """
+    what = f"--model_name_or_path {shown(name)}"
+    if name.startswith(EMBEDDED_PREFIX) and name != EMBEDDED_MODEL:
+        raise InputError(f"{what} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}.")
+    no_model = (
+        f"so it is no model of transformers; give a Hub id or folder of a CLIP{other_than(name)}. Adapters are named by "
+        "--adapter_name_or_path."
+    )
+    folder = str(tiny_clip_path()) if name == EMBEDDED_MODEL else os.path.expanduser(name)
+    if os.path.isdir(folder):
+        if revision != "main":
+            raise InputError(
+                f"{what} is a folder, which has no revision; leave out --model_revision {shown(revision)}."
+            )
+        if not os.path.exists(os.path.join(folder, "config.json")):
+            raise InputError(f"{what} has no config.json, {no_model}")
+        return ModelPlace(folder, Path(folder))
+    if os.path.exists(folder):
+        raise InputError(f"{what} is a file; give the folder of the model, which holds its config.json too.")
+    try:
+        check_repo_id(name)
+    except InputError:
+        raise InputError(
+            f"{what} is neither a folder that exists nor a Hub id; give a Hub id or folder of a CLIP{other_than(name)}."
+        ) from None
+    if not _REVISION.fullmatch(revision):
+        raise InputError(
+            f"--model_revision {shown(revision)} is no name of a branch, tag or commit; give one, or leave it out."
+        )
+    with hub_refusals(what, name, revision):
+        try:
+            snapshot = Path(hf_hub_download(name, "config.json", revision=revision)).parent
+        except RemoteEntryNotFoundError:
+            raise InputError(f"{what} has no config.json at revision {shown(revision)}, {no_model}") from None
+    return ModelPlace(name, snapshot, commit=snapshot.name)
+
+
+def shown(text: str) -> str:
+    """A name as messages show it: as it is, and where it is odd in quotes and short."""
+    if 0 < len(text) <= _SHOWN and text.isprintable() and text == text.strip():
+        return text
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
+def other_than(name: str) -> str:
+    """The example that a message about a model ends with; nothing where it would recommend the model itself."""
+    return "" if name.strip("/ ").lower() == DEFAULT_MODEL else f", e.g. {DEFAULT_MODEL}"

@@ -1,0 +1,136 @@
+"""A model that the caller has loaded already, as a backbone: a copy of it, so that the caller's own stays as it is."""
+
+import hashlib
+import json
+import os
+import tempfile
+from typing import Any
+
+import torch
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.image_processing_utils import BaseImageProcessor
+
+from ..errors import InputError
+from ..failures import is_of_the_machine
+from ..hub.naming import is_hub_id, lasting_name
+from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
+
+
+# What a config says of where and how a model was loaded, not of what it computes.
+_INCIDENTAL = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
+
+
+def check_passed(model: Any, processor: Any) -> None:
+    """Raise `InputError` unless both are what [`copy_backbone`] takes, as far as their types tell."""
+    if model is None or processor is None:
+        given, missing = ("processor", "model") if model is None else ("model", "processor")
+        raise InputError(
+            f"{given} was passed without {missing}; pass both, as AutoModel and AutoProcessor load them, or model_name_or_path "
+            "alone."
+        )
+    if not isinstance(model, PreTrainedModel):
+        hint = " The name of a model is passed as model_name_or_path." if isinstance(model, str | os.PathLike) else ""
+        raise InputError(
+            f"model must be a PreTrainedModel of transformers, got a value of type {type(model).__name__}.{hint}"
+        )
+    parts = getattr(processor, "image_processor", None), getattr(processor, "tokenizer", None)
+    if not isinstance(parts[0], BaseImageProcessor) or not isinstance(parts[1], PreTrainedTokenizerBase):
+        raise InputError(
+            "processor must have an image_processor and a tokenizer, as AutoProcessor.from_pretrained gives it, got a value of "
+            f"type {type(processor).__name__}."
+        )
+
+
+def copy_backbone(
+    model: PreTrainedModel, processor: Any, *, device: torch.device | str = "cpu", bf16: bool = False
+) -> Backbone:
+    """Make a backbone of a model in memory.
+
+    The copy has the weights of the model in float32, and nothing else of it: no hooks, no mode, no device.
+
+    Args:
+        model (`PreTrainedModel`): A dual encoder, on any device, in any dtype and mode; it stays as it is.
+        processor (`Any`): With `.image_processor` and `.tokenizer`, such as its `CLIPProcessor`; it stays as it is.
+        device (`torch.device`, *optional*, defaults to `"cpu"`): Where the copy runs.
+        bf16 (`bool`, *optional*, defaults to `False`): bfloat16 towers; for a GPU alone.
+
+    Returns:
+        `Backbone`: Known by the hash of its config and weights.
+
+    Raises:
+        InputError: One of the two is missing or something else, the model is no dual encoder or was changed so that its config
+            does not describe it, or bf16 on a CPU.
+    """
+    check_precision(device, bf16=bf16)
+    check_passed(model, processor)
+    image_processor, tokenizer = processor.image_processor, processor.tokenizer
+    what = f"The model that was passed (a {type(model).__name__})"
+    check_heads(model, "The model that was passed", example="")
+    # Through its JSON: without what loading noted in it, such as the kind of attention.
+    config = type(model.config).from_dict(model.config.to_dict())
+    try:
+        copied = _copy(model, config)
+    except Exception as error:  # of weights that are packed, sharded or not there
+        if is_of_the_machine(error):
+            raise
+        raise InputError(
+            f"{what} can't be copied, as its weights are not those that its config describes: {' '.join(str(error).split())[:300]} "
+            "Pass it as from_pretrained gives it: whole, on one device, not quantized and without adapters of PEFT."
+        ) from None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            image_processor.save_pretrained(folder)
+            image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+            tokenizer.save_pretrained(folder)
+            tokenizer = type(tokenizer).from_pretrained(folder)
+        check_tokenizer(tokenizer)
+    except Exception as error:
+        if is_of_the_machine(error):
+            raise
+        raise InputError(
+            f"The processor that was passed can't be copied: {' '.join(str(error).split())[:300]} Pass the one that "
+            "AutoProcessor.from_pretrained gives for the model."
+        ) from None
+    return freeze(
+        copied,
+        image_processor,
+        tokenizer,
+        device=device,
+        bf16=bf16,
+        name=copied.name_or_path,
+        revision=None,
+        weights_sha256=_hash(copied, config),
+        in_memory=True,
+    )
+
+
+def _copy(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
+    # The random weights that it begins with are all replaced, and the caller's random state stays.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        copied = type(model)(config).float()
+    copied.load_state_dict(model.state_dict(), strict=True)
+    copied.name_or_path = copied.config.name_or_path = _name(model)
+    return copied
+
+
+def _name(model: PreTrainedModel) -> str:
+    """What the model says that it was loaded from, where that is a repository or a folder."""
+    name = model.name_or_path
+    if not isinstance(name, str):
+        return ""
+    return lasting_name(name) if name and (is_hub_id(name) or os.path.isdir(name)) else ""
+
+
+def _hash(model: PreTrainedModel, config: PreTrainedConfig) -> str:
+    described = {"class": f"{type(model).__module__}.{type(model).__qualname__}", "config": _essence(config.to_dict())}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def _essence(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {str(key): _essence(value) for key, value in config.items() if key not in _INCIDENTAL}
+    return [_essence(value) for value in config] if isinstance(config, list | tuple) else config

@@ -1,0 +1,231 @@
+"""Where the weights of a model come from: safetensors, else their conversion to it, else a pickle that may hold tensors alone.
+
+Many repositories have `pytorch_model.bin` and no safetensors on `main`, CLIP's own among them. The account SFconvertbot of
+Hugging Face has opened a pull request on most of these, which adds the same weights as safetensors.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from json import JSONDecodeError
+from pathlib import Path
+from zipfile import is_zipfile
+
+import torch
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RemoteEntryNotFoundError
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+
+from ..failures import is_of_the_machine
+from ..files import write_text_atomically
+from ..hub.fetch import is_outage
+from .model_place import ModelPlace
+
+
+CONVERTER = "SFconvertbot"
+
+_SAFETENSORS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+_PICKLES = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+_SHARD = re.compile(r"pytorch_model[\w.-]*\.bin")
+_COMMIT = re.compile("[0-9a-f]{40}")
+# The cache of the Hub client keeps what a commit is called under refs/; this name is ours, and goes when the commit is removed.
+_CHOSEN = "refs/hf_clipselect/weights-of-{commit}"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files that the weights of a model are read from.
+
+    Args:
+        revision (`str`, *optional*): Commit of the conversion that holds them; by default that of the model itself.
+        pickles (`tuple[Path, ...]`): `pytorch_model.bin` or its shards, where there are no safetensors.
+        hashes (`dict[str, str]`): Name of each pickle -> its sha256, which for one file is the one that the Hub shows.
+    """
+
+    revision: str | None = None
+    pickles: tuple[Path, ...] = ()
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+def find_weights(place: ModelPlace) -> Weights:
+    """The weights of a model; those on the Hub are downloaded where they are no safetensors of its commit.
+
+    What was chosen for a commit is kept in the cache beside it: the same weights are taken from then on, without the Hub too.
+
+    Args:
+        place (`ModelPlace`): The model.
+
+    Returns:
+        `Weights`: Of a folder also where there are none, which `transformers` tells of in its words.
+
+    Raises:
+        ValueError: There are no weights that can be read, the index of their shards is damaged, or a shard is missing.
+        HTTPError, OSError: The Hub can't be reached or refuses, and the cache does not have what is needed.
+    """
+    return _in_folder(place.snapshot) if place.is_local else _on_hub(place.source, place.snapshot)
+
+
+def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
+    """The tensors of pickles; what else a pickle may do, above all run code, is refused.
+
+    Args:
+        weights (`Weights`): With pickles.
+
+    Returns:
+        `dict[str, torch.Tensor]`: By their names, on the CPU; mapped from the files where these allow it.
+
+    Raises:
+        ValueError: A file holds anything but tensors by name, or is damaged.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for path in weights.pickles:
+        try:
+            # Files of before PyTorch 1.6 are no zip files, and can't be mapped.
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        except Exception as error:  # bytes from anybody make the unpickler raise anything
+            if is_of_the_machine(error):
+                raise
+            raise ValueError(
+                f"{path.name} is refused: it is damaged, or holds more than tensors and may run code when it is read."
+            ) from None
+        if not isinstance(found, Mapping) or not all(
+            isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()
+        ):
+            raise ValueError(
+                f"{path.name} holds no tensors by name, as `save_pretrained` of transformers writes them."
+            )
+        tensors |= found
+    return tensors
+
+
+def _in_folder(folder: Path) -> Weights:
+    there = [name for name in (*_SAFETENSORS, *_PICKLES) if (folder / name).is_file()]
+    if not there or there[0] in _SAFETENSORS:
+        return Weights()
+    paths = [folder / part for part in _parts(folder / there[0])]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise ValueError(f"the shard {missing[0]} that {there[0]} names is missing.")
+    return _of_pickles(paths)
+
+
+def _on_hub(repo_id: str, snapshot: Path) -> Weights:
+    commit = snapshot.name
+    if _cached(repo_id, _SAFETENSORS, commit):
+        return Weights()
+    record = snapshot.parents[1] / _CHOSEN.format(commit=commit)
+    chosen = _read_record(record) or _choose(repo_id, commit)
+    if chosen is None:
+        return Weights()
+    if chosen != commit:
+        _download(repo_id, _SAFETENSORS, chosen)
+        weights = Weights(revision=chosen)
+    else:
+        first = _download(repo_id, _PICKLES, commit)
+        weights = _of_pickles([Path(hf_hub_download(repo_id, part, revision=commit)) for part in _parts(first)])
+    with suppress(OSError):  # a cache that others own: then the Hub is asked each time
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(record, chosen)
+    return weights
+
+
+def _choose(repo_id: str, commit: str) -> str | None:
+    """The commit to take the weights from; nothing if they are safetensors of the commit itself, which is no choice."""
+    try:
+        _, files = _files(repo_id, commit)
+    except (HTTPError, OSError, JSONDecodeError) as error:
+        # Without the Hub, what an earlier version of another program left in the cache will do.
+        if _cached(repo_id, _PICKLES, commit) and is_outage(error):
+            return commit
+        raise
+    if not files.keys().isdisjoint(_SAFETENSORS):
+        return None
+    if (conversion := _find_conversion(repo_id, files)) is not None:
+        return conversion
+    if not files.keys().isdisjoint(_PICKLES):
+        return commit
+    if any(name.endswith(".safetensors") for name in files):  # of a name that the config may tell
+        return None
+    raise ValueError(
+        f"it has neither {SAFE_WEIGHTS_NAME} nor {WEIGHTS_NAME}, whole or in shards, and no conversion by {CONVERTER}."
+    )
+
+
+def _find_conversion(repo_id: str, files: Mapping[str, str | None]) -> str | None:
+    """The commit of an open pull request of the converter that holds safetensors of the very pickles in `files`."""
+    try:
+        opened = list(
+            HfApi().get_repo_discussions(
+                repo_id, repo_type="model", author=CONVERTER, discussion_type="pull_request", discussion_status="open"
+            )
+        )
+    except HfHubHTTPError as error:
+        if is_outage(error):
+            raise
+        return None  # discussions are switched off
+    except (JSONDecodeError, KeyError):  # a mirror of the Hub that has none
+        return None
+    for request in opened:
+        if request.author != CONVERTER or not request.is_pull_request or request.status not in ("open", "draft"):
+            continue
+        converted_at, converted = _files(repo_id, request.git_reference)
+        # Otherwise it was made of other weights than those of the commit that is asked for.
+        if not converted.keys().isdisjoint(_SAFETENSORS) and _pickles_of(converted) == _pickles_of(files):
+            return converted_at
+    return None
+
+
+def _files(repo_id: str, revision: str) -> tuple[str, dict[str, str | None]]:
+    """The commit, and each of its files with the id of its content."""
+    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    return info.sha, {file.rfilename: file.blob_id for file in info.siblings or ()}
+
+
+def _pickles_of(files: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {name: oid for name, oid in files.items() if name in _PICKLES or _SHARD.fullmatch(name)}
+
+
+def _cached(repo_id: str, names: tuple[str, ...], commit: str) -> bool:
+    return any(isinstance(try_to_load_from_cache(repo_id, name, revision=commit), str) for name in names)
+
+
+def _download(repo_id: str, names: tuple[str, str], commit: str) -> Path:
+    """The one file of all weights, or the index of its shards."""
+    whole, index = names
+    known = _cached(repo_id, (index,), commit)
+    try:
+        return Path(hf_hub_download(repo_id, index if known else whole, revision=commit))
+    except RemoteEntryNotFoundError:
+        return Path(hf_hub_download(repo_id, index, revision=commit))
+
+
+def _parts(path: Path) -> list[str]:
+    """The names of the files that hold the weights: the file itself, or the shards that it is the index of."""
+    if path.name != WEIGHTS_INDEX_NAME:
+        return [path.name]
+    try:
+        names = sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        names = []
+    if not names or not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
+        raise ValueError(f"{path.name} is damaged: it must name shards such as pytorch_model-00001-of-00002.bin.")
+    return names
+
+
+def _of_pickles(paths: list[Path]) -> Weights:
+    return Weights(pickles=tuple(paths), hashes={path.name: _sha256(path) for path in paths})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_record(path: Path) -> str | None:
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text if _COMMIT.fullmatch(text) else None
