@@ -69,10 +69,20 @@ def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequ
     if class_names is not None and data.caption_column is not None:
         raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
     if dataset is None:
-        dataset, source = load_source(data.dataset_name, data.dataset_config_name, data.train_split_name)
+        dataset, source = load_source(
+            data.dataset_name,
+            data.dataset_config_name,
+            data.train_split_name,
+            revision=data.dataset_revision,
+            data_files=data.data_files,
+            data_dir=data.data_dir,
+            storage_options=data.storage_options,
+            allow_unread_files=data.allow_unread_files,
+        )
     return prepare_dataset(
         dataset,
         source,
+        paths_relative_to=None if source is None else source.paths_relative_to,
         image_column_name=data.image_column_name,
         label_column_name=data.label_column_name,
         caption_column=data.caption_column,

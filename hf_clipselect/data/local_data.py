@@ -1,0 +1,282 @@
+"""Rows from a folder or from files on this machine, where nothing is left out without a word."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset, DatasetBuilder, DatasetDict, Image, load_dataset_builder, load_from_disk
+
+from ..errors import InputError
+from .archives import unpack
+from .class_folders import class_folder_dataset, read_class_folders
+from .folder_files import TABLE_ENDINGS, FolderFiles, ending, name_of, walk
+from .places import SourceFlags, is_pattern
+from .table_files import (
+    READERS,
+    builder_of_files,
+    declared_configs,
+    folder_without_hops,
+    reader_of,
+    reader_of_files,
+    splits_of_config,
+    splits_of_folder,
+)
+from .unread_files import check_unread, first_names
+
+
+logger = logging.getLogger(__name__)
+
+_TEXT_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller asks of a place.
+
+    Args:
+        shown (`str`): The place, as messages may name it.
+        config_name (`str`, *optional*): Configuration.
+        split (`str`): Name of the split.
+        allow_unread_files (`bool`): Files may be left out, with a warning.
+        flags (`SourceFlags`): What errors call these.
+    """
+
+    shown: str
+    config_name: str | None
+    split: str
+    allow_unread_files: bool
+    flags: SourceFlags
+
+    def pick(self, splits: Dataset | DatasetDict) -> Dataset:
+        """The split asked for, of those that were loaded."""
+        if isinstance(splits, Dataset):
+            if splits.split is not None and str(splits.split) != self.split:
+                raise InputError(
+                    f"{self.flags.split} {self.split}: {self.shown} holds the split {splits.split} alone."
+                )
+            return splits
+        self.check_split(splits)
+        return splits[self.split]
+
+    def check_split(self, splits: Sequence[str]) -> None:
+        """Raise `InputError` unless the split is one of these."""
+        if self.split not in splits:
+            raise InputError(f"{self.flags.split} {self.split}: {self.shown} has the splits {', '.join(splits)}.")
+
+    def check_unread(self, unread: dict[str, str], total: int, kind: str = "image files") -> None:
+        """Stop, or warn where that was allowed, if files would be left out."""
+        check_unread(
+            unread, total=total, shown=self.shown, accept=self.flags.accept, accepted=self.allow_unread_files, kind=kind
+        )  # fmt: skip
+
+
+def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
+    """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk` wrote.
+
+    Args:
+        folder (`str`): Path of the folder.
+        wanted (`Wanted`): What of it.
+
+    Returns:
+        `tuple[Dataset, str | None]`: The split, and the folder that paths in its columns are relative to, where there is one.
+
+    Raises:
+        InputError: It holds nothing that can be read, or files that would not be read.
+        Exception: Whatever `datasets` raises.
+    """
+    folder = os.path.abspath(folder)
+    if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
+        return wanted.pick(load_from_disk(folder_without_hops(folder))), None
+    files, configs = walk(folder), declared_configs(folder)
+    if any("data_files" in config or "data_dir" in config for config in configs):
+        return _from_builder(_builder_of_configs(files, configs, wanted), wanted)
+    binary = [path for path in files.tables if ending(path) not in _TEXT_TABLES]
+    is_images = files.metadata or (len(files.images) > len(binary) and len(files.images) >= len(files.tables))
+    if files.images and is_images or not (files.tables or files.zips) and (files.foreign_images or files.broken):
+        return _from_images(files, wanted), None
+    if files.zips and not files.tables:
+        _tell_left_out("images beside zip files", files.images, wanted)
+        return load_folder(unpack([files.full(path) for path in files.zips]), wanted)
+    _tell_left_out("images beside tables", files.images, wanted)
+    return _from_builder(_builder_of_tables(files, wanted), wanted)
+
+
+def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
+    """Load files as one split, `train`, whatever they are called.
+
+    Args:
+        paths (`Sequence[str]`): Files that hold rows, or images in class folders, all of one kind; or zip files.
+        wanted (`Wanted`): What of them.
+
+    Returns:
+        `tuple[Dataset, str | None]`: As [`load_folder`].
+
+    Raises:
+        InputError: They are of several kinds, or of none that can be read.
+        Exception: Whatever `datasets` raises.
+    """
+    paths = [os.path.abspath(path) for path in dict.fromkeys(paths)]
+    if all(ending(path) == ".zip" for path in paths):
+        return load_folder(unpack(paths), wanted)
+    _check_no_config(wanted)
+    reader, settings, mine = reader_of_files(paths)
+    if others := [path for path in paths if path not in set(mine)]:
+        raise InputError(
+            f"{wanted.shown}: all files must be of one kind, got {name_of(mine[0])} and {first_names(map(name_of, others))}."
+        )
+    if reader == "imagefolder":
+        wanted.check_split(["train"])
+        root = os.path.commonpath([os.path.dirname(path) for path in mine])
+        files = FolderFiles(root)
+        for path in sorted(mine):
+            state = os.stat(path)
+            files.found[os.path.relpath(path, root)] = state.st_size, state.st_mtime_ns
+        return _from_images(files, wanted, with_splits=False), None
+    return _from_builder(builder_of_files(reader, {"train": paths}, settings=settings), wanted)
+
+
+def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:
+    builder.download_and_prepare()
+    dataset = wanted.pick(builder.as_dataset())
+    folders = {os.path.dirname(path) for path in builder.config.data_files[wanted.split]}
+    return dataset, folders.pop() if len(folders) == 1 else None
+
+
+def _builder_of_configs(files: FolderFiles, configs: list[dict], wanted: Wanted) -> DatasetBuilder:
+    """README.md says which files are read; `datasets` finds them, unless it would stumble over a name or a link."""
+    if not _is_hard_for_datasets(files):
+        return _builder_of_folder(files, wanted)
+    names = [str(config.get("config_name", "default")) for config in configs]
+    default = next((name for name, config in zip(names, configs, strict=True) if config.get("default")), None)
+    name = wanted.config_name or default or (names[0] if len(names) == 1 else "default")
+    if name not in names:
+        raise InputError(
+            f"{wanted.flags.config} {wanted.config_name}: {wanted.shown} has the configurations {', '.join(names)}."
+        )
+    splits = splits_of_config(files, configs[names.index(name)])
+    wanted.check_split(list(splits))
+    reader, settings, _ = reader_of_files([path for paths in splits.values() for path in paths])
+    splits = {split: reader_of_files(paths)[2] for split, paths in splits.items()}
+    return builder_of_files(reader, splits, settings=settings)
+
+
+def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
+    if not _is_hard_for_datasets(files) or not any(reader_of(path) for path in files.tables):
+        builder = _builder_of_folder(files, wanted)
+        read = {path for paths in builder.config.data_files.values() for path in paths}
+    else:
+        _check_no_config(wanted)
+        reader, settings, paths = reader_of_files(files.tables)
+        splits = splits_of_folder(files, paths)
+        builder = builder_of_files(reader, splits, settings=settings)
+        read = {path for paths in splits.values() for path in paths}
+    mine = [path for path in files.tables if (reader_of(path) or ("",))[0] == builder.name]
+    root = os.path.realpath(files.root)  # as `datasets` calls it
+    unread = {
+        path: "lie beside files that are named by a split"
+        for path in mine
+        if not read & {files.full(path), f"{root}/{path}"}
+    }
+    if unread and wanted.flags.accept is not None and not wanted.allow_unread_files:
+        unread = {path: f"{reason}; --data_files names all that belong together" for path, reason in unread.items()}
+    wanted.check_unread(unread, len(mine), "data files")
+    return builder
+
+
+def _builder_of_folder(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
+    # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
+    # and what the README says, not under the files: another folder of the same name would give the first one's rows.
+    return load_dataset_builder(files.root, wanted.config_name, description=files.state())
+
+
+def _is_hard_for_datasets(files: FolderFiles) -> bool:
+    return files.has_linked_folders or is_pattern(os.path.realpath(files.root)) or "::" in files.root
+
+
+def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True) -> Dataset:
+    _check_no_config(wanted)
+    unread = {**files.broken, **files.foreign_images}
+    total = len(files.images) + len(unread)
+    if not files.images:
+        wanted.check_unread(unread, total)
+    if files.metadata:
+        return _from_metadata(files, wanted, unread, with_splits=with_splits)
+    classes = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
+    wanted.check_split(list(classes.splits))
+    if not classes.splits[wanted.split]:
+        raise InputError(_no_class_folders(files, wanted))
+    wanted.check_unread({**unread, **classes.outside}, total)
+    left = [path for path in [*files.tables, *files.zips] if ending(path) not in _TEXT_TABLES]
+    _tell_left_out("files beside class folders", left, wanted)
+    return class_folder_dataset(files, classes, wanted.split)
+
+
+def _from_metadata(files: FolderFiles, wanted: Wanted, unread: dict[str, str], *, with_splits: bool) -> Dataset:
+    """Images that a metadata file describes: a folder is a split when it is named so and has a metadata file of its own."""
+    splits = {"train": [""]}
+    tops = {path.partition("/")[0] for path in files.metadata if "/" in path}
+    if with_splits and len(tops) and all("/" in path for path in files.metadata):
+        named = splits_of_folder(files, [f"{top}/x" for top in sorted(tops)])
+        if sum(map(len, named.values())) == len(tops):
+            splits = {
+                split: [os.path.relpath(os.path.dirname(path), files.root) + "/" for path in paths]
+                for split, paths in named.items()
+            }
+    wanted.check_split(list(splits))
+    inside = tuple(splits[wanted.split])
+    mine = [path for path in files.images if path.startswith(inside)]
+    metadata = [path for path in files.metadata if path.startswith(inside)]
+    builder = builder_of_files("imagefolder", {wanted.split: [files.full(path) for path in [*mine, *metadata]]})
+    builder.download_and_prepare()
+    dataset = builder.as_dataset(split=wanted.split)
+    root = folder_without_hops(files.root)
+    read = {os.path.normpath(path) for path in _image_paths(dataset)}
+    others = tuple(folder for folders in splits.values() for folder in folders)
+    without_line = {path for path in mine if os.path.normpath(f"{root}/{path}") not in read}
+    without_line |= {path for path in files.images if not path.startswith(others)}
+    reason = f"have no line in {first_names(metadata)}"
+    wanted.check_unread({**unread, **dict.fromkeys(sorted(without_line), reason)}, len(files.images) + len(unread))
+    return dataset
+
+
+def _image_paths(dataset: Dataset) -> list[str]:
+    """All paths in the image columns, alone or in lists."""
+    paths: list[str] = []
+    for column, feature in dataset.features.items():
+        values = dataset.data.column(column).combine_chunks()
+        if not isinstance(feature, Image):
+            if not isinstance(getattr(feature, "feature", None), Image):
+                continue
+            values = values.flatten()
+        paths += [path for path in values.field("path").to_pylist() if path is not None]
+    return paths
+
+
+def _check_no_config(wanted: Wanted) -> None:
+    if wanted.config_name not in (None, "default"):
+        raise InputError(
+            f"{wanted.flags.name} {wanted.shown} can't be loaded: it has the configuration default alone, so no "
+            f"{wanted.flags.config} {wanted.config_name}; leave it out."
+        )
+
+
+def _tell_left_out(what: str, paths: Sequence[str], wanted: Wanted) -> None:
+    if paths:
+        logger.warning("%s: %s are not read: %s.", wanted.shown, what, first_names(paths))
+
+
+def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
+    told = (
+        f"{wanted.flags.name} {wanted.shown} holds {len(files.images):,} images ({first_names(files.images)}), but no class folders: "
+        "expected a folder for each class, such as cat/1.png and dog/2.png, or beside the images a metadata.csv with a column file_name "
+        "and one of labels, or of texts for --caption_column."
+    )
+    tables = [path for path in files.tables if ending(path) in TABLE_ENDINGS & set(READERS)]
+    if tables:
+        told += (
+            f" {first_names(tables)} is not read: it would have to be called metadata{ending(tables[0])}, with a column file_name of "
+            f"paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
+        )
+    return told
