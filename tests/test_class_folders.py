@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from folders import by_folder, message_of, rows_of, write_images
@@ -213,9 +212,10 @@ def test_the_name_of_a_folder_is_no_pattern(tmp_path, name, images_dataset, monk
     (told / "metadata.csv").write_text("file_name,label\n0.png,x\n1.png,y\n2.png,x\n")
     assert load_source(f"{name}/told")[0]["label"][:] == ["x", "y", "x"]
     tables = tmp_path / name / "tables"
-    (tables / "deep").mkdir(parents=True)
-    images_dataset.to_parquet(tables / "deep" / "train-0.parquet")
-    images_dataset.select(range(5)).to_parquet(tables / "deep" / "test-0.parquet")
+    images_dataset.to_parquet(tmp_path / "deep" / "train-0.parquet")
+    images_dataset.select(range(5)).to_parquet(tmp_path / "deep" / "test-0.parquet")
+    tables.mkdir()
+    (tmp_path / "deep").rename(tables / "deep")
     assert len(load_source(f"{name}/tables")[0]) == 60
     assert len(load_source(f"{name}/tables", split="test")[0]) == 5
     card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: deep/test-*\n- config_name: big\n  data_files: deep/*\n---\n"

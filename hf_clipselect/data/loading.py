@@ -18,7 +18,7 @@ from .hub_data import load_repository
 from .loading_errors import explained
 from .local_data import Wanted, load_files, load_folder
 from .places import hub_place, is_pattern, is_url, local_name
-from .remote_files import fetch_url
+from .remote_files import fetch_urls
 from .table_files import READERS, reader_of
 
 
@@ -147,30 +147,30 @@ class Request:
         if base and not is_url(base) and not os.path.isdir(base):
             raise InputError(f"{self.what} is no folder that --data_files could lie in; leave one of them out.")
         base = "/".join(filter(None, (base.rstrip("/"), self.data_dir)))
-        paths, names, places = [], [], set()
-        for entry in map(local_name, self.data_files):
-            if not is_url(entry) and is_url(base):
-                entry = f"{base}/{entry}"
-            if is_url(entry):
-                paths += fetch_url(entry, self.options, "--data_files").paths
-                names.append(hide_secrets(entry, self.options))
-                places.add(names[-1].rpartition("/")[0])
-            else:
-                paths += _matched_files(entry, base)
-                names.append(os.path.abspath(os.path.join(base, entry)))
-        if self.options and not places:
+        entries = [local_name(entry) for entry in self.data_files]
+        urls = [entry if is_url(entry) else f"{base}/{entry}" for entry in entries if is_url(entry) or is_url(base)]
+        here = [] if is_url(base) else [entry for entry in entries if not is_url(entry)]
+        if self.options and not urls:
             raise InputError("--storage_options is for URLs, and --data_files names files here; leave it out.")
-        with explained(f"--data_files {' '.join(names)}", "can't be loaded", self.options):
-            dataset, folder = load_files(paths, replace(self.wanted, shown=" ".join(names)))
-        if places:
-            folder = places.pop() if len(places) == 1 else None
+        names = [hide_secrets(url, self.options) for url in urls] + [
+            os.path.abspath(os.path.join(base, e)) for e in here
+        ]
+        paths = [path for entry in here for path in _matched_files(entry, base)]
+        if urls:
+            paths += fetch_urls(urls, self.options, "--data_files").paths
+        shown = " ".join(names)
+        with explained(f"--data_files {shown}", "can't be loaded", self.options):
+            dataset, folder = load_files(paths, replace(self.wanted, shown=shown))
+        if urls:
+            folders = {name.rpartition("/")[0] for name in names}
+            folder = folders.pop() if len(folders) == 1 else None
         return Loaded(dataset, names[0] if len(names) == 1 else os.path.dirname(names[0]), paths_relative_to=folder)
 
     def _from_url(self, name: str) -> Loaded:
         if self.data_dir is not None:
             name = f"{name.rstrip('/')}/{self.data_dir}"
         wanted = replace(self.wanted, shown=hide_secrets(name, self.options))
-        fetched = fetch_url(name, self.options, wanted.flags.name)
+        fetched = fetch_urls([name], self.options, wanted.flags.name)
         with explained(f"{wanted.flags.name} {wanted.shown}", "can't be loaded", self.options):
             if fetched.is_folder:
                 dataset, folder = load_folder(fetched.folder, wanted)

@@ -4,9 +4,10 @@ They are fetched here, and not by `datasets`, because it would write the URLs wi
 """
 
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
@@ -43,13 +44,13 @@ class Fetched:
     is_folder: bool
 
 
-def fetch_url(url: str, options: Mapping[str, Any], flag: str) -> Fetched:
-    """Fetch what a URL names: a file, all files of a folder, or those that a pattern matches.
+def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> Fetched:
+    """Fetch what URLs name: files, all files of a folder, or those that a pattern matches.
 
     Args:
-        url (`str`): Such as `s3://bucket/folder` or `gs://bucket/train-*.parquet`.
-        options (`Mapping[str, Any]`): Of its file system.
-        flag (`str`): The flag that it was given with.
+        urls (`Sequence[str]`): Such as `s3://bucket/folder` or `gs://bucket/train-*.parquet`, all of one file system.
+        options (`Mapping[str, Any]`): Of this file system.
+        flag (`str`): The flag that they were given with.
 
     Returns:
         `Fetched`: What was fetched before and has not changed is not fetched again.
@@ -57,11 +58,13 @@ def fetch_url(url: str, options: Mapping[str, Any], flag: str) -> Fetched:
     Raises:
         InputError: There is no such file, it can't be read, or a package is missing; the message tells no credentials.
     """
-    shown, protocol = hide_secrets(url, options), url.partition(":")[0].lower()
+    shown, protocol = hide_secrets(" ".join(urls), options), urls[0].partition(":")[0].lower()
+    if others := [url for url in urls if url.partition(":")[0].lower() != protocol]:
+        raise InputError(
+            f"{flag} {shown}: all URLs must be of one file system; {hide_secrets(others[0])} is of another."
+        )
     try:
-        system, path = url_to_fs(url, **options)
-        system.invalidate_cache()
-        return _fetch(system, path, shown, is_http=protocol in ("http", "https"))
+        return _fetch(urls, options, shown, is_http=protocol in ("http", "https"))
     except InputError:
         raise
     except ImportError as error:
@@ -75,33 +78,42 @@ def fetch_url(url: str, options: Mapping[str, Any], flag: str) -> Fetched:
         raise InputError(f"{flag} {shown} can't be read: {type(error).__name__}: {reason}") from None
 
 
-def _fetch(system: AbstractFileSystem, path: str, shown: str, *, is_http: bool) -> Fetched:
-    is_folder = False
-    if is_http:  # whose folders are pages
-        base, infos = path, {path: system.info(path)}
-    elif has_magic(path):
-        base = path[: next(i for i, sign in enumerate(path) if sign in "*?[")].rpartition("/")[0]
-        infos = {name: info for name, info in system.glob(path, detail=True).items() if info["type"] == "file"}
-    elif is_folder := system.isdir(path):
-        base, infos = path, system.find(path, detail=True)
-    else:
-        base, infos = path.rpartition("/")[0], {path: system.info(path)}
-    names = {
-        name: urlsplit(name).path.rpartition("/")[2] if is_http else name[len(base) :].strip("/") for name in infos
-    }
-    names = {
-        name: rel
-        for name, rel in names.items()
-        if rel and not any(p.startswith(".") for p in rel.split("/") if p != "..")
-    }
-    if not names:
+def _fetch(urls: Sequence[str], options: Mapping[str, Any], shown: str, *, is_http: bool) -> Fetched:
+    infos: dict[str, Mapping[str, Any]] = {}
+    folder_names: list[str] = []
+    for url in urls:
+        system, path = url_to_fs(url, **options)
+        system.invalidate_cache()
+        if is_http:  # whose folders are pages
+            infos[path] = system.info(path)
+        elif has_magic(path):
+            infos |= {name: info for name, info in system.glob(path, detail=True).items() if info["type"] == "file"}
+        elif system.isdir(path):
+            infos |= system.find(path, detail=True)
+            folder_names.append(path)
+        else:
+            infos[path] = system.info(path)
+    is_folder = len(urls) == len(folder_names) == 1
+    base = folder_names[0].rstrip("/") if is_folder else _common_folder([_plain(name, is_http) for name in infos])
+    below = {name: _plain(name, is_http)[len(base) :].strip("/") for name in infos}
+    below = {name: path for name, path in below.items() if not re.search(r"(^|/)\.(?!\.)", path)}
+    if not below:
         raise InputError(f"{shown} holds no files.")
-    if escaping := [rel for rel in names.values() if ".." in rel.split("/")]:
+    if escaping := [path for path in below.values() if ".." in path.split("/")]:
         raise InputError(f"{shown} holds {escaping[0]}, whose name leads out of the folder.")
-    versions = [(rel, infos[name].get("size"), _version(infos[name])) for name, rel in sorted(names.items())]
+    versions = [(path, infos[name].get("size"), _version(infos[name])) for name, path in sorted(below.items())]
     folder = cache_folder("remote", shown, *versions)
-    _download(system, {name: folder / rel for name, rel in names.items()}, folder)
-    return Fetched(str(folder), sorted(str(folder / rel) for rel in names.values()), is_folder)
+    _download(system, {name: folder / path for name, path in below.items()}, folder)
+    return Fetched(str(folder), sorted(str(folder / path) for path in below.values()), is_folder)
+
+
+def _plain(name: str, is_http: bool) -> str:
+    """The path of a file, without the query of a URL."""
+    return urlsplit(name)._replace(query="", fragment="").geturl() if is_http else name
+
+
+def _common_folder(names: list[str]) -> str:
+    return os.path.commonprefix([name.rpartition("/")[0] + "/" for name in names]).rpartition("/")[0]
 
 
 def _version(info: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ def source_put(folder: str) -> dict:
     from results import make_result
 
     from hf_clipselect import load_pruned
-    from hf_clipselect.source import load_source
+    from hf_clipselect.data.source import load_source
 
     api = HfApi()
     pictures(30).push_to_hub("alice/source", "small", split="train", private=True)
@@ -180,7 +180,7 @@ def result_get() -> dict:
 
 
 def source_get() -> list:
-    from hf_clipselect.source import load_source
+    from hf_clipselect.data.source import load_source
 
     _, source = load_source("alice/source", "small")
     return [source.revision, source.license, source.fingerprint]
