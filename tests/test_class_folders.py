@@ -112,7 +112,7 @@ def test_what_would_not_be_read_stops_the_run_unless_that_is_accepted(tmp_path, 
         "1 are images without the ending of one (.bak; rename them): cat/0.png.bak;",
         "1 are images without the ending of one (no ending; rename them): cat/download;",
         "1 lie beside the class folders: cover.png",
-        "1 lie in a class folder's own folders: cat/more/1.png",
+        "1 lie in folders inside the class folders: cat/more/1.png",
     ]:
         assert told in message
     dataset, _ = load_source(str(folder), allow_unread_files=True)

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -46,11 +47,11 @@ class ClassFolders:
     outside: dict[str, str]
 
 
-def read_class_folders(images: list[str], shown: str, *, with_splits: bool = True) -> ClassFolders:
+def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool = True) -> ClassFolders:
     """Find the splits and the classes.
 
     Args:
-        images (`list[str]`): Paths in the folder, sorted.
+        images (`Sequence[str]`): Paths in the folder, sorted.
         shown (`str`): The folder, as a message may name it.
         with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; otherwise all images are of `train`.
 
@@ -60,12 +61,28 @@ def read_class_folders(images: list[str], shown: str, *, with_splits: bool = Tru
     Raises:
         InputError: The places can be read in two ways.
     """
-    outside: dict[str, str] = {}
+    sizes = Counter(path.rpartition("/")[0] for path in images)
+    places = {"train": {folder: _parts(folder) for folder in sizes}}
+    beside: dict[str, str] = {}
     if with_splits:
-        splits = _splits(images, _common_folder(images), shown, outside)
-    else:
-        splits = {"train": [(path, path.split("/")[:-1]) for path in images]}
-    return ClassFolders({split: _classes(places, shown, outside) for split, places in splits.items()}, outside)
+        places = _splits({folder: _parts(folder) for folder in sizes}, _common_folder(images), shown, beside)
+    class_of: dict[str, str] = {}
+    for folders in places.values():
+        class_of |= _classes(folders, sizes, shown, beside)
+    by_name = _split_of_each(images) if with_splits and list(places) == ["train"] else None
+    split_of = {folder: split for split, folders in places.items() for folder in folders}
+    splits: dict[str, dict[str, str]] = {
+        split: {} for split in (places if by_name is None else sorted(set(by_name), key=list(_WORDS).index))
+    }
+    outside: dict[str, str] = {}
+    for number, path in enumerate(images):
+        folder = path.rpartition("/")[0]
+        if folder in class_of:
+            split = split_of[folder] if by_name is None else by_name[number]
+            splits[split][path] = class_of[folder]
+        elif folder in beside:
+            outside[path] = beside[folder]
+    return ClassFolders(splits, outside)
 
 
 def class_folder_dataset(files: FolderFiles, classes: ClassFolders, split: str) -> Dataset:
@@ -95,51 +112,52 @@ def class_folder_dataset(files: FolderFiles, classes: ClassFolders, split: str) 
     )
 
 
-def _common_folder(images: list[str]) -> str:
-    """The innermost folder that all images lie in, with a `/`; but not a split's."""
-    prefix = os.path.commonprefix([images[0], images[-1]])  # of all: they are sorted
-    parts = prefix.split("/")[:-1]
-    of_split = next((depth for depth, part in enumerate(parts) if _split_of(part) is not None), len(parts))
-    return "".join(f"{part}/" for part in parts[:of_split])
+def _parts(folder: str) -> list[str]:
+    return folder.split("/") if folder else []
+
+
+def _common_folder(images: Sequence[str]) -> list[str]:
+    """The innermost folder that all images lie in, but for a split's."""
+    parts = os.path.commonprefix([images[0], images[-1]]).split("/")[:-1]  # of all: they are sorted
+    return parts[: next((depth for depth, part in enumerate(parts) if _split_of(part) is not None), len(parts))]
 
 
 def _splits(
-    images: list[str], base: str, shown: str, outside: dict[str, str]
-) -> dict[str, list[tuple[str, list[str]]]]:
-    """The images of each split, with the folders that they lie in below it."""
-    places = [(path, path[len(base) :].split("/")[:-1]) for path in images]
-    deep = {folders[0] for _, folders in places if len(folders) > 1}
-    tops = {folders[0] for _, folders in places if folders}
+    folders: Mapping[str, list[str]], base: list[str], shown: str, beside: dict[str, str]
+) -> dict[str, dict[str, list[str]]]:
+    """The folders of each split, with the parts of their paths below it."""
+    folders = {folder: parts[len(base) :] for folder, parts in folders.items()}
+    tops = {parts[0] for parts in folders.values() if parts}
+    deep = {parts[0] for parts in folders.values() if len(parts) > 1}
     named = {top for top in tops if _split_of(top) is not None}
-    whole_words = {top for top in named if top.lower() in _SPLIT_OF_WORD}
     if not named & deep:
         if named and named == tops:
             raise InputError(
                 f"{shown} holds its images in {first_names(sorted(named))}. These are names of splits, and splits need a folder for "
-                f"each class in them. If they are the classes, name the images: --data_files '{shown}/{base}*/*'."
+                f"each class in them. If they are the classes, name the images: --data_files '{'/'.join([shown, *base])}/*/*'."
             )
-        return _splits_by_file_names(places)
-    if not whole_words and named != tops:
-        return {"train": places}  # train_station/day beside beach/day
-    splits: dict[str, list[tuple[str, list[str]]]] = {}
-    for path, folders in places:
-        split = _split_of(folders[0]) if folders else None
+        return {"train": folders}
+    if named != tops and not any(top.lower() in _SPLIT_OF_WORD for top in named):
+        return {"train": folders}  # train_station/day beside beach/day
+    splits: dict[str, dict[str, list[str]]] = {}
+    for folder, parts in folders.items():
+        split = _split_of(parts[0]) if parts else None
         if split is None:
-            outside[path] = f"lie beside the splits {', '.join(sorted(named))}"
+            beside[folder] = f"lie beside the splits {', '.join(sorted(named))}"
         else:
-            splits.setdefault(split, []).append((path, folders[1:]))
+            splits.setdefault(split, {})[folder] = parts[1:]
     return {split: splits[split] for split in _WORDS if split in splits}
 
 
-def _splits_by_file_names(places: list[tuple[str, list[str]]]) -> dict[str, list[tuple[str, list[str]]]]:
-    """Names of files tell splits only where every one of them names one, and not all the same."""
-    splits: dict[str, list[tuple[str, list[str]]]] = {}
-    for path, folders in places:
+def _split_of_each(images: Sequence[str]) -> list[str] | None:
+    """The splits that the names of the files tell, where every one of them names one, and not all the same."""
+    splits = []
+    for path in images:
         found = _IN_FILE_NAME.search(path.rpartition("/")[2])
         if found is None:
-            return {"train": places}
-        splits.setdefault(_SPLIT_OF_WORD[found[1]], []).append((path, folders))
-    return splits if len(splits) > 1 else {"train": places}
+            return None
+        splits.append(_SPLIT_OF_WORD[found[1]])
+    return splits if len(set(splits)) > 1 else None
 
 
 def _split_of(folder: str) -> str | None:
@@ -147,36 +165,41 @@ def _split_of(folder: str) -> str | None:
     return found and _SPLIT_OF_WORD[found[1]]
 
 
-def _classes(places: list[tuple[str, list[str]]], shown: str, outside: dict[str, str]) -> dict[str, str]:
-    """The class of each image of a split: the innermost folder, at the depth that most images have."""
-    while len({folders[0] if len(folders) > 1 else None for _, folders in places} - {None}) == 1 and all(
-        len(folders) > 1 for _, folders in places
-    ):
-        places = [(path, folders[1:]) for path, folders in places]
-    depths = Counter(len(folders) for _, folders in places)
+def _classes(
+    folders: Mapping[str, list[str]], sizes: Mapping[str, int], shown: str, beside: dict[str, str]
+) -> dict[str, str]:
+    """The class of each folder of a split: its own name, at the depth that most images have."""
+    while all(len(parts) > 1 for parts in folders.values()) and len({parts[0] for parts in folders.values()}) == 1:
+        folders = {folder: parts[1:] for folder, parts in folders.items()}
+    depths: Counter[int] = Counter()
+    for folder, parts in folders.items():
+        depths[len(parts)] += sizes[folder]
     depth = max((count, depth) for depth, count in depths.items() if depth or len(depths) == 1)[1]
     if depth == 0:
         return {}
-    classes, parents = {}, {}
-    for path, folders in places:
-        if len(folders) == depth:
-            classes[path] = folders[-1]
-            parents.setdefault(folders[-1], set()).add("/".join(folders[:-1]))
+    classes: dict[str, str] = {}
+    parents: dict[str, list[str]] = {}
+    for folder, parts in folders.items():
+        if len(parts) == depth:
+            classes[folder] = parts[-1]
+            parents.setdefault(parts[-1], []).append("/".join(parts[:-1]))
         else:
-            where = "in a class folder's own folders" if len(folders) > depth else "beside the class folders"
-            outside[path] = f"lie {where}"
+            beside[folder] = f"lie {'in folders inside' if len(parts) > depth else 'beside'} the class folders"
     if depth > 1:
-        twice = [(name, sorted(folders)) for name, folders in parents.items() if len(folders) > 1]
-        if twice:
-            name, folders = twice[0]
-            raise InputError(
-                f"{shown} holds folders in folders: {folders[0]}/{name}, {folders[1]}/{name}. Either could be the classes, "
-                f"{name!r} or {folders[0]!r} and {folders[1]!r}. Put the images into one folder for each class, or give their classes in "
-                "a metadata.csv with the columns file_name and label."
-            )
-        name, folders = next(iter(parents.items()))
-        logger.warning(
-            "%s holds folders in folders; the inner ones are taken for the classes, as %r in %s.",
-            shown, name, next(iter(folders)),
-        )  # fmt: skip
+        _check_inner_folders(parents, shown)
     return classes
+
+
+def _check_inner_folders(parents: Mapping[str, list[str]], shown: str) -> None:
+    """Folders in folders: the inner ones are classes unless their names say nothing without the outer ones."""
+    for name, outer in parents.items():
+        if len(outer) > 1:
+            raise InputError(
+                f"{shown} holds folders in folders: {outer[0]}/{name}, {outer[1]}/{name}. Either could be the classes, {name!r} or "
+                f"{outer[0]!r} and {outer[1]!r}. Put the images into one folder for each class, or give their classes in a metadata.csv "
+                "with the columns file_name and label."
+            )
+    name, outer = next(iter(parents.items()))
+    logger.warning(
+        "%s holds folders in folders; the inner ones are taken for the classes, as %r in %s.", shown, name, outer[0]
+    )

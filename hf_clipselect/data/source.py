@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -159,8 +161,11 @@ def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str
     rows = range(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_pylist()
     files = hashlib.sha256(fingerprint.encode())
     for row in rows:
-        path = Path(paths[row] or "")
-        if no_bytes[row] and path.is_file():
-            status = path.stat()
+        path = paths[row] or ""
+        try:
+            status = os.stat(path) if no_bytes[row] else None
+        except (OSError, ValueError):  # a URL, or a name that no file can have
+            continue
+        if status is not None and stat.S_ISREG(status.st_mode):
             files.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode(errors="replace"))
     return files.hexdigest()[:16]
