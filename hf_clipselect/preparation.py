@@ -14,6 +14,7 @@ from datasets import Dataset
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
 from .data import LabelledImages, prepare_dataset
+from .data.places import hub_place
 from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
@@ -39,7 +40,8 @@ def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destina
         if arguments.hub.hub_dataset_id is not None or arguments.hub.hub_model_id is not None:
             logger.info("Nothing is pushed to the Hub without --push_to_hub.")
         return None
-    if arguments.hub.hub_dataset_id == arguments.data.dataset_name:
+    source = hub_place(arguments.data.dataset_name)
+    if arguments.hub.hub_dataset_id == (source.repo if source else arguments.data.dataset_name):
         raise InputError(
             f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the place of; "
             "choose another repository."

@@ -38,12 +38,14 @@ class FolderFiles:
         root (`str`): Absolute path of the folder.
         found (`dict[str, tuple[int, int]]`): Size and time of change (ns) of every file that can be read.
         broken (`dict[str, str]`): What can't be read although it lies there, with the reason.
+        hidden (`list[str]`): Images and folders whose names begin with a dot, which are passed by.
         has_linked_folders (`bool`): Some folder in it is a symbolic link.
     """
 
     root: str
     found: dict[str, tuple[int, int]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    hidden: list[str] = field(default_factory=list)
     has_linked_folders: bool = False
 
     @cached_property
@@ -119,6 +121,8 @@ def walk(root: str) -> FolderFiles:
     """
     files = FolderFiles(os.path.abspath(root))
     entered: set[tuple[int, int]] = set()
+    # A name without an ending may be that of a class folder that is gone.
+    of_images = _readable_endings() | _FOREIGN_IMAGES | {""}
     top = os.stat(files.root)
     waiting = [("", ((top.st_dev, top.st_ino),), False)]
     while waiting:
@@ -128,9 +132,11 @@ def walk(root: str) -> FolderFiles:
         except OSError as error:
             raise InputError(f"The folder {files.full(folder)} can't be opened: {error.strerror}.") from None
         for entry in entries:
-            if entry.name.startswith(".") or entry.name in _OF_THE_SYSTEM:
-                continue
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name.startswith(".") or entry.name in _OF_THE_SYSTEM:
+                if ending(path) in of_images - {""} or entry.is_dir():
+                    files.hidden.append(path)
+                continue
             try:
                 status = entry.stat()
             except OSError as error:  # a link to nothing, or to itself
@@ -151,8 +157,6 @@ def walk(root: str) -> FolderFiles:
                     files.has_linked_folders = True
                 waiting.append((path, (*above, this), in_link or is_link))
     files.found = dict(sorted(files.found.items()))
-    # A name without an ending may have been that of a class folder.
-    of_images = _readable_endings() | _FOREIGN_IMAGES | {""}
     files.broken = {path: why for path, why in sorted(files.broken.items()) if ending(path) in of_images}
     return files
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from ..config import EMBEDDED_DATASET
 from ..embedded import load_digits_dataset
+from ..embedded.digits import SPLITS as DIGITS_SPLITS
 from ..errors import InputError
 from ..hub.naming import EMBEDDED_PREFIX, lasting_name
 from ..redaction import hide_secrets
@@ -129,6 +130,10 @@ class Request:
         given["--storage_options"] = self.options
         if named := [flag for flag, value in given.items() if value]:
             raise InputError(f"{named[0]} is not for {EMBEDDED_DATASET}, which is in the package; leave it out.")
+        if self.wanted.split not in DIGITS_SPLITS:
+            raise InputError(
+                f"{name} has no split {self.wanted.split!r}: choose one of {', '.join(DIGITS_SPLITS)} ({flags.split})."
+            )
         return Loaded(load_digits_dataset(self.wanted.split), name)
 
     def _by_reader_name(self) -> Loaded:
@@ -202,6 +207,8 @@ class Request:
 def _matched_files(entry: str, base: str) -> list[str]:
     """The files that an entry of `--data_files` means here: the one of that very name, or those that the pattern matches."""
     path = os.path.join(base, entry)
+    if "\0" in path:
+        raise InputError(f"--data_files {entry!r} is no name of a file.")
     if os.path.isdir(path):
         raise InputError(
             f"--data_files {entry} is a folder; give it as --dataset_name, or as a pattern such as {entry.rstrip('/')}/*."

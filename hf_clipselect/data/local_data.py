@@ -90,6 +90,8 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
         return wanted.pick(load_from_disk(folder_without_hops(folder))), None
     files, configs = walk(folder), declared_configs(folder)
+    if files.hidden:
+        logger.info("%s: hidden files and folders are left out: %s.", wanted.shown, first_names(sorted(files.hidden)))
     if any("data_files" in config or "data_dir" in config for config in configs):
         return _from_builder(_builder_of_configs(files, configs, wanted), wanted)
     binary = [path for path in files.tables if ending(path) not in _TEXT_TABLES]
@@ -279,4 +281,6 @@ def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
             f" {first_names(tables)} is not read: it would have to be called metadata{ending(tables[0])}, with a column file_name of "
             f"paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
         )
+    if files.zips:
+        told += f" {first_names(files.zips)} is not read beside images: give it as {wanted.flags.name}."
     return told
