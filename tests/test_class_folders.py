@@ -106,13 +106,13 @@ def test_what_would_not_be_read_stops_the_run_unless_that_is_accepted(tmp_path, 
     assert message.startswith(f"8 of 14 image files in {folder} would not be read: ")
     assert message.endswith("Mend or move these, or pass --allow_unread_files to go on without them.")
     for told in [
-        "2 are links to nothing: dog/gone.png, lion;",
-        "1 are no files but devices, pipes or sockets: dog/pipe.png;",
-        "(.heic; convert them to PNG or JPEG): dog/phone.HEIC;",
-        "1 are images without the ending of one (.bak; rename them): cat/0.png.bak;",
-        "1 are images without the ending of one (no ending; rename them): cat/download;",
-        "1 lie beside the class folders: cover.png",
-        "1 lie in folders inside the class folders: cat/more/1.png",
+        "dog/gone.png, lion (a link to nothing);",
+        "dog/pipe.png (no file but a device, pipe or socket);",
+        "dog/phone.HEIC (.heic can't be read here: convert it to PNG or JPEG);",
+        "cat/0.png.bak (an image with the ending .bak: rename it);",
+        "cat/download (an image with no ending: rename it);",
+        "cover.png (beside the class folders)",
+        "cat/more/1.png (in a folder inside a class folder)",
     ]:
         assert told in message
     dataset, _ = load_source(str(folder), allow_unread_files=True)
@@ -123,7 +123,7 @@ def test_what_would_not_be_read_stops_the_run_unless_that_is_accepted(tmp_path, 
 def test_images_beside_splits_are_told(tmp_path):
     folder = write_images(tmp_path, [*classes_of("a", "b", prefix="train/"), *classes_of("a", "b", prefix="extra/")])
     assert "6 of 12 image files" in (message := message_of(load_source, str(folder)))
-    assert "lie beside the splits train: extra/a/0.png, extra/a/1.png, extra/a/2.png and 3 more" in message
+    assert "extra/a/0.png, extra/a/1.png, extra/a/2.png and 3 more (beside the splits train)" in message
 
 
 def test_files_that_nobody_counts(tmp_path, caplog):
@@ -175,7 +175,7 @@ def test_metadata(tmp_path):
     assert [image.getpixel((0, 0))[0] for image in dataset["image"]] == [0, 1, 2]
     (folder / "metadata.csv").write_text("\n".join(["file_name,label", *lines[:2]]))
     message = message_of(load_source, str(folder))
-    assert "1 of 3 image files" in message and "1 have no line in metadata.csv: test/3.png" in message
+    assert "1 of 3 image files" in message and "test/3.png (no line in metadata.csv)" in message
     assert len(load_source(str(folder), allow_unread_files=True)[0]) == 2
     splits = write_images(tmp_path / "splits", ["train/1.png", "train/2.png", "test/1.png"])
     (splits / "train/metadata.jsonl").write_text(
@@ -183,6 +183,14 @@ def test_metadata(tmp_path):
     )
     (splits / "test/metadata.jsonl").write_text('{"file_name": "1.png", "label": 0}\n')
     assert [len(load_source(str(splits), split=split)[0]) for split in ("train", "test")] == [2, 1]
+    (splits / "test/metadata.jsonl").unlink()
+    assert "no metadata file for the images of its split test" in message_of(load_source, str(splits), split="test")
+    # One file for all splits.
+    (splits / "train/metadata.jsonl").unlink()
+    lines = ["file_name,label", "train/1.png,a", "test/1.png,b", "train/2.png,b"]
+    (splits / "metadata.csv").write_text("\n".join(lines))
+    labels = [load_source(str(splits), split=split)[0]["label"][:] for split in ("train", "test")]
+    assert labels == [["a", "b"], ["b"]]
 
 
 def test_the_fingerprint_is_that_of_the_files(tmp_path):

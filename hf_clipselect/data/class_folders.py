@@ -85,6 +85,26 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
     return ClassFolders(splits, outside)
 
 
+def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The folders of each split where all images lie in folders that are named by splits, and not by one alone; else none.
+
+    Args:
+        images (`Sequence[str]`): Paths in the folder, sorted.
+
+    Returns:
+        `dict[str, tuple[str, ...]]`: Split -> paths of its folders, with a `/` at their ends.
+    """
+    base = _common_folder(images)
+    tops = {tuple(path.split("/")[:-1][: len(base) + 1]) for path in images}
+    splits: dict[str, tuple[str, ...]] = {}
+    for top in sorted(tops):
+        split = _split_of(top[-1]) if len(top) > len(base) else None
+        if split is None:
+            return {}
+        splits[split] = (*splits.get(split, ()), "/".join(top) + "/")
+    return {split: splits[split] for split in _WORDS if split in splits} if len(splits) > 1 else {}
+
+
 def class_folder_dataset(files: FolderFiles, classes: ClassFolders, split: str) -> Dataset:
     """The rows of one split, in the order of their paths; the classes are those of all splits, sorted.
 
@@ -143,7 +163,7 @@ def _splits(
     for folder, parts in folders.items():
         split = _split_of(parts[0]) if parts else None
         if split is None:
-            beside[folder] = f"lie beside the splits {', '.join(sorted(named))}"
+            beside[folder] = f"beside the splits {', '.join(sorted(named))}"
         else:
             splits.setdefault(split, {})[folder] = parts[1:]
     return {split: splits[split] for split in _WORDS if split in splits}
@@ -184,7 +204,7 @@ def _classes(
             classes[folder] = parts[-1]
             parents.setdefault(parts[-1], []).append("/".join(parts[:-1]))
         else:
-            beside[folder] = f"lie {'in folders inside' if len(parts) > depth else 'beside'} the class folders"
+            beside[folder] = "in a folder inside a class folder" if len(parts) > depth else "beside the class folders"
     if depth > 1:
         _check_inner_folders(parents, shown)
     return classes

@@ -77,9 +77,9 @@ class FolderFiles:
             if suffix in readable or suffix in _NO_IMAGES or name_of(path) in _METADATA:
                 continue
             if suffix in _FOREIGN_IMAGES:
-                foreign[path] = f"are of a kind that can't be read here ({suffix}; convert them to PNG or JPEG)"
+                foreign[path] = f"{suffix} can't be read here: convert it to PNG or JPEG"
             elif self._is_image(path):
-                foreign[path] = f"are images without the ending of one ({suffix or 'no ending'}; rename them)"
+                foreign[path] = f"an image with {suffix and f'the ending {suffix}' or 'no ending'}: rename it"
         return foreign
 
     def full(self, path: str) -> str:
@@ -140,14 +140,14 @@ def walk(root: str) -> FolderFiles:
             try:
                 status = entry.stat()
             except OSError as error:  # a link to nothing, or to itself
-                files.broken[path] = (
-                    "are links to nothing" if entry.is_symlink() else f"can't be read ({error.strerror})"
-                )
+                files.broken[path] = "a link to nothing" if entry.is_symlink() else f"can't be read: {error.strerror}"
                 continue
-            if stat.S_ISREG(status.st_mode):
+            if not _is_utf8(entry.name):
+                files.broken[path] = "its name is not UTF-8: rename it"
+            elif stat.S_ISREG(status.st_mode):
                 files.found[path] = status.st_size, status.st_mtime_ns
             elif not stat.S_ISDIR(status.st_mode):
-                files.broken[path] = "are no files but devices, pipes or sockets"
+                files.broken[path] = "no file but a device, pipe or socket"
             else:
                 this, is_link = (status.st_dev, status.st_ino), entry.is_symlink()
                 if this in above or (is_link and in_link and this in entered):
@@ -164,6 +164,14 @@ def walk(root: str) -> FolderFiles:
 def ending(path: str) -> str:
     """The ending of a file's name in small letters: `.png`."""
     return os.path.splitext(path)[1].lower()
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def name_of(path: str) -> str:

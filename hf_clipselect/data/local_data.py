@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetBuilder, DatasetDict, Image, load_dataset_builder, load_from_disk
 
 from ..errors import InputError
 from .archives import unpack
-from .class_folders import class_folder_dataset, read_class_folders
+from .class_folders import class_folder_dataset, read_class_folders, read_split_folders
 from .folder_files import TABLE_ENDINGS, FolderFiles, ending, name_of, walk
 from .places import SourceFlags, is_pattern
 from .table_files import (
@@ -177,7 +178,7 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
     mine = [path for path in files.tables if (reader_of(path) or ("",))[0] == builder.name]
     root = os.path.realpath(files.root)  # as `datasets` calls it
     unread = {
-        path: "lie beside files that are named by a split"
+        path: "beside files that are named by a split"
         for path in mine
         if not read & {files.full(path), f"{root}/{path}"}
     }
@@ -216,44 +217,39 @@ def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True
 
 
 def _from_metadata(files: FolderFiles, wanted: Wanted, unread: dict[str, str], *, with_splits: bool) -> Dataset:
-    """Images that a metadata file describes: a folder is a split when it is named so and has a metadata file of its own."""
-    splits = {"train": [""]}
-    tops = {path.partition("/")[0] for path in files.metadata if "/" in path}
-    if with_splits and len(tops) and all("/" in path for path in files.metadata):
-        named = splits_of_folder(files, [f"{top}/x" for top in sorted(tops)])
-        if sum(map(len, named.values())) == len(tops):
-            splits = {
-                split: [os.path.relpath(os.path.dirname(path), files.root) + "/" for path in paths]
-                for split, paths in named.items()
-            }
+    """Images that metadata files describe, in their split's folder or above the folders of all splits."""
+    splits = (read_split_folders(files.images) if with_splits else {}) or {"train": ("",)}
     wanted.check_split(list(splits))
-    inside = tuple(splits[wanted.split])
-    mine = [path for path in files.images if path.startswith(inside)]
-    metadata = [path for path in files.metadata if path.startswith(inside)]
+    mine = [path for path in files.images if path.startswith(splits[wanted.split])]
+    of_others = tuple(folder for split, folders in splits.items() if split != wanted.split for folder in folders)
+    metadata = [path for path in files.metadata if not path.startswith(of_others)]
+    if not metadata:
+        raise InputError(f"{wanted.shown} has no metadata file for the images of its split {wanted.split}.")
     builder = builder_of_files("imagefolder", {wanted.split: [files.full(path) for path in [*mine, *metadata]]})
     builder.download_and_prepare()
-    dataset = builder.as_dataset(split=wanted.split)
-    root = folder_without_hops(files.root)
-    read = {os.path.normpath(path) for path in _image_paths(dataset)}
-    others = tuple(folder for folders in splits.values() for folder in folders)
-    without_line = {path for path in mine if os.path.normpath(f"{root}/{path}") not in read}
-    without_line |= {path for path in files.images if not path.startswith(others)}
-    reason = f"have no line in {first_names(metadata)}"
-    wanted.check_unread({**unread, **dict.fromkeys(sorted(without_line), reason)}, len(files.images) + len(unread))
+    dataset, root = builder.as_dataset(split=wanted.split), folder_without_hops(files.root)
+    rows = [[os.path.normpath(path).removeprefix(f"{root}/") for path in paths] for paths in _image_paths(dataset)]
+    if of_others:
+        kept = [row for row, paths in enumerate(rows) if not any(path.startswith(of_others) for path in paths)]
+        dataset = dataset.select(kept) if len(kept) < len(rows) else dataset
+    read = {path for paths in rows for path in paths}
+    without_line = dict.fromkeys((path for path in mine if path not in read), f"no line in {first_names(metadata)}")
+    unread = {path: reason for path, reason in unread.items() if not path.startswith(of_others)} | without_line
+    wanted.check_unread(unread, len(mine) + len(unread) - len(without_line))
     return dataset
 
 
-def _image_paths(dataset: Dataset) -> list[str]:
-    """All paths in the image columns, alone or in lists."""
-    paths: list[str] = []
+def _image_paths(dataset: Dataset) -> list[list[str]]:
+    """The paths in the image columns of each row, alone or in lists."""
+    rows: list[list[str]] = [[] for _ in range(len(dataset))]
     for column, feature in dataset.features.items():
-        values = dataset.data.column(column).combine_chunks()
-        if not isinstance(feature, Image):
-            if not isinstance(getattr(feature, "feature", None), Image):
-                continue
-            values = values.flatten()
-        paths += [path for path in values.field("path").to_pylist() if path is not None]
-    return paths
+        if isinstance(feature, Image):
+            for row, path in zip(rows, pc.struct_field(dataset.data.column(column), "path").to_pylist(), strict=True):
+                row += [path] if path else []
+        elif isinstance(getattr(feature, "feature", None), Image):
+            for row, images in zip(rows, dataset.data.column(column).to_pylist(), strict=True):
+                row += [image["path"] for image in images or [] if image and image["path"]]
+    return rows
 
 
 def _check_no_config(wanted: Wanted) -> None:
@@ -277,8 +273,9 @@ def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
     )
     tables = [path for path in files.tables if ending(path) in TABLE_ENDINGS & set(READERS)]
     if tables:
+        suffix = ending(tables[0]) if ending(tables[0]) in (".csv", ".jsonl", ".parquet") else ".csv"
         told += (
-            f" {first_names(tables)} is not read: it would have to be called metadata{ending(tables[0])}, with a column file_name of "
+            f" {first_names(tables)} is not read: it would have to be called metadata{suffix}, with a column file_name of "
             f"paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
         )
     if files.zips:

@@ -18,7 +18,7 @@ def check_unread(
     """Stop where files would be left out, or warn of them where the user accepts that.
 
     Args:
-        unread (`Mapping[str, str]`): Path in the folder -> reason, as a plural predicate: `"are links to nothing"`.
+        unread (`Mapping[str, str]`): Path in the folder -> reason, in a few words: `"a link to nothing"`.
         total (`int`): How many there are with them.
         shown (`str`): The folder, as a message may name it.
         accept (`str`, *optional*): Flag that accepts the loss.
@@ -33,7 +33,7 @@ def check_unread(
     reasons: dict[str, list[str]] = {}
     for path, reason in unread.items():
         reasons.setdefault(reason, []).append(path)
-    told = "; ".join(f"{len(paths):,} {reason}: {first_names(paths)}" for reason, paths in reasons.items())
+    told = "; ".join(f"{first_names(paths)} ({reason})" for reason, paths in reasons.items())
     if accepted:
         logger.warning("%s of %s %s in %s are not read: %s.", f"{len(unread):,}", f"{total:,}", kind, shown, told)
         return
