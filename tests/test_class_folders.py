@@ -163,6 +163,8 @@ def test_no_class_folders(tmp_path, images_dataset):
     (tmp_path / "phone" / "cat").mkdir(parents=True)
     (tmp_path / "phone" / "cat" / "1.heic").write_bytes(b"x")
     assert "1 of 1 image files" in message_of(load_source, str(tmp_path / "phone"))
+    message = message_of(load_source, str(tmp_path / "phone"), allow_unread_files=True)
+    assert message.endswith("holds no image that can be read.")
 
 
 def test_metadata(tmp_path):

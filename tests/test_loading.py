@@ -120,6 +120,9 @@ class TestTables:
         assert len(load_source(str(tmp_path), allow_unread_files=True)[0]) == 9
         assert "beach.parquet" in caplog.messages[0]
         assert len(load_source(str(tmp_path), data_files=["*.parquet"])[0]) == 15
+        (tmp_path / "beach.parquet").unlink()
+        (tmp_path / "train_gone.parquet").symlink_to(tmp_path / "gone")
+        assert "train_gone.parquet (a link to nothing)" in message_of(load_source, str(tmp_path))
 
     def test_linked_folders_and_pictures_beside_rows(self, tmp_path, images_dataset, caplog):
         DatasetDict(train=images_dataset, test=images_dataset.select(range(6))).save_to_disk(tmp_path / "unused")

@@ -122,7 +122,8 @@ def walk(root: str) -> FolderFiles:
     files = FolderFiles(os.path.abspath(root))
     entered: set[tuple[int, int]] = set()
     # A name without an ending may be that of a class folder that is gone.
-    of_images = _readable_endings() | _FOREIGN_IMAGES | {""}
+    of_images = _readable_endings() | _FOREIGN_IMAGES
+    of_data = of_images | TABLE_ENDINGS | {".zip", ""}
     top = os.stat(files.root)
     waiting = [("", ((top.st_dev, top.st_ino),), False)]
     while waiting:
@@ -134,7 +135,7 @@ def walk(root: str) -> FolderFiles:
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name.startswith(".") or entry.name in _OF_THE_SYSTEM:
-                if ending(path) in of_images - {""} or entry.is_dir():
+                if ending(path) in of_images or entry.is_dir():
                     files.hidden.append(path)
                 continue
             try:
@@ -157,7 +158,7 @@ def walk(root: str) -> FolderFiles:
                     files.has_linked_folders = True
                 waiting.append((path, (*above, this), in_link or is_link))
     files.found = dict(sorted(files.found.items()))
-    files.broken = {path: why for path, why in sorted(files.broken.items()) if ending(path) in of_images}
+    files.broken = {path: why for path, why in sorted(files.broken.items()) if ending(path) in of_data}
     return files
 
 

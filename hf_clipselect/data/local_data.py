@@ -101,6 +101,8 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
         return _from_images(files, wanted), None
     if files.zips and not files.tables:
         _tell_left_out("images beside zip files", files.images, wanted)
+        broken = {path: reason for path, reason in files.broken.items() if ending(path) == ".zip"}
+        wanted.check_unread(broken, len(files.zips) + len(broken), "zip files")
         return load_folder(unpack([files.full(path) for path in files.zips]), wanted)
     _tell_left_out("images beside tables", files.images, wanted)
     return _from_builder(_builder_of_tables(files, wanted), wanted)
@@ -125,7 +127,8 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
         return load_folder(unpack(paths), wanted)
     _check_no_config(wanted)
     reader, settings, mine = reader_of_files(paths)
-    if others := [path for path in paths if path not in set(mine)]:
+    known = set(mine)
+    if others := [path for path in paths if path not in known]:
         raise InputError(
             f"{wanted.shown}: all files must be of one kind, got {name_of(mine[0])} and {first_names(map(name_of, others))}."
         )
@@ -184,7 +187,8 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
     }
     if unread and wanted.flags.accept is not None and not wanted.allow_unread_files:
         unread = {path: f"{reason}; --data_files names all that belong together" for path, reason in unread.items()}
-    wanted.check_unread(unread, len(mine), "data files")
+    broken = {path: why for path, why in files.broken.items() if (reader_of(path) or ("",))[0] == builder.name}
+    wanted.check_unread(unread | broken, len(mine) + len(broken), "data files")
     return builder
 
 
@@ -200,10 +204,14 @@ def _is_hard_for_datasets(files: FolderFiles) -> bool:
 
 def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True) -> Dataset:
     _check_no_config(wanted)
-    unread = {**files.broken, **files.foreign_images}
+    of_rows = TABLE_ENDINGS | {".zip"}
+    unread = {
+        path: reason for path, reason in files.broken.items() if ending(path) not in of_rows
+    } | files.foreign_images
     total = len(files.images) + len(unread)
     if not files.images:
         wanted.check_unread(unread, total)
+        raise InputError(f"{wanted.flags.name} {wanted.shown} holds no image that can be read.")
     if files.metadata:
         return _from_metadata(files, wanted, unread, with_splits=with_splits)
     classes = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
