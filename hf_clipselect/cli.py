@@ -1,5 +1,7 @@
 """The command line: `hf-clipselect select ...`, and what recipes/select.py runs."""
 
+import glob
+import json
 import logging
 import os
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 from .command_line import parse_arguments
 from .config import Arguments, HubArguments
+from .data.places import is_pattern
 from .errors import InputError, RunError
 from .launch import exit_now
 from .pipeline import run_selection
@@ -74,7 +77,10 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
             line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
         lines.append(line)
     hub = arguments.hub
-    lines += [f"subset: {_load_call(output_dir / 'subset', result, hub)}", f"report: {output_dir / 'report.html'}"]
+    lines += [
+        f"subset: {_local_load_call(output_dir / 'subset', result, hub)}",
+        f"report: {output_dir / 'report.html'}",
+    ]
     if hub.push_to_hub and not hub.create_pr:  # what a pull request brings is not there yet
         at = f', revision="{hub.hub_revision}"' if hub.hub_revision is not None else ""
         lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")
@@ -83,8 +89,22 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _local_load_call(subset: Path, result: SelectionResult, hub: HubArguments) -> str:
+    folder = os.path.abspath(subset)
+    if hub.scores_only or not is_pattern(folder):
+        return _load_call(subset, result, hub)
+    # `load_dataset` reads the path of a folder as a pattern and can't be told not to; that of files it can.
+    files = f"{glob.escape(folder)}/{config_name(result.ratios[0])}/*.parquet"
+    return f'load_dataset("parquet", data_files={_literal(files)}, split="train")'
+
+
 def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments, at: str = "") -> str:
     if hub.scores_only:
         size = result.ratios[0]
-        return f'load_pruned("{place}", {"count" if is_count(size) else "ratio"}={size}{at})'
-    return f'load_dataset("{place}", "{config_name(result.ratios[0])}", split="train"{at})'
+        return f"load_pruned({_literal(place)}, {'count' if is_count(size) else 'ratio'}={size}{at})"
+    return f'load_dataset({_literal(place)}, "{config_name(result.ratios[0])}", split="train"{at})'
+
+
+def _literal(text: Path | str) -> str:
+    """A string as Python reads it, in double quotes as the others of the line."""
+    return json.dumps(str(text), ensure_ascii=False)

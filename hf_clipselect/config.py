@@ -5,6 +5,7 @@ The names are those of the transformers examples. Precedence: command line, then
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -25,9 +26,31 @@ class DataArguments:
 
     dataset_name: str = field(
         default=EMBEDDED_DATASET,
-        metadata={"help": "Hub id, local folder (imagefolder, parquet or save_to_disk) or embedded/digits."},
+        metadata={
+            "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or .zip file, or URL "
+            "of one (hf://, s3://, gs://, ...); or embedded/digits."
+        },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of a dataset on the Hub; default: main."}
+    )
+    data_files: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Files, patterns or URLs instead of all files, in the dataset where --dataset_name is given."
+        },
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "Folder in the dataset's folder or repository."})
+    storage_options: str | None = field(
+        default=None,
+        repr=False,
+        metadata={"help": "JSON of options for the file system of a URL. No file keeps the values: give them anew."},
+    )
+    allow_unread_files: bool = field(
+        default=False,
+        metadata={"help": "Go on, with a warning, where files of a folder would not be read, instead of stopping."},
+    )
     train_split_name: str = field(default="train", metadata={"help": "Split to select from."})
     image_column_name: str | None = field(
         default=None, metadata={"help": "Image column; found from the features when there is exactly one."}
@@ -57,6 +80,8 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.data_files and self.dataset_name == EMBEDDED_DATASET:
+            self.dataset_name = ""  # which is the default alone: the files say all
         _check_at_least(1, "max_train_samples", self.max_train_samples)
         _check_at_least(1, "num_clusters", self.num_clusters)
         if self.caption_column is None and self.num_clusters is not None:
@@ -278,6 +303,11 @@ class RunArguments:
 
     def __post_init__(self) -> None:
         check_seed(self.seed, "--seed")
+        if self.output_dir is not None and "::" in os.path.abspath(self.output_dir):
+            raise InputError(
+                f"--output_dir {self.output_dir} has '::' in its path, which load_dataset reads as a chain of URLs: nobody could load the "
+                "subset. Choose another."
+            )
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A command line whose flags may also stand in the YAML file of `--config`. No torch here."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any, NoReturn
 from transformers import HfArgumentParser
 
 from .config_file import yaml_as_flags
+from .redaction import hide_secrets
+
+
+_JSON = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class FlagParser(HfArgumentParser):
@@ -45,4 +50,5 @@ class FlagParser(HfArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         # The usage of forty flags would bury the one line that matters.
-        self.exit(2, f"error: {message} (all flags: --help)\n")
+        # What was mistyped may hold a password.
+        self.exit(2, f"error: {hide_secrets(_JSON.sub('{...}', message))} (all flags: --help)\n")

@@ -15,6 +15,7 @@ from datasets import Dataset
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
 from .data import LabelledImages, prepare_dataset
+from .data.places import hub_place
 from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
@@ -40,7 +41,8 @@ def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destina
         if arguments.hub.hub_dataset_id is not None or arguments.hub.hub_model_id is not None:
             logger.info("Nothing is pushed to the Hub without --push_to_hub.")
         return None
-    if arguments.hub.hub_dataset_id == arguments.data.dataset_name:
+    source = hub_place(arguments.data.dataset_name)
+    if arguments.hub.hub_dataset_id == (source.repo if source else arguments.data.dataset_name):
         raise InputError(
             f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the place of; "
             "choose another repository."
@@ -70,10 +72,20 @@ def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequ
     if class_names is not None and data.caption_column is not None:
         raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
     if dataset is None:
-        dataset, source = load_source(data.dataset_name, data.dataset_config_name, data.train_split_name)
+        dataset, source = load_source(
+            data.dataset_name,
+            data.dataset_config_name,
+            data.train_split_name,
+            revision=data.dataset_revision,
+            data_files=data.data_files,
+            data_dir=data.data_dir,
+            storage_options=data.storage_options,
+            allow_unread_files=data.allow_unread_files,
+        )
     return prepare_dataset(
         dataset,
         source,
+        paths_relative_to=None if source is None else source.paths_relative_to,
         image_column_name=data.image_column_name,
         label_column_name=data.label_column_name,
         caption_column=data.caption_column,

@@ -1,11 +1,11 @@
 """What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it writes."""
 
+import os
 import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from .config import Arguments
 from .data import LabelledImages
 from .encoder import Backbone
 from .hub.naming import lasting_name
+from .redaction import hide_secrets, names_of_options
 from .selection import Objective
 
 
@@ -53,11 +54,12 @@ def describe_run(
     """
     given = {**arguments.to_dict(), "objective": objective.name}
     given |= {name: lasting_name(given[name]) for name in _PLACES if given[name]}
+    given |= _without_secrets(arguments)
     return {
         # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set ones.
         "arguments": {name: value for name, value in given.items() if value is not None},
         "objective": objective.to_dict(),
-        "source": asdict(images.source),
+        "source": images.source.to_dict(),
         "model": {
             **backbone.describe(),
             "embed_dim": backbone.embed_dim,
@@ -68,6 +70,21 @@ def describe_run(
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
     }
+
+
+def _without_secrets(arguments: Arguments) -> dict[str, Any]:
+    """What is kept of places that only some may read: the names of the options, and URLs without their credentials."""
+    data = arguments.data
+    kept: dict[str, Any] = {}
+    if data.storage_options is not None:
+        kept["storage_options"] = names_of_options(data.storage_options)
+    if "://" in data.dataset_name:
+        kept["dataset_name"] = hide_secrets(data.dataset_name)
+    if data.data_files:
+        # Beside a dataset they are names in it.
+        place = str if data.dataset_name else (lambda name: os.path.abspath(os.path.expanduser(name)))
+        kept["data_files"] = [hide_secrets(name) if "://" in name else place(name) for name in data.data_files]
+    return kept
 
 
 def recipe_origin(script: str | Path, *packages: str) -> str:

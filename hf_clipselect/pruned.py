@@ -88,12 +88,20 @@ def load_source_of(source: DatasetSource, place: str) -> Dataset:
     by_hand = by_hand.format("from_folder" if Path(place).is_dir() else "from_hub")
     is_embedded = source.name.startswith(EMBEDDED_PREFIX)
     if not is_embedded and not is_hub_id(source.name, revision=source.revision):
-        what = f"the local folder {source.name}" if source.name else "a dataset in memory"
+        local = "" if "://" in source.name else "the local folder "
+        what = f"{local}{source.name}" if source.name else "a dataset in memory"
         raise InputError(
             f"The selection in {place} was made from {what}, which nobody else can load by name; {by_hand}."
         )
     try:
-        return load_source(source.name, source.config_name, source.split or "train", revision=source.revision)[0]
+        return load_source(
+            source.name,
+            source.config_name,
+            source.split or "train",
+            revision=source.revision,
+            data_dir=source.data_dir,
+            data_files=source.data_files,
+        )[0]
     except InputError as error:
         raise InputError(
             f"The source of the selection in {place}, {source.describe()}, can't be loaded: {error}"

@@ -7,7 +7,6 @@ it is checked before anything is made of it.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ _SHAPE = {
     },
     "report": {},
 }  # fmt: skip
+_PART_OF_SOURCE = {"data_dir": _TEXT, "data_files": [_TEXT]}
 _REPORT_SHAPE = {
     "model": {
         "name": _TEXT, "revision": _TEXT_OR_NONE, "weights_sha256": _TEXT_OR_NONE, "prompt_template": [_TEXT],
@@ -105,7 +105,7 @@ def write_selection(
         "objective": objective.to_dict(),
         "ratios": list(ratios),
         "seed": seed,
-        "source": hide_paths(asdict(source)),
+        "source": hide_paths(source.to_dict()),
         "report": report,
     }
     write_json(path, selection)
@@ -128,6 +128,8 @@ def read_selection(path: Path) -> dict[str, Any]:
     values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     _check(values, _SHAPE, "selection.json")
     source, report = values["source"], values["report"]
+    _check(source, {name: shape for name, shape in _PART_OF_SOURCE.items() if name in source}, "source")
+    source.pop("paths_relative_to", None)
     if source["num_rows"] < 0 or not 0 <= values["seed"] < 2**32:
         raise ValueError(f"{source['num_rows']} rows and seed {values['seed']} are out of range")
     if source["revision"] is not None and not re.fullmatch("[0-9a-f]{40}", source["revision"]):

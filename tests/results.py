@@ -44,7 +44,7 @@ def make_report(result, **changes):
     readable = column_values(result.scores, "predicted_label") >= 0
     rows = column_values(result.scores, "source_index")
     run = {
-        "source": dataclasses.asdict(result.source),
+        "source": result.source.to_dict(),
         "model": {
             "name": "embedded/tiny-clip", "revision": None, "weights_sha256": "0" * 64, "embed_dim": 8,
             "prompt_template": ["A photo of a {}."],

@@ -29,6 +29,11 @@ FLAGS = sorted(f.name for group in GROUPS for f in dataclasses.fields(group))
 EXAMPLES = {
     "dataset_name": ("a/b", "a/b"),
     "dataset_config_name": ("plain", "plain"),
+    "dataset_revision": ("v1", "v1"),
+    "data_files": ("train-*.csv", ["train-*.csv"]),
+    "data_dir": ("photos", "photos"),
+    "storage_options": ('{"anon": true}', '{"anon": true}'),
+    "allow_unread_files": ("true", True),
     "train_split_name": ("validation", "validation"),
     "image_column_name": ("img", "img"),
     "label_column_name": ("fine_label", "fine_label"),

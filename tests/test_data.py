@@ -120,7 +120,9 @@ class TestLoadSource:
         )
         assert "offline" in message.lower()
 
-    @pytest.mark.parametrize("name", ["", "./no/folder", "./folder", "/no/folder", "two words", "a/b/c", "~"])
+    @pytest.mark.parametrize(
+        "name", ["", "./no/folder", "./folder", "/no/folder", "two words", "a/b/c", "~/no/folder"]
+    )
     def test_neither_folder_nor_hub_id(self, name: str) -> None:
         assert message_of(load_source, name).startswith(f"--dataset_name {name!r} is neither a folder nor a Hub id")
 

@@ -18,6 +18,7 @@ TIERS = [
         "command_line",
         "flag_parser",
         "prompts",
+        "redaction",
         "losses",
         "scores",
         "selection",

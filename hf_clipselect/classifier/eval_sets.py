@@ -4,13 +4,14 @@ Shapes: N rows, C classes that the model knows, L right classes of a row.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Image, List, Value
 
 from ..data import LabelledImages, prepare_dataset
+from ..data.places import SourceFlags
 from ..data.source import DatasetSource, describe_source, load_source
 from ..errors import InputError
 from ..hub.naming import hide_paths, lasting_name
@@ -19,6 +20,11 @@ from .config import ClassifierArguments
 
 
 logger = logging.getLogger(__name__)
+
+
+_TRAIN_FLAGS = SourceFlags(accept=None)
+# NAME:CONFIG:SPLIT, as --eval_dataset takes them.
+_EVAL_FLAGS = SourceFlags(name="NAME", config="CONFIG", split="SPLIT", accept=None)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
                 "--dataset_config_name ratio_30, or with --selection_ratio."
             )
         dataset, source = load_source(
-            arguments.dataset_name, arguments.dataset_config_name, arguments.train_split_name
+            arguments.dataset_name, arguments.dataset_config_name, arguments.train_split_name, flags=_TRAIN_FLAGS
         )
     else:
         # The rows of a ratio that was not written as images are found by its scores.
@@ -74,6 +80,7 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         image_column_name=arguments.image_column_name,
         label_column_name=arguments.label_column_name,
         max_samples=arguments.max_train_samples,
+        paths_relative_to=source.paths_relative_to,
     )
 
 
@@ -97,11 +104,13 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
     if not arguments.eval_dataset:
         name = f"{arguments.dataset_name}:{arguments.eval_split_name}"
         try:
-            loaded = load_source(arguments.dataset_name, arguments.dataset_config_name, arguments.eval_split_name)
+            flags = replace(_TRAIN_FLAGS, split="--eval_split_name")
+            loaded = load_source(
+                arguments.dataset_name, arguments.dataset_config_name, arguments.eval_split_name, flags=flags
+            )
         except InputError as error:
-            reason = str(error).replace("--train_split_name", "--eval_split_name")
             raise InputError(
-                f"There is nothing to test on: {reason} A subset has its train split alone: name sets with --eval_dataset, each "
+                f"There is nothing to test on: {error} A subset has its train split alone: name sets with --eval_dataset, each "
                 "NAME:SPLIT, such as that it was selected from."
             ) from None
         return [_matched(name, *loaded, arguments, train)]
@@ -121,12 +130,9 @@ def _load_set(name: str, arguments: ClassifierArguments, train: LabelledImages) 
         raise InputError(f"--eval_dataset {name} must be NAME, NAME:SPLIT or NAME:CONFIG:SPLIT.")
     config, split = {0: (None, arguments.eval_split_name), 1: (None, *details), 2: tuple(details)}[len(details)]
     try:
-        loaded = load_source(path, config, split)
+        loaded = load_source(path, config, split, flags=_EVAL_FLAGS)
     except InputError as error:
-        # Its parts have other flags than the set that is learned.
-        reason = str(error).replace("--dataset_name ", "").replace("--dataset_config_name", "CONFIG")
-        reason = reason.replace("--train_split_name", "SPLIT")
-        raise InputError(f"--eval_dataset {name} can't be loaded: {reason}") from None
+        raise InputError(f"--eval_dataset {name} can't be loaded: {error}") from None
     return _matched(name, *loaded, arguments, train)
 
 
@@ -149,6 +155,7 @@ def _matched(
                 source,
                 image_column_name=image_column_name if image_column_name in dataset.column_names else None,
                 label_column_name=chosen,
+                paths_relative_to=source.paths_relative_to,
             )
         except InputError as error:
             raise InputError(f"--eval_dataset {name} can't be tested on: {error}") from None

@@ -62,6 +62,7 @@ def prepare_dataset(
     class_names: Sequence[str] | None = None,
     class_names_file: str | None = None,
     max_samples: int | None = None,
+    paths_relative_to: str | None = None,
 ) -> LabelledImages:
     """Find the image and label columns, check every label, and turn labels into class numbers.
 

@@ -117,12 +117,12 @@ def given_adapter_text(adapter: Mapping[str, Any]) -> Markdown:
 
 def command(arguments: Mapping[str, Any]) -> Markdown | None:
     """The command line that makes the same result, without paths on the user's disk; None for a dataset in memory."""
-    if not arguments.get("dataset_name"):
+    if not arguments.get("dataset_name") and not arguments.get("data_files"):
         return None
     words = ["hf-clipselect", "select"]
     for name, default in Arguments().to_dict().items():
         value = arguments.get(name)
-        if name == "dataset_name" or (value not in (None, default) and name not in PLACE_FLAGS):
+        if (name == "dataset_name" and value) or (value not in (None, "", default) and name not in PLACE_FLAGS):
             words += _flag(name, hide_paths(value))
     return code_block(shlex.join(map(one_line, words)), "bash")
 

@@ -1,0 +1,69 @@
+"""Zip files as the folders that they hold, unpacked beside what `datasets` caches."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import zipfile
+from pathlib import Path
+
+import datasets
+
+from ..errors import InputError
+
+
+def cache_folder(*what: object) -> Path:
+    """A folder of the cache of `datasets` that stands for some content.
+
+    Args:
+        *what (`object`): What its content follows from.
+
+    Returns:
+        `Path`: The same for the same content; it need not exist yet.
+    """
+    key = hashlib.sha256("\n".join(map(str, what)).encode(errors="surrogateescape")).hexdigest()[:32]
+    return Path(datasets.config.HF_DATASETS_CACHE) / "clipselect" / key
+
+
+def unpack(paths: list[str]) -> str:
+    """Unpack zip files, each into a folder of its name; one that holds a single folder of the same name is that folder.
+
+    Args:
+        paths (`list[str]`): The files.
+
+    Returns:
+        `str`: A folder with one for each of them. What was unpacked before is not unpacked again.
+
+    Raises:
+        InputError: One is no zip file, is broken or needs a password.
+    """
+    states = [os.stat(path) for path in paths]
+    folder = cache_folder(
+        *((os.path.realpath(path), s.st_size, s.st_mtime_ns) for path, s in zip(paths, states, strict=True))
+    )
+    if folder.is_dir():
+        return str(folder)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        for path in paths:
+            _unpack_one(path, temporary / Path(path).stem)
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not folder.is_dir():  # by another process, meanwhile
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return str(folder)
+
+
+def _unpack_one(path: str, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folder.mkdir(parents=True)
+            archive.extractall(folder)
+    # zipfile raises RuntimeError for a password, NotImplementedError for a method that it does not know.
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zipfile.zlib.error) as error:
+        raise InputError(f"{path} can't be unpacked ({error}); unpack it yourself, and give the folder.") from None
+    except FileExistsError:
+        raise InputError(f"Two zip files are called {folder.name}; unpack them, and give the folder.") from None

@@ -1,0 +1,225 @@
+"""Images in a folder per class: which folders are classes, which are splits, and which images are in neither.
+
+The rules of `datasets` go by words in all names: an image called train_station_1.png makes it read that one alone, and a class
+folder called train hides the others. Here the place of a folder decides. Folders next to each other are splits when their names
+say so (train, val, test, train_images, ...) and they hold class folders; every other folder with images in it is a class.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, NamedSplit
+
+from ..errors import InputError
+from .folder_files import FolderFiles
+from .unread_files import first_names
+
+
+logger = logging.getLogger(__name__)
+
+# As in datasets.data_files.
+_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words}
+_IN_FOLDER_NAME = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_SPLIT_OF_WORD)})(?:[-._ 0-9]|$)")
+_IN_FILE_NAME = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_SPLIT_OF_WORD)})[-._ 0-9]")
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """What the places of images say.
+
+    Args:
+        splits (`dict[str, dict[str, str]]`): Split -> path of each image -> name of its class.
+        outside (`dict[str, str]`): Images in no split or class, with the reason, as [`check_unread`] takes them.
+    """
+
+    splits: dict[str, dict[str, str]]
+    outside: dict[str, str]
+
+
+def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool = True) -> ClassFolders:
+    """Find the splits and the classes.
+
+    Args:
+        images (`Sequence[str]`): Paths in the folder, sorted.
+        shown (`str`): The folder, as a message may name it.
+        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; otherwise all images are of `train`.
+
+    Returns:
+        `ClassFolders`
+
+    Raises:
+        InputError: The places can be read in two ways.
+    """
+    sizes = Counter(path.rpartition("/")[0] for path in images)
+    places = {"train": {folder: _parts(folder) for folder in sizes}}
+    beside: dict[str, str] = {}
+    if with_splits:
+        places = _splits({folder: _parts(folder) for folder in sizes}, _common_folder(images), shown, beside)
+    class_of: dict[str, str] = {}
+    for folders in places.values():
+        class_of |= _classes(folders, sizes, shown, beside)
+    by_name = _split_of_each(images) if with_splits and list(places) == ["train"] else None
+    split_of = {folder: split for split, folders in places.items() for folder in folders}
+    splits: dict[str, dict[str, str]] = {
+        split: {} for split in (places if by_name is None else sorted(set(by_name), key=list(_WORDS).index))
+    }
+    outside: dict[str, str] = {}
+    for number, path in enumerate(images):
+        folder = path.rpartition("/")[0]
+        if folder in class_of:
+            split = split_of[folder] if by_name is None else by_name[number]
+            splits[split][path] = class_of[folder]
+        elif folder in beside:
+            outside[path] = beside[folder]
+    return ClassFolders(splits, outside)
+
+
+def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The folders of each split where all images lie in folders that are named by splits, and not by one alone; else none.
+
+    Args:
+        images (`Sequence[str]`): Paths in the folder, sorted.
+
+    Returns:
+        `dict[str, tuple[str, ...]]`: Split -> paths of its folders, with a `/` at their ends.
+    """
+    base = _common_folder(images)
+    tops = {tuple(path.split("/")[:-1][: len(base) + 1]) for path in images}
+    splits: dict[str, tuple[str, ...]] = {}
+    for top in sorted(tops):
+        split = _split_of(top[-1]) if len(top) > len(base) else None
+        if split is None:
+            return {}
+        splits[split] = (*splits.get(split, ()), "/".join(top) + "/")
+    return {split: splits[split] for split in _WORDS if split in splits} if len(splits) > 1 else {}
+
+
+def class_folder_dataset(files: FolderFiles, classes: ClassFolders, split: str) -> Dataset:
+    """The rows of one split, in the order of their paths; the classes are those of all splits, sorted.
+
+    Args:
+        files (`FolderFiles`): The folder.
+        classes (`ClassFolders`): What it holds.
+        split (`str`): One of its splits.
+
+    Returns:
+        `Dataset`: Columns `image` and `label`, with a fingerprint that changes with any of its files.
+    """
+    names = sorted({name for rows in classes.splits.values() for name in rows.values()})
+    number = {name: index for index, name in enumerate(names)}
+    rows = classes.splits[split]
+    content = hashlib.sha256(f"{files.root} {names}".encode(errors="replace"))
+    for path, name in rows.items():
+        content.update(f"{path} {name} {files.found[path]}\n".encode(errors="replace"))
+    features = Features({"image": Image(), "label": ClassLabel(names=names)})
+    paths = pa.array([files.full(path) for path in rows], pa.string())
+    image = pa.StructArray.from_arrays([pa.nulls(len(rows), pa.binary()), paths], names=["bytes", "path"])
+    label = pa.array([number[name] for name in rows.values()], pa.int64())
+    table = pa.table({"image": image, "label": label}).cast(features.arrow_schema)
+    return Dataset(
+        table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=content.hexdigest()[:16]
+    )
+
+
+def _parts(folder: str) -> list[str]:
+    return folder.split("/") if folder else []
+
+
+def _common_folder(images: Sequence[str]) -> list[str]:
+    """The innermost folder that all images lie in, but for a split's."""
+    parts = os.path.commonprefix([images[0], images[-1]]).split("/")[:-1]  # of all: they are sorted
+    return parts[: next((depth for depth, part in enumerate(parts) if _split_of(part) is not None), len(parts))]
+
+
+def _splits(
+    folders: Mapping[str, list[str]], base: list[str], shown: str, beside: dict[str, str]
+) -> dict[str, dict[str, list[str]]]:
+    """The folders of each split, with the parts of their paths below it."""
+    folders = {folder: parts[len(base) :] for folder, parts in folders.items()}
+    tops = {parts[0] for parts in folders.values() if parts}
+    deep = {parts[0] for parts in folders.values() if len(parts) > 1}
+    named = {top for top in tops if _split_of(top) is not None}
+    if not named & deep:
+        if named and named == tops:
+            raise InputError(
+                f"{shown} holds its images in {first_names(sorted(named))}. These are names of splits, and splits need a folder for "
+                f"each class in them. If they are the classes, name the images: --data_files '{'/'.join([shown, *base])}/*/*'."
+            )
+        return {"train": folders}
+    if named != tops and not any(top.lower() in _SPLIT_OF_WORD for top in named):
+        return {"train": folders}  # train_station/day beside beach/day
+    splits: dict[str, dict[str, list[str]]] = {}
+    for folder, parts in folders.items():
+        split = _split_of(parts[0]) if parts else None
+        if split is None:
+            beside[folder] = f"beside the splits {', '.join(sorted(named))}"
+        else:
+            splits.setdefault(split, {})[folder] = parts[1:]
+    return {split: splits[split] for split in _WORDS if split in splits}
+
+
+def _split_of_each(images: Sequence[str]) -> list[str] | None:
+    """The splits that the names of the files tell, where every one of them names one, and not all the same."""
+    splits = []
+    for path in images:
+        found = _IN_FILE_NAME.search(path.rpartition("/")[2])
+        if found is None:
+            return None
+        splits.append(_SPLIT_OF_WORD[found[1]])
+    return splits if len(set(splits)) > 1 else None
+
+
+def _split_of(folder: str) -> str | None:
+    found = _IN_FOLDER_NAME.search(folder.lower())
+    return found and _SPLIT_OF_WORD[found[1]]
+
+
+def _classes(
+    folders: Mapping[str, list[str]], sizes: Mapping[str, int], shown: str, beside: dict[str, str]
+) -> dict[str, str]:
+    """The class of each folder of a split: its own name, at the depth that most images have."""
+    while all(len(parts) > 1 for parts in folders.values()) and len({parts[0] for parts in folders.values()}) == 1:
+        folders = {folder: parts[1:] for folder, parts in folders.items()}
+    depths: Counter[int] = Counter()
+    for folder, parts in folders.items():
+        depths[len(parts)] += sizes[folder]
+    depth = max((count, depth) for depth, count in depths.items() if depth or len(depths) == 1)[1]
+    if depth == 0:
+        return {}
+    classes: dict[str, str] = {}
+    parents: dict[str, list[str]] = {}
+    for folder, parts in folders.items():
+        if len(parts) == depth:
+            classes[folder] = parts[-1]
+            parents.setdefault(parts[-1], []).append("/".join(parts[:-1]))
+        else:
+            beside[folder] = "in a folder inside a class folder" if len(parts) > depth else "beside the class folders"
+    if depth > 1:
+        _check_inner_folders(parents, shown)
+    return classes
+
+
+def _check_inner_folders(parents: Mapping[str, list[str]], shown: str) -> None:
+    """Folders in folders: the inner ones are classes unless their names say nothing without the outer ones."""
+    for name, outer in parents.items():
+        if len(outer) > 1:
+            raise InputError(
+                f"{shown} holds folders in folders: {outer[0]}/{name}, {outer[1]}/{name}. Either could be the classes, {name!r} or "
+                f"{outer[0]!r} and {outer[1]!r}. Put the images into one folder for each class, or give their classes in a metadata.csv "
+                "with the columns file_name and label."
+            )
+    name, outer = next(iter(parents.items()))
+    logger.warning(
+        "%s holds folders in folders; the inner ones are taken for the classes, as %r in %s.", shown, name, outer[0]
+    )

@@ -1,0 +1,291 @@
+"""Rows from a folder or from files on this machine, where nothing is left out without a word."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetBuilder, DatasetDict, Image, load_dataset_builder, load_from_disk
+
+from ..errors import InputError
+from .archives import unpack
+from .class_folders import class_folder_dataset, read_class_folders, read_split_folders
+from .folder_files import TABLE_ENDINGS, FolderFiles, ending, name_of, walk
+from .places import SourceFlags, is_pattern
+from .table_files import (
+    READERS,
+    builder_of_files,
+    declared_configs,
+    folder_without_hops,
+    reader_of,
+    reader_of_files,
+    splits_of_config,
+    splits_of_folder,
+)
+from .unread_files import check_unread, first_names
+
+
+logger = logging.getLogger(__name__)
+
+_TEXT_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller asks of a place.
+
+    Args:
+        shown (`str`): The place, as messages may name it.
+        config_name (`str`, *optional*): Configuration.
+        split (`str`): Name of the split.
+        allow_unread_files (`bool`): Files may be left out, with a warning.
+        flags (`SourceFlags`): What errors call these.
+    """
+
+    shown: str
+    config_name: str | None
+    split: str
+    allow_unread_files: bool
+    flags: SourceFlags
+
+    def pick(self, splits: Dataset | DatasetDict) -> Dataset:
+        """The split asked for, of those that were loaded."""
+        if isinstance(splits, Dataset):
+            if splits.split is not None and str(splits.split) != self.split:
+                raise InputError(
+                    f"{self.flags.split} {self.split}: {self.shown} holds the split {splits.split} alone."
+                )
+            return splits
+        self.check_split(splits)
+        return splits[self.split]
+
+    def check_split(self, splits: Sequence[str]) -> None:
+        """Raise `InputError` unless the split is one of these."""
+        if self.split not in splits:
+            raise InputError(f"{self.flags.split} {self.split}: {self.shown} has the splits {', '.join(splits)}.")
+
+    def check_unread(self, unread: dict[str, str], total: int, kind: str = "image files") -> None:
+        """Stop, or warn where that was allowed, if files would be left out."""
+        check_unread(
+            unread, total=total, shown=self.shown, accept=self.flags.accept, accepted=self.allow_unread_files, kind=kind
+        )  # fmt: skip
+
+
+def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
+    """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk` wrote.
+
+    Args:
+        folder (`str`): Path of the folder.
+        wanted (`Wanted`): What of it.
+
+    Returns:
+        `tuple[Dataset, str | None]`: The split, and the folder that paths in its columns are relative to, where there is one.
+
+    Raises:
+        InputError: It holds nothing that can be read, or files that would not be read.
+        Exception: Whatever `datasets` raises.
+    """
+    folder = os.path.abspath(folder)
+    if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
+        return wanted.pick(load_from_disk(folder_without_hops(folder))), None
+    files, configs = walk(folder), declared_configs(folder)
+    if files.hidden:
+        logger.info("%s: hidden files and folders are left out: %s.", wanted.shown, first_names(sorted(files.hidden)))
+    if any("data_files" in config or "data_dir" in config for config in configs):
+        return _from_builder(_builder_of_configs(files, configs, wanted), wanted)
+    binary = [path for path in files.tables if ending(path) not in _TEXT_TABLES]
+    is_images = files.metadata or (len(files.images) > len(binary) and len(files.images) >= len(files.tables))
+    if files.images and is_images or not (files.tables or files.zips) and (files.foreign_images or files.broken):
+        return _from_images(files, wanted), None
+    if files.zips and not files.tables:
+        _tell_left_out("images beside zip files", files.images, wanted)
+        broken = {path: reason for path, reason in files.broken.items() if ending(path) == ".zip"}
+        wanted.check_unread(broken, len(files.zips) + len(broken), "zip files")
+        return load_folder(unpack([files.full(path) for path in files.zips]), wanted)
+    _tell_left_out("images beside tables", files.images, wanted)
+    return _from_builder(_builder_of_tables(files, wanted), wanted)
+
+
+def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
+    """Load files as one split, `train`, whatever they are called.
+
+    Args:
+        paths (`Sequence[str]`): Files that hold rows, or images in class folders, all of one kind; or zip files.
+        wanted (`Wanted`): What of them.
+
+    Returns:
+        `tuple[Dataset, str | None]`: As [`load_folder`].
+
+    Raises:
+        InputError: They are of several kinds, or of none that can be read.
+        Exception: Whatever `datasets` raises.
+    """
+    paths = [os.path.abspath(path) for path in dict.fromkeys(paths)]
+    if all(ending(path) == ".zip" for path in paths):
+        return load_folder(unpack(paths), wanted)
+    _check_no_config(wanted)
+    reader, settings, mine = reader_of_files(paths)
+    known = set(mine)
+    if others := [path for path in paths if path not in known]:
+        raise InputError(
+            f"{wanted.shown}: all files must be of one kind, got {name_of(mine[0])} and {first_names(map(name_of, others))}."
+        )
+    if reader == "imagefolder":
+        wanted.check_split(["train"])
+        root = os.path.commonpath([os.path.dirname(path) for path in mine])
+        files = FolderFiles(root)
+        for path in sorted(mine):
+            state = os.stat(path)
+            files.found[os.path.relpath(path, root)] = state.st_size, state.st_mtime_ns
+        return _from_images(files, wanted, with_splits=False), None
+    return _from_builder(builder_of_files(reader, {"train": paths}, settings=settings), wanted)
+
+
+def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:
+    builder.download_and_prepare()
+    dataset = wanted.pick(builder.as_dataset())
+    folders = {os.path.dirname(path) for path in builder.config.data_files[wanted.split]}
+    return dataset, folders.pop() if len(folders) == 1 else None
+
+
+def _builder_of_configs(files: FolderFiles, configs: list[dict], wanted: Wanted) -> DatasetBuilder:
+    """README.md says which files are read; `datasets` finds them, unless it would stumble over a name or a link."""
+    if not _is_hard_for_datasets(files):
+        return _builder_of_folder(files, wanted)
+    names = [str(config.get("config_name", "default")) for config in configs]
+    default = next((name for name, config in zip(names, configs, strict=True) if config.get("default")), None)
+    name = wanted.config_name or default or (names[0] if len(names) == 1 else "default")
+    if name not in names:
+        raise InputError(
+            f"{wanted.flags.config} {wanted.config_name}: {wanted.shown} has the configurations {', '.join(names)}."
+        )
+    splits = splits_of_config(files, configs[names.index(name)])
+    wanted.check_split(list(splits))
+    reader, settings, _ = reader_of_files([path for paths in splits.values() for path in paths])
+    splits = {split: reader_of_files(paths)[2] for split, paths in splits.items()}
+    return builder_of_files(reader, splits, settings=settings)
+
+
+def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
+    if not _is_hard_for_datasets(files) or not any(reader_of(path) for path in files.tables):
+        builder = _builder_of_folder(files, wanted)
+        read = {path for paths in builder.config.data_files.values() for path in paths}
+    else:
+        _check_no_config(wanted)
+        reader, settings, paths = reader_of_files(files.tables)
+        splits = splits_of_folder(files, paths)
+        builder = builder_of_files(reader, splits, settings=settings)
+        read = {path for paths in splits.values() for path in paths}
+    mine = [path for path in files.tables if (reader_of(path) or ("",))[0] == builder.name]
+    root = os.path.realpath(files.root)  # as `datasets` calls it
+    unread = {
+        path: "beside files that are named by a split"
+        for path in mine
+        if not read & {files.full(path), f"{root}/{path}"}
+    }
+    if unread and wanted.flags.accept is not None and not wanted.allow_unread_files:
+        unread = {path: f"{reason}; --data_files names all that belong together" for path, reason in unread.items()}
+    broken = {path: why for path, why in files.broken.items() if (reader_of(path) or ("",))[0] == builder.name}
+    wanted.check_unread(unread | broken, len(mine) + len(broken), "data files")
+    return builder
+
+
+def _builder_of_folder(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
+    # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
+    # and what the README says, not under the files: another folder of the same name would give the first one's rows.
+    return load_dataset_builder(files.root, wanted.config_name, description=files.state())
+
+
+def _is_hard_for_datasets(files: FolderFiles) -> bool:
+    return files.has_linked_folders or is_pattern(os.path.realpath(files.root)) or "::" in files.root
+
+
+def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True) -> Dataset:
+    _check_no_config(wanted)
+    of_rows = TABLE_ENDINGS | {".zip"}
+    unread = {
+        path: reason for path, reason in files.broken.items() if ending(path) not in of_rows
+    } | files.foreign_images
+    total = len(files.images) + len(unread)
+    if not files.images:
+        wanted.check_unread(unread, total)
+        raise InputError(f"{wanted.flags.name} {wanted.shown} holds no image that can be read.")
+    if files.metadata:
+        return _from_metadata(files, wanted, unread, with_splits=with_splits)
+    classes = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
+    wanted.check_split(list(classes.splits))
+    if not classes.splits[wanted.split]:
+        raise InputError(_no_class_folders(files, wanted))
+    wanted.check_unread({**unread, **classes.outside}, total)
+    left = [path for path in [*files.tables, *files.zips] if ending(path) not in _TEXT_TABLES]
+    _tell_left_out("files beside class folders", left, wanted)
+    return class_folder_dataset(files, classes, wanted.split)
+
+
+def _from_metadata(files: FolderFiles, wanted: Wanted, unread: dict[str, str], *, with_splits: bool) -> Dataset:
+    """Images that metadata files describe, in their split's folder or above the folders of all splits."""
+    splits = (read_split_folders(files.images) if with_splits else {}) or {"train": ("",)}
+    wanted.check_split(list(splits))
+    mine = [path for path in files.images if path.startswith(splits[wanted.split])]
+    of_others = tuple(folder for split, folders in splits.items() if split != wanted.split for folder in folders)
+    metadata = [path for path in files.metadata if not path.startswith(of_others)]
+    if not metadata:
+        raise InputError(f"{wanted.shown} has no metadata file for the images of its split {wanted.split}.")
+    builder = builder_of_files("imagefolder", {wanted.split: [files.full(path) for path in [*mine, *metadata]]})
+    builder.download_and_prepare()
+    dataset, root = builder.as_dataset(split=wanted.split), folder_without_hops(files.root)
+    rows = [[os.path.normpath(path).removeprefix(f"{root}/") for path in paths] for paths in _image_paths(dataset)]
+    if of_others:
+        kept = [row for row, paths in enumerate(rows) if not any(path.startswith(of_others) for path in paths)]
+        dataset = dataset.select(kept) if len(kept) < len(rows) else dataset
+    read = {path for paths in rows for path in paths}
+    without_line = dict.fromkeys((path for path in mine if path not in read), f"no line in {first_names(metadata)}")
+    unread = {path: reason for path, reason in unread.items() if not path.startswith(of_others)} | without_line
+    wanted.check_unread(unread, len(mine) + len(unread) - len(without_line))
+    return dataset
+
+
+def _image_paths(dataset: Dataset) -> list[list[str]]:
+    """The paths in the image columns of each row, alone or in lists."""
+    rows: list[list[str]] = [[] for _ in range(len(dataset))]
+    for column, feature in dataset.features.items():
+        if isinstance(feature, Image):
+            for row, path in zip(rows, pc.struct_field(dataset.data.column(column), "path").to_pylist(), strict=True):
+                row += [path] if path else []
+        elif isinstance(getattr(feature, "feature", None), Image):
+            for row, images in zip(rows, dataset.data.column(column).to_pylist(), strict=True):
+                row += [image["path"] for image in images or [] if image and image["path"]]
+    return rows
+
+
+def _check_no_config(wanted: Wanted) -> None:
+    if wanted.config_name not in (None, "default"):
+        raise InputError(
+            f"{wanted.flags.name} {wanted.shown} can't be loaded: it has the configuration default alone, so no "
+            f"{wanted.flags.config} {wanted.config_name}; leave it out."
+        )
+
+
+def _tell_left_out(what: str, paths: Sequence[str], wanted: Wanted) -> None:
+    if paths:
+        logger.warning("%s: %s are not read: %s.", wanted.shown, what, first_names(paths))
+
+
+def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
+    told = (
+        f"{wanted.flags.name} {wanted.shown} holds {len(files.images):,} images ({first_names(files.images)}), but no class folders: "
+        "expected a folder for each class, such as cat/1.png and dog/2.png, or beside the images a metadata.csv with a column file_name "
+        "and one of labels, or of texts for --caption_column."
+    )
+    tables = [path for path in files.tables if ending(path) in TABLE_ENDINGS & set(READERS)]
+    if tables:
+        suffix = ending(tables[0]) if ending(tables[0]) in (".csv", ".jsonl", ".parquet") else ".csv"
+        told += (
+            f" {first_names(tables)} is not read: it would have to be called metadata{suffix}, with a column file_name of "
+            f"paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
+        )
+    if files.zips:
+        told += f" {first_names(files.zips)} is not read beside images: give it as {wanted.flags.name}."
+    return told

@@ -1,0 +1,103 @@
+"""What a name of a dataset or of a file can mean: a path here, a repository on the Hub, a URL of another file system."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from ..errors import InputError
+
+
+_HUB_URL = re.compile(
+    r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(/(?P<path>.*))?"
+)
+# What `glob` reads as a pattern. datasets reads paths as patterns too (https://github.com/huggingface/datasets/issues/7468).
+_MAGIC = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class SourceFlags:
+    """What a command line calls the parts of a source, to stand in errors.
+
+    Args:
+        name (`str`): Flag of the dataset.
+        config (`str`): Flag of the configuration.
+        split (`str`): Flag of the split.
+        accept (`str`, *optional*): Flag that accepts files that are not read, where there is one.
+    """
+
+    name: str = "--dataset_name"
+    config: str = "--dataset_config_name"
+    split: str = "--train_split_name"
+    accept: str | None = "--allow_unread_files"
+
+
+@dataclass(frozen=True)
+class HubPlace:
+    """A dataset repository, or a folder or file of one.
+
+    Args:
+        repo (`str`): Its id.
+        revision (`str`, *optional*): Branch, tag or commit.
+        path (`str`): Folder or file in it; empty for the whole repository.
+    """
+
+    repo: str
+    revision: str | None
+    path: str
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL of a file system other than this machine's."""
+    return re.match(r"([A-Za-z][\w+.-]*::)*[A-Za-z][\w+.-]*://", name) is not None
+
+
+def hub_place(name: str) -> HubPlace | None:
+    """What `hf://datasets/...` means; `None` for every other name."""
+    found = _HUB_URL.fullmatch(name)
+    if found is None:
+        return None
+    revision = found["revision"]
+    return HubPlace(found["repo"], revision and unquote(revision), (found["path"] or "").strip("/"))
+
+
+def local_name(name: str) -> str:
+    """A name as a path here, where it is written as one: `file://...` and `~/...`; every other name as it is."""
+    if name.startswith("file://"):
+        return name.removeprefix("file://")
+    return os.path.expanduser(name) if name.startswith("~") else name
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path holds signs that `glob`, and with it `datasets`, reads as a pattern."""
+    return _MAGIC.search(path) is not None
+
+
+def read_storage_options(text: str | None) -> dict[str, Any]:
+    """Read the JSON of `--storage_options`; no error tells a value.
+
+    Raises:
+        InputError: It is no JSON object, or the names alone, as config.yaml keeps them.
+    """
+    if text is None:
+        return {}
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "it is nested too deeply")
+        raise InputError(
+            "--storage_options must be a JSON object of options of the file system, such as "
+            f"'{{\"anon\": true}}': {reason}."
+        ) from None
+    if not isinstance(options, dict):
+        raise InputError(
+            f"--storage_options must be a JSON object such as '{{\"anon\": true}}', got a {type(options).__name__}."
+        )
+    if missing := [key for key, value in options.items() if value is None]:
+        raise InputError(
+            f"--storage_options has no value for {', '.join(missing)}: a run keeps the names of the options alone. Give them "
+            "again on the command line."
+        )
+    return options
