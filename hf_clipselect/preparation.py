@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
-from .data import LabelledImages, prepare_dataset
+from .data import LabelledImages, one_split, prepare_dataset
 from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
@@ -56,16 +56,11 @@ def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destina
     return destination
 
 
-def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
+def load_images(arguments: Arguments, dataset: Dataset | DatasetDict | None, class_names: Sequence[str] | None) -> LabelledImages:
     data = arguments.data
     source = None
-    if dataset is not None and not isinstance(dataset, Dataset):
-        splits = (
-            f" with the splits {', '.join(map(str, dataset))}; pass one of them" if isinstance(dataset, dict) else ""
-        )
-        raise InputError(
-            f"Expected a datasets.Dataset with an image and a label or caption column, got a {type(dataset).__name__}{splits}."
-        )
+    if dataset is not None:
+        dataset = one_split(dataset)
     if class_names is not None and data.caption_column is not None:
         raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
     if dataset is None:
@@ -79,6 +74,7 @@ def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequ
         class_names=class_names,
         class_names_file=data.class_names_file,
         max_samples=data.max_train_samples,
+        allow_outside_files=data.allow_outside_files,
     )
 
 

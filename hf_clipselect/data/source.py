@@ -19,6 +19,7 @@ from ..config import EMBEDDED_DATASET
 from ..embedded import load_digits_dataset
 from ..errors import InputError
 from ..failures import is_of_the_machine
+from ..files import LARGEST_FILE
 from ..hub.naming import lasting_name
 
 
@@ -130,7 +131,8 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
     rows = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES_HASHED).astype(np.int64))
     for image in table.select_columns([image_column]).select(rows)[:].column(0).to_pylist():
         path = Path((image or {}).get("path") or "")
-        content.update((image or {}).get("bytes") or (path.read_bytes() if path.is_file() else b""))
+        is_file = path.is_file() and path.stat().st_size <= LARGEST_FILE
+        content.update((image or {}).get("bytes") or (path.read_bytes() if is_file else b""))
     return content.hexdigest()[:16]
 
 

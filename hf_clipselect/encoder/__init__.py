@@ -3,6 +3,7 @@
 from .backbone import Backbone, load_backbone, warn_if_demonstration
 from .cache import digest, read_array, write_array
 from .features import ImageFeatures, encode_dataset
+from .bit_depth import white_level
 from .images import UnreadableImageError, open_image
 from .texts import encode_prompts, too_long_prompts
 
@@ -19,5 +20,6 @@ __all__ = [
     "read_array",
     "too_long_prompts",
     "warn_if_demonstration",
+    "white_level",
     "write_array",
 ]
