@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-
 from .errors import InputError
 from .seeds import check_seed
 
@@ -361,8 +359,10 @@ def default_model(dataset_name: str) -> str:
 
 def _plain(value: Any) -> Any:
     """A value as the command line would give it: config.yaml takes no numpy scalars, arrays, tuples or paths."""
-    if isinstance(value, (np.generic, np.ndarray)):
-        return _plain(value.tolist())
+    if hasattr(value, "tolist"):
+        plain = value.tolist()
+        is_number = isinstance(plain, float) and type(value).__module__ == "numpy"
+        return float(str(value)) if is_number else plain  # through its decimals, so that a float32 0.3 is 0.3
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .data import SUBSET_COLUMNS
+from .data import SUBSET_COLUMNS, one_split
 from .data.image_values import with_images
 from .data.outside_files import check_files_stay_inside, folder_of
 from .data.source import DatasetSource, content_id
@@ -121,6 +121,7 @@ class SelectionResult:
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images.
         """
+        dataset = one_split(dataset)
         self._check(dataset)
         return self._join(dataset)
 
@@ -146,6 +147,8 @@ class SelectionResult:
             InputError: It is another dataset, a row names a file that is not the dataset's, or what people wrote in README.md
                 can't be read.
         """
+        if dataset is not None:
+            dataset = one_split(dataset)
         # Rows that were picked out of the dataset have no hash to be known by.
         if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
             self._check(dataset)
@@ -268,6 +271,7 @@ class SelectionResult:
         if create_pr and (revision is not None or tag is not None):
             raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
         if dataset is not None:
+            dataset = one_split(dataset)
             self._check(dataset)
         how = {"private": private, "branch": revision, "tag": tag, "create_pr": create_pr}
         model = None if hub_model_id is None else Repository(hub_model_id, "model", **how)

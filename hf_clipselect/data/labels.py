@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,7 @@ def _numbered(numbers: np.ndarray, column: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _checked_class_names(class_names: Any) -> list[str]:
-    is_list = not isinstance(class_names, (str, bytes, Mapping)) and hasattr(class_names, "__len__")
+    is_list = isinstance(class_names, Sequence) or getattr(class_names, "ndim", 0) == 1
     names = list(class_names) if is_list else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"class_names must be a list of strings, one per class in label order, got {class_names!r}.")

@@ -36,9 +36,10 @@ def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None
     Raises:
         InputError: With the first such row.
     """
-    if not name and folder is None and not _is_from_the_hub(dataset):
+    caches = _caches_of_hub_data(dataset)
+    if not name and folder is None and not caches:
         return
-    inside = _own_places(name, folder)
+    inside = _own_places(name, folder, caches)
     for column, feature in dataset.features.items():
         if not require_storage_embed(feature):
             continue
@@ -60,10 +61,11 @@ def folder_of(name: str) -> str | None:
     return os.path.abspath(name if os.path.isdir(name) else os.path.dirname(name))
 
 
-def _own_places(name: str, folder: str | None) -> tuple[str, ...]:
+def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, ...]:
     """What the paths of the dataset's own files begin with."""
     # The names below them are hashes and commits, which nobody can guess who was not given the files.
-    caches = [datasets_config.DOWNLOADED_DATASETS_PATH, datasets_config.EXTRACTED_DATASETS_PATH]
+    config = datasets_config
+    caches = [*caches, config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH]
     places = [f"{constants.HF_HUB_CACHE}/datasets--", *(f"{cache}/" for cache in caches)]
     if folder is not None and "://" in folder:
         places.append(folder.rstrip("/") + "/")
@@ -71,13 +73,16 @@ def _own_places(name: str, folder: str | None) -> tuple[str, ...]:
         places += [f"{place.rstrip('/')}/" for place in (folder, folder_of(name)) if place is not None]
     places = [os.path.expanduser(place) for place in places]
     # datasets resolves links to the folder itself, or does not.
-    resolved = [os.path.realpath(os.path.dirname(place)) + "/" + os.path.basename(place) for place in places if place[0] == "/"]
+    resolved = [
+        f"{os.path.realpath(os.path.dirname(place))}/{os.path.basename(place)}" for place in places if place[0] == "/"
+    ]
     return tuple(places + resolved)
 
 
-def _is_from_the_hub(dataset: Dataset) -> bool:
-    """The rows of a repository are cached under its commit."""
-    return any(_COMMIT.fullmatch(Path(file["filename"]).parent.name) for file in dataset.cache_files)
+def _caches_of_hub_data(dataset: Dataset) -> list[str]:
+    """The caches of `datasets` that hold rows of the Hub, as <cache>/<repository>/<config>/<version>/<commit>/<file>."""
+    files = [Path(file["filename"]) for file in dataset.cache_files]
+    return [str(file.parents[4]) for file in files if len(file.parents) > 5 and _COMMIT.fullmatch(file.parent.name)]
 
 
 def _outside(values: pa.ChunkedArray, feature: Any, inside: tuple[str, ...]) -> dict[int, str]:
