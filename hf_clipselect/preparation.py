@@ -56,7 +56,9 @@ def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destina
     return destination
 
 
-def load_images(arguments: Arguments, dataset: Dataset | DatasetDict | None, class_names: Sequence[str] | None) -> LabelledImages:
+def load_images(
+    arguments: Arguments, dataset: Dataset | DatasetDict | None, class_names: Sequence[str] | None
+) -> LabelledImages:
     data = arguments.data
     source = None
     if dataset is not None:

@@ -125,9 +125,7 @@ class SelectionResult:
         self._check(dataset)
         return self._join(dataset)
 
-    def save(
-        self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False
-    ) -> None:
+    def save(self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False) -> None:
         """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
 
         The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio, and a

@@ -163,7 +163,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
     parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
     parser.add_argument(
-        "--allow_outside_files", action="store_true", help="Rows may name image files outside of the dataset's own folder."
+        "--allow_outside_files",
+        action="store_true",
+        help="Rows may name image files outside of the dataset's own folder.",
     )
     return parser.parse_args()
 

@@ -59,7 +59,9 @@ def test_labels_of_every_type_become_numbers_of_classes(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint64", "float16", "float32", "float64"])
-@pytest.mark.parametrize("form", [list, tuple, np.array, pd.Index, pd.Series, lambda names: [np.str_(n) for n in names]])
+@pytest.mark.parametrize(
+    "form", [list, tuple, np.array, pd.Index, pd.Series, lambda names: [np.str_(n) for n in names]]
+)
 def test_numbers_are_positions_among_names_in_any_form(kind: str, form: Any) -> None:
     values, feature, _ = TYPES[kind]
     labels, names = read_labels(table(values, feature), "target", form(NAMES))
@@ -113,7 +115,9 @@ def test_floats_that_are_no_labels(values: list[Any], told: str, dtype: str) -> 
     assert told in message_of(read_labels, table(values, Value(dtype)), "target", None)
 
 
-@pytest.mark.parametrize("feature", [ClassLabel(names=["a", "b"]), Value("int64"), Value("string"), Value("bool"), Value("null")])
+@pytest.mark.parametrize(
+    "feature", [ClassLabel(names=["a", "b"]), Value("int64"), Value("string"), Value("bool"), Value("null")]
+)
 def test_no_row_has_a_label(feature: Any) -> None:
     dataset = table([None, None], feature)
     assert find_label_column(dataset, None, "image") == "target"

@@ -39,7 +39,9 @@ def write(folder: Path, images: list[Any], feature: Any = None, **columns: Any) 
     values = {"image": images, "label": [row % 2 for row in range(len(images))]}
     values |= {name: cells for name, (cells, _) in columns.items()}
     # `to_parquet` would look into the files.
-    pq.write_table(Dataset.from_dict(values, features=Features(features)).with_format("arrow")[:], folder / "train.parquet")
+    pq.write_table(
+        Dataset.from_dict(values, features=Features(features)).with_format("arrow")[:], folder / "train.parquet"
+    )
     return folder
 
 
@@ -57,7 +59,9 @@ def elsewhere(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("spelling", ["{path}", "{folder}/../elsewhere.png", "../elsewhere.png", "{folder}2/x.png", "file://{path}"])
+@pytest.mark.parametrize(
+    "spelling", ["{path}", "{folder}/../elsewhere.png", "../elsewhere.png", "{folder}2/x.png", "file://{path}"]
+)
 def test_a_path_that_leads_out_is_refused_with_its_row(spelling: str, tmp_path: Path, elsewhere: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()

@@ -32,7 +32,9 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
     images = [column for column, feature in dataset.features.items() if is_image(feature)]
     if name is None:
         castable = [column for column, feature in dataset.features.items() if can_become_images(feature)]
-        hint = "" if images or not castable else f" Bytes or paths of images ({', '.join(castable)}?) have to be named."
+        hint = (
+            "" if images or not castable else f" Bytes or paths of images ({', '.join(castable)}?) have to be named."
+        )
         return _the_only(images, dataset, flag="--image_column_name", what="an image column", hint=hint)
     if name not in dataset.features or not can_become_images(dataset.features[name]):
         raise InputError(
@@ -133,7 +135,9 @@ def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str, 
         return candidates[0]
     columns = ", ".join(f"{column} ({feature_name(feature)})" for column, feature in dataset.features.items())
     found = f"found {len(candidates)}: {', '.join(candidates)}" if candidates else "found none"
-    raise InputError(f"Expected exactly one candidate for {what}, {found}. Columns: {columns}.{hint} Choose with {flag}.")
+    raise InputError(
+        f"Expected exactly one candidate for {what}, {found}. Columns: {columns}.{hint} Choose with {flag}."
+    )
 
 
 def _is_integer(feature: Any) -> bool:

@@ -23,8 +23,7 @@ def one_split(dataset: Any) -> Dataset:
         [dataset] = dataset.values()
     if isinstance(dataset, Dataset):
         return dataset
-    kind = type(dataset).__name__
-    got = f"got {'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
+    got = f"got {type(dataset).__name__}"
     if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
         raise InputError(
             f"Expected a datasets.Dataset, whose rows have numbers, {got}. Load it with streaming=False, or collect the rows of a split "
@@ -33,9 +32,9 @@ def one_split(dataset: Any) -> Dataset:
     if isinstance(dataset, DatasetDict):
         names = list(map(str, dataset))
         if not names:
-            raise InputError("Expected a datasets.Dataset, got a DatasetDict without a split.")
+            raise InputError("Expected a datasets.Dataset, got DatasetDict without a split.")
         raise InputError(
-            f"Expected one split of a dataset, {got} with {', '.join(names)}. Pass one of them, such as dataset[{names[0]!r}], or load "
+            f"Expected one split of a dataset, {got} of {', '.join(names)}. Pass one of them, such as dataset[{names[0]!r}], or load "
             f"it alone with load_dataset(..., split={names[0]!r})."
         )
     raise InputError(f"Expected a datasets.Dataset with an image and a label or caption column, {got}.")

@@ -76,7 +76,9 @@ def with_images(
             for chunk in pc.struct_field(dataset.data.column(column), "bytes").chunks:
                 for image in chunk:
                     content.update(image.as_buffer() or b"")
-            dataset._fingerprint = content.hexdigest()[:16]  # features of other images must not be taken for those of these
+            dataset._fingerprint = content.hexdigest()[
+                :16
+            ]  # features of other images must not be taken for those of these
             return dataset
     elif pc.any(pc.starts_with(paths, "file://")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
         return _mapped(dataset, column, _as_local, folder=folder)
@@ -146,21 +148,30 @@ def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapp
     inside = {row: place for row, place in places.items() if place.startswith(root.rstrip("/") + "/")}
     found = system.cat(sorted(set(inside.values())), on_error="return") if inside else {}
     found = found if isinstance(found, dict) else dict.fromkeys(inside.values(), found)  # of one file, its bytes alone
-    data = pc.struct_field(images, "bytes").to_pylist()
+    data, names = pc.struct_field(images, "bytes").to_pylist(), paths.to_pylist()
     for row, place in inside.items():
         content = found.get(system._strip_protocol(place), found.get(place))
         if isinstance(content, FileNotFoundError):
-            continue  # an unreadable image, as a local path without a file is
+            # An unreadable image, as a local path without a file is.
+            names[row] = f"{folder.rstrip('/')}/{names[row]}"
+            continue
         if isinstance(content, Exception):
-            raise InputError(f"{place}, an image of --image_column_name {column}, can't be fetched: {content}") from content
+            raise InputError(
+                f"{place}, an image of --image_column_name {column}, can't be fetched: {content}"
+            ) from content
         data[row] = content
-    return _with_column(batch, column, pa.chunked_array([pa.array(data, pa.binary())]), paths)
+    return _with_column(batch, column, pa.array(data, pa.binary()), pa.array(names, pa.string()))
 
 
-def _with_column(batch: pa.Table, column: str, data: pa.ChunkedArray, paths: pa.ChunkedArray) -> pa.Table:
-    is_null = batch.column(column).combine_chunks().is_null()
-    parts = [pa.concat_arrays(part.chunks) if isinstance(part, pa.ChunkedArray) else part for part in (data, paths)]
-    values = pa.StructArray.from_arrays(parts, ["bytes", "path"], mask=is_null)
+def _with_column(
+    batch: pa.Table, column: str, data: pa.ChunkedArray | pa.Array, paths: pa.ChunkedArray | pa.Array
+) -> pa.Table:
+    # A batch is small enough for one chunk each.
+    is_null, data, paths = (
+        pa.concat_arrays(part.chunks) if isinstance(part, pa.ChunkedArray) else part
+        for part in (batch.column(column).is_null(), data, paths)
+    )
+    values = pa.StructArray.from_arrays([data, paths], ["bytes", "path"], mask=is_null)
     place = batch.column_names.index(column)
     return batch.set_column(place, batch.schema.field(place), values)
 

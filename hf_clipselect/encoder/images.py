@@ -71,7 +71,7 @@ def largest_wide_grey(source: dict[str, Any]) -> int:
     """The largest value of a grey image of more than 8 bits; 0 for any other, which is not decoded, and for an unreadable one."""
     try:
         image = Image.open(io.BytesIO(_read_bytes(source)))
-        return int(image.getextrema()[1]) if image.mode.startswith("I") else 0
+        return int(np.asarray(image).max()) if image.mode.startswith("I") else 0
     except Exception as error:  # as `open_image` meets them
         if is_of_the_machine(error):
             raise
@@ -83,8 +83,8 @@ def to_rgb(image: Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
 
     Transparency, of a channel, a palette or a single colour, is composited over white. Grey values wider than 8 bits
     are scaled, not clipped: 16-bit modes from [0, white], or from [0, 65535] where an image exceeds that; integer (I) and float
-    (F) modes as the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255], [0, white] for I
-    only, [0, 65535]), or else from their minimum and maximum.
+    (F) modes as the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255] or, for I, what is
+    given as white, [0, 65535]), or else from their minimum and maximum.
 
     Args:
         image (`PIL.Image.Image`):
@@ -110,7 +110,12 @@ def _grey_to_8_bits(image: Image.Image, white: int) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the image holds values that are not finite")
-    tops = {"F": (1, 255, FULL_WHITE), "I": (255, white, FULL_WHITE)}.get(image.mode, (white, FULL_WHITE))
+    if image.mode == "F":
+        tops = (1, 255, FULL_WHITE)
+    elif image.mode == "I" and white == FULL_WHITE:
+        tops = (255, FULL_WHITE)
+    else:
+        tops = (white, FULL_WHITE)
     low, high = _value_range(values, tops=tops)
     return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
 
