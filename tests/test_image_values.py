@@ -188,7 +188,7 @@ def test_other_columns_are_no_images(images_dataset: Dataset) -> None:
     sounds = images_dataset.add_column(
         "sound", pa.array(sound, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     )
-    images = prepare_dataset(sounds, image_column_name="image")
+    images = prepare_dataset(sounds)
     assert images.dataset.features["sound"] == sounds.features["sound"]
 
 

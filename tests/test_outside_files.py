@@ -13,6 +13,8 @@ from hub.processes import run_client
 from hub.server import LoopbackHub
 from PIL import Image as PILImage
 
+from hf_clipselect.classifier.config import ClassifierArguments
+from hf_clipselect.classifier.eval_sets import load_eval_sets
 from hf_clipselect.config import Arguments
 from hf_clipselect.data import load_source, prepare_dataset
 from hf_clipselect.data.outside_files import check_files_stay_inside
@@ -87,6 +89,7 @@ def test_every_column_whose_files_would_be_embedded_counts(tmp_path: Path, elsew
             ([*none, outside], Image()),
             ([*none, outside], Image(decode=False)),
             ([[image] for image in none] + [[none[0], outside]], List(Image())),
+            ([[image] for image in none] + [[outside]], List(Image(), length=1)),
             ([[]] + [[image] for image in none[1:]] + [[outside]], List(Image())),
             ([{"mask": image} for image in [*none, outside]], {"mask": Image()}),
             ([[{"mask": image}] for image in [*none, outside]], List({"mask": Image()})),
@@ -132,6 +135,42 @@ def test_a_run_by_name_refuses_and_the_flag_takes_them(tmp_path: Path, elsewhere
     run_selection(Arguments.from_dict({**settings, "output_dir": str(out), "allow_outside_files": True}))
     images = load_dataset(str(out / "subset"), "count_9", split="train").cast_column("image", Image(decode=False))
     assert images[8]["image"]["bytes"] == elsewhere.read_bytes()
+
+
+def test_a_table_of_paths_in_a_folder(tmp_path: Path, elsewhere: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "im").mkdir(parents=True)
+    for row in range(8):
+        (folder / "im" / f"{row}.png").write_bytes(png(20 * row))
+    lines = [f"im/{row}.png,{'ab'[row % 2]}" for row in range(8)]
+    settings = {
+        "dataset_name": str(folder), "model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "use_cpu": True,
+        "dataloader_num_workers": 0, "selection_count": [4], "image_column_name": "file", "output_dir": str(tmp_path / "out"),
+    }  # fmt: skip
+    (folder / "train.csv").write_text("\n".join(["file,kind", *lines]) + "\n")
+    result = run_selection(Arguments.from_dict(settings))
+    subset = load_dataset(str(tmp_path / "out" / "subset"), "count_4", split="train")
+    images = subset.cast_column("file", Image(decode=False))
+    assert subset.features["file"] == Image() and subset.column_names[:2] == ["file", "kind"]
+    assert [image["bytes"] for image in images[:]["file"]] == [png(20 * row) for row in result.selected.tolist()]
+    # The rows as anybody else loads them are known again.
+    again = result.apply(load_dataset("csv", data_files=str(folder / "train.csv"), split="train"))
+    assert again[:]["file"] == [f"im/{row}.png" for row in result.selected.tolist()]
+    (folder / "train.csv").write_text("\n".join(["file,kind", *lines, f"{elsewhere},a"]) + "\n")
+    assert "source_index 8 " in message_of(run_selection, Arguments.from_dict({**settings, "output_dir": None}))
+
+
+def test_sets_to_test_a_classifier_on_are_looked_at_too(tmp_path: Path, elsewhere: Path) -> None:
+    train = prepare_dataset(*load_source(str(write(tmp_path / "train", cells()))))
+    lists = [[row % 2] for row in range(9)]
+    for name, columns in (("labels", {}), ("lists", {"right": (lists, List(Value("int64")))})):
+        folder = write(tmp_path / name, cells(elsewhere), **columns)
+        label = "right" if columns else None
+        given = {"eval_dataset": [f"{folder}:train"], "label_column_name": label, "architecture": "resnet-20"}
+        message = message_of(load_eval_sets, ClassifierArguments(**given), train)
+        assert "source_index 8 of the dataset " in message and "--allow_outside_files" in message
+        [loaded] = load_eval_sets(ClassifierArguments(**given, allow_outside_files=True), train)
+        assert loaded.targets[:, 0].tolist() == [row % 2 for row in range(9)]
 
 
 def test_a_million_paths_are_looked_at_without_a_loop() -> None:

@@ -29,7 +29,9 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
     Raises:
         InputError: There is no such column, it can't hold images, or there is not exactly one column of images.
     """
-    images = [column for column, feature in dataset.features.items() if is_image(feature)]
+    images = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
+    # Parquet that `datasets` did not write has images, and sounds, as structures.
+    images = images or [column for column, feature in dataset.features.items() if is_image(feature)]
     if name is None:
         castable = [column for column, feature in dataset.features.items() if can_become_images(feature)]
         hint = (

@@ -163,7 +163,8 @@ def _numbered(numbers: np.ndarray, column: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _checked_class_names(class_names: Any) -> list[str]:
-    is_list = isinstance(class_names, Sequence) or getattr(class_names, "ndim", 0) == 1
+    is_array = getattr(class_names, "ndim", 0) == 1
+    is_list = is_array or (isinstance(class_names, Sequence) and not isinstance(class_names, (str, bytes)))
     names = list(class_names) if is_list else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"class_names must be a list of strings, one per class in label order, got {class_names!r}.")

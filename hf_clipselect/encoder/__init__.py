@@ -1,9 +1,9 @@
 """The frozen encoder: every image and prompt goes through CLIP once."""
 
 from .backbone import Backbone, load_backbone, warn_if_demonstration
+from .bit_depth import white_level
 from .cache import digest, read_array, write_array
 from .features import ImageFeatures, encode_dataset
-from .bit_depth import white_level
 from .images import UnreadableImageError, open_image
 from .texts import encode_prompts, too_long_prompts
 
