@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
-from .data import LabelledImages, one_split, prepare_dataset
+from .data import LabelledImages, prepare_dataset
 from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
@@ -61,8 +61,6 @@ def load_images(
 ) -> LabelledImages:
     data = arguments.data
     source = None
-    if dataset is not None:
-        dataset = one_split(dataset)
     if class_names is not None and data.caption_column is not None:
         raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
     if dataset is None:

@@ -141,7 +141,13 @@ def test_relative_paths_below_a_url_are_fetched() -> None:
     system = fsspec.filesystem("memory")
     for row, data in enumerate(PNGS):
         system.pipe(f"/set/im/{row}.png", data)
-    names = [f"im/{row}.png" for row in range(7)] + ["im/none.png"]
+    names = [
+        "im/0.png",
+        "./im/1.png",
+        "memory://set/im/2.png",
+        *(f"im/{row}.png" for row in range(3, 7)),
+        "im/none.png",
+    ]
     dataset = Dataset.from_dict({"photo": names, "label": LABELS})
     images = prepare_dataset(dataset, image_column_name="photo", paths_relative_to="memory://set")
     values = with_image_column_undecoded(images)[:]["photo"]
@@ -151,12 +157,26 @@ def test_relative_paths_below_a_url_are_fetched() -> None:
     other = with_images(dataset, "photo", "memory://set")
     assert bytes_of(other.select([3])) == [png(9)] and other._fingerprint != images.dataset._fingerprint
     assert with_images(dataset, "photo", "memory://set")._fingerprint == other._fingerprint
+    one = with_images(dataset.select([4]), "photo", "memory://set/")
+    assert bytes_of(one) == [PNGS[4]]
+    # Labels of their own are rows of their own, whatever is cached of the images.
+    relabelled = dataset.remove_columns("label").add_column("label", [1] * 8)
+    assert with_images(relabelled, "photo", "memory://set")._fingerprint != other._fingerprint
     out = Dataset.from_dict({"photo": ["im/0.png", "../other/x.png"], "label": [0, 1]})
     message = message_of(prepare_dataset, out, image_column_name="photo", paths_relative_to="memory://set")
     assert message.startswith("source_index 1 of the dataset names the file '../other/x.png'")
 
 
-@pytest.mark.parametrize("url", ["http://x.org/a.png", "https://u:p@x.org/a.png?sig=secret", "HTTPS://x.org/a.png"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x.org/a.png",
+        "https://u:p@x.org/a.png?sig=secret",
+        "HTTPS://x.org/a.png",
+        "s3://bucket/a.png",
+        "hf://datasets/a/b/c.png",
+    ],
+)
 def test_urls_of_the_web_are_refused(url: str, pictures: Path) -> None:
     path = str(pictures / "im" / "0.png")
     for values, feature in (([path, url, url], Value("string")), ([path, url, url], Image())):

@@ -118,9 +118,10 @@ def test_links_in_a_folder_are_followed(tmp_path: Path) -> None:
 
 
 def test_urls_are_no_files_of_a_folder(tmp_path: Path) -> None:
-    for url in ("s3://bucket/x.png", "zip://x.png::/etc/x.zip", "hf://datasets/a/b/x.png"):
-        folder = write(tmp_path / "data", cells(url))
-        assert f"names the file {url!r}" in message_of(prepare_dataset, *load_source(str(folder)))
+    for url in ("s3://bucket/x.png", "zip://x.png::/etc/x.zip", "hf://datasets/a/b/x.png", "http://x.org/y.png"):
+        folder = write(tmp_path / "data", cells(), mask=(cells()[:7] + cells(url)[8:], Image()))
+        message = message_of(prepare_dataset, *load_source(str(folder)), image_column_name="image")
+        assert f"source_index 7 of the dataset {folder} names the file {url!r} in column 'mask'" in message
 
 
 def test_a_run_by_name_refuses_and_the_flag_takes_them(tmp_path: Path, elsewhere: Path) -> None:

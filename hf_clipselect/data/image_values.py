@@ -59,28 +59,11 @@ def with_images(
             dataset = dataset.cast_column(column, Value(feature.dtype.removesuffix("_view")))
         dataset = dataset.cast_column(column, Image())
     paths = lone_paths(dataset.data.column(column))
-    of_web = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(paths, r"^(?i:https?|ftp)://"), False))
-    if rows := rows_of(dataset, of_web.to_numpy()):
-        row, stored = rows[0]
-        raise InputError(
-            f"{len(rows)} rows of --image_column_name {column} hold a URL (first: {_without_query(paths[stored].as_py())} at source_index "
-            f"{row}), and images are not downloaded. Download them first, for example with img2dataset, or use a column of bytes or of "
-            "paths of local files."
-        )
-    if folder is not None and "://" in folder:
-        if pc.any(_is_relative(paths)).as_py():
-            options = dict(storage_options or {})
-            # Not from the cache of an earlier call: other files may lie there now.
-            dataset = _mapped(dataset, column, _fetched, cached=False, folder=folder, storage_options=options)
-            content = hashlib.sha256()
-            for chunk in pc.struct_field(dataset.data.column(column), "bytes").chunks:
-                for image in chunk:
-                    content.update(image.as_buffer() or b"")
-            dataset._fingerprint = content.hexdigest()[
-                :16
-            ]  # features of other images must not be taken for those of these
-            return dataset
-    elif pc.any(pc.starts_with(paths, "file://")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
+    is_remote = folder is not None and "://" in folder
+    _check_for_urls(dataset, paths, column, folder if is_remote else "file:/")
+    if is_remote and pc.any(pc.is_valid(paths)).as_py():
+        return _with_fetched_images(dataset, column, folder, storage_options or {})
+    if pc.any(pc.starts_with(paths, "file://")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
         return _mapped(dataset, column, _as_local, folder=folder)
     return dataset
 
@@ -114,6 +97,31 @@ def _is_relative(paths: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.fill_null(pc.invert(pc.match_substring_regex(paths, f"^/|{_URL}")), False)
 
 
+def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folder: str) -> None:
+    is_url = pc.match_substring_regex(paths, _URL)
+    elsewhere = pc.and_(is_url, pc.invert(pc.starts_with(paths, folder.rstrip("/") + "/")))
+    rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(elsewhere, False)).to_numpy())
+    if rows:
+        row, stored = rows[0]
+        raise InputError(
+            f"{len(rows)} rows of --image_column_name {column} hold a URL (first: {_without_query(paths[stored].as_py())} at source_index "
+            f"{row}), and images are not downloaded. Download them first, for example with img2dataset, or use a column of bytes or of "
+            "paths of local files."
+        )
+
+
+def _with_fetched_images(dataset: Dataset, column: str, folder: str, storage_options: Mapping[str, Any]) -> Dataset:
+    # Not from the cache of an earlier call: other files may lie there now.
+    dataset = _mapped(dataset, column, _fetched, cached=False, folder=folder, storage_options=dict(storage_options))
+    content = hashlib.sha256(dataset._fingerprint.encode())
+    for chunk in pc.struct_field(dataset.data.column(column), "bytes").chunks:
+        for image in chunk:
+            content.update(image.as_buffer() or b"")
+    # What is kept of these images must not be taken for that of others.
+    dataset._fingerprint = content.hexdigest()[:16]
+    return dataset
+
+
 def _mapped(dataset: Dataset, column: str, change: Any, *, cached: bool = True, **settings: Any) -> Dataset:
     """The dataset with one column changed; the others are copied, which costs little where images are paths."""
     settings["column"] = column
@@ -135,31 +143,28 @@ def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:
 
 
 def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapping[str, Any]) -> pa.Table:
-    """The bytes of the files that relative paths below a URL name, fetched side by side; others stay as they are."""
-    images = batch.column(column)
-    paths, wanted = pc.struct_field(images, "path"), _is_relative(lone_paths(images)).to_pylist()
+    """The bytes of the files that paths below a URL name, fetched side by side; others stay as they are."""
+    images, folder = batch.column(column), folder.rstrip("/") + "/"
     system, root = fsspec.url_to_fs(folder, **storage_options)
-    places = {
-        row: posixpath.normpath(posixpath.join(root, path))
-        for row, (path, is_wanted) in enumerate(zip(paths.to_pylist(), wanted, strict=True))
-        if is_wanted
-    }
-    # A path that leads out of the folder is left for `check_files_stay_inside` to refuse.
-    inside = {row: place for row, place in places.items() if place.startswith(root.rstrip("/") + "/")}
-    found = system.cat(sorted(set(inside.values())), on_error="return") if inside else {}
-    found = found if isinstance(found, dict) else dict.fromkeys(inside.values(), found)  # of one file, its bytes alone
-    data, names = pc.struct_field(images, "bytes").to_pylist(), paths.to_pylist()
-    for row, place in inside.items():
-        content = found.get(system._strip_protocol(place), found.get(place))
-        if isinstance(content, FileNotFoundError):
-            # An unreadable image, as a local path without a file is.
-            names[row] = f"{folder.rstrip('/')}/{names[row]}"
-            continue
-        if isinstance(content, Exception):
+    data, names = pc.struct_field(images, "bytes").to_pylist(), pc.struct_field(images, "path").to_pylist()
+    places = {}
+    for row, path in enumerate(lone_paths(images).to_pylist()):
+        below = posixpath.normpath((path or "..").removeprefix(folder))
+        # A path that leads out of the folder is left for `check_files_stay_inside` to refuse.
+        if not below.startswith(("/", "..")):
+            places[row], names[row] = f"{root.rstrip('/')}/{below}", folder + below
+    found = system.cat(sorted(set(places.values())), on_error="return") if places else {}
+    found = found if isinstance(found, dict) else dict.fromkeys(places.values(), found)  # of one file, its bytes alone
+    for row, place in places.items():
+        content = found.get(place, found.get(system._strip_protocol(place)))
+        if isinstance(content, bytes):
+            data[row] = content
+        elif not isinstance(
+            content, FileNotFoundError
+        ):  # that is an unreadable image, as a local path without a file is
             raise InputError(
-                f"{place}, an image of --image_column_name {column}, can't be fetched: {content}"
-            ) from content
-        data[row] = content
+                f"{names[row]}, an image of --image_column_name {column}, can't be fetched: {type(content).__name__}."
+            )
     return _with_column(batch, column, pa.array(data, pa.binary()), pa.array(names, pa.string()))
 
 

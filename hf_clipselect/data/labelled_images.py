@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..prompts import read_class_names
 from ..selection import class_quotas
 from .columns import find_caption_column, find_image_column, find_label_column, is_text
+from .given import one_split
 from .image_values import with_images
 from .labels import read_captions, read_labels, shorten
 from .outside_files import check_files_stay_inside, folder_of
@@ -71,7 +72,7 @@ def prepare_dataset(
     has it as that. How labels of each type are read is told at [`read_labels`].
 
     Args:
-        dataset (`Dataset`): A split with an image column and a label column.
+        dataset (`Dataset`): A split with an image column and a label column, or a `DatasetDict` of one.
         source (`DatasetSource`, *optional*): Where it came from.
         image_column_name, label_column_name (`str`, *optional*):
             The columns; found from the features when there is exactly one candidate each.
@@ -94,6 +95,7 @@ def prepare_dataset(
             label that is missing, -1, no whole number or outside the names, a caption that is missing or blank, or fewer than two
             classes or captions.
     """
+    dataset = one_split(dataset)
     source = source or describe_source(dataset)
     if len(dataset) == 0:
         raise InputError(f"The dataset {source.name or 'passed'} has no rows; nothing can be selected from it.")
