@@ -56,7 +56,6 @@ class DataArguments:
         default="error",
         metadata={"help": "What an unreadable image does: stop the run, or go to dropped.parquet with the reason."},
     )
-
     allow_outside_files: bool = field(
         default=False, metadata={"help": "Rows may name image files outside of the dataset's own folder."}
     )

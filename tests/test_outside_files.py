@@ -1,6 +1,7 @@
 """Rows that name files: those of the dataset's own folder are taken, others only where the reader wrote the rows himself."""
 
 import io
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from datasets import Dataset, Features, Image, List, Value, load_dataset
 from hub.processes import run_client
 from hub.server import LoopbackHub
 from PIL import Image as PILImage
+from recipe_files import load_recipe
 
 from hf_clipselect.classifier.config import ClassifierArguments
 from hf_clipselect.classifier.eval_sets import load_eval_sets
@@ -172,6 +174,26 @@ def test_sets_to_test_a_classifier_on_are_looked_at_too(tmp_path: Path, elsewher
         assert "source_index 8 of the dataset " in message and "--allow_outside_files" in message
         [loaded] = load_eval_sets(ClassifierArguments(**given, allow_outside_files=True), train)
         assert loaded.targets[:, 0].tolist() == [row % 2 for row in range(9)]
+
+
+def test_pictures_of_suspects_are_of_the_dataset_alone(
+    tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture
+) -> None:
+    suspects = load_recipe("suspects.py")
+    folder = write(tmp_path / "data", cells(elsewhere))
+    out = tmp_path / "out"
+    settings = {
+        "model_name_or_path": "embedded/tiny-clip",
+        "adaptation": "off",
+        "use_cpu": True,
+        "dataloader_num_workers": 0,
+    }
+    arguments = {**settings, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
+    result = run_selection(Arguments.from_dict(arguments))
+    asked = {"selection": str(out), "dataset_name": None, "dataset_config_name": None, "train_split_name": None}
+    assert suspects.load_images(result, Namespace(**asked, allow_outside_files=False)) is None
+    assert "images: none. source_index 8 of the dataset " in capsys.readouterr().out
+    assert len(suspects.load_images(result, Namespace(**asked, allow_outside_files=True))) == 9
 
 
 def test_a_million_paths_are_looked_at_without_a_loop() -> None:
