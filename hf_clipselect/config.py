@@ -78,6 +78,9 @@ class DataArguments:
         default="error",
         metadata={"help": "What an unreadable image does: stop the run, or go to dropped.parquet with the reason."},
     )
+    allow_outside_files: bool = field(
+        default=False, metadata={"help": "Rows may name image files outside of the dataset's own folder."}
+    )
 
     def __post_init__(self) -> None:
         if self.data_files and self.dataset_name == EMBEDDED_DATASET:
@@ -361,7 +364,7 @@ class Arguments:
         for group in dataclasses.fields(cls):
             names = {f.name for f in dataclasses.fields(group.type)}
             groups[group.name] = group.type(
-                **{name: value for name, value in values.items() if name in names and value is not None}
+                **{name: _plain(value) for name, value in values.items() if name in names and value is not None}
             )
         return cls(**groups)
 
@@ -380,6 +383,17 @@ PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in
 def default_model(dataset_name: str) -> str:
     """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
+
+
+def _plain(value: Any) -> Any:
+    """A value as the command line would give it: config.yaml takes no numpy scalars, arrays, tuples or paths."""
+    if hasattr(value, "tolist"):
+        plain = value.tolist()
+        is_number = isinstance(plain, float) and type(value).__module__ == "numpy"
+        return float(str(value)) if is_number else plain  # through its decimals, so that a float32 0.3 is 0.3
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:

@@ -66,6 +66,7 @@ def select_dataset(
     strict: bool = False,
     overwrite_output_dir: bool = False,
     use_cpu: bool = False,
+    allow_outside_files: bool = False,
 ) -> SelectionResult:
     """Select the part of a labelled or captioned image dataset that is worth training on.
 
@@ -74,7 +75,7 @@ def select_dataset(
     turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
-        dataset (`Dataset`): A split with an image column, and a label column or one of captions.
+        dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of one split.
         model_name_or_path (`str`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
         model (`PreTrainedModel`, *optional*):
             A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are copied, in
@@ -95,7 +96,8 @@ def select_dataset(
             Text column of image-text pairs, instead of labels. Each image is compared with its own caption, and with up to 1,000
             others for the margin; clusters of images stand in for classes in the diversity, the quotas and the report.
         num_clusters (`int`, *optional*): How many clusters, where there are captions; default one for about 250 rows.
-        class_names (`Sequence[str]`, *optional*): One name per class for the prompts, instead of the dataset's own.
+        class_names (`Sequence[str]`, *optional*):
+            One name per class for the prompts, instead of the dataset's own: a list, tuple or array of strings.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"drop"` to leave unreadable images out.
         model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.
         prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
@@ -122,6 +124,8 @@ def select_dataset(
         strict (`bool`, *optional*, defaults to `False`): Classes that CLIP does not understand are an error, not a warning.
         overwrite_output_dir (`bool`, *optional*, defaults to `False`): Remove another run's results from `output_dir`.
         use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
+        allow_outside_files (`bool`, *optional*, defaults to `False`):
+            Rows of a dataset from the Hub may name image files outside of its own folder; one made in memory may name any.
 
     Returns:
         `SelectionResult`: Kept and dropped rows, scores of all rows, `.apply(dataset)` for the filtered dataset.

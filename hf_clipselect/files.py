@@ -1,8 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and files that may be anything."""
 
 import os
 import secrets
+import stat
 from pathlib import Path
+
+
+# What a cell of a table can hold; no image comes near.
+LARGEST_FILE = 2**31 - 1
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -22,3 +27,32 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """The same for UTF-8 text; parts of folder names that are not UTF-8 print as "?"."""
     write_atomically(path, text.encode("utf-8", errors="replace"))
+
+
+def read_plain_file(path: str | Path) -> bytes:
+    """Read a file whose name somebody else wrote down: a pipe, a socket or a device is refused before it can make anybody wait.
+
+    Args:
+        path (`str` or `Path`): Any path.
+
+    Returns:
+        `bytes`: The whole file.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is no plain file, or of more than 2 GB.
+    """
+    _check_is_plain(os.stat(path))  # to open a device may already do something
+    # Without waiting for the other end of a pipe that took its place since.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        _check_is_plain(status)
+        return file.read(status.st_size)
+
+
+def _check_is_plain(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise ValueError(f"it is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a plain file")
+    if status.st_size > LARGEST_FILE:
+        raise ValueError(f"it has {status.st_size / 1e9:.0f} GB, and no image has more than 2")

@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Value
 
 from .errors import InputError
 from .score_table import RowFacts
+from .selection import is_count
 
 
 # A group for each row would tell nothing, and fill the report.
@@ -174,7 +175,10 @@ def read_class_quotas(path: str | Path) -> dict[str, int]:
 def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) -> dict[str, int] | None:
     """Rows to keep of some classes, from a file where a path is given."""
     if class_quotas is None or isinstance(class_quotas, Mapping):
-        return None if class_quotas is None else dict(class_quotas)
+        return class_quotas and {
+            str(name) if isinstance(name, str) else name: int(count) if is_count(count) else count
+            for name, count in class_quotas.items()
+        }
     return read_class_quotas(class_quotas)
 
 

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage
+
+from .files import read_plain_file
 
 
 # Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are small.
@@ -80,7 +84,7 @@ def _groups(dataset: Dataset) -> Iterator[pa.Table]:
         # Rows that were picked out come as one chunk each, and what follows takes its time for every chunk.
         table = arrow[start : start + count].combine_chunks()
         for name, feature in embedded.items():
-            column = [embed_array_storage(chunk, feature) for chunk in table.column(name).chunks]
+            column = [embed_array_storage(_with_bytes(chunk, feature), feature) for chunk in table.column(name).chunks]
             table = table.set_column(table.column_names.index(name), name, column)
         parts.append(table)
         held += table.nbytes
@@ -91,6 +95,21 @@ def _groups(dataset: Dataset) -> Iterator[pa.Table]:
         # As many rows next as fill the rest of the group, going by the last ones.
         fitting = (_GROUP_BYTES - held) * len(table) // max(table.nbytes, 1)
         count = min(max(_FEWEST_ROWS, fitting), 4 * count, _MOST_ROWS)
+
+
+def _with_bytes(values: pa.Array, feature: Any) -> pa.Array:
+    """With the bytes of files whose paths hold `::`: what follows it is another path to `datasets`, and it finds no file."""
+    if not hasattr(feature, "embed_storage"):
+        return values
+    data, paths = pc.struct_field(values, "bytes"), pc.struct_field(values, "path")
+    wanted = pc.and_(pc.is_null(data), pc.match_substring_regex(paths, "(?s)^/.*::"))
+    if not pc.any(wanted).as_py():
+        return values
+    filled = data.to_pylist()
+    for row in pc.indices_nonzero(pc.fill_null(wanted, False)).to_pylist():
+        filled[row] = read_plain_file(paths[row].as_py())
+    fields = [pa.array(filled, data.type), paths]
+    return pa.StructArray.from_arrays(fields, ["bytes", "path"], mask=values.is_null())
 
 
 class _PatientFile:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from .clusters import check_num_clusters
 from .config import DEFAULT_PROMPT_TEMPLATE, Arguments
 from .data import LabelledImages, prepare_dataset
-from .data.places import hub_place
+from .data.places import hub_place, read_storage_options
 from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
@@ -59,16 +59,11 @@ def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destina
     return destination
 
 
-def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequence[str] | None) -> LabelledImages:
+def load_images(
+    arguments: Arguments, dataset: Dataset | DatasetDict | None, class_names: Sequence[str] | None
+) -> LabelledImages:
     data = arguments.data
     source = None
-    if dataset is not None and not isinstance(dataset, Dataset):
-        splits = (
-            f" with the splits {', '.join(map(str, dataset))}; pass one of them" if isinstance(dataset, dict) else ""
-        )
-        raise InputError(
-            f"Expected a datasets.Dataset with an image and a label or caption column, got a {type(dataset).__name__}{splits}."
-        )
     if class_names is not None and data.caption_column is not None:
         raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
     if dataset is None:
@@ -85,13 +80,14 @@ def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequ
     return prepare_dataset(
         dataset,
         source,
-        paths_relative_to=None if source is None else source.paths_relative_to,
         image_column_name=data.image_column_name,
         label_column_name=data.label_column_name,
         caption_column=data.caption_column,
         class_names=class_names,
         class_names_file=data.class_names_file,
         max_samples=data.max_train_samples,
+        storage_options=read_storage_options(data.storage_options),
+        allow_outside_files=data.allow_outside_files,
     )
 
 

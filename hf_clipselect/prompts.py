@@ -131,7 +131,11 @@ def _shared(names: Sequence[str]) -> set[str]:
 
 
 def _warn_about_meaningless(names: Sequence[str]) -> None:
-    labels = [label for label, name in enumerate(names) if name.isdecimal() or _WORDNET_ID.fullmatch(name)]
+    labels = [
+        label
+        for label, name in enumerate(names)
+        if name.isdecimal() or name in ("False", "True") or _WORDNET_ID.fullmatch(name)
+    ]
     if labels:
         logger.warning(
             "%d of %d class names say nothing to CLIP: %s. Put real names into a text file, one per line in label "

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .data import SUBSET_COLUMNS
+from .data import SUBSET_COLUMNS, one_split
+from .data.image_values import with_images
+from .data.outside_files import check_files_stay_inside, folder_of
 from .data.source import DatasetSource, content_id
 from .errors import InputError
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
@@ -119,13 +121,14 @@ class SelectionResult:
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images.
         """
+        dataset = one_split(dataset)
         self._check(dataset)
         chosen = dataset.format
         if set(chosen["columns"]) == set(dataset.column_names):
             chosen["columns"] = None
         return self._join(dataset).with_format(**chosen)
 
-    def save(self, folder: str | Path, dataset: Dataset | None = None) -> None:
+    def save(self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False) -> None:
         """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
 
         The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio, and a
@@ -138,13 +141,22 @@ class SelectionResult:
             dataset (`Dataset`, *optional*):
                 The dataset that was selected from, or the rows of it that were considered: its kept rows are written too, in
                 `ratio_<percent>/` for each ratio.
+            allow_outside_files (`bool`, *optional*, defaults to `False`):
+                Rows of a dataset from the Hub may name files outside of its own folder.
 
         Raises:
-            InputError: It is another dataset, or what people wrote in README.md can't be read.
+            InputError: It is another dataset, a row names a file that is not the dataset's, or what people wrote in README.md
+                can't be read.
         """
+        if dataset is not None:
+            dataset = one_split(dataset)
         # Rows that were picked out of the dataset have no hash to be known by.
         if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
             self._check(dataset)
+        if dataset is not None:
+            dataset = self._with_images(dataset)
+            if not allow_outside_files:
+                check_files_stay_inside(dataset)
         folder = Path(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
@@ -215,6 +227,7 @@ class SelectionResult:
         revision: str | None = None,
         tag: str | None = None,
         create_pr: bool = False,
+        allow_outside_files: bool = False,
     ) -> list[Pushed]:
         """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
 
@@ -231,13 +244,14 @@ class SelectionResult:
             revision (`str`, *optional*): Branch to push to, created if missing; default `main`.
             tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
+            allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
 
         Returns:
             `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`, `.is_new`.
 
         Raises:
-            InputError: It is another dataset, the result comes from `select_embeddings`, or the push can't work: no token, a
-                wrong id, missing rights, a tag that is taken.
+            InputError: It is another dataset, a row names a file that is not the dataset's, the result comes from
+                `select_embeddings`, or the push can't work: no token, a wrong id, missing rights, a tag that is taken.
             PushError: The Hub can't be reached, or fails time after time.
 
         Example:
@@ -258,13 +272,14 @@ class SelectionResult:
         if create_pr and (revision is not None or tag is not None):
             raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
         if dataset is not None:
+            dataset = one_split(dataset)
             self._check(dataset)
         how = {"private": private, "branch": revision, "tag": tag, "create_pr": create_pr}
         model = None if hub_model_id is None else Repository(hub_model_id, "model", **how)
         destination = Destination(Repository(repo_id, "dataset", **how), model)
         destination.check()
         with TemporaryDirectory() as folder:
-            self.save(folder, dataset)
+            self.save(folder, dataset, allow_outside_files=allow_outside_files)
             adapter = None if adapter_dir is None else Path(adapter_dir)
             return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
 
@@ -304,12 +319,21 @@ class SelectionResult:
         if not source.content_id or dataset._fingerprint == source.fingerprint:
             return
         missing = {source.image_column, source.label_column} - set(dataset.column_names)
-        if missing or content_id(dataset, source.image_column, source.label_column) != source.content_id:
+        if missing or self._content_id(dataset) != source.content_id:
             raise InputError(
                 f"This is not the dataset that the selection was made from: "
                 f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
                 f"{source.describe()}, with its rows in their order."
             )
+
+    def _content_id(self, dataset: Dataset) -> str:
+        return content_id(self._with_images(dataset), self.source.image_column, self.source.label_column)
+
+    def _with_images(self, dataset: Dataset) -> Dataset:
+        """As the run took the dataset, whose image column may hold paths."""
+        return with_images(
+            dataset, self.source.image_column, self.source.paths_relative_to or folder_of(self.source.name)
+        )
 
     def _join(self, dataset: Dataset) -> Dataset:
         name = column_suffix(self.ratios[0])

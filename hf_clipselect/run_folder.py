@@ -164,7 +164,8 @@ class RunFolder:
             pq.write_table(result.scores.with_format("arrow")[:], path)
         self._write_dropped(unreadable)
         with self.replacing(self.subset) as folder:
-            result.save(folder, None if scores_only else images.dataset)
+            # Which files its rows may name was checked when it was prepared.
+            result.save(folder, None if scores_only else images.dataset, allow_outside_files=True)
         if report["adaptation"]["kept"]:
             write_card(self.adapter / _CARD, adapter_card(report))
         write_json(self.path / "report.json", report)

@@ -27,6 +27,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from hf_clipselect import SelectionResult
+from hf_clipselect.data.image_values import with_images
+from hf_clipselect.data.outside_files import check_files_stay_inside, folder_of
 from hf_clipselect.data.source import DatasetSource, content_id, load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.pruned import load_source_of
@@ -100,7 +102,10 @@ def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Datas
             dataset = load_source(name, config_name, arguments.train_split_name or source.split or "train")[0]
         else:
             dataset = load_source_of(source, arguments.selection)
+        dataset = with_images(dataset, source.image_column, folder_of(name))
         check_same(dataset, source)
+        if not arguments.allow_outside_files:
+            check_files_stay_inside(dataset, name or source.name)
     except InputError as error:
         if arguments.dataset_name:
             raise
@@ -157,6 +162,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset_name", help="Hub id or folder of the dataset that the selection was made from.")
     parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
     parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
+    parser.add_argument(
+        "--allow_outside_files",
+        action="store_true",
+        help="Rows may name image files outside of the dataset's own folder.",
+    )
     return parser.parse_args()
 
 

@@ -83,6 +83,7 @@ EXAMPLES = {
     "overwrite_output_dir": ("true", True),
     "seed": ("7", 7),
     "use_cpu": ("true", True),
+    "allow_outside_files": ("true", True),
     "report_to": ("tensorboard", "tensorboard"),
     "push_to_hub": ("true", True),
     "hub_dataset_id": ("me/digits-pruned", "me/digits-pruned"),

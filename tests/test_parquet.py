@@ -46,6 +46,18 @@ def test_dataset_is_not_decoded(tmp_path: Path) -> None:
     assert [image and image["bytes"] for image in stored] == [b"no image at all", None]
 
 
+def test_files_whose_paths_look_like_a_chain_of_urls(tmp_path: Path) -> None:
+    (tmp_path / "a::b").mkdir()
+    paths = [tmp_path / "a::b" / name for name in ("0.png", "x::y.png")]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    images = [str(paths[0]), {"bytes": b"given", "path": "no::file.png"}, None, str(paths[1])]
+    dataset = Dataset.from_dict({"image": images}, features=Features({"image": Image()}))
+    write_parquet(dataset.select([3, 2, 1, 0]), tmp_path / "out")
+    stored = pq.read_table(tmp_path / "out" / "train-00000-of-00001.parquet").column("image").to_pylist()
+    assert [image and image["bytes"] for image in stored] == [b"x::y.png", None, b"given", b"0.png"]
+
+
 def test_several_shards(images_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     groups_of(10, monkeypatch)
     group_bytes = images_dataset.with_format("arrow")[:10].combine_chunks().nbytes

@@ -391,11 +391,31 @@ def test_a_learning_rate_that_explodes_is_told_and_leaves_no_adapters(images_dat
     run(images_dataset, clip_folder, tmp_path)
 
 
+def test_numpy_scalars_and_arrays_are_taken_and_written_as_plain_values(images_dataset, clip_folder, tmp_path):
+    settings = {
+        "selection_ratio": np.array([0.3, 0.5], np.float32), "seed": np.int64(3), "class_names": np.array(["red", "green", "blue"]),
+        "per_device_eval_batch_size": np.int64(16), "prompt_template": np.array(["a {}", "one {}."]), "bf16": np.bool_(False),
+        "temperature": np.float32(0.1), "learning_rate": np.float64(1e-3), "train_batch_size": np.int32(16), "on_bad_image": np.str_("drop"),
+        "class_quotas": {np.str_("red"): np.int64(5)}, "gate": np.bool_(True), "gate_floor": np.float32(0.1), "neighbor_fraction": np.float32(0.2),
+        "must_keep": np.array([1, 2]), "use_cpu": np.bool_(True), "overwrite_output_dir": np.bool_(True),
+        "output_dir": tmp_path / "out", "model_name_or_path": Path(clip_folder), "objective": np.str_("clean"),
+    }  # fmt: skip
+    result = select_dataset(images_dataset, adaptation="off", dataloader_num_workers=np.int64(0), **settings)
+    assert result.ratios == (0.3, 0.5) and {1, 2} <= set(result.selected)
+    config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
+    assert config["objective"]["class_quotas"] == {"red": 5} and config["arguments"]["neighbor_fraction"] == 0.2
+    assert config["arguments"]["prompt_template"] == ["a {}", "one {}."]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [entry["name"] for entry in report["classes"]] == ["red", "green", "blue"]
+
+
 def test_only_one_split_is_taken(images_dataset, clip_folder):
     splits = DatasetDict({"train": images_dataset, "test": images_dataset})
-    with pytest.raises(InputError, match="got a DatasetDict with the splits train, test; pass one of them"):
+    with pytest.raises(
+        InputError, match=r"got DatasetDict of train, test\. Pass one of them, such as dataset\['train'\]"
+    ):
         run(splits, clip_folder)
-    with pytest.raises(InputError, match="got a list"):
+    with pytest.raises(InputError, match="got list"):
         run([1, 2], clip_folder)
 
 

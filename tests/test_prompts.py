@@ -73,6 +73,12 @@ def test_names_that_say_nothing_are_warned_about_once(caplog):
     assert "--class_names_file" in record.getMessage()
 
 
+def test_names_of_booleans_say_nothing(caplog):
+    with caplog.at_level(logging.WARNING):
+        class_prompts(["False", "True"])
+    assert caplog.records[0].getMessage().startswith("2 of 2 class names say nothing to CLIP: 0: 'False', 1: 'True'.")
+
+
 def test_names_with_digits_in_them_are_not(caplog):
     class_prompts(["Boeing 737", "3D shape", "zero"])
     assert not caplog.records

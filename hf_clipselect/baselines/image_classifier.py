@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from ..data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from ..encoder import white_level
 from ..encoder.pixels import PreprocessedImages, hand_over
 from ..errors import InputError
 from ..launch import make_accelerator
@@ -147,8 +148,13 @@ class _Classifier:
     ) -> None:
         self._names, self._model, self._num_workers = images.class_names, model, num_workers
         self._device = accelerator.device
+        # Both as the training rows are: a model must not see one brighter than the other.
+        white = white_level(with_image_column_undecoded(images), images.image_column)
         self._pixels, self._val_pixels = (
-            given and PreprocessedImages(with_image_column_undecoded(given), given.image_column, image_processor)
+            given
+            and PreprocessedImages(
+                with_image_column_undecoded(given), given.image_column, image_processor, white=white
+            )
             for given in (images, val_images)
         )
 

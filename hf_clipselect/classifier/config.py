@@ -48,6 +48,9 @@ class ClassifierArguments:
     label_column_name: str | None = field(
         default=None, metadata={"help": "Label column; found from the features when there is exactly one candidate."}
     )
+    allow_outside_files: bool = field(
+        default=False, metadata={"help": "Rows may name image files outside of the dataset's own folder."}
+    )
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Train on only this many rows, of every class its share, spread evenly."}
     )

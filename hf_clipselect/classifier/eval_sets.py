@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Image, List, Value
+from datasets import ClassLabel, Dataset, List, Value
 
 from ..data import LabelledImages, prepare_dataset
+from ..data.image_values import can_become_images, is_image, with_images
+from ..data.outside_files import check_files_stay_inside, folder_of
 from ..data.places import SourceFlags
 from ..data.source import DatasetSource, describe_source, load_source
 from ..errors import InputError
@@ -80,7 +82,7 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         image_column_name=arguments.image_column_name,
         label_column_name=arguments.label_column_name,
         max_samples=arguments.max_train_samples,
-        paths_relative_to=source.paths_relative_to,
+        allow_outside_files=arguments.allow_outside_files,
     )
 
 
@@ -146,6 +148,10 @@ def _matched(
     chosen = arguments.label_column_name if arguments.label_column_name in dataset.column_names else None
     if chosen in lists or (chosen is None and len(lists) == 1 and not _has_class_label(dataset)):
         image_column, label_column = _only_image_column(name, dataset, arguments), chosen or lists[0]
+        folder = source.paths_relative_to or folder_of(source.name)
+        dataset = with_images(dataset, image_column, folder)
+        if not arguments.allow_outside_files:
+            check_files_stay_inside(dataset, source.name, folder)
         values, feature = dataset.with_format(None)[label_column][:], dataset.features[label_column].feature
     else:
         image_column_name = arguments.image_column_name
@@ -155,7 +161,7 @@ def _matched(
                 source,
                 image_column_name=image_column_name if image_column_name in dataset.column_names else None,
                 label_column_name=chosen,
-                paths_relative_to=source.paths_relative_to,
+                allow_outside_files=arguments.allow_outside_files,
             )
         except InputError as error:
             raise InputError(f"--eval_dataset {name} can't be tested on: {error}") from None
@@ -215,8 +221,8 @@ def _has_class_label(dataset: Dataset) -> bool:
 
 
 def _only_image_column(name: str, dataset: Dataset, arguments: ClassifierArguments) -> str:
-    columns = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
-    if arguments.image_column_name in columns:
+    columns = [column for column, feature in dataset.features.items() if is_image(feature)]
+    if can_become_images(dataset.features.get(arguments.image_column_name)):
         return arguments.image_column_name
     if len(columns) != 1:
         raise InputError(

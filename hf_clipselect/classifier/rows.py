@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 from torch.utils.data import Dataset as TorchDataset
 
-from ..encoder import UnreadableImageError, open_image
+from ..encoder import UnreadableImageError, open_image, white_level
 from ..errors import InputError
 from .architectures import SMALL_SIZE
 
@@ -96,6 +96,7 @@ class Rows(TorchDataset):
     ) -> None:
         images = dataset.with_format(None).select_columns([image_column])
         self.images = images.cast_column(image_column, Image(decode=False))
+        self.white = white_level(self.images, image_column)
         self.image_column, self.image_processor, self.image_size = image_column, image_processor, image_size
         self.labels, self.augment, self.flip, self.seed = labels, augment, flip, seed
         # In memory that workers share: they see it change.
@@ -106,7 +107,7 @@ class Rows(TorchDataset):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         try:
-            image = open_image(self.images[row][self.image_column])
+            image = open_image(self.images[row][self.image_column], white=self.white)
         except UnreadableImageError as error:
             raise InputError(f"The image of row {row} cannot be read ({error}); mend it, or remove the row.") from None
         if self.augment or self.flip:

@@ -1,5 +1,6 @@
 """Which rows: where a dataset comes from, its images, labels and captions."""
 
+from .given import one_split
 from .labelled_images import SUBSET_COLUMNS, LabelledImages, prepare_dataset, with_image_column_undecoded
 from .source import DatasetSource, describe_source, load_source
 
@@ -10,6 +11,7 @@ __all__ = [
     "LabelledImages",
     "describe_source",
     "load_source",
+    "one_split",
     "prepare_dataset",
     "with_image_column_undecoded",
 ]

@@ -1,23 +1,24 @@
-"""A labelled or captioned image dataset: finding its columns, checking its labels, naming its rows.
+"""A labelled or captioned image dataset: its columns found, its images and labels checked, its rows named.
 
 A row is known everywhere by its `source_index`, its row number in the source split.
 """
 
 import logging
-import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Image, Value
+from datasets import Dataset, Image
 
 from ..errors import InputError
 from ..prompts import read_class_names
 from ..selection import class_quotas
+from .columns import find_caption_column, find_image_column, find_label_column, is_text
+from .given import one_split
+from .image_values import with_images
+from .labels import read_captions, read_labels, shorten
+from .outside_files import check_files_stay_inside, folder_of
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
 
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 # Columns that a subset carries after the source's own.
 SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
-_BYTES = (Value("binary"), Value("large_binary"))
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,16 @@ def prepare_dataset(
     class_names_file: str | None = None,
     max_samples: int | None = None,
     paths_relative_to: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    allow_outside_files: bool = False,
 ) -> LabelledImages:
     """Find the image and label columns, check every label, and turn labels into class numbers.
 
+    A column of bytes, of paths or of structures of both that is named as the image column becomes one of `Image()`, and a subset
+    has it as that. How labels of each type are read is told at [`read_labels`].
+
     Args:
-        dataset (`Dataset`): A split with an image column and a label column.
+        dataset (`Dataset`): A split with an image column and a label column, or a `DatasetDict` of one.
         source (`DatasetSource`, *optional*): Where it came from.
         image_column_name, label_column_name (`str`, *optional*):
             The columns; found from the features when there is exactly one candidate each.
@@ -75,23 +80,34 @@ def prepare_dataset(
         class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
         class_names_file (`str`, *optional*): Text file with one name per line, to the same end.
         max_samples (`int`, *optional*): Consider only this many rows, of every class its share, spread evenly.
+        paths_relative_to (`str`, *optional*):
+            Local folder or fsspec URL of the file that names the paths of images; default the folder of the source, and for a dataset
+            in memory the working directory.
+        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from that URL.
+        allow_outside_files (`bool`, *optional*, defaults to `False`):
+            Rows of a dataset that was loaded by its name may name files outside of its own folder.
 
     Returns:
         `LabelledImages`
 
     Raises:
-        InputError: Empty dataset, no or several candidate columns, a label that is missing, -1 or outside the names, a caption
-            that is missing or blank, or fewer than two classes or captions.
+        InputError: Empty dataset, no or several candidate columns, an image that is a URL or lies outside of the dataset's folder, a
+            label that is missing, -1, no whole number or outside the names, a caption that is missing or blank, or fewer than two
+            classes or captions.
     """
+    dataset = one_split(dataset)
     source = source or describe_source(dataset)
     if len(dataset) == 0:
         raise InputError(f"The dataset {source.name or 'passed'} has no rows; nothing can be selected from it.")
-    dataset = _recognise_images(dataset)
-    image_column = _find_image_column(dataset, image_column_name)
+    image_column = find_image_column(dataset, image_column_name)
     if caption_column is None:
-        label_column = _find_label_column(dataset, label_column_name, image_column)
+        label_column = find_label_column(dataset, label_column_name, image_column)
     else:
-        label_column = _checked_caption_column(dataset, caption_column)
+        label_column = find_caption_column(dataset, caption_column, image_column)
+    folder = paths_relative_to or source.paths_relative_to or folder_of(source.name)
+    dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
+    if not allow_outside_files:
+        check_files_stay_inside(dataset, source.name, folder)
     source = replace(
         source,
         image_column=image_column,
@@ -108,9 +124,9 @@ def prepare_dataset(
         class_names = read_class_names(class_names_file)
     # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
     if caption_column is None:
-        labels, names = _read_labels(dataset, label_column, class_names)
+        labels, names = read_labels(dataset, label_column, class_names)
     else:
-        labels, names = _read_captions(dataset, caption_column)
+        labels, names = read_captions(dataset, caption_column)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
         rows = _spread_rows(labels if caption_column is None else np.zeros_like(labels), max_samples)
@@ -119,7 +135,7 @@ def prepare_dataset(
         return _with_captions_in_use(
             LabelledImages(dataset, image_column, label_column, names, labels, rows, source, has_captions=True)
         )
-    if _is_text(dataset.features[label_column]) and 2 * len(names) > len(labels):
+    if is_text(dataset.features[label_column]) and 2 * len(names) > len(labels):
         logger.warning(
             "Column %r has %d different labels in %d rows. If these are captions, name it with --caption_column.",
             label_column, len(names), len(labels),
@@ -128,11 +144,11 @@ def prepare_dataset(
     if present.sum() < 2:
         raise InputError(
             f"Column {label_column!r} has images of {present.sum()} class only ({names[int(labels[0])]!r}); selection needs "
-            "at least two. Pass another --label_column_name."
+            "at least two. Pass another --label_column_name, or for images with texts instead of classes --caption_column."
         )
     if not present.all():
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
-        logger.warning("%d classes have no image and take no part: %s", len(empty), _shorten(empty))
+        logger.warning("%d classes have no image and take no part: %s", len(empty), shorten(empty))
     return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
 
 
@@ -152,122 +168,6 @@ def with_image_column_undecoded(images: LabelledImages) -> Dataset:
     return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
 
 
-def _recognise_images(dataset: Dataset) -> Dataset:
-    """Parquet that `datasets` did not write holds images as plain `{"bytes", "path"}` structures."""
-    for column, feature in dataset.features.items():
-        if isinstance(feature, dict) and set(feature) == {"bytes", "path"} and feature["bytes"] in _BYTES:
-            dataset = dataset.cast_column(column, Image())
-    return dataset
-
-
-def _find_image_column(dataset: Dataset, name: str | None) -> str:
-    candidates = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
-    if name is None:
-        return _the_only(candidates, dataset, flag="--image_column_name", what="an image column")
-    if name not in candidates:
-        raise InputError(
-            f"--image_column_name {name} is not an image column of the dataset. Image columns: "
-            f"{', '.join(candidates) or 'none'}; all columns: {', '.join(dataset.column_names)}."
-        )
-    return name
-
-
-def _find_label_column(dataset: Dataset, name: str | None, image_column: str) -> str:
-    plain = [column for column, feature in dataset.features.items() if _is_plain_label(feature)]
-    class_labels = [column for column, feature in dataset.features.items() if isinstance(feature, ClassLabel)]
-    if name is None:
-        return _the_only(class_labels or plain, dataset, flag="--label_column_name", what="a label column")
-    if name not in class_labels + plain:
-        raise InputError(
-            f"--label_column_name {name} is not a column of class labels, strings or integers. Candidates: "
-            f"{', '.join(class_labels + plain) or 'none'}; all columns: {', '.join(dataset.column_names)}."
-        )
-    return name
-
-
-def _checked_caption_column(dataset: Dataset, name: str) -> str:
-    candidates = [column for column, feature in dataset.features.items() if _is_text(feature)]
-    if name not in candidates:
-        raise InputError(
-            f"--caption_column {name} is not a text column of the dataset. Text columns: {', '.join(candidates) or 'none'}; all "
-            f"columns: {', '.join(dataset.column_names)}."
-        )
-    return name
-
-
-def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str) -> str:
-    if len(candidates) == 1:
-        return candidates[0]
-    columns = ", ".join(f"{column} ({_feature_name(feature)})" for column, feature in dataset.features.items())
-    found = f"found {len(candidates)}: {', '.join(candidates)}" if candidates else "found none"
-    raise InputError(f"Expected exactly one candidate for {what}, {found}. Columns: {columns}. Choose with {flag}.")
-
-
-def _is_plain_label(feature: Any) -> bool:
-    return isinstance(feature, Value) and bool(re.fullmatch(r"u?int\d+", feature.dtype)) or _is_text(feature)
-
-
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and bool(re.fullmatch(r"(large_)?string(_view)?", feature.dtype))
-
-
-def _feature_name(feature: Any) -> str:
-    return feature.dtype if isinstance(feature, Value) else type(feature).__name__
-
-
-def _read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
-    feature = dataset.features[column]
-    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
-    if values.null_count:
-        first = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
-        raise InputError(
-            f"{values.null_count} rows have no label in column {column!r} (first: source_index {first}). Remove or label them."
-        )
-    if isinstance(feature, ClassLabel):
-        labels, names = values.to_numpy(), list(feature.names)
-    elif pa.types.is_integer(values.type) and class_names is not None:
-        labels, names = values.to_numpy(), list(class_names)
-    else:
-        unique, labels = np.unique(np.asarray(values.to_pylist()), return_inverse=True)
-        names = [str(value) for value in unique]
-        if pa.types.is_integer(values.type) and unique[0] < 0:
-            negative = np.flatnonzero(labels == 0)
-            raise InputError(
-                f"{len(negative)} rows of column {column!r} hold the label {unique[0]} (first: source_index {negative[0]}). "
-                "Labels must be 0 or more; remove these rows or label them."
-            )
-    if class_names is not None:
-        names = _checked_class_names(class_names, column, len(names))
-    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if len(outside):
-        raise InputError(
-            f"{len(outside)} rows of column {column!r} hold a label outside the {len(names)} class names (first: label "
-            f"{labels[outside[0]]} at source_index {outside[0]}). Labels must lie in [0, {len(names)}); remove these "
-            "rows, or name all classes with --class_names_file."
-        )
-    return labels.astype(np.int64), names
-
-
-def _read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]:
-    """The number of each row's caption among those that differ, and these, sorted."""
-    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
-    values = values.cast(pa.large_string())
-    blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
-    if rows := pc.sum(blank).as_py():
-        first = pc.index(blank, True).as_py()
-        raise InputError(
-            f"{rows} rows of column {column!r} have no caption (first: source_index {first}). Remove or caption them, for example "
-            f"with dataset.filter(lambda row: bool((row[{column!r}] or '').strip()))."
-        )
-    # numpy would sort as many strings as there are rows, all as long as the longest.
-    encoded = values.dictionary_encode()
-    captions, numbers = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-    order = sorted(range(len(captions)), key=captions.__getitem__)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[numbers], [captions[number] for number in order]
-
-
 def _with_captions_in_use(images: LabelledImages) -> LabelledImages:
     """Without the captions that no row has any more: each costs a pass through the text tower."""
     used, labels = np.unique(images.labels, return_inverse=True)
@@ -278,21 +178,3 @@ def _with_captions_in_use(images: LabelledImages) -> LabelledImages:
             "captions, and needs at least two that differ."
         )
     return replace(images, class_names=captions, labels=labels.astype(np.int64))
-
-
-def _checked_class_names(class_names: Sequence[str], column: str, num_classes: int) -> list[str]:
-    names = list(class_names)
-    if isinstance(class_names, str) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"class_names must be a list of strings, one per class in label order, got {class_names!r}.")
-    if len(names) != num_classes:
-        raise InputError(
-            f"Got {len(names)} class names, but column {column!r} has {num_classes} classes; give one name per class, in "
-            "label order (--class_names_file)."
-        )
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"The class names hold {_shorten(twice)} more than once; give every class a name of its own.")
-    return names
-
-
-def _shorten(names: Sequence[str], limit: int = 10) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

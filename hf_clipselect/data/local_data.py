@@ -139,7 +139,7 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
         for path in sorted(mine):
             state = os.stat(path)
             files.found[os.path.relpath(path, root)] = state.st_size, state.st_mtime_ns
-        return _from_images(files, wanted, with_splits=False), None
+        return _from_images(files, wanted, with_splits=False), root
     return _from_builder(builder_of_files(reader, {"train": paths}, settings=settings), wanted)
 
 

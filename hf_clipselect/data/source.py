@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from ..files import LARGEST_FILE
 from ..redaction import hide_secrets
 from .hub_data import license_of_card
 from .loading import Request
@@ -145,7 +146,8 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
     rows = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES_HASHED).astype(np.int64))
     for image in table.select_columns([image_column]).select(rows)[:].column(0).to_pylist():
         path = Path((image or {}).get("path") or "")
-        content.update((image or {}).get("bytes") or (path.read_bytes() if path.is_file() else b""))
+        is_file = path.is_file() and path.stat().st_size <= LARGEST_FILE
+        content.update((image or {}).get("bytes") or (path.read_bytes() if is_file else b""))
     return content.hexdigest()[:16]
 
 

@@ -1,6 +1,7 @@
 """The frozen encoder: every image and prompt goes through CLIP once."""
 
 from .backbone import Backbone, load_backbone, warn_if_demonstration
+from .bit_depth import white_level
 from .cache import digest, read_array, write_array
 from .features import ImageFeatures, encode_dataset
 from .images import UnreadableImageError, open_image
@@ -22,5 +23,6 @@ __all__ = [
     "read_array",
     "too_long_prompts",
     "warn_if_demonstration",
+    "white_level",
     "write_array",
 ]

@@ -23,8 +23,10 @@ from ..errors import InputError
 from ..feature_rows import FeatureRows
 from ..processes import Processes
 from .backbone import Backbone
+from .bit_depth import white_level
 from .cache import FeatureCache, Shard
 from .cores import share_cores
+from .images import FULL_WHITE
 from .pixels import PixelBatch, PreprocessedImages, hand_over
 from .threads import in_order, one_thread_each
 from .tower import ImageTower
@@ -82,9 +84,14 @@ def encode_dataset(
             that are not finite.
     """
     processes = Processes(accelerator)
-    cache = FeatureCache(
-        folder, key=features_key(images, backbone, batch_size=batch_size), num_rows=len(images.dataset)
-    )
+    white = white_level(with_image_column_undecoded(images), images.image_column)
+    if white != FULL_WHITE:
+        logger.warning(
+            "No 16-bit grey image of a sample has a value above %d, which is taken for white: as %d-bit images.",
+            white, white.bit_length(),
+        )  # fmt: skip
+    key = features_key(images, backbone, batch_size=batch_size, white=white)
+    cache = FeatureCache(folder, key=key, num_rows=len(images.dataset))
     if len(set(processes.gather(cache.digest))) > 1:
         raise InputError(
             "The processes of this run do not see the same dataset or model. Several machines need the same files under the same "
@@ -102,6 +109,7 @@ def encode_dataset(
         images,
         backbone,
         batch_size=batch_size,
+        white=white,
         num_workers=num_workers,
         on_bad_image=on_bad_image,
     ):
@@ -115,13 +123,16 @@ def encode_dataset(
     return ImageFeatures(features, unreadable, cache.digest, sum(shard.stop - shard.start for shard in missing))
 
 
-def features_key(images: LabelledImages, backbone: Backbone, *, batch_size: int) -> dict[str, Any]:
+def features_key(
+    images: LabelledImages, backbone: Backbone, *, batch_size: int, white: int = FULL_WHITE
+) -> dict[str, Any]:
     """Everything that decides the image features, as plain JSON types."""
     return {
         "dataset": images.source.fingerprint,
         "rows": images.dataset._fingerprint,
         "image_column": images.image_column,
         "batch_size": batch_size,
+        **({} if white == FULL_WHITE else {"white": white}),
         **backbone.identity(),
     }
 
@@ -140,6 +151,7 @@ def _encode_shards(
     backbone: Backbone,
     *,
     batch_size: int,
+    white: int,
     num_workers: int | None,
     on_bad_image: str,
 ) -> Iterator[tuple[Shard, np.ndarray, dict[int, str]]]:
@@ -149,7 +161,8 @@ def _encode_shards(
         for shard in shards
         for start in range(shard.start, shard.stop, batch_size)
     ]
-    pixels = PreprocessedImages(with_image_column_undecoded(images), images.image_column, backbone.image_processor)
+    undecoded = with_image_column_undecoded(images)
+    pixels = PreprocessedImages(undecoded, images.image_column, backbone.image_processor, white=white)
     remaining = iter(shards)
     shard, parts, unreadable = next(remaining, None), [], {}
     device = backbone.model.device

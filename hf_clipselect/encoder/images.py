@@ -1,7 +1,6 @@
 """Any image of a dataset -> upright 8-bit RGB. Pure PIL, so that DataLoader workers can run it."""
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import InputError
 from ..failures import is_of_the_machine
+from ..files import read_plain_file
 
 
 # What turns a stored image upright, by the value of its EXIF orientation tag. `PIL.ImageOps.exif_transpose` does the
@@ -28,7 +28,10 @@ class UnreadableImageError(InputError):
     """An image that cannot be decoded. The message says in one line which (where that is known) and why."""
 
 
-def open_image(source: dict[str, Any] | bytes | Image.Image) -> Image.Image:
+FULL_WHITE = 65535
+
+
+def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
     """Decode an image in full and return it upright, in RGB.
 
     The EXIF orientation is applied; an EXIF block that cannot be parsed is ignored. Of several frames the first one is
@@ -38,19 +41,20 @@ def open_image(source: dict[str, Any] | bytes | Image.Image) -> Image.Image:
         source (`dict`, `bytes` or `PIL.Image.Image`):
             An undecoded value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`, where the path
             of a local file counts only without bytes), an encoded image, or a PIL image, which is not modified.
+        white (`int`, *optional*, defaults to 65535): White of 16-bit grey images, as `white_level` finds it for a dataset.
 
     Returns:
         `PIL.Image.Image`: A new image of mode RGB without metadata.
 
     Raises:
-        UnreadableImageError: There is no image in `source`, the file is missing, or PIL cannot decode it whole: not an
-            image, truncated, or so large that PIL takes it for a decompression bomb.
+        UnreadableImageError: There is no image in `source`, the file is missing or no plain file, or PIL cannot decode it
+            whole: not an image, truncated, or so large that PIL takes it for a decompression bomb.
     """
     try:
         image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(_read_bytes(source)))
         # PIL decodes lazily: without this a truncated file passes until its pixels are used.
         image.load()
-        rgb = to_rgb(_upright(image))
+        rgb = to_rgb(_upright(image), white=white)
     except UnidentifiedImageError as error:
         raise _unreadable(source, "not an image in a format that PIL knows") from error
     except Exception as error:  # PIL's decoders raise anything from OSError to SyntaxError
@@ -63,16 +67,29 @@ def open_image(source: dict[str, Any] | bytes | Image.Image) -> Image.Image:
     return rgb
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def largest_wide_grey(source: dict[str, Any]) -> int:
+    """The largest value of a grey image of more than 8 bits; 0 for any other, which is not decoded, and for an unreadable one."""
+    try:
+        image = Image.open(io.BytesIO(_read_bytes(source)))
+        return int(np.asarray(image).max()) if image.mode.startswith("I") else 0
+    except Exception as error:  # as `open_image` meets them
+        if is_of_the_machine(error):
+            raise
+        return 0
+
+
+def to_rgb(image: Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
     """Convert an image of any mode to RGB.
 
     Transparency, of a channel, a palette or a single colour, is composited over white. Grey values wider than 8 bits
-    are scaled, not clipped: 16-bit modes by 1/257; integer (I) and float (F) modes as the smallest usual range that
-    holds all values of the image ([0, 1] for F only, [0, 255], [0, 65535]), or else from their minimum and maximum.
+    are scaled, not clipped: 16-bit modes from [0, white], or from [0, 65535] where an image exceeds that; integer (I) and float
+    (F) modes as the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255] or, for I, what is
+    given as white, [0, 65535]), or else from their minimum and maximum.
 
     Args:
         image (`PIL.Image.Image`):
             An image of any mode that PIL converts to RGB. It is not modified.
+        white (`int`, *optional*, defaults to 65535): The value of 16-bit and integer modes that is white.
 
     Returns:
         `PIL.Image.Image`: A new image of mode RGB and the same size.
@@ -81,7 +98,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: Values of a float image are not finite, or PIL knows no conversion from the mode.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _grey_to_8_bits(image)
+        image = _grey_to_8_bits(image, white)
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.new("RGBA", rgba.size, "white")
@@ -89,22 +106,25 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _grey_to_8_bits(image: Image.Image) -> Image.Image:
+def _grey_to_8_bits(image: Image.Image, white: int) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the image holds values that are not finite")
-    if image.mode.startswith("I;16"):
-        low, high = 0.0, 65535.0
+    if image.mode == "F":
+        tops = (1, 255, FULL_WHITE)
+    elif image.mode == "I" and white == FULL_WHITE:
+        tops = (255, FULL_WHITE)
     else:
-        low, high = _value_range(values, tops=(1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0))
+        tops = (white, FULL_WHITE)
+    low, high = _value_range(values, tops=tops)
     return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
 
 
-def _value_range(values: np.ndarray, *, tops: tuple[float, ...]) -> tuple[float, float]:
+def _value_range(values: np.ndarray, *, tops: tuple[int, ...]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     for top in tops:
         if low >= 0 and high <= top:
-            return 0.0, top
+            return 0.0, float(top)
     return low, max(high, low + 1.0)
 
 
@@ -121,7 +141,7 @@ def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
         data, path = source.get("bytes"), source.get("path")
         if data is None and path is None:
             raise ValueError("neither bytes nor a path is given")
-        source = Path(path).read_bytes() if data is None else data
+        source = read_plain_file(path) if data is None else data
     if not isinstance(source, bytes):
         raise TypeError(f"expected a dictionary with bytes or path, bytes or a PIL image, got {type(source).__name__}")
     if not source:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from .images import UnreadableImageError, open_image
+from .images import FULL_WHITE, UnreadableImageError, open_image
 
 
 # A batch of so many bytes goes through the pipe of a worker: shared memory takes longer to agree on than that takes to copy.
@@ -38,8 +38,9 @@ class PixelBatch:
 class PreprocessedImages(torch.utils.data.Dataset):
     """Decodes and preprocesses in the DataLoader's workers; a bad image becomes a reason, not an exception."""
 
-    def __init__(self, images: Any, column: str, image_processor: Any) -> None:
+    def __init__(self, images: Any, column: str, image_processor: Any, *, white: int = FULL_WHITE) -> None:
         self.images = images
+        self.white = white
         self.column = column
         self.image_processor = image_processor
 
@@ -50,7 +51,7 @@ class PreprocessedImages(torch.utils.data.Dataset):
         readable, unreadable = [], {}
         for row, value in zip(rows, self.images[rows][self.column], strict=True):
             try:
-                readable.append(open_image(value))
+                readable.append(open_image(value, white=self.white))
             except UnreadableImageError as error:
                 unreadable[row] = str(error)
         if not readable:

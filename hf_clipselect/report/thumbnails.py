@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, Image
 from PIL import Image as PILImage
 
-from ..encoder import UnreadableImageError, open_image
+from ..encoder import UnreadableImageError, open_image, white_level
 from ..score_table import column_values
 from .suspects import pick_suspects
 
@@ -82,8 +82,9 @@ def _open_small(
 ) -> Iterator[tuple[int, tuple[PILImage.Image | None, bool]]]:
     rows = sorted({int(row) for row in rows})
     undecoded = dataset.with_format(None).select_columns([image_column]).cast_column(image_column, Image(decode=False))
+    white = white_level(undecoded, image_column) if rows else 0
     for row, value in zip(rows, undecoded[rows][image_column], strict=True):
-        yield row, _small(value, max_side)
+        yield row, _small(value, max_side, white)
 
 
 def _descending(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -91,10 +92,10 @@ def _descending(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return rows[np.argsort(-values[rows], kind="stable")]
 
 
-def _small(value: Any, max_side: int) -> tuple[PILImage.Image | None, bool]:
+def _small(value: Any, max_side: int, white: int) -> tuple[PILImage.Image | None, bool]:
     """The image, and whether pixels of it were lost: PNG for photographs would make the page several times larger."""
     try:
-        image = open_image(value)
+        image = open_image(value, white=white)
     except UnreadableImageError:
         return None, False
     longer = max(image.size)

@@ -1,0 +1,169 @@
+"""Finding the columns of a dataset: those of images, labels and captions, by name or because there is one candidate."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Image, LargeList, List, Value
+
+from ..errors import InputError
+from .image_values import can_become_images, is_image
+
+
+# What tar shards and pandas add to the rows tells which row it is, not what is on it.
+_BOOKKEEPING = re.compile(r"__\w+__|Unnamed: \d+")
+
+
+def find_image_column(dataset: Dataset, name: str | None) -> str:
+    """The image column: the one of that name, or the only one.
+
+    Args:
+        dataset (`Dataset`): The rows.
+        name (`str`, *optional*): A column of images, of bytes or paths of image files, or of both.
+
+    Returns:
+        `str`: Its name.
+
+    Raises:
+        InputError: There is no such column, it can't hold images, or there is not exactly one column of images.
+    """
+    images = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
+    # Parquet that `datasets` did not write has images, and sounds, as structures.
+    images = images or [column for column, feature in dataset.features.items() if is_image(feature)]
+    if name is None:
+        castable = [column for column, feature in dataset.features.items() if can_become_images(feature)]
+        hint = (
+            "" if images or not castable else f" Bytes or paths of images ({', '.join(castable)}?) have to be named."
+        )
+        return _the_only(images, dataset, flag="--image_column_name", what="an image column", hint=hint)
+    if name not in dataset.features or not can_become_images(dataset.features[name]):
+        raise InputError(
+            f"--image_column_name {name} is not an image column of the dataset. Image columns: "
+            f"{', '.join(images) or 'none'}; all columns: {', '.join(dataset.column_names)}. Columns of bytes or of paths of "
+            "image files may be named too."
+        )
+    return name
+
+
+def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> str:
+    """The label column: the one of that name, or the only candidate.
+
+    Class labels are looked for first, then strings and whole numbers, then booleans and floats that are whole numbers, then
+    columns without a value. Columns that tar shards and pandas add (`__key__`, `__index_level_0__`) count only when named.
+
+    Args:
+        dataset (`Dataset`): The rows.
+        name (`str`, *optional*): Name of the column.
+        image_column (`str`): The column of images, which may be strings.
+
+    Returns:
+        `str`: Its name.
+
+    Raises:
+        InputError: There is no such column, it holds no labels, or there is not exactly one candidate.
+    """
+    features = {column: feature for column, feature in dataset.features.items() if column != image_column}
+    kinds = [
+        [column for column, feature in features.items() if isinstance(feature, ClassLabel)],
+        [column for column, feature in features.items() if _is_integer(feature) or is_text(feature)],
+        [column for column in features if features[column] == Value("bool") or _holds_whole_numbers(dataset, column)],
+        [column for column, feature in features.items() if feature == Value("null")],
+    ]
+    kinds = [[column for column in kind if not _BOOKKEEPING.fullmatch(column)] for kind in kinds]
+    if name is None:
+        lists = [column for column, feature in features.items() if _is_list_of_labels(feature)]
+        hint = f" A list of labels ({', '.join(lists)}) is none: multi-label is not supported." if lists else ""
+        return _the_only(
+            next(filter(None, kinds), []), dataset, flag="--label_column_name", what="a label column", hint=hint
+        )
+    feature = features.get(name)
+    if _is_label(feature) or _is_float(feature) or feature == Value("null"):
+        return name
+    found = ", ".join(column for kind in kinds for column in kind) or "none"
+    places = f"Candidates: {found}; all columns: {', '.join(dataset.column_names)}."
+    if feature is None:
+        problem = "holds the images" if name == image_column else "is no column of the dataset"
+        raise InputError(f"--label_column_name {name} {problem}. {places}")
+    if isinstance(feature, (List, LargeList, list)):
+        raise InputError(
+            f"--label_column_name {name} holds lists of labels, and multi-label is not supported: every row needs one label. Make "
+            f"a column of single labels, such as the first of each list, with dataset.map. {places}"
+        )
+    raise InputError(
+        f"--label_column_name {name} is a column of {feature_name(feature)}, and labels are class labels, strings, whole numbers "
+        f"or booleans. {places}"
+    )
+
+
+def find_caption_column(dataset: Dataset, name: str, image_column: str) -> str:
+    """The text column of that name, which is not the one of the images.
+
+    Raises:
+        InputError: There is none.
+    """
+    candidates = [
+        column
+        for column, feature in dataset.features.items()
+        if is_text(feature) and column != image_column and not _BOOKKEEPING.fullmatch(column)
+    ]
+    if name == image_column or not is_text(dataset.features.get(name)):
+        raise InputError(
+            f"--caption_column {name} is not a text column of the dataset. Text columns: {', '.join(candidates) or 'none'}; all "
+            f"columns: {', '.join(dataset.column_names)}."
+        )
+    return name
+
+
+def is_text(feature: Any) -> bool:
+    """Whether a column holds strings."""
+    return isinstance(feature, Value) and bool(re.fullmatch(r"(large_)?string(_view)?", feature.dtype))
+
+
+def feature_name(feature: Any) -> str:
+    """The type of a column in a word, for errors."""
+    return feature.dtype if isinstance(feature, Value) else type(feature).__name__
+
+
+def column_array(dataset: Dataset, column: str) -> pa.Array:
+    """A column in one array, in the order of the rows."""
+    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
+    return pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
+
+
+def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str, hint: str) -> str:
+    if len(candidates) == 1:
+        return candidates[0]
+    columns = ", ".join(f"{column} ({feature_name(feature)})" for column, feature in dataset.features.items())
+    found = f"found {len(candidates)}: {', '.join(candidates)}" if candidates else "found none"
+    raise InputError(
+        f"Expected exactly one candidate for {what}, {found}. Columns: {columns}.{hint} Choose with {flag}."
+    )
+
+
+def _is_integer(feature: Any) -> bool:
+    return isinstance(feature, Value) and bool(re.fullmatch(r"u?int\d+", feature.dtype))
+
+
+def _is_float(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype.startswith("float")
+
+
+def _is_label(feature: Any) -> bool:
+    return isinstance(feature, ClassLabel) or _is_integer(feature) or is_text(feature) or feature == Value("bool")
+
+
+def _is_list_of_labels(feature: Any) -> bool:
+    inner = feature.feature if isinstance(feature, (List, LargeList)) else None
+    return _is_label(inner) or _is_float(inner)
+
+
+def _holds_whole_numbers(dataset: Dataset, column: str) -> bool:
+    """A float column whose values, where there are any, may be the numbers of classes."""
+    if not _is_float(dataset.features[column]):
+        return False
+    values = column_array(dataset, column).cast(pa.float64())
+    values = pc.drop_null(values).to_numpy(zero_copy_only=False)
+    values = values[~np.isnan(values)]
+    return len(values) > 0 and bool((np.isfinite(values) & (values == np.floor(values)) & (values >= -1)).all())

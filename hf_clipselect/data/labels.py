@@ -1,0 +1,189 @@
+"""Reading labels and captions: the values of a column -> numbers of classes, and the names of these."""
+
+import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Value
+
+from ..errors import InputError
+from .columns import column_array, is_text
+
+
+logger = logging.getLogger(__name__)
+
+# Beyond it not every whole number is a float64.
+_MOST_EXACT = 2**53
+
+
+def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
+    """Turn the values of a label column into numbers of classes.
+
+    Class labels keep their numbers. Of strings and whole numbers those that occur become the classes, in sorted order; strings are
+    compared as they are, to the last space. Floats count as the whole numbers they are, booleans as the classes False and True.
+    With class names, whole numbers (and floats, 0 for False and 1 for True) are positions among these.
+
+    Args:
+        dataset (`Dataset`): N rows.
+        column (`str`): The label column.
+        class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
+
+    Returns:
+        `tuple[np.ndarray, list[str]]`: Labels `(N,)`, int64, in `[0, number of names)`; and the names.
+
+    Raises:
+        InputError: A row has no label, a label that is negative, no whole number or outside the names, or the names don't fit.
+    """
+    feature = dataset.features[column]
+    given = None if class_names is None else _checked_class_names(class_names)
+    values = column_array(dataset, column)
+    _check_for_missing(values, column)
+    if is_text(feature):
+        labels, names = number_strings(values)
+        _warn_about_lookalikes(names, column)
+    elif feature == Value("bool"):
+        labels, names = values.to_numpy(zero_copy_only=False).astype(np.int64), ["False", "True"]
+    else:
+        labels = _whole_numbers(values, column)
+        if isinstance(feature, ClassLabel) and feature.names:
+            names = plain_names(feature.names)
+        elif given is not None:
+            names = given
+        else:
+            labels, names = _numbered(labels, column)
+    if given is not None and len(given) != len(names):
+        raise InputError(
+            f"Got {len(given)} class names, but column {column!r} has {len(names)} classes; give one name per class, in "
+            "label order (--class_names_file)."
+        )
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if len(outside):
+        raise InputError(
+            f"{len(outside)} rows of column {column!r} hold a label outside the {len(names)} class names (first: label "
+            f"{labels[outside[0]]} at source_index {outside[0]}). Labels must lie in [0, {len(names)}); remove these "
+            "rows, or name all classes with --class_names_file."
+        )
+    return labels.astype(np.int64), names if given is None else given
+
+
+def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]:
+    """Number the captions.
+
+    Args:
+        dataset (`Dataset`): N rows.
+        column (`str`): The text column.
+
+    Returns:
+        `tuple[np.ndarray, list[str]]`: Of each row the number `(N,)`, int64, of its caption among those that differ; and these, sorted.
+
+    Raises:
+        InputError: A row has no caption, or a blank one.
+    """
+    values = column_array(dataset, column).cast(pa.large_string())
+    blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
+    if rows := pc.sum(blank).as_py():
+        first = pc.index(blank, True).as_py()
+        raise InputError(
+            f"{rows} rows of column {column!r} have no caption (first: source_index {first}). Remove or caption them, for example "
+            f"with dataset.filter(lambda row: bool((row[{column!r}] or '').strip()))."
+        )
+    return number_strings(values)
+
+
+def number_strings(values: pa.Array) -> tuple[np.ndarray, list[str]]:
+    """Of each string its number among those that differ, int64, and these, sorted by code point.
+
+    Not by `np.unique`: it sorts as many strings as there are rows, all as long as the longest, and drops NULs at their ends.
+    """
+    encoded = values.cast(pa.large_string()).dictionary_encode()
+    strings, numbers = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    order = sorted(range(len(strings)), key=strings.__getitem__)
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[numbers], [strings[number] for number in order]
+
+
+def plain_names(names: Sequence[str]) -> list[str]:
+    """Names as built-in strings, which YAML and JSON take."""
+    return [str(name) for name in names]
+
+
+def shorten(names: Sequence[str], limit: int = 10) -> str:
+    """A list of names for a message."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _check_for_missing(values: pa.Array, column: str) -> None:
+    missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    if missing.all():
+        raise InputError(
+            f"No row has a label in column {column!r}. Name another column with --label_column_name, or one of texts with "
+            "--caption_column."
+        )
+    if missing.any():
+        raise InputError(
+            f"{missing.sum()} rows have no label in column {column!r} (first: source_index {np.flatnonzero(missing)[0]}). Remove or "
+            "label them."
+        )
+
+
+def _whole_numbers(values: pa.Array, column: str) -> np.ndarray:
+    numbers = values.to_numpy(zero_copy_only=False)
+    if numbers.dtype.kind == "f":
+        numbers = numbers.astype(np.float64)
+        fractions = np.flatnonzero((np.floor(numbers) != numbers) | (np.abs(numbers) > _MOST_EXACT))
+        if len(fractions):
+            raise InputError(
+                f"{len(fractions)} rows of column {column!r} hold a label that is no whole number (first: {numbers[fractions[0]]:g} at "
+                f"source_index {fractions[0]}). Floats are labels where all are whole numbers; make classes of measurements first."
+            )
+        numbers = numbers.astype(np.int64)
+    if (numbers == -1).all():
+        raise InputError(
+            f"All {len(numbers)} rows of column {column!r} hold the label -1, which stands for no label, as in test splits whose labels "
+            "are kept secret. Choose another split with --train_split_name, or another column with --label_column_name."
+        )
+    return numbers
+
+
+def _numbered(numbers: np.ndarray, column: str) -> tuple[np.ndarray, list[str]]:
+    unique, labels = np.unique(numbers, return_inverse=True)
+    if unique[0] < 0:
+        negative = np.flatnonzero(labels == 0)
+        raise InputError(
+            f"{len(negative)} rows of column {column!r} hold the label {unique[0]} (first: source_index {negative[0]}). "
+            "Labels must be 0 or more; remove these rows or label them."
+        )
+    return labels, [str(value) for value in unique.tolist()]
+
+
+def _checked_class_names(class_names: Any) -> list[str]:
+    is_array = getattr(class_names, "ndim", 0) == 1
+    is_list = is_array or (isinstance(class_names, Sequence) and not isinstance(class_names, (str, bytes)))
+    names = list(class_names) if is_list else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"class_names must be a list of strings, one per class in label order, got {class_names!r}.")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"The class names hold {shorten(twice)} more than once; give every class a name of its own.")
+    return plain_names(names)
+
+
+def _warn_about_lookalikes(names: Sequence[str], column: str) -> None:
+    """Classes whose names nobody can tell apart are most likely one."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        words = unicodedata.normalize("NFKC", name).split()
+        seen = " ".join("".join(letter for letter in word if unicodedata.category(letter)[0] != "C") for word in words)
+        alike.setdefault(seen, []).append(name)
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        logger.warning(
+            "Labels of column %r differ only by spaces, invisible signs or the way that letters are encoded, such as %s: they count as "
+            "different classes. If they are one, clean the column first.",
+            column, " and ".join(map(repr, groups[0])),
+        )  # fmt: skip

@@ -1,0 +1,118 @@
+"""Which files the rows of a dataset may name: those of its own folder, where somebody else may have written the dataset."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+from datasets import config as datasets_config
+from datasets.features.features import require_storage_embed
+from huggingface_hub import constants
+
+from ..errors import InputError
+from .image_values import lone_paths, rows_of
+
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
+    """Refuse a dataset whose rows name files outside of its own folder: they would be embedded in the subset, and published.
+
+    Looked at are all columns whose files a subset embeds, without reading any. Links are followed: what a folder links to is the
+    business of whoever owns it. `datasets`' and the Hub's caches of datasets belong to every dataset.
+
+    Args:
+        dataset (`Dataset`): The rows. One that was made in memory may name any file; it has no name, no folder, and did not come
+            from the Hub.
+        name (`str`, *optional*): Hub id, folder or file that it was loaded from.
+        folder (`str`, *optional*): Local folder or fsspec URL that its paths are relative to.
+
+    Raises:
+        InputError: With the first such row.
+    """
+    caches = _caches_of_hub_data(dataset)
+    if not name and folder is None and not caches:
+        return
+    inside = _own_places(name, folder, caches)
+    for column, feature in dataset.features.items():
+        if not require_storage_embed(feature):
+            continue
+        found = _outside(dataset.data.column(column), feature, inside)
+        rows = rows_of(dataset, np.array(list(found), dtype=np.int64))
+        if rows:
+            row, stored = rows[0]
+            raise InputError(
+                f"source_index {row} of the dataset{f' {name}' if name else ''} names the file {found[stored]!r} in column {column!r}, "
+                "which lies outside of the dataset's own folder and would go into the subset. If you trust whoever wrote the dataset, "
+                "pass --allow_outside_files."
+            )
+
+
+def folder_of(name: str) -> str | None:
+    """The local folder that a dataset of this name lies in; None for one of the Hub, or in memory."""
+    if not name or not os.path.exists(name):
+        return None
+    return os.path.abspath(name if os.path.isdir(name) else os.path.dirname(name))
+
+
+def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, ...]:
+    """What the paths of the dataset's own files begin with."""
+    # The names below them are hashes and commits, which nobody can guess who was not given the files.
+    config = datasets_config
+    caches = [*caches, config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH]
+    places = [f"{constants.HF_HUB_CACHE}/datasets--", *(f"{cache}/" for cache in caches)]
+    if folder is not None and "://" in folder:
+        places.append(folder.rstrip("/") + "/")
+    else:
+        places += [f"{place.rstrip('/')}/" for place in (folder, folder_of(name)) if place is not None]
+    places = [os.path.expanduser(place) for place in places]
+    # datasets resolves links to the folder itself, or does not.
+    resolved = [
+        f"{os.path.realpath(os.path.dirname(place))}/{os.path.basename(place)}" for place in places if place[0] == "/"
+    ]
+    return tuple(places + resolved)
+
+
+def _caches_of_hub_data(dataset: Dataset) -> list[str]:
+    """The caches of `datasets` that hold rows of the Hub, as <cache>/<repository>/<config>/<version>/<commit>/<file>."""
+    files = [Path(file["filename"]) for file in dataset.cache_files]
+    return [str(file.parents[4]) for file in files if len(file.parents) > 5 and _COMMIT.fullmatch(file.parent.name)]
+
+
+def _outside(values: pa.ChunkedArray, feature: Any, inside: tuple[str, ...]) -> dict[int, str]:
+    """Stored row -> the first path of it that leads out."""
+    found: dict[int, str] = {}
+    start = 0
+    for chunk in values.chunks:
+        for paths, rows in _lone_paths_below(feature, chunk, np.arange(start, start + len(chunk))):
+            is_inside = pc.invert(pc.match_substring_regex(paths, r"(^|/)\.\.(/|$)"))
+            begins = [pc.starts_with(paths, place) for place in inside]
+            for begin in begins[1:]:
+                begins[0] = pc.or_(begins[0], begin)
+            is_inside = pc.fill_null(pc.and_(is_inside, begins[0]), True)
+            for place in pc.indices_nonzero(pc.invert(is_inside)).to_pylist():
+                path = paths[place].as_py()
+                if "://" in path or not (os.path.abspath(path) + "/").startswith(inside):
+                    found.setdefault(int(rows[place]), path)
+        start += len(chunk)
+    return found
+
+
+def _lone_paths_below(feature: Any, values: pa.Array, rows: np.ndarray) -> Iterator[tuple[pa.Array, np.ndarray]]:
+    """The paths that values without bytes have, wherever they are nested, and the row of each."""
+    if hasattr(feature, "embed_storage"):
+        yield lone_paths(values), rows
+    elif isinstance(feature, dict):
+        for name, inner in feature.items():
+            if require_storage_embed(inner):
+                yield from _lone_paths_below(inner, pc.struct_field(values, name), rows)
+    else:
+        inner = feature[0] if isinstance(feature, (list, tuple)) else feature.feature
+        parents = pc.list_parent_indices(values).to_numpy()
+        yield from _lone_paths_below(inner, pc.list_flatten(values), rows[parents])
