@@ -5,10 +5,11 @@ The names are those of the transformers examples. Precedence: command line, then
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .argument_types import check_fields
 from .errors import InputError
 from .seeds import check_seed
 
@@ -57,6 +58,7 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_at_least(1, "max_train_samples", self.max_train_samples)
         _check_at_least(1, "num_clusters", self.num_clusters)
         if self.caption_column is None and self.num_clusters is not None:
@@ -68,7 +70,6 @@ class DataArguments:
                 raise InputError(
                     f"--caption_column is for image-text pairs without classes; leave out --{name} {value}."
                 )
-        _check_choice("on_bad_image", self.on_bad_image, ("error", "drop"))
 
 
 @dataclass
@@ -97,6 +98,7 @@ class ModelArguments:
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
         _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
 
@@ -134,7 +136,7 @@ class AdaptationArguments:
     )
 
     def __post_init__(self) -> None:
-        _check_choice("adaptation", self.adaptation, ("auto", "always", "off"))
+        check_fields(self)
         _check_at_least(0, "num_folds", self.num_folds)
         if self.num_folds == 1:
             raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
@@ -148,9 +150,8 @@ class AdaptationArguments:
                 f"--num_folds {self.num_folds} trains adapters, which {other} rules out; leave one of them out."
             )
         for name in ("temperature", "learning_rate"):
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < float("inf"):
-                raise InputError(f"--{name} must be a number above 0, got {value!r}.")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"--{name} must be a number above 0, got {getattr(self, name)!r}.")
         for name in ("num_train_epochs", "min_train_steps"):
             _check_at_least(1, name, getattr(self, name))
         _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
@@ -242,6 +243,7 @@ class SelectionArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.diversity_weight, str) and self.diversity_weight != "ratio":
             try:
                 self.diversity_weight = float(self.diversity_weight)
@@ -249,7 +251,7 @@ class SelectionArguments:
                 raise InputError(
                     f"--diversity_weight must be a number or the word ratio, got {self.diversity_weight!r}."
                 ) from None
-        if not _is_number(self.neighbor_fraction) or not 0 < self.neighbor_fraction <= 1:
+        if not 0 < self.neighbor_fraction <= 1:
             raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
         _check_at_least(1, "num_neighbors", self.num_neighbors)
 
@@ -277,6 +279,7 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_seed(self.seed, "--seed")
 
 
@@ -306,6 +309,7 @@ class HubArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.push_to_hub and self.hub_dataset_id is None:
             raise InputError("--push_to_hub needs --hub_dataset_id, the dataset repository, such as me/digits-pruned.")
         if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
@@ -353,14 +357,5 @@ def default_model(dataset_name: str) -> str:
 
 
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or value < minimum):
+    if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")

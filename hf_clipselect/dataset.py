@@ -8,14 +8,16 @@ from datasets import Dataset
 from .config import DEFAULT_MODEL, Arguments
 from .listings import Listing
 from .pipeline import run_selection
+from .python_door import python_door
 from .result import SelectionResult
 from .selection import check_sizes, is_count
 
 
+@python_door()
 def select_dataset(
     dataset: Dataset,
     *,
-    model_name_or_path: str = DEFAULT_MODEL,
+    model_name_or_path: str | Path = DEFAULT_MODEL,
     selection_ratio: float | Sequence[float] | None = None,
     selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
@@ -70,7 +72,7 @@ def select_dataset(
 
     Args:
         dataset (`Dataset`): A split with an image column, and a label column or one of captions.
-        model_name_or_path (`str`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
+        model_name_or_path (`str` or `Path`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
         selection_ratio (`float` or `Sequence[float]`, *optional*):
             Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.

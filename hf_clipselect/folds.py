@@ -44,5 +44,5 @@ def check_num_folds(num_folds: int, num_rows: int) -> None:
     """Raise `InputError` where rows can't be shared out among so many folds."""
     if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= num_rows:
         raise InputError(
-            f"num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
+            f"--num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
         )

@@ -10,10 +10,12 @@ from .data.source import DatasetSource, load_source
 from .errors import InputError
 from .hub.fetch import fetch_files
 from .hub.naming import EMBEDDED_PREFIX, is_hub_id
+from .python_door import python_door
 from .result import SelectionResult
 from .selection import check_sizes, config_name
 
 
+@python_door(selection_ratio="ratio", selection_count="count", dataset_name="repo")
 def load_pruned(
     repo: str | Path, *, ratio: float | None = None, count: int | None = None, revision: str | None = None
 ) -> Dataset:

@@ -18,11 +18,13 @@ from .files import write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
+from .python_door import python_door
 from .score_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
 from .summary import report_at
 from .table_selection import add_reason, select_from_table
+from .words import with_article
 
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class SelectionResult:
         """Row numbers of the considered rows that were not kept: int64, sorted."""
         return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
 
+    @python_door(selection_ratio="ratio", selection_count="count")
     def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
         """The selection of another size, from the scores alone: no model runs.
 
@@ -107,6 +110,7 @@ class SelectionResult:
         report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report
         return replace(self, scores=scores, ratios=(size,), report=report)
 
+    @python_door()
     def apply(self, dataset: Dataset) -> Dataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
 
@@ -122,6 +126,7 @@ class SelectionResult:
         self._check(dataset)
         return self._join(dataset)
 
+    @python_door()
     def save(self, folder: str | Path, dataset: Dataset | None = None) -> None:
         """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
 
@@ -160,6 +165,7 @@ class SelectionResult:
         )  # fmt: skip
 
     @classmethod
+    @python_door()
     def from_folder(cls, folder: str | Path) -> "SelectionResult":
         """Read what `save` wrote, or the output folder of a run, or its `subset` folder.
 
@@ -177,6 +183,7 @@ class SelectionResult:
         return cls._read(holder, str(folder))
 
     @classmethod
+    @python_door()
     def from_hub(cls, repo_id: str, revision: str | None = None) -> "SelectionResult":
         """Read a published selection: its scores and knobs, without any image.
 
@@ -201,6 +208,13 @@ class SelectionResult:
         fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
         return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
 
+    @python_door(
+        push_to_hub="push_to_hub()",
+        hub_dataset_id="repo_id",
+        hub_private_repo="private",
+        hub_revision="revision",
+        hub_tag="tag",
+    )
     def push_to_hub(
         self,
         repo_id: str,
@@ -293,6 +307,10 @@ class SelectionResult:
 
     def _check(self, dataset: Dataset) -> None:
         source = self.source
+        if not isinstance(dataset, Dataset):
+            raise InputError(
+                f"Expected the Dataset that was selected from, got {with_article(type(dataset).__name__)}."
+            )
         if len(dataset) != source.num_rows:
             raise InputError(
                 f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass "

@@ -92,7 +92,7 @@ def test_quotas_of_groups(select, digits):
     assert "quota of its group is full" in result.scores["reason"][:]
     with pytest.raises(InputError, match="group_column lens is no column"):
         select(group_column="lens")
-    with pytest.raises(InputError, match='balance_by "group" needs a category for each row'):
+    with pytest.raises(InputError, match='balance_by="group" needs a category for each row'):
         select(balance_by="group")
 
 
@@ -128,7 +128,7 @@ def test_folds_judge_no_row_by_its_own_label(select, folder):
     again = select(adaptation="always", num_train_epochs=5, num_folds=3)
     np.testing.assert_array_equal(again.scores["sas"], sas)
     assert (folder / "features" / "out_of_fold.safetensors").read_bytes() == stored
-    with pytest.raises(InputError, match="--num_folds 3 trains adapters, which --adaptation off rules out"):
+    with pytest.raises(InputError, match='num_folds=3 trains adapters, which adaptation="off" rules out'):
         select(num_folds=3)
 
 
@@ -151,8 +151,8 @@ def test_strict_stops_where_clip_does_not_understand(digits, tmp_path):
 
 def test_contradictions_are_told_before_anything_is_encoded(digits, tmp_path):
     for knobs, message in (
-        ({"diversity_weight": 0.2}, "diversity_weight 0.2 would do nothing"),
-        ({"objective": "clean", "gate_floor": 0.2}, "gate_floor 0.2 is a part of the gate"),
+        ({"diversity_weight": 0.2}, "diversity_weight=0.2 would do nothing"),
+        ({"objective": "clean", "gate_floor": 0.2}, "gate_floor=0.2 is a part of the gate"),
         ({"selection_count": 241}, "selection_count 241 is more than the 240 rows"),
         ({"min_per_class": 8}, "The quotas can't be met"),
     ):

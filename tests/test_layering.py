@@ -15,6 +15,10 @@ TIERS = [
     {
         "config",
         "config_file",
+        "argument_types",
+        "python_door",
+        "terminal",
+        "words",
         "command_line",
         "flag_parser",
         "prompts",

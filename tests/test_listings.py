@@ -117,8 +117,8 @@ def test_class_quotas(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no classes; write one line `class name: rows`"),
-        ("- cat", "holds no classes"),
+        ("", "must hold lines `name: value`, got nothing"),
+        ("- cat", "got a list"),
         ("cat: many", "line 1 is not a class and its rows"),
         ("cat: 3\ndog: -1", "line 2 is not a class and its rows"),
         ("cat: 0.5", "line 1 is not a class and its rows"),

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arrays import Array, checked_embeds, checked_labels
 from ..errors import InputError
+from ..python_door import python_door
 from ..seeds import check_seed
 from ..selection import (
     Candidates,
@@ -49,6 +50,7 @@ class BaselineResult:
         """Kept row numbers of the first size, int64, rising."""
         return self.at(self.sizes[0])
 
+    @python_door()
     def at(self, size: Size) -> np.ndarray:
         """Kept row numbers of one size.
 
@@ -74,6 +76,7 @@ class BaselineResult:
         return rows
 
 
+@python_door()
 def select_baseline(
     method: str,
     image_embeds: Array | None,
