@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Mapping, Sequence, Set
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints

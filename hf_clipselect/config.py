@@ -281,6 +281,8 @@ class RunArguments:
     def __post_init__(self) -> None:
         check_fields(self)
         check_seed(self.seed, "--seed")
+        if self.output_dir == "":
+            raise InputError("--output_dir is empty; name a folder.")
 
 
 @dataclass

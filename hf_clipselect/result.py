@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
 
 from .data import SUBSET_COLUMNS
@@ -20,6 +19,7 @@ from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
 from .python_door import python_door
 from .score_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
+from .scores_file import read_scores
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
 from .summary import report_at
@@ -148,6 +148,10 @@ class SelectionResult:
         if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
             self._check(dataset)
         folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} can't be a folder to save to: {error.strerror}.") from None
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
         for path in folder.glob(_SHARDS):
@@ -288,9 +292,8 @@ class SelectionResult:
         """The folder may be anybody's: whatever is wrong in it is told in a sentence that calls it by this name."""
         try:
             selection = read_selection(folder / "selection.json")
-            paths = sorted((folder / "scores").glob("*.parquet"))
-            scores = Dataset(pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]))
             source, report = selection["source"], selection["report"]
+            scores = Dataset(read_scores(folder / "scores", num_rows=source.num_rows))
             check_score_table(scores, selection["ratios"], num_rows=source.num_rows)
             if is_whole(report):
                 if [entry["name"] for entry in report["classes"]] != scores.features["label"].names:

@@ -37,18 +37,28 @@ from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.data.source import load_source
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.encoder import load_backbone, open_image
+from hf_clipselect.errors import InputError
 from hf_clipselect.files import write_text_atomically
 from hf_clipselect.metrics import load_metric
 from hf_clipselect.prompts import class_prompts
 from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.robustness import add_label_noise, corrupt_images
+from hf_clipselect.terminal import error_line
 
 
 NUM_RANDOM_DRAWS = 3
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main() -> int:
+    try:
+        measure(parse_arguments())
+    except InputError as error:
+        sys.stderr.write(error_line(error))
+        return 2
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> None:
     model_name = arguments.model_name_or_path or default_model(arguments.dataset_name)
     clean = prepare_dataset(*load_source(arguments.dataset_name, split="train"))
     test = prepare_dataset(*load_source(arguments.dataset_name, split=arguments.eval_split_name))
@@ -223,4 +233,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

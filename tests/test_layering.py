@@ -51,7 +51,7 @@ TIERS = [
         "processes",
         "failures",
     },
-    {"score_table", "table_selection", "listings", "summary", "selection_file", "result"},
+    {"score_table", "scores_file", "table_selection", "listings", "summary", "selection_file", "result"},
     {"encoder", "adaptation", "report", "pruned"},
     {"provenance", "run_adapters", "run_folder", "run_log", "scoring", "preparation"},
     {"pipeline", "dataset", "embeddings", "baselines", "classifier"},
