@@ -41,7 +41,7 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
     Args:
         value (`Any`): What a caller gave.
         hint (`Any`): Built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of these, and
-            classes. What takes arrays is checked where the arrays are.
+            classes. Arrays are checked where they are read.
         name (`str`): Name of the argument in the error.
 
     Returns:
@@ -50,7 +50,7 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
     Raises:
         InputError: It is of another type, a number is too large, or a text holds NUL.
     """
-    if _takes_arrays(hint):
+    if _is_checked_elsewhere(hint):
         return value
     try:
         return _fitted(value, hint)
@@ -61,7 +61,11 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
 
 def shown(value: Any) -> str:
     """A value as an error shows it, whatever it is: short, and never an error itself."""
-    if value is None or isinstance(value, (bool, int, float, str, bytes, list, tuple, dict, set, np.generic)):
+    if (
+        value is None
+        or type(value) in (bool, int, float, str, bytes, list, tuple, dict, set)
+        or isinstance(value, np.generic)
+    ):
         try:
             text = " ".join(repr(value).split())
         except (ValueError, RecursionError):  # Python prints no number of more than 4,300 digits
@@ -74,9 +78,12 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
 
 
-def _takes_arrays(hint: Any) -> bool:
+def _is_checked_elsewhere(hint: Any) -> bool:
+    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more than that it is of another."""
     members = _members(hint)
-    return Any in members or inspect.Parameter.empty in members or np.ndarray in members
+    if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
+        return True
+    return len(members) == 1 and isinstance(hint, type) and hint not in (bool, int, float, str, Path)
 
 
 def _fitted(value: Any, hint: Any) -> Any:

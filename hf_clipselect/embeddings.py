@@ -28,6 +28,7 @@ from .scoring import score_rows
 from .selection import NUM_NEAREST, Objective, check_sizes, resolve_objective
 from .table_selection import check_demands, select_from_table
 from .trust import check_trust, measure_caption_trust, measure_trust
+from .words import are, counted
 
 
 @python_door()
@@ -203,7 +204,7 @@ def _check_pairs(
         names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
         if len(set(names)) != len(text_embeds):
             raise InputError(
-                f"class_names has {len(set(names))} different names, text_embeds has {len(text_embeds)} rows; give each row a "
+                f"class_names has {counted(len(set(names)), 'different name')}, text_embeds has {counted(len(text_embeds), 'row')}; give each row a "
                 "name of its own."
             )
         return _Pairs(image_embeds, text_embeds, labels, names)
@@ -252,7 +253,7 @@ def _unit_rows(embeds: np.ndarray, name: str, describe: Callable[[int], str]) ->
     if len(bad):
         problem = "all zero" if norms[bad[0]] == 0 else "not finite"
         raise InputError(
-            f"{name} has {len(bad)} rows that are not finite or all zero, first {describe(bad[0])}, which is {problem}; "
+            f"{name} has {counted(len(bad), 'row')} that {are(len(bad))} not finite or all zero, first {describe(bad[0])}, which is {problem}; "
             "remove these rows, or embed them again."
         )
     return embeds / norms.astype(np.float32)[:, None]

@@ -11,6 +11,7 @@ from .arrays import as_numpy, on_its_device
 from .config_file import read_lines
 from .errors import InputError
 from .score_table import RowFacts
+from .words import are, counted, there_are
 
 
 # A group for each row would tell nothing, and fill the report.
@@ -101,8 +102,8 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
     if column not in kinds:
         problem = "is no column of the dataset" if feature is None else f"is a column of {feature}"
         raise InputError(
-            f"--group_column {column} {problem}; name a column of strings, integers, booleans or class labels. There are "
-            f"{', '.join(sorted(kinds)) or 'none'}."
+            f"--group_column {column} {problem}; name a column of strings, integers, booleans or class labels; "
+            f"{there_are(sorted(kinds))}."
         )
     values = dataset.with_format("arrow").select_columns([column])[:].column(column).to_pylist()
     if isinstance(feature, ClassLabel):
@@ -181,8 +182,8 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
     if len(unknown):
         rows = f", from {source_index[0]} to {source_index[-1]}" if len(source_index) else ""
         raise InputError(
-            f"--{flag} lists {len(unknown)} numbers that are no source_index of the rows considered, the lowest {unknown[0]}; "
-            f"there are {len(source_index)} rows{rows}."
+            f"--{flag} lists {counted(len(unknown), 'number')} that {are(len(unknown))} no source_index of the rows considered, the "
+            f"lowest {unknown[0]}; there {are(len(source_index))} {counted(len(source_index), 'row')}{rows}."
         )
     return np.isin(source_index, numbers)
 
@@ -190,7 +191,7 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
 def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
     if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
         raise InputError(
-            f"{len(both)} rows are in must_keep and must_drop, first {source_index[both[0]]}; leave each in one."
+            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first {source_index[both[0]]}; leave each in one."
         )
 
 
@@ -219,7 +220,7 @@ def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
             f"--{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
-            f"source_index per line, or a boolean column; there are {', '.join(columns) or 'none'}."
+            f"source_index per line, or a boolean column; {there_are(columns)}."
         ) from None
     wrong = [line for line in lines if not line.isdecimal() or len(line) > 18]  # what int64 holds
     if wrong:

@@ -25,6 +25,7 @@ from .run_folder import RunFolder
 from .score_table import RowFacts
 from .selection import Objective, Size
 from .table_selection import check_demands
+from .words import with_article
 
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def load_images(arguments: Arguments, dataset: Dataset | None, class_names: Sequ
             f" with the splits {', '.join(map(str, dataset))}; pass one of them" if isinstance(dataset, dict) else ""
         )
         raise InputError(
-            f"Expected a datasets.Dataset with an image and a label or caption column, got a {type(dataset).__name__}{splits}."
+            f"Expected a datasets.Dataset with an image and a label or caption column, got {with_article(type(dataset).__name__)}{splits}."
         )
     if class_names is not None and data.caption_column is not None:
         raise InputError("class_names are for labels, and captions are used as they are; leave them out.")

@@ -33,6 +33,7 @@ from .selection import (
     selection_count,
     selection_scores,
 )
+from .words import are, there_are
 
 
 logger = logging.getLogger(__name__)
@@ -163,8 +164,8 @@ def _candidates(
     quotas = objective.class_quotas or {}
     if unknown := [name for name in quotas if name not in names]:
         raise InputError(
-            f"--class_quotas_file names {', '.join(unknown[:5])}, which no row has as its {objective.balance_by}; there are "
-            f"{', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+            f"--class_quotas_file names {', '.join(unknown[:5])}, which no row has as its {objective.balance_by}; "
+            f"{there_are(names)}."
         )
     counts = {names.index(name): count for name, count in quotas.items()}
     return Candidates(cells, _tiers(facts, passes), counts, names)
@@ -223,8 +224,8 @@ def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -
     if len(small):
         named = ", ".join(f"{candidates.name(cell)} ({allowed[cell]} of {due[cell]})" for cell in small[:5].tolist())
         logger.warning(
-            "%d of the %s quotas are more rows than may be kept, and their rest went to the others: %s%s.",
-            len(small), objective.balance_by, named, ", ..." if len(small) > 5 else "",
+            "%d of the %s quotas %s more rows than may be kept, and the rest went to the others: %s%s.",
+            len(small), objective.balance_by, are(len(small)), named, ", ..." if len(small) > 5 else "",
         )  # fmt: skip
 
 

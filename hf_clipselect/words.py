@@ -8,6 +8,11 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
+def are(number: int) -> str:
+    """The verb behind a counted noun."""
+    return "is" if number == 1 else "are"
+
+
 def there_are(names: Sequence[object], *, limit: int = 20) -> str:
     """A clause that lists names: "there are none", "there is one: a", "there are a, b and 3 more".
 

@@ -60,7 +60,7 @@ def test_rows_that_must_and_must_not_be_kept(select, digits):
     reasons = Counter(result.scores["reason"][:])
     assert (reasons["kept: must keep"], reasons["must drop"], reasons["kept"]) == (5, 5, 72 - 5)
     assert set(out) <= set(result.at(0.1).selected)  # from the scores alone
-    with pytest.raises(InputError, match="rows are in must_keep and must_drop, first 7"):
+    with pytest.raises(InputError, match="row is in must_keep and must_drop, first 7"):
         select(must_keep=[7], must_drop="broken")
     with pytest.raises(InputError, match="must_keep names 100 rows, but only 72 are kept"):
         select(must_keep=list(range(100)))
@@ -85,7 +85,7 @@ def test_quotas_of_groups(select, digits):
     # Six rows have no camera: all of them are kept, and what is missing goes to the other two groups.
     assert Counter(cameras[result.selected]) == {"none": 6, "new": 33, "old": 33}
     assert any(
-        "1 of the group quotas are more rows than may be kept" in warning for warning in result.report["warnings"]
+        "1 of the group quotas is more rows than may be kept" in warning for warning in result.report["warnings"]
     )
     groups = {entry["name"]: entry["kept"]["30"] for entry in result.report["groups"]}
     assert groups == {"none": 6, "new": 33, "old": 33}
@@ -153,7 +153,7 @@ def test_contradictions_are_told_before_anything_is_encoded(digits, tmp_path):
     for knobs, message in (
         ({"diversity_weight": 0.2}, "diversity_weight=0.2 would do nothing"),
         ({"objective": "clean", "gate_floor": 0.2}, "gate_floor=0.2 is a part of the gate"),
-        ({"selection_count": 241}, "selection_count 241 is more than the 240 rows"),
+        ({"selection_count": 241}, "selection_count=241 is more than there are, 240 rows"),
         ({"min_per_class": 8}, "The quotas can't be met"),
     ):
         with pytest.raises(InputError, match=message):

@@ -168,7 +168,7 @@ def test_the_least_of_each_class():
         ({}, 3, {"min_per_class": 2}, "The quotas can't be met: 3 rows .* ask for at least 4"),
         (
             {"counts": {0: 1}, "tiers": [MUST_KEEP] * 2 + [FIRST] * 4}, 4, {},
-            "class_quotas_file asks for 1 rows of cat, of which 3 may be kept and 2 must be",
+            "class_quotas_file asks for 1 row of cat, of which 3 may be kept and 2 must be",
         ),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..words import counted
 
 
 DEFAULT_RATIO = 0.3
@@ -70,12 +71,12 @@ def selection_count(size: Size, num_rows: int) -> int:
     if is_count(size):
         if _check_count(size) > num_rows:
             raise InputError(
-                f"--selection_count {size} is more than the {num_rows} rows there are; give at most {num_rows}."
+                f"--selection_count {size} is more than there are, {counted(num_rows, 'row')}; give at most {num_rows}."
             )
         return int(size)
     count = round_half_up(_check_ratio(size), num_rows)
     if count == 0:
-        raise InputError(f"--selection_ratio {size} of {num_rows} rows keeps none; give a larger ratio.")
+        raise InputError(f"--selection_ratio {size} of {counted(num_rows, 'row')} keeps none; give a larger ratio.")
     return count
 
 
