@@ -17,6 +17,7 @@ from .seeds import check_seed
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
 EMBEDDED_MODEL = "embedded/tiny-clip"
 EMBEDDED_DATASET = "embedded/digits"
+_MOST_WORKERS = 1024
 DEFAULT_PROMPT_TEMPLATE = "A photo of a {}."
 
 
@@ -101,6 +102,11 @@ class ModelArguments:
         check_fields(self)
         _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
         _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
+        if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
+            raise InputError(
+                f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give at most "
+                f"{_MOST_WORKERS}, and no more than it has cores."
+            )
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from argparse import Namespace
+from argparse import ArgumentError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,15 +48,22 @@ class FlagParser(HfArgumentParser):
         return self.parse_args(argv)
 
     def _read(self, name: str, written: str | list[str]) -> Any:
-        """A value of the file, by the type and the choices of its flag. Behind "=" no value is taken for a flag."""
+        """A value of the file, by the type and the choices of its flag; as an argument it might be taken for a flag of its own."""
         texts = [written] if isinstance(written, str) else written
-        takes_several = self._option_string_actions[f"--{name}"].nargs == "+"
+        action = self._option_string_actions[f"--{name}"]
+        takes_several = action.nargs == "+"
         if not texts or (len(texts) > 1 and not takes_several):
             self.error(
                 f"argument --{name}: {'a value is' if not texts else 'one value is'} expected in the file of --config"
             )
-        values = [getattr(self.parse_args([f"--{name}={text}"]), name) for text in texts]
-        return [item for items in values for item in items] if takes_several else values[0]
+        values = []
+        for text in texts:
+            try:
+                values.append(self._get_value(action, text))
+                self._check_value(action, values[-1])
+            except ArgumentError as error:
+                self.error(str(error))
+        return values if takes_several else values[0]
 
     def error(self, message: str) -> NoReturn:
         # The usage of forty flags would bury the one line that matters.

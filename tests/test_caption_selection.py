@@ -280,7 +280,7 @@ def test_embeddings_without_labels_are_pairs():
 def test_pairs_go_through_the_recipes(pairs, tmp_path):
     pairs[0].save_to_disk(tmp_path / "pairs")
     command = [sys.executable, str(REPOSITORY / "recipes" / "select.py"), "--dataset_name", "pairs"]
-    command += ["--model_name_or_path", MODEL, "caption_column", "text", "--selection_count", "100", "--use_cpu"]
+    command += ["--model_name_or_path", MODEL, "--caption_column", "text", "--selection_count", "100", "--use_cpu"]
     command += ["--adaptation", "always", "--num_train_epochs", "2", "--min_train_steps", "10"]
     command += ["--push_to_hub", "--hub_dataset_id", "me/pairs", "--hub_model_id", "me/adapters"]
     with LoopbackHub(tmp_path / "hub") as hub:
@@ -290,7 +290,7 @@ def test_pairs_go_through_the_recipes(pairs, tmp_path):
         for repo, kind in (("datasets/me/pairs", "dataset"), ("me/adapters", "model")):
             card = hub.read(repo, "README.md").decode()
             assert check(card, kind) == {"errors": [], "warnings": []} and "caption" in card
-        assert "caption_column text" in card and "cluster 0" not in card
+        assert "--caption_column text" in card and "cluster 0" not in card
         assert any(path.startswith("count_100/train-") for path in hub.tree("datasets/me/pairs"))
     scores = pq.read_table(tmp_path / "clipselect_output" / "scores.parquet")
     assert sum(scores["selected_count_100"].to_pylist()) == 100

@@ -489,6 +489,6 @@ def test_given_adapters_that_do_not_fit_are_refused_before_anything_is_encoded(f
     (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
     with pytest.raises(InputError, match="holds no adapter that can be loaded"):
         run(dataset, clip_folder, **settings)
-    with pytest.raises(InputError, match="contradicts --adaptation off"):
+    with pytest.raises(InputError, match='contradicts adaptation="off"'):
         run(dataset, clip_folder, **settings, adaptation="off")
     assert not (tmp_path / "run").exists()
