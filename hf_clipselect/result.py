@@ -13,7 +13,7 @@ from datasets import Dataset
 from .data import SUBSET_COLUMNS
 from .data.source import DatasetSource, content_id
 from .errors import InputError
-from .files import write_text_atomically
+from .files import make_folder, write_text_atomically
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, merge_cards
 from .parquet import write_parquet
@@ -147,11 +147,7 @@ class SelectionResult:
         # Rows that were picked out of the dataset have no hash to be known by.
         if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
             self._check(dataset)
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{folder} can't be a folder to save to: {error.strerror}.") from None
+        folder = make_folder(folder, "folder")
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
         for path in folder.glob(_SHARDS):

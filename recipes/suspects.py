@@ -29,6 +29,7 @@ from datasets import Dataset
 from hf_clipselect import SelectionResult
 from hf_clipselect.data.source import DatasetSource, content_id, load_source
 from hf_clipselect.errors import InputError
+from hf_clipselect.files import make_folder
 from hf_clipselect.pruned import load_source_of
 from hf_clipselect.report import (
     PICTURE_SIDE,
@@ -69,10 +70,7 @@ def show_suspects(arguments: argparse.Namespace) -> None:
         captions = captions_of(dataset, result.source.label_column)
     table = suspects_table(result.scores, rows, captions)
     print_table(table)
-    output_dir = Path(arguments.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise InputError(f"--output_dir {output_dir} is a file; give a folder.")
-    output_dir.mkdir(parents=True, exist_ok=True)
+    output_dir = make_folder(arguments.output_dir, "--output_dir")
     pyarrow.csv.write_csv(for_spreadsheets(table), output_dir / "suspects.csv")
     pq.write_table(table, output_dir / "suspects.parquet")
     print(f"tables: {output_dir / 'suspects.csv'}, {output_dir / 'suspects.parquet'}")

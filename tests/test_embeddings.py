@@ -382,3 +382,14 @@ def test_more_folds_than_rows_are_refused_and_few_rows_have_an_ensemble():
     with pytest.raises(InputError, match="num_folds must be a whole number from 2 to the number of rows, 4, got 5"):
         select_embeddings(images, texts, labels, adaptation="auto", num_folds=5)
     assert len(select_embeddings(images, texts, labels, alignment="ensemble", selection_ratio=0.5).selected) == 2
+
+
+@pytest.mark.parametrize("objective", ["diverse", "clean", "released"])
+def test_the_ensemble_selects_the_same_rows_whatever_their_order(objective):
+    images, texts, labels = clusters()
+    order = np.random.default_rng(1).permutation(len(labels))
+    options = {"alignment": "ensemble", "objective": objective, "selection_ratio": [0.3, 0.6]}
+    result = select_embeddings(images, texts, labels, **options)
+    permuted = select_embeddings(images[order], texts, labels[order], **options)
+    for ratio in (0.3, 0.6):
+        assert sorted(order[permuted.at(ratio).selected]) == result.at(ratio).selected.tolist()
