@@ -83,7 +83,8 @@ def _is_checked_elsewhere(hint: Any) -> bool:
     members = _members(hint)
     if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
         return True
-    return len(members) == 1 and isinstance(hint, type) and hint not in (bool, int, float, str, Path)
+    kinds = [member for member in members if member is not NoneType]
+    return len(kinds) == 1 and isinstance(kinds[0], type) and kinds[0] not in (bool, int, float, str, Path)
 
 
 def _fitted(value: Any, hint: Any) -> Any:

@@ -144,6 +144,8 @@ class SelectionResult:
         Raises:
             InputError: It is another dataset, or what people wrote in README.md can't be read.
         """
+        if dataset is not None:
+            _check_kind(dataset)
         # Rows that were picked out of the dataset have no hash to be known by.
         if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
             self._check(dataset)
@@ -306,10 +308,7 @@ class SelectionResult:
 
     def _check(self, dataset: Dataset) -> None:
         source = self.source
-        if not isinstance(dataset, Dataset):
-            raise InputError(
-                f"Expected the Dataset that was selected from, got {with_article(type(dataset).__name__)}."
-            )
+        _check_kind(dataset)
         if len(dataset) != source.num_rows:
             raise InputError(
                 f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass "
@@ -347,6 +346,11 @@ class SelectionResult:
 
     def _source_rows(self, mask: np.ndarray) -> np.ndarray:
         return column_values(self.scores, "source_index")[mask]
+
+
+def _check_kind(dataset: Dataset) -> None:
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"Expected the Dataset that was selected from, got {with_article(type(dataset).__name__)}.")
 
 
 def _write_card(path: Path, card: str) -> None:
