@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from .argument_types import shown
 from .errors import InputError
 
 
@@ -19,6 +20,8 @@ Array = np.ndarray | torch.Tensor
 
 # Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed.
 _BLOCK_ELEMENTS = 2**22
+# Rows whose largest number lies outside are scaled: float32 rounds what is smaller coarsely, and lengths of larger ones overflow.
+_SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 def library(array: Array) -> ModuleType:
@@ -31,22 +34,41 @@ def as_numpy(array: Array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-def on_its_device(embeds: Array) -> Array:
-    """A tensor on the CPU as a numpy array, of the same memory if it is float32.
+def on_its_device(array: Array, name: str = "image_embeds") -> Array:
+    """A tensor on the CPU as a numpy array, of the same memory unless it is float16 or bfloat16.
 
     Args:
-        embeds (`np.ndarray`, `torch.Tensor` or nested sequence): Numbers.
+        array (`np.ndarray`, `torch.Tensor` or nested sequence): What a caller gave.
+        name (`str`, *optional*, defaults to `"image_embeds"`): Its name in the error.
 
     Returns:
         `np.ndarray` or `torch.Tensor`: An array, or a tensor on another device.
+
+    Raises:
+        InputError: It is a ragged list, or a tensor that is not dense.
     """
-    if not isinstance(embeds, torch.Tensor):
-        return np.asarray(embeds)
-    embeds = embeds.detach()
-    if embeds.device.type != "cpu":
-        return embeds
+    if not isinstance(array, torch.Tensor):
+        try:
+            return np.asarray(array)
+        except (ValueError, TypeError, RuntimeError):
+            raise InputError(
+                f"{name} must be an array, with as many numbers in each row, got {shown(array)}."
+            ) from None
+    if array.layout != torch.strided or array.is_quantized or array.is_nested or array.device.type == "meta":
+        kind = "quantised" if array.is_quantized else str(array.layout).removeprefix("torch.")
+        raise InputError(
+            f"{name} must be a dense tensor that holds its numbers, got a {kind} one on the device {array.device}."
+        )
+    array = array.detach()
+    if array.device.type != "cpu":
+        return array
     # numpy knows no bfloat16
-    return (embeds.float() if embeds.is_floating_point() and embeds.dtype != torch.float64 else embeds).numpy()
+    return (
+        (array.float() if array.is_floating_point() and array.dtype != torch.float64 else array)
+        .resolve_conj()
+        .resolve_neg()
+        .numpy()
+    )
 
 
 def checked_embeds(embeds: Array, name: str) -> Array:
@@ -57,18 +79,19 @@ def checked_embeds(embeds: Array, name: str) -> Array:
         name (`str`): Its name in the error.
 
     Returns:
-        `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them.
+        `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them; rows that float32 can't hold are scaled, since only their
+            direction counts.
 
     Raises:
         InputError: They are something else.
     """
-    embeds = on_its_device(embeds)
-    kind = embeds.dtype.kind if isinstance(embeds, np.ndarray) else "c" if embeds.is_complex() else "f"
+    embeds = on_its_device(embeds, name)
+    kind = embeds.dtype.kind if isinstance(embeds, np.ndarray) else _kind(embeds.dtype)
     if embeds.ndim != 2 or 0 in embeds.shape or kind not in "fiu":
         raise InputError(
             f"{name} must be numbers of shape (rows, dimension), got {embeds.dtype} of shape {tuple(embeds.shape)}."
         )
-    return embeds
+    return _within_float32(embeds)
 
 
 def row_lengths(embeds: Array, name: str) -> Array:
@@ -132,9 +155,7 @@ def checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = No
     Raises:
         InputError: They are no integers, not one per row, negative, or too high.
     """
-    if isinstance(labels, torch.Tensor):
-        labels = labels.detach().cpu().numpy()
-    labels = np.asarray(labels)
+    labels = as_numpy(on_its_device(labels, "labels"))
     if labels.shape != (num_rows,) or labels.dtype.kind not in "iu":
         raise InputError(
             f"labels must be {num_rows} integers, one per row, got {labels.dtype} of shape {labels.shape}."
@@ -152,6 +173,30 @@ def row_blocks(num_rows: int, *, width: int) -> Iterator[slice]:
     step = max(1, _BLOCK_ELEMENTS // width)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
+
+
+def _kind(dtype: torch.dtype) -> str:
+    """The kind of a tensor's numbers, in numpy's letters."""
+    if dtype.is_complex or dtype == torch.bool:
+        return "c" if dtype.is_complex else "b"
+    return "f" if dtype.is_floating_point else "i"
+
+
+def _within_float32(embeds: Array) -> Array:
+    """The same rows, those divided by their largest number that are too long or too short for float32; a copy if there are any."""
+    numbers = embeds.dtype.kind == "f" if isinstance(embeds, np.ndarray) else embeds.dtype.is_floating_point
+    if not numbers or embeds.dtype.itemsize < 4:
+        return embeds
+    module = library(embeds)
+    blocks = [embeds[block] for block in row_blocks(len(embeds), width=embeds.shape[1])]
+    peaks = module.concatenate([module.maximum(module.amax(rows, 1), -module.amin(rows, 1)) for rows in blocks])
+    finite = module.isfinite(peaks) & (peaks > 0)  # of the others the error tells
+    outside = finite & ((peaks < _SMALLEST) | (peaks > _LARGEST))
+    if not outside.any():
+        return embeds
+    scaled = embeds.copy() if isinstance(embeds, np.ndarray) else embeds.clone()
+    scaled[outside] /= peaks[outside][:, None]
+    return scaled
 
 
 def _as_float32(array: Array) -> Array:

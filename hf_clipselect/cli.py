@@ -12,12 +12,13 @@ from pathlib import Path
 from .command_line import parse_arguments
 from .config import Arguments, HubArguments
 from .data.places import is_pattern
-from .errors import InputError, RunError
+from .errors import InputError, RunError, long_paths_refused
 from .launch import exit_now
 from .pipeline import run_selection
 from .result import SelectionResult
 from .run_log import logged_to_stderr
 from .selection import config_name, is_count
+from .terminal import error_line, printable
 
 
 _USAGE = """usage: hf-clipselect select [flags]
@@ -36,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return select(argv[1:], prog="hf-clipselect select")
     known = argv in (["-h"], ["--help"])
     stream = sys.stdout if known else sys.stderr
-    stream.write(_USAGE if known or not argv else f"error: unknown command {argv[0]!r}; the command is: select\n")
+    unknown = (
+        f"error: unknown command {printable(repr(argv[0]))}; the command is: select\n" if argv and not known else ""
+    )
+    stream.write(unknown or _USAGE)
     return 0 if known else 2
 
 
@@ -54,11 +58,11 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     try:
-        arguments = parse_arguments(argv, prog=prog)
-        with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
+        with long_paths_refused(), logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
+            arguments = parse_arguments(argv, prog=prog)
             result = run_selection(arguments)
     except (InputError, RunError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")  # names in a message may hold line breaks
+        sys.stderr.write(error_line(error))
         code = 2 if isinstance(error, InputError) else 1
         exit_now(code)
         return code
@@ -86,7 +90,7 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
         lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")
         if hub.hub_model_id is not None and report["adaptation"]["kept"]:
             lines.append(f'on the Hub: load_adapters("{hub.hub_model_id}"{at})')
-    return "\n".join(lines) + "\n"
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _local_load_call(subset: Path, result: SelectionResult, hub: HubArguments) -> str:

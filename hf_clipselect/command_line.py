@@ -22,7 +22,7 @@ def parse_arguments(argv: Sequence[str] | None = None, *, prog: str | None = Non
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
     parser = FlagParser([group.type for group in dataclasses.fields(Arguments)], prog=prog)
-    arguments = Arguments.from_dict(vars(parser.parse_args(parser.with_config(argv))))
+    arguments = Arguments.from_dict(vars(parser.parse_with_config(argv)))
     if arguments.model.model_name_or_path is None:
         arguments.model.model_name_or_path = default_model(arguments.data.dataset_name)
     return arguments

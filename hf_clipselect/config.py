@@ -6,10 +6,11 @@ The names are those of the transformers examples. Precedence: command line, then
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .argument_types import check_fields
 from .errors import InputError
 from .seeds import check_seed
 
@@ -17,6 +18,7 @@ from .seeds import check_seed
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
 EMBEDDED_MODEL = "embedded/tiny-clip"
 EMBEDDED_DATASET = "embedded/digits"
+_MOST_WORKERS = 1024
 DEFAULT_PROMPT_TEMPLATE = "A photo of a {}."
 
 
@@ -83,6 +85,7 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.data_files and self.dataset_name == EMBEDDED_DATASET:
             self.dataset_name = ""  # which is the default alone: the files say all
         _check_at_least(1, "max_train_samples", self.max_train_samples)
@@ -96,7 +99,6 @@ class DataArguments:
                 raise InputError(
                     f"--caption_column is for image-text pairs without classes; leave out --{name} {value}."
                 )
-        _check_choice("on_bad_image", self.on_bad_image, ("error", "drop"))
 
 
 @dataclass
@@ -125,8 +127,14 @@ class ModelArguments:
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
         _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
+        if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
+            raise InputError(
+                f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give at most "
+                f"{_MOST_WORKERS}, and no more than it has cores."
+            )
 
 
 @dataclass
@@ -162,7 +170,7 @@ class AdaptationArguments:
     )
 
     def __post_init__(self) -> None:
-        _check_choice("adaptation", self.adaptation, ("auto", "always", "off"))
+        check_fields(self)
         _check_at_least(0, "num_folds", self.num_folds)
         if self.num_folds == 1:
             raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
@@ -176,9 +184,8 @@ class AdaptationArguments:
                 f"--num_folds {self.num_folds} trains adapters, which {other} rules out; leave one of them out."
             )
         for name in ("temperature", "learning_rate"):
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < float("inf"):
-                raise InputError(f"--{name} must be a number above 0, got {value!r}.")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"--{name} must be a number above 0, got {getattr(self, name)!r}.")
         for name in ("num_train_epochs", "min_train_steps"):
             _check_at_least(1, name, getattr(self, name))
         _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
@@ -270,6 +277,7 @@ class SelectionArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.diversity_weight, str) and self.diversity_weight != "ratio":
             try:
                 self.diversity_weight = float(self.diversity_weight)
@@ -277,7 +285,7 @@ class SelectionArguments:
                 raise InputError(
                     f"--diversity_weight must be a number or the word ratio, got {self.diversity_weight!r}."
                 ) from None
-        if not _is_number(self.neighbor_fraction) or not 0 < self.neighbor_fraction <= 1:
+        if not 0 < self.neighbor_fraction <= 1:
             raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
         _check_at_least(1, "num_neighbors", self.num_neighbors)
 
@@ -305,7 +313,10 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_seed(self.seed, "--seed")
+        if self.output_dir == "":
+            raise InputError("--output_dir is empty; name a folder.")
         if self.output_dir is not None and "::" in os.path.abspath(self.output_dir):
             raise InputError(
                 f"--output_dir {self.output_dir} has '::' in its path, which load_dataset reads as a chain of URLs: nobody could load the "
@@ -339,6 +350,7 @@ class HubArguments:
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.push_to_hub and self.hub_dataset_id is None:
             raise InputError("--push_to_hub needs --hub_dataset_id, the dataset repository, such as me/digits-pruned.")
         if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
@@ -397,14 +409,5 @@ def _plain(value: Any) -> Any:
 
 
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or value < minimum):
+    if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")

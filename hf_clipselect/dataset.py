@@ -11,14 +11,16 @@ from .encoder import check_passed
 from .errors import InputError
 from .listings import Listing
 from .pipeline import run_selection
+from .python_door import python_door
 from .result import SelectionResult
 from .selection import check_sizes, is_count
 
 
+@python_door()
 def select_dataset(
     dataset: Dataset,
     *,
-    model_name_or_path: str = DEFAULT_MODEL,
+    model_name_or_path: str | Path = DEFAULT_MODEL,
     model: PreTrainedModel | None = None,
     processor: ProcessorMixin | None = None,
     selection_ratio: float | Sequence[float] | None = None,
@@ -76,7 +78,7 @@ def select_dataset(
 
     Args:
         dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of one split.
-        model_name_or_path (`str`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
+        model_name_or_path (`str` or `Path`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
         model (`PreTrainedModel`, *optional*):
             A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are copied, in
             float32 and without hooks; it stays as it is.

@@ -25,6 +25,7 @@ from .arrays import (
 )
 from .errors import InputError
 from .notices import NOT_IN_REPORT
+from .python_door import python_door
 from .selection.counts import round_half_up
 from .smallest import in_pieces, mean_of_smallest
 
@@ -66,6 +67,7 @@ class ClassDiversity:
     cosines: np.ndarray | None = None
 
 
+@python_door()
 def sample_diversity_score(
     image_embeds: Array, labels: Array, *, neighbor_fraction: float = 0.1, num_neighbors: int | None = None
 ) -> np.ndarray:
@@ -92,7 +94,7 @@ def sample_diversity_score(
     """
     if not 0 < neighbor_fraction <= 1:
         raise InputError(f"neighbor_fraction must lie in (0, 1], got {neighbor_fraction}.")
-    if num_neighbors is not None and not (isinstance(num_neighbors, (int, np.integer)) and num_neighbors >= 1):
+    if num_neighbors is not None and num_neighbors < 1:
         raise InputError(f"num_neighbors must be an integer of at least 1, got {num_neighbors}.")
     images = checked_embeds(image_embeds, "image_embeds")
     lengths = row_lengths(images, "image_embeds")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .adaptation import IdentityProjections, adapt, align_rows, out_of_fold_alignment
+from .arrays import as_numpy, checked_embeds, on_its_device
 from .captions import draw_references
 from .clusters import check_num_clusters, cluster_names, image_clusters
 from .config import Arguments
@@ -20,14 +21,17 @@ from .launch import make_accelerator
 from .listings import checked_class_quotas, facts_of
 from .preparation import check_knobs_for_captions
 from .processes import Processes
+from .python_door import python_door
 from .result import SelectionResult
 from .score_table import cluster_scores, present_classes, score_table
 from .scoring import score_rows
 from .selection import NUM_NEAREST, Objective, check_sizes, resolve_objective
 from .table_selection import check_demands, select_from_table
 from .trust import check_trust, measure_caption_trust, measure_trust
+from .words import are, counted
 
 
+@python_door()
 def select_embeddings(
     image_embeds: np.ndarray | torch.Tensor,
     text_embeds: np.ndarray | torch.Tensor,
@@ -94,7 +98,14 @@ def select_embeddings(
     """
     values = dict(locals())
     sizes = check_sizes(selection_ratio, selection_count)
-    arguments = Arguments.from_dict({**values, "must_keep": None, "must_drop": None, "num_clusters": None})
+    elsewhere = (
+        "selection_ratio",
+        "selection_count",
+        "must_keep",
+        "must_drop",
+        "num_clusters",
+    )  # checked where they count
+    arguments = Arguments.from_dict({name: value for name, value in values.items() if name not in elsewhere})
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(class_quotas)}
     resolved = resolve_objective(objective, knobs)
     pairs = _check_pairs(image_embeds, text_embeds, labels, class_names, num_clusters, resolved)
@@ -193,12 +204,13 @@ def _check_pairs(
         names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
         if len(set(names)) != len(text_embeds):
             raise InputError(
-                f"class_names has {len(set(names))} different names, text_embeds has {len(text_embeds)} rows; give each row a "
+                f"class_names has {counted(len(set(names)), 'different name')}, text_embeds has {counted(len(text_embeds), 'row')}; give each row a "
                 "name of its own."
             )
         return _Pairs(image_embeds, text_embeds, labels, names)
     if class_names is not None:
         raise InputError("class_names are for labels, and there are none; leave them out, or pass labels.")
+    image_embeds, text_embeds = _numbers(image_embeds, "image_embeds"), _numbers(text_embeds, "text_embeds")
     if len(image_embeds) != len(text_embeds):
         raise InputError(
             f"Without labels text_embeds needs one row per image, got {len(text_embeds)} for {len(image_embeds)}; pass the caption "
@@ -211,17 +223,14 @@ def _check_pairs(
 
 
 def _numbers(embeds: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
-    array = embeds.detach().float().cpu().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds)
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} must be an array of real numbers, got {array.dtype}.")
-    return array.astype(np.float32, copy=False)
+    return as_numpy(checked_embeds(embeds, name)).astype(np.float32, copy=False)
 
 
 def _as_arrays(
     image_embeds: np.ndarray | torch.Tensor, text_embeds: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image_embeds, text_embeds = _numbers(image_embeds, "image_embeds"), _numbers(text_embeds, "text_embeds")
-    labels = labels.cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    labels = as_numpy(on_its_device(labels, "labels"))
     shapes = image_embeds.shape, text_embeds.shape, labels.shape
     if image_embeds.ndim != 2 or text_embeds.ndim != 2 or image_embeds.shape[1] != text_embeds.shape[1]:
         raise InputError(
@@ -244,7 +253,7 @@ def _unit_rows(embeds: np.ndarray, name: str, describe: Callable[[int], str]) ->
     if len(bad):
         problem = "all zero" if norms[bad[0]] == 0 else "not finite"
         raise InputError(
-            f"{name} has {len(bad)} rows that are not finite or all zero, first {describe(bad[0])}, which is {problem}; "
+            f"{name} has {counted(len(bad), 'row')} that {are(len(bad))} not finite or all zero, first {describe(bad[0])}, which is {problem}; "
             "remove these rows, or embed them again."
         )
     return embeds / norms.astype(np.float32)[:, None]

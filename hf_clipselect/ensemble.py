@@ -10,7 +10,7 @@ import torch
 
 from .arrays import Array, checked_labels, row_blocks, unit_rows
 from .errors import InputError
-from .folds import fold_numbers
+from .folds import check_num_folds, content_order
 from .scores import Pairs
 
 
@@ -45,6 +45,9 @@ def ensemble_alignment(
     seconds on two cores of an AMD EPYC (scikit-learn's `LogisticRegression` 35, and stops before the optimum), and 100,000 rows of
     100 classes 35 seconds. Tensors on another device are scored there.
 
+    The folds are drawn by what the rows are, not by where they stand, and stratified: rows in another order get the same scores, to
+    the last digit.
+
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
             here.
@@ -52,7 +55,7 @@ def ensemble_alignment(
             class.
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
         logit_scale (`float`, *optional*, defaults to 100.0): What CLIP multiplies cosines with; 100 is that of the OpenAI models.
-        num_folds (`int`, *optional*, defaults to 5): Folds of the regression, as in [`fold_numbers`]; at most one for each row.
+        num_folds (`int`, *optional*, defaults to 5): Folds of the regression; at most one for each row.
         seed (`int`, *optional*, defaults to 42): Seed of the folds.
 
     Returns:
@@ -67,20 +70,29 @@ def ensemble_alignment(
     pairs = Pairs(image_embeds, text_embeds)
     labels = checked_labels(labels, num_rows=len(pairs.images), num_classes=len(pairs.texts))
     num_folds = min(num_folds, len(labels))
-    folds = fold_numbers(labels, num_folds, seed=seed)
-    weights = _out_of_fold_weights(pairs, labels, folds, num_folds)
+    check_num_folds(num_folds, len(labels))
+    # All sums are taken in an order that the rows' own does not change, and with it not one digit of a score.
+    order, firsts = content_order(pairs.images, labels, seed=seed)
+    given, folds = labels[order], np.arange(len(order)) % num_folds
+    weights = _out_of_fold_weights(pairs, order, given, folds, num_folds)
     texts = torch.as_tensor(pairs.texts)
-    alignment = np.empty(len(labels), dtype=np.float32)
-    for rows, inputs in _blocks(pairs, width=weights.shape[1]):
-        of_block = np.arange(len(inputs)), labels[rows]
+    in_order = np.empty(len(labels))
+    for places, inputs in _blocks(pairs, order, width=weights.shape[1]):
+        of_block = np.arange(len(inputs)), given[places]
         by_clip = logit_scale * (inputs[:, :-1] @ texts.T).double()
-        by_regression = (inputs @ weights).view(len(inputs), num_folds, -1)[of_block[0], folds[rows]].double()
+        by_regression = (inputs @ weights).view(len(inputs), num_folds, -1)[of_block[0], folds[places]].double()
         both = by_clip.log_softmax(dim=1) + by_regression.log_softmax(dim=1)
-        alignment[rows] = both[of_block].float().cpu().numpy()
+        in_order[places] = both[of_block].cpu().numpy()
+    # Equal rows lie in several folds, and which of them in which is an accident: all get the mean.
+    counts = np.diff(firsts, append=len(order))
+    alignment = np.empty(len(labels), dtype=np.float32)
+    alignment[order] = np.repeat(np.add.reduceat(in_order, firsts) / counts, counts)
     return alignment
 
 
-def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, num_folds: int) -> torch.Tensor:
+def _out_of_fold_weights(
+    pairs: Pairs, order: np.ndarray, labels: np.ndarray, folds: np.ndarray, num_folds: int
+) -> torch.Tensor:
     """Weights `(D + 1, F * C)` of the regressions without each fold, the last row those of a constant input of 1.
 
     Nesterov's accelerated gradient, preconditioned by Boehning's bound on the Hessian, which is the same for all classes, folds and
@@ -88,7 +100,7 @@ def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, nu
     """
     num_classes, penalty = len(pairs.texts), 1 / _INVERSE_PENALTY
     squares: torch.Tensor | float = 0.0
-    for _, inputs in _blocks(pairs):
+    for _, inputs in _blocks(pairs, order):
         squares = squares + inputs.T.double() @ inputs.double()
     bound = squares / 2 + penalty * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     inverse = torch.linalg.inv(bound).float()
@@ -96,18 +108,18 @@ def _out_of_fold_weights(pairs: Pairs, labels: np.ndarray, folds: np.ndarray, nu
     for step in range(_NUM_STEPS):
         ahead = weights + step / (step + 3) * (weights - earlier)
         gradient = penalty * ahead
-        for rows, inputs in _blocks(pairs, width=ahead.shape[1]):
+        for places, inputs in _blocks(pairs, order, width=ahead.shape[1]):
             residuals = (inputs @ ahead).view(len(inputs), num_folds, num_classes).softmax(dim=2)
             of_block = np.arange(len(inputs))
-            residuals[of_block, :, labels[rows]] -= 1
-            residuals[of_block, folds[rows]] = 0  # a row teaches all regressions but its own fold's
+            residuals[of_block, :, labels[places]] -= 1
+            residuals[of_block, folds[places]] = 0  # a row teaches all regressions but its own fold's
             gradient.addmm_(inputs.T, residuals.flatten(start_dim=1))
         weights, earlier = ahead - inverse @ gradient, weights
     return weights
 
 
-def _blocks(pairs: Pairs, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Unit-norm images with a constant input of 1 behind, `(B, D + 1)`, so few that `(B, width)` is no larger than a block."""
-    for rows in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
-        images = torch.as_tensor(unit_rows(pairs.images, rows, pairs.lengths))
-        yield rows, torch.cat([images, images.new_ones(len(images), 1)], dim=1)
+def _blocks(pairs: Pairs, order: np.ndarray, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; `(B, width)` is no larger than a block."""
+    for places in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
+        images = torch.as_tensor(unit_rows(pairs.images, order[places], pairs.lengths))
+        yield places, torch.cat([images, images.new_ones(len(images), 1)], dim=1)

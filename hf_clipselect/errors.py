@@ -1,5 +1,9 @@
 """The errors that a person can mend, told in a sentence: wrong input, and a machine or a Hub that let the run down."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Bad input. The message says what was given, what was expected, the valid choices and what to change.
@@ -19,3 +23,18 @@ class RunError(RuntimeError):
 
 class PushError(RunError):
     """The Hub could not be reached or refused a push."""
+
+
+@contextmanager
+def long_paths_refused() -> Iterator[None]:
+    """Tell of a path that no file system takes: whoever looks at one gets an `OSError`, even from asking whether it is there.
+
+    Raises:
+        InputError: A path inside the block, or a part of one, is too long.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(f"The path {str(error.filename)[:100]!r}... is too long; give a shorter one.") from None

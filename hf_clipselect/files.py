@@ -5,6 +5,8 @@ import secrets
 import stat
 from pathlib import Path
 
+from .errors import InputError
+
 
 # What a cell of a table can hold; no image comes near.
 LARGEST_FILE = 2**31 - 1
@@ -22,6 +24,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: str | Path, what: str) -> Path:
+    """Create a folder if it is missing.
+
+    Raises:
+        InputError: It is a file, or can't be created; the message begins with `what`, such as "--output_dir".
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{what} {str(path)[:200]} can't be made a folder: {error.strerror}.") from None
+    return Path(path)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .arrays import Array, checked_labels
+from .arrays import Array, as_numpy, checked_labels, row_blocks
 from .errors import InputError
 
 
@@ -40,9 +40,36 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
     return folds
 
 
+def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows that depends on their labels and embeddings alone, for folds and sums that do not depend on theirs.
+
+    Args:
+        embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): From [`checked_embeds`].
+        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given classes.
+        seed (`int`): Draws the directions that the rows of a class are ordered along.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in it at which
+            another content than that of the row before begins, rising from 0.
+    """
+    directions = np.random.default_rng([seed, 2]).normal(
+        size=(3, embeds.shape[1])
+    )  # another stream than batches and held-out rows
+    along = np.empty((3, len(labels)))
+    for block in row_blocks(len(labels), width=2 * embeds.shape[1]):
+        rows = as_numpy(embeds[block]).astype(np.float64)
+        for number, direction in enumerate(directions):
+            # Not a matrix product, whose last digits depend on a row's place in the block.
+            along[number, block] = (rows * direction).sum(axis=1)
+    order = np.lexsort((*along[::-1], labels))
+    keys = np.vstack([labels[order], along[:, order]])
+    changes = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    return order, np.concatenate([[0], np.flatnonzero(changes) + 1])
+
+
 def check_num_folds(num_folds: int, num_rows: int) -> None:
     """Raise `InputError` where rows can't be shared out among so many folds."""
     if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= num_rows:
         raise InputError(
-            f"num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
+            f"--num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
         )

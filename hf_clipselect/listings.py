@@ -7,9 +7,12 @@ import numpy as np
 import yaml
 from datasets import ClassLabel, Dataset, Value
 
+from .arrays import as_numpy, on_its_device
+from .config_file import read_lines
 from .errors import InputError
 from .score_table import RowFacts
 from .selection import is_count
+from .words import are, counted, there_are
 
 
 # A group for each row would tell nothing, and fill the report.
@@ -69,12 +72,13 @@ def facts_of(
         InputError: There is not one group for each row, a number is none of a row, or a row is to be kept and dropped.
     """
     if groups is not None:
-        groups = np.asarray(groups).astype(str).astype(object)
+        groups = as_numpy(on_its_device(groups, "groups"))
         if groups.shape != (num_rows,):
             raise InputError(f"Expected {num_rows} groups, one per row, got an array of shape {groups.shape}.")
+        groups = np.array([str(group) for group in groups.tolist()], dtype=object)
     rows = np.arange(num_rows)
     listed = {
-        name: None if listing is None else _at_rows(np.asarray(listing), rows, name)
+        name: None if listing is None else _at_rows(listing, rows, name)
         for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
     }
     _check_apart(**listed, source_index=rows)
@@ -99,8 +103,8 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
     if column not in kinds:
         problem = "is no column of the dataset" if feature is None else f"is a column of {feature}"
         raise InputError(
-            f"group_column {column} {problem}; name a column of strings, integers, booleans or class labels. There are "
-            f"{', '.join(sorted(kinds)) or 'none'}."
+            f"--group_column {column} {problem}; name a column of strings, integers, booleans or class labels; "
+            f"{there_are(sorted(kinds))}."
         )
     values = dataset.with_format("arrow").select_columns([column])[:].column(column).to_pylist()
     if isinstance(feature, ClassLabel):
@@ -108,7 +112,7 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
     groups = np.array(["none" if value is None else str(value) for value in values], dtype=object)
     if (count := len(set(groups))) > _MOST_GROUPS:
         raise InputError(
-            f"group_column {column} holds {count} different values; name a column of at most {_MOST_GROUPS} categories."
+            f"--group_column {column} holds {count} different values; name a column of at most {_MOST_GROUPS} categories."
         )
     return groups
 
@@ -130,7 +134,7 @@ def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: 
         InputError: There is no such column or file, or it lists what is no row of the dataset.
     """
     if not isinstance(listing, (str, Path)):
-        return _at_rows(np.asarray(listing), source_index, flag)
+        return _at_rows(listing, source_index, flag)
     if str(listing) in dataset.column_names:
         return _boolean_column(dataset, str(listing), flag)
     return _at_rows(_read_numbers(Path(listing), flag, dataset), source_index, flag)
@@ -148,27 +152,15 @@ def read_class_quotas(path: str | Path) -> dict[str, int]:
     Raises:
         InputError: The file can't be read, or a line is something else or repeats a name.
     """
-    expected = "write one line `class name: rows` per class, such as `cat: 20`"
-    try:
-        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise InputError(f"--class_quotas_file {path} can't be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"--class_quotas_file {path} is not YAML: {' '.join(str(error).split())}; {expected}."
-        ) from None
-    if not isinstance(root, yaml.MappingNode):
-        raise InputError(f"--class_quotas_file {path} holds no classes; {expected}.")
     quotas: dict[str, int] = {}
-    for key, value in root.value:
-        count = value.value if isinstance(value, yaml.ScalarNode) else None
-        if not isinstance(key, yaml.ScalarNode) or count is None or not count.isdecimal():
+    for name, node in read_lines(path, "class_quotas_file"):
+        count = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if not count.isdecimal() or len(count) > 18:  # what int64 holds
             raise InputError(
-                f"--class_quotas_file {path}, line {key.start_mark.line + 1} is not a class and its rows; {expected}."
+                f"--class_quotas_file {path}, line {node.start_mark.line + 1} is not a class and its rows; write one line "
+                "`class name: rows` per class, such as `cat: 20`."
             )
-        if key.value in quotas:
-            raise InputError(f"--class_quotas_file {path} names {key.value} more than once; give each class one line.")
-        quotas[key.value] = int(count)
+        quotas[name] = int(count)
     return quotas
 
 
@@ -182,19 +174,20 @@ def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) ->
     return read_class_quotas(class_quotas)
 
 
-def _at_rows(numbers: np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
+def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
     """A mask of the rows with these numbers."""
+    numbers = as_numpy(on_its_device(listing, f"--{flag}"))
     if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
         mask = "; of a mask give np.flatnonzero(mask)" if numbers.dtype == bool else ""
         raise InputError(
-            f"{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}{mask}."
+            f"--{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}{mask}."
         )
     unknown = np.setdiff1d(numbers, source_index)
     if len(unknown):
         rows = f", from {source_index[0]} to {source_index[-1]}" if len(source_index) else ""
         raise InputError(
-            f"{flag} lists {len(unknown)} numbers that are no source_index of the rows considered, the lowest {unknown[0]}; "
-            f"there are {len(source_index)} rows{rows}."
+            f"--{flag} lists {counted(len(unknown), 'number')} that {are(len(unknown))} no source_index of the rows considered, the "
+            f"lowest {unknown[0]}; there {are(len(source_index))} {counted(len(source_index), 'row')}{rows}."
         )
     return np.isin(source_index, numbers)
 
@@ -202,7 +195,7 @@ def _at_rows(numbers: np.ndarray, source_index: np.ndarray, flag: str) -> np.nda
 def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
     if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
         raise InputError(
-            f"{len(both)} rows are in must_keep and must_drop, first {source_index[both[0]]}; leave each in one."
+            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first {source_index[both[0]]}; leave each in one."
         )
 
 
@@ -217,7 +210,7 @@ def _is_categorical(feature: object) -> bool:
 def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
     if dataset.features[column] != Value("bool"):
         raise InputError(
-            f"{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
+            f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
         )
     values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
     return values.fill_null(False).to_numpy(zero_copy_only=False)
@@ -230,10 +223,12 @@ def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
-            f"source_index per line, or a boolean column; there are {', '.join(columns) or 'none'}."
+            f"--{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
+            f"source_index per line, or a boolean column; {there_are(columns)}."
         ) from None
     wrong = [line for line in lines if not line.isdecimal() or len(line) > 18]  # what int64 holds
     if wrong:
-        raise InputError(f"{flag} {path} holds {wrong[0]!r}, which is no row number; write one source_index per line.")
+        raise InputError(
+            f"--{flag} {path} holds {wrong[0]!r}, which is no row number; write one source_index per line."
+        )
     return np.array(lines, dtype=np.int64)

@@ -18,6 +18,8 @@ from datasets.table import embed_array_storage
 from .files import read_plain_file
 
 
+# The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside them.
+SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
 # Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are small.
 _GROUP_BYTES = 4_000_000
 _SHARD_BYTES = 500_000_000

@@ -69,6 +69,7 @@ from .selection_file import published_report
 from .summary import summarize, with_sizes
 from .table_selection import check_demands, select_from_table
 from .trust import Trust, check_trust, measure_caption_trust, measure_trust
+from .words import are, counted
 
 
 logger = logging.getLogger(__name__)
@@ -229,13 +230,15 @@ class _Run:
             processes.wait()
         if encoded.unreadable:
             logger.warning(
-                "%d of %d images could not be read and take no part.", len(encoded.unreadable), len(images.labels)
-            )
+                "%d of %s could not be read and %s no part.", len(encoded.unreadable), counted(len(images.labels), "image"),
+                "takes" if len(encoded.unreadable) == 1 else "take",
+            )  # fmt: skip
             logger.info("dropped.parquet names them with the reason.")
             if self.facts.must_keep is not None and (lost := self.facts.must_keep[list(encoded.unreadable)].sum()):
                 logger.warning(
-                    "%d rows of must_keep are among the images that could not be read, and are not kept.", lost
-                )
+                    "%s of --must_keep %s among the images that could not be read, and %s not kept.",
+                    counted(lost, "row"), are(lost), are(lost),
+                )  # fmt: skip
         numbers = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[numbers])
         rows = _Rows(

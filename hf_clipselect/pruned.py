@@ -10,10 +10,16 @@ from .data.source import DatasetSource, load_source
 from .errors import InputError
 from .hub.fetch import fetch_files
 from .hub.naming import EMBEDDED_PREFIX, is_hub_id
+from .python_door import python_door
 from .result import SelectionResult
 from .selection import check_sizes, config_name
 
 
+# A card that people wrote a book into has less.
+_MOST_BYTES = 10_000_000
+
+
+@python_door(selection_ratio="ratio", selection_count="count", dataset_name="repo")
 def load_pruned(
     repo: str | Path, *, ratio: float | None = None, count: int | None = None, revision: str | None = None
 ) -> Dataset:
@@ -65,6 +71,8 @@ def load_pruned(
 def _configs(card: Path) -> list[str]:
     """The configs that a card names; a folder or repository without a readable card has none."""
     try:
+        if card.stat().st_size > _MOST_BYTES:
+            return []
         configs = (metadata_load(card) or {}).get("configs")
         return [entry["config_name"] for entry in configs or []]
     except (OSError, ValueError, KeyError, TypeError, RecursionError, YAMLError):

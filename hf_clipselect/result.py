@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
 
 from .data import SUBSET_COLUMNS, one_split
@@ -16,10 +15,13 @@ from .data.image_values import with_images
 from .data.outside_files import check_files_stay_inside, folder_of
 from .data.source import DatasetSource, content_id
 from .errors import InputError
+from .files import make_folder
 from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, write_card
-from .parquet import write_parquet
+from .parquet import SHARDS, write_parquet
+from .python_door import python_door
 from .score_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
+from .scores_file import read_scores
 from .selection import Objective, Size, check_sizes, column_suffix, config_name
 from .selection_file import is_whole, published_report, read_selection, write_selection
 from .summary import report_at
@@ -27,8 +29,6 @@ from .table_selection import add_reason, select_from_table
 
 
 logger = logging.getLogger(__name__)
-
-_SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,7 @@ class SelectionResult:
         """Row numbers of the considered rows that were not kept: int64, sorted."""
         return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
 
+    @python_door(selection_ratio="ratio", selection_count="count")
     def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
         """The selection of another size, from the scores alone: no model runs.
 
@@ -108,6 +109,7 @@ class SelectionResult:
         report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report
         return replace(self, scores=scores, ratios=(size,), report=report)
 
+    @python_door()
     def apply(self, dataset: Dataset) -> Dataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
 
@@ -128,6 +130,7 @@ class SelectionResult:
             chosen["columns"] = None
         return self._join(dataset).with_format(**chosen)
 
+    @python_door()
     def save(self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False) -> None:
         """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
 
@@ -157,10 +160,10 @@ class SelectionResult:
             dataset = self._with_images(dataset)
             if not allow_outside_files:
                 check_files_stay_inside(dataset)
-        folder = Path(folder)
+        folder = make_folder(folder, "folder")
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
-        for path in folder.glob(f"*/{_SHARDS}"):
+        for path in folder.glob(f"*/{SHARDS}"):
             if OUR_CONFIG.fullmatch(path.parent.name):
                 path.unlink()
         write_parquet(self.scores, folder / "scores")
@@ -175,6 +178,7 @@ class SelectionResult:
         )  # fmt: skip
 
     @classmethod
+    @python_door()
     def from_folder(cls, folder: str | Path) -> "SelectionResult":
         """Read what `save` wrote, or the output folder of a run, or its `subset` folder.
 
@@ -192,6 +196,7 @@ class SelectionResult:
         return cls._read(holder, str(folder))
 
     @classmethod
+    @python_door()
     def from_hub(cls, repo_id: str, revision: str | None = None) -> "SelectionResult":
         """Read a published selection: its scores and knobs, without any image.
 
@@ -216,6 +221,13 @@ class SelectionResult:
         fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
         return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
 
+    @python_door(
+        push_to_hub="push_to_hub()",
+        hub_dataset_id="repo_id",
+        hub_private_repo="private",
+        hub_revision="revision",
+        hub_tag="tag",
+    )
     def push_to_hub(
         self,
         repo_id: str,
@@ -292,9 +304,8 @@ class SelectionResult:
         """The folder may be anybody's: whatever is wrong in it is told in a sentence that calls it by this name."""
         try:
             selection = read_selection(folder / "selection.json")
-            paths = sorted((folder / "scores").glob(_SHARDS))
-            scores = Dataset(pa.concat_tables([pq.read_table(path, partitioning=None) for path in paths]))
             source, report = selection["source"], selection["report"]
+            scores = Dataset(read_scores(folder / "scores", num_rows=source.num_rows))
             check_score_table(scores, selection["ratios"], num_rows=source.num_rows)
             if is_whole(report):
                 if [entry["name"] for entry in report["classes"]] != scores.features["label"].names:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .failures import during
+from .python_door import retold_messages
+from .terminal import printable
 
 
 @contextmanager
@@ -26,7 +28,8 @@ def logged_to_stderr(level: int) -> Iterator[None]:
     package_logger.addHandler(handler)
     package_logger.setLevel(level)
     try:
-        yield
+        with retold_messages(printable):
+            yield
     finally:
         package_logger.removeHandler(handler)
         package_logger.setLevel(before)

@@ -21,6 +21,8 @@ from .summary import write_json
 
 # Names of classes may look like paths, and are none.
 _NOT_PATHS = ("classes", "classes_without_images", "groups", "trust")
+# A hundred thousand classes take half of it.
+_MOST_BYTES = 100_000_000
 
 _TEXT, _TEXT_OR_NONE, _COUNT, _SHARE = (str,), (str, type(None)), (int,), (int, float, type(None))
 _ARGUMENT = (str, int, float, bool, list, type(None))
@@ -125,6 +127,8 @@ def read_selection(path: Path) -> dict[str, Any]:
         OSError: There is no such file.
         ValueError, TypeError, RecursionError: It is not JSON, or a value is missing, of the wrong type or out of range.
     """
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"selection.json has more than {_MOST_BYTES:,} bytes")
     values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     _check(values, _SHAPE, "selection.json")
     source, report = values["source"], values["report"]

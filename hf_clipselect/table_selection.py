@@ -33,6 +33,7 @@ from .selection import (
     selection_count,
     selection_scores,
 )
+from .words import are, there_are
 
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def check_demands(
 def _row_columns(table: Dataset, readable: np.ndarray, objective: Objective) -> RowColumns:
     if objective.alignment == "ensemble" and "ensemble" not in table.column_names:
         raise InputError(
-            f'alignment "ensemble" needs the column ensemble, which these scores lack; they have {", ".join(table.column_names)}.'
+            f"--alignment ensemble needs the column ensemble, which these scores lack; they have {', '.join(table.column_names)}."
         )
     names = {"labels": "label", "agrees": "label_agrees", **{name: name for name in SCORE_COLUMNS}}
     if "ensemble" in table.column_names:
@@ -153,7 +154,7 @@ def _candidates(
     if objective.balance_by == "group":
         if facts.group is None:
             raise InputError(
-                'balance_by "group" needs a category for each row; name its column with group_column, or pass groups beside embeddings.'
+                "--balance_by group needs a category for each row; name its column with --group_column, or pass groups beside embeddings."
             )
         names, cells = np.unique(facts.group.astype(str), return_inverse=True)
         names = names.tolist()
@@ -163,8 +164,8 @@ def _candidates(
     quotas = objective.class_quotas or {}
     if unknown := [name for name in quotas if name not in names]:
         raise InputError(
-            f"class_quotas names {', '.join(unknown[:5])}, which no row has as its {objective.balance_by}; there are "
-            f"{', '.join(names[:20])}{', ...' if len(names) > 20 else ''}."
+            f"--class_quotas_file names {', '.join(unknown[:5])}, which no row has as its {objective.balance_by}; "
+            f"{there_are(names)}."
         )
     counts = {names.index(name): count for name, count in quotas.items()}
     return Candidates(cells, _tiers(facts, passes), counts, names)
@@ -203,7 +204,7 @@ def _ranked_by(
     earlier = [name for name in table.column_names if name.startswith("selection_score_")]
     if not earlier or objective.alpha_is_ratio:
         raise InputError(
-            "redundancy_weight compares images, which the scores alone do not tell: select again with this size beside the others."
+            "--redundancy_weight compares images, which the scores alone do not tell: select again with this size beside the others."
         )
     return column_values(table, earlier[0])[readable]
 
@@ -223,8 +224,8 @@ def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -
     if len(small):
         named = ", ".join(f"{candidates.name(cell)} ({allowed[cell]} of {due[cell]})" for cell in small[:5].tolist())
         logger.warning(
-            "%d of the %s quotas are more rows than may be kept, and their rest went to the others: %s%s.",
-            len(small), objective.balance_by, named, ", ..." if len(small) > 5 else "",
+            "%d of the %s quotas %s more rows than may be kept, and the rest went to the others: %s%s.",
+            len(small), objective.balance_by, are(len(small)), named, ", ..." if len(small) > 5 else "",
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .arrays import row_blocks
 from .errors import InputError
+from .words import counted, listed
 
 
 logger = logging.getLogger(__name__)
@@ -245,8 +246,8 @@ def _word_warnings(
     if below_chance:
         names = [f"{entry['name']!r} ({_word_shares(entry)})" for entry in below_chance]
         yield (
-            f"CLIP agrees with the labels of {_number(names, 'class', 'classes')} less often than chance ({chance:.1%}): "
-            f"{_list(names)}. It does not understand the prompt, or the labels are wrong, and what adapters learn of the class "
+            f"CLIP agrees with the labels of {counted(len(names), 'class', 'classes')} less often than chance ({chance:.1%}): "
+            f"{listed(names, limit=_MAX_NAMED)}. It does not understand the prompt, or the labels are wrong, and what adapters learn of the class "
             "comes from these labels alone. Check the labels, and the names that the prompts are made of (--class_names_file, "
             "--prompt_template)."
         )
@@ -256,14 +257,14 @@ def _word_warnings(
             for entry in similar_prompts
         ]
         yield (
-            f"The prompts of {_number(names, 'pair', 'pairs')} of classes are nearly the same to CLIP: {_list(names)}. Text can't "
+            f"The prompts of {counted(len(names), 'pair')} of classes are nearly the same to CLIP: {listed(names, limit=_MAX_NAMED)}. Text can't "
             "tell their images apart: give them names that differ more with --class_names_file, or make them one class."
         )
     if confused:
         names = [f"{entry['label']!r} for {entry['predicted']!r} ({_word_shares(entry)})" for entry in confused]
         yield (
-            f"CLIP takes more than half of the rows of a class for one other class, in {_number(names, 'pair', 'pairs')}: "
-            f"{_list(names)}. Check whether the class names are in label order and say what the images show; else most of these "
+            f"CLIP takes more than half of the rows of a class for one other class, in {counted(len(names), 'pair')}: "
+            f"{listed(names, limit=_MAX_NAMED)}. Check whether the class names are in label order and say what the images show; else most of these "
             "labels are wrong."
         )
 
@@ -271,12 +272,3 @@ def _word_warnings(
 def _word_shares(entry: dict[str, Any]) -> str:
     adapted = "" if entry["adapted"] is None else f", {entry['adapted']:.1%} with adapters"
     return f"{entry['plain']:.1%} of {entry['rows']} rows{adapted}"
-
-
-def _number(names: list[str], one: str, several: str) -> str:
-    return f"{len(names)} {one if len(names) == 1 else several}"
-
-
-def _list(names: list[str]) -> str:
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f", and {more} more" if more > 0 else "")

@@ -86,6 +86,7 @@ from hf_clipselect.selection import (
     sgd_select,
     top_k,
 )
+from hf_clipselect.terminal import error_line
 
 
 EPOCHS = 30
@@ -1092,7 +1093,7 @@ def main() -> int:
                 for measure in measurements(arguments):
                     measure(bench)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            sys.stderr.write(error_line(error))
             return 2
     seconds = time.perf_counter() - start
     missed = [name for name, result in bench.results.items() if result["met"] is False]

@@ -34,6 +34,7 @@ from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, wr
 from hf_clipselect.errors import InputError
 from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.run_log import logged_to_stderr
+from hf_clipselect.terminal import error_line
 
 
 def main() -> int:
@@ -45,7 +46,7 @@ def main() -> int:
             arguments = parse_arguments()
             rows = run_sweep(arguments)
     except InputError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(error_line(error))
         return 2
     folder = Path(arguments.output_dir)
     write_tables(rows, folder, origin=recipe_origin(__file__, "torch", "scikit-learn", "numpy"))

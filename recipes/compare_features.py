@@ -33,6 +33,7 @@ from hf_clipselect.encoder import open_image
 from hf_clipselect.errors import InputError
 from hf_clipselect.files import write_atomically, write_text_atomically
 from hf_clipselect.provenance import recipe_origin
+from hf_clipselect.terminal import error_line
 
 
 _WIDTH, _NUM_STEPS, _BATCH_SIZE = 24, 1500, 128
@@ -48,7 +49,7 @@ def main() -> int:
         np.savez(buffer, **arrays)
         write_atomically(path, buffer.getvalue())
     except (InputError, OSError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(error_line(error))
         return 2
     print(f"{path}: {len(arrays['train_labels'])} training and {len(arrays['test_labels'])} test rows")
     return 0

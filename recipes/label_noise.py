@@ -37,18 +37,29 @@ from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.data.source import load_source
 from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.encoder import load_backbone, open_image
-from hf_clipselect.files import write_text_atomically
+from hf_clipselect.errors import InputError, RunError
+from hf_clipselect.files import make_folder, write_text_atomically
 from hf_clipselect.metrics import load_metric
 from hf_clipselect.prompts import class_prompts
 from hf_clipselect.provenance import recipe_origin
 from hf_clipselect.robustness import add_label_noise, corrupt_images
+from hf_clipselect.terminal import error_line
 
 
 NUM_RANDOM_DRAWS = 3
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main() -> int:
+    try:
+        measure(parse_arguments())
+    except (InputError, RunError) as error:
+        sys.stderr.write(error_line(error))
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    folder = make_folder(arguments.output_dir, "--output_dir") if arguments.output_dir else None
     model_name = arguments.model_name_or_path or default_model(arguments.dataset_name)
     clean = prepare_dataset(*load_source(arguments.dataset_name, split="train"))
     test = prepare_dataset(*load_source(arguments.dataset_name, split=arguments.eval_split_name))
@@ -56,9 +67,7 @@ def main() -> None:
     names = ("dataset_name", "noise_rate", "corruption_rate", "corruption_severity", "objective", "seeds")
     results = {**{name: getattr(arguments, name) for name in names}, "model": model_name, "runs": runs}
     print(markdown(results))
-    if arguments.output_dir:
-        folder = Path(arguments.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
         write_text_atomically(folder / "results.json", json.dumps(results, indent=2) + "\n")
         head = recipe_origin(__file__, "torch", "scikit-learn", "numpy")
         write_text_atomically(folder / "tables.md", f"{head}\n\n{markdown(results)}")
@@ -223,4 +232,4 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -31,10 +31,20 @@ from hf_clipselect.data.image_values import with_images
 from hf_clipselect.data.outside_files import check_files_stay_inside, folder_of
 from hf_clipselect.data.source import DatasetSource, content_id, load_source
 from hf_clipselect.errors import InputError
+from hf_clipselect.files import make_folder
 from hf_clipselect.pruned import load_source_of
-from hf_clipselect.report import PICTURE_SIDE, captions_of, draw_grid, pick_suspects, small_images, suspects_table
+from hf_clipselect.report import (
+    PICTURE_SIDE,
+    captions_of,
+    draw_grid,
+    for_spreadsheets,
+    pick_suspects,
+    small_images,
+    suspects_table,
+)
 from hf_clipselect.run_folder import RunFolder
 from hf_clipselect.score_table import column_values
+from hf_clipselect.terminal import error_line, printable
 
 
 MAX_IN_GRID = 200
@@ -46,7 +56,7 @@ def main() -> int:
     try:
         show_suspects(arguments)
     except InputError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(error_line(error))
         return 2
     return 0
 
@@ -62,11 +72,8 @@ def show_suspects(arguments: argparse.Namespace) -> None:
         captions = captions_of(dataset, result.source.label_column)
     table = suspects_table(result.scores, rows, captions)
     print_table(table)
-    output_dir = Path(arguments.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise InputError(f"--output_dir {output_dir} is a file; give a folder.")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    pyarrow.csv.write_csv(table, output_dir / "suspects.csv")
+    output_dir = make_folder(arguments.output_dir, "--output_dir")
+    pyarrow.csv.write_csv(for_spreadsheets(table), output_dir / "suspects.csv")
     pq.write_table(table, output_dir / "suspects.parquet")
     print(f"tables: {output_dir / 'suspects.csv'}, {output_dir / 'suspects.parquet'}")
     # One of an earlier call would be taken for that of these tables.
@@ -109,7 +116,7 @@ def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Datas
     except InputError as error:
         if arguments.dataset_name:
             raise
-        print(f"images: none. {error} Or name it with --dataset_name.")
+        print(f"images: none. {printable(error)} Or name it with --dataset_name.")
         return None
     return dataset
 
@@ -148,7 +155,7 @@ def print_table(table: pa.Table) -> None:
 
 
 def shorten(name: str) -> str:
-    name = " ".join(name.split())  # a line break in a name would break the table
+    name = printable(" ".join(name.split()))  # a line break in a name would break the table
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 3] + "..."
 
 

@@ -27,6 +27,7 @@ from hf_clipselect.classifier import parse_arguments, train_classifier
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.launch import exit_now
 from hf_clipselect.run_log import logged_to_stderr
+from hf_clipselect.terminal import error_line, printable
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
         with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
             results = train_classifier(arguments, training)
     except (InputError, RunError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(error_line(error))
         code = 2 if isinstance(error, InputError) else 1
         exit_now(code)
         return code
@@ -49,16 +50,16 @@ def print_results(results: dict, output_dir: str) -> None:
     model, train = results["model"], results["train"]
     print(
         f"{model['architecture']}, {model['num_parameters']:,} parameters, trained on {train['num_rows']:,} rows of "
-        f"{train['dataset_name']} for {train['num_steps']:,} steps in {train['seconds']} s"
+        f"{printable(train['dataset_name'])} for {train['num_steps']:,} steps in {train['seconds']} s"
     )
     for number, (name, figures) in enumerate(results["eval"].items()):
-        line = f"{name}: accuracy {100 * figures['accuracy']:.2f} %"
+        line = f"{printable(name)}: accuracy {100 * figures['accuracy']:.2f} %"
         if "top_5_accuracy" in figures:
             line += f", top-5 {100 * figures['top_5_accuracy']:.2f} %"
         if number == 0 and "paper_accuracy" in results:
             line += f"; the paper's figure is {results['paper_accuracy']:.2f} %"
         print(f"{line} ({figures['num_rows']:,} rows, {figures['num_classes']:,} classes)")
-    print(f"model: {output_dir}")
+    print(f"model: {printable(output_dir)}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from hf_clipselect.adaptation import (
     read_peft_config,
     save_adapters,
 )
-from hf_clipselect.adaptation.decision import held_out_rows
+from hf_clipselect.adaptation.decision import _compared, held_out_rows
 from hf_clipselect.adaptation.placing import new_adapters
 from hf_clipselect.adaptation.training import Schedule, mean_loss, train_adapters
 from hf_clipselect.encoder import load_backbone
@@ -323,3 +323,16 @@ def test_of_many_texts_those_of_the_batch_are_trained_on_and_no_others_matter(ac
     torch.testing.assert_close(*embeds, atol=1e-4, rtol=0)
     plain = Projections(IdentityProjections(8)).embed_texts(texts)
     assert not torch.allclose(embeds[0][20:], plain, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("difference", "better", "words"),
+    [
+        (0.05, True, "more than one standard error of the difference, 2.0%, better"),
+        (0.01, False, "not more than one standard error of the difference, 2.0%, better"),
+        (0.0, False, "no better; one standard error of the difference is 2.0%"),
+        (-0.05, False, "worse; one standard error of the difference is 2.0%"),
+    ],
+)
+def test_the_finding_fits_the_figures(difference, better, words):
+    assert _compared(difference, 0.02, better) == words

@@ -124,7 +124,7 @@ def test_a_probe_is_trained_where_none_is_given(made):
         ({"class_balance": "fair"}, "class_balance must be one of none, proportional, uniform, got 'fair'"),
         ({"seed": -1}, r"seed must be a whole number in \[0, 2\^32\), got -1"),
         ({"selection_ratio": 1.5}, r"must lie in \(0, 1\], got 1.5"),
-        ({"selection_count": 92}, "selection_count 92 is more than the 91 rows"),
+        ({"selection_count": 92}, "selection_count=92 is more than there are, 91 rows"),
         ({"image_embeds": None, "dynamics": None}, "Pass image_embeds, or dynamics"),
         ({"labels": np.zeros(90, dtype=np.int64)}, "labels must be 91 integers"),
         ({"image_embeds": np.ones((5, 6)), "labels": np.arange(5)}, "dynamics are of 91 rows and there are 5 labels"),

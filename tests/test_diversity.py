@@ -168,7 +168,7 @@ def test_tensors_are_scored_where_they_are(device, k, monkeypatch):
     expected = sample_diversity_score(embeds, labels, num_neighbors=k)
     # A tensor on the CPU goes to numpy; left as it is, it goes the way of a GPU's, by topk.
     for module in (arrays, diversity):
-        monkeypatch.setattr(module, "on_its_device", lambda embeds: embeds)
+        monkeypatch.setattr(module, "on_its_device", lambda embeds, name="": embeds)
     found = sample_diversity_score(embeds.to(device), labels, num_neighbors=k)
     assert isinstance(found, np.ndarray)
     np.testing.assert_allclose(found, expected, rtol=5e-6)
@@ -239,7 +239,7 @@ def test_nearest_rows_of_a_tensor(device, monkeypatch):
     expected = class_diversity(embeds, 70, num_nearest=32)
     # Left as it is, a tensor on the CPU goes the way of a GPU's.
     for module in (arrays, diversity):
-        monkeypatch.setattr(module, "on_its_device", lambda embeds: embeds)
+        monkeypatch.setattr(module, "on_its_device", lambda embeds, name="": embeds)
     found = class_diversity(torch.from_numpy(embeds).to(device), 70, num_nearest=32)
     assert (found.nearest.dtype, found.cosines.dtype) == (np.int32, np.float32)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=5e-6)

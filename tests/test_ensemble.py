@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from real_features import NOISES, food_embeds, mislabelled
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -12,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from hf_clipselect import arrays, semantic_alignment_score
 from hf_clipselect.ensemble import _out_of_fold_weights, ensemble_alignment
 from hf_clipselect.errors import InputError
-from hf_clipselect.folds import fold_numbers
+from hf_clipselect.folds import content_order
 from hf_clipselect.scores import Pairs
 
 
@@ -34,7 +36,8 @@ def explicit_ensemble(images, texts, labels, *, logit_scale, num_folds, seed):
     own = np.arange(len(labels)), labels
     logits = logit_scale * images @ texts.T
     total = logits[own] - np.log(np.exp(logits).sum(axis=1))
-    folds = fold_numbers(labels, num_folds, seed=seed)
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[content_order(images.astype(np.float32), labels, seed=seed)[0]] = np.arange(len(labels)) % num_folds
     inputs = np.concatenate([images, np.ones((len(images), 1))], axis=1)  # the constant is penalised as well
     for fold in range(num_folds):
         train, rows = folds != fold, np.flatnonzero(folds == fold)
@@ -72,14 +75,33 @@ def test_four_rows_by_hand():
 
 def test_labels_of_a_fold_do_not_reach_the_regression_that_scores_it():
     images, texts, labels = clusters()
-    folds = fold_numbers(labels, 3, seed=0)
+    folds, order = np.empty(150, dtype=np.int64), np.random.default_rng(0).permutation(150)
+    folds[order] = np.arange(150) % 3
     flipped = np.where(folds == 1, (labels + 1) % 4, labels)
     before, after = (
-        _out_of_fold_weights(Pairs(images, texts), given, folds, 3).view(13, 3, 4) for given in (labels, flipped)
+        _out_of_fold_weights(Pairs(images, texts), order, some[order], folds[order], 3).view(13, 3, 4)
+        for some in (labels, flipped)
     )
     assert torch.equal(before[:, 1], after[:, 1])
     for other in (0, 2):
         assert (before[:, other] - after[:, other]).abs().max() > 0.1
+
+
+@settings(max_examples=25, deadline=None)
+@given(num_rows=st.integers(4, 200), copies=st.integers(0, 30), small=st.booleans(), seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_the_rows_changes_no_digit(num_rows, copies, small, seed):
+    rng = np.random.default_rng(seed)
+    images, texts, labels = clusters(num_rows, embed_dim=int(rng.choice([3, 12, 65, 512])), seed=seed)
+    some = rng.integers(0, num_rows, copies)
+    images, labels = np.concatenate([images, images[some]]), np.concatenate([labels, labels[some]])
+    order = rng.permutation(len(labels))
+    with pytest.MonkeyPatch.context() as patch:
+        if small:
+            patch.setattr(arrays, "_BLOCK_ELEMENTS", 1024)
+        alignment = ensemble_alignment(images, texts, labels, seed=seed)
+        permuted = ensemble_alignment(images[order], texts, labels[order], seed=seed)
+    assert np.array_equal(permuted, alignment[order])
+    assert np.array_equal(alignment[some], alignment[num_rows:])
 
 
 def test_is_higher_for_right_labels():

@@ -60,7 +60,7 @@ def test_rows_that_must_and_must_not_be_kept(select, digits):
     reasons = Counter(result.scores["reason"][:])
     assert (reasons["kept: must keep"], reasons["must drop"], reasons["kept"]) == (5, 5, 72 - 5)
     assert set(out) <= set(result.at(0.1).selected)  # from the scores alone
-    with pytest.raises(InputError, match="rows are in must_keep and must_drop, first 7"):
+    with pytest.raises(InputError, match="row is in must_keep and must_drop, first 7"):
         select(must_keep=[7], must_drop="broken")
     with pytest.raises(InputError, match="must_keep names 100 rows, but only 72 are kept"):
         select(must_keep=list(range(100)))
@@ -85,14 +85,14 @@ def test_quotas_of_groups(select, digits):
     # Six rows have no camera: all of them are kept, and what is missing goes to the other two groups.
     assert Counter(cameras[result.selected]) == {"none": 6, "new": 33, "old": 33}
     assert any(
-        "1 of the group quotas are more rows than may be kept" in warning for warning in result.report["warnings"]
+        "1 of the group quotas is more rows than may be kept" in warning for warning in result.report["warnings"]
     )
     groups = {entry["name"]: entry["kept"]["30"] for entry in result.report["groups"]}
     assert groups == {"none": 6, "new": 33, "old": 33}
     assert "quota of its group is full" in result.scores["reason"][:]
     with pytest.raises(InputError, match="group_column lens is no column"):
         select(group_column="lens")
-    with pytest.raises(InputError, match='balance_by "group" needs a category for each row'):
+    with pytest.raises(InputError, match='balance_by="group" needs a category for each row'):
         select(balance_by="group")
 
 
@@ -128,7 +128,7 @@ def test_folds_judge_no_row_by_its_own_label(select, folder):
     again = select(adaptation="always", num_train_epochs=5, num_folds=3)
     np.testing.assert_array_equal(again.scores["sas"], sas)
     assert (folder / "features" / "out_of_fold.safetensors").read_bytes() == stored
-    with pytest.raises(InputError, match="--num_folds 3 trains adapters, which --adaptation off rules out"):
+    with pytest.raises(InputError, match='num_folds=3 trains adapters, which adaptation="off" rules out'):
         select(num_folds=3)
 
 
@@ -151,9 +151,9 @@ def test_strict_stops_where_clip_does_not_understand(digits, tmp_path):
 
 def test_contradictions_are_told_before_anything_is_encoded(digits, tmp_path):
     for knobs, message in (
-        ({"diversity_weight": 0.2}, "diversity_weight 0.2 would do nothing"),
-        ({"objective": "clean", "gate_floor": 0.2}, "gate_floor 0.2 is a part of the gate"),
-        ({"selection_count": 241}, "selection_count 241 is more than the 240 rows"),
+        ({"diversity_weight": 0.2}, "diversity_weight=0.2 would do nothing"),
+        ({"objective": "clean", "gate_floor": 0.2}, "gate_floor=0.2 is a part of the gate"),
+        ({"selection_count": 241}, "selection_count=241 is more than there are, 240 rows"),
         ({"min_per_class": 8}, "The quotas can't be met"),
     ):
         with pytest.raises(InputError, match=message):

@@ -46,14 +46,14 @@ def test_rows_by_number_by_file_and_by_column(dataset, tmp_path):
     [
         (
             [4],
-            "lists 1 numbers that are no source_index of the rows considered, the lowest 4; there are 4 rows, from 2 to 9",
+            "lists 1 number that is no source_index of the rows considered, the lowest 4; there are 4 rows, from 2 to 9",
         ),
         ([10, -1], "lists 2 numbers .* the lowest -1"),
-        ([10**19], "lists 1 numbers .* the lowest 10000000000000000000"),
+        ([10**19], "lists 1 number .* the lowest 10000000000000000000"),
         ([0.5], r"must be row numbers of the source, got float64 of shape \(1,\)\."),
         ([True, False, True, True], r"got bool of shape \(4,\); of a mask give np.flatnonzero\(mask\)"),
         ("camera", "is a column of Value.*; name a boolean column, or a file"),
-        ("nowhere", "is no column of the dataset.* there are good"),
+        ("nowhere", "is no column of the dataset.* there is one: good"),
     ],
 )
 def test_rows_that_are_none(listing, message, dataset):
@@ -77,7 +77,7 @@ def test_groups_are_text(dataset):
     assert read_groups(dataset, "camera").tolist() == ["x", "y", "none", "x"]
     assert read_groups(dataset, "kind").tolist() == ["a", "b", "b", "none"]
     assert read_groups(dataset, "number").tolist() == ["3", "3", "4", "5"]
-    with pytest.raises(InputError, match="group_column lens is no column .* There are camera, good, kind, number"):
+    with pytest.raises(InputError, match="group_column lens is no column .* there are camera, good, kind, number"):
         read_groups(dataset, "lens")
     with pytest.raises(InputError, match="group_column size is a column of Value"):
         read_groups(dataset, "size")
@@ -90,7 +90,7 @@ def test_facts(dataset):
     facts = read_facts(dataset, SOURCE_INDEX, group_column="camera", must_keep=[3], must_drop="good")
     assert list(facts.columns()) == ["group", "must_keep", "must_drop"]
     assert read_facts(dataset, SOURCE_INDEX).columns() == {}
-    with pytest.raises(InputError, match="1 rows are in must_keep and must_drop, first 9; leave each in one"):
+    with pytest.raises(InputError, match="1 row is in --must_keep and --must_drop, first 9; leave each in one"):
         read_facts(dataset, SOURCE_INDEX, must_keep=[3, 9], must_drop="good")
 
 
@@ -101,7 +101,7 @@ def test_facts_of_rows_without_a_dataset():
     with pytest.raises(InputError, match="Expected 3 groups, one per row, got an array of shape"):
         facts_of(3, groups=["a"])
     for num_rows in (3, 0):
-        with pytest.raises(InputError, match=f"must_keep lists 1 numbers .* there are {num_rows} rows"):
+        with pytest.raises(InputError, match=f"must_keep lists 1 number .* there are {num_rows} rows"):
             facts_of(num_rows, must_keep=[3])
 
 
@@ -117,8 +117,8 @@ def test_class_quotas(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "holds no classes; write one line `class name: rows`"),
-        ("- cat", "holds no classes"),
+        ("", "must hold lines `name: value`, got nothing"),
+        ("- cat", "got a list"),
         ("cat: many", "line 1 is not a class and its rows"),
         ("cat: 3\ndog: -1", "line 2 is not a class and its rows"),
         ("cat: 0.5", "line 1 is not a class and its rows"),

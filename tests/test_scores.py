@@ -67,7 +67,7 @@ def test_tensors_are_scored_where_they_are(device, dtype, monkeypatch):
     labels = torch.randint(5, (30,), generator=generator)
     expected = alignment_scores(images, texts, labels)
     # A tensor on the CPU goes to numpy; left as it is, it goes the way of a GPU's.
-    monkeypatch.setattr(arrays, "on_its_device", lambda embeds: embeds)
+    monkeypatch.setattr(arrays, "on_its_device", lambda embeds, name="": embeds)
     found = alignment_scores(images.to(device), texts.to(device), labels)
     assert all(isinstance(column, np.ndarray) for column in found)
     np.testing.assert_array_equal(found[0], expected[0])

@@ -114,5 +114,5 @@ def test_check_sizes_rejects_none_and_twice():
 
 def test_more_rows_than_there_are():
     assert selection_count(7, 7) == 7
-    with pytest.raises(InputError, match="selection_count 8 is more than the 7 rows"):
+    with pytest.raises(InputError, match="selection_count 8 is more than there are, 7 rows"):
         selection_count(8, 7)

@@ -88,7 +88,7 @@ def test_whatever_a_stranger_changes_is_refused_or_harmless(saved):
         (("objective", "alignment"), REMOVED, "alignment"),
         (("objective", "more"), 1, "more"),
         (("source", "fingerprint"), REMOVED, "source lacks fingerprint"),
-        (("source", "num_rows"), 59, "does not rise within the 59 rows"),
+        (("source", "num_rows"), 59, "for a source of 59 rows"),
         (("source", "num_rows"), -1, "out of range"),
         (("source", "revision"), "main", "source.revision must be a commit of 40 hexadecimal digits, got 'main'"),
         (("source", "license"), ["mit"], "source.license must be str or null, got ['mit']"),

@@ -124,8 +124,8 @@ def test_reach_names_the_nearest_count():
     scores = np.repeat([3.0, 2.0, 1.0], [30, 30, 40]) / 4
     verdict = convergence_verdict(scores, 50)
     assert (verdict.converges, verdict.condition) == (False, "C1 reach")
-    assert "nearest count that it can reach is 60 (selection_ratio 0.6)" in verdict.message
-    assert 'solver="exact"' in verdict.message
+    assert "nearest count that it can reach is 60 (--selection_ratio 0.6)" in verdict.message
+    assert "--solver exact" in verdict.message
     assert len(sgd_select(scores, 60).rows) == 60
     assert "is 30" in convergence_verdict(scores, 40).message
     assert "is 30" in convergence_verdict(scores, 1).message
@@ -156,7 +156,7 @@ def test_few_rows_are_left_to_the_exact_solver():
     assert len(sgd_select(scores, 5).rows) == 5
     verdict = convergence_verdict(scores[:19], 5)
     assert verdict.condition == "size"
-    with pytest.raises(InputError, match='at least 20 rows, got 19.*solver="exact"'):
+    with pytest.raises(InputError, match="at least 20 rows, got 19.*--solver exact"):
         check_convergence(scores[:19], 5)
 
 
@@ -164,7 +164,7 @@ def test_a_loop_that_jumps_over_the_target_raises():
     # The conditions hold, but both middle scores are so close that they leave in the same step.
     scores = np.concatenate([np.linspace(0.8, 0.9, 10), [0.5 + 1e-12, 0.5], np.linspace(0, 0.1, 10)])
     assert convergence_verdict(scores, 11, max_iterations=3000).converges
-    with pytest.raises(InputError, match='after 3000 iterations.*solver="exact"'):
+    with pytest.raises(InputError, match="after 3000 iterations.*--solver exact"):
         sgd_select(scores, 11, max_iterations=3000)
 
 

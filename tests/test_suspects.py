@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,15 @@ from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
-from hf_clipselect.report import GRID_COLUMNS, PICTURE_SIDE, draw_grid, pick_suspects, small_images, suspects_table
+from hf_clipselect.report import (
+    GRID_COLUMNS,
+    PICTURE_SIDE,
+    draw_grid,
+    for_spreadsheets,
+    pick_suspects,
+    small_images,
+    suspects_table,
+)
 from hf_clipselect.robustness import add_label_noise
 from hf_clipselect.score_table import column_values
 
@@ -191,3 +200,16 @@ def test_recipe_tells_what_is_wrong_in_one_line(noisy_run, flags, message, tmp_p
     done = launch(*(noisy_run[0] / "run" if flag == "RUN" else flag for flag in flags), cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr and done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_texts_that_a_spreadsheet_would_run_are_only_shown(tmp_path):
+    texts = [
+        "=1+1", "+1", "-1", "@SUM(1)", "\tx", "\rx", "\nx", "  =1", "\u00a0=1", "\u202e=1", "\u200b\ufeff=1", "\uff1d1", " \uff0bx", "\x00@x",
+    ]  # fmt: skip
+    harmless = ["cat", "a=b", "1-1", "'=1", "", None, "\N{EN DASH}1", "n02123045"]
+    table = pa.table({"label": texts + harmless, "margin": pa.array(np.arange(22) - 11.5, pa.float32())})
+    shown = for_spreadsheets(table)
+    assert shown.column("label").to_pylist() == [f"'{text}" for text in texts] + harmless
+    assert shown.column("margin").equals(table.column("margin")) and shown.schema == table.schema
+    pyarrow.csv.write_csv(shown, tmp_path / "x.csv")
+    assert pyarrow.csv.read_csv(tmp_path / "x.csv").column("margin")[0].as_py() == -11.5

@@ -203,8 +203,7 @@ def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray, re
         num_steps=best_step,
         better=better,
         finding=f"On {len(held_out)} held-out rows {_AGREED[references is not None]} for "
-        f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({'more' if better else 'not more'} "
-        f"than one standard error of the difference, {error:.1%}, better)",
+        f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({_compared(difference.mean(), error, better)})",
         num_rows=len(held_out),
         agreement_plain=float(plain.mean()),
         agreement_adapted=float(best.mean()),
@@ -212,6 +211,13 @@ def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray, re
         loss_plain=loss_plain,
         loss_adapted=best_loss,
     )
+
+
+def _compared(difference: float, error: float, better: bool) -> str:
+    """What the held-out rows say of the adapters, in words that fit the figures beside them."""
+    if difference <= 0:
+        return f"{'worse' if difference < 0 else 'no better'}; one standard error of the difference is {error:.1%}"
+    return f"{'more' if better else 'not more'} than one standard error of the difference, {error:.1%}, better"
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..embedded import tiny_clip_path
 from ..encoder import load_backbone
 from ..errors import InputError
 from ..hub.naming import is_local_path
+from ..python_door import python_door
 from .adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, fetch_adapter
 from .placing import absent_targets, lay_out, refusing_misfits
 
@@ -23,6 +24,7 @@ from .placing import absent_targets, lay_out, refusing_misfits
 logger = logging.getLogger(__name__)
 
 
+@python_door(model_name_or_path="base_model", adapter_name_or_path="repo_or_folder")
 def load_adapters(
     repo_or_folder: str | Path, *, base_model: PreTrainedModel | str | None = None, revision: str | None = None
 ) -> PeftModel:

@@ -205,6 +205,8 @@ def train_adapters(
                     go_on = after_interval(step)
                     projections.train()
                     if not go_on:
+                        if step < num_steps:
+                            progress.set_description(f"{description}, stopped early: no longer better")
                         break
     model.eval()
     accelerator.free_memory()

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..argument_types import shown
 from ..arrays import Array, checked_embeds, checked_labels
 from ..errors import InputError
+from ..python_door import python_door
 from ..seeds import check_seed
 from ..selection import (
     Candidates,
@@ -49,6 +51,7 @@ class BaselineResult:
         """Kept row numbers of the first size, int64, rising."""
         return self.at(self.sizes[0])
 
+    @python_door()
     def at(self, size: Size) -> np.ndarray:
         """Kept row numbers of one size.
 
@@ -74,6 +77,7 @@ class BaselineResult:
         return rows
 
 
+@python_door()
 def select_baseline(
     method: str,
     image_embeds: Array | None,
@@ -128,6 +132,8 @@ def select_baseline(
     objective = _objective(class_balance)
     check_seed(seed)
     sizes = check_sizes(selection_ratio, selection_count)
+    if not isinstance(dynamics, TrainingDynamics | None):
+        raise InputError(f"dynamics must be TrainingDynamics, got {shown(dynamics)}; train_probe gives some.")
     if image_embeds is None and dynamics is None:
         raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
     embeds = checked_embeds(dynamics.features if image_embeds is None else image_embeds, "image_embeds")

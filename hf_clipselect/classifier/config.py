@@ -160,9 +160,9 @@ def parse_arguments(
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
     parser = FlagParser([ClassifierArguments, ClassifierTrainingArguments])
-    argv = parser.with_config(argv)
+    parser.parse_with_config(argv)
     try:
-        arguments, training, _ = parser.parse_args_into_dataclasses(argv)
+        arguments, training, _ = parser.parse_args_into_dataclasses(None if argv is None else list(argv))
     except ValueError as error:  # TrainingArguments checks its own
         if isinstance(error, InputError):
             raise

@@ -113,7 +113,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
     parser = FlagParser([SweepArguments])
-    values = vars(parser.parse_args(parser.with_config(argv)))
+    values = vars(parser.parse_with_config(argv))
     values.pop("config")
     return SweepArguments(**values)
 

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..files import write_atomically
+from ..files import make_folder, write_atomically
 
 
 # Part of every key: raise it when the meaning or the layout of what is stored changes.
@@ -32,7 +32,7 @@ class Cells:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.num_found = self.num_stored = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "--output_dir")
 
     def find(self, key: Mapping[str, Any]) -> Values | None:
         """What was stored under a key.

@@ -6,9 +6,9 @@ What is already Markdown is a [`Markdown`]; everything else that a template prin
 import json
 import re
 
+from ..terminal import UNPRINTABLE
 
-# Control characters, and the marks that make a text read in another order than it is written.
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+
 # Entities, not backslashes, where a backslash would not help: HTML, and "|", which splits the cells of a table first.
 _REPLACEMENTS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"} | {mark: f"\\{mark}" for mark in "\\`*_[]#~$@"}
 _SPECIAL = re.compile("|".join(map(re.escape, _REPLACEMENTS)))
@@ -32,7 +32,7 @@ def one_line(text: object) -> str:
         `str`: Without line breaks, control characters and lone surrogates; runs of spaces become one.
     """
     text = str(text).encode("utf-8", errors="replace").decode()
-    return " ".join(_INVISIBLE.sub(" ", text).split())
+    return " ".join(UNPRINTABLE.sub(" ", text).split())
 
 
 def escape_markdown(text: object) -> Markdown:

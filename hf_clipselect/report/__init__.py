@@ -3,7 +3,7 @@
 from .grid import GRID_COLUMNS, PICTURE_SIDE, draw_grid
 from .html import write_html
 from .row_texts import captions_of
-from .suspects import pick_suspects, suspects_table
+from .suspects import for_spreadsheets, pick_suspects, suspects_table
 from .thumbnails import small_images
 
 
@@ -12,6 +12,7 @@ __all__ = [
     "PICTURE_SIDE",
     "captions_of",
     "draw_grid",
+    "for_spreadsheets",
     "pick_suspects",
     "small_images",
     "suspects_table",

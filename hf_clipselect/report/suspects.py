@@ -1,12 +1,19 @@
 """The most likely wrong labels of a selection, with the class or caption that CLIP proposes."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
 from ..errors import InputError
 from ..score_table import column_values
+from ..terminal import UNPRINTABLE
 from .row_texts import Captions, row_texts
+
+
+# What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of East Asian fonts.
+_FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
@@ -54,3 +61,19 @@ def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None 
     label, proposed = (pa.array(texts, pa.string()) for texts in row_texts(scores, rows, captions))
     index = columns.pop("source_index")
     return pa.table({"source_index": index, "label": label, "proposed_label": proposed, **columns})
+
+
+def for_spreadsheets(table: pa.Table) -> pa.Table:
+    """The table as a CSV file may hold it: an apostrophe stands before texts that a spreadsheet would run as formulas.
+
+    Args:
+        table (`pa.Table`): Texts and numbers.
+
+    Returns:
+        `pa.Table`: The same columns; numbers stay as they are.
+    """
+    for index, column in enumerate(table.columns):
+        if pa.types.is_string(column.type):
+            texts = [f"'{text}" if text is not None and _FORMULA.match(text) else text for text in column.to_pylist()]
+            table = table.set_column(index, table.field(index), pa.array(texts, pa.string()))
+    return table

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..words import counted
 
 
 DEFAULT_RATIO = 0.3
@@ -70,12 +71,12 @@ def selection_count(size: Size, num_rows: int) -> int:
     if is_count(size):
         if _check_count(size) > num_rows:
             raise InputError(
-                f"selection_count {size} is more than the {num_rows} rows there are; give at most {num_rows}."
+                f"--selection_count {size} is more than there are, {counted(num_rows, 'row')}; give at most {num_rows}."
             )
         return int(size)
     count = round_half_up(_check_ratio(size), num_rows)
     if count == 0:
-        raise InputError(f"selection_ratio {size} of {num_rows} rows keeps none; give a larger ratio.")
+        raise InputError(f"--selection_ratio {size} of {counted(num_rows, 'row')} keeps none; give a larger ratio.")
     return count
 
 
@@ -136,25 +137,25 @@ def _check_each(sizes: Any, name: str, check: Callable[[Any], Size]) -> tuple[Si
     checked = tuple(check(size) for size in (sizes if several else [sizes]))
     if not checked:
         example = "number in (0, 1], e.g. 0.3" if check is _check_ratio else "whole number, e.g. 500"
-        raise InputError(f"{name} is empty; give at least one {example}.")
+        raise InputError(f"--{name} is empty; give at least one {example}.")
     for size in checked:
         if checked.count(size) > 1:
-            raise InputError(f"{name} names {size} more than once; give each once.")
+            raise InputError(f"--{name} names {size} more than once; give each once.")
     return checked
 
 
 def _check_ratio(ratio: float) -> float:
     if isinstance(ratio, (bool, np.bool_)) or not isinstance(ratio, (int, float, np.integer, np.floating)):
-        raise InputError(f"selection_ratio must be a number in (0, 1], got {ratio!r}.")
+        raise InputError(f"--selection_ratio must be a number in (0, 1], got {ratio!r}.")
     value = float(str(ratio))  # through its decimals, so that a float32 0.3 is 0.3
     if not isfinite(value) or not 0 < value <= 1:
-        raise InputError(f"selection_ratio is the fraction of rows to keep and must lie in (0, 1], got {ratio}.")
+        raise InputError(f"--selection_ratio is the fraction of rows to keep and must lie in (0, 1], got {ratio}.")
     return value
 
 
 def _check_count(count: int) -> int:
     if not is_count(count) or count < 1:
         raise InputError(
-            f"selection_count is the number of rows to keep and must be an integer of at least 1, got {count!r}."
+            f"--selection_count is the number of rows to keep and must be an integer of at least 1, got {count!r}."
         )
     return int(count)

@@ -30,7 +30,7 @@ def _is_count(value: Any) -> bool:
 
 def _check_choice(knob: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InputError(f"{knob} must be one of {', '.join(choices)}, got {value!r}.")
+        raise InputError(f"--{knob} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,18 @@ class Objective:
     def _check_values(self) -> None:
         weight = self.diversity_weight
         if weight != ALPHA_IS_RATIO and not (_is_finite_number(weight) and weight >= 0):
-            raise InputError(f'diversity_weight must be a number of at least 0 or "ratio", got {weight!r}.')
+            raise InputError(f'--diversity_weight must be a number of at least 0 or "ratio", got {weight!r}.')
         for knob in ("gate", "spread"):
             if not isinstance(getattr(self, knob), bool):
-                raise InputError(f"{knob} must be true or false, got {getattr(self, knob)!r}.")
+                raise InputError(f"--{knob} must be true or false, got {getattr(self, knob)!r}.")
         if not (_is_finite_number(self.gate_floor) and 0 <= self.gate_floor < 1):
-            raise InputError(f"gate_floor is a quantile and must lie in [0, 1), got {self.gate_floor!r}.")
+            raise InputError(f"--gate_floor is a quantile and must lie in [0, 1), got {self.gate_floor!r}.")
         if not (_is_finite_number(self.redundancy_weight) and self.redundancy_weight >= 0):
-            raise InputError(f"redundancy_weight must be a number of at least 0, got {self.redundancy_weight!r}.")
+            raise InputError(f"--redundancy_weight must be a number of at least 0, got {self.redundancy_weight!r}.")
         if not _is_count(self.min_per_class):
-            raise InputError(f"min_per_class must be a whole number of at least 0, got {self.min_per_class!r}.")
+            raise InputError(f"--min_per_class must be a whole number of at least 0, got {self.min_per_class!r}.")
         if not (_is_finite_number(self.ratio_weight) and self.ratio_weight > 0):
-            raise InputError(f"ratio_weight must be a number above 0, got {self.ratio_weight!r}.")
+            raise InputError(f"--ratio_weight must be a number above 0, got {self.ratio_weight!r}.")
         if self.class_quotas is not None:
             wrong = [
                 name for name, count in self.class_quotas.items() if not (isinstance(name, str) and _is_count(count))
@@ -115,31 +115,32 @@ class Objective:
         where = f'(objective "{self.name}")'
         if self.gate_floor and not self.gate:
             raise InputError(
-                f"gate_floor {self.gate_floor} is a part of the gate, which is off {where}; pass gate=True too."
+                f"--gate_floor {self.gate_floor} is a part of the gate, which is off {where}; pass --gate true too."
             )
         if self.spread and (self.diversity_weight != 0 or self.normalization != "none"):
             other = "normalization" if self.diversity_weight == 0 else "diversity_weight"
             raise InputError(
-                f"spread orders rows by alignment and diversity in its own way, so {other} {getattr(self, other)!r} would do "
-                f"nothing {where}; leave it out, or pass spread=False."
+                f"spread orders rows by alignment and diversity in its own way, so --{other} {getattr(self, other)} would do "
+                f"nothing {where}; leave it out, or pass --spread false."
             )
         if self.class_balance == "none":
             for knob in ("min_per_class", "class_quotas"):
                 if getattr(self, knob):
+                    flag = "class_quotas_file" if knob == "class_quotas" else knob
                     raise InputError(
-                        f'{knob} needs quotas, but class_balance is "none" {where}; pass class_balance="proportional" or "uniform".'
+                        f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional or uniform."
                     )
             if self.balance_by == "group":
                 raise InputError(
-                    f'balance_by "group" needs quotas, but class_balance is "none" {where}; pass class_balance="proportional" or '
-                    '"uniform".'
+                    f"--balance_by group needs quotas, but class_balance is none {where}; pass --class_balance proportional or "
+                    "uniform."
                 )
         if self.solver == "sgd":
             for knob, off in (("class_balance", "none"), ("gate", False), ("spread", False), ("redundancy_weight", 0)):
                 if getattr(self, knob) != off:
                     raise InputError(
-                        f'solver "sgd" ranks rows by their score alone and takes no {knob}, got {getattr(self, knob)!r} {where}; '
-                        f'pass {knob}={off!r} or solver="exact".'
+                        f"--solver sgd ranks rows by their score alone and takes no {knob}, got {getattr(self, knob)} {where}; "
+                        f"pass --{knob} {str(off).lower()} or --solver exact."
                     )
 
     @property
@@ -189,9 +190,9 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
     objective = dataclasses.replace(PRESETS[name], **set_knobs)
     if objective.alpha_is_ratio and not objective.gate:
         logger.warning(
-            'diversity_weight "ratio" without a gate (objective "%s") keeps most mislabelled rows at high ratios, because wrong '
+            '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, because wrong '
             "labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the wrong rows kept at 0.5, "
-            '79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use objective "diverse" or "clean", diversity_weight 0, or '
+            "79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse or clean, --diversity_weight 0, or "
             "the gate.",
             objective.name,
         )

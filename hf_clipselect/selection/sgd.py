@@ -110,7 +110,7 @@ def sgd_select(
         logits += velocity
     raise InputError(
         f"The loop of solver sgd is at {count} rows instead of {k} after {max_iterations} iterations: its steps jump "
-        'over the target. Pass solver="exact".'
+        "over the target. Pass --solver exact."
     )
 
 
@@ -171,7 +171,7 @@ def convergence_verdict(
         return _failure(
             "C1 reach",
             f"it cannot stop within {tolerance} of {k} rows, because rows of equal score leave together; the nearest "
-            f"count that it can reach is {nearest} (selection_ratio {nearest / num_rows:.6g})",
+            f"count that it can reach is {nearest} (--selection_ratio {nearest / num_rows:.6g})",
         )
     last_to_go = k + tolerance  # its rank from 0
     if last_to_go >= num_rows:
@@ -209,7 +209,7 @@ def iterations_to_leave(score: float, *, ratio_weight: float) -> float:
 
 def _failure(condition: str, problem: str) -> ConvergenceVerdict:
     return ConvergenceVerdict(
-        False, condition, f'The loop of solver sgd cannot arrive ({condition}): {problem}. Or pass solver="exact".'
+        False, condition, f"The loop of solver sgd cannot arrive ({condition}): {problem}. Or pass --solver exact."
     )
 
 

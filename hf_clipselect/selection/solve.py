@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
+from ..words import are, counted
 from .counts import Size, selection_count
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import finite_scores, top_k
@@ -148,16 +149,18 @@ def check_candidates(
     high, must_keep = np.bincount(cells, minlength=num_cells), np.zeros(num_cells, dtype=np.int64)
     if tiers is not None:
         if objective.solver == "sgd":
-            raise InputError('solver "sgd" takes no must_keep or must_drop; leave them out, or pass solver="exact".')
+            raise InputError(
+                "--solver sgd takes no --must_keep or --must_drop; leave them out, or pass --solver exact."
+            )
         high = np.bincount(cells[tiers != MUST_DROP], minlength=num_cells)
         must_keep = np.bincount(cells[tiers == MUST_KEEP], minlength=num_cells)
     if must_keep.sum() > k:
         raise InputError(
-            f"must_keep names {must_keep.sum()} rows, but only {k} are kept; name fewer, or raise the selection ratio."
+            f"--must_keep names {counted(int(must_keep.sum()), 'row')}, but only {k} {are(k)} kept; name fewer, or raise the selection ratio."
         )
     if high.sum() < k:
         raise InputError(
-            f"must_drop leaves {high.sum()} of {len(cells)} rows, but {k} are to be kept; drop fewer, or lower the selection ratio."
+            f"--must_drop leaves {high.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop fewer, or lower the selection ratio."
         )
     if objective.class_balance == "none":
         return None
@@ -165,7 +168,7 @@ def check_candidates(
     for cell, count in candidates.counts.items():
         if not must_keep[cell] <= count <= high[cell]:
             raise InputError(
-                f"class_quotas asks for {count} rows of {candidates.name(cell)}, of which {high[cell]} may be kept"
+                f"--class_quotas_file asks for {counted(count, 'row')} of {candidates.name(cell)}, of which {high[cell]} may be kept"
                 + (f" and {must_keep[cell]} must be" if must_keep[cell] else "")
                 + "; change its quota."
             )
@@ -173,7 +176,7 @@ def check_candidates(
     if not low.sum() <= k <= high.sum():
         least, most = int(low.sum()), int(high.sum())
         raise InputError(
-            f"The quotas can't be met: {k} rows are to be kept, but min_per_class, class_quotas, must_keep and must_drop ask for "
+            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, --class_quotas_file, --must_keep and --must_drop ask for "
             f"{f'at least {least}' if k < least else f'at most {most}'}. Change them, or the selection ratio."
         )
     bounds = high if upper is None else np.minimum(high, upper)

@@ -1,0 +1,41 @@
+"""The grammar of messages that count and list what there is."""
+
+from collections.abc import Sequence
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 row", "2 rows", "2 classes"."""
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def are(number: int) -> str:
+    """The verb behind a counted noun."""
+    return "is" if number == 1 else "are"
+
+
+def there_are(names: Sequence[object], *, limit: int = 20) -> str:
+    """A clause that lists names: "there are none", "there is one: a", "there are a, b and 3 more".
+
+    Args:
+        names (`Sequence`): What there is.
+        limit (`int`, *optional*, defaults to 20): So many are named, and the others counted.
+
+    Returns:
+        `str`: Without a full stop.
+    """
+    if not names:
+        return "there are none"
+    if len(names) == 1:
+        return f"there is one: {names[0]}"
+    return f"there are {listed(names, limit=limit)}"
+
+
+def listed(names: Sequence[object], *, limit: int = 20) -> str:
+    """Names in a row: "a", "a, b", "a, b and 3 more"; "none" where there is no name."""
+    shown = ", ".join(map(str, names[:limit])) or "none"
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def with_article(noun: str) -> str:
+    """A name with "a" or "an" before it, by its first letter: "a DatasetDict", "an IterableDataset"."""
+    return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
