@@ -22,6 +22,7 @@ from .arrays import (
     row_lengths,
     unit_rows,
 )
+from .caller_state import own_settings
 from .errors import InputError
 from .selection.counts import round_half_up
 from .smallest import in_pieces, mean_of_smallest
@@ -62,6 +63,7 @@ class ClassDiversity:
     cosines: np.ndarray | None = None
 
 
+@own_settings()
 def sample_diversity_score(
     image_embeds: Array, labels: Array, *, neighbor_fraction: float = 0.1, num_neighbors: int | None = None
 ) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .adaptation import IdentityProjections, adapt, align_rows, out_of_fold_alignment
+from .caller_state import own_settings
 from .captions import draw_references
 from .clusters import check_num_clusters, cluster_names, image_clusters
 from .config import Arguments
@@ -28,6 +29,7 @@ from .table_selection import check_demands, select_from_table
 from .trust import check_trust, measure_caption_trust, measure_trust
 
 
+@own_settings()
 def select_embeddings(
     image_embeds: np.ndarray | torch.Tensor,
     text_embeds: np.ndarray | torch.Tensor,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .caller_state import own_settings
 from .data import SUBSET_COLUMNS
 from .data.source import DatasetSource, content_id
 from .errors import InputError
@@ -65,6 +66,7 @@ class SelectionResult:
         """Row numbers of the considered rows that were not kept: int64, sorted."""
         return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
 
+    @own_settings()
     def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
         """The selection of another size, from the scores alone: no model runs.
 

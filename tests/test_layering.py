@@ -34,6 +34,9 @@ TIERS = [
         "ensemble",
         "captions",
         "clusters",
+        "caller_state",
+        "interrupts",
+        "streams",
     },
     {
         "data",
@@ -53,6 +56,7 @@ TIERS = [
     {"pipeline", "dataset", "embeddings", "baselines", "classifier"},
     {"comparison"},
     {"__init__"},
+    {"select_command"},
     {"cli"},
 ]
 TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules}

@@ -10,6 +10,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..caller_state import own_settings
 from ..config import EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..encoder import load_backbone
@@ -22,6 +23,7 @@ from .placing import absent_targets, lay_out, refusing_misfits
 logger = logging.getLogger(__name__)
 
 
+@own_settings()
 def load_adapters(
     repo_or_folder: str | Path, *, base_model: PreTrainedModel | str | None = None, revision: str | None = None
 ) -> PeftModel:

@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -18,7 +17,8 @@ from transformers import (
 )
 
 from ..data import LabelledImages, prepare_dataset, with_image_column_undecoded
-from ..encoder.pixels import PreprocessedImages, hand_over
+from ..encoder.decoding import decoded_batches, warn_if_threads
+from ..encoder.pixels import PreprocessedImages
 from ..errors import InputError
 from ..launch import make_accelerator
 from .dynamics import TrainingDynamics
@@ -171,14 +171,14 @@ class _Classifier:
         return None
 
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[dict[str, Any]]:
-        loader = DataLoader(
-            self._val_pixels if validation else self._pixels,
-            batch_sampler=[rows.tolist() for rows in batches],
-            collate_fn=hand_over,
+        pixels = self._val_pixels if validation else self._pixels
+        decoded = decoded_batches(
+            pixels,
+            [rows.tolist() for rows in batches],
             num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
         )
-        for batch in loader:
+        for batch in decoded:
             if batch.unreadable:
                 row, reason = next(iter(batch.unreadable.items()))
                 raise InputError(f"Row {row} of the dataset: {reason} Remove it before a proxy is trained.")
