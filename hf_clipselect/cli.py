@@ -73,6 +73,8 @@ class _Select:
         except (InputError, RunError) as error:
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")  # names in a message may hold line breaks
             return 2 if isinstance(error, InputError) else 1
+        except SystemExit as ended:  # of the parser, which has said why
+            return ended.code
         return 0
 
 

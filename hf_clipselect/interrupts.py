@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a command in order: once, in one line, and wherever they come."""
 
+import os
 import signal
 import sys
 import threading
@@ -94,11 +95,11 @@ def held_back() -> Iterator[None]:
 
 
 def end_by_signals() -> None:
-    """From here on a signal ends the process at once: what is left is Python's own end, which would show a traceback."""
+    """From here on a signal ends the process at once: what is left is Python's own end, where an exception is only shown."""
     if _in_main_thread():
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
 def _in_main_thread() -> bool:

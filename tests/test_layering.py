@@ -195,9 +195,9 @@ def test_no_cycles() -> None:
 
 
 def test_package_is_not_imported_inside_functions() -> None:
-    """A local import hides a cycle, and a missing name until the function runs."""
+    """It hides a cycle, and a missing name until the function runs. Only the command line, which nothing imports, does so."""
     hidden = []
-    for path in FILES:
+    for path in set(FILES) - {PACKAGE / "cli.py"}:
         tree = parsed(path)
         hidden += [
             f"{path.relative_to(REPOSITORY)}:{node.lineno} {name}"
