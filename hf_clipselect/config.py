@@ -91,7 +91,8 @@ class ModelArguments:
     dataloader_num_workers: int | None = field(
         default=None,
         metadata={
-            "help": "Processes that decode images; default: the other cores beside a GPU, a timed share of them on a CPU."
+            "help": "Processes that decode images, or threads where none can start; default: the other cores beside a GPU, "
+            "a timed share of them on a CPU."
         },
     )
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})

@@ -122,7 +122,9 @@ def test_arrays_of_inference_mode() -> None:
         given = [torch.tensor(array) for array in (images, texts, labels)]
         found = select_embeddings(*given, adaptation="always", num_train_epochs=1)
         alignment = semantic_alignment_score(*given)
-    assert found.selected.tolist() == expected.selected.tolist() and found.scores["sas"][:] == expected.scores["sas"][:]
+    assert (
+        found.selected.tolist() == expected.selected.tolist() and found.scores["sas"][:] == expected.scores["sas"][:]
+    )
     assert alignment.tolist() == semantic_alignment_score(images, texts, labels).tolist()
     assert sample_diversity_score(given[0], given[2]).tolist() == sample_diversity_score(images, labels).tolist()
 

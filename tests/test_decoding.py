@@ -59,7 +59,7 @@ def test_who_asks_for_processes_is_told_of_threads(start_method, images_dataset:
     start_method("fork")
     expected = select_dataset(images_dataset, dataloader_num_workers=2, **run)
     start_method("spawn")
-    with pytest.warns(UserWarning, match="2: as many threads instead of processes .* start method .* 'spawn'"):
+    with pytest.warns(UserWarning, match="2 processes .* as many threads .* start method .* 'spawn'"):
         found = select_dataset(images_dataset, dataloader_num_workers=2, **run)
     assert found.scores.data.table == expected.scores.data.table
 

@@ -26,7 +26,15 @@ def broken_pipe() -> io.TextIOWrapper:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, images_dataset: Dataset, clip_folder: Path, tmp_path: Path):
     images_dataset.save_to_disk(tmp_path / "data")
-    flags = ["--dataset_name", tmp_path / "data", "--model_name_or_path", clip_folder, "--adaptation", "off", "--use_cpu"]
+    flags = [
+        "--dataset_name",
+        tmp_path / "data",
+        "--model_name_or_path",
+        clip_folder,
+        "--adaptation",
+        "off",
+        "--use_cpu",
+    ]
 
     def run_with(name: str, **streams: io.TextIOWrapper | None) -> int:
         """The exit code of a run with these streams, into a folder of this name."""
@@ -49,8 +57,12 @@ def test_streams_that_are_closed_or_that_nobody_reads(run, tmp_path: Path) -> No
 def test_a_full_disk_for_stdout_is_told(run, tmp_path: Path) -> None:
     with open(FULL, "w") as out, open(tmp_path / "err", "w") as err:
         assert run("full", stdout=out, stderr=err) == 1
-    assert (tmp_path / "err").read_text().endswith(
-        f"error: stdout can't be written to: No space left on device. The results are in {tmp_path / 'full'}.\n"
+    assert (
+        (tmp_path / "err")
+        .read_text()
+        .endswith(
+            f"error: stdout can't be written to: No space left on device. The results are in {tmp_path / 'full'}.\n"
+        )
     )
     with open(FULL, "w") as err:
         assert run("full", stderr=err) == 0
@@ -72,7 +84,13 @@ def test_the_streams_come_back(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("flags", "shell", "code"),
-    [("--help", ">&-", 0), ("--help", ">/dev/full", 1), ("--help", "| true", 0), ("wrong", "2>&-", 2), ("--help", "<&- >&- 2>&-", 0)],
+    [
+        ("--help", ">&-", 0),
+        ("--help", ">/dev/full", 1),
+        ("--help", "| true", 0),
+        ("wrong", "2>&-", 2),
+        ("--help", "<&- >&- 2>&-", 0),
+    ],
 )
 def test_the_end_of_the_process(flags: str, shell: str, code: int, tmp_path: Path) -> None:
     """What Python itself still writes when it ends is no traceback."""

@@ -60,7 +60,8 @@ def train_image_classifier(
         image_column_name, label_column_name (`str`, *optional*): As in [`select_dataset`].
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed:
             As in [`ProxyTraining`].
-        num_workers (`int`, *optional*, defaults to 0): Processes that decode images, beside each training process.
+        num_workers (`int`, *optional*, defaults to 0): Processes that decode images, or threads where none can start,
+            beside each training process.
 
     Returns:
         [`TrainingDynamics`]: Its `features` are what the last layer takes.
@@ -82,6 +83,7 @@ def train_image_classifier(
             )
         image_processor = AutoImageProcessor.from_pretrained(model, backend="pil")
     accelerator = make_accelerator()
+    warn_if_threads(num_workers)
     proxy = _Classifier(images, val_images, model, image_processor, num_workers, accelerator)
     return train_proxy(
         proxy, images.labels, training, num_val_rows=0 if val_images is None else len(val_images.labels), accelerator=accelerator

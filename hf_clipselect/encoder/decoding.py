@@ -55,7 +55,6 @@ def warn_if_threads(num_workers: int | None) -> None:
     why = why_no_processes()
     if num_workers and why is not None:
         warnings.warn(
-            f"--dataloader_num_workers {num_workers}: as many threads instead of processes decode the images, since {why}. The "
-            "result is the same.",
+            f"{num_workers} processes were to decode the images: as many threads do so instead, since {why}. The result is the same.",
             stacklevel=2,
         )
