@@ -1,23 +1,15 @@
-"""The command line: `hf-clipselect select ...`, and what recipes/select.py runs."""
+"""The command line: `hf-clipselect select ...`, and what recipes/select.py runs.
 
-import glob
-import json
-import logging
+What a command needs is imported when it runs: torch takes seconds, in which a Ctrl-C comes, too.
+"""
+
 import os
 import sys
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from .command_line import parse_arguments
-from .config import Arguments, HubArguments
-from .data.places import is_pattern
 from .errors import InputError, RunError, long_paths_refused
-from .launch import exit_now
-from .pipeline import run_selection
-from .result import SelectionResult
-from .run_log import logged_to_stderr
-from .selection import config_name, is_count
+from .interrupts import Interrupts, end_by_signals
+from .streams import lasting_streams
 from .terminal import error_line, printable
 
 
@@ -32,83 +24,92 @@ All flags of a command: hf-clipselect select --help
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console command; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["select"]:
-        return select(argv[1:], prog="hf-clipselect select")
-    known = argv in (["-h"], ["--help"])
-    stream = sys.stdout if known else sys.stderr
-    unknown = (
-        f"error: unknown command {printable(repr(argv[0]))}; the command is: select\n" if argv and not known else ""
-    )
-    stream.write(unknown or _USAGE)
-    return 0 if known else 2
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["select"]:
+        return _in_order(_Select(given[1:], prog="hf-clipselect select"), ends_process=argv is None)
+    return _in_order(_Usage(given), ends_process=argv is None)
 
 
 def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
     """Run a selection from a command line.
 
     Args:
-        argv (`Sequence[str]`, *optional*): Flags; default those of this process.
+        argv (`Sequence[str]`, *optional*): Flags; default those of this process, which then has nothing else to do.
         prog (`str`, *optional*): Name of the program in `--help`.
 
     Returns:
-        `int`: Exit code: 0, or after one line on stderr 2 for wrong input and 1 for a machine or a Hub that failed.
+        `int`: Exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130 for Ctrl-C and
+        143 for SIGTERM.
     """
-    is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
-    # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-    try:
-        with long_paths_refused(), logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
-            arguments = parse_arguments(argv, prog=prog)
-            result = run_selection(arguments)
-    except (InputError, RunError) as error:
-        sys.stderr.write(error_line(error))
-        code = 2 if isinstance(error, InputError) else 1
-        exit_now(code)
-        return code
-    if is_main_process:
-        sys.stdout.write(_summary(result, arguments))
-    return 0
+    return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
 
 
-def _summary(result: SelectionResult, arguments: Arguments) -> str:
-    """What the run did, in a few lines: the first thing that a user sees."""
-    report, output_dir = result.report, Path(arguments.run.output_dir)
-    lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
-    for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
-        line = f"{config_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
-        if subset["label_agrees_dropped"] is not None:
-            line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
-        lines.append(line)
-    hub = arguments.hub
-    lines += [
-        f"subset: {_local_load_call(output_dir / 'subset', result, hub)}",
-        f"report: {output_dir / 'report.html'}",
-    ]
-    if hub.push_to_hub and not hub.create_pr:  # what a pull request brings is not there yet
-        at = f', revision="{hub.hub_revision}"' if hub.hub_revision is not None else ""
-        lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")
-        if hub.hub_model_id is not None and report["adaptation"]["kept"]:
-            lines.append(f'on the Hub: load_adapters("{hub.hub_model_id}"{at})')
-    return "".join(f"{printable(line)}\n" for line in lines)
+class _Usage:
+    where = None
+
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+
+    def __call__(self) -> int:
+        known = self.argv in (["-h"], ["--help"])
+        unknown = (
+            f"error: unknown command {printable(repr(self.argv[0]))}; the command is: select\n"
+            if self.argv
+            else _USAGE
+        )
+        (sys.stdout if known else sys.stderr).write(_USAGE if known else unknown)
+        return 0 if known else 2
 
 
-def _local_load_call(subset: Path, result: SelectionResult, hub: HubArguments) -> str:
-    folder = os.path.abspath(subset)
-    if hub.scores_only or not is_pattern(folder):
-        return _load_call(subset, result, hub)
-    # `load_dataset` reads the path of a folder as a pattern and can't be told not to; that of files it can.
-    files = f"{glob.escape(folder)}/{config_name(result.ratios[0])}/*.parquet"
-    return f'load_dataset("parquet", data_files={_literal(files)}, split="train")'
+class _Select:
+    def __init__(self, argv: Sequence[str] | None, prog: str | None) -> None:
+        self.argv, self.prog = argv, prog
+        self.where: str | None = None  # the output folder, once it is known
+
+    def __call__(self) -> int:
+        from .command_line import parse_arguments  # noqa: PLC0415
+
+        try:
+            with long_paths_refused():
+                arguments = parse_arguments(self.argv, prog=self.prog)
+                self.where = arguments.run.output_dir
+                from .select_command import run_command  # noqa: PLC0415
+
+                run_command(arguments)
+        except (InputError, RunError) as error:
+            sys.stderr.write(error_line(error))
+            return 2 if isinstance(error, InputError) else 1
+        except SystemExit as ended:  # of the parser, which has said why
+            return ended.code
+        return 0
 
 
-def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments, at: str = "") -> str:
-    if hub.scores_only:
-        size = result.ratios[0]
-        return f"load_pruned({_literal(place)}, {'count' if is_count(size) else 'ratio'}={size}{at})"
-    return f'load_dataset({_literal(place)}, "{config_name(result.ratios[0])}", split="train"{at})'
+def _in_order(command: Callable[[], int], *, ends_process: bool) -> int:
+    """Run a command; Ctrl-C, SIGTERM and streams that nobody reads end it in one line, if at all."""
+    with lasting_streams() as stdout:
+        with Interrupts() as interrupts:
+            try:
+                code = command()
+            except BaseException:
+                # Whatever the interrupt became on its way: libraries turn it into errors of their own.
+                if interrupts.received is None:
+                    raise
+            interrupts.over()
+        if ends_process:
+            end_by_signals()
+        if interrupts.received is not None:
+            code = 128 + interrupts.received
+            _tell_of(interrupts, command.where)
+        elif (lost := stdout.lost) is not None:
+            place = f" The results are in {command.where}." if code == 0 and command.where is not None else ""
+            sys.stderr.write(f"error: stdout can't be written to: {lost}.{place}\n")
+            code = code or 1
+        if code != 0 and f"{__package__}.launch" in sys.modules:
+            sys.modules[f"{__package__}.launch"].exit_now(code)
+    return code
 
 
-def _literal(text: Path | str) -> str:
-    """A string as Python reads it, in double quotes as the others of the line."""
-    return json.dumps(str(text), ensure_ascii=False)
+def _tell_of(interrupts: Interrupts, where: str | None) -> None:
+    if os.environ.get("RANK", "0") == "0":  # as the launchers set it
+        goes_on = "starts again" if where is None else f"goes on from what is in {where}"
+        sys.stderr.write(f"Stopped by {interrupts.name}: the same command {goes_on}.\n")

@@ -121,7 +121,8 @@ class ModelArguments:
     dataloader_num_workers: int | None = field(
         default=None,
         metadata={
-            "help": "Processes that decode images; default: the other cores beside a GPU, a timed share of them on a CPU."
+            "help": "Processes that decode images, or threads where none can start; default: the other cores beside a GPU, "
+            "a timed share of them on a CPU."
         },
     )
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
@@ -373,6 +374,8 @@ class Arguments:
     def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":
         """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its default."""
         groups = {}
+        for name, value in values.items():
+            _check_text(name, value)
         for group in dataclasses.fields(cls):
             names = {f.name for f in dataclasses.fields(group.type)}
             groups[group.name] = group.type(
@@ -411,3 +414,9 @@ def _plain(value: Any) -> Any:
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:
     if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
+
+
+def _check_text(name: str, value: Any) -> None:
+    """Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold text alone."""
+    if isinstance(value, str) and not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
+        raise InputError(f"--{name} {ascii(value)} holds bytes that are no UTF-8; rename the file or folder.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 
+from .caller_state import own_settings
 from .config import DEFAULT_MODEL, Arguments
 from .encoder import check_passed
 from .errors import InputError
@@ -17,6 +18,7 @@ from .selection import check_sizes, is_count
 
 
 @python_door()
+@own_settings()
 def select_dataset(
     dataset: Dataset,
     *,
@@ -105,7 +107,7 @@ def select_dataset(
         prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
         per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
         dataloader_num_workers (`int`, *optional*):
-            Decoding processes; default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
+            Decoding processes, or threads where none can start (a start method other than fork, a daemonic process); default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
         bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.

@@ -23,6 +23,7 @@ from .arrays import (
     row_lengths,
     unit_rows,
 )
+from .caller_state import own_settings
 from .errors import InputError
 from .notices import NOT_IN_REPORT
 from .python_door import python_door
@@ -68,6 +69,7 @@ class ClassDiversity:
 
 
 @python_door()
+@own_settings()
 def sample_diversity_score(
     image_embeds: Array, labels: Array, *, neighbor_fraction: float = 0.1, num_neighbors: int | None = None
 ) -> np.ndarray:

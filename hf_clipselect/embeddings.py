@@ -9,6 +9,7 @@ import torch
 
 from .adaptation import IdentityProjections, adapt, align_rows, out_of_fold_alignment
 from .arrays import as_numpy, checked_embeds, on_its_device
+from .caller_state import own_settings
 from .captions import draw_references
 from .clusters import check_num_clusters, cluster_names, image_clusters
 from .config import Arguments
@@ -32,6 +33,7 @@ from .words import are, counted
 
 
 @python_door()
+@own_settings()
 def select_embeddings(
     image_embeds: np.ndarray | torch.Tensor,
     text_embeds: np.ndarray | torch.Tensor,

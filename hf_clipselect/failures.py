@@ -30,6 +30,13 @@ _DISK = {
     errno.EROFS: "The file system is read-only",
     errno.EIO: "The disk fails",
 }
+_PLACES = {
+    errno.ENOENT: "was removed, or can't be created,",
+    errno.ENOTDIR: "was replaced by something else, or can't be created,",
+    errno.ESTALE: "was removed on the machine that it lies on",
+    errno.EACCES: "may not be read or written by this user",
+    errno.EPERM: "may not be changed by this user",
+}
 _SHARED_MEMORY = re.compile(r"</torch_\w+>|out of shared memory")
 # What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of safetensors.
 _ERROR_NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
@@ -59,15 +66,15 @@ def explained_failures(folder: Path | None) -> Iterator[None]:
         folder (`Path`, *optional*): Output folder of the run, which the same command goes on from.
 
     Raises:
-        RunError: No memory; a disk that is full, limited or broken; a decoding process that was killed; another process of the
-            launch that is gone or does not answer. Its `__cause__` is what was raised.
+        RunError: No memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to the user; a
+            decoding process that was killed; another process of the launch that is gone or does not answer. Its `__cause__` is what was raised.
     """
     try:
         yield
     except (InputError, RunError):
         raise
     except Exception as error:
-        told = _told(error)
+        told = _told(error) or _of_places(error)
         if told is None:
             raise
         logger.debug("What the machine said:", exc_info=True)
@@ -80,10 +87,14 @@ def is_of_the_machine(error: BaseException) -> bool:
     return _told(error) is not None
 
 
+def _stage(error: BaseException) -> str:
+    notes = getattr(error, "__notes__", [])
+    return next((f" in the stage {note.removeprefix(_STAGE)}" for note in notes if note.startswith(_STAGE)), "")
+
+
 def _told(error: BaseException) -> str | None:
     """What to tell of the first failure of the machine among an error and what it was raised from."""
-    notes = getattr(error, "__notes__", [])
-    stage = next((f" in the stage {note.removeprefix(_STAGE)}" for note in notes if note.startswith(_STAGE)), "")
+    stage = _stage(error)
     link: BaseException | None = error
     while link is not None:
         told = _of_memory(link, stage) or _of_disk(link, stage) or _of_processes(link, stage)
@@ -127,6 +138,13 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
         f"{_DISK[number]}{stage} ({_shortened(str(error))}). Make room, or choose another --output_dir; downloads and prepared "
         "datasets lie where HF_HOME says."
     )
+
+
+def _of_places(error: BaseException) -> str | None:
+    """What to tell of a file that is gone or closed to the user; of an image of the dataset others tell, who know its row."""
+    if not isinstance(error, OSError) or error.errno not in _PLACES or error.filename is None:
+        return None
+    return f"{error.filename} {_PLACES[error.errno]}{_stage(error)}. Mend that, or choose another place."
 
 
 def _of_processes(error: BaseException, stage: str) -> str | None:

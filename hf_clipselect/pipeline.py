@@ -41,7 +41,7 @@ from .encoder import (
     warn_if_demonstration,
 )
 from .ensemble import ensemble_alignment
-from .errors import PushError
+from .errors import PushError, RunError
 from .failures import during, explained_failures
 from .feature_rows import FeatureRows
 from .folds import check_num_folds
@@ -326,7 +326,12 @@ class _Run:
 
     def _write(self, result: SelectionResult, unreadable: Mapping[int, str], description: dict[str, Any]) -> None:
         # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
-        record = {key: self.folder.read_config()[key] for key in ("adaptation", "identity")}
+        config = self.folder.read_config()
+        if not {"adaptation", "identity"} <= config.keys():
+            raise RunError(
+                f"{self.folder.path} was removed or changed while the run was using it; the same command starts again."
+            )
+        record = {key: config[key] for key in ("adaptation", "identity")}
         self.folder.write_config(record)
         with during("write"):
             self.folder.write_results(result, self.images, unreadable, scores_only=self.arguments.hub.scores_only)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from .caller_state import own_settings
 from .data import SUBSET_COLUMNS, one_split
 from .data.image_values import with_images
 from .data.outside_files import check_files_stay_inside, folder_of
@@ -67,6 +68,7 @@ class SelectionResult:
         return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
 
     @python_door(selection_ratio="ratio", selection_count="count")
+    @own_settings()
     def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
         """The selection of another size, from the scores alone: no model runs.
 

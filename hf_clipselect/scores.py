@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, row_blocks, row_lengths, unit_rows
+from .caller_state import own_settings
 from .errors import InputError
 from .python_door import python_door
 
 
 @python_door()
+@own_settings()
 def semantic_alignment_score(
     image_embeds: Array, text_embeds: Array, labels: Array, *, kind: Literal["cosine", "margin"] = "cosine"
 ) -> np.ndarray:

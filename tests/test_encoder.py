@@ -20,7 +20,7 @@ from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import cache as cache_module
 from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image, warn_if_demonstration
 from hf_clipselect.encoder.cache import FeatureCache, cached_array
-from hf_clipselect.errors import InputError
+from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.launch import make_accelerator
 
 
@@ -456,7 +456,7 @@ def test_a_torn_shard_counts_as_missing(tmp_path):
     for length in (0, 5, 40, len(content) - 1):
         path.write_bytes(content[:length])
         assert missing(cache) == [cache.shards()[1]]
-    with pytest.raises(RuntimeError, match=path.name):
+    with pytest.raises(RunError, match=path.name):
         cache.open()
     path.write_bytes(content)
     assert missing(cache) == []

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
 from hf_clipselect.errors import InputError, PushError, RunError
-from hf_clipselect.failures import during, explained_failures
+from hf_clipselect.failures import during, explained_failures, is_of_the_machine
 
 
 # A device that takes nothing, as a full disk. Not for libraries to write to: safetensors puts a file in its place.
@@ -131,6 +131,21 @@ class TestExplainedFailures:
         with files_at_most(100):
             message = told(lambda: LARGE_FILE[case](tmp_path / "file"))
         assert "ulimit -f" in message and "File too large" in message
+
+    def test_places_that_are_gone_or_closed(self, tmp_path: Path) -> None:
+        gone = tmp_path / "gone" / "file"
+        for fail in (gone.read_bytes, gone.touch, lambda: os.replace(gone, tmp_path / "other")):
+            assert told(fail, tmp_path).startswith(f"{gone} was removed, or can't be created, in the stage encode. ")
+            with pytest.raises(FileNotFoundError) as error:
+                fail()
+            assert not is_of_the_machine(error.value)  # a missing image is the dataset's fault
+        (tmp_path / "file").touch()
+        assert "was replaced by something else" in told((tmp_path / "file" / "in").touch)
+
+        def closed() -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(gone))  # root may open anything
+
+        assert told(closed).startswith(f"{gone} may not be read or written by this user in the stage encode. ")
 
     @pytest.mark.parametrize(
         "error",

@@ -11,6 +11,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..caller_state import own_settings
 from ..config import EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..encoder import load_backbone
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @python_door(model_name_or_path="base_model", adapter_name_or_path="repo_or_folder")
+@own_settings()
 def load_adapters(
     repo_or_folder: str | Path, *, base_model: PreTrainedModel | str | None = None, revision: str | None = None
 ) -> PeftModel:

@@ -8,7 +8,6 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
@@ -19,7 +18,8 @@ from transformers import (
 
 from ..data import LabelledImages, prepare_dataset, with_image_column_undecoded
 from ..encoder import white_level
-from ..encoder.pixels import PreprocessedImages, hand_over
+from ..encoder.decoding import decoded_batches, warn_if_threads
+from ..encoder.pixels import PreprocessedImages
 from ..errors import InputError
 from ..launch import make_accelerator
 from .dynamics import TrainingDynamics
@@ -61,7 +61,8 @@ def train_image_classifier(
         image_column_name, label_column_name (`str`, *optional*): As in [`select_dataset`].
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed:
             As in [`ProxyTraining`].
-        num_workers (`int`, *optional*, defaults to 0): Processes that decode images, beside each training process.
+        num_workers (`int`, *optional*, defaults to 0): Processes that decode images, or threads where none can start,
+            beside each training process.
 
     Returns:
         [`TrainingDynamics`]: Its `features` are what the last layer takes.
@@ -83,6 +84,7 @@ def train_image_classifier(
             )
         image_processor = AutoImageProcessor.from_pretrained(model, backend="pil")
     accelerator = make_accelerator()
+    warn_if_threads(num_workers)
     proxy = _Classifier(images, val_images, model, image_processor, num_workers, accelerator)
     return train_proxy(
         proxy, images.labels, training, num_val_rows=0 if val_images is None else len(val_images.labels), accelerator=accelerator
@@ -177,14 +179,14 @@ class _Classifier:
         return None
 
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[dict[str, Any]]:
-        loader = DataLoader(
-            self._val_pixels if validation else self._pixels,
-            batch_sampler=[rows.tolist() for rows in batches],
-            collate_fn=hand_over,
+        pixels = self._val_pixels if validation else self._pixels
+        decoded = decoded_batches(
+            pixels,
+            [rows.tolist() for rows in batches],
             num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
         )
-        for batch in loader:
+        for batch in decoded:
             if batch.unreadable:
                 row, reason = next(iter(batch.unreadable.items()))
                 raise InputError(f"Row {row} of the dataset: {reason} Remove it before a proxy is trained.")

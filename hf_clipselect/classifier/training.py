@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import TimmWrapperConfig, set_seed
 from ..data import LabelledImages, with_image_column_undecoded
 from ..data.source import DatasetSource
 from ..encoder import open_image
+from ..encoder.decoding import why_no_processes
 from ..errors import InputError, PushError
 from ..files import write_text_atomically
 from ..hub import Repository
@@ -56,6 +58,12 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
     _check_processes(training)
+    if training.dataloader_num_workers and (why := why_no_processes()) is not None:
+        warnings.warn(
+            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, since {why}.",
+            stacklevel=2,
+        )
+        training.dataloader_num_workers = 0
     training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
     checkpoint = find_checkpoint(arguments, training)
     _check_push(training)

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..feature_rows import FeatureRows
 from ..files import write_atomically
 
@@ -112,7 +112,9 @@ class FeatureCache:
             except (OSError, SafetensorError, ValueError, KeyError, TypeError):
                 metadata = {}
             if metadata.get("key") != self._shard_key(shard):
-                raise RuntimeError(f"{path} vanished or was replaced while the run was using it.")
+                raise RunError(
+                    f"{path} vanished or was replaced while the run was using it; the same command makes it again."
+                )
             unreadable.update((int(row), reason) for row, reason in metadata["unreadable"].items())
         return FeatureRows(parts), unreadable
 

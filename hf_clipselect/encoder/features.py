@@ -1,11 +1,11 @@
-"""Runs the frozen image tower once over a dataset: decode in workers, forward here, shards on disk.
+"""Runs the frozen image tower once over a dataset: decode ahead, forward here, shards on disk.
 
 Legend: N rows, H hidden size of the image tower (what goes into its linear head, or comes out of another).
 """
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import tqdm
-from torch.utils.data import DataLoader
 
 from ..data import LabelledImages, with_image_column_undecoded
 from ..errors import InputError
@@ -26,8 +25,9 @@ from .backbone import Backbone
 from .bit_depth import white_level
 from .cache import FeatureCache, Shard
 from .cores import share_cores
+from .decoding import decoded_batches, warn_if_threads
 from .images import FULL_WHITE
-from .pixels import PixelBatch, PreprocessedImages, hand_over
+from .pixels import PixelBatch, PreprocessedImages
 from .threads import in_order, one_thread_each
 from .tower import ImageTower
 
@@ -72,7 +72,8 @@ def encode_dataset(
         accelerator (`Accelerator`): Shards are spread over its processes.
         batch_size (`int`, *optional*, defaults to 64): Images per forward pass; part of the cache key, since another
             batch size may change the last digits. One that is too large for the memory is halved.
-        num_workers (`int`, *optional*): Decoding processes; default as `share_cores` finds.
+        num_workers (`int`, *optional*): Decoding processes, or threads where none can start; default as `share_cores`
+            finds.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
         overwrite (`bool`, *optional*, defaults to `False`): Features of another key may be replaced.
 
@@ -161,6 +162,7 @@ def _encode_shards(
         for shard in shards
         for start in range(shard.start, shard.stop, batch_size)
     ]
+    warn_if_threads(num_workers)
     undecoded = with_image_column_undecoded(images)
     pixels = PreprocessedImages(undecoded, images.image_column, backbone.image_processor, white=white)
     remaining = iter(shards)
@@ -173,14 +175,10 @@ def _encode_shards(
         progress = stack.enter_context(
             tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches)
         )
-        loader = DataLoader(
-            pixels,
-            batch_sampler=batches,
-            collate_fn=hand_over,
-            num_workers=min(workers, len(batches)),
-            pin_memory=device.type == "cuda",
+        decoded = stack.enter_context(
+            closing(decoded_batches(pixels, batches, num_workers=workers, pin_memory=device.type == "cuda"))
         )
-        for rows, features, reasons in in_order(partial(_encode_batch, tower), loader, threads=threads):
+        for rows, features, reasons in in_order(partial(_encode_batch, tower), decoded, threads=threads):
             if reasons and on_bad_image == "error":
                 _raise_unreadable(images, reasons)
             # Left on the device until the shard is complete: a copy in each step would make a GPU wait for it.

@@ -53,7 +53,8 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, threads: 
     if threads == 0:
         yield from map(work, items)
         return
-    pool = ThreadPoolExecutor(threads)
+    # What a new thread takes over on its own is the number that was set last, by whatever thread.
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
     try:
         waiting = deque()
         for item in items:

@@ -1,0 +1,60 @@
+"""Batches of images, decoded ahead of the model: by processes where these can start, else by threads."""
+
+import multiprocessing
+import warnings
+from collections.abc import Iterator, Sequence
+
+from torch.utils.data import DataLoader
+
+from ..interrupts import held_back
+from .pixels import PixelBatch, PreprocessedImages, hand_over
+from .threads import in_order
+
+
+def decoded_batches(
+    pixels: PreprocessedImages, batches: Sequence[list[int]], *, num_workers: int, pin_memory: bool = False
+) -> Iterator[PixelBatch]:
+    """Decode batches of rows.
+
+    Args:
+        pixels (`PreprocessedImages`): The images.
+        batches (`Sequence[list[int]]`): The rows of each batch.
+        num_workers (`int`): How many processes or threads; 0 to decode in the caller's thread.
+        pin_memory (`bool`, *optional*, defaults to `False`): For a GPU.
+
+    Yields:
+        `PixelBatch`: In the order of the batches, and the same whoever decoded it.
+    """
+    num_workers = min(num_workers, len(batches))
+    if num_workers and why_no_processes() is None:
+        loader = DataLoader(
+            pixels, batch_sampler=batches, collate_fn=hand_over, num_workers=num_workers, pin_memory=pin_memory
+        )
+        with held_back():  # in the processes for good: they end with the run, which is what an interrupt is for
+            decoded = iter(loader)
+        yield from decoded
+        return
+    for batch in in_order(pixels.__getitems__, batches, threads=num_workers):
+        yield batch.pin_memory() if pin_memory else batch
+
+
+def why_no_processes() -> str | None:
+    """Why this process can't start others that decode; `None` where it can.
+
+    A start method other than fork runs the caller's script once more in each of them: without `if __name__ == "__main__":`
+    that ends in an error, or never.
+    """
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if method != "fork":
+        return f"the start method of multiprocessing is {method!r} here"
+    return "this process is a daemonic one" if multiprocessing.current_process().daemon else None
+
+
+def warn_if_threads(num_workers: int | None) -> None:
+    """Tell a user who asked for decoding processes where threads take their place."""
+    why = why_no_processes()
+    if num_workers and why is not None:
+        warnings.warn(
+            f"{num_workers} processes were to decode the images: as many threads do so instead, since {why}. The result is the same.",
+            stacklevel=2,
+        )

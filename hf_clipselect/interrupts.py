@@ -1,0 +1,106 @@
+"""Ctrl-C and SIGTERM end a command in order: once, in one line, and wherever they come."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# timeout(1) sends its signal to the command, and at once to its whole group: the second one must not end the cleaning up.
+_SECONDS_APART = 1.0
+_SECONDS_UNTIL_AGAIN = 0.01
+
+
+class Interrupts:
+    """A context manager, inside of which both signals raise `KeyboardInterrupt`, and again where Python lost the first one.
+
+    Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`. Outside of the main
+    thread, where no signals can be handled, this does nothing; so it does for a signal that the command was told to ignore (nohup).
+
+    Attributes:
+        received (`signal.Signals`, *optional*): The first signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._raised_at = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        self._hook = sys.unraisablehook
+        if _in_main_thread():
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._stop)
+            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._stop_again)
+            sys.unraisablehook = self._keep
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.unraisablehook = self._hook
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def over(self) -> None:
+        """The command has ended: what comes now is noted, and interrupts nothing."""
+        self._raised_at = float("inf")
+        if self._before:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @property
+    def name(self) -> str:
+        """The signal that came, as people know it."""
+        return "Ctrl-C" if self.received is signal.SIGINT else self.received.name
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number)
+        if time.monotonic() - self._raised_at > _SECONDS_APART:
+            self._raised_at = time.monotonic()
+            raise KeyboardInterrupt
+
+    def _stop_again(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def _keep(self, dropped: Any) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            self._hook(dropped)
+        elif self.received is not None:
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS_UNTIL_AGAIN)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let signals that Python would handle wait until the end of a block. Processes that are forked inside never see them."""
+    if not _in_main_thread():
+        yield
+        return
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in held[:1]:
+            signal.raise_signal(number)
+
+
+def end_by_signals() -> None:
+    """From here on a signal ends the process at once: what is left is Python's own end, where an exception is only shown."""
+    if _in_main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
