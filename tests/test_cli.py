@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,7 +121,13 @@ class TestMain:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr(sys, "argv", ["hf-clipselect", "--help"])
-        assert main() == 0
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            assert main() == 0
+            assert all(signal.getsignal(number) is signal.SIG_IGN for number in handlers)  # the process is at its end
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         assert "usage" in capsys.readouterr().out
 
     def test_console_command_is_this_function(self) -> None:
