@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .errors import InputError, RunError, long_paths_refused
-from .interrupts import Interrupts, end_by_signals
+from .interrupts import Interrupts, ignore_from_here
 from .streams import lasting_streams
 from .terminal import error_line, printable
 
@@ -96,7 +96,7 @@ def _in_order(command: Callable[[], int], *, ends_process: bool) -> int:
                     raise
             interrupts.over()
         if ends_process:
-            end_by_signals()
+            ignore_from_here()
         if interrupts.received is not None:
             code = 128 + interrupts.received
             _tell_of(interrupts, command.where)

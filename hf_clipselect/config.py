@@ -374,12 +374,10 @@ class Arguments:
     def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":
         """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its default."""
         groups = {}
-        for name, value in values.items():
-            _check_text(name, value)
         for group in dataclasses.fields(cls):
             names = {f.name for f in dataclasses.fields(group.type)}
             groups[group.name] = group.type(
-                **{name: _plain(value) for name, value in values.items() if name in names and value is not None}
+                **{name: value for name, value in values.items() if name in names and value is not None}
             )
         return cls(**groups)
 
@@ -400,23 +398,6 @@ def default_model(dataset_name: str) -> str:
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
 
 
-def _plain(value: Any) -> Any:
-    """A value as the command line would give it: config.yaml takes no numpy scalars, arrays, tuples or paths."""
-    if hasattr(value, "tolist"):
-        plain = value.tolist()
-        is_number = isinstance(plain, float) and type(value).__module__ == "numpy"
-        return float(str(value)) if is_number else plain  # through its decimals, so that a float32 0.3 is 0.3
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
 def _check_at_least(minimum: int, name: str, value: int | None) -> None:
     if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
-
-
-def _check_text(name: str, value: Any) -> None:
-    """Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold text alone."""
-    if isinstance(value, str) and not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
-        raise InputError(f"--{name} {ascii(value)} holds bytes that are no UTF-8; rename the file or folder.")

@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM end a command in order: once, in one line, and wherever they come."""
 
-import os
 import signal
 import sys
 import threading
@@ -94,12 +93,11 @@ def held_back() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def end_by_signals() -> None:
-    """From here on a signal ends the process at once: what is left is Python's own end, where an exception is only shown."""
+def ignore_from_here() -> None:
+    """For the end of Python itself, which takes a second: the exit code is known, and an exception would only be shown."""
     if _in_main_thread():
         for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda number, frame: os._exit(128 + number))
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _in_main_thread() -> bool:

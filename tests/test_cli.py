@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,9 +110,7 @@ class TestMain:
         assert captured.err == f"error: unknown command {argv[0]!r}; the command is: select\n"
 
     def test_help_of_select(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as stopped:
-            main(["select", "--help"])
-        assert stopped.value.code == 0
+        assert main(["select", "--help"]) == 0
         text = capsys.readouterr().out
         assert text.startswith("usage: hf-clipselect select ")
         assert "--selection_ratio" in text and "--config FILE" in text
@@ -120,7 +119,13 @@ class TestMain:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr(sys, "argv", ["hf-clipselect", "--help"])
-        assert main() == 0
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            assert main() == 0
+            assert all(signal.getsignal(number) is signal.SIG_IGN for number in handlers)  # the process is at its end
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         assert "usage" in capsys.readouterr().out
 
     def test_console_command_is_this_function(self) -> None:

@@ -98,7 +98,7 @@ def test_a_run_is_stopped_at_any_moment(tmp_path: Path) -> None:
     """Signals to the whole group, as a terminal sends them; two of them at the moment when decoding processes start."""
     draw = random.Random(0)
     runs = [[0, 0], [signal.SIGINT, "fork"], [signal.SIGTERM, "fork"]]
-    runs += [[draw.choice([signal.SIGINT, signal.SIGTERM]), draw.uniform(0.02, 0.6)] for _ in range(10)]
+    runs += [[draw.choice([signal.SIGINT, signal.SIGTERM]), draw.uniform(0.02, 0.6)] for _ in range(6)]
     (tmp_path / "temporary").mkdir()
     flags = "--use_cpu --adaptation always --num_train_epochs 1 --dataloader_num_workers 2".split()
     plan = {"folder": str(tmp_path), "argv": flags, "runs": runs}
@@ -112,7 +112,7 @@ def test_a_run_is_stopped_at_any_moment(tmp_path: Path) -> None:
     ):
         assert "Traceback" not in err and "ignored" not in err and not left, (moment, err[-3000:])
         if out:  # it was done before the signal came
-            assert code == 0 or (number and code == 128 + number)
+            assert code == 0 or (number and code == 128 + number), (moment, code)
             continue
         name = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
         assert code == 128 + number, (moment, err[-3000:])
