@@ -39,9 +39,7 @@ class DataArguments:
     )
     data_files: list[str] | None = field(
         default=None,
-        metadata={
-            "help": "Files, patterns or URLs instead of all files, in the dataset where --dataset_name is given."
-        },
+        metadata={"help": "Files, patterns or URLs instead of all files, in the dataset if --dataset_name is given."},
     )
     data_dir: str | None = field(default=None, metadata={"help": "Folder in the dataset's folder or repository."})
     storage_options: str | None = field(
@@ -376,17 +374,13 @@ class Arguments:
         groups = {}
         for group in dataclasses.fields(cls):
             names = {f.name for f in dataclasses.fields(group.type)}
-            groups[group.name] = group.type(
-                **{name: value for name, value in values.items() if name in names and value is not None}
-            )
+            given = {name: value for name, value in values.items() if name in names and value is not None}
+            groups[group.name] = group.type(**given)
         return cls(**groups)
 
     def to_dict(self) -> dict[str, Any]:
         """All arguments as one flat dictionary, named like the flags."""
-        flat: dict[str, Any] = {}
-        for group in dataclasses.fields(self):
-            flat.update(dataclasses.asdict(getattr(self, group.name)))
-        return flat
+        return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
 
 
 # They say where a result goes, not what it is: the same result pushed elsewhere has the same card.

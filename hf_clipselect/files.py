@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and files that may be anything."""
 
+import hashlib
 import os
 import secrets
 import stat
@@ -12,10 +13,14 @@ from .errors import InputError
 LARGEST_FILE = 2**31 - 1
 
 
+def unused_name(path: Path, ending: str = "tmp") -> Path:
+    """A hidden name beside a file or folder that no other process or machine takes: `.<name>.<16 digits>.<ending>`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{ending}")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either there whole or not there: a killed run leaves no torn file behind."""
-    # Several processes may write the same file, on machines that give them the same number.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = unused_name(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -42,6 +47,12 @@ def make_folder(path: str | Path, what: str) -> Path:
 def write_text_atomically(path: Path, text: str) -> None:
     """The same for UTF-8 text; parts of folder names that are not UTF-8 print as "?"."""
     write_atomically(path, text.encode("utf-8", errors="replace"))
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's content, in 64 hexadecimal digits; the file is not read into memory as a whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_plain_file(path: str | Path) -> bytes:

@@ -2,11 +2,12 @@
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .files import unused_name
 
 
 # Whether a file of a folder is one that we write, by its path in the folder with "/" between the parts.
@@ -24,8 +25,7 @@ def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
         folder (`Path`): The folder to replace; it need not be there, but its parent is.
         is_ours (`Callable`): Whether a file in it goes.
     """
-    token = secrets.token_hex(8)
-    new, old = folder.with_name(f".{folder.name}.{token}.tmp"), folder.with_name(f".{folder.name}.{token}.old")
+    new, old = unused_name(folder), unused_name(folder, "old")
     new.mkdir()
     try:
         _carry_over(folder, new, is_ours)

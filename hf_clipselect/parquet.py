@@ -1,7 +1,6 @@
 """Datasets as Parquet shards, the way `Dataset.push_to_hub` writes them: image bytes as they are in the source."""
 
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from datasets import Dataset
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage
 
-from .files import read_plain_file
+from .files import read_plain_file, unused_name
 
 
 # The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside them.
@@ -27,13 +26,12 @@ _BUFFER_BYTES = 1 << 20
 _FEWEST_ROWS, _MOST_ROWS = 16, 100_000
 
 
-def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> list[Path]:
-    """Write `<split>-00000-of-00001.parquet`, or more shards of about 500 MB; images are neither decoded nor re-encoded.
+def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
+    """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB; images are neither decoded nor re-encoded.
 
     Args:
         dataset (`Dataset`): Rows to write. Images that are files get their bytes embedded, so that the shards stand alone.
-        folder (`Path`): Created if missing; other shards of the split in it are removed.
-        split (`str`, *optional*, defaults to `"train"`): First part of the file names.
+        folder (`Path`): Created if missing; other shards in it are removed.
 
     Returns:
         `list[Path]`: The shards in order.
@@ -41,12 +39,12 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
     folder.mkdir(parents=True, exist_ok=True)
     unnamed: list[Path] = []
     try:
-        for path in _write_shards(dataset, folder, split):
+        for path in _write_shards(dataset, folder):
             unnamed.append(path)
-        for stale in folder.glob(f"{split}-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"):
+        for stale in folder.glob(SHARDS):
             stale.unlink()  # another number of shards would leave rows of an earlier dataset beside the new ones
         return [
-            path.rename(folder / f"{split}-{index:05d}-of-{len(unnamed):05d}.parquet")
+            path.rename(folder / f"train-{index:05d}-of-{len(unnamed):05d}.parquet")
             for index, path in enumerate(unnamed)
         ]
     finally:
@@ -54,13 +52,12 @@ def write_parquet(dataset: Dataset, folder: Path, *, split: str = "train") -> li
             path.unlink(missing_ok=True)
 
 
-def _write_shards(dataset: Dataset, folder: Path, split: str) -> Iterator[Path]:
+def _write_shards(dataset: Dataset, folder: Path) -> Iterator[Path]:
     """The names of the shards, each before it is written."""
-    token = secrets.token_hex(8)
     groups = _groups(dataset)
     group, index = next(groups, None), 0
     while group is not None or index == 0:  # a dataset without rows still has columns
-        path = folder / f".{split}-{index:05d}.parquet.{token}.tmp"
+        path = unused_name(folder / f"train-{index:05d}.parquet")
         yield path
         with (
             _PatientFile(path) as file,

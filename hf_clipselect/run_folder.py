@@ -6,7 +6,6 @@ config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.h
 import logging
 import os
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import yaml
 
 from .data import LabelledImages
 from .errors import InputError
-from .files import write_text_atomically
+from .files import unused_name, write_text_atomically
 from .folders import remove_ours, replaced, restore
 from .hub import adapter_card, is_subset_file
 from .hub.merge import is_all_ours, read_card, write_card
@@ -32,9 +31,7 @@ from .summary import write_json
 
 logger = logging.getLogger(__name__)
 
-_ENTRIES = (
-    "config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html", "dropped.parquet",
-)  # fmt: skip
+_ENTRIES = "config.yaml features adapter scores.parquet subset report.json report.html dropped.parquet".split()
 _CARD = "README.md"
 _FEATURES = re.compile(r"images-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
@@ -183,7 +180,7 @@ class RunFolder:
 
     @contextmanager
     def _replacing_file(self, name: str) -> Iterator[Path]:
-        temporary = self.path / f".{name}.{secrets.token_hex(8)}.tmp"
+        temporary = unused_name(self.path / name)
         try:
             yield temporary
             os.replace(temporary, self.path / name)
@@ -197,7 +194,7 @@ class RunFolder:
     @contextmanager
     def mark(self) -> Iterator[str]:
         """A file of a name that nobody else chose, for the other processes to look for; gone after the block."""
-        mark = self.path / f".config.yaml.{secrets.token_hex(8)}.tmp"
+        mark = unused_name(self.path / "config.yaml")
         mark.touch()
         try:
             yield mark.name

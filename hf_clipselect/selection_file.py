@@ -5,7 +5,6 @@ it is checked before anything is made of it.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from .config import PLACE_FLAGS
 from .data.source import DatasetSource
-from .hub.naming import hide_paths
+from .hub.naming import COMMIT, hide_paths
 from .selection import Objective, Size, check_sizes, is_count
 from .selection.objective import PRESETS
 from .summary import write_json
@@ -136,7 +135,7 @@ def read_selection(path: Path) -> dict[str, Any]:
     source.pop("paths_relative_to", None)
     if source["num_rows"] < 0 or not 0 <= values["seed"] < 2**32:
         raise ValueError(f"{source['num_rows']} rows and seed {values['seed']} are out of range")
-    if source["revision"] is not None and not re.fullmatch("[0-9a-f]{40}", source["revision"]):
+    if source["revision"] is not None and not COMMIT.fullmatch(source["revision"]):
         raise ValueError(
             f"source.revision must be a commit of 40 hexadecimal digits, got {_short(source['revision'])}"
         )

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from hf_clipselect.encoder import load_backbone
-from hf_clipselect.encoder.weights import _sha256
 from hf_clipselect.errors import InputError
+from hf_clipselect.files import file_sha256
 
 
 INDEX = "pytorch_model.bin.index.json"
@@ -60,7 +60,7 @@ def test_pickles_of_tensors_are_read(write, folder, weights, clip_folder):
         assert value.dtype == expected[name].dtype
         assert torch.allclose(value, expected[name], atol=1e-3 if write is in_half_precision else 0), name
     files = sorted(path.name for path in folder.glob("*.bin"))
-    assert backbone.weights.hashes == {name: _sha256(folder / name) for name in files}
+    assert backbone.weights.hashes == {name: file_sha256(folder / name) for name in files}
     assert backbone.describe()["weights_files"] == backbone.identity()["weights_files"] == backbone.weights.hashes
     assert not reference.weights.hashes and set(reference.describe()) == {"name", "revision", "weights_sha256"}
     assert backbone.identity() != reference.identity()

@@ -62,11 +62,11 @@ def test_several_shards(images_dataset: Dataset, tmp_path: Path, monkeypatch: py
     groups_of(10, monkeypatch)
     group_bytes = images_dataset.with_format("arrow")[:10].combine_chunks().nbytes
     monkeypatch.setattr(parquet, "_SHARD_BYTES", int(1.5 * group_bytes))
-    paths = write_parquet(images_dataset, tmp_path, split="test")
-    assert [path.name for path in paths] == [f"test-0000{shard}-of-00003.parquet" for shard in range(3)]
+    paths = write_parquet(images_dataset, tmp_path)
+    assert [path.name for path in paths] == [f"train-0000{shard}-of-00003.parquet" for shard in range(3)]
     assert sorted(tmp_path.iterdir()) == paths  # no temporary file is left
     assert [pq.read_metadata(path).num_rows for path in paths] == [20, 20, 20]
-    back = load_dataset(str(tmp_path), split="test")
+    back = load_dataset(str(tmp_path), split="train")
     assert back.features == images_dataset.features
     assert encoded(back) == encoded(images_dataset)
     assert back["label"][:] == images_dataset["label"][:]
@@ -96,7 +96,7 @@ def test_groups_grow_to_about_the_same_number_of_bytes(tmp_path: Path, monkeypat
 def test_shards_of_an_earlier_dataset_do_not_stay(
     images_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_parquet(images_dataset, tmp_path, split="test")
+    (tmp_path / "test-00000-of-00001.parquet").write_text("mine")
     with monkeypatch.context() as patch:
         groups_of(10, patch)
         patch.setattr(parquet, "_SHARD_BYTES", 1)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import datasets
 
 from ..errors import InputError
+from ..files import unused_name
 
 
 def cache_folder(*what: object) -> Path:
@@ -43,7 +43,7 @@ def unpack(paths: list[str]) -> str:
     )
     if folder.is_dir():
         return str(folder)
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+    temporary = unused_name(folder)
     try:
         for path in paths:
             _unpack_one(path, temporary / Path(path).stem)

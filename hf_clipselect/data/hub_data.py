@@ -1,7 +1,6 @@
 """Rows from a dataset repository on the Hub."""
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +8,11 @@ from datasets import Dataset, load_dataset_builder
 from huggingface_hub import hf_hub_download
 from huggingface_hub.repocard import metadata_load
 
+from ..hub.naming import COMMIT
 from .local_data import Wanted
 
 
 logger = logging.getLogger(__name__)
-
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def load_repository(
@@ -40,7 +38,7 @@ def load_repository(
         repo, wanted.config_name, revision=revision, data_dir=data_dir, data_files=data_files and list(data_files)
     )
     builder.download_and_prepare()
-    commit = builder.hash if _COMMIT.fullmatch(builder.hash or "") else None
+    commit = builder.hash if COMMIT.fullmatch(builder.hash or "") else None
     return wanted.pick(builder.as_dataset()), commit
 
 

@@ -1,7 +1,6 @@
 """Which files the rows of a dataset may name: those of its own folder, where somebody else may have written the dataset."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ from datasets.features.features import require_storage_embed
 from huggingface_hub import constants
 
 from ..errors import InputError
+from ..hub.naming import COMMIT
 from .image_values import lone_paths, rows_of
-
-
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
@@ -82,7 +79,7 @@ def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, 
 def _caches_of_hub_data(dataset: Dataset) -> list[str]:
     """The caches of `datasets` that hold rows of the Hub, as <cache>/<repository>/<config>/<version>/<commit>/<file>."""
     files = [Path(file["filename"]) for file in dataset.cache_files]
-    return [str(file.parents[4]) for file in files if len(file.parents) > 5 and _COMMIT.fullmatch(file.parent.name)]
+    return [str(file.parents[4]) for file in files if len(file.parents) > 5 and COMMIT.fullmatch(file.parent.name)]
 
 
 def _outside(values: pa.ChunkedArray, feature: Any, inside: tuple[str, ...]) -> dict[int, str]:

@@ -5,11 +5,9 @@ They are fetched here, and not by `datasets`, because it would write the URLs wi
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,8 +17,10 @@ from fsspec.core import url_to_fs
 
 from ..errors import InputError
 from ..failures import is_of_the_machine
+from ..files import unused_name
 from ..redaction import hide_secrets
 from .archives import cache_folder
+from .places import is_pattern
 
 
 # Protocol -> extra of this package that brings its file system.
@@ -86,7 +86,7 @@ def _fetch(urls: Sequence[str], options: Mapping[str, Any], shown: str, *, is_ht
         system.invalidate_cache()
         if is_http:  # whose folders are pages
             infos[path] = system.info(path)
-        elif has_magic(path):
+        elif is_pattern(path):
             infos |= {name: info for name, info in system.glob(path, detail=True).items() if info["type"] == "file"}
         elif system.isdir(path):
             infos |= system.find(path, detail=True)
@@ -123,7 +123,7 @@ def _version(info: Mapping[str, Any]) -> str:
 def _download(system: AbstractFileSystem, targets: Mapping[str, Path], folder: Path) -> None:
     """Fetch what is not there yet; a file that is there is whole."""
     missing = [name for name, target in targets.items() if not target.exists()]
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.tmp")
+    temporary = unused_name(folder)
     try:
         for start in range(0, len(missing), _BATCH):
             some = missing[start : start + _BATCH]

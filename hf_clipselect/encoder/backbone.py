@@ -22,6 +22,7 @@ from ..config import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
 from ..errors import InputError
 from ..failures import is_of_the_machine
+from ..files import file_sha256
 from ..hub.fetch import is_outage
 from ..hub.naming import lasting_name, plain_name
 from .model_place import ModelPlace, find_model, other_than, shown
@@ -296,6 +297,5 @@ def _hash_folder(folder: Path, weights: Weights) -> str:
     digest = hashlib.sha256()
     for path in [folder / "config.json", *(weights.pickles or sorted(folder.glob("*.safetensors")))]:
         digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(weights.hashes.get(path.name) or file_sha256(path)))
     return digest.hexdigest()

@@ -4,7 +4,6 @@ Many repositories have `pytorch_model.bin` and no safetensors on `main`, CLIP's 
 Hugging Face has opened a pull request on most of these, which adds the same weights as safetensors.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,8 +19,9 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, RemoteEntryNotFoun
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from ..failures import is_of_the_machine
-from ..files import write_text_atomically
+from ..files import file_sha256, write_text_atomically
 from ..hub.fetch import is_outage
+from ..hub.naming import COMMIT
 from .model_place import ModelPlace
 
 
@@ -30,7 +30,6 @@ CONVERTER = "SFconvertbot"
 _SAFETENSORS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
 _PICKLES = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 _SHARD = re.compile(r"pytorch_model[\w.-]*\.bin")
-_COMMIT = re.compile("[0-9a-f]{40}")
 # The cache of the Hub client keeps what a commit is called under refs/; this name is ours, and goes when the commit is removed.
 _CHOSEN = "refs/hf_clipselect/weights-of-{commit}"
 
@@ -215,12 +214,7 @@ def _parts(path: Path) -> list[str]:
 
 
 def _of_pickles(paths: list[Path]) -> Weights:
-    return Weights(pickles=tuple(paths), hashes={path.name: _sha256(path) for path in paths})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Weights(pickles=tuple(paths), hashes={path.name: file_sha256(path) for path in paths})
 
 
 def _read_record(path: Path) -> str | None:
@@ -228,4 +222,4 @@ def _read_record(path: Path) -> str | None:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
         return None
-    return text if _COMMIT.fullmatch(text) else None
+    return text if COMMIT.fullmatch(text) else None

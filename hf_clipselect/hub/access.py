@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import GitRefs
 
 from ..errors import InputError
-from .naming import check_repo_id
+from .naming import COMMIT, check_repo_id
 from .push import Repository
 from .retries import describe, with_retries
 
@@ -67,7 +67,7 @@ def _check_names(repository: Repository, *, flag: str) -> None:
             raise InputError(
                 f"--{name} {value!r} is no name of a branch or tag; use letters, digits and . _ - /, as in v1."
             )
-        if value is not None and re.fullmatch(r"[0-9a-f]{40}", value):
+        if value is not None and COMMIT.fullmatch(value):
             raise InputError(f"--{name} {value} is a commit; give the name of a branch or tag, which a push can make.")
     if repository.branch is not None and repository.branch == repository.tag:
         raise InputError(

@@ -11,6 +11,8 @@ from ..errors import InputError
 
 
 EMBEDDED_PREFIX = "embedded/"
+# The full name of a commit.
+COMMIT = re.compile("[0-9a-f]{40}")
 
 # The name alone: a sentence may begin with it and name a path further on.
 _EMBEDDED_NAME = re.compile(r"embedded/[\w.-]+")
