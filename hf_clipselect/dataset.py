@@ -107,7 +107,8 @@ def select_dataset(
         prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
         per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
         dataloader_num_workers (`int`, *optional*):
-            Decoding processes, or threads where none can start (a start method other than fork, a daemonic process); default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
+            Decoding processes, or threads where none can start (a start method other than fork, a daemonic process); default the
+            other cores beside a GPU, and on a CPU their share of the cores, which is timed.
         bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
@@ -156,15 +157,13 @@ def select_dataset(
         values[listing] = str(values[listing]) if isinstance(values[listing], (str, Path)) else None
     passed_model = None
     if model is not None or processor is not None:
-        if model_name_or_path not in (DEFAULT_MODEL, None) or model_revision != "main":
+        if model_name_or_path != DEFAULT_MODEL or model_revision != "main":
             raise InputError(
                 "A model was passed together with model_name_or_path or model_revision, which name another one; pass model and "
                 "processor, or the name."
             )
         check_passed(model, processor)
         passed_model, values["model_name_or_path"] = (model, processor), None
-    elif model_name_or_path is None:
-        values["model_name_or_path"] = DEFAULT_MODEL
     arguments = Arguments.from_dict({**values, "dataset_name": ""})
     arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
     return run_selection(

@@ -12,8 +12,7 @@ from datasets import Dataset
 
 from .caller_state import own_settings
 from .data import SUBSET_COLUMNS, one_split
-from .data.image_values import with_images
-from .data.outside_files import check_files_stay_inside, folder_of
+from .data.outside_files import check_files_stay_inside, with_own_images
 from .data.source import DatasetSource, content_id
 from .errors import InputError
 from .files import make_folder
@@ -155,10 +154,9 @@ class SelectionResult:
         """
         if dataset is not None:
             dataset = one_split(dataset)
-        # Rows that were picked out of the dataset have no hash to be known by.
-        if dataset is not None and not len(dataset) == len(self.scores) < self.source.num_rows:
-            self._check(dataset)
-        if dataset is not None:
+            # Rows that were picked out of the dataset have no hash to be known by.
+            if not len(dataset) == len(self.scores) < self.source.num_rows:
+                self._check(dataset)
             dataset = self._with_images(dataset)
             if not allow_outside_files:
                 check_files_stay_inside(dataset)
@@ -331,22 +329,18 @@ class SelectionResult:
             )
         if not source.content_id or dataset._fingerprint == source.fingerprint:
             return
-        missing = {source.image_column, source.label_column} - set(dataset.column_names)
-        if missing or self._content_id(dataset) != source.content_id:
+        columns = source.image_column, source.label_column
+        missing = set(columns) - set(dataset.column_names)
+        if missing or content_id(self._with_images(dataset), *columns) != source.content_id:
             raise InputError(
                 f"This is not the dataset that the selection was made from: "
                 f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
                 f"{source.describe()}, with its rows in their order."
             )
 
-    def _content_id(self, dataset: Dataset) -> str:
-        return content_id(self._with_images(dataset), self.source.image_column, self.source.label_column)
-
     def _with_images(self, dataset: Dataset) -> Dataset:
         """As the run took the dataset, whose image column may hold paths."""
-        return with_images(
-            dataset, self.source.image_column, self.source.paths_relative_to or folder_of(self.source.name)
-        )
+        return with_own_images(dataset, self.source.image_column, self.source, allow_outside_files=True)
 
     def _join(self, dataset: Dataset) -> Dataset:
         name = column_suffix(self.ratios[0])

@@ -33,7 +33,7 @@ def there_are(names: Sequence[object], *, limit: int = 20) -> str:
 def listed(names: Sequence[object], *, limit: int = 20) -> str:
     """Names in a row: "a", "a, b", "a, b and 3 more"; "none" where there is no name."""
     shown = ", ".join(map(str, names[:limit])) or "none"
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return shown + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
 
 
 def with_article(noun: str) -> str:

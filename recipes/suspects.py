@@ -27,8 +27,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from hf_clipselect import SelectionResult
-from hf_clipselect.data.image_values import with_images
-from hf_clipselect.data.outside_files import check_files_stay_inside, folder_of
+from hf_clipselect.data.outside_files import with_own_images
 from hf_clipselect.data.source import DatasetSource, content_id, load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.files import make_folder
@@ -100,19 +99,19 @@ def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Datas
     if not source.image_column:
         print("images: none, the selection was made from embeddings.")
         return None
-    # selection.json hides where a folder lies; config.yaml, which stays on the machine, tells it.
+    # selection.json hides where a folder or file lies; config.yaml, which stays on the machine, tells it.
     recorded = (RunFolder(Path(arguments.selection)).read_config().get("source") or {}).get("name") or ""
-    name = arguments.dataset_name or (recorded if Path(recorded).is_dir() else "")
+    name = arguments.dataset_name or (recorded if Path(recorded).exists() else "")
     try:
         if name:
             config_name = arguments.dataset_config_name or source.config_name
-            dataset = load_source(name, config_name, arguments.train_split_name or source.split or "train")[0]
+            dataset, loaded = load_source(name, config_name, arguments.train_split_name or source.split or "train")
         else:
-            dataset = load_source_of(source, arguments.selection)
-        dataset = with_images(dataset, source.image_column, folder_of(name))
+            dataset, loaded = load_source_of(source, arguments.selection), source
+        dataset = with_own_images(
+            dataset, source.image_column, loaded, allow_outside_files=arguments.allow_outside_files
+        )
         check_same(dataset, source)
-        if not arguments.allow_outside_files:
-            check_files_stay_inside(dataset, name or source.name)
     except InputError as error:
         if arguments.dataset_name:
             raise

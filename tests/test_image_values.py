@@ -3,6 +3,7 @@
 import io
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image as PILImage
 from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import one_split, prepare_dataset, with_image_column_undecoded
 from hf_clipselect.data.image_values import with_images
+from hf_clipselect.data.source import DatasetSource, describe_source
 from hf_clipselect.encoder import UnreadableImageError, open_image
 from hf_clipselect.errors import InputError
 from hf_clipselect.files import LARGEST_FILE
@@ -41,6 +43,11 @@ def pictures(tmp_path: Path) -> Path:
     for shade, data in enumerate(PNGS):
         (folder / "im" / f"{shade}.png").write_bytes(data)
     return folder
+
+
+def below(folder: str, dataset: Dataset) -> DatasetSource:
+    """The source of a dataset whose paths are relative to a folder or URL."""
+    return replace(describe_source(dataset), paths_relative_to=folder)
 
 
 def message_of(call: Any, *args: Any, **kwargs: Any) -> str:
@@ -127,7 +134,7 @@ def test_relative_paths_start_at_the_file_that_names_them(
 ) -> None:
     dataset = Dataset.from_dict({"photo": [f"im/{row}.png" for row in range(8)], "label": LABELS})
     for folder in (str(pictures), f"{pictures}/"):
-        images = prepare_dataset(dataset, image_column_name="photo", paths_relative_to=folder)
+        images = prepare_dataset(dataset, below(folder, dataset), image_column_name="photo")
         assert bytes_of(images.dataset) == PNGS
     assert bytes_of(with_images(dataset.select([7, 2]), "photo", str(pictures))) == [PNGS[7], PNGS[2]]
     monkeypatch.chdir(pictures)
@@ -149,7 +156,7 @@ def test_relative_paths_below_a_url_are_fetched() -> None:
         "im/none.png",
     ]
     dataset = Dataset.from_dict({"photo": names, "label": LABELS})
-    images = prepare_dataset(dataset, image_column_name="photo", paths_relative_to="memory://set")
+    images = prepare_dataset(dataset, below("memory://set", dataset), image_column_name="photo")
     values = with_image_column_undecoded(images)[:]["photo"]
     assert [value["bytes"] for value in values] == [*PNGS[:7], None]
     # Other files under the same names are other images.
@@ -163,7 +170,7 @@ def test_relative_paths_below_a_url_are_fetched() -> None:
     relabelled = dataset.remove_columns("label").add_column("label", [1] * 8)
     assert with_images(relabelled, "photo", "memory://set")._fingerprint != other._fingerprint
     out = Dataset.from_dict({"photo": ["im/0.png", "../other/x.png"], "label": [0, 1]})
-    message = message_of(prepare_dataset, out, image_column_name="photo", paths_relative_to="memory://set")
+    message = message_of(prepare_dataset, out, below("memory://set", out), image_column_name="photo")
     assert message.startswith("source_index 1 of the dataset names the file '../other/x.png'")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, List, Value
 
 from ..data import LabelledImages, prepare_dataset
-from ..data.image_values import can_become_images, is_image, with_images
-from ..data.outside_files import check_files_stay_inside, folder_of
+from ..data.image_values import can_become_images, is_image
+from ..data.outside_files import with_own_images
 from ..data.places import SourceFlags
 from ..data.source import DatasetSource, describe_source, load_source
 from ..errors import InputError
@@ -148,10 +148,7 @@ def _matched(
     chosen = arguments.label_column_name if arguments.label_column_name in dataset.column_names else None
     if chosen in lists or (chosen is None and len(lists) == 1 and not _has_class_label(dataset)):
         image_column, label_column = _only_image_column(name, dataset, arguments), chosen or lists[0]
-        folder = source.paths_relative_to or folder_of(source.name)
-        dataset = with_images(dataset, image_column, folder)
-        if not arguments.allow_outside_files:
-            check_files_stay_inside(dataset, source.name, folder)
+        dataset = with_own_images(dataset, image_column, source, allow_outside_files=arguments.allow_outside_files)
         values, feature = dataset.with_format(None)[label_column][:], dataset.features[label_column].feature
     else:
         image_column_name = arguments.image_column_name

@@ -75,11 +75,16 @@ def lone_paths(images: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array
     return pc.if_else(has_bytes, pa.scalar(None, paths.type), paths)
 
 
+def stored_rows(dataset: Dataset) -> np.ndarray:
+    """The place of each row in the store of a dataset, which may hold others and in another order."""
+    return np.arange(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_numpy()
+
+
 def rows_of(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
     """The rows of a dataset that lie in some places of its store, each with its place, in the dataset's order."""
     if len(stored) == 0:
         return []
-    places = np.arange(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_numpy()
+    places = stored_rows(dataset)
     rows = np.flatnonzero(np.isin(places, stored))
     return list(zip(rows.tolist(), places[rows].tolist(), strict=True))
 

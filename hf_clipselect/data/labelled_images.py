@@ -14,11 +14,11 @@ from datasets import Dataset, Image
 from ..errors import InputError
 from ..prompts import read_class_names
 from ..selection import class_quotas
+from ..words import listed
 from .columns import find_caption_column, find_image_column, find_label_column, is_text
 from .given import one_split
-from .image_values import with_images
-from .labels import read_captions, read_labels, shorten
-from .outside_files import check_files_stay_inside, folder_of
+from .labels import read_captions, read_labels
+from .outside_files import with_own_images
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
 
@@ -62,7 +62,6 @@ def prepare_dataset(
     class_names: Sequence[str] | None = None,
     class_names_file: str | None = None,
     max_samples: int | None = None,
-    paths_relative_to: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
 ) -> LabelledImages:
@@ -80,10 +79,7 @@ def prepare_dataset(
         class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
         class_names_file (`str`, *optional*): Text file with one name per line, to the same end.
         max_samples (`int`, *optional*): Consider only this many rows, of every class its share, spread evenly.
-        paths_relative_to (`str`, *optional*):
-            Local folder or fsspec URL of the file that names the paths of images; default the folder of the source, and for a dataset
-            in memory the working directory.
-        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from that URL.
+        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read images from the URL of the source.
         allow_outside_files (`bool`, *optional*, defaults to `False`):
             Rows of a dataset that was loaded by its name may name files outside of its own folder.
 
@@ -104,10 +100,9 @@ def prepare_dataset(
         label_column = find_label_column(dataset, label_column_name, image_column)
     else:
         label_column = find_caption_column(dataset, caption_column, image_column)
-    folder = paths_relative_to or source.paths_relative_to or folder_of(source.name)
-    dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
-    if not allow_outside_files:
-        check_files_stay_inside(dataset, source.name, folder)
+    dataset = with_own_images(
+        dataset, image_column, source, storage_options=storage_options, allow_outside_files=allow_outside_files
+    )
     source = replace(
         source,
         image_column=image_column,
@@ -138,8 +133,10 @@ def prepare_dataset(
     if is_text(dataset.features[label_column]) and 2 * len(names) > len(labels):
         logger.warning(
             "Column %r has %d different labels in %d rows. If these are captions, name it with --caption_column.",
-            label_column, len(names), len(labels),
-        )  # fmt: skip
+            label_column,
+            len(names),
+            len(labels),
+        )
     present = np.bincount(labels, minlength=len(names)) > 0
     if present.sum() < 2:
         raise InputError(
@@ -148,7 +145,7 @@ def prepare_dataset(
         )
     if not present.all():
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
-        logger.warning("%d classes have no image and take no part: %s", len(empty), shorten(empty))
+        logger.warning("%d classes have no image and take no part: %s", len(empty), listed(empty, limit=10))
     return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
 
 

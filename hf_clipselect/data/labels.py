@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Value
 
 from ..errors import InputError
+from ..words import listed
 from .columns import column_array, is_text
 
 
@@ -51,7 +52,7 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
     else:
         labels = _whole_numbers(values, column)
         if isinstance(feature, ClassLabel) and feature.names:
-            names = plain_names(feature.names)
+            names = list(map(str, feature.names))  # YAML and JSON take no strings of numpy
         elif given is not None:
             names = given
         else:
@@ -108,16 +109,6 @@ def number_strings(values: pa.Array) -> tuple[np.ndarray, list[str]]:
     return rank[numbers], [strings[number] for number in order]
 
 
-def plain_names(names: Sequence[str]) -> list[str]:
-    """Names as built-in strings, which YAML and JSON take."""
-    return [str(name) for name in names]
-
-
-def shorten(names: Sequence[str], limit: int = 10) -> str:
-    """A list of names for a message."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-
-
 def _check_for_missing(values: pa.Array, column: str) -> None:
     missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     if missing.all():
@@ -169,8 +160,10 @@ def _checked_class_names(class_names: Any) -> list[str]:
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"class_names must be a list of strings, one per class in label order, got {class_names!r}.")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise InputError(f"The class names hold {shorten(twice)} more than once; give every class a name of its own.")
-    return plain_names(names)
+        raise InputError(
+            f"The class names hold {listed(twice, limit=10)} more than once; give every class a name of its own."
+        )
+    return list(map(str, names))
 
 
 def _warn_about_lookalikes(names: Sequence[str], column: str) -> None:
@@ -185,5 +178,6 @@ def _warn_about_lookalikes(names: Sequence[str], column: str) -> None:
         logger.warning(
             "Labels of column %r differ only by spaces, invisible signs or the way that letters are encoded, such as %s: they count as "
             "different classes. If they are one, clean the column first.",
-            column, " and ".join(map(repr, groups[0])),
-        )  # fmt: skip
+            column,
+            " and ".join(map(repr, groups[0])),
+        )

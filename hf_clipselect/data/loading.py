@@ -18,9 +18,9 @@ from ..redaction import hide_secrets
 from .hub_data import load_repository
 from .loading_errors import explained
 from .local_data import Wanted, load_files, load_folder
-from .places import hub_place, is_pattern, is_url, local_name
+from .places import HubPlace, hub_place, is_pattern, is_url, local_name
 from .remote_files import fetch_urls
-from .table_files import READERS, reader_of
+from .table_files import READERS, reader_name
 
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -70,7 +70,7 @@ class Request:
         """Load what was named."""
         name, on_hub = local_name(self.name), hub_place(self.name)
         if on_hub is not None:
-            return self._in_repository()._from_hub("can't be loaded from the Hub")
+            return self._in_repository(on_hub)._from_hub("can't be loaded from the Hub")
         if name.startswith(EMBEDDED_PREFIX):
             return self._embedded()
         is_free = not os.path.exists(name)
@@ -88,15 +88,14 @@ class Request:
             return self._from_url(name)
         return self._from_path(name)
 
-    def _in_repository(self) -> "Request":
+    def _in_repository(self, place: HubPlace) -> "Request":
         """The same with `hf://datasets/...` taken apart."""
-        place = hub_place(self.name)
         if self.revision is not None and place.revision not in (None, self.revision):
             raise InputError(
                 f"{self.what} names the revision {place.revision}, but --dataset_revision is {self.revision}; leave one of them out."
             )
         files, folder = self.data_files, self.data_dir
-        if is_pattern(place.path) or reader_of(place.path) or place.path.endswith(".zip"):
+        if is_pattern(place.path) or reader_name(place.path) or place.path.endswith(".zip"):
             files = [place.path, *(files or [])]
         elif place.path:
             folder = "/".join(filter(None, (place.path, folder)))

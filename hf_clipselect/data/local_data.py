@@ -19,7 +19,7 @@ from .table_files import (
     builder_of_files,
     declared_configs,
     folder_without_hops,
-    reader_of,
+    reader_name,
     reader_of_files,
     splits_of_config,
     splits_of_folder,
@@ -69,8 +69,13 @@ class Wanted:
     def check_unread(self, unread: dict[str, str], total: int, kind: str = "image files") -> None:
         """Stop, or warn where that was allowed, if files would be left out."""
         check_unread(
-            unread, total=total, shown=self.shown, accept=self.flags.accept, accepted=self.allow_unread_files, kind=kind
-        )  # fmt: skip
+            unread,
+            total=total,
+            shown=self.shown,
+            accept=self.flags.accept,
+            accepted=self.allow_unread_files,
+            kind=kind,
+        )
 
 
 def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
@@ -169,7 +174,7 @@ def _builder_of_configs(files: FolderFiles, configs: list[dict], wanted: Wanted)
 
 
 def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
-    if not _is_hard_for_datasets(files) or not any(reader_of(path) for path in files.tables):
+    if not _is_hard_for_datasets(files) or not any(map(reader_name, files.tables)):
         builder = _builder_of_folder(files, wanted)
         read = {path for paths in builder.config.data_files.values() for path in paths}
     else:
@@ -178,7 +183,7 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
         splits = splits_of_folder(files, paths)
         builder = builder_of_files(reader, splits, settings=settings)
         read = {path for paths in splits.values() for path in paths}
-    mine = [path for path in files.tables if (reader_of(path) or ("",))[0] == builder.name]
+    mine = [path for path in files.tables if reader_name(path) == builder.name]
     root = os.path.realpath(files.root)  # as `datasets` calls it
     unread = {
         path: "beside files that are named by a split"
@@ -187,7 +192,7 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
     }
     if unread and wanted.flags.accept is not None and not wanted.allow_unread_files:
         unread = {path: f"{reason}; --data_files names all that belong together" for path, reason in unread.items()}
-    broken = {path: why for path, why in files.broken.items() if (reader_of(path) or ("",))[0] == builder.name}
+    broken = {path: why for path, why in files.broken.items() if reader_name(path) == builder.name}
     wanted.check_unread(unread | broken, len(mine) + len(broken), "data files")
     return builder
 

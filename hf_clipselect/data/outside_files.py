@@ -1,7 +1,7 @@
 """Which files the rows of a dataset may name: those of its own folder, where somebody else may have written the dataset."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from huggingface_hub import constants
 
 from ..errors import InputError
 from ..hub.naming import COMMIT
-from .image_values import lone_paths, rows_of
+from .image_values import lone_paths, rows_of, with_images
+from .source import DatasetSource
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
@@ -49,6 +50,36 @@ def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None
                 "which lies outside of the dataset's own folder and would go into the subset. If you trust whoever wrote the dataset, "
                 "pass --allow_outside_files."
             )
+
+
+def with_own_images(
+    dataset: Dataset,
+    image_column: str,
+    source: DatasetSource,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    allow_outside_files: bool = False,
+) -> Dataset:
+    """[`with_images`] for a dataset of this source: relative paths are of its folder, and others must not lead out of it.
+
+    Args:
+        dataset (`Dataset`): The rows.
+        image_column (`str`): The column of images.
+        source (`DatasetSource`): Where the rows came from.
+        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from a URL.
+        allow_outside_files (`bool`, *optional*, defaults to `False`): All files may be named.
+
+    Returns:
+        `Dataset`: As [`with_images`].
+
+    Raises:
+        InputError: As [`with_images`] and [`check_files_stay_inside`].
+    """
+    folder = source.paths_relative_to or folder_of(source.name)
+    dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
+    if not allow_outside_files:
+        check_files_stay_inside(dataset, source.name, folder)
+    return dataset
 
 
 def folder_of(name: str) -> str | None:

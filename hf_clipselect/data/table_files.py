@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from datasets import DatasetBuilder, load_dataset_builder
@@ -37,6 +38,11 @@ READERS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+def reader_name(path: str) -> str:
+    """The name of the reader for a file; empty where there is none."""
+    return (reader_of(path) or ("",))[0]
+
+
 def reader_of(path: str) -> tuple[str, dict[str, str]] | None:
     """The reader for a file, by its ending or, where it is compressed, the one before that."""
     for suffix in reversed(name_of(path).lower().split(".")[1:]):
@@ -61,13 +67,13 @@ def builder_of_files(
     # Lists that are resolved are taken as they are; what is told of each file makes the cache see that it changed.
     data_files = DataFilesDict()
     for split, paths in splits.items():
-        paths = [path_without_hops(path) for path in paths]
+        paths = [_path_without_hops(path) for path in paths]
         states = [os.stat(path) for path in paths]
         data_files[split] = DataFilesList(paths, [(str(state.st_size), str(state.st_mtime_ns)) for state in states])
     return load_dataset_builder(reader, data_files=data_files, **(settings or {}))
 
 
-def path_without_hops(path: str) -> str:
+def _path_without_hops(path: str) -> str:
     """The path itself, or the same through a link where `datasets` would take it for a chain of URLs, as it does with `::`."""
     folder, _, rest = path.rpartition("::")
     if not folder:
@@ -81,16 +87,14 @@ def path_without_hops(path: str) -> str:
     link = cache_folder("link", target)
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():
-        try:
+        with suppress(FileExistsError):  # by another process, meanwhile
             link.symlink_to(target, target_is_directory=True)
-        except FileExistsError:  # by another process, meanwhile
-            pass
     return f"{link}/{below}"
 
 
 def folder_without_hops(folder: str) -> str:
     """The same for a folder."""
-    return path_without_hops(f"{folder}/.")[: -len("/.")]
+    return _path_without_hops(f"{folder}/.")[: -len("/.")]
 
 
 def splits_of_folder(files: FolderFiles, paths: Sequence[str]) -> dict[str, list[str]]:
@@ -104,7 +108,7 @@ def splits_of_folder(files: FolderFiles, paths: Sequence[str]) -> dict[str, list
         `dict[str, list[str]]`: Split -> absolute paths, each once.
     """
     sharded = glob_translate(ALL_SPLIT_PATTERNS[0].replace("{split}", "*"))
-    names = {name_of(path).partition("-")[0] for path in matching(paths, [sharded])}
+    names = {name_of(path).partition("-")[0] for path in _matching(paths, [sharded])}
     if names:
         patterns = {split: [ALL_SPLIT_PATTERNS[0].replace("{split}", split)] for split in sorted(names)}
         return _matched(files, paths, patterns)
@@ -136,7 +140,7 @@ def splits_of_config(files: FolderFiles, config: Mapping) -> dict[str, list[str]
 def reader_of_files(paths: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
     """The reader that most of the files are for, its settings, and these files, with metadata beside images."""
     images = [path for path in paths if ending(path) in ImageFolder.EXTENSIONS]
-    kinds = Counter(reader_of(path)[0] for path in paths if reader_of(path) is not None)
+    kinds = Counter(filter(None, map(reader_name, paths)))
     if images and len(images) > max(kinds.values(), default=0):
         metadata = [path for path in paths if name_of(path) in ImageFolder.METADATA_FILENAMES]
         return "imagefolder", {}, images + metadata
@@ -145,19 +149,19 @@ def reader_of_files(paths: Sequence[str]) -> tuple[str, dict[str, str], list[str
             f"{name_of(paths[0])} is none of the files that can be read: {', '.join(READERS)}, .zip, or images."
         )
     reader = max(kinds, key=lambda kind: (kinds[kind], kind == "parquet"))
-    mine = [path for path in paths if (reader_of(path) or ("",))[0] == reader]
+    mine = [path for path in paths if reader_name(path) == reader]
     return reader, reader_of(mine[0])[1], mine
-
-
-def matching(paths: Sequence[str], regexes: Sequence[str]) -> list[str]:
-    """The paths that some regular expression describes as a whole."""
-    compiled = [re.compile(regex) for regex in regexes]
-    return [path for path in paths if any(regex.fullmatch(path) for regex in compiled)]
 
 
 def _matched(files: FolderFiles, paths: Sequence[str], patterns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     found = {
-        split: [files.full(path) for path in matching(paths, [glob_translate(glob) for glob in globs])]
+        split: [files.full(path) for path in _matching(paths, [glob_translate(glob) for glob in globs])]
         for split, globs in patterns.items()
     }
     return {split: matched for split, matched in found.items() if matched}
+
+
+def _matching(paths: Sequence[str], regexes: Sequence[str]) -> list[str]:
+    """The paths that some regular expression describes as a whole."""
+    compiled = [re.compile(regex) for regex in regexes]
+    return [path for path in paths if any(regex.fullmatch(path) for regex in compiled)]

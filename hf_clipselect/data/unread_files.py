@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ..errors import InputError
+from ..words import listed
 
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,4 @@ def check_unread(
 
 def first_names(paths: Iterable[str]) -> str:
     """The first of some names, and how many more there are."""
-    paths = list(paths)
-    more = f" and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else ""
-    return ", ".join(paths[:_SHOWN]) + more
+    return listed(list(paths), limit=_SHOWN)
