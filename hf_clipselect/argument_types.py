@@ -165,9 +165,14 @@ def _fitted_items(value: Any, hint: Any) -> list[Any]:
 
 
 _WORDS = {
-    None: "None", NoneType: "None", bool: "True or False", int: "a whole number", float: "a number", str: "a text",
+    None: "None",
+    NoneType: "None",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
     Path: "a path",
-}  # fmt: skip
+}
 _SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 
 

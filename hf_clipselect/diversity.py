@@ -258,8 +258,11 @@ def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
             is_told = True
             logger.warning(
                 "The %s rows of a class are compared exactly, each with all others, and not estimated from some: this takes about %.0f "
-                "seconds.", f"{len(embeds):,}", (time.perf_counter() - start) * len(embeds) / done, extra=NOT_IN_REPORT,
-            )  # fmt: skip
+                "seconds.",
+                f"{len(embeds):,}",
+                (time.perf_counter() - start) * len(embeds) / done,
+                extra=NOT_IN_REPORT,
+            )
 
 
 def _blocks_of_cosines(

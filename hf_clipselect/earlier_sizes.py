@@ -57,8 +57,11 @@ def _earlier(result: SelectionResult, subset: Path) -> _Kept:
     if others and not _same_but_for_sizes(earlier, result):
         logger.warning(
             "Subsets of an earlier run go from %s, since the scores or the settings of the selection are others now: %s. Name their sizes "
-            "too to have them anew.", subset, names, extra=NOT_IN_REPORT,
-        )  # fmt: skip
+            "too to have them anew.",
+            subset,
+            names,
+            extra=NOT_IN_REPORT,
+        )
         return [], {}
     if others:
         logger.info("Subsets of an earlier run stay in %s, since the scores are the same: %s.", subset, names)

@@ -100,13 +100,8 @@ def select_embeddings(
     """
     values = dict(locals())
     sizes = check_sizes(selection_ratio, selection_count)
-    elsewhere = (
-        "selection_ratio",
-        "selection_count",
-        "must_keep",
-        "must_drop",
-        "num_clusters",
-    )  # checked where they count
+    # Those are checked where they count.
+    elsewhere = "selection_ratio selection_count must_keep must_drop num_clusters".split()
     arguments = Arguments.from_dict({name: value for name, value in values.items() if name not in elsewhere})
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(class_quotas)}
     resolved = resolve_objective(objective, knobs)
@@ -206,8 +201,8 @@ def _check_pairs(
         names = [str(label) for label in range(len(text_embeds))] if class_names is None else list(class_names)
         if len(set(names)) != len(text_embeds):
             raise InputError(
-                f"class_names has {counted(len(set(names)), 'different name')}, text_embeds has {counted(len(text_embeds), 'row')}; give each row a "
-                "name of its own."
+                f"class_names has {counted(len(set(names)), 'different name')}, text_embeds has "
+                f"{counted(len(text_embeds), 'row')}; give each row a name of its own."
             )
         return _Pairs(image_embeds, text_embeds, labels, names)
     if class_names is not None:
@@ -255,7 +250,7 @@ def _unit_rows(embeds: np.ndarray, name: str, describe: Callable[[int], str]) ->
     if len(bad):
         problem = "all zero" if norms[bad[0]] == 0 else "not finite"
         raise InputError(
-            f"{name} has {counted(len(bad), 'row')} that {are(len(bad))} not finite or all zero, first {describe(bad[0])}, which is {problem}; "
-            "remove these rows, or embed them again."
+            f"{name} has {counted(len(bad), 'row')} that {are(len(bad))} not finite or all zero, first {describe(bad[0])}, which is "
+            f"{problem}; remove these rows, or embed them again."
         )
     return embeds / norms.astype(np.float32)[:, None]

@@ -9,9 +9,9 @@ from datasets import ClassLabel, Dataset, Value
 
 from .arrays import as_numpy, on_its_device
 from .config_file import read_lines
+from .data.columns import column_array
 from .errors import InputError
 from .score_table import RowFacts
-from .selection import is_count
 from .words import are, counted, there_are
 
 
@@ -106,7 +106,7 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
             f"--group_column {column} {problem}; name a column of strings, integers, booleans or class labels; "
             f"{there_are(sorted(kinds))}."
         )
-    values = dataset.with_format("arrow").select_columns([column])[:].column(column).to_pylist()
+    values = column_array(dataset, column).to_pylist()
     if isinstance(feature, ClassLabel):
         values = [feature.names[value] if value is not None and value >= 0 else None for value in values]
     groups = np.array(["none" if value is None else str(value) for value in values], dtype=object)
@@ -167,10 +167,7 @@ def read_class_quotas(path: str | Path) -> dict[str, int]:
 def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) -> dict[str, int] | None:
     """Rows to keep of some classes, from a file where a path is given."""
     if class_quotas is None or isinstance(class_quotas, Mapping):
-        return class_quotas and {
-            str(name) if isinstance(name, str) else name: int(count) if is_count(count) else count
-            for name, count in class_quotas.items()
-        }
+        return None if class_quotas is None else dict(class_quotas)
     return read_class_quotas(class_quotas)
 
 
@@ -195,7 +192,8 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
 def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
     if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
         raise InputError(
-            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first {source_index[both[0]]}; leave each in one."
+            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first {source_index[both[0]]}; leave "
+            "each in one."
         )
 
 
@@ -212,8 +210,7 @@ def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
         raise InputError(
             f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
         )
-    values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
-    return values.fill_null(False).to_numpy(zero_copy_only=False)
+    return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:

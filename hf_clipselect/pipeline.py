@@ -195,9 +195,8 @@ class _Run:
             self.arguments, self.objective, images, self.backbone, adaptation, rows.describe_captions()
         )
         told = description["arguments"]
-        if (
-            result.ratios != self.sizes
-        ):  # the report names all that it describes, config.yaml those that were asked for
+        if result.ratios != self.sizes:
+            # The report names all that it describes, config.yaml those that were asked for.
             told = with_sizes(told, result.ratios)
         report = summarize(
             result.scores, class_names=table.features["label"].names, ratios=result.ratios, plain_agrees=plain_agrees,
@@ -230,15 +229,19 @@ class _Run:
             processes.wait()
         if encoded.unreadable:
             logger.warning(
-                "%d of %s could not be read and %s no part.", len(encoded.unreadable), counted(len(images.labels), "image"),
+                "%d of %s could not be read and %s no part.",
+                len(encoded.unreadable),
+                counted(len(images.labels), "image"),
                 "takes" if len(encoded.unreadable) == 1 else "take",
-            )  # fmt: skip
+            )
             logger.info("dropped.parquet names them with the reason.")
             if self.facts.must_keep is not None and (lost := self.facts.must_keep[list(encoded.unreadable)].sum()):
                 logger.warning(
                     "%s of --must_keep %s among the images that could not be read, and %s not kept.",
-                    counted(lost, "row"), are(lost), are(lost),
-                )  # fmt: skip
+                    counted(lost, "row"),
+                    are(lost),
+                    are(lost),
+                )
         numbers = np.setdiff1d(np.arange(len(images.labels)), list(encoded.unreadable))
         classes, labels = present_classes(images.labels[numbers])
         rows = _Rows(

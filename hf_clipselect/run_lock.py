@@ -45,8 +45,10 @@ def locked(folder: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
         logger.warning(
             "The file system of %s knows no locks (%s): start no second run in it before this one has ended.",
-            folder, error.strerror, extra=NOT_IN_REPORT,
-        )  # fmt: skip
+            folder,
+            error.strerror,
+            extra=NOT_IN_REPORT,
+        )
         yield
         return
     inode = path.stat().st_ino

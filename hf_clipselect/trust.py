@@ -247,9 +247,9 @@ def _word_warnings(
         names = [f"{entry['name']!r} ({_word_shares(entry)})" for entry in below_chance]
         yield (
             f"CLIP agrees with the labels of {counted(len(names), 'class', 'classes')} less often than chance ({chance:.1%}): "
-            f"{listed(names, limit=_MAX_NAMED)}. It does not understand the prompt, or the labels are wrong, and what adapters learn of the class "
-            "comes from these labels alone. Check the labels, and the names that the prompts are made of (--class_names_file, "
-            "--prompt_template)."
+            f"{listed(names, limit=_MAX_NAMED)}. It does not understand the prompt, or the labels are wrong, and what adapters "
+            "learn of the class comes from these labels alone. Check the labels, and the names that the prompts "
+            "are made of (--class_names_file, --prompt_template)."
         )
     if similar_prompts:
         names = [
@@ -257,15 +257,16 @@ def _word_warnings(
             for entry in similar_prompts
         ]
         yield (
-            f"The prompts of {counted(len(names), 'pair')} of classes are nearly the same to CLIP: {listed(names, limit=_MAX_NAMED)}. Text can't "
-            "tell their images apart: give them names that differ more with --class_names_file, or make them one class."
+            f"The prompts of {counted(len(names), 'pair')} of classes are nearly the same to CLIP: "
+            f"{listed(names, limit=_MAX_NAMED)}. Text can't tell their images apart: give them names that differ more with "
+            "--class_names_file, or make them one class."
         )
     if confused:
         names = [f"{entry['label']!r} for {entry['predicted']!r} ({_word_shares(entry)})" for entry in confused]
         yield (
             f"CLIP takes more than half of the rows of a class for one other class, in {counted(len(names), 'pair')}: "
-            f"{listed(names, limit=_MAX_NAMED)}. Check whether the class names are in label order and say what the images show; else most of these "
-            "labels are wrong."
+            f"{listed(names, limit=_MAX_NAMED)}. Check whether the class names are in label order and say what the images show; "
+            "else most of these labels are wrong."
         )
 
 

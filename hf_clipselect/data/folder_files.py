@@ -15,18 +15,14 @@ from ..errors import InputError
 # What systems leave in folders; nobody counts these as data.
 _OF_THE_SYSTEM = {"__MACOSX", "__pycache__"}
 _METADATA = set(ImageFolder.METADATA_FILENAMES)
-TABLE_ENDINGS = {
-    ".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".tar", ".h5", ".hdf5", ".lance",
-}  # fmt: skip
+TABLE_ENDINGS = set(".parquet .arrow .csv .tsv .json .jsonl .ndjson .tar .h5 .hdf5 .lance".split())
 # Not looked into to see whether they are images.
-_NO_IMAGES = TABLE_ENDINGS | {
-    ".txt", ".md", ".xml", ".yaml", ".yml", ".html", ".htm", ".py", ".ipynb", ".log", ".npy", ".npz", ".pt", ".pth", ".pkl", ".pdf",
-    ".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".db", ".ini", ".lock", ".mp4", ".avi", ".mov", ".wav", ".mp3",
-}  # fmt: skip
+_NO_IMAGES = TABLE_ENDINGS.union(
+    ".txt .md .xml .yaml .yml .html .htm .py .ipynb .log .npy .npz .pt .pth .pkl .pdf .db .ini .lock".split(),
+    ".zip .gz .tgz .bz2 .xz .zst .7z .rar .mp4 .avi .mov .wav .mp3".split(),
+)
 # Kinds of images that cameras, phones and browsers write, and that Pillow does not read.
-_FOREIGN_IMAGES = {
-    ".heic", ".heif", ".heics", ".hif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".svg",
-}  # fmt: skip
+_FOREIGN_IMAGES = set(".heic .heif .heics .hif .avif .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .svg".split())
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 
 

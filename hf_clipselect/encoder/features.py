@@ -89,8 +89,9 @@ def encode_dataset(
     if white != FULL_WHITE:
         logger.warning(
             "No 16-bit grey image of a sample has a value above %d, which is taken for white: as %d-bit images.",
-            white, white.bit_length(),
-        )  # fmt: skip
+            white,
+            white.bit_length(),
+        )
     key = features_key(images, backbone, batch_size=batch_size, white=white)
     cache = FeatureCache(folder, key=key, num_rows=len(images.dataset))
     if len(set(processes.gather(cache.digest))) > 1:

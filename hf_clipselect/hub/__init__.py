@@ -7,5 +7,12 @@ from .push import Pushed, Repository
 
 
 __all__ = [
-    "Destination", "Pushed", "Repository", "adapter_card", "fetch_files", "is_subset_file", "publish", "subset_card",
-]  # fmt: skip
+    "Destination",
+    "Pushed",
+    "Repository",
+    "adapter_card",
+    "fetch_files",
+    "is_subset_file",
+    "publish",
+    "subset_card",
+]

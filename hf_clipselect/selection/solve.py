@@ -156,11 +156,13 @@ def check_candidates(
         must_keep = np.bincount(cells[tiers == MUST_KEEP], minlength=num_cells)
     if must_keep.sum() > k:
         raise InputError(
-            f"--must_keep names {counted(int(must_keep.sum()), 'row')}, but only {k} {are(k)} kept; name fewer, or raise the selection ratio."
+            f"--must_keep names {counted(int(must_keep.sum()), 'row')}, but only {k} {are(k)} kept; name fewer, or raise the "
+            "selection ratio."
         )
     if high.sum() < k:
         raise InputError(
-            f"--must_drop leaves {high.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop fewer, or lower the selection ratio."
+            f"--must_drop leaves {high.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop fewer, or "
+            "lower the selection ratio."
         )
     if objective.class_balance == "none":
         return None
@@ -176,8 +178,9 @@ def check_candidates(
     if not low.sum() <= k <= high.sum():
         least, most = int(low.sum()), int(high.sum())
         raise InputError(
-            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, --class_quotas_file, --must_keep and --must_drop ask for "
-            f"{f'at least {least}' if k < least else f'at most {most}'}. Change them, or the selection ratio."
+            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, --class_quotas_file, "
+            f"--must_keep and --must_drop ask for {f'at least {least}' if k < least else f'at most {most}'}. Change "
+            "them, or the selection ratio."
         )
     bounds = high if upper is None else np.minimum(high, upper)
     return class_quotas(cells, k, balance=objective.class_balance, num_classes=num_cells, lower=low, upper=bounds)
