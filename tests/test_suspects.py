@@ -13,6 +13,7 @@ from reports import NAN, random_table, scores_table
 from results import make_result
 
 from hf_clipselect import SelectionResult, select_dataset
+from hf_clipselect.cli import select
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
@@ -183,6 +184,32 @@ def test_recipe_takes_the_images_of_a_source_that_has_a_name(tmp_path):
     done = launch("saved", "--num", 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "suspects.png, 3 of them" in done.stdout and (tmp_path / "suspects" / "suspects.png").exists()
+
+
+@pytest.mark.slow
+def test_recipe_takes_the_images_that_a_file_names(tmp_path):
+    """Relative to the file, whose name is that of the dataset."""
+    (tmp_path / "data" / "im").mkdir(parents=True)
+    for row in range(8):
+        (tmp_path / "data" / "im" / f"{row}.png").write_bytes(png((30 * row, 0, 0), folder=tmp_path))
+    names = ["red", "black"] * 4
+    Dataset.from_dict({"photo": [f"im/{row}.png" for row in range(8)], "label": names}).to_csv(
+        str(tmp_path / "data" / "rows.csv")
+    )
+    flags = [
+        "--model_name_or_path",
+        "embedded/tiny-clip",
+        "--adaptation",
+        "off",
+        "--use_cpu",
+        "--selection_ratio",
+        "0.5",
+    ]
+    flags += ["--dataset_name", str(tmp_path / "data" / "rows.csv"), "--image_column_name", "photo"]
+    assert select([*flags, "--output_dir", str(tmp_path / "run")]) == 0
+    done = launch(tmp_path / "run", "--num", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "suspects.png, 1 of them" in done.stdout
 
 
 @pytest.mark.slow
