@@ -58,13 +58,7 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
     _check_processes(training)
-    if training.dataloader_num_workers and (why := why_no_processes()) is not None:
-        warnings.warn(
-            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, since {why}.",
-            stacklevel=2,
-        )
-        training.dataloader_num_workers = 0
-    training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
+    _fit_decoding(training)
     checkpoint = find_checkpoint(arguments, training)
     _check_push(training)
     train = load_train_rows(arguments)
@@ -231,6 +225,17 @@ def _check_push(training: ClassifierTrainingArguments) -> None:
         raise InputError("--push_to_hub needs --hub_model_id, the model repository, such as me/digits-resnet.")
     repository = Repository(training.hub_model_id, "model", bool(training.hub_private_repo))
     check_access(repository, flags={"model": "hub_model_id"})
+
+
+def _fit_decoding(training: ClassifierTrainingArguments) -> None:
+    """Leave out what can't be: decoding processes where none can start, and memory pinned for a GPU where there is none."""
+    if training.dataloader_num_workers and (why := why_no_processes()) is not None:
+        warnings.warn(
+            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, since {why}.",
+            stacklevel=3,
+        )
+        training.dataloader_num_workers = 0
+    training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
 
 
 def _check_processes(training: ClassifierTrainingArguments) -> None:

@@ -130,23 +130,28 @@ def prepare_dataset(
         return _with_captions_in_use(
             LabelledImages(dataset, image_column, label_column, names, labels, rows, source, has_captions=True)
         )
-    if is_text(dataset.features[label_column]) and 2 * len(names) > len(labels):
+    _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
+    return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
+
+
+def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are_texts: bool) -> None:
+    """Refuse rows of one class alone; tell of classes without rows, and of texts that may be captions."""
+    if are_texts and 2 * len(names) > len(labels):
         logger.warning(
             "Column %r has %d different labels in %d rows. If these are captions, name it with --caption_column.",
-            label_column,
+            column,
             len(names),
             len(labels),
         )
     present = np.bincount(labels, minlength=len(names)) > 0
     if present.sum() < 2:
         raise InputError(
-            f"Column {label_column!r} has images of {present.sum()} class only ({names[int(labels[0])]!r}); selection needs "
+            f"Column {column!r} has images of {present.sum()} class only ({names[int(labels[0])]!r}); selection needs "
             "at least two. Pass another --label_column_name, or for images with texts instead of classes --caption_column."
         )
     if not present.all():
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
         logger.warning("%d classes have no image and take no part: %s", len(empty), listed(empty, limit=10))
-    return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
 
 
 def _spread_rows(labels: np.ndarray, count: int) -> np.ndarray:
