@@ -78,8 +78,9 @@ def _without_secrets(arguments: Arguments) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     if data.storage_options is not None:
         kept["storage_options"] = names_of_options(data.storage_options)
-    if "://" in data.dataset_name:
-        kept["dataset_name"] = hide_secrets(data.dataset_name)
+    for name in ("dataset_name", "data_dir"):  # beside the name of a reader the latter may be the URL
+        if "://" in (getattr(data, name) or ""):
+            kept[name] = hide_secrets(getattr(data, name))
     if data.data_files:
         # Beside a dataset they are names in it.
         place = str if data.dataset_name else (lambda name: os.path.abspath(os.path.expanduser(name)))

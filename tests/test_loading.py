@@ -21,8 +21,10 @@ from hub.processes import run_client
 from hub.server import LoopbackHub
 
 from hf_clipselect.cli import main
+from hf_clipselect.config import Arguments
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import load_source
+from hf_clipselect.provenance import _without_secrets
 
 
 PETS = [f"{name}/{row}.png" for name in ("cat", "dog") for row in range(3)]
@@ -164,6 +166,14 @@ class TestZips:
         (tmp_path / "torn.zip").write_bytes(b"PK\3\4 and no more")
         message = message_of(load_source, str(tmp_path / "torn.zip"))
         assert "torn.zip can't be unpacked" in message and "unpack it yourself" in message
+        for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            path = tmp_path / f"damaged-{method}.zip"
+            with zipfile.ZipFile(path, "w", method) as archive:
+                archive.writestr("cat/1.png", bytes(range(256)) * 40)
+            content = bytearray(path.read_bytes())
+            content[60:90] = b"\xff" * 30
+            path.write_bytes(content)
+            assert path.name in message_of(load_source, str(path))
 
 
 @pytest.fixture
@@ -275,6 +285,14 @@ class TestSecrets:
                 message = message_of(load_source, **call, storage_options=options)
                 assert not [secret for secret in SECRETS[:2] if secret in message], message
                 assert f": {SECRETS[2]}" not in message and f"'{SECRETS[2]}-of" not in message
+
+    @pytest.mark.parametrize("name", ["dataset_name", "data_dir"])
+    def test_settings_are_kept_without_them(self, name):
+        url = f"http://me:{SECRETS[0]}@host/rows.parquet?sig={SECRETS[1]}"
+        assert (
+            _without_secrets(Arguments.from_dict({"dataset_name": "parquet", name: url}))[name]
+            == "http://host/rows.parquet"
+        )
 
     @pytest.mark.slow
     def test_no_output_keeps_them_and_a_run_goes_on_with_them(

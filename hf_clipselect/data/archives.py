@@ -1,9 +1,11 @@
 """Zip files as the folders that they hold, unpacked beside what `datasets` caches."""
 
 import hashlib
+import lzma
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path
 
 import datasets
@@ -63,7 +65,7 @@ def _unpack_one(path: str, folder: Path) -> None:
             folder.mkdir(parents=True)
             archive.extractall(folder)
     # zipfile raises RuntimeError for a password, NotImplementedError for a method that it does not know.
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zipfile.zlib.error) as error:
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path} can't be unpacked ({error}); unpack it yourself, and give the folder.") from None
     except FileExistsError:
         raise InputError(f"Two zip files are called {folder.name}; unpack them, and give the folder.") from None
