@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
+from folders import message_of
 from PIL import Image as PILImage
 
 from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
 from hf_clipselect.data.source import DatasetSource, describe_source, load_source
 from hf_clipselect.embedded import load_digits_dataset
-from hf_clipselect.errors import InputError
 
 
 def png(shade: int) -> bytes:
@@ -41,14 +41,6 @@ def write_image_folder(folder: Path, classes: dict[str, int]) -> None:
         (folder / name).mkdir(parents=True)
         for row in range(count):
             (folder / name / f"{row}.png").write_bytes(png(10 * row))
-
-
-def message_of(call: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(InputError) as error:
-        call(*args, **kwargs)
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 class TestLoadSource:

@@ -5,13 +5,13 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
+from folders import message_of
 from PIL import Image as PILImage
 
 from hf_clipselect import SelectionResult, select_dataset
@@ -19,7 +19,6 @@ from hf_clipselect.data import one_split, prepare_dataset, with_image_column_und
 from hf_clipselect.data.image_values import with_images
 from hf_clipselect.data.source import DatasetSource, describe_source
 from hf_clipselect.encoder import UnreadableImageError, open_image
-from hf_clipselect.errors import InputError
 from hf_clipselect.files import LARGEST_FILE
 
 
@@ -48,13 +47,6 @@ def pictures(tmp_path: Path) -> Path:
 def below(folder: str, dataset: Dataset) -> DatasetSource:
     """The source of a dataset whose paths are relative to a folder or URL."""
     return replace(describe_source(dataset), paths_relative_to=folder)
-
-
-def message_of(call: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(InputError) as error:
-        call(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def bytes_of(dataset: Dataset, column: str = "photo") -> list[bytes]:

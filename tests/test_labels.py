@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Sequence, Value
+from folders import message_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,13 +23,6 @@ from hf_clipselect.errors import InputError
 
 def table(values: list[Any], feature: Any) -> Dataset:
     return Dataset.from_dict({"target": values}, features=Features({"target": feature}))
-
-
-def message_of(call: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(InputError) as error:
-        call(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 NAMES = ["cat", "dog", "owl"]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, List, Value, load_dataset
+from folders import message_of
 from hub.processes import run_client
 from hub.server import LoopbackHub
 from PIL import Image as PILImage
@@ -20,7 +21,6 @@ from hf_clipselect.classifier.eval_sets import load_eval_sets
 from hf_clipselect.config import Arguments
 from hf_clipselect.data import load_source, prepare_dataset
 from hf_clipselect.data.outside_files import check_files_stay_inside
-from hf_clipselect.errors import InputError
 from hf_clipselect.pipeline import run_selection
 
 
@@ -47,13 +47,6 @@ def write(folder: Path, images: list[Any], feature: Any = None, **columns: Any) 
         Dataset.from_dict(values, features=Features(features)).with_format("arrow")[:], folder / "train.parquet"
     )
     return folder
-
-
-def message_of(call: Any, *args: Any, **kwargs: Any) -> str:
-    with pytest.raises(InputError) as error:
-        call(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture
