@@ -442,7 +442,7 @@ class TestMaxTrainSamples:
             images = prepare_dataset(dataset, class_names_file=str(names), max_samples=2)
         assert images.class_names == ["ant", "bee", "cat"]
         assert images.labels.tolist() == [0, 1]
-        assert "1 classes have no image and take no part: cat" in caplog.text
+        assert "1 class has no image and takes no part: cat" in caplog.text
 
     def test_one_class_left(self) -> None:
         assert "1 class only ('a')" in message_of(self.prepare_sorted, 1)

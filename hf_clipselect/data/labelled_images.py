@@ -151,7 +151,12 @@ def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are
         )
     if not present.all():
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
-        logger.warning("%d classes have no image and take no part: %s", len(empty), listed(empty, limit=10))
+        told = (
+            "%d class has no image and takes no part: %s"
+            if len(empty) == 1
+            else "%d classes have no image and take no part: %s"
+        )
+        logger.warning(told, len(empty), listed(empty, limit=10))
 
 
 def _spread_rows(labels: np.ndarray, count: int) -> np.ndarray:
