@@ -184,7 +184,7 @@ def test_many_classes_need_no_matrix_of_all_pairs():
     assert entry["num_similar_prompts"] == entry["num_below_chance"] == entry["num_confused"] == num_classes - 1
     assert len(entry["similar_prompts"]) == len(entry["below_chance"]) == len(entry["confusions"]) == MAX_LISTED
     [warning] = trust.warnings
-    assert "and 5994 more" in warning and len(warning) < 900
+    assert "and 5,994 more" in warning and len(warning) < 900
 
 
 def test_warnings_reach_the_log_or_become_one_error(caplog):
