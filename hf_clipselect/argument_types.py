@@ -152,7 +152,7 @@ def _text(value: Any) -> str:
         raise _Misfit(f"holds a NUL character, which no name or path can have: {shown(value)}")
     # Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold text alone.
     if not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
-        raise _Misfit(f"{ascii(value)} holds bytes that are no UTF-8; rename the file or folder")
+        raise _Misfit("holds bytes that are no UTF-8; rename the file or folder")
     return str(value)
 
 
