@@ -17,7 +17,7 @@ from .data.outside_files import check_files_stay_inside, folder_of
 from .data.source import DatasetSource, content_id
 from .errors import InputError
 from .files import make_folder
-from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
+from .hub import Destination, Pushed, Repository, check_subset_folder, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, write_card
 from .parquet import SHARDS, write_parquet
 from .python_door import python_door
@@ -150,8 +150,8 @@ class SelectionResult:
                 Rows of a dataset from the Hub may name files outside of its own folder.
 
         Raises:
-            InputError: It is another dataset, a row names a file that is not the dataset's, or what people wrote in README.md
-                can't be read.
+            InputError: It is another dataset, a row names a file that is not the dataset's, what people wrote in README.md can't be
+                read, or a folder or a pipe bears the name of a file to write.
         """
         if dataset is not None:
             dataset = one_split(dataset)
@@ -163,6 +163,7 @@ class SelectionResult:
             if not allow_outside_files:
                 check_files_stay_inside(dataset)
         folder = make_folder(folder, "folder")
+        check_subset_folder(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
         for path in folder.glob(f"*/{SHARDS}"):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,36 @@ class TestCheck:
             with pytest.raises(InputError, match=f"{name}/README.md .*can't be kept"):
                 folder.check(identity, overwrite=overwrite)
         assert (tmp_path / name / "README.md").read_bytes() == card
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            *sorted(ENTRIES),
+            "subset/README.md",
+            "subset/selection.json",
+            "subset/scores",
+            "features/manifest.json",
+            *(f"{name}/{path}" for name, path in OURS.items()),
+        ],
+    )
+    def test_what_can_be_neither_read_nor_replaced_is_refused_and_stays(self, tmp_path: Path, place: str) -> None:
+        folder, path = finished_run(tmp_path / "out"), tmp_path / "out" / place
+        is_folder = place in ("features", "adapter", "subset", "subset/scores")
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for make in (
+            path.touch if is_folder else path.mkdir,
+            lambda: os.mkfifo(path),
+            lambda: path.symlink_to("nowhere"),
+        ):
+            make()
+            kind = path.lstat().st_mode
+            for identity, overwrite in ((IDENTITY, False), ({**IDENTITY, "model": "other"}, True)):
+                with pytest.raises(
+                    InputError, match=f"{place} is no {'folder' if is_folder else 'file'}, and .*Move it away"
+                ):
+                    folder.check(identity, overwrite=overwrite)
+            assert path.lstat().st_mode == kind
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 class TestOpen:

@@ -2,10 +2,10 @@
 
 from .cards import adapter_card, subset_card
 from .fetch import fetch_files
-from .publish import Destination, is_subset_file, publish
+from .publish import Destination, check_subset_folder, is_subset_file, publish
 from .push import Pushed, Repository
 
 
 __all__ = [
-    "Destination", "Pushed", "Repository", "adapter_card", "fetch_files", "is_subset_file", "publish", "subset_card",
+    "Destination", "Pushed", "Repository", "adapter_card", "check_subset_folder", "fetch_files", "is_subset_file", "publish", "subset_card",
 ]  # fmt: skip
