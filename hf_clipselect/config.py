@@ -318,10 +318,9 @@ class RunArguments:
         check_seed(self.seed, "--seed")
         if self.output_dir == "":
             raise InputError("--output_dir is empty; name a folder.")
-        if self.output_dir is not None and "::" in os.path.abspath(self.output_dir):
+        if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
             raise InputError(
-                f"--output_dir {self.output_dir} has '::' in its path, which load_dataset reads as a chain of URLs: nobody could load the "
-                "subset. Choose another."
+                f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds '::'; give another folder of this machine."
             )
 
 

@@ -170,7 +170,7 @@ class SelectionResult:
             if OUR_CONFIG.fullmatch(path.parent.name):
                 path.unlink()
         write_parquet(self.scores, folder / "scores")
-        for name, subset in ({} if dataset is None else self.subsets(dataset)).items():
+        for name, subset in ({} if dataset is None else self._subsets(dataset)).items():
             write_parquet(subset, folder / name)
         report = published_report(self.report)
         if is_whole(report):
@@ -298,7 +298,7 @@ class SelectionResult:
             adapter = None if adapter_dir is None else Path(adapter_dir)
             return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
 
-    def subsets(self, dataset: Dataset) -> dict[str, Dataset]:
+    def _subsets(self, dataset: Dataset) -> dict[str, Dataset]:
         """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""
         return {config_name(size): self._at(size)._join(dataset) for size in self.ratios}
 

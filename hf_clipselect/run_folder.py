@@ -184,7 +184,8 @@ class RunFolder:
 
     @contextmanager
     def _replacing_file(self, name: str) -> Iterator[Path]:
-        temporary = self.path / f".{name}.{secrets.token_hex(8)}.tmp"
+        # Absolute: pyarrow reads `run:1/...` as a URL.
+        temporary = self.path.absolute() / f".{name}.{secrets.token_hex(8)}.tmp"
         try:
             yield temporary
             os.replace(temporary, self.path / name)

@@ -10,7 +10,7 @@ import yaml
 from datasets import Dataset, Image, get_dataset_config_names, load_dataset
 from results import make_result
 
-from hf_clipselect import select_dataset
+from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card
@@ -462,3 +462,24 @@ def test_an_overwrite_that_is_killed_on_the_way_can_be_repeated(tmp_path, monkey
 def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
     with pytest.raises(InputError, match="--output_dir"):
         RunFolder(tmp_path / ("x" * 300)).check(IDENTITY, overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["run:1", "s3:run"])
+def test_a_name_that_begins_as_a_url_is_a_folder(name, images_dataset, clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"model_name_or_path": clip_folder, "adaptation": "off", "output_dir": name, "use_cpu": True}
+    select_dataset(with_broken_images(images_dataset, 0), on_bad_image="drop", **settings)
+    again = select_dataset(with_broken_images(images_dataset, 0), on_bad_image="drop", selection_ratio=0.5, **settings)
+    assert again.ratios == (0.5, 0.3) and SelectionResult.from_folder(name).ratios == again.ratios
+    again.save(f"{name}:saved")
+    assert SelectionResult.from_folder(f"{name}:saved").selected.tolist() == again.selected.tolist()
+    assert names(tmp_path) == {name, f"{name}:saved"}
+
+
+def test_a_url_is_no_folder(images_dataset, clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="output_dir s3://bucket/run is a URL"):
+        select_dataset(images_dataset, model_name_or_path=clip_folder, output_dir="s3://bucket/run")
+    with pytest.raises(InputError, match="folder s3://bucket/run is a URL"):
+        make_result(images_dataset).save("s3://bucket/run")
+    assert names(tmp_path) == set()
