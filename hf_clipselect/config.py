@@ -176,11 +176,8 @@ class AdaptationArguments:
         if self.num_folds == 1:
             raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
         if self.num_folds and (self.adaptation == "off" or self.adapter_name_or_path is not None):
-            other = (
-                "--adaptation off"
-                if self.adaptation == "off"
-                else f"--adapter_name_or_path {self.adapter_name_or_path}"
-            )
+            given = f"--adapter_name_or_path {self.adapter_name_or_path}"
+            other = "--adaptation off" if self.adaptation == "off" else given
             raise InputError(
                 f"--num_folds {self.num_folds} trains adapters, which {other} rules out; leave one of them out."
             )
