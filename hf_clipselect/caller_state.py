@@ -1,9 +1,10 @@
 """What the caller has set in torch and numpy does not reach a run, and is as it was after it."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ def own_settings() -> Iterator[None]:
             stack.enter_context(torch.autocast(torch.accelerator.current_accelerator().type, enabled=False))
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
+        if sys.stderr is None:  # of a process that was started without one: progress bars write to it all the same
+            stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         if os.getpid() != _imported_in:
             stack.callback(torch.set_num_threads, torch.get_num_threads())

@@ -174,11 +174,8 @@ class AdaptationArguments:
         if self.num_folds == 1:
             raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
         if self.num_folds and (self.adaptation == "off" or self.adapter_name_or_path is not None):
-            other = (
-                "--adaptation off"
-                if self.adaptation == "off"
-                else f"--adapter_name_or_path {self.adapter_name_or_path}"
-            )
+            given = f"--adapter_name_or_path {self.adapter_name_or_path}"
+            other = "--adaptation off" if self.adaptation == "off" else given
             raise InputError(
                 f"--num_folds {self.num_folds} trains adapters, which {other} rules out; leave one of them out."
             )
@@ -316,10 +313,9 @@ class RunArguments:
         check_seed(self.seed, "--seed")
         if self.output_dir == "":
             raise InputError("--output_dir is empty; name a folder.")
-        if self.output_dir is not None and "::" in os.path.abspath(self.output_dir):
+        if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
             raise InputError(
-                f"--output_dir {self.output_dir} has '::' in its path, which load_dataset reads as a chain of URLs: nobody could load the "
-                "subset. Choose another."
+                f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds '::'; give another folder of this machine."
             )
 
 

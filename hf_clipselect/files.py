@@ -35,8 +35,10 @@ def make_folder(path: str | Path, what: str) -> Path:
     """Create a folder if it is missing.
 
     Raises:
-        InputError: It is a file, or can't be created; the message begins with `what`, such as "--output_dir".
+        InputError: It is a URL or a file, or can't be created; the message begins with `what`, such as "--output_dir".
     """
+    if "://" in str(path):
+        raise InputError(f"{what} {str(path)[:200]} is a URL; give a folder of this machine.")
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import InputError
 from .files import unused_name
 
 
@@ -37,6 +38,41 @@ def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
         if new.exists():
             shutil.rmtree(new)
         restore(folder, is_ours=is_ours)
+
+
+def check_kind(path: Path, *, folder: bool) -> None:
+    """Refuse a place where we write a file or a folder, and where something else is: it can be neither read nor replaced.
+
+    Args:
+        path (`Path`): The place; nothing need be there.
+        folder (`bool`): Whether we write a folder.
+
+    Raises:
+        InputError: A folder in the place of a file, a file in that of a folder, a pipe, or a link to nothing.
+    """
+    if os.path.lexists(path) and not (path.is_dir() if folder else path.is_file()):
+        kind = "folder" if folder else "file"
+        raise InputError(f"{path} is no {kind}, and a {kind} of that name is to be written there. Move it away.")
+
+
+def check_kinds(folder: Path, *, is_ours: IsOurs, is_our_folder: IsOurs) -> None:
+    """[`check_kind`] of everything in a folder that bears a name of ours.
+
+    Args:
+        folder (`Path`): The folder; it need not be there.
+        is_ours (`Callable`): As for [`replaced`].
+        is_our_folder (`Callable`): The same for folders in it.
+
+    Raises:
+        InputError: As [`check_kind`].
+    """
+    for parent, folders, names in os.walk(folder):
+        for path in (Path(parent, name) for name in sorted([*folders, *names])):
+            place = path.relative_to(folder).as_posix()
+            if is_ours(place):
+                check_kind(path, folder=False)
+            elif is_our_folder(place):
+                check_kind(path, folder=True)
 
 
 def restore(folder: Path, *, is_ours: IsOurs) -> None:

@@ -16,7 +16,7 @@ from .data.outside_files import check_files_stay_inside, with_own_images
 from .data.source import DatasetSource, content_id
 from .errors import InputError
 from .files import make_folder
-from .hub import Destination, Pushed, Repository, fetch_files, publish, subset_card
+from .hub import Destination, Pushed, Repository, check_subset_folder, fetch_files, publish, subset_card
 from .hub.merge import OUR_CONFIG, write_card
 from .parquet import SHARDS, write_parquet
 from .python_door import python_door
@@ -149,8 +149,8 @@ class SelectionResult:
                 Rows of a dataset from the Hub may name files outside of its own folder.
 
         Raises:
-            InputError: It is another dataset, a row names a file that is not the dataset's, or what people wrote in README.md
-                can't be read.
+            InputError: It is another dataset, a row names a file that is not the dataset's, what people wrote in README.md can't be
+                read, or a folder or a pipe bears the name of a file to write.
         """
         if dataset is not None:
             dataset = one_split(dataset)
@@ -161,13 +161,14 @@ class SelectionResult:
             if not allow_outside_files:
                 check_files_stay_inside(dataset)
         folder = make_folder(folder, "folder")
+        check_subset_folder(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
         for path in folder.glob(f"*/{SHARDS}"):
             if OUR_CONFIG.fullmatch(path.parent.name):
                 path.unlink()
         write_parquet(self.scores, folder / "scores")
-        for name, subset in ({} if dataset is None else self.subsets(dataset)).items():
+        for name, subset in ({} if dataset is None else self._subsets(dataset)).items():
             write_parquet(subset, folder / name)
         report = published_report(self.report)
         if is_whole(report):
@@ -295,7 +296,7 @@ class SelectionResult:
             adapter = None if adapter_dir is None else Path(adapter_dir)
             return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
 
-    def subsets(self, dataset: Dataset) -> dict[str, Dataset]:
+    def _subsets(self, dataset: Dataset) -> dict[str, Dataset]:
         """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""
         return {config_name(size): self._at(size)._join(dataset) for size in self.ratios}
 

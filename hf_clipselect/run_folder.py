@@ -20,8 +20,8 @@ import yaml
 from .data import LabelledImages
 from .errors import InputError
 from .files import unused_name, write_text_atomically
-from .folders import remove_ours, replaced, restore
-from .hub import adapter_card, is_subset_file
+from .folders import check_kind, check_kinds, remove_ours, replaced, restore
+from .hub import adapter_card, check_subset_folder, is_subset_file
 from .hub.merge import is_all_ours, read_card, write_card
 from .report import write_html
 from .result import SelectionResult
@@ -76,11 +76,12 @@ class RunFolder:
             overwrite (`bool`): The results of another run may go.
 
         Raises:
-            InputError: The folder is a file, holds the results of another run, files that no run wrote, or a card that can't be
-                read. Others' files are never removed: with `overwrite` a run only goes in beside them, and not where they bear its
-                names.
+            InputError: The folder is a file, holds the results of another run, files that no run wrote, a card that can't be
+                read, or a folder or a pipe that bears the name of a file. Others' files are never removed: with `overwrite` a run
+                only goes in beside them, and not where they bear its names.
         """
         self._check_kind()
+        self._check_entries()
         if not self.path.exists() or set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
             return
         found = self.read_config().get("identity")
@@ -180,7 +181,7 @@ class RunFolder:
 
     @contextmanager
     def _replacing_file(self, name: str) -> Iterator[Path]:
-        temporary = unused_name(self.path / name)
+        temporary = unused_name(self.path.absolute() / name)  # pyarrow reads `run:1/...` as a URL
         try:
             yield temporary
             os.replace(temporary, self.path / name)
@@ -213,6 +214,14 @@ class RunFolder:
                 raise InputError(f"--output_dir {self.path} is a file; give a folder.")
         except OSError as error:  # a name that no file system takes
             raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
+
+    def _check_entries(self) -> None:
+        for name in _ENTRIES:
+            check_kind(self.path / name, folder=name in _OURS)
+        check_kind(self.adapter / _CARD, folder=False)
+        check_subset_folder(self.subset)
+        for folder in (self.features, self.adapter):
+            check_kinds(folder, is_ours=_OURS[folder.name], is_our_folder=lambda _: False)
 
     def _create(self) -> None:
         try:

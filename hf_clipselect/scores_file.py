@@ -29,7 +29,7 @@ def read_scores(folder: Path, *, num_rows: int) -> pa.Table:
         ValueError: There is none; they hold more rows than there can be, other values than numbers and texts, or so many of them in
             so few bytes that they were made to fill the memory.
     """
-    paths = sorted(folder.glob(SHARDS))
+    paths = sorted(folder.absolute().glob(SHARDS))  # pyarrow reads `run:1/...` as a URL
     if not paths:
         raise ValueError("there is no scores/train-00000-of-00001.parquet")
     size = sum(path.stat().st_size for path in paths)

@@ -1,8 +1,9 @@
 """Calls give the same rows whatever the caller has set in torch and numpy, and leave it as it was."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ STATES: dict[str, Callable[[], AbstractContextManager]] = {
     "deterministic": lambda: changed(False, torch.use_deterministic_algorithms, True),
     "anomaly": torch.autograd.detect_anomaly,
     "numpy raises": lambda: np.errstate(all="raise"),
+    "no stderr": lambda: redirect_stderr(None),
     "products": lambda: changed("highest", torch.set_float32_matmul_precision, "medium"),
 }
 
@@ -58,6 +60,7 @@ def state() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "anomaly": torch.is_anomaly_enabled(),
         "numpy": np.geterr(),
+        "stderr": sys.stderr,
         "products": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
         "random": torch.random.get_rng_state().tolist(),

@@ -366,10 +366,17 @@ def test_config_refuses_a_bad_hidden_dim(hidden_dim):
         MlpAdapterConfig(hidden_dim=hidden_dim)
 
 
-@pytest.mark.parametrize("scale", [float("nan"), float("inf"), None, "1"])
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 10**400, None, "1"])
 def test_config_refuses_a_bad_scale(scale):
     with pytest.raises(InputError, match=r"scale .*finite number"):
         MlpAdapterConfig(scale=scale)
+
+
+@pytest.mark.parametrize("name", ["target_modules", "exclude_modules", "modules_to_save"])
+@pytest.mark.parametrize("value", [3, [3], [["text_projection"]], {"text_projection": 1}])
+def test_config_refuses_what_names_no_modules(name, value):
+    with pytest.raises(InputError, match=f"{name} .*list of names"):
+        MlpAdapterConfig(**{name: value})
 
 
 def test_registering_twice_is_harmless():

@@ -146,7 +146,7 @@ def test_apply_with_only_some_rows_considered(dataset):
     assert image_bytes(kept) == [image_bytes(dataset)[row] for row in result.selected]
     scores = column_values(result.scores, "sas")[np.searchsorted(rows, result.selected)]
     assert kept["sas"][:] == scores.tolist()
-    (of_considered,) = result.subsets(dataset.select(rows)).values()
+    (of_considered,) = result._subsets(dataset.select(rows)).values()
     assert of_considered[:] == kept[:]
 
 

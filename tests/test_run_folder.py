@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 from datasets import Dataset, Image, get_dataset_config_names, load_dataset
 from results import make_result
 
-from hf_clipselect import select_dataset
+from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card
@@ -123,6 +124,36 @@ class TestCheck:
             with pytest.raises(InputError, match=f"{name}/README.md .*can't be kept"):
                 folder.check(identity, overwrite=overwrite)
         assert (tmp_path / name / "README.md").read_bytes() == card
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            *sorted(ENTRIES),
+            "subset/README.md",
+            "subset/selection.json",
+            "subset/scores",
+            "features/manifest.json",
+            *(f"{name}/{path}" for name, path in OURS.items()),
+        ],
+    )
+    def test_what_can_be_neither_read_nor_replaced_is_refused_and_stays(self, tmp_path: Path, place: str) -> None:
+        folder, path = finished_run(tmp_path / "out"), tmp_path / "out" / place
+        is_folder = place in ("features", "adapter", "subset", "subset/scores")
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for make in (
+            path.touch if is_folder else path.mkdir,
+            lambda: os.mkfifo(path),
+            lambda: path.symlink_to("nowhere"),
+        ):
+            make()
+            kind = path.lstat().st_mode
+            for identity, overwrite in ((IDENTITY, False), ({**IDENTITY, "model": "other"}, True)):
+                with pytest.raises(
+                    InputError, match=f"{place} is no {'folder' if is_folder else 'file'}, and .*Move it away"
+                ):
+                    folder.check(identity, overwrite=overwrite)
+            assert path.lstat().st_mode == kind
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 class TestOpen:
@@ -431,3 +462,24 @@ def test_an_overwrite_that_is_killed_on_the_way_can_be_repeated(tmp_path, monkey
 def test_a_folder_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
     with pytest.raises(InputError, match="--output_dir"):
         RunFolder(tmp_path / ("x" * 300)).check(IDENTITY, overwrite=False)
+
+
+@pytest.mark.parametrize("name", ["run:1", "s3:run"])
+def test_a_name_that_begins_as_a_url_is_a_folder(name, images_dataset, clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"model_name_or_path": clip_folder, "adaptation": "off", "output_dir": name, "use_cpu": True}
+    select_dataset(with_broken_images(images_dataset, 0), on_bad_image="drop", **settings)
+    again = select_dataset(with_broken_images(images_dataset, 0), on_bad_image="drop", selection_ratio=0.5, **settings)
+    assert again.ratios == (0.5, 0.3) and SelectionResult.from_folder(name).ratios == again.ratios
+    again.save(f"{name}:saved")
+    assert SelectionResult.from_folder(f"{name}:saved").selected.tolist() == again.selected.tolist()
+    assert names(tmp_path) == {name, f"{name}:saved"}
+
+
+def test_a_url_is_no_folder(images_dataset, clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="output_dir s3://bucket/run is a URL"):
+        select_dataset(images_dataset, model_name_or_path=clip_folder, output_dir="s3://bucket/run")
+    with pytest.raises(InputError, match="folder s3://bucket/run is a URL"):
+        make_result(images_dataset).save("s3://bucket/run")
+    assert names(tmp_path) == set()

@@ -2,7 +2,7 @@
 
 from .cards import adapter_card, subset_card
 from .fetch import fetch_files
-from .publish import Destination, is_subset_file, publish
+from .publish import Destination, check_subset_folder, is_subset_file, publish
 from .push import Pushed, Repository
 
 
@@ -11,6 +11,7 @@ __all__ = [
     "Pushed",
     "Repository",
     "adapter_card",
+    "check_subset_folder",
     "fetch_files",
     "is_subset_file",
     "publish",

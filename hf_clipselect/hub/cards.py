@@ -153,7 +153,8 @@ def _configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
 
 
 def _score_columns(folder: Path) -> list[str]:
-    return pq.read_schema(next((folder / SCORES_CONFIG).glob("train-*.parquet"))).names
+    # Absolute: pyarrow reads `run:1/...` as a URL.
+    return pq.read_schema(next((folder.absolute() / SCORES_CONFIG).glob("train-*.parquet"))).names
 
 
 def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:

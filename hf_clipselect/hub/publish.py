@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import HubArguments
+from ..folders import check_kind, check_kinds
 from .access import check_access
 from .adapter_files import publishable_adapter
 from .cards import adapter_card, subset_card
@@ -24,6 +25,19 @@ _OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.pa
 def is_subset_file(path: str) -> bool:
     """Whether a run writes a file of this path into a folder of subsets, beside its card."""
     return path == "selection.json" or _OUR_SHARD.fullmatch(path) is not None
+
+
+def check_subset_folder(folder: Path) -> None:
+    """Refuse a folder of subsets in which something else is where its files and folders are to be written.
+
+    Args:
+        folder (`Path`): The folder; it need not be there.
+
+    Raises:
+        InputError: As [`check_kind`].
+    """
+    check_kind(folder / CARD, folder=False)
+    check_kinds(folder, is_ours=is_subset_file, is_our_folder=lambda path: OUR_CONFIG.fullmatch(path) is not None)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class MlpAdapterConfig(PeftConfig):
             Factor on the MLP's output before it is added.
 
     Raises:
-        [`~hf_clipselect.errors.InputError`]: If `hidden_dim` or `scale` is out of range.
+        [`~hf_clipselect.errors.InputError`]: If modules are not named by strings, or `hidden_dim` or `scale` is out of range.
 
     Example:
 
@@ -86,6 +86,9 @@ class MlpAdapterConfig(PeftConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = MLP_ADAPTER
+        for name in ("target_modules", "exclude_modules", "modules_to_save"):
+            if not _are_names(value := getattr(self, name)):
+                raise InputError(f"{name} of MlpAdapterConfig must be a list of names of modules, got {value!r}.")
         # peft matches against sets (a list of names would work, but is slower to search and is not what it stores).
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
@@ -112,5 +115,14 @@ def _is_positive_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _are_names(value: object) -> bool:
+    """A string is one regular expression."""
+    return (
+        value is None
+        or isinstance(value, str)
+        or (isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value))
+    )
+
+
 def _is_finite_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
