@@ -12,6 +12,7 @@ import numpy as np
 from datasets import Dataset, Image
 
 from ..errors import InputError
+from ..parquet import without_hollow_columns
 from ..prompts import read_class_names
 from ..selection import class_quotas
 from .columns import find_caption_column, find_image_column, find_label_column, is_text
@@ -105,7 +106,7 @@ def prepare_dataset(
     else:
         label_column = find_caption_column(dataset, caption_column, image_column)
     folder = paths_relative_to or source.paths_relative_to or folder_of(source.name)
-    dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
+    dataset = with_images(without_hollow_columns(dataset), image_column, folder, storage_options=storage_options)
     if not allow_outside_files:
         check_files_stay_inside(dataset, source.name, folder)
     source = replace(
