@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..words import are
 from .archives import unpack
 from .class_folders import class_folder_dataset, read_class_folders, read_split_folders
+from .declared_files import check_builder, check_saved
 from .folder_files import TABLE_ENDINGS, FolderFiles, ending, name_of, walk
 from .places import SourceFlags, is_pattern
 from .table_files import (
@@ -91,6 +92,7 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     """
     folder = os.path.abspath(folder)
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
+        check_saved(folder, wanted.shown)
         return wanted.pick(load_from_disk(folder_without_hops(folder))), None
     files, configs = walk(folder), declared_configs(folder)
     if not files.found and not files.broken:
@@ -214,7 +216,9 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
 def _builder_of_folder(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
     # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
     # and what the README says, not under the files: another folder of the same name would give the first one's rows.
-    return load_dataset_builder(files.root, wanted.config_name, description=files.state())
+    builder = load_dataset_builder(files.root, wanted.config_name, description=files.state())
+    check_builder(builder, files.root, wanted.shown)
+    return builder
 
 
 def _is_hard_for_datasets(files: FolderFiles) -> bool:
