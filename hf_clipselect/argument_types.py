@@ -157,6 +157,8 @@ def _text(value: Any) -> str:
 
 
 def _fitted_items(value: Any, hint: Any) -> list[Any]:
+    if type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy"):
+        value = value.to_numpy()
     if isinstance(value, (str, bytes, bytearray, Mapping, Set)) or not isinstance(value, (Sequence, np.ndarray)):
         raise _Misfit
     if isinstance(value, np.ndarray) and value.ndim != 1:

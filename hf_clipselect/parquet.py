@@ -14,6 +14,7 @@ from datasets import Dataset
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage
 
+from .data.hollow_columns import without_hollow_columns
 from .files import read_plain_file, unused_name
 
 
@@ -36,6 +37,7 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
     Returns:
         `list[Path]`: The shards in order.
     """
+    dataset = without_hollow_columns(dataset)
     folder.mkdir(parents=True, exist_ok=True)
     unnamed: list[Path] = []
     try:

@@ -105,6 +105,8 @@ def _check_templates(templates: Sequence[str]) -> None:
     if not templates:
         raise InputError('--prompt_template is empty; give at least one template, e.g. "A photo of a {}.".')
     for template in templates:
+        if not _is_unicode(template):
+            raise InputError(f"--prompt_template {template!r} is no UTF-8 text; write it anew.")
         if template.count(PLACEHOLDER) != 1:
             raise InputError(
                 f"--prompt_template {template!r} has {template.count(PLACEHOLDER)} placeholders; write {PLACEHOLDER} "
@@ -112,9 +114,22 @@ def _check_templates(templates: Sequence[str]) -> None:
             )
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: without what Python makes of bytes that are not UTF-8, which tokenizers refuse."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _distinct_names(class_names: Sequence[str]) -> list[str]:
     cleaned = [clean_class_name(name) for name in class_names]
     for label, name in enumerate(cleaned):
+        if not _is_unicode(name):
+            raise InputError(
+                f"The name of class {label}, {name!r}, holds half of a sign (a lone surrogate); write it anew."
+            )
         if not name:
             raise InputError(
                 f"The name of class {label} is blank; name all classes with --class_names_file (one name per line, "

@@ -156,7 +156,10 @@ def test_no_class_folders(tmp_path, images_dataset):
         assert "metadata.csv with a column file_name" in message and "--caption_column" in message
     (folder / "labels.csv").write_text("id,label\n1.png,cat\n2.png,dog\n")
     message = message_of(load_source, str(folder))
-    assert "labels.csv is not read: it would have to be called metadata.csv, with a column file_name" in message
+    assert (
+        "labels.csv is not read: a file of labels would have to be called metadata.csv, with a column file_name"
+        in message
+    )
     assert "--image_column_name" in message
     (tmp_path / "empty").mkdir()
     assert "doesn't contain any data files" in message_of(load_source, str(tmp_path / "empty"))

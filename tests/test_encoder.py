@@ -300,6 +300,25 @@ def test_no_error_recommends_what_just_failed(name):
     assert "e.g." not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"size": {"shortest_edge": 7}, "crop_size": {"height": 7, "width": 7}}, "doesn't match model"),
+        ({"image_mean": [0.5]}, "mean must have 3 elements"),
+    ],
+)
+def test_an_image_processor_of_another_model_is_refused(change, told, clip_folder, tmp_path):
+    folder = tmp_path / "clip"
+    shutil.copytree(clip_folder, folder)
+    config = json.loads((folder / "preprocessor_config.json").read_text()) | change
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError) as error:
+        load_backbone(str(folder))
+    assert_one_line(
+        error, f"The image processor of {folder} does not fit the model: ", told, "preprocessor_config.json"
+    )
+
+
 def test_adapters_are_no_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "owner/clip"}')
     with pytest.raises(InputError) as error:

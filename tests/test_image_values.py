@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
-from folders import message_of
+from folders import message_of, write_images
 from PIL import Image as PILImage
 
 from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import one_split, prepare_dataset, with_image_column_undecoded
 from hf_clipselect.data.image_values import with_images
-from hf_clipselect.data.source import DatasetSource, describe_source
+from hf_clipselect.data.source import DatasetSource, describe_source, load_source
 from hf_clipselect.encoder import UnreadableImageError, open_image
 from hf_clipselect.files import LARGEST_FILE
 
@@ -262,3 +262,26 @@ def test_one_split_is_taken_and_what_else_may_be_passed_is_told(images_dataset: 
     split = images_dataset.to_iterable_dataset()
     collected = Dataset.from_list(list(split), features=split.features)
     assert collected.features == images_dataset.features and collected[:]["label"] == images_dataset[:]["label"]
+
+
+@pytest.mark.parametrize("start", ["file://", "file://localhost", "file:"])
+def test_urls_of_files_here(start: str, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "set", ["a b/0.png", "c%20d/1.png"])
+    (tmp_path / "set" / "rows.csv").write_text(
+        f"photo,label\n{start}{folder}/a%20b/0.png,x\n{start}{folder}/c%20d/1.png,y\n"
+    )
+    dataset, source = load_source(str(folder / "rows.csv"))
+    images = prepare_dataset(dataset, source, image_column_name="photo")
+    assert [row.size for row in images.dataset["photo"]] == [(6, 5)] * 2
+    (folder / "out.csv").write_text(f"photo,label\n{start}{folder}/%2e%2e/other.png,x\na.png,y\n")
+    dataset, source = load_source(str(folder / "out.csv"))
+    assert "lies outside of the dataset's own folder" in message_of(
+        prepare_dataset, dataset, source, image_column_name="photo"
+    )
+
+
+def test_texts_that_are_no_paths() -> None:
+    dataset = Dataset.from_dict({"photo": ["a.png", "iVBORw0K" * 1000], "label": [0, 1]})
+    message = message_of(prepare_dataset, dataset, image_column_name="photo")
+    assert "1 rows of --image_column_name photo" in message and "source_index 1" in message and "base64" in message
+    assert len(message) < 400

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hf_clipselect import select_dataset
 from hf_clipselect.data import prepare_dataset
-from hf_clipselect.data.columns import find_label_column
+from hf_clipselect.data.columns import find_image_column, find_label_column
 from hf_clipselect.data.labels import number_strings, read_captions, read_labels
 from hf_clipselect.errors import InputError
 
@@ -245,3 +245,14 @@ def test_a_subset_keeps_the_labels_of_the_source(kind: str, images_dataset: Data
     subset = result.apply(dataset)
     assert subset.features["target"] == feature
     assert subset[:]["target"] == [rows[row] for row in result.selected]
+
+
+def test_where_the_labels_of_structures_tar_files_and_other_separators_are() -> None:
+    rows = Dataset.from_dict({"json": [{"label": "a"}], "__key__": ["1"], "__url__": ["x.tar"]})
+    message = message_of(find_label_column, rows, None, "png")
+    assert "inside of a structure (json)" in message and "1.cls or 1.txt" in message
+    for separator, remedy in {";": "save it with commas", "\t": "call it .tsv"}.items():
+        rows = Dataset.from_dict({f"path{separator}label": [f"a.png{separator}x"]})
+        for name in (None, "path"):
+            message = message_of(find_image_column, rows, name)
+            assert f"separated by {separator!r}" in message and remedy in message

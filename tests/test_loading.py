@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from folders import by_folder, message_of, png, rows_of, write_images
@@ -31,6 +32,7 @@ PETS = [f"{name}/{row}.png" for name in ("cat", "dog") for row in range(3)]
 
 
 def zip_of(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -93,6 +95,10 @@ class TestFiles:
         (tmp_path / "rows" / "more.csv").write_text("a,label\n1,2\n")
         assert "all files must be of one kind" in message_of(load_source, "rows", data_files=["*"])
         assert "--data_files no-* names no file in rows" in message_of(load_source, "rows", data_files=["no-*"])
+        assert "--data_files '' is no name of a file" in message_of(load_source, "rows", data_files=[""])
+        assert "names folders alone, such as rows; for the files in them give r*/*" in message_of(
+            load_source, "", data_files=["r*"]
+        )
         assert "--data_files rows is a folder" in message_of(load_source, "", data_files=["rows"])
         assert "--data_files" in message_of(load_source, "rows/more.csv", data_files=["x.csv"])
 
@@ -125,6 +131,34 @@ class TestTables:
         (tmp_path / "beach.parquet").unlink()
         (tmp_path / "train_gone.parquet").symlink_to(tmp_path / "gone")
         assert "train_gone.parquet (a link to nothing)" in message_of(load_source, str(tmp_path))
+
+    def test_a_part_without_rows_hides_no_row(self, tmp_path, images_dataset):
+        images_dataset.select([]).to_parquet(tmp_path / "rows" / "a.parquet")
+        images_dataset.to_parquet(tmp_path / "rows" / "b.parquet")
+        pq.write_table(images_dataset.data.table.slice(0, 0), tmp_path / "rows" / "c.parquet")
+        assert len(load_source(str(tmp_path / "rows"))[0]) == len(images_dataset)
+        (tmp_path / "rows.csv").write_text("path,label\n")
+        for name in ("rows/a.parquet", "rows/c.parquet", "rows.csv"):
+            assert message_of(load_source, str(tmp_path / name)).endswith("can't be loaded: it holds no row.")
+
+    def test_what_no_reader_can_decode(self, tmp_path):
+        (tmp_path / "rows.csv").write_bytes("path,label\na.png,é\n".encode("latin-1"))
+        assert "Text must be UTF-8" in message_of(load_source, str(tmp_path / "rows.csv"))
+        for suffix, told in {"pth": "it holds a pickle that is torn, or could run code", "npz": "ValueError"}.items():
+            with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+                for name, content in (("1.png", png(1)), (f"1.{suffix}", b"\xff\0{")):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+            message = message_of(load_source, str(tmp_path / "shard.tar"))
+            assert "can't be loaded" in message and told in message and "weights_only" not in message
+
+    def test_urls_of_files_here(self, tmp_path, monkeypatch):
+        for name in ("a b", "c%20d"):
+            folder = write_images(tmp_path / name, PETS)
+            for url in {folder.as_uri(), f"file://{folder}", f"file://localhost{folder}", f"file:{folder}"}:
+                assert rows_of(load_source(url)[0], folder) == by_folder(PETS)
+                assert rows_of(load_source("", data_files=[f"{url}/*/*.png"])[0], folder) == by_folder(PETS)
 
     def test_linked_folders_and_pictures_beside_rows(self, tmp_path, images_dataset, caplog):
         DatasetDict(train=images_dataset, test=images_dataset.select(range(6))).save_to_disk(tmp_path / "unused")
@@ -161,6 +195,36 @@ class TestZips:
         write_images(classes, PETS)
         assert len(load_source(str(classes))[0]) == 6
         assert "files beside class folders are not read: cat.zip, dog.zip" in caplog.messages[-1]
+
+    def test_names_of_zips_that_are_given_are_no_splits(self, tmp_path, images_dataset):
+        expected = {"cat": [0, 1], "test": [10, 11]}
+        for name, shades in expected.items():
+            zip_of(tmp_path / f"{name}.zip", {f"{shade}.png": png(shade) for shade in shades})
+        both = [str(tmp_path / f"{name}.zip") for name in expected]
+        assert shades_of(load_source("", data_files=both)[0]) == [
+            (s, name) for name in expected for s in expected[name]
+        ]
+        test = zip_of(tmp_path / "pets" / "test.zip", {path: png(shade) for shade, path in enumerate(PETS)})
+        assert [shade for shade, _ in shades_of(load_source(str(test))[0])] == list(range(6))
+        for name in ("train", "test"):
+            images_dataset.to_parquet(tmp_path / "rows" / "x.parquet")
+            zip_of(
+                tmp_path / "rows" / f"{name}.zip", {f"{name}.parquet": (tmp_path / "rows" / "x.parquet").read_bytes()}
+            )
+        parts = [str(tmp_path / "rows" / f"{name}.zip") for name in ("train", "test")]
+        assert len(load_source("", data_files=parts)[0]) == 2 * len(images_dataset)
+
+    def test_names_that_can_not_be_unpacked(self, tmp_path):
+        with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+            archive.writestr("cat/1.png", png(1))
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr("cat/1.png", png(2))
+        assert "holds cat/1.png more than once" in message_of(load_source, str(tmp_path / "twice.zip"))
+        for name, members in {"both": ["cat/1.png", "cat"], "long": [f"cat/{'x' * 300}.png"]}.items():
+            path = zip_of(tmp_path / f"{name}.zip", dict.fromkeys(members, png(1)))
+            assert f"{path} can't be unpacked (" in message_of(load_source, str(path))
+        empty = zip_of(tmp_path / "empty.zip", {})
+        assert f"{empty} can't be loaded: it doesn't contain any data files" in message_of(load_source, str(empty))
 
     def test_broken(self, tmp_path):
         (tmp_path / "torn.zip").write_bytes(b"PK\3\4 and no more")

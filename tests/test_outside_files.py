@@ -1,6 +1,7 @@
 """Rows that name files: those of the dataset's own folder are taken, others only where the reader wrote the rows himself."""
 
 import io
+import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, Features, Image, List, Value, load_dataset
+from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from folders import message_of
 from hub.processes import run_client
 from hub.server import LoopbackHub
@@ -206,6 +207,35 @@ def test_data_from_the_hub(tmp_path: Path) -> None:
         )
     refused = {"by name", "passed", "changed", "saved", "pushed"}
     assert told.pop("rows of a scores file") == 12
+    assert "can't be loaded from the Hub" in told.pop("by its card")
     assert {door for door, answer in told.items() if answer != "fine"} == refused
     for door in refused:
         assert "source_index 11 " in told[door] and str(secret) in told[door], told[door]
+
+
+@pytest.mark.parametrize("spelling", ["{}", "../private/x.parquet", "file://{}"])
+def test_a_card_names_files_of_its_folder_alone(spelling: str, tmp_path: Path, images_dataset: Dataset) -> None:
+    private, folder = tmp_path / "private" / "x.parquet", tmp_path / "set"
+    images_dataset.to_parquet(private)
+    images_dataset.to_parquet(folder / "x.parquet")
+    card = "---\nconfigs:\n- config_name: default\n  data_files: {}\n---\n"
+    (folder / "README.md").write_text(card.format("x.parquet"))
+    assert len(load_source(str(folder))[0]) == len(images_dataset)
+    (folder / "README.md").write_text(card.format(spelling.format(private)))
+    message = message_of(load_source, str(folder))
+    assert "lies outside of it" in message and message.startswith(f"The README.md of {folder} names "), message
+
+
+@pytest.mark.parametrize("spelling", ["{}", "../private/{}"])
+def test_a_saved_dataset_is_of_its_own_folder_alone(spelling: str, tmp_path: Path, images_dataset: Dataset) -> None:
+    images_dataset.save_to_disk(tmp_path / "private")
+    arrow = next((tmp_path / "private").glob("*.arrow"))
+    named = spelling.format(arrow.name if "private" in spelling else arrow)
+    DatasetDict(train=images_dataset).save_to_disk(tmp_path / "set")
+    assert len(load_source(str(tmp_path / "set"))[0]) == len(images_dataset)
+    state = tmp_path / "set" / "train" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"_data_files": [{"filename": named}]}))
+    for folder in (tmp_path / "set", tmp_path / "set" / "train"):
+        assert f"The state.json of {folder} names {named!r}" in message_of(load_source, str(folder))
+    (tmp_path / "set" / "dataset_dict.json").write_text(json.dumps({"splits": ["../private"]}))
+    assert "The dataset_dict.json of" in message_of(load_source, str(tmp_path / "set"), split="../private")

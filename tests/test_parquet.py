@@ -5,6 +5,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets, load_dataset
 
 from hf_clipselect import parquet
+from hf_clipselect.data import prepare_dataset
+from hf_clipselect.errors import InputError
 from hf_clipselect.parquet import write_parquet
 
 
@@ -143,3 +145,19 @@ def test_no_rows(images_dataset: Dataset, tmp_path: Path) -> None:
     (path,) = write_parquet(images_dataset.select([]), tmp_path)
     assert pq.read_metadata(path).num_rows == 0
     assert Features.from_arrow_schema(pq.read_schema(path)) == images_dataset.features
+
+
+def test_structures_without_a_field_are_left_out_with_a_warning(
+    images_dataset: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = images_dataset.select(range(3))
+    hollow = {"json": [{}] * 3, "list": [[{}]] * 3, "deep": [{"a": {"b": {}}}] * 3}
+    write_parquet(concatenate_datasets([rows, Dataset.from_dict(hollow)], axis=1), tmp_path / "a")
+    assert read(tmp_path / "a").features == rows.features
+    assert "left out of the subset: json, list, deep." in caplog.messages[-1]
+    mixed = concatenate_datasets([rows, Dataset.from_dict({"json": [{"a": {}, "b": 1}] * 3})], axis=1)
+    with pytest.raises(InputError, match="'json' has an empty structure.*remove_columns"):
+        write_parquet(mixed, tmp_path / "b")
+    with pytest.raises(InputError, match="'json' has an empty structure"):  # before the work
+        prepare_dataset(mixed)
+    assert prepare_dataset(rows.add_column("json", [{}] * 3)).dataset.column_names == rows.column_names

@@ -65,6 +65,13 @@ def test_a_blank_name_is_refused():
         class_prompts(["cat", " _ "])
 
 
+def test_half_signs_are_refused():
+    with pytest.raises(InputError, match="The name of class 1, .* holds half of a sign"):
+        class_prompts(["cat", "d\ud800g"])
+    with pytest.raises(InputError, match="--prompt_template .* is no UTF-8 text"):
+        class_prompts(["cat", "dog"], ["\udcff {}"])
+
+
 def test_names_that_say_nothing_are_warned_about_once(caplog):
     with caplog.at_level(logging.WARNING):
         class_prompts(["cat", "7", "n01440764", "n01440764 tench"], ["{}.", "a {}"])

@@ -6,12 +6,15 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import datasets
 
 from ..errors import InputError
+from ..failures import is_of_the_machine
 from ..files import unused_name
+from .unread_files import first_names
 
 
 def cache_folder(*what: object) -> Path:
@@ -37,7 +40,7 @@ def unpack(paths: list[str]) -> str:
         `str`: A folder with one for each of them. What was unpacked before is not unpacked again.
 
     Raises:
-        InputError: One is no zip file, is broken or needs a password.
+        InputError: One is no zip file, is broken, needs a password or holds two files of one name.
     """
     states = [os.stat(path) for path in paths]
     folder = cache_folder(
@@ -61,11 +64,23 @@ def unpack(paths: list[str]) -> str:
 
 def _unpack_one(path: str, folder: Path) -> None:
     try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"Two zip files are called {folder.name}; unpack them, and give the folder.") from None
+    try:
         with zipfile.ZipFile(path) as archive:
-            folder.mkdir(parents=True)
+            names = Counter(name for name in archive.namelist() if not name.endswith("/"))
+            if twice := [name for name, count in names.items() if count > 1]:
+                raise InputError(
+                    f"{path} holds {first_names(twice)} more than once, and one file would overwrite the other."
+                )
             archive.extractall(folder)
     # zipfile raises RuntimeError for a password, NotImplementedError for a method that it does not know.
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path} can't be unpacked ({error}); unpack it yourself, and give the folder.") from None
-    except FileExistsError:
-        raise InputError(f"Two zip files are called {folder.name}; unpack them, and give the folder.") from None
+    except OSError as error:  # a name that is too long, or one of a file and of a folder
+        if is_of_the_machine(error):
+            raise
+        raise InputError(
+            f"{path} can't be unpacked ({error.strerror}); unpack it yourself, and give the folder."
+        ) from None

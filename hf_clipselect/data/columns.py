@@ -36,13 +36,13 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
         castable = [column for column, feature in dataset.features.items() if can_become_images(feature)]
         hint = (
             "" if images or not castable else f" Bytes or paths of images ({', '.join(castable)}?) have to be named."
-        )
+        ) + _separator_hint(dataset)
         return _the_only(images, dataset, flag="--image_column_name", what="an image column", hint=hint)
     if name not in dataset.features or not can_become_images(dataset.features[name]):
         raise InputError(
             f"--image_column_name {name} is not an image column of the dataset. Image columns: "
             f"{', '.join(images) or 'none'}; all columns: {', '.join(dataset.column_names)}. Columns of bytes or of paths of "
-            "image files may be named too."
+            f"image files may be named too.{_separator_hint(dataset)}"
         )
     return name
 
@@ -75,6 +75,13 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
     if name is None:
         lists = [column for column, feature in features.items() if _is_list_of_labels(feature)]
         hint = f" A list of labels ({', '.join(lists)}) is none: multi-label is not supported." if lists else ""
+        if structures := [column for column, feature in features.items() if isinstance(feature, dict)]:
+            hint += f" A label inside of a structure ({', '.join(structures)}) needs a column of its own."
+        if "__key__" in features:
+            hint += (
+                " In a tar file labels stand beside their images, in files such as 1.cls or 1.txt for 1.png. If this one holds class "
+                "folders, unpack it, and give the folder."
+            )
         return _the_only(
             next(filter(None, kinds), []), dataset, flag="--label_column_name", what="a label column", hint=hint
         )
@@ -130,6 +137,15 @@ def column_array(dataset: Dataset, column: str) -> pa.Array:
     """A column in one array, in the order of the rows."""
     values = dataset.with_format("arrow").select_columns([column])[:].column(column).combine_chunks()
     return pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
+
+
+def _separator_hint(dataset: Dataset) -> str:
+    """What to do about a CSV file that was read as one column because it has no commas."""
+    found = re.search(r"[;\t|]", dataset.column_names[0]) if len(dataset.column_names) == 1 else None
+    if found is None:
+        return ""
+    rename = "call it .tsv" if found[0] == "\t" else "save it with commas"
+    return f" The one column looks like several, separated by {found[0]!r}: a .csv file needs commas, so {rename}."
 
 
 def _the_only(candidates: list[str], dataset: Dataset, *, flag: str, what: str, hint: str) -> str:

@@ -13,10 +13,13 @@ import pyarrow.compute as pc
 from datasets import Dataset, Image, Value
 
 from ..errors import InputError
+from .places import path_of_file_url
 
 
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 _BYTES = re.compile("(large_)?binary(_view)?")
+# Bytes; no system that we run on opens a longer one.
+_LONGEST_PATH = 4095
 _PATHS = re.compile("(large_)?string(_view)?")
 
 
@@ -49,12 +52,14 @@ def with_images(
         `Dataset`: The same where there was nothing to do.
 
     Raises:
-        InputError: An image is given by a URL of the web, or a file can't be fetched.
+        InputError: An image is given by a URL of the web or by a text that can be no path, or a file can't be fetched.
     """
     feature = dataset.features.get(column)
     if not can_become_images(feature):
         return dataset
     if not isinstance(feature, Image):
+        if isinstance(feature, Value) and _PATHS.fullmatch(feature.dtype):
+            _check_for_long_texts(dataset, column)
         if isinstance(feature, Value) and feature.dtype.endswith("_view"):
             dataset = dataset.cast_column(column, Value(feature.dtype.removesuffix("_view")))
         dataset = dataset.cast_column(column, Image())
@@ -63,7 +68,7 @@ def with_images(
     _check_for_urls(dataset, paths, column, folder if is_remote else "file:/")
     if is_remote and pc.any(pc.is_valid(paths)).as_py():
         return _with_fetched_images(dataset, column, folder, storage_options or {})
-    if pc.any(pc.starts_with(paths, "file://")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
+    if pc.any(pc.starts_with(paths, "file:/")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
         return _mapped(dataset, column, _as_local, folder=folder)
     return dataset
 
@@ -115,6 +120,16 @@ def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folde
         )
 
 
+def _check_for_long_texts(dataset: Dataset, column: str) -> None:
+    long = pc.greater(pc.binary_length(dataset.data.column(column).cast(pa.large_string())), _LONGEST_PATH)
+    rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(long, False)).to_numpy())
+    if rows:
+        raise InputError(
+            f"{len(rows)} rows of --image_column_name {column} hold a text that is too long for a path (first: source_index {rows[0][0]}). "
+            "Images that are written as base64 must be decoded first, for example with dataset.map and base64.b64decode."
+        )
+
+
 def _with_fetched_images(dataset: Dataset, column: str, folder: str, storage_options: Mapping[str, Any]) -> Dataset:
     # Not from the cache of an earlier call: other files may lie there now.
     dataset = _mapped(dataset, column, _fetched, cached=False, folder=folder, storage_options=dict(storage_options))
@@ -140,7 +155,9 @@ def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:
     """Paths of local files without a scheme, and relative ones from the folder on."""
     images = batch.column(column)
     paths, alone = pc.struct_field(images, "path"), lone_paths(images)
-    found = pc.replace_substring_regex(alone, "^file://(localhost)?(/)", r"\2")
+    found = alone
+    if pc.any(pc.starts_with(alone, "file:/")).as_py():
+        found = pa.chunked_array([[path and path_of_file_url(path) for path in alone.to_pylist()]], alone.type)
     if folder is not None:
         joined = pc.binary_join_element_wise(folder.rstrip("/"), found, "/")
         found = pc.if_else(_is_relative(found), joined, found)

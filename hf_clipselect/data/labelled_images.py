@@ -17,6 +17,7 @@ from ..selection import class_quotas
 from ..words import listed
 from .columns import find_caption_column, find_image_column, find_label_column, is_text
 from .given import one_split
+from .hollow_columns import without_hollow_columns
 from .labels import read_captions, read_labels
 from .outside_files import with_own_images
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
@@ -101,7 +102,11 @@ def prepare_dataset(
     else:
         label_column = find_caption_column(dataset, caption_column, image_column)
     dataset = with_own_images(
-        dataset, image_column, source, storage_options=storage_options, allow_outside_files=allow_outside_files
+        without_hollow_columns(dataset),
+        image_column,
+        source,
+        storage_options=storage_options,
+        allow_outside_files=allow_outside_files,
     )
     source = replace(
         source,

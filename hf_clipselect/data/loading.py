@@ -206,20 +206,20 @@ class Request:
 def _matched_files(entry: str, base: str) -> list[str]:
     """The files that an entry of `--data_files` means here: the one of that very name, or those that the pattern matches."""
     path = os.path.join(base, entry)
-    if "\0" in path:
+    if not entry.strip() or "\0" in path:
         raise InputError(f"--data_files {entry!r} is no name of a file.")
     if os.path.isdir(path):
         raise InputError(
             f"--data_files {entry} is a folder; give it as --dataset_name, or as a pattern such as {entry.rstrip('/')}/*."
         )
     pattern = os.path.join(glob.escape(base), entry)
-    paths = (
-        [path]
-        if os.path.exists(path)
-        else [p for p in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(p)]
-    )
+    matches = [path] if os.path.exists(path) else sorted(glob.glob(pattern, recursive=True))
+    paths = [match for match in matches if not os.path.isdir(match)]
     if not paths:
-        raise InputError(f"--data_files {entry} names no file{' in ' + base if base else ''}.")
+        told = f"names no file{' in ' + base if base else ''}"
+        if matches:
+            told = f"names folders alone, such as {matches[0]}; for the files in them give {entry.rstrip('/')}/*"
+        raise InputError(f"--data_files {entry} {told}.")
     for found in paths:
         _check_regular(found, "--data_files")
     return paths

@@ -1,15 +1,20 @@
 """What `datasets` says when it can't load something, as a sentence."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pickle import UnpicklingError
 from typing import Any
 
-from datasets.exceptions import DatasetGenerationError, DatasetsError
-from pyarrow import ArrowException
+from datasets.exceptions import DatasetGenerationError
 
 from ..errors import InputError
 from ..failures import is_of_the_machine
 from ..redaction import hide_secrets
+
+
+# What datasets says where the files of a split have columns at most.
+_WITHOUT_ROWS = re.compile("corresponds to no data|Must pass at least one table")
 
 
 @contextmanager
@@ -28,10 +33,16 @@ def explained(what: str, problem: str, options: Mapping[str, Any] | None = None)
     except IndexError:
         # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
         raise InputError(f"{what} has a split without rows, which can't be loaded.") from None
-    # A bare ValueError is what datasets raises for a missing or unknown configuration.
-    except (DatasetsError, OSError, ValueError, KeyError, ArrowException) as error:
+    except Exception as error:  # datasets hands what files hold to decoders of every kind, each with errors of its own
         if is_of_the_machine(error):
             raise
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
         reason = hide_secrets(" ".join(str(cause).split()), options)[:400]
-        raise InputError(f"{what} {problem}: {type(cause).__name__}: {reason}") from None
+        if _WITHOUT_ROWS.search(reason):
+            raise InputError(f"{what} {problem}: it holds no row.") from None
+        if isinstance(cause, UnpicklingError):
+            raise InputError(
+                f"{what} {problem}: it holds a pickle that is torn, or could run code and is not opened."
+            ) from None
+        advice = " Text must be UTF-8: save the file as that." if isinstance(cause, UnicodeDecodeError) else ""
+        raise InputError(f"{what} {problem}: {type(cause).__name__}: {reason}{advice and f'.{advice}'}") from None

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetBuilder, DatasetDict, Image, load_dataset_builder, load_from_disk
 
 from ..errors import InputError
+from ..words import are
 from .archives import unpack
 from .class_folders import class_folder_dataset, read_class_folders, read_split_folders
+from .declared_files import check_builder, check_saved
 from .folder_files import TABLE_ENDINGS, FolderFiles, ending, name_of, walk
 from .places import SourceFlags, is_pattern
 from .table_files import (
@@ -30,6 +32,7 @@ from .unread_files import check_unread, first_names
 logger = logging.getLogger(__name__)
 
 _TEXT_TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,11 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     """
     folder = os.path.abspath(folder)
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
+        check_saved(folder, wanted.shown)
         return wanted.pick(load_from_disk(folder_without_hops(folder))), None
     files, configs = walk(folder), declared_configs(folder)
+    if not files.found and not files.broken:
+        raise InputError(f"{wanted.flags.name} {wanted.shown} can't be loaded: it doesn't contain any data files.")
     if files.hidden:
         logger.info("%s: hidden files and folders are left out: %s.", wanted.shown, first_names(sorted(files.hidden)))
     if any("data_files" in config or "data_dir" in config for config in configs):
@@ -129,7 +135,7 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
     """
     paths = [os.path.abspath(path) for path in dict.fromkeys(paths)]
     if all(ending(path) == ".zip" for path in paths):
-        return load_folder(unpack(paths), wanted)
+        return _load_zips(paths, wanted)
     _check_no_config(wanted)
     reader, settings, mine = reader_of_files(paths)
     known = set(mine)
@@ -148,7 +154,22 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
     return _from_builder(builder_of_files(reader, {"train": paths}, settings=settings), wanted)
 
 
+def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
+    """Zip files that were named: what one is called says nothing; several are one split, and their names may be classes."""
+    folder = unpack(paths)
+    if len(paths) == 1:
+        return load_folder(f"{folder}/{Path(paths[0]).stem}", wanted)
+    files = walk(folder)
+    if files.tables and not files.metadata:
+        return load_files([files.full(path) for path in files.tables], wanted)
+    wanted.check_split(["train"])
+    return _from_images(files, wanted, with_splits=False), None
+
+
 def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:
+    if builder.name == "parquet":
+        # By itself datasets takes the rows of a file's first group, and stumbles over a file without rows.
+        builder.config.batch_size = builder.config.batch_size or _ROWS_AT_ONCE
     builder.download_and_prepare()
     dataset = wanted.pick(builder.as_dataset())
     folders = {os.path.dirname(path) for path in builder.config.data_files[wanted.split]}
@@ -200,7 +221,9 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
 def _builder_of_folder(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
     # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
     # and what the README says, not under the files: another folder of the same name would give the first one's rows.
-    return load_dataset_builder(files.root, wanted.config_name, description=files.state())
+    builder = load_dataset_builder(files.root, wanted.config_name, description=files.state())
+    check_builder(builder, files.root, wanted.shown)
+    return builder
 
 
 def _is_hard_for_datasets(files: FolderFiles) -> bool:
@@ -288,9 +311,9 @@ def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
     if tables:
         suffix = ending(tables[0]) if ending(tables[0]) in (".csv", ".jsonl", ".parquet") else ".csv"
         told += (
-            f" {first_names(tables)} is not read: it would have to be called metadata{suffix}, with a column file_name of "
-            f"paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
+            f" {first_names(tables)} {are(len(tables))} not read: a file of labels would have to be called metadata{suffix}, with a "
+            f"column file_name of paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
         )
     if files.zips:
-        told += f" {first_names(files.zips)} is not read beside images: give it as {wanted.flags.name}."
+        told += f" {first_names(files.zips)} {are(len(files.zips))} not read beside images: give it as {wanted.flags.name}."
     return told

@@ -13,6 +13,7 @@ from ..errors import InputError
 _HUB_URL = re.compile(
     r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(/(?P<path>.*))?"
 )
+_FILE_URL = re.compile("^file:(//(localhost(?=/))?|(?=/))")
 # What `glob` reads as a pattern. datasets reads paths as patterns too (https://github.com/huggingface/datasets/issues/7468).
 _MAGIC = re.compile(r"[*?\[]")
 
@@ -64,10 +65,22 @@ def hub_place(name: str) -> HubPlace | None:
 
 
 def local_name(name: str) -> str:
-    """A name as a path here, where it is written as one: `file://...` and `~/...`; every other name as it is."""
-    if name.startswith("file://"):
-        return name.removeprefix("file://")
-    return os.path.expanduser(name) if name.startswith("~") else name
+    """A name as a path here, where it is written as one: `file:///...` and `~/...`; every other name as it is."""
+    path = path_of_file_url(name)
+    return os.path.expanduser(path) if path.startswith("~") else path
+
+
+def path_of_file_url(name: str) -> str:
+    """The path in `file:///...`, `file://localhost/...` or `file:/...`; every other name as it is.
+
+    What stands behind a `%` is taken for a sign's code, as `Path.as_uri` writes it, unless there is a file or folder of the very name.
+    """
+    path = _FILE_URL.sub("", name)
+    if path == name or "%" not in path:
+        return path
+    magic = _MAGIC.search(path)
+    place = path if magic is None else path[: magic.start()].rpartition("/")[0]
+    return path if os.path.lexists(path) or os.path.lexists(place) else unquote(path)
 
 
 def is_pattern(path: str) -> bool:

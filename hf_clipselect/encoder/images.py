@@ -11,6 +11,8 @@ from ..failures import is_of_the_machine
 from ..files import read_plain_file
 
 
+# Letters of a path in a message.
+_LONGEST_SHOWN = 300
 # What turns a stored image upright, by the value of its EXIF orientation tag. `PIL.ImageOps.exif_transpose` does the
 # same but also writes the EXIF block anew, which fails on odd blocks of otherwise sound images.
 _UPRIGHT = {
@@ -151,5 +153,9 @@ def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
 
 def _unreadable(source: object, reason: str) -> UnreadableImageError:
     path = source.get("path") if isinstance(source, dict) else None
-    name = f"image {path}" if path else "image"
+    name = f"image {_shown(str(path))}" if path else "image"
     return UnreadableImageError(f"Cannot read {name}: {' '.join(reason.split()).rstrip('.')}.")
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."

@@ -42,6 +42,10 @@ def rows_that_name_files(secret: str) -> dict:
             api.upload_file(
                 repo_id="me/folder", repo_type="dataset", path_or_fileobj=png(20 * row), path_in_repo=f"{name}/{row}.png"
             )  # fmt: skip
+    table = Path(secret).with_name("train.parquet")
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {table}\n---\n"
+    api.create_repo("me/card", repo_type="dataset")
+    api.upload_file(repo_id="me/card", repo_type="dataset", path_or_fileobj=card.encode(), path_in_repo="README.md")
     settings = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "dataloader_num_workers": 0}
 
     def told(call, *args, **kwargs) -> str:
@@ -55,6 +59,7 @@ def rows_that_name_files(secret: str) -> dict:
     kept = select_dataset(loaded, selection_count=12, allow_outside_files=True, **settings)
     folder = str(Path(secret).parent / "saved")
     return {
+        "by its card": told(load_source, "me/card"),
         "by name": told(prepare_dataset, *load_source("me/hostile")),
         "passed": told(select_dataset, loaded, **settings),
         "passed in part": told(prepare_dataset, loaded.select(range(11))),
