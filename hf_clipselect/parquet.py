@@ -1,6 +1,7 @@
 """Datasets as Parquet shards, the way `Dataset.push_to_hub` writes them: image bytes as they are in the source."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,11 @@ from datasets import Dataset
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage
 
-from .data.hollow_columns import without_hollow_columns
+from .errors import InputError
 from .files import read_plain_file, unused_name
 
+
+logger = logging.getLogger(__name__)
 
 # The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside them.
 SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
@@ -52,6 +55,47 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
     finally:
         for path in unnamed:
             path.unlink(missing_ok=True)
+
+
+def without_hollow_columns(dataset: Dataset) -> Dataset:
+    """Leave out columns of structures without a field, as `{}` in JSON makes them: Parquet can't hold these.
+
+    Args:
+        dataset (`Dataset`): Any rows.
+
+    Returns:
+        `Dataset`: The same where there is no such column.
+
+    Raises:
+        InputError: Such a structure lies inside of one that holds more.
+    """
+    hollow = {name: _has_leaf(feature) for name, feature in dataset.features.items() if _is_hollow(feature)}
+    if mixed := [name for name, has_more in hollow.items() if has_more]:
+        raise InputError(
+            f"Column {mixed[0]!r} has an empty structure ({{}}) inside of another one, which Parquet can't hold; leave the column out "
+            f"with dataset.remove_columns({mixed[0]!r}), or mend the files."
+        )
+    if not hollow:
+        return dataset
+    logger.warning("Columns that hold empty structures ({}) alone are left out of the subset: %s.", ", ".join(hollow))
+    return dataset.remove_columns(list(hollow))
+
+
+def _is_hollow(feature: Any) -> bool:
+    return feature == {} or any(_is_hollow(inner) for inner in _inside(feature))
+
+
+def _has_leaf(feature: Any) -> bool:
+    inner = _inside(feature)
+    return any(map(_has_leaf, inner)) if inner or feature == {} else True
+
+
+def _inside(feature: Any) -> list[Any]:
+    if isinstance(feature, dict):
+        return list(feature.values())
+    if isinstance(feature, (list, tuple)):
+        return list(feature)
+    return [feature.feature] if hasattr(feature, "feature") else []
 
 
 def _write_shards(dataset: Dataset, folder: Path) -> Iterator[Path]:

@@ -347,7 +347,7 @@ def test_lora_goes_on_linear_heads(kind, dataset, model_folder, tmp_path):
 def test_lora_behind_a_pooler_is_refused_before_anything_is_encoded(kind, targets, dataset, model_folder, tmp_path):
     config = write_json(tmp_path / "lora.json", {"peft_type": "LORA", "r": 2, **targets})
     with pytest.raises(
-        InputError, match=r"method LORA, but .* behind vision_model.head.*leave --peft_config out"
+        InputError, match=r"method LORA, but .* behind vision_model.head.*leave peft_config out"
     ) as error:
         run(dataset, model_folder(kind), tmp_path / "run", peft_config=config)
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
