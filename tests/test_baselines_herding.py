@@ -44,7 +44,8 @@ def test_equals_trying_every_row(seed):
     expected = slow_herding(embeds, labels, 60)
     for count in (1, 2, 17, 60):
         assert herding_rows(embeds, labels, count).tolist() == expected[:count]  # and so the selections are nested
-    scaled = embeds * rng.uniform(0.5, 2, size=(60, 1)).astype(np.float32)
+    # Powers of two leave every bit of a direction; others round it, and which of two near rows comes first then hangs on the machine.
+    scaled = embeds * rng.choice([0.25, 0.5, 2, 4], size=(60, 1)).astype(np.float32)
     assert herding_rows(scaled, labels, 30).tolist() == expected[:30]
 
 

@@ -485,7 +485,7 @@ def test_as_a_process(command: Command) -> None:
 
     bad = run("--selection_ratio", "2")
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr.startswith("error: selection_ratio ") and bad.stderr.count("\n") == 1
+    assert bad.stderr.startswith("error: --selection_ratio ") and bad.stderr.count("\n") == 1
     assert not command.out.exists()
     good = run()
     assert good.returncode == 0, good.stderr
