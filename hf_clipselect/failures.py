@@ -110,11 +110,11 @@ def _of_memory(error: BaseException, stage: str) -> str | None:
     if isinstance(error, RuntimeError) and _SHARED_MEMORY.search(said):
         return (
             f"The shared memory (/dev/shm) has no room for the batches that decoding processes hand over{stage} "
-            f"({_shortened(said)}). Enlarge it (docker run --shm-size), lower --per_device_eval_batch_size, or pass "
+            f"({shortened(said)}). Enlarge it (docker run --shm-size), lower --per_device_eval_batch_size, or pass "
             "--dataloader_num_workers 0."
         )
     if isinstance(error, RuntimeError) and _LOST_WORKER.search(said):
-        why = f" ({_shortened(str(error.__cause__ or error))})"
+        why = f" ({shortened(str(error.__cause__ or error))})"
         return f"The system ended a process that decodes images{stage}{why}. If that was for lack of memory: {_LESS}"
     if (
         isinstance(error, MemoryError | OutOfMemoryError)
@@ -122,7 +122,7 @@ def _of_memory(error: BaseException, stage: str) -> str | None:
         or (isinstance(error, RuntimeError) and _WORKER_MEMORY.search(said))
         or _number(error) == errno.ENOMEM
     ):
-        return f"The memory does not suffice{stage} ({_shortened(said) or type(error).__name__}): {_LESS}"
+        return f"The memory does not suffice{stage} ({shortened(said) or type(error).__name__}): {_LESS}"
     return None
 
 
@@ -136,7 +136,7 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
     if number not in _DISK:
         return None
     return (
-        f"{_DISK[number]}{stage} ({_shortened(str(error))}). Make room, or choose another --output_dir; downloads and prepared "
+        f"{_DISK[number]}{stage} ({shortened(str(error))}). Make room, or choose another --output_dir; downloads and prepared "
         "datasets lie where HF_HOME says."
     )
 
@@ -154,7 +154,7 @@ def _of_processes(error: BaseException, stage: str) -> str | None:
         return None
     index, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     return (
-        f"Process {index} of {count} lost another one{stage} ({_shortened(str(error))}): see what it says itself; if nothing, the "
+        f"Process {index} of {count} lost another one{stage} ({shortened(str(error))}): see what it says itself; if nothing, the "
         "system ended it, mostly for lack of memory."
     )
 
@@ -169,8 +169,15 @@ def _number(error: BaseException) -> int | None:
     return int(found[1] or found[2]) if found else None
 
 
-def _shortened(said: str) -> str:
-    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the cause."""
+def shortened(said: str) -> str:
+    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the cause.
+
+    Args:
+        said (`str`): Its text.
+
+    Returns:
+        `str`: One line of at most 200 characters, without a full stop.
+    """
     lines = said.strip().splitlines() or [""]
     if lines[0].startswith("Caught "):  # by a DataLoader's worker, whose traceback ends with the kind and the text
         lines = [lines[-1].partition(": ")[2]]

@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPTokenizer
 
+from hf_clipselect import select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import cache as cache_module
@@ -307,13 +308,22 @@ def test_no_error_recommends_what_just_failed(name):
         ({"image_mean": [0.5]}, "mean must have 3 elements"),
     ],
 )
-def test_an_image_processor_of_another_model_is_refused(change, told, clip_folder, tmp_path):
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_processor_of_another_model_is_refused(
+    change, told, num_workers, images_dataset, clip_folder, tmp_path
+):
     folder = tmp_path / "clip"
     shutil.copytree(clip_folder, folder)
     config = json.loads((folder / "preprocessor_config.json").read_text()) | change
     (folder / "preprocessor_config.json").write_text(json.dumps(config))
     with pytest.raises(InputError) as error:
-        load_backbone(str(folder))
+        select_dataset(
+            images_dataset,
+            model_name_or_path=folder,
+            dataloader_num_workers=num_workers,
+            adaptation="off",
+            use_cpu=True,
+        )
     assert_one_line(
         error, f"The image processor of {folder} does not fit the model: ", told, "preprocessor_config.json"
     )

@@ -92,7 +92,7 @@ def prepare_dataset(
             label that is missing, -1, no whole number or outside the names, a caption that is missing or blank, or fewer than two
             classes or captions.
     """
-    dataset = one_split(dataset)
+    dataset = without_hollow_columns(one_split(dataset))
     source = source or describe_source(dataset)
     if len(dataset) == 0:
         raise InputError(f"The dataset {source.name or 'passed'} has no rows; nothing can be selected from it.")
@@ -102,11 +102,7 @@ def prepare_dataset(
     else:
         label_column = find_caption_column(dataset, caption_column, image_column)
     dataset = with_own_images(
-        without_hollow_columns(dataset),
-        image_column,
-        source,
-        storage_options=storage_options,
-        allow_outside_files=allow_outside_files,
+        dataset, image_column, source, storage_options=storage_options, allow_outside_files=allow_outside_files
     )
     source = replace(
         source,

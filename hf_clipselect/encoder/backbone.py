@@ -15,7 +15,6 @@ import torch
 
 # The base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
-from PIL import Image
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
@@ -180,7 +179,7 @@ def freeze(
         _towers_to_bf16(model)
     image_head = of_model(model).image_head
     last = model.get_submodule(image_head.name)
-    backbone = Backbone(
+    return Backbone(
         model=model.eval().requires_grad_(False).to(device),
         image_processor=image_processor,
         tokenizer=tokenizer,
@@ -188,28 +187,6 @@ def freeze(
         embed_dim=output_size(last),
         **origin,
     )
-    _check_preprocessing(backbone)
-    return backbone
-
-
-def _check_preprocessing(backbone: Backbone) -> None:
-    """Raise `InputError` where the image processor gives what the model does not take, as one of another model does."""
-    model = backbone.model
-    try:
-        pixels = dict(backbone.image_processor(images=[Image.new("RGB", (64, 48))], return_tensors="pt"))
-        inputs = {
-            name: values.to(model.device, model.dtype if values.is_floating_point() else None)
-            for name, values in pixels.items()
-        }
-        with torch.inference_mode():
-            model.get_image_features(**inputs)
-    except Exception as error:  # sizes, numbers of channels and names, each with an error of its own
-        if is_of_the_machine(error):
-            raise
-        raise InputError(
-            f"The image processor of {backbone.name or 'the model'} does not fit the model: {' '.join(str(error).split())[:400].rstrip('.')}. "
-            "Take both from one place, and mend preprocessor_config.json if it was edited."
-        ) from None
 
 
 def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:

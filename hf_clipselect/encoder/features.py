@@ -5,10 +5,10 @@ Legend: N rows, H hidden size of the image tower (what goes into its linear head
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from accelerate.utils import tqdm
 
 from ..data import LabelledImages, with_image_column_undecoded
 from ..errors import InputError
+from ..failures import is_of_the_machine, shortened
 from ..feature_rows import FeatureRows
 from ..processes import Processes
 from .backbone import Backbone
@@ -171,7 +172,8 @@ def _encode_shards(
     device = backbone.model.device
     with ExitStack() as stack:
         tower = stack.enter_context(ImageTower(backbone))
-        workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
+        with _fitting(backbone):
+            workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
         threads = stack.enter_context(one_thread_each(device, threads=threads))
         progress = stack.enter_context(
             tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches)
@@ -179,7 +181,10 @@ def _encode_shards(
         decoded = stack.enter_context(
             closing(decoded_batches(pixels, batches, num_workers=workers, pin_memory=device.type == "cuda"))
         )
-        for rows, features, reasons in in_order(partial(_encode_batch, tower), decoded, threads=threads):
+        encoded = in_order(partial(_encode_batch, tower), decoded, threads=threads)
+        with _fitting(backbone):
+            first = list(islice(encoded, 1))
+        for rows, features, reasons in chain(first, encoded):
             if reasons and on_bad_image == "error":
                 _raise_unreadable(images, reasons)
             # Left on the device until the shard is complete: a copy in each step would make a GPU wait for it.
@@ -192,6 +197,20 @@ def _encode_shards(
                 _check_finite(array, good, images, backbone)
                 yield shard, _at_their_rows(array, good, shard), unreadable
                 shard, parts, unreadable = next(remaining, None), [], {}
+
+
+@contextmanager
+def _fitting(backbone: Backbone) -> Iterator[None]:
+    """Tell, of an error at the first images, that the image processor gives what the model does not take, as another model's does."""
+    try:
+        yield
+    except Exception as error:  # sizes, numbers of channels and names, each with an error of its own
+        if isinstance(error, InputError) or is_of_the_machine(error):
+            raise
+        raise InputError(
+            f"The image processor of {backbone.name or 'the model'} does not fit the model: {shortened(str(error))}. Take both from one "
+            "place, and mend preprocessor_config.json if it was edited."
+        ) from error
 
 
 def _encode_batch(tower: ImageTower, batch: PixelBatch) -> tuple[list[int], torch.Tensor, dict[int, str]]:
