@@ -47,6 +47,7 @@ import PIL.Image
 import pyarrow as pa
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
+from PIL.ImageFile import ImageFile
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
@@ -983,18 +984,18 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def decoded_images() -> Iterator[list[int]]:
-    """Count the images that this process opens: whatever decodes one here goes through `PIL.Image.open`."""
-    count, original = [0], PIL.Image.open
+    """Count the images whose pixels this process decodes; one that is opened for its header alone is none."""
+    count, original = [0], ImageFile.load
 
-    def opened(*arguments: Any, **keywords: Any) -> PIL.Image.Image:
-        count[0] += 1
-        return original(*arguments, **keywords)
+    def load(image: ImageFile) -> Any:
+        count[0] += bool(image.tile)  # what is still to be decoded
+        return original(image)
 
-    PIL.Image.open = opened
+    ImageFile.load = load
     try:
         yield count
     finally:
-        PIL.Image.open = original
+        ImageFile.load = original
 
 
 class PeakMemory:

@@ -73,7 +73,7 @@ def test_what_nobody_should_load_is_refused(published):
         "local": "a folder of the machine that it was trained on, /home/somebody/clip; pass base_model=",
         "absent": "alice/absent does not exist, or it is private and the token in use may not read it",
         "revision": "alice/adapters has no revision 'v9'",
-        "base": "can't be had; pass base_model=. --model_name_or_path someone/clip",
+        "base": "can't be had; pass base_model=. base_model someone/clip",
         "run": "made for someone/clip, but the model of the run is embedded/tiny-clip",
         "name": "neither a folder nor a Hub id",
     }
