@@ -147,6 +147,9 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 def test_a_lock_that_was_left_makes_no_folder_somebody_elses(tmp_path):
     (tmp_path / LOCK_NAME).write_text("process 1 on here")
     RunFolder(tmp_path).check({"dataset": "abc"}, overwrite=False)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        RunFolder(tmp_path).check({"dataset": "abc"}, overwrite=False)
 
 
 def test_a_run_from_python_is_refused_while_another_works_in_its_folder(
