@@ -24,7 +24,8 @@ from .preparation import check_knobs_for_captions
 from .processes import Processes
 from .python_door import python_door
 from .result import SelectionResult
-from .score_table import cluster_scores, present_classes, score_table
+from .sample_scores import cluster_scores, present_classes
+from .score_table import score_table
 from .scoring import score_rows
 from .selection import NUM_NEAREST, Objective, check_sizes, resolve_objective
 from .table_selection import check_demands, select_from_table

@@ -1,6 +1,7 @@
 """What users say of rows and classes, in files and in columns of the dataset."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from .arrays import as_numpy, on_its_device
 from .config_file import read_lines
 from .data.columns import column_array
 from .errors import InputError
-from .score_table import RowFacts
+from .sample_scores import ArrayColumns
 from .words import are, counted, there_are
 
 
@@ -19,6 +20,20 @@ from .words import are, counted, there_are
 _MOST_GROUPS = 1000
 
 Listing = str | Path | Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True)
+class RowFacts(ArrayColumns):
+    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
+
+    Args:
+        group (str, *optional*): Category of each row, such as its source or camera.
+        must_keep, must_drop (bool, *optional*): Rows that every subset holds, and rows that none holds.
+    """
+
+    group: np.ndarray | None = None
+    must_keep: np.ndarray | None = None
+    must_drop: np.ndarray | None = None
 
 
 def read_facts(

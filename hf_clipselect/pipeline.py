@@ -47,7 +47,7 @@ from .feature_rows import FeatureRows
 from .folds import check_num_folds
 from .hub import Destination, publish
 from .launch import make_accelerator
-from .listings import Listing, checked_class_quotas, read_facts
+from .listings import Listing, RowFacts, checked_class_quotas, read_facts
 from .preparation import (
     check_caption_demands,
     check_destination,
@@ -62,7 +62,8 @@ from .result import SelectionResult
 from .run_adapters import RunAdapters
 from .run_folder import RunFolder
 from .run_log import collected_warnings, timed
-from .score_table import RowFacts, cluster_scores, present_classes, score_table
+from .sample_scores import cluster_scores, present_classes
+from .score_table import score_table
 from .scoring import score_rows
 from .selection import NUM_NEAREST, NeighborGraph, Objective, Size, check_sizes, resolve_objective
 from .selection_file import published_report

@@ -20,11 +20,11 @@ from .data.source import load_source
 from .encoder import Backbone, too_long_prompts
 from .errors import InputError, PushError
 from .hub import Destination
+from .listings import RowFacts
 from .processes import Processes
 from .prompts import class_prompts
 from .provenance import identity
 from .run_folder import RunFolder
-from .score_table import RowFacts
 from .selection import Objective, Size
 from .table_selection import check_demands
 

@@ -14,7 +14,7 @@ from .adaptation import Projections, TextAlignment, embed_rows
 from .diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles
 from .feature_rows import FeatureRows
 from .processes import Processes
-from .score_table import SampleScores
+from .sample_scores import SampleScores
 from .selection import NeighborGraph, class_graph, duplicate_groups, joined_graph
 
 

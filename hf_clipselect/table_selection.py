@@ -8,8 +8,9 @@ import numpy as np
 from datasets import Dataset
 
 from .errors import InputError
+from .listings import RowFacts
 from .processes import Processes
-from .score_table import SCORE_COLUMNS, RowFacts, column_values, is_selection_column, join_columns
+from .score_table import SCORE_COLUMNS, column_values, is_selection_column, join_columns
 from .selection import (
     FIRST,
     LAST,

@@ -4,14 +4,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Value
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.score_table import (
-    SampleScores,
-    column_values,
-    is_selection_column,
-    join_columns,
-    present_classes,
-    score_table,
-)
+from hf_clipselect.sample_scores import SampleScores, present_classes
+from hf_clipselect.score_table import column_values, is_selection_column, join_columns, score_table
 from hf_clipselect.selection import resolve_objective
 from hf_clipselect.table_selection import select_from_table
 

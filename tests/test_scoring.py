@@ -10,7 +10,7 @@ from hf_clipselect import InputError, sample_diversity_score, semantic_alignment
 from hf_clipselect.adaptation import IdentityProjections
 from hf_clipselect.feature_rows import FeatureRows
 from hf_clipselect.processes import Processes
-from hf_clipselect.score_table import present_classes
+from hf_clipselect.sample_scores import present_classes
 from hf_clipselect.scores import alignment_scores
 from hf_clipselect.scoring import _shares, score_rows
 
