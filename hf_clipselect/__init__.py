@@ -5,15 +5,15 @@ Importing the package makes its adapters, the method `MLP_ADAPTER`, known to pef
 
 from importlib.metadata import version
 
-from .adaptation import load_adapters
-from .dataset import select_dataset
-from .diversity import sample_diversity_score
-from .embeddings import select_embeddings
+from .adapters import load_adapters
+from .adapters.mlp import MlpAdapterConfig
 from .errors import InputError
-from .mlp_adapter import MlpAdapterConfig
-from .pruned import load_pruned
-from .result import SelectionResult
-from .scores import semantic_alignment_score
+from .pipeline.dataset import select_dataset
+from .pipeline.embeddings import select_embeddings
+from .results.pruned import load_pruned
+from .results.selection_result import SelectionResult
+from .scores.alignment import semantic_alignment_score
+from .scores.diversity import sample_diversity_score
 
 
 __version__ = version("hf_clipselect")

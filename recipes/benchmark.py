@@ -54,29 +54,30 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from hf_clipselect import SelectionResult, sample_diversity_score, select_embeddings
-from hf_clipselect.adaptation import Projections
-from hf_clipselect.adaptation.placing import new_adapters
-from hf_clipselect.adaptation.training import Schedule, train_adapters
-from hf_clipselect.config import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments, Arguments
+from hf_clipselect.adapters import Projections
+from hf_clipselect.adapters.losses import info_nce_loss
+from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.training import Schedule, train_adapters
+from hf_clipselect.config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments, Arguments
 from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.data.source import load_source
-from hf_clipselect.diversity import _mean_distances, class_diversity
 from hf_clipselect.embedded import tiny_clip_path
 from hf_clipselect.encoder import Backbone, encode_dataset, encode_prompts, load_backbone, open_image
 from hf_clipselect.encoder.cache import FeatureCache
+from hf_clipselect.encoder.feature_rows import FeatureRows
 from hf_clipselect.encoder.features import features_key
 from hf_clipselect.errors import InputError
-from hf_clipselect.feature_rows import FeatureRows
-from hf_clipselect.files import write_text_atomically
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.losses import info_nce_loss
-from hf_clipselect.mlp_adapter import MlpAdapterConfig
-from hf_clipselect.pipeline import run_selection
-from hf_clipselect.prompts import class_prompts
-from hf_clipselect.provenance import identity, recipe_origin
-from hf_clipselect.report.thumbnails import NUM_SHOWN
-from hf_clipselect.run_folder import RunFolder
-from hf_clipselect.scores import semantic_alignment_score
+from hf_clipselect.pipeline.provenance import identity, recipe_origin
+from hf_clipselect.pipeline.run import run_selection
+from hf_clipselect.results.report.thumbnails import NUM_SHOWN
+from hf_clipselect.results.run_folder import RunFolder
+from hf_clipselect.runtime.files import write_text_atomically
+from hf_clipselect.runtime.launch import make_accelerator
+from hf_clipselect.runtime.terminal import error_line
+from hf_clipselect.scores.alignment import semantic_alignment_score
+from hf_clipselect.scores.diversity import _mean_distances, class_diversity
 from hf_clipselect.selection import (
     NUM_NEAREST,
     NeighborGraph,
@@ -87,7 +88,6 @@ from hf_clipselect.selection import (
     sgd_select,
     top_k,
 )
-from hf_clipselect.terminal import error_line
 
 
 EPOCHS = 30

@@ -30,11 +30,11 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import logging
 from pathlib import Path
 
-from hf_clipselect.comparison import parse_arguments, run_sweep, write_plots, write_tables, write_tsne
 from hf_clipselect.errors import InputError
-from hf_clipselect.provenance import recipe_origin
-from hf_clipselect.run_log import logged_to_stderr
-from hf_clipselect.terminal import error_line
+from hf_clipselect.evaluation.comparison import parse_arguments, run_sweep, write_plots, write_tables, write_tsne
+from hf_clipselect.pipeline.provenance import recipe_origin
+from hf_clipselect.pipeline.run_log import logged_to_stderr
+from hf_clipselect.runtime.terminal import error_line
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
         with logged_to_stderr(logging.INFO):
             # Of the selections themselves, hundreds of them, only what goes wrong.
             logging.getLogger("hf_clipselect").setLevel(logging.ERROR)
-            logging.getLogger("hf_clipselect.comparison").setLevel(logging.INFO)
+            logging.getLogger("hf_clipselect.evaluation.comparison").setLevel(logging.INFO)
             arguments = parse_arguments()
             rows = run_sweep(arguments)
     except InputError as error:

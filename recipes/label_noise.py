@@ -32,18 +32,18 @@ import torch
 from datasets import Dataset
 
 from hf_clipselect import load_adapters, select_dataset
-from hf_clipselect.config import EMBEDDED_DATASET, default_model
+from hf_clipselect.config.arguments import EMBEDDED_DATASET, default_model
 from hf_clipselect.data import LabelledImages, prepare_dataset
+from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.data.source import load_source
-from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.encoder import load_backbone, open_image
 from hf_clipselect.errors import InputError, RunError
-from hf_clipselect.files import make_folder, write_text_atomically
-from hf_clipselect.metrics import load_metric
-from hf_clipselect.prompts import class_prompts
-from hf_clipselect.provenance import recipe_origin
-from hf_clipselect.robustness import add_label_noise, corrupt_images
-from hf_clipselect.terminal import error_line
+from hf_clipselect.evaluation.digits_network import digit_pixels, digits_accuracy
+from hf_clipselect.evaluation.metrics import load_metric
+from hf_clipselect.evaluation.robustness import add_label_noise, corrupt_images
+from hf_clipselect.pipeline.provenance import recipe_origin
+from hf_clipselect.runtime.files import make_folder, write_text_atomically
+from hf_clipselect.runtime.terminal import error_line
 
 
 NUM_RANDOM_DRAWS = 3

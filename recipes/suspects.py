@@ -30,9 +30,8 @@ from hf_clipselect import SelectionResult
 from hf_clipselect.data.outside_files import with_own_images
 from hf_clipselect.data.source import DatasetSource, content_id, load_source
 from hf_clipselect.errors import InputError
-from hf_clipselect.files import make_folder
-from hf_clipselect.pruned import load_source_of
-from hf_clipselect.report import (
+from hf_clipselect.results.pruned import load_source_of
+from hf_clipselect.results.report import (
     PICTURE_SIDE,
     captions_of,
     draw_grid,
@@ -41,9 +40,10 @@ from hf_clipselect.report import (
     small_images,
     suspects_table,
 )
-from hf_clipselect.run_folder import RunFolder
-from hf_clipselect.score_table import column_values
-from hf_clipselect.terminal import error_line, printable
+from hf_clipselect.results.run_folder import RunFolder
+from hf_clipselect.results.scores_table import column_values
+from hf_clipselect.runtime.files import make_folder
+from hf_clipselect.runtime.terminal import error_line, printable
 
 
 MAX_IN_GRID = 200

@@ -23,11 +23,11 @@ sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.ge
 
 import logging
 
-from hf_clipselect.classifier import parse_arguments, train_classifier
 from hf_clipselect.errors import InputError, RunError
-from hf_clipselect.launch import exit_now
-from hf_clipselect.run_log import logged_to_stderr
-from hf_clipselect.terminal import error_line, printable
+from hf_clipselect.evaluation.classifier import parse_arguments, train_classifier
+from hf_clipselect.pipeline.run_log import logged_to_stderr
+from hf_clipselect.runtime.launch import exit_now
+from hf_clipselect.runtime.terminal import error_line, printable
 
 
 def main() -> int:

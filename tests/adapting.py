@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from hf_clipselect.config import AdaptationArguments
-from hf_clipselect.feature_rows import FeatureRows
+from hf_clipselect.config.arguments import AdaptationArguments
+from hf_clipselect.encoder.feature_rows import FeatureRows
 
 
 def turned_classes(num_rows: int = 240, num_classes: int = 4, dim: int = 8, seed: int = 0) -> tuple:

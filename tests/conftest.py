@@ -21,7 +21,7 @@ from reports import make_eight_report, make_eight_rows
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from hf_clipselect.provenance import origin
+from hf_clipselect.pipeline.provenance import origin
 
 
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)

@@ -39,7 +39,12 @@ from hf_clipselect.embedded import load_digits_dataset
 CLIENT = Path(__file__).resolve()
 RECIPE = CLIENT.parent.parent / "recipes" / "select.py"
 # What a run imports when it comes to it, and takes long.
-_IMPORTED_LATE = ("hf_clipselect.cli", "sklearn.datasets", "sklearn.metrics", "transformers.models.clip.modeling_clip")
+_IMPORTED_LATE = (
+    "hf_clipselect.cli.commands",
+    "sklearn.datasets",
+    "sklearn.metrics",
+    "transformers.models.clip.modeling_clip",
+)
 
 
 class Kill:

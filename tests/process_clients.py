@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from adapting import quick, turned_classes
 
-from hf_clipselect.adaptation import IdentityProjections, alignment, out_of_fold_alignment
+from hf_clipselect.adapters import IdentityProjections, out_of_fold_alignment
+from hf_clipselect.adapters import text_alignment as alignment
 from hf_clipselect.errors import InputError
-from hf_clipselect.folds import fold_numbers
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.processes import Processes
+from hf_clipselect.runtime.launch import make_accelerator
+from hf_clipselect.runtime.processes import Processes
+from hf_clipselect.scores.folds import fold_numbers
 from hf_clipselect.selection import Candidates, distributed_top_k, resolve_objective, select_rows, select_subsets
 
 

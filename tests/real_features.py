@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hf_clipselect.robustness import add_label_noise
+from hf_clipselect.evaluation.robustness import add_label_noise
 
 
 NOISES = ["symmetric", "next class"]

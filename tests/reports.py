@@ -3,9 +3,9 @@
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
-from hf_clipselect.score_table import column_values
+from hf_clipselect.results.run_report import summarize
+from hf_clipselect.results.scores_table import column_values
 from hf_clipselect.selection import column_suffix
-from hf_clipselect.summary import summarize
 
 
 NAN = float("nan")

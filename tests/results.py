@@ -7,11 +7,11 @@ import numpy as np
 from hf_clipselect import SelectionResult
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import describe_source
-from hf_clipselect.sample_scores import SampleScores
-from hf_clipselect.score_table import column_values, score_table
+from hf_clipselect.results.run_report import summarize
+from hf_clipselect.results.scores_table import column_values, score_table
+from hf_clipselect.results.subsets import select_from_table
+from hf_clipselect.scores.sample_scores import SampleScores
 from hf_clipselect.selection import resolve_objective
-from hf_clipselect.summary import summarize
-from hf_clipselect.table_selection import select_from_table
 
 
 def make_result(

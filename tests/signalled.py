@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 
-_IMPORTED_LATE = ("hf_clipselect.select_command", "sklearn.datasets", "transformers.models.clip.modeling_clip")
+_IMPORTED_LATE = ("hf_clipselect.cli.select_command", "sklearn.datasets", "transformers.models.clip.modeling_clip")
 
 
 def run(argv: list[str], name: str, number: int, moment: float | str) -> int:

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch import nn
 
 from hf_clipselect import InputError
-from hf_clipselect.adaptation import (
+from hf_clipselect.adapters import (
     IdentityProjections,
     Projections,
     adapt,
@@ -23,14 +23,14 @@ from hf_clipselect.adaptation import (
     read_peft_config,
     save_adapters,
 )
-from hf_clipselect.adaptation.decision import _compared, held_out_rows
-from hf_clipselect.adaptation.placing import new_adapters
-from hf_clipselect.adaptation.training import Schedule, mean_loss, train_adapters
+from hf_clipselect.adapters.decision import _compared, held_out_rows
+from hf_clipselect.adapters.losses import info_nce_loss
+from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.training import Schedule, mean_loss, train_adapters
 from hf_clipselect.encoder import load_backbone
-from hf_clipselect.feature_rows import FeatureRows
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.losses import info_nce_loss
-from hf_clipselect.mlp_adapter import MlpAdapterConfig
+from hf_clipselect.encoder.feature_rows import FeatureRows
+from hf_clipselect.runtime.launch import make_accelerator
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import InputError, arrays
-from hf_clipselect.arrays import checked_embeds, on_its_device, row_blocks, row_lengths, unit_rows
+from hf_clipselect import InputError
+from hf_clipselect.scores import arrays
+from hf_clipselect.scores.arrays import checked_embeds, on_its_device, row_blocks, row_lengths, unit_rows
 
 
 @pytest.mark.parametrize("rows", [slice(1, 3), np.array([2, 0, 2])])

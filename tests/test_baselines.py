@@ -6,11 +6,11 @@ import torch
 from real_features import food_embeds, mislabelled
 
 from hf_clipselect import InputError
-from hf_clipselect.baselines import BASELINES, select_baseline, train_probe
-from hf_clipselect.baselines.herding import herding_rows
-from hf_clipselect.baselines.k_center import k_center_rows
-from hf_clipselect.baselines.registry import Given
-from hf_clipselect.robustness import add_label_noise
+from hf_clipselect.evaluation.baselines import BASELINES, select_baseline, train_probe
+from hf_clipselect.evaluation.baselines.herding import herding_rows
+from hf_clipselect.evaluation.baselines.k_center import k_center_rows
+from hf_clipselect.evaluation.baselines.registry import Given
+from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.selection import top_k
 
 

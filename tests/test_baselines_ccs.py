@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hf_clipselect.baselines.ccs import ccs_rows
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.baselines.ccs import ccs_rows
 
 
 def slow_counts(scores, count, num_strata, cutoff):

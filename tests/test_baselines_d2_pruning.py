@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hf_clipselect.baselines.d2_pruning import d2_rows
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.baselines.d2_pruning import d2_rows
 
 
 def slow_d2(embeds, scores, count, num_neighbors, gamma):

@@ -3,8 +3,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from hf_clipselect.baselines.herding import herding_rows
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.baselines.herding import herding_rows
 
 
 def turned(*degrees):

@@ -3,8 +3,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from hf_clipselect.baselines.k_center import k_center_rows
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.baselines.k_center import k_center_rows
 
 
 def unit(embeds):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect.baselines import prototypes
-from hf_clipselect.baselines.prototypes import prototype_scores
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.baselines import prototypes
+from hf_clipselect.evaluation.baselines.prototypes import prototype_scores
 from hf_clipselect.selection import top_k
 
 

@@ -18,11 +18,11 @@ from torch.nn import functional
 from transformers import AutoModelForImageClassification, ResNetConfig, ViTConfig, ViTImageProcessorPil
 
 from hf_clipselect import InputError
-from hf_clipselect.baselines import TrainingDynamics, train_image_classifier, train_probe
-from hf_clipselect.baselines.forgetting import forgetting_scores
-from hf_clipselect.baselines.probe import _Probe
-from hf_clipselect.baselines.proxy import train_proxy
-from hf_clipselect.baselines.proxy_training import ProxyTraining
+from hf_clipselect.evaluation.baselines import TrainingDynamics, train_image_classifier, train_probe
+from hf_clipselect.evaluation.baselines.forgetting import forgetting_scores
+from hf_clipselect.evaluation.baselines.probe import _Probe
+from hf_clipselect.evaluation.baselines.proxy import train_proxy
+from hf_clipselect.evaluation.baselines.proxy_training import ProxyTraining
 
 
 def clusters(num_rows=90, num_classes=3, embed_dim=6, *, seed=0):

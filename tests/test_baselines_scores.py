@@ -6,16 +6,16 @@ import torch
 from torch.nn import functional
 
 from hf_clipselect import InputError
-from hf_clipselect.baselines import glister
-from hf_clipselect.baselines.cg_score import cg_score_gigabytes, cg_scores, complexity_gaps
-from hf_clipselect.baselines.el2n import el2n_scores
-from hf_clipselect.baselines.forgetting import forgetting_scores
-from hf_clipselect.baselines.glister import glister_rows
-from hf_clipselect.baselines.grand import grand_scores
-from hf_clipselect.baselines.moderate import moderate_scores
-from hf_clipselect.baselines.moso import mean_gradient, moso_scores
-from hf_clipselect.baselines.random import random_scores
-from hf_clipselect.robustness import add_label_noise
+from hf_clipselect.evaluation.baselines import glister
+from hf_clipselect.evaluation.baselines.cg_score import cg_score_gigabytes, cg_scores, complexity_gaps
+from hf_clipselect.evaluation.baselines.el2n import el2n_scores
+from hf_clipselect.evaluation.baselines.forgetting import forgetting_scores
+from hf_clipselect.evaluation.baselines.glister import glister_rows
+from hf_clipselect.evaluation.baselines.grand import grand_scores
+from hf_clipselect.evaluation.baselines.moderate import moderate_scores
+from hf_clipselect.evaluation.baselines.moso import mean_gradient, moso_scores
+from hf_clipselect.evaluation.baselines.random import random_scores
+from hf_clipselect.evaluation.robustness import add_label_noise
 
 
 def rows_and_labels(num_rows=24, num_classes=3, hidden_size=5, *, seed=0):

@@ -13,8 +13,8 @@ from PIL import Image as PILImage
 from hf_clipselect.data import prepare_dataset, with_image_column_undecoded
 from hf_clipselect.encoder import encode_dataset, load_backbone, open_image, white_level
 from hf_clipselect.encoder.features import features_key
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.report.thumbnails import small_images
+from hf_clipselect.results.report.thumbnails import small_images
+from hf_clipselect.runtime.launch import make_accelerator
 
 
 def encoded(values: np.ndarray, form: str = "PNG") -> bytes:

@@ -20,7 +20,7 @@ from hf_clipselect import (
     select_embeddings,
     semantic_alignment_score,
 )
-from hf_clipselect.caller_state import own_settings
+from hf_clipselect.runtime.caller_state import own_settings
 
 
 @contextmanager

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import arrays
-from hf_clipselect.captions import LIKE_THE_OWN, NUM_REFERENCES, caption_alignment, draw_references
-from hf_clipselect.scores import alignment_scores
+from hf_clipselect.scores import arrays
+from hf_clipselect.scores.alignment import alignment_scores
+from hf_clipselect.scores.captions import LIKE_THE_OWN, NUM_REFERENCES, caption_alignment, draw_references
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

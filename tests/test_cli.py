@@ -477,7 +477,7 @@ class TestOutputFolder:
 def test_as_a_process(command: Command) -> None:
     def run(*flags: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", "import sys; from hf_clipselect.cli import main; sys.exit(main())", "select",
+            [sys.executable, "-c", "import sys; from hf_clipselect.cli.commands import main; sys.exit(main())", "select",
              "--dataset_name", str(command.data), "--model_name_or_path", str(command.clip_folder),
              "--output_dir", str(command.out), "--use_cpu", *QUICK, *flags],
             capture_output=True, text=True,

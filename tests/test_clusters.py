@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from hf_clipselect import clusters as module
-from hf_clipselect.clusters import cluster_names, default_num_clusters, image_clusters
 from hf_clipselect.errors import InputError
+from hf_clipselect.scores import clusters as module
+from hf_clipselect.scores.clusters import cluster_names, default_num_clusters, image_clusters
 
 
 def blobs(sizes, dim=16, spread=0.05, seed=0):

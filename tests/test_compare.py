@@ -18,8 +18,10 @@ from recipe_files import RECIPES, load_recipe
 from sklearn.linear_model import LogisticRegression
 
 from hf_clipselect import select_embeddings
-from hf_clipselect.baselines import BASELINES
-from hf_clipselect.comparison import (
+from hf_clipselect.embedded import load_digits_dataset
+from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.baselines import BASELINES
+from hf_clipselect.evaluation.comparison import (
     METHODS,
     SweepArguments,
     parse_arguments,
@@ -28,15 +30,13 @@ from hf_clipselect.comparison import (
     write_tables,
     write_tsne,
 )
-from hf_clipselect.comparison.cells import Cells, code_digest, digest_of
-from hf_clipselect.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
-from hf_clipselect.comparison.cost import measured
-from hf_clipselect.comparison.peers import check_facility_location_memory, check_installed, is_installed
-from hf_clipselect.comparison.tables import markdown, read_rows
-from hf_clipselect.embedded import load_digits_dataset
-from hf_clipselect.embedded.digits_network import digit_pixels, digits_accuracy
-from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import add_label_noise
+from hf_clipselect.evaluation.comparison.cells import Cells, code_digest, digest_of
+from hf_clipselect.evaluation.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
+from hf_clipselect.evaluation.comparison.cost import measured
+from hf_clipselect.evaluation.comparison.peers import check_facility_location_memory, check_installed, is_installed
+from hf_clipselect.evaluation.comparison.tables import markdown, read_rows
+from hf_clipselect.evaluation.digits_network import digit_pixels, digits_accuracy
+from hf_clipselect.evaluation.robustness import add_label_noise
 
 
 RESULTS = sorted(path.parent for path in (RECIPES / "results").glob("*/results.csv"))

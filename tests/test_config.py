@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_clipselect import config
-from hf_clipselect.command_line import parse_arguments
-from hf_clipselect.config import (
+from hf_clipselect.config import arguments as config
+from hf_clipselect.config.arguments import (
     DEFAULT_MODEL,
     EMBEDDED_DATASET,
     EMBEDDED_MODEL,
@@ -18,6 +17,7 @@ from hf_clipselect.config import (
     DataArguments,
     default_model,
 )
+from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.errors import InputError
 from hf_clipselect.selection import resolve_objective
 

@@ -8,8 +8,8 @@ from PIL import Image as PILImage
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import CORRUPTIONS, add_label_noise, corrupt_image, corrupt_images
-from hf_clipselect.robustness.corruptions import (
+from hf_clipselect.evaluation.robustness import CORRUPTIONS, add_label_noise, corrupt_image, corrupt_images
+from hf_clipselect.evaluation.robustness.corruptions import (
     _line_kernel,
     fog,
     gaussian_noise,

@@ -5,9 +5,9 @@ from torch import nn
 from torch.nn import functional
 
 from hf_clipselect.embedded import load_digits_dataset
-from hf_clipselect.embedded.digits_network import Networks, _batches, digit_pixels, digits_accuracy, train_networks
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import corrupt_images
+from hf_clipselect.evaluation.digits_network import Networks, _batches, digit_pixels, digits_accuracy, train_networks
+from hf_clipselect.evaluation.robustness import corrupt_images
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import arrays, diversity, sample_diversity_score, smallest
-from hf_clipselect.diversity import class_diversity, estimate_notice, neighbor_count
+from hf_clipselect import sample_diversity_score
 from hf_clipselect.errors import InputError
-from hf_clipselect.run_log import collected_warnings
+from hf_clipselect.pipeline.run_log import collected_warnings
+from hf_clipselect.scores import arrays, diversity, smallest
+from hf_clipselect.scores.diversity import class_diversity, estimate_notice, neighbor_count
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -73,7 +73,7 @@ def test_the_readme_states_the_measured_accuracy_of_the_tiny_clip():
 
 
 def test_every_flag_that_the_readme_names_exists(capsys):
-    from hf_clipselect.command_line import parse_arguments  # noqa: PLC0415
+    from hf_clipselect.config.command_line import parse_arguments  # noqa: PLC0415
 
     with pytest.raises(SystemExit):
         parse_arguments(["--help"])

@@ -12,9 +12,9 @@ from interrupted import content
 from results import make_result
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset
-from hf_clipselect.earlier_sizes import with_earlier_sizes
-from hf_clipselect.processes import Processes
-from hf_clipselect.score_table import column_values
+from hf_clipselect.results.earlier_sizes import with_earlier_sizes
+from hf_clipselect.results.scores_table import column_values
+from hf_clipselect.runtime.processes import Processes
 
 
 @pytest.fixture

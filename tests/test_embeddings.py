@@ -6,8 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from hf_clipselect import sample_diversity_score, select_embeddings, semantic_alignment_score
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import add_label_noise
-from hf_clipselect.score_table import column_values
+from hf_clipselect.evaluation.robustness import add_label_noise
+from hf_clipselect.results.scores_table import column_values
 
 
 SCORES = ["predicted_label", "label_agrees", "sas", "margin", "sds"]

@@ -22,7 +22,7 @@ from hf_clipselect.encoder import cache as cache_module
 from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image, warn_if_demonstration
 from hf_clipselect.encoder.cache import FeatureCache, cached_array
 from hf_clipselect.errors import InputError, RunError
-from hf_clipselect.launch import make_accelerator
+from hf_clipselect.runtime.launch import make_accelerator
 
 
 PROMPTS = [["A photo of a cat.", "A photo of a dog.", "A photo of a small bird."]]

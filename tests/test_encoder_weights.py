@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from hf_clipselect.encoder import load_backbone
 from hf_clipselect.errors import InputError
-from hf_clipselect.files import file_sha256
+from hf_clipselect.runtime.files import file_sha256
 
 
 INDEX = "pytorch_model.bin.index.json"

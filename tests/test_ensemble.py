@@ -11,11 +11,12 @@ from real_features import NOISES, food_embeds, mislabelled
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from hf_clipselect import arrays, semantic_alignment_score
-from hf_clipselect.ensemble import _out_of_fold_weights, ensemble_alignment
+from hf_clipselect import semantic_alignment_score
 from hf_clipselect.errors import InputError
-from hf_clipselect.folds import content_order
-from hf_clipselect.scores import Pairs
+from hf_clipselect.scores import arrays
+from hf_clipselect.scores.alignment import Pairs
+from hf_clipselect.scores.ensemble import _out_of_fold_weights, ensemble_alignment
+from hf_clipselect.scores.folds import content_order
 
 
 def clusters(num_rows=150, num_classes=4, embed_dim=12, *, seed=0):

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
 from hf_clipselect.errors import InputError, PushError, RunError
-from hf_clipselect.failures import during, explained_failures, is_of_the_machine
+from hf_clipselect.runtime.failures import during, explained_failures, is_of_the_machine
 
 
 # A device that takes nothing, as a full disk. Not for libraries to write to: safetensors puts a file in its place.

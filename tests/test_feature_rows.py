@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_clipselect.feature_rows import FeatureRows
+from hf_clipselect.encoder.feature_rows import FeatureRows
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from hf_clipselect.files import write_atomically, write_text_atomically
+from hf_clipselect.runtime.files import write_atomically, write_text_atomically
 
 
 def test_an_atomic_write_replaces_whole_files_and_leaves_nothing_else(tmp_path):

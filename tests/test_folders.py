@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_clipselect.folders import remove_ours, replaced, restore
+from hf_clipselect.runtime.folders import remove_ours, replaced, restore
 
 
 def is_ours(path: str) -> bool:

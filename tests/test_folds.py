@@ -11,26 +11,26 @@ from process_clients import out_of_fold, run_processes
 from real_features import NOISES, food_embeds, mislabelled
 from sklearn.metrics import roc_auc_score
 
-from hf_clipselect.adaptation import (
+from hf_clipselect.adapters import (
     IdentityProjections,
     Projections,
     adapt,
-    alignment,
     embed_prompts,
     embed_rows,
     out_of_fold_alignment,
     read_peft_config,
 )
-from hf_clipselect.adaptation.placing import new_adapters
-from hf_clipselect.adaptation.training import Schedule, train_adapters
-from hf_clipselect.config import AdaptationArguments
+from hf_clipselect.adapters import text_alignment as alignment
+from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.training import Schedule, train_adapters
+from hf_clipselect.config.arguments import AdaptationArguments
+from hf_clipselect.encoder.feature_rows import FeatureRows
 from hf_clipselect.errors import InputError
-from hf_clipselect.feature_rows import FeatureRows
-from hf_clipselect.folds import fold_numbers
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.mlp_adapter import MlpAdapterConfig
-from hf_clipselect.processes import Processes
-from hf_clipselect.scores import semantic_alignment_score
+from hf_clipselect.runtime.launch import make_accelerator
+from hf_clipselect.runtime.processes import Processes
+from hf_clipselect.scores.alignment import semantic_alignment_score
+from hf_clipselect.scores.folds import fold_numbers
 
 
 @pytest.fixture

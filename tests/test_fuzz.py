@@ -24,7 +24,7 @@ from hf_clipselect import (
     semantic_alignment_score,
 )
 from hf_clipselect.cli import main
-from hf_clipselect.config import Arguments
+from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.selection import selection_count
 

@@ -17,15 +17,15 @@ from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image as PILImage
 
 from hf_clipselect import select_dataset
-from hf_clipselect.command_line import parse_arguments
-from hf_clipselect.config import Arguments
+from hf_clipselect.config.arguments import Arguments
+from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
 from hf_clipselect.hub.merge import merge_cards
-from hf_clipselect.hub.naming import hide_paths, is_hub_id, lasting_name
 from hf_clipselect.hub.wording import size_category
+from hf_clipselect.runtime.hub_ids import hide_paths, is_hub_id, lasting_name
 from hf_clipselect.selection import resolve_objective
 
 
@@ -211,7 +211,7 @@ def section(card, heading):
 
 @pytest.mark.parametrize("name", ["dataset_card.md", "adapter_card.md"])
 def test_templates_are_in_the_package(name):
-    assert "{{ title }}" in (files("hf_clipselect") / "templates" / name).read_text(encoding="utf-8")
+    assert "{{ title }}" in (files("hf_clipselect.hub") / "templates" / name).read_text(encoding="utf-8")
 
 
 def test_dataset_header():

@@ -87,7 +87,7 @@ def merged_header(theirs, ours=OURS):
 
 @pytest.mark.parametrize("name", ["dataset_card.md", "adapter_card.md"])
 def test_the_templates_have_the_marks(name):
-    template = (files("hf_clipselect") / "templates" / name).read_text(encoding="utf-8")
+    template = (files("hf_clipselect.hub") / "templates" / name).read_text(encoding="utf-8")
     begin, *_, end = re.findall(r"^<!--.*-->$", template, flags=re.MULTILINE)
     assert begin.startswith("<!-- hf_clipselect:begin") and "text outside is kept" in begin
     assert template.endswith(f"\n{end}\n") and end == "<!-- hf_clipselect:end wrote {{ wrote }} -->"

@@ -19,7 +19,7 @@ from hf_clipselect.data import one_split, prepare_dataset, with_image_column_und
 from hf_clipselect.data.image_values import with_images
 from hf_clipselect.data.source import DatasetSource, describe_source, load_source
 from hf_clipselect.encoder import UnreadableImageError, open_image
-from hf_clipselect.files import LARGEST_FILE
+from hf_clipselect.runtime.files import LARGEST_FILE
 
 
 QUICK = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "dataloader_num_workers": 0, "use_cpu": True}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_clipselect.interrupts import Interrupts, held_back
+from hf_clipselect.runtime.interrupts import Interrupts, held_back
 
 
 @pytest.fixture(autouse=True)

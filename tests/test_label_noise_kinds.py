@@ -7,7 +7,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import (
+from hf_clipselect.evaluation.robustness import (
     NOISE_KINDS,
     add_label_noise,
     corrupt_images,

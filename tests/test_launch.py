@@ -9,7 +9,7 @@ from accelerate.utils import DistributedType, LoggerType
 from interrupted import free_port
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.launch import _check_engine, make_accelerator
+from hf_clipselect.runtime.launch import _check_engine, make_accelerator
 
 
 # A fresh process, because Accelerate keeps one state for all the accelerators of a process.

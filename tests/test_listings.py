@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from hf_clipselect.errors import InputError
-from hf_clipselect.listings import (
+from hf_clipselect.data.row_facts import (
     checked_class_quotas,
     facts_of,
     listed_rows,
@@ -11,6 +10,7 @@ from hf_clipselect.listings import (
     read_facts,
     read_groups,
 )
+from hf_clipselect.errors import InputError
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from hub.processes import run_client
 from hub.server import LoopbackHub
 
 from hf_clipselect.cli import main
-from hf_clipselect.config import Arguments
+from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import load_source
-from hf_clipselect.provenance import _without_secrets
+from hf_clipselect.pipeline.provenance import _without_secrets
 
 
 PETS = [f"{name}/{row}.png" for name in ("cat", "dog") for row in range(3)]

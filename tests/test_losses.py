@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
+from hf_clipselect.adapters.losses import info_nce_loss
 from hf_clipselect.errors import InputError
-from hf_clipselect.losses import info_nce_loss
 
 
 def explicit_loss(image_embeds, text_embeds, labels, temperature):

@@ -12,9 +12,9 @@ import torch
 from datasets import Dataset
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
-from hf_clipselect import metrics
 from hf_clipselect.errors import InputError
-from hf_clipselect.metrics import METRICS, dunn_index, load_metric
+from hf_clipselect.evaluation import metrics
+from hf_clipselect.evaluation.metrics import METRICS, dunn_index, load_metric
 
 
 FOLDER = Path(metrics.__file__).parent
@@ -50,7 +50,7 @@ def test_a_copy_of_the_file_alone_can_be_imported(name):
     imports = [
         node for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())) if isinstance(node, ast.ImportFrom)
     ]
-    assert all(node.level == 0 and not node.module.startswith("hf_clipselect.metrics") for node in imports)
+    assert all(node.level == 0 and not node.module.startswith("hf_clipselect.evaluation.metrics") for node in imports)
 
 
 def test_a_fresh_process_without_network_loads_and_combines_the_files(tmp_path):

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
-import hf_clipselect.mlp_adapter
+import hf_clipselect.adapters.mlp
+from hf_clipselect.adapters.mlp import MlpAdapterConfig, MlpAdapterLayer
 from hf_clipselect.errors import InputError
-from hf_clipselect.mlp_adapter import MlpAdapterConfig, MlpAdapterLayer
 
 
 ROOT = Path(__file__).resolve().parents[1]

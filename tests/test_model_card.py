@@ -10,7 +10,7 @@ MODEL_CARD = Path(__file__).resolve().parents[1] / "model_card.md"
 
 
 def test_is_a_copy_of_the_template():
-    template = files("hf_clipselect") / "templates" / "adapter_card.md"
+    template = files("hf_clipselect.hub") / "templates" / "adapter_card.md"
     assert MODEL_CARD.read_bytes() == template.read_bytes()
 
 

@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import add_label_noise, add_near_duplicates, corrupt_labels, near_duplicate
+from hf_clipselect.evaluation.robustness import add_label_noise, add_near_duplicates, corrupt_labels, near_duplicate
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from hub.server import LoopbackHub
 from PIL import Image as PILImage
 from recipe_files import load_recipe
 
-from hf_clipselect.classifier.config import ClassifierArguments
-from hf_clipselect.classifier.eval_sets import load_eval_sets
-from hf_clipselect.config import Arguments
+from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.data import load_source, prepare_dataset
 from hf_clipselect.data.outside_files import check_files_stay_inside
-from hf_clipselect.pipeline import run_selection
+from hf_clipselect.evaluation.classifier.eval_sets import load_eval_sets
+from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
+from hf_clipselect.pipeline.run import run_selection
 
 
 def png(shade: int) -> bytes:

@@ -4,10 +4,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets, load_dataset
 
-from hf_clipselect import parquet
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.parquet import write_parquet
+from hf_clipselect.runtime import parquet
+from hf_clipselect.runtime.parquet import write_parquet
 
 
 def encoded(dataset: Dataset) -> list[bytes]:

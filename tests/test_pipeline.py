@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dat
 from PIL import Image as PILImage
 
 from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset
-from hf_clipselect.command_line import parse_arguments
+from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.embedded import load_digits_dataset
 
 
@@ -117,9 +117,9 @@ def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
 def test_published_adapters_give_the_scores_of_the_run(finished, clip_folder):
     dataset, result, folder = finished
     model = load_adapters(folder / "adapter")
-    from hf_clipselect.adaptation import Projections  # noqa: PLC0415
+    from hf_clipselect.adapters import Projections  # noqa: PLC0415
+    from hf_clipselect.data.prompts import class_prompts  # noqa: PLC0415
     from hf_clipselect.encoder import encode_prompts, load_backbone  # noqa: PLC0415
-    from hf_clipselect.prompts import class_prompts  # noqa: PLC0415
 
     backbone = load_backbone(str(clip_folder))
     texts = encode_prompts(backbone, class_prompts(dataset.features["label"].names), folder / "features")
@@ -308,7 +308,7 @@ def test_a_run_that_stops_while_it_writes_leaves_no_knobs_beside_results_of_othe
     images_dataset, clip_folder, tmp_path, monkeypatch
 ):
     run(images_dataset, clip_folder, tmp_path, objective="released")
-    monkeypatch.setattr("hf_clipselect.run_folder.write_html", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("hf_clipselect.results.run_folder.write_html", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(images_dataset, clip_folder, tmp_path, objective="clean", selection_ratio=0.5)
     assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == {"adaptation", "identity"}

@@ -5,8 +5,8 @@ import pytest
 import torch
 from process_clients import run_processes
 
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.processes import Processes
+from hf_clipselect.runtime.launch import make_accelerator
+from hf_clipselect.runtime.processes import Processes
 
 
 def test_a_lone_process_talks_to_nobody() -> None:

@@ -2,8 +2,8 @@ import logging
 
 import pytest
 
+from hf_clipselect.data.prompts import class_prompts, clean_class_name, read_class_names
 from hf_clipselect.errors import InputError
-from hf_clipselect.prompts import class_prompts, clean_class_name, read_class_names
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hf_clipselect import InputError, load_adapters, load_pruned, select_dataset, select_embeddings
-from hf_clipselect.config import Arguments
+from hf_clipselect.config.arguments import Arguments
+from hf_clipselect.config.python_calls import python_door, with_arguments
 from hf_clipselect.errors import RunError
-from hf_clipselect.python_door import python_door, with_arguments
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_warnings_name_arguments_and_show_what_can_not_be_seen(caplog):
     assert (
         "(class_names, prompt_template)" in told and "\x1b" not in told and "\u202e" not in told and "\\u202e" in told
     )
-    logging.getLogger("hf_clipselect.trust").warning("--seed %d \x07", 3)  # after the call all is as it was
+    logging.getLogger("hf_clipselect.scores.trust").warning("--seed %d \x07", 3)  # after the call all is as it was
     assert caplog.records[-1].getMessage() == "--seed 3 \x07"
 
 

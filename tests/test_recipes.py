@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import REPOSITORY
 
-from hf_clipselect.command_line import parse_arguments
+from hf_clipselect.config.command_line import parse_arguments
 
 
 RECIPES = REPOSITORY / "recipes"

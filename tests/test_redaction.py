@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from hf_clipselect.redaction import hide_secrets, names_of_options
+from hf_clipselect.runtime.redaction import hide_secrets, names_of_options
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from PIL import Image as PILImage
 from reports import NAN, random_table, scores_table, summarize_table
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.report import write_html
-from hf_clipselect.report.thumbnails import make_thumbnails, pick_rows
-from hf_clipselect.score_table import column_values
-from hf_clipselect.trust import measure_trust
+from hf_clipselect.results.report import write_html
+from hf_clipselect.results.report.thumbnails import make_thumbnails, pick_rows
+from hf_clipselect.results.scores_table import column_values
+from hf_clipselect.scores.trust import measure_trust
 
 
 PAPER = "https://huggingface.co/papers/2410.11215"

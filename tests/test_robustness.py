@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.robustness import add_label_noise
+from hf_clipselect.evaluation.robustness import add_label_noise
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card
-from hf_clipselect.run_folder import RunFolder
+from hf_clipselect.results.run_folder import RunFolder
 
 
 IDENTITY = {"dataset": "abc", "rows": 60, "image_column": "image", "label_column": "label", "model": "def"}

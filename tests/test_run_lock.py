@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_clipselect import InputError, run_lock, select_dataset
-from hf_clipselect.run_folder import RunFolder
-from hf_clipselect.run_lock import LOCK_NAME, locked
+from hf_clipselect import InputError, select_dataset
+from hf_clipselect.results import run_lock
+from hf_clipselect.results.run_folder import RunFolder
+from hf_clipselect.results.run_lock import LOCK_NAME, locked
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from hf_clipselect import select_dataset
-from hf_clipselect.notices import NOT_IN_REPORT
-from hf_clipselect.run_log import collected_warnings, logged_to_stderr
+from hf_clipselect.pipeline.run_log import collected_warnings, logged_to_stderr
+from hf_clipselect.runtime.notices import NOT_IN_REPORT
 
 
 PACKAGE = logging.getLogger("hf_clipselect")

@@ -4,10 +4,10 @@ import pytest
 from datasets import ClassLabel, Dataset, Value
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.sample_scores import SampleScores, present_classes
-from hf_clipselect.score_table import column_values, is_selection_column, join_columns, score_table
+from hf_clipselect.results.scores_table import column_values, is_selection_column, join_columns, score_table
+from hf_clipselect.results.subsets import select_from_table
+from hf_clipselect.scores.sample_scores import SampleScores, present_classes
 from hf_clipselect.selection import resolve_objective
-from hf_clipselect.table_selection import select_from_table
 
 
 NAMES = ["cat", "dog", "small bird"]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import arrays
 from hf_clipselect.errors import InputError
-from hf_clipselect.scores import alignment_scores, semantic_alignment_score
+from hf_clipselect.scores import arrays
+from hf_clipselect.scores.alignment import alignment_scores, semantic_alignment_score
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

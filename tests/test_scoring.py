@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from hf_clipselect import InputError, sample_diversity_score, semantic_alignment_score
-from hf_clipselect.adaptation import IdentityProjections
-from hf_clipselect.feature_rows import FeatureRows
-from hf_clipselect.processes import Processes
-from hf_clipselect.sample_scores import present_classes
-from hf_clipselect.scores import alignment_scores
-from hf_clipselect.scoring import _shares, score_rows
+from hf_clipselect.adapters import IdentityProjections
+from hf_clipselect.encoder.feature_rows import FeatureRows
+from hf_clipselect.pipeline.row_scores import _shares, score_rows
+from hf_clipselect.runtime.processes import Processes
+from hf_clipselect.scores.alignment import alignment_scores
+from hf_clipselect.scores.sample_scores import present_classes
 
 
 def predicted_labels(images, texts):

@@ -5,8 +5,8 @@ import pytest
 from process_clients import SUBSETS, counts_to_keep, run_processes, score_families, slicings, subsets_of
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.launch import make_accelerator
-from hf_clipselect.processes import Processes
+from hf_clipselect.runtime.launch import make_accelerator
+from hf_clipselect.runtime.processes import Processes
 from hf_clipselect.selection import distributed_top_k, top_k
 
 

@@ -9,7 +9,7 @@ from results import make_result
 from hf_clipselect import SelectionResult
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
-from hf_clipselect.selection_file import is_whole
+from hf_clipselect.results.selection_json import is_whole
 
 
 REMOVED = object()

@@ -3,7 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from hf_clipselect.diversity import class_diversity
+from hf_clipselect.scores.diversity import class_diversity
 from hf_clipselect.selection import NUM_NEAREST, class_graph, joined_graph
 
 

@@ -3,8 +3,8 @@ import pytest
 from redundant_set import redundant_set
 
 from hf_clipselect import semantic_alignment_score
-from hf_clipselect.diversity import class_diversity, neighbor_count
 from hf_clipselect.errors import InputError
+from hf_clipselect.scores.diversity import class_diversity, neighbor_count
 from hf_clipselect.selection import (
     NUM_NEAREST,
     NeighborGraph,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect import smallest
-from hf_clipselect.smallest import mean_of_smallest
+from hf_clipselect.scores import smallest
+from hf_clipselect.scores.smallest import mean_of_smallest
 
 
 NUM_COLUMNS = 2000

@@ -10,11 +10,11 @@ import pytest
 from datasets import Dataset
 
 from hf_clipselect.cli import main
-from hf_clipselect.streams import lasting_streams
+from hf_clipselect.cli.streams import lasting_streams
 
 
 FULL = "/dev/full"
-COMMAND = "import sys; from hf_clipselect.cli import main; sys.exit(main())"
+COMMAND = "import sys; from hf_clipselect.cli.commands import main; sys.exit(main())"
 
 
 def broken_pipe() -> io.TextIOWrapper:

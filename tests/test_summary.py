@@ -5,10 +5,10 @@ import pytest
 from reports import random_table, run_entries, summarize_table
 
 from hf_clipselect.errors import InputError
+from hf_clipselect.results.run_report import MAX_GROUPS_LISTED, report_at, summarize, write_json
+from hf_clipselect.results.subsets import select_from_table
+from hf_clipselect.scores.trust import measure_trust
 from hf_clipselect.selection import resolve_objective
-from hf_clipselect.summary import MAX_GROUPS_LISTED, report_at, summarize, write_json
-from hf_clipselect.table_selection import select_from_table
-from hf_clipselect.trust import measure_trust
 
 
 def test_summary_by_hand(eight_report):

@@ -17,7 +17,8 @@ from hf_clipselect.cli import select
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
-from hf_clipselect.report import (
+from hf_clipselect.evaluation.robustness import add_label_noise
+from hf_clipselect.results.report import (
     GRID_COLUMNS,
     PICTURE_SIDE,
     draw_grid,
@@ -26,8 +27,7 @@ from hf_clipselect.report import (
     small_images,
     suspects_table,
 )
-from hf_clipselect.robustness import add_label_noise
-from hf_clipselect.score_table import column_values
+from hf_clipselect.results.scores_table import column_values
 
 
 RECIPE = REPOSITORY / "recipes" / "suspects.py"

@@ -5,8 +5,8 @@ import logging
 import pytest
 
 from hf_clipselect.cli import main
-from hf_clipselect.run_log import logged_to_stderr
-from hf_clipselect.terminal import error_line, printable
+from hf_clipselect.pipeline.run_log import logged_to_stderr
+from hf_clipselect.runtime.terminal import error_line, printable
 
 
 def test_control_characters_and_direction_marks_show():
@@ -23,7 +23,7 @@ def test_an_error_is_one_line():
 
 def test_the_log_of_a_command_shows_them(capsys):
     with logged_to_stderr(logging.INFO):
-        logging.getLogger("hf_clipselect.trust").warning("class %s of --seed", "\x1b]0;owned\x07")
+        logging.getLogger("hf_clipselect.scores.trust").warning("class %s of --seed", "\x1b]0;owned\x07")
     assert capsys.readouterr().err == "class \\x1b]0;owned\\x07 of --seed\n"
 
 

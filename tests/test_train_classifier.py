@@ -24,13 +24,19 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import is_timm_available
 
 from hf_clipselect import select_embeddings
-from hf_clipselect.classifier import ARCHITECTURES, PRETRAINED, parse_arguments, top_k_accuracy, train_classifier
-from hf_clipselect.classifier.architectures import pretrained_classifier, random_classifier
-from hf_clipselect.classifier.checkpoints import check_fits
-from hf_clipselect.classifier.rows import Rows, random_resized_crop, random_small_crop
-from hf_clipselect.classifier.trainer import milestone_factor
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.classifier import (
+    ARCHITECTURES,
+    PRETRAINED,
+    parse_arguments,
+    top_k_accuracy,
+    train_classifier,
+)
+from hf_clipselect.evaluation.classifier.architectures import pretrained_classifier, random_classifier
+from hf_clipselect.evaluation.classifier.checkpoints import check_fits
+from hf_clipselect.evaluation.classifier.rows import Rows, random_resized_crop, random_small_crop
+from hf_clipselect.evaluation.classifier.trainer import milestone_factor
 
 
 RECIPE = REPOSITORY / "recipes" / "train_classifier.py"

@@ -4,12 +4,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.encoder import load_backbone
 from hf_clipselect.errors import InputError
-from hf_clipselect.prompts import class_prompts
-from hf_clipselect.run_log import collected_warnings
-from hf_clipselect.scores import alignment_scores
-from hf_clipselect.trust import MAX_LISTED, MIN_ROWS, SAME_PROMPT, check_trust, measure_trust
+from hf_clipselect.pipeline.run_log import collected_warnings
+from hf_clipselect.scores.alignment import alignment_scores
+from hf_clipselect.scores.trust import MAX_LISTED, MIN_ROWS, SAME_PROMPT, check_trust, measure_trust
 
 
 def predicted_labels(images, texts):
@@ -166,7 +166,7 @@ def test_blocks_of_prompts_give_what_one_block_gives(monkeypatch):
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     labels, names = np.arange(300), [str(c) for c in range(300)]
     whole = measure_trust(labels, labels, None, texts, names).similar_prompts
-    monkeypatch.setattr("hf_clipselect.arrays._BLOCK_ELEMENTS", 300 * 7)
+    monkeypatch.setattr("hf_clipselect.scores.arrays._BLOCK_ELEMENTS", 300 * 7)
     blocks = measure_trust(labels, labels, None, texts, names).similar_prompts
     assert [pair["classes"] for pair in blocks] == [pair["classes"] for pair in whole] and len(whole) > 20
 

@@ -1,4 +1,4 @@
-from hf_clipselect.words import are, counted, listed, there_are, with_article
+from hf_clipselect.runtime.words import are, counted, listed, there_are, with_article
 
 
 def test_counts_and_lists_are_grammatical():

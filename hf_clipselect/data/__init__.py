@@ -1,7 +1,7 @@
 """Which rows: where a dataset comes from, its images, labels and captions."""
 
-from .given import one_split
 from .labelled_images import SUBSET_COLUMNS, LabelledImages, prepare_dataset, with_image_column_undecoded
+from .passed_dataset import one_split
 from .source import DatasetSource, describe_source, load_source
 
 

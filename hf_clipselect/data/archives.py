@@ -12,8 +12,8 @@ from pathlib import Path
 import datasets
 
 from ..errors import InputError
-from ..failures import is_of_the_machine
-from ..files import unused_name
+from ..runtime.failures import is_of_the_machine
+from ..runtime.files import unused_name
 from .unread_files import first_names
 
 

@@ -8,7 +8,7 @@ from datasets import Dataset, load_dataset_builder
 from huggingface_hub import hf_hub_download
 from huggingface_hub.repocard import metadata_load
 
-from ..hub.naming import COMMIT
+from ..runtime.hub_ids import COMMIT
 from .local_data import Wanted
 
 

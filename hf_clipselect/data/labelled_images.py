@@ -12,14 +12,14 @@ import numpy as np
 from datasets import Dataset, Image
 
 from ..errors import InputError
-from ..parquet import without_hollow_columns
-from ..prompts import read_class_names
+from ..runtime.parquet import without_hollow_columns
+from ..runtime.words import listed
 from ..selection import class_quotas
-from ..words import listed
 from .columns import find_caption_column, find_image_column, find_label_column, is_text
-from .given import one_split
 from .labels import read_captions, read_labels
 from .outside_files import with_own_images
+from .passed_dataset import one_split
+from .prompts import read_class_names
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Value
 
 from ..errors import InputError
-from ..words import listed
+from ..runtime.words import listed
 from .columns import column_array, is_text
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..config import EMBEDDED_DATASET
+from ..config.arguments import EMBEDDED_DATASET
 from ..embedded import load_digits_dataset
 from ..embedded.digits import SPLITS as DIGITS_SPLITS
 from ..errors import InputError
-from ..hub.naming import EMBEDDED_PREFIX, lasting_name
-from ..redaction import hide_secrets
+from ..runtime.hub_ids import EMBEDDED_PREFIX, lasting_name
+from ..runtime.redaction import hide_secrets
 from .hub_data import load_repository
 from .loading_errors import explained
 from .local_data import Wanted, load_files, load_folder

@@ -9,8 +9,8 @@ from typing import Any
 from datasets.exceptions import DatasetGenerationError
 
 from ..errors import InputError
-from ..failures import is_of_the_machine
-from ..redaction import hide_secrets
+from ..runtime.failures import is_of_the_machine
+from ..runtime.redaction import hide_secrets
 
 
 # What datasets says where the files of a split have columns at most.

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, DatasetBuilder, DatasetDict, Image, load_dataset_builder, load_from_disk
 
 from ..errors import InputError
-from ..words import are
+from ..runtime.words import are
 from .archives import unpack
 from .class_folders import class_folder_dataset, read_class_folders, read_split_folders
 from .declared_files import check_builder, check_saved

@@ -14,7 +14,7 @@ from datasets.features.features import require_storage_embed
 from huggingface_hub import constants
 
 from ..errors import InputError
-from ..hub.naming import COMMIT
+from ..runtime.hub_ids import COMMIT
 from .image_values import lone_paths, rows_of, with_images
 from .source import DatasetSource
 

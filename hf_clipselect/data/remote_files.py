@@ -16,9 +16,9 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from ..errors import InputError
-from ..failures import is_of_the_machine
-from ..files import unused_name
-from ..redaction import hide_secrets
+from ..runtime.failures import is_of_the_machine
+from ..runtime.files import unused_name
+from ..runtime.redaction import hide_secrets
 from .archives import cache_folder
 from .places import is_pattern
 

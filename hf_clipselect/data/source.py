@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from ..files import read_plain_file
-from ..redaction import hide_secrets
+from ..runtime.files import read_plain_file
+from ..runtime.redaction import hide_secrets
 from .hub_data import license_of_card
 from .image_values import stored_rows
 from .loading import Request

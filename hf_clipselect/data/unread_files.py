@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ..errors import InputError
-from ..words import listed
+from ..runtime.words import listed
 
 
 logger = logging.getLogger(__name__)

@@ -18,13 +18,13 @@ from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
-from ..config import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
-from ..dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
+from ..config.arguments import DEFAULT_MODEL, EMBEDDED_DATASET, EMBEDDED_MODEL
 from ..errors import InputError
-from ..failures import is_of_the_machine
-from ..files import file_sha256
-from ..hub.fetch import is_outage
-from ..hub.naming import lasting_name, plain_name
+from ..runtime.downloads import is_outage
+from ..runtime.failures import is_of_the_machine
+from ..runtime.files import file_sha256
+from ..runtime.hub_ids import lasting_name, plain_name
+from .dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
 from .model_place import ModelPlace, find_model, other_than, shown
 from .weights import Weights, find_weights, read_pickles
 

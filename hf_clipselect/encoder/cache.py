@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import InputError, RunError
-from ..feature_rows import FeatureRows
-from ..files import write_atomically
+from ..runtime.files import write_atomically
+from .feature_rows import FeatureRows
 
 
 # Part of every key: raise it when the meaning or the layout of the stored features changes.

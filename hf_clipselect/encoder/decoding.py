@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import DataLoader
 
-from ..interrupts import held_back
+from ..runtime.interrupts import held_back
 from .pixels import PixelBatch, PreprocessedImages, hand_over
 from .threads import in_order
 

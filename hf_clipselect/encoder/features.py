@@ -19,14 +19,14 @@ from accelerate.utils import tqdm
 
 from ..data import LabelledImages, with_image_column_undecoded
 from ..errors import InputError
-from ..failures import is_of_the_machine, shortened
-from ..feature_rows import FeatureRows
-from ..processes import Processes
+from ..runtime.failures import is_of_the_machine, shortened
+from ..runtime.processes import Processes
 from .backbone import Backbone
 from .bit_depth import white_level
 from .cache import FeatureCache, Shard
 from .cores import share_cores
 from .decoding import decoded_batches, warn_if_threads
+from .feature_rows import FeatureRows
 from .images import FULL_WHITE
 from .pixels import PixelBatch, PreprocessedImages
 from .threads import in_order, one_thread_each

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import InputError
-from ..failures import is_of_the_machine
-from ..files import read_plain_file
+from ..runtime.failures import is_of_the_machine
+from ..runtime.files import read_plain_file
 
 
 # Letters of a path in a message.

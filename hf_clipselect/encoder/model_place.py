@@ -8,11 +8,11 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
-from ..config import DEFAULT_MODEL, EMBEDDED_MODEL
+from ..config.arguments import DEFAULT_MODEL, EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..errors import InputError
-from ..hub.fetch import hub_refusals
-from ..hub.naming import EMBEDDED_PREFIX, check_repo_id
+from ..runtime.downloads import hub_refusals
+from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id
 
 
 # What git takes as the name of a branch or tag, in the length that a file may have.

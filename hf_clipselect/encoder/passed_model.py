@@ -11,8 +11,8 @@ from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, 
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..errors import InputError
-from ..failures import is_of_the_machine
-from ..hub.naming import is_hub_id, lasting_name
+from ..runtime.failures import is_of_the_machine
+from ..runtime.hub_ids import is_hub_id, lasting_name
 from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
 
 

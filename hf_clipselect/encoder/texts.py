@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..dual_encoder import of_model
 from .backbone import Backbone, head_features
 from .cache import cached_array
+from .dual_encoder import of_model
 from .threads import in_order, one_thread_each
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from ..dual_encoder import of_model
 from .backbone import Backbone, head_features
+from .dual_encoder import of_model
 
 
 logger = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RemoteEntryNotFoundError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
-from ..failures import is_of_the_machine
-from ..files import file_sha256, write_text_atomically
-from ..hub.fetch import is_outage
-from ..hub.naming import COMMIT
+from ..runtime.downloads import is_outage
+from ..runtime.failures import is_of_the_machine
+from ..runtime.files import file_sha256, write_text_atomically
+from ..runtime.hub_ids import COMMIT
 from .model_place import ModelPlace
 
 

@@ -1,7 +1,7 @@
 """From a folder to a Hub repository and back: cards, pushes, downloads."""
 
+from ..runtime.downloads import fetch_files
 from .cards import adapter_card, subset_card
-from .fetch import fetch_files
 from .publish import Destination, check_subset_folder, is_subset_file, publish
 from .push import Pushed, Repository
 

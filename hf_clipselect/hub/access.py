@@ -11,9 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import GitRefs
 
 from ..errors import InputError
-from .naming import COMMIT, check_repo_id
+from ..runtime.hub_ids import COMMIT, check_repo_id
+from ..runtime.retries import describe, with_retries
 from .push import Repository
-from .retries import describe, with_retries
 
 
 logger = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, 
 from jinja2 import Environment, StrictUndefined
 
 from ..errors import InputError
-from ..parquet import content_id
+from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
+from ..runtime.parquet import content_id
 from . import wording
 from .escape import Markdown, code_span, escape_markdown, python_literal
 from .licenses import HUB_LICENSES
 from .merge import AGREEMENT_METRIC, written_header
-from .naming import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
 
 
 SCORES_CONFIG = "scores"
@@ -250,7 +250,7 @@ def _render(
     metadata: Mapping[str, Any],
     context: Mapping[str, Any],
 ) -> str:
-    template = card_class((files("hf_clipselect") / "templates" / template_name).read_text(encoding="utf-8"))
+    template = card_class((files("hf_clipselect.hub") / "templates" / template_name).read_text(encoding="utf-8"))
     known = {key: value for key, value in metadata.items() if value is not None}
     header = f"---\n{data_class(**template.data.to_dict() | known).to_yaml()}\n---\n"
     environment = Environment(

@@ -6,7 +6,7 @@ What is already Markdown is a [`Markdown`]; everything else that a template prin
 import json
 import re
 
-from ..terminal import UNPRINTABLE
+from ..runtime.terminal import UNPRINTABLE
 
 
 # Entities, not backslashes, where a backslash would not help: HTML, and "|", which splits the cells of a table first.

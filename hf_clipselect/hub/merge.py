@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ..errors import InputError
-from ..files import write_text_atomically
+from ..runtime.files import write_text_atomically
 
 
 AGREEMENT_METRIC = "agreement with the given labels on held-out rows"

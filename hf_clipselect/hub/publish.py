@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import HubArguments
-from ..folders import check_kind, check_kinds
+from ..config.arguments import HubArguments
+from ..runtime.folders import check_kind, check_kinds
 from .access import check_access
-from .adapter_files import publishable_adapter
 from .cards import adapter_card, subset_card
 from .merge import OUR_CONFIG, write_card
+from .published_adapter import publishable_adapter
 from .push import CARD, Pushed, Repository, add_tag, push_files
 
 

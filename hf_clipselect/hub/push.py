@@ -12,8 +12,8 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 from huggingface_hub.hf_api import RepoFile
 
 from ..errors import InputError, PushError
+from ..runtime.retries import with_retries
 from .merge import merge_cards
-from .retries import with_retries
 
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from ..config import PLACE_FLAGS, Arguments
-from ..prompts import PLACEHOLDER, clean_class_name
+from ..config.arguments import PLACE_FLAGS, Arguments
+from ..data.prompts import PLACEHOLDER, clean_class_name
+from ..runtime.hub_ids import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
 from .escape import Markdown, code_block, code_span, escape_markdown, one_line, python_literal
-from .naming import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
 
 
 _MAX_CLASSES = 100

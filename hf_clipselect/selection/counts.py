@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..words import counted
+from ..runtime.words import counted
 
 
 DEFAULT_RATIO = 0.3

@@ -13,7 +13,7 @@ _HIGH, _MIDDLE, _LOW = 2**11, 2**11, 2**10
 
 
 class ProcessGroup(Protocol):
-    """What the selection asks of the processes; `hf_clipselect.processes.Processes` is one."""
+    """What the selection asks of the processes; `hf_clipselect.runtime.processes.Processes` is one."""
 
     @property
     def index(self) -> int:

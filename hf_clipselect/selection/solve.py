@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import InputError
-from ..words import are, counted
+from ..runtime.words import are, counted
 from .counts import Size, selection_count
 from .distributed import ProcessGroup, distributed_top_k
 from .exact import finite_scores, top_k

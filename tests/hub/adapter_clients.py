@@ -138,7 +138,7 @@ def fetch(repo: str, revision: str, *patterns: str) -> dict:
     import logging
 
     from hf_clipselect import InputError
-    from hf_clipselect.hub.fetch import fetch_files
+    from hf_clipselect.runtime.downloads import fetch_files
 
     warnings = []
     handler = logging.Handler()

@@ -125,8 +125,8 @@ def troubles(folder: str) -> dict:
     with running_hub(folder) as hub:
         from huggingface_hub import HfApi
 
-        from hf_clipselect.hub import retries
         from hf_clipselect.hub.push import Repository, push_files
+        from hf_clipselect.runtime import retries
 
         api, found, log = HfApi(token="hf_alice_write"), {}, []
         stale = {"message": "publish", "is_stale": lambda path: False}
@@ -223,9 +223,9 @@ def access(folder: str) -> dict:
     with running_hub(folder) as hub:
         from huggingface_hub import HfApi
 
-        from hf_clipselect.hub import retries
         from hf_clipselect.hub.access import check_access
         from hf_clipselect.hub.push import Repository
+        from hf_clipselect.runtime import retries
 
         api, found = HfApi(token="hf_alice_write"), {}
         for name in ("alice/d", "lab/d"):

@@ -39,7 +39,7 @@ def fetch_put() -> dict:
 
 
 def fetch_get(repo: str) -> dict:
-    from hf_clipselect.hub.fetch import fetch_files
+    from hf_clipselect.runtime.downloads import fetch_files
 
     found = {}
     for kind in ("dataset", "model"):
@@ -57,13 +57,13 @@ def fetch_get(repo: str) -> dict:
 
 
 def fetch_refused(*repos: str) -> list[str]:
-    from hf_clipselect.hub.fetch import fetch_files
+    from hf_clipselect.runtime.downloads import fetch_files
 
     return [refusal_of(fetch_files, repo, ["a.json"], repo_type="dataset") for repo in repos]
 
 
 def fetch_wrong() -> dict:
-    from hf_clipselect.hub.fetch import fetch_files
+    from hf_clipselect.runtime.downloads import fetch_files
 
     return {
         name: refusal_of(fetch_files, repo, patterns, repo_type="dataset", revision=revision)

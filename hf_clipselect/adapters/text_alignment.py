@@ -1,0 +1,85 @@
+"""How rows fit their texts, classes or captions, from cached features.
+
+Legend: N rows, B some of them, T templates, C texts, H and H' hidden sizes of the towers, D embed_dim.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..encoder.feature_rows import FeatureRows
+from ..runtime.processes import Processes
+from ..scores.alignment import alignment_scores
+from ..scores.captions import caption_alignment
+from .projections import Projections, embed_prompts, embed_rows
+
+
+# Rows that are embedded at once; the same for any number of processes, as the last digits may depend on it.
+_CHUNK_ROWS = 4096
+
+
+class TextAlignment:
+    """The texts that rows are compared with: all classes, or some captions and each row's own.
+
+    Args:
+        projections ([`Projections`]): Of a model, with or without adapters.
+        text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
+        references (`np.ndarray` of shape `(R,)`, *optional*): Numbers of the captions to compare with, as from `draw_references`;
+            None where the texts are classes.
+
+    Raises:
+        InputError: An embedding is zero or not finite.
+    """
+
+    def __init__(
+        self, projections: Projections, text_features: torch.Tensor, references: np.ndarray | None = None
+    ) -> None:
+        self._projections, self._text_features, self._references = projections, text_features, references
+        self._embeds = embed_prompts(
+            projections, text_features if references is None else text_features[:, references]
+        )
+
+    def __call__(self, image_embeds: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The best text, SAS and margin of some rows, as `alignment_scores` or `caption_alignment` gives them."""
+        if self._references is None:
+            return alignment_scores(image_embeds, self._embeds, labels)
+        own = embed_prompts(self._projections, self._text_features[:, labels])
+        return caption_alignment(image_embeds, own, labels, self._embeds, self._references)
+
+
+def align_rows(
+    model: nn.Module,
+    image_features: FeatureRows,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    references: np.ndarray | None = None,
+    processes: Processes | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The best text, SAS and margin of all rows; each process scores every so many chunks, and all get all scores.
+
+    Args:
+        model (`nn.Module`): Dual encoder, with or without adapters.
+        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
+        labels (`np.ndarray` of shape `(N,)`, int64): The row's own text, in `[0, C)`.
+        references (`np.ndarray`, *optional*): As for [`TextAlignment`].
+        processes ([`Processes`], *optional*): Those that share the rows.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: int64 and twice float32.
+
+    Raises:
+        InputError: An embedding is zero or not finite.
+    """
+    processes = processes or Processes()
+    projections = Projections(model)
+    align = TextAlignment(projections, text_features, references)
+    chunks = np.split(np.arange(len(labels)), range(_CHUNK_ROWS, len(labels), _CHUNK_ROWS))
+    mine = [
+        align(embed_rows(projections, image_features, rows), labels[rows])
+        for rows in chunks[processes.index :: processes.count]
+    ]
+    gathered = processes.gather(mine)
+    in_order = [gathered[number % processes.count][number // processes.count] for number in range(len(chunks))]
+    predicted, sas, margin = (np.concatenate(column) for column in zip(*in_order, strict=True))
+    return predicted, sas, margin

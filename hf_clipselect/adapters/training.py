@@ -1,0 +1,289 @@
+"""Trains adapters on cached features: symmetric InfoNCE, through Accelerate, the same batches for any number of processes.
+
+Legend: N rows, T templates, C classes (or captions that differ), H and H' hidden sizes of the towers, D embed_dim.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import tqdm
+from peft import PeftConfig, PeftModel
+from torch import nn
+
+from ..config.arguments import AdaptationArguments
+from ..encoder.feature_rows import FeatureRows
+from .losses import info_nce_loss
+from .mlp import MlpAdapterConfig
+from .placing import new_adapters
+from .projections import Projections
+
+
+# The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
+_DECAY_AT = 2 / 3
+_DECAY_FACTOR = 0.1
+# Rows whose features are copied out of the shards together: a batch alone touches every shard for a few rows.
+_ROWS_AHEAD = 8192
+# Multiplications of a step, about: one thread does them in less than a millisecond.
+_WORTH_THREADS = 5e7
+
+# image_features (N, H), text_features (T, C, H'), labels (N,)
+Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in what batches a dataset is trained on.
+
+    Args:
+        batch_size (`int`): Global batch size, at most the number of rows.
+        steps_per_epoch (`int`): Full batches in one pass; the rest of a pass is skipped, another rest each time.
+        num_steps (`int`): Length of the full run, which the learning rate schedule refers to.
+        evaluate_every (`int`): Steps between two looks at the held-out rows.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    num_steps: int
+    evaluate_every: int
+
+    @classmethod
+    def for_rows(cls, num_rows: int, arguments: AdaptationArguments) -> "Schedule":
+        batch_size = min(arguments.train_batch_size, num_rows)
+        steps_per_epoch = num_rows // batch_size
+        num_steps = max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps)
+        return cls(batch_size, steps_per_epoch, num_steps, evaluate_every=-(-num_steps // arguments.num_train_epochs))
+
+    def for_fewer(self, num_rows: int) -> "Schedule":
+        """The same run on a part of the rows: as many steps, at the same learning rates."""
+        batch_size = min(self.batch_size, num_rows)
+        return replace(self, batch_size=batch_size, steps_per_epoch=num_rows // batch_size)
+
+    def learning_rate(self, step: int, initial: float) -> float:
+        return initial * (_DECAY_FACTOR if step >= _DECAY_AT * self.num_steps else 1.0)
+
+
+@dataclass(frozen=True)
+class AdapterTraining:
+    """Training of fresh adapters, as often as it is run: all that it depends on but the rows and how long.
+
+    Args:
+        model (`nn.Module`): Frozen dual encoder. A run puts its adapters onto it; `unload()` of what it returns takes them off.
+        peft_config (`PeftConfig`): The method.
+        arguments (`AdaptationArguments`): Learning rate and temperature.
+        schedule (`Schedule`): Batches and learning rates on all rows; a run on fewer rows has its own batches.
+        seed (`int`): Decides initial weights, dropout and batches.
+        accelerator (`Accelerator`): Runs the training.
+    """
+
+    model: nn.Module
+    peft_config: PeftConfig
+    arguments: AdaptationArguments
+    schedule: Schedule
+    seed: int
+    accelerator: Accelerator
+
+    @classmethod
+    def for_rows(
+        cls,
+        model: nn.Module,
+        num_rows: int,
+        arguments: AdaptationArguments,
+        *,
+        seed: int,
+        accelerator: Accelerator,
+        peft_config: PeftConfig | None = None,
+    ) -> "AdapterTraining":
+        """With the schedule for so many rows; by default of the MLP adapters."""
+        schedule = Schedule.for_rows(num_rows, arguments)
+        return cls(model, peft_config or MlpAdapterConfig(), arguments, schedule, seed, accelerator)
+
+    def run(
+        self,
+        data: Features,
+        *,
+        num_steps: int,
+        after_interval: Callable[[PeftModel, int], bool] | None = None,
+        description: str = "Adapting",
+    ) -> PeftModel:
+        """Fresh adapters, trained; initial weights and dropout follow the seed, the caller's random state stays."""
+        device = self.accelerator.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            adapted = new_adapters(self.model, self.peft_config)
+            train_adapters(
+                adapted,
+                *data,
+                arguments=self.arguments,
+                schedule=self.schedule.for_fewer(len(data[0])),
+                num_steps=num_steps,
+                seed=self.seed,
+                accelerator=self.accelerator,
+                after_interval=after_interval and partial(after_interval, adapted),
+                description=description,
+            )
+        return adapted
+
+
+def train_adapters(
+    model: nn.Module,
+    image_features: FeatureRows,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    arguments: AdaptationArguments,
+    schedule: Schedule,
+    num_steps: int,
+    seed: int,
+    accelerator: Accelerator,
+    after_interval: Callable[[int], bool] | None = None,
+    description: str = "Adapting",
+) -> None:
+    """Train the adapters on the two projections of `model`, in place.
+
+    Args:
+        model (`nn.Module`): Dual encoder with adapters; only parameters that require gradients are trained.
+        image_features ([`FeatureRows`] `(N, H)`): Cached features of the rows to train on.
+        text_features (`torch.Tensor` of shape `(T, C, H')`): Cached features of the prompts.
+        labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
+        arguments (`AdaptationArguments`): Learning rate and temperature.
+        schedule (`Schedule`): Batches and learning rates.
+        num_steps (`int`): Steps to take, at most `schedule.num_steps`.
+        seed (`int`): Decides the batches.
+        accelerator (`Accelerator`): Each process embeds its part of every global batch, and of its texts where there are more of
+            them than rows in a batch; the loss sees the whole batch.
+        after_interval (`Callable[[int], bool]`, *optional*):
+            Called with the number of steps taken, every `schedule.evaluate_every` steps; `False` ends the run.
+        description (`str`, *optional*): Title of the progress bar.
+    """
+    projections = Projections(model).train()
+    trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
+    projections = accelerator.prepare(projections)
+    # Not prepared: in float32 Accelerate's own optimizer adds nothing but a search for other packages in every step, which
+    # takes as long as the step of small adapters.
+    optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
+    device = accelerator.device
+    # Captions may be as many as the rows: of so many only those of the batch are embedded.
+    many_texts = text_features.shape[1] > schedule.batch_size
+    if not many_texts:
+        text_features = text_features.to(device)
+    batches = _batches(len(labels), schedule, num_steps, seed)
+    ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
+    with (
+        _suited_to(trainable, schedule.batch_size),
+        tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5) as progress,
+    ):
+        for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
+            texts, own = text_features, labels[rows]
+            if many_texts:
+                distinct, own = np.unique(own, return_inverse=True)
+                texts = text_features[:, _own_part(distinct, accelerator)].to(device)
+            image_embeds, text_embeds = projections(torch.from_numpy(mine).to(device), texts)
+            image_embeds = _gather_with_gradient(image_embeds, len(rows), accelerator)
+            if many_texts:
+                text_embeds = _gather_with_gradient(text_embeds, len(distinct), accelerator)
+            loss = info_nce_loss(
+                image_embeds, text_embeds, torch.from_numpy(own).to(device), temperature=arguments.temperature
+            )
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            optimizer.step()
+            progress.update()
+            if step % schedule.evaluate_every == 0 or step == num_steps:
+                value = loss.item()
+                progress.set_postfix(loss=f"{value:.4f}", refresh=False)
+                accelerator.log({f"{description.lower().replace(' ', '_')}/loss": value}, step=step)
+                if after_interval is not None:
+                    model.eval()  # an adapter may have dropout
+                    go_on = after_interval(step)
+                    projections.train()
+                    if not go_on:
+                        if step < num_steps:
+                            progress.set_description(f"{description}, stopped early: no longer better")
+                        break
+    model.eval()
+    accelerator.free_memory()
+
+
+@torch.inference_mode()
+def mean_loss(
+    model: nn.Module,
+    image_features: FeatureRows,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    temperature: float,
+) -> float:
+    """The training loss on rows that were held out, averaged over batches of the training's size."""
+    projections = Projections(model)
+    device = next(projections.parameters()).device
+    texts, labels = np.unique(labels, return_inverse=True)
+    text_embeds = projections.embed_texts(text_features[:, texts].to(device))
+    total = 0.0
+    for start in range(0, len(labels), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(labels)))
+        embeds = projections.embed_images(torch.from_numpy(image_features.take(rows)).to(device))
+        batch_labels = torch.from_numpy(labels[rows]).to(device)
+        total += len(embeds) * info_nce_loss(embeds, text_embeds, batch_labels, temperature=temperature).item()
+    return total / len(labels)
+
+
+def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    for step in range(num_steps):
+        position = step % schedule.steps_per_epoch
+        if position == 0:
+            order = rng.permutation(num_rows)
+        yield order[position * schedule.batch_size : (position + 1) * schedule.batch_size]
+
+
+def _with_own_features(
+    batches: Iterator[np.ndarray], batches_ahead: int, image_features: FeatureRows, accelerator: Accelerator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The rows of each global batch, with the features of this process's part of them; read for many batches at once."""
+    while ahead := list(islice(batches, batches_ahead)):
+        own = [_own_part(rows, accelerator) for rows in ahead]
+        features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
+        yield from zip(ahead, features, strict=True)
+
+
+def _own_part(numbers: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+    return np.array_split(numbers, accelerator.num_processes)[accelerator.process_index]
+
+
+@contextmanager
+def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
+    """One thread and torch's own kernels where steps are so small that threads wait, and oneDNN prepares, longer than they work."""
+    if batch_size * sum(parameter.numel() for parameter in parameters) >= _WORTH_THREADS:
+        yield
+        return
+    threads, enabled = torch.get_num_threads(), torch.backends.mkldnn.enabled
+    torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = False  # its context manager sets further flags, with a warning
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.backends.mkldnn.enabled = enabled
+
+
+def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
+    """The embeddings of all parts of `_own_part` on every process, in order; `Accelerator.gather` alone cuts the gradient."""
+    world = accelerator.num_processes
+    if world == 1:
+        return local
+    sizes = [len(part) for part in np.array_split(np.arange(num_rows), world)]
+    padded = torch.cat([local, local.new_zeros(max(sizes) - len(local), local.shape[1])])
+    parts = list(accelerator.gather(padded.detach()).split(max(sizes)))
+    # Each process holds the loss of the whole batch but the gradient of its own rows only, and data parallelism takes the
+    # mean over processes: a gradient of `world` times the own rows makes that mean the gradient of the whole batch.
+    parts[accelerator.process_index] = local + (world - 1) * (local - local.detach())
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -1,0 +1,115 @@
+"""The command line: `hf-clipselect select ...`, and what recipes/select.py runs.
+
+What a command needs is imported when it runs: torch takes seconds, in which a Ctrl-C comes, too.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from ..errors import InputError, RunError, long_paths_refused
+from ..runtime.interrupts import Interrupts, ignore_from_here
+from ..runtime.terminal import error_line, printable
+from .streams import lasting_streams
+
+
+_USAGE = """usage: hf-clipselect select [flags]
+
+commands:
+  select    turn a labelled image dataset into a smaller, cleaner one
+
+All flags of a command: hf-clipselect select --help
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console command; returns the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["select"]:
+        return _in_order(_Select(given[1:], prog="hf-clipselect select"), ends_process=argv is None)
+    return _in_order(_Usage(given), ends_process=argv is None)
+
+
+def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
+    """Run a selection from a command line.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): Flags; default those of this process, which then has nothing else to do.
+        prog (`str`, *optional*): Name of the program in `--help`.
+
+    Returns:
+        `int`: Exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130 for Ctrl-C and
+        143 for SIGTERM.
+    """
+    return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
+
+
+class _Usage:
+    where = None
+
+    def __init__(self, argv: list[str]) -> None:
+        self.argv = argv
+
+    def __call__(self) -> int:
+        known = self.argv in (["-h"], ["--help"])
+        unknown = (
+            f"error: unknown command {printable(repr(self.argv[0]))}; the command is: select\n"
+            if self.argv
+            else _USAGE
+        )
+        (sys.stdout if known else sys.stderr).write(_USAGE if known else unknown)
+        return 0 if known else 2
+
+
+class _Select:
+    def __init__(self, argv: Sequence[str] | None, prog: str | None) -> None:
+        self.argv, self.prog = argv, prog
+        self.where: str | None = None  # the output folder, once it is known
+
+    def __call__(self) -> int:
+        from ..config.command_line import parse_arguments  # noqa: PLC0415
+
+        try:
+            with long_paths_refused():
+                arguments = parse_arguments(self.argv, prog=self.prog)
+                self.where = arguments.run.output_dir
+                from .select_command import run_command  # noqa: PLC0415
+
+                run_command(arguments)
+        except (InputError, RunError) as error:
+            sys.stderr.write(error_line(error))
+            return 2 if isinstance(error, InputError) else 1
+        except SystemExit as ended:  # of the parser, which has said why
+            return ended.code
+        return 0
+
+
+def _in_order(command: Callable[[], int], *, ends_process: bool) -> int:
+    """Run a command; Ctrl-C, SIGTERM and streams that nobody reads end it in one line, if at all."""
+    with lasting_streams() as stdout:
+        with Interrupts() as interrupts:
+            try:
+                code = command()
+            except BaseException:
+                # Whatever the interrupt became on its way: libraries turn it into errors of their own.
+                if interrupts.received is None:
+                    raise
+            interrupts.over()
+        if ends_process:
+            ignore_from_here()
+        if interrupts.received is not None:
+            code = 128 + interrupts.received
+            _tell_of(interrupts, command.where)
+        elif (lost := stdout.lost) is not None:
+            place = f" The results are in {command.where}." if code == 0 and command.where is not None else ""
+            sys.stderr.write(f"error: stdout can't be written to: {lost}.{place}\n")
+            code = code or 1
+        if code != 0 and "hf_clipselect.runtime.launch" in sys.modules:
+            sys.modules["hf_clipselect.runtime.launch"].exit_now(code)
+    return code
+
+
+def _tell_of(interrupts: Interrupts, where: str | None) -> None:
+    if os.environ.get("RANK", "0") == "0":  # as the launchers set it
+        goes_on = "starts again" if where is None else f"goes on from what is in {where}"
+        sys.stderr.write(f"Stopped by {interrupts.name}: the same command {goes_on}.\n")

@@ -1,0 +1,393 @@
+"""Arguments of a selection run: one dataclass a stage.
+
+The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the preset of
+`--objective`, then the defaults. An unknown YAML key is an error. No torch here.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import InputError
+from .argument_types import check_fields
+from .seeds import check_seed
+
+
+DEFAULT_MODEL = "openai/clip-vit-base-patch32"
+EMBEDDED_MODEL = "embedded/tiny-clip"
+EMBEDDED_DATASET = "embedded/digits"
+_MOST_WORKERS = 1024
+DEFAULT_PROMPT_TEMPLATE = "A photo of a {}."
+
+
+@dataclass
+class DataArguments:
+    """Which dataset, which columns, which rows."""
+
+    dataset_name: str = field(
+        default=EMBEDDED_DATASET,
+        metadata={
+            "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or .zip file, or URL "
+            "of one (hf://, s3://, gs://, ...); or embedded/digits."
+        },
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of a dataset on the Hub; default: main."}
+    )
+    data_files: list[str] | None = field(
+        default=None,
+        metadata={"help": "Files, patterns or URLs instead of all files, in the dataset if --dataset_name is given."},
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "Folder in the dataset's folder or repository."})
+    storage_options: str | None = field(
+        default=None,
+        repr=False,
+        metadata={"help": "JSON of options for the file system of a URL. No file keeps the values: give them anew."},
+    )
+    allow_unread_files: bool = field(
+        default=False,
+        metadata={"help": "Go on, with a warning, where files of a folder would not be read, instead of stopping."},
+    )
+    train_split_name: str = field(default="train", metadata={"help": "Split to select from."})
+    image_column_name: str | None = field(
+        default=None, metadata={"help": "Image column; found from the features when there is exactly one."}
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": "Label column; found from the features when there is exactly one candidate."}
+    )
+    caption_column: str | None = field(
+        default=None, metadata={"help": "Text column of image-text pairs, instead of a label: a text for every image."}
+    )
+    num_clusters: int | None = field(
+        default=None,
+        metadata={"help": "Clusters that stand in for classes beside captions; default: one for 250 rows."},
+    )
+    group_column: str | None = field(
+        default=None, metadata={"help": "Categorical column (source, camera, ...) whose shares the report compares."}
+    )
+    class_names_file: str | None = field(
+        default=None, metadata={"help": "Text file with one class name per line, in label order, for the prompts."}
+    )
+    max_train_samples: int | None = field(
+        default=None, metadata={"help": "Consider only this many rows, of every class its share, spread evenly."}
+    )
+    on_bad_image: Literal["error", "drop"] = field(
+        default="error",
+        metadata={"help": "What an unreadable image does: stop the run, or go to dropped.parquet with the reason."},
+    )
+    allow_outside_files: bool = field(
+        default=False, metadata={"help": "Rows may name image files outside of the dataset's own folder."}
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.data_files and self.dataset_name == EMBEDDED_DATASET:
+            self.dataset_name = ""  # which is the default alone: the files say all
+        _check_at_least(1, "max_train_samples", self.max_train_samples)
+        _check_at_least(1, "num_clusters", self.num_clusters)
+        if self.caption_column is None and self.num_clusters is not None:
+            raise InputError(
+                f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with --caption_column."
+            )
+        for name in ("label_column_name", "class_names_file") if self.caption_column is not None else ():
+            if (value := getattr(self, name)) is not None:
+                raise InputError(
+                    f"--caption_column is for image-text pairs without classes; leave out --{name} {value}."
+                )
+
+
+@dataclass
+class ModelArguments:
+    """Which CLIP, how it runs, and what it is asked."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Dual encoder such as CLIP or SigLIP, Hub id or folder. Default: {DEFAULT_MODEL}; "
+            f"{EMBEDDED_MODEL} when the dataset is {EMBEDDED_DATASET}."
+        },
+    )
+    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
+    prompt_template: list[str] = field(
+        default_factory=lambda: [DEFAULT_PROMPT_TEMPLATE],
+        metadata={"help": "Prompt with {} for the class name; several are averaged."},
+    )
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images per forward pass of the encoder."})
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that decode images, or threads where none can start; default: the other cores beside a GPU, "
+            "a timed share of them on a CPU."
+        },
+    )
+    bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
+        _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
+        if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
+            raise InputError(
+                f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give at most "
+                f"{_MOST_WORKERS}, and no more than it has cores."
+            )
+
+
+@dataclass
+class AdaptationArguments:
+    """How the image and text adapters are trained on the cached features."""
+
+    adaptation: Literal["auto", "always", "off"] = field(
+        default="auto",
+        metadata={"help": "auto keeps the adapters only if held-out rows show a gain over plain CLIP."},
+    )
+    adapter_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Trained adapters, Hub id or folder: nothing is trained, and the scores are theirs."},
+    )
+    peft_config: str | None = field(
+        default=None,
+        metadata={"help": "JSON file of any PEFT config on the two projections, instead of the MLP adapters."},
+    )
+    temperature: float = field(default=0.1, metadata={"help": "Temperature of the InfoNCE loss."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of Adam."})
+    num_train_epochs: int = field(default=30, metadata={"help": "Passes over the cached features."})
+    train_batch_size: int = field(
+        default=256, metadata={"help": "Global batch size, whatever the number of processes."}
+    )
+    min_train_steps: int = field(
+        default=300, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
+    )
+    num_folds: int = field(
+        default=0,
+        metadata={
+            "help": "Score every row by adapters that were not trained on its label, in so many folds; 0 for no folds."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _check_at_least(0, "num_folds", self.num_folds)
+        if self.num_folds == 1:
+            raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
+        if self.num_folds and (self.adaptation == "off" or self.adapter_name_or_path is not None):
+            given = f"--adapter_name_or_path {self.adapter_name_or_path}"
+            other = "--adaptation off" if self.adaptation == "off" else given
+            raise InputError(
+                f"--num_folds {self.num_folds} trains adapters, which {other} rules out; leave one of them out."
+            )
+        for name in ("temperature", "learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"--{name} must be a number above 0, got {getattr(self, name)!r}.")
+        for name in ("num_train_epochs", "min_train_steps"):
+            _check_at_least(1, name, getattr(self, name))
+        _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
+        if self.adapter_name_or_path is not None and (self.adaptation == "off" or self.peft_config is not None):
+            other = "--adaptation off" if self.adaptation == "off" else f"--peft_config {self.peft_config}"
+            raise InputError(
+                f"--adapter_name_or_path {self.adapter_name_or_path} contradicts {other}; leave one of them out."
+            )
+
+
+@dataclass
+class SelectionArguments:
+    """How scores become a subset. `None` leaves the knob to the preset of `objective`."""
+
+    selection_ratio: list[float] | None = field(
+        default=None,
+        metadata={"help": "Fraction of the rows to KEEP, in (0, 1]; several give several subsets. Default: 0.3."},
+    )
+    selection_count: list[int] | None = field(
+        default=None, metadata={"help": "Number of rows to keep, beside or instead of ratios."}
+    )
+    objective: Literal["diverse", "clean", "paper", "released"] | None = field(
+        default=None, metadata={"help": "Preset of the knobs below; default: diverse."}
+    )
+    alignment: Literal["cosine", "margin", "ensemble"] | None = field(
+        default=None,
+        metadata={
+            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic regression."
+        },
+    )
+    diversity_weight: float | str | None = field(
+        default=None, metadata={"help": "Weight of the diversity score (alpha of eq. 6): a number, or ratio."}
+    )
+    normalization: Literal["none", "minmax_mean", "zscore", "rank"] | None = field(
+        default=None, metadata={"help": "Normalisation of both scores before they are added."}
+    )
+    class_balance: Literal["none", "proportional", "uniform"] | None = field(
+        default=None, metadata={"help": "Quotas per class."}
+    )
+    balance_by: Literal["class", "group"] | None = field(
+        default=None, metadata={"help": "Whether quotas are for each class, or for each group of --group_column."}
+    )
+    min_per_class: int | None = field(
+        default=None, metadata={"help": "Fewest rows that a quota leaves a class; a smaller class is kept whole."}
+    )
+    class_quotas_file: str | None = field(
+        default=None,
+        metadata={"help": "YAML file with lines `class name: rows` to keep; the other classes share the rest."},
+    )
+    gate: bool | None = field(
+        default=None,
+        metadata={"help": "Rows whose label CLIP agrees with come first, others only when these are used up."},
+    )
+    gate_floor: float | None = field(
+        default=None,
+        metadata={"help": "Rows below this quantile of their class's alignment do not pass the gate, in [0, 1)."},
+    )
+    spread: bool | None = field(
+        default=None,
+        metadata={"help": "Pick evenly over easy and hard rows of each class, and over typical and unusual ones."},
+    )
+    redundancy_weight: float | None = field(
+        default=None,
+        metadata={"help": "How much score a row loses for being like one that is kept; above 0 finds copies."},
+    )
+    solver: Literal["exact", "sgd"] | None = field(
+        default=None, metadata={"help": "exact, or the gradient loop of the paper (Algorithm 1)."}
+    )
+    ratio_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the ratio loss (beta of eq. 6); only solver sgd uses it."}
+    )
+    neighbor_fraction: float = field(
+        default=0.1, metadata={"help": "Neighbours of the diversity score as a fraction of the class (eq. 2)."}
+    )
+    num_neighbors: int | None = field(
+        default=None, metadata={"help": "Fixed number of neighbours of the diversity score."}
+    )
+    must_keep: str | None = field(
+        default=None,
+        metadata={"help": "Rows of every subset: a file with one source_index per line, or a boolean column."},
+    )
+    must_drop: str | None = field(
+        default=None,
+        metadata={"help": "Rows of no subset: a file with one source_index per line, or a boolean column."},
+    )
+    strict: bool = field(
+        default=False,
+        metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.diversity_weight, str) and self.diversity_weight != "ratio":
+            try:
+                self.diversity_weight = float(self.diversity_weight)
+            except ValueError:
+                raise InputError(
+                    f"--diversity_weight must be a number or the word ratio, got {self.diversity_weight!r}."
+                ) from None
+        if not 0 < self.neighbor_fraction <= 1:
+            raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
+        _check_at_least(1, "num_neighbors", self.num_neighbors)
+
+    def knobs(self) -> dict[str, Any]:
+        """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
+        names = (
+            "alignment", "diversity_weight", "normalization", "class_balance", "balance_by", "min_per_class", "gate",
+            "gate_floor", "spread", "redundancy_weight", "solver", "ratio_weight",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass
+class RunArguments:
+    """Where the run writes and on what it runs."""
+
+    output_dir: str | None = field(default="clipselect_output", metadata={"help": "Folder of the results."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Remove the results of another run from the output folder first."}
+    )
+    seed: int = field(default=42, metadata={"help": "The same seed gives the same subset."})
+    use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU even if there is a GPU."})
+    report_to: str = field(
+        default="none", metadata={"help": "Tracker of the training loss that Accelerate knows, e.g. tensorboard."}
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_seed(self.seed, "--seed")
+        if self.output_dir == "":
+            raise InputError("--output_dir is empty; name a folder.")
+        if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
+            raise InputError(
+                f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds '::'; give another folder of this machine."
+            )
+
+
+@dataclass
+class HubArguments:
+    """Where the subset and the adapters are published. The token is the one of `hf auth login` or HF_TOKEN."""
+
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the subset, the scores and the adapters."})
+    hub_dataset_id: str | None = field(
+        default=None, metadata={"help": "Dataset repository of the subset, such as me/digits-pruned."}
+    )
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "Model repository of the adapters; without it they are not published."}
+    )
+    hub_private_repo: bool = field(
+        default=False,
+        metadata={"help": "Repositories that the push creates are private; others keep their visibility."},
+    )
+    hub_revision: str | None = field(
+        default=None, metadata={"help": "Branch to push to, created from main if it does not exist; default: main."}
+    )
+    hub_tag: str | None = field(default=None, metadata={"help": "Tag of this push; default: the next of v1, v2, ..."})
+    create_pr: bool = field(default=False, metadata={"help": "Open pull requests instead of committing; no tags."})
+    scores_only: bool = field(
+        default=False,
+        metadata={"help": "The subset holds scores and row numbers, but no images: they may not be given on."},
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.push_to_hub and self.hub_dataset_id is None:
+            raise InputError("--push_to_hub needs --hub_dataset_id, the dataset repository, such as me/digits-pruned.")
+        if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
+            other = "--hub_revision" if self.hub_revision is not None else "--hub_tag"
+            raise InputError(f"--create_pr goes to main and has no tag; leave {other} out, or --create_pr.")
+
+
+@dataclass
+class Arguments:
+    """All arguments of a run."""
+
+    data: DataArguments = field(default_factory=DataArguments)
+    model: ModelArguments = field(default_factory=ModelArguments)
+    adaptation: AdaptationArguments = field(default_factory=AdaptationArguments)
+    selection: SelectionArguments = field(default_factory=SelectionArguments)
+    run: RunArguments = field(default_factory=RunArguments)
+    hub: HubArguments = field(default_factory=HubArguments)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":
+        """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its default."""
+        groups = {}
+        for group in dataclasses.fields(cls):
+            names = {f.name for f in dataclasses.fields(group.type)}
+            given = {name: value for name, value in values.items() if name in names and value is not None}
+            groups[group.name] = group.type(**given)
+        return cls(**groups)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All arguments as one flat dictionary, named like the flags."""
+        return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
+
+
+# They say where a result goes, not what it is: the same result pushed elsewhere has the same card.
+PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in dataclasses.fields(HubArguments))})
+
+
+def default_model(dataset_name: str) -> str:
+    """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
+    return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
+
+
+def _check_at_least(minimum: int, name: str, value: int | None) -> None:
+    if value is not None and value < minimum:
+        raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")

@@ -1,0 +1,85 @@
+"""YAML files of `name: value` lines: the one of `--config`, and that of the quotas. No value of YAML's own types is made."""
+
+from pathlib import Path
+
+import yaml
+
+from ..errors import InputError
+
+
+_IN_WORDS = {"scalar": "a text", "sequence": "a list", "mapping": "a mapping"}
+
+
+def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> list[tuple[str, yaml.Node]]:
+    """The lines of a YAML file, by their names.
+
+    Args:
+        path (`str` or `Path`): The file.
+        flag (`str`): The flag that names it.
+        within (`str`, *optional*): Where there is a line of this name that holds lines itself, those.
+
+    Returns:
+        `list[tuple[str, yaml.Node]]`: Names, each once, and what stands behind them.
+
+    Raises:
+        InputError: The file can't be read, is not YAML, is no mapping, or names something twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        # Nodes, not values: YAML's own reading would make `adaptation: off` a False, and copies of what aliases stand for.
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise InputError(f"--{flag} {str(path)[:200]} can't be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"--{flag} {path} is not YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise InputError(f"--{flag} {path} is nested too deeply; write one line `name: value` for each.") from None
+    lines = _named(root, path, flag)
+    inner = dict(lines).get(within)
+    return _named(inner, path, flag) if isinstance(inner, yaml.MappingNode) else lines
+
+
+def _named(root: yaml.Node | None, path: str | Path, flag: str) -> list[tuple[str, yaml.Node]]:
+    if not isinstance(root, yaml.MappingNode):
+        given = "nothing" if root is None else _IN_WORDS[root.id]
+        raise InputError(f"--{flag} {path} must hold lines `name: value`, got {given}.")
+    names: set[str] = set()
+    for key, _ in root.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise InputError(
+                f"--{flag} {path}, line {key.start_mark.line + 1}, begins with {_IN_WORDS[key.id]}, not with a name."
+            )
+        if key.value in names:
+            raise InputError(f"--{flag} {path} names {key.value} more than once; give it one line.")
+        names.add(key.value)
+    return [(key.value, value) for key, value in root.value]
+
+
+def read_config(path: Path, *, known: set[str]) -> dict[str, str | list[str]]:
+    """The file of `--config`: texts by the names of the flags, whose types and choices decide what they mean.
+
+    Args:
+        path (`Path`): A file of `flag: value` lines, or the config.yaml that a run left behind.
+        known (`set[str]`): Names of the flags.
+
+    Returns:
+        `dict[str, str | list[str]]`: Without the flags that have no value there.
+
+    Raises:
+        InputError: As [`read_lines`]; a key is unknown, or a value is neither one text nor a list of texts.
+    """
+    lines = read_lines(path, "config", within="arguments")
+    if unknown := sorted(name for name, _ in lines if name not in known):
+        raise InputError(
+            f"--config {path} has unknown keys: {', '.join(unknown)}. Known keys: {', '.join(sorted(known))}."
+        )
+    values: dict[str, str | list[str]] = {}
+    for name, node in lines:
+        items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not all(isinstance(item, yaml.ScalarNode) for item in items):
+            raise InputError(f"--config {path}: {name} must be one value or a list of values, not nested ones.")
+        if isinstance(node, yaml.SequenceNode):
+            values[name] = [item.value for item in items]
+        elif node.value not in ("", "~", "null"):
+            values[name] = node.value
+    return values

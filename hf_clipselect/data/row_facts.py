@@ -1,0 +1,246 @@
+"""What users say of rows and classes, in files and in columns of the dataset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from datasets import ClassLabel, Dataset, Value
+
+from ..config.yaml_file import read_lines
+from ..errors import InputError
+from ..runtime.words import are, counted, there_are
+from ..scores.arrays import as_numpy, on_its_device
+from ..scores.sample_scores import ArrayColumns
+from .columns import column_array
+
+
+# A group for each row would tell nothing, and fill the report.
+_MOST_GROUPS = 1000
+
+Listing = str | Path | Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True)
+class RowFacts(ArrayColumns):
+    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
+
+    Args:
+        group (str, *optional*): Category of each row, such as its source or camera.
+        must_keep, must_drop (bool, *optional*): Rows that every subset holds, and rows that none holds.
+    """
+
+    group: np.ndarray | None = None
+    must_keep: np.ndarray | None = None
+    must_drop: np.ndarray | None = None
+
+
+def read_facts(
+    dataset: Dataset,
+    source_index: np.ndarray,
+    *,
+    group_column: str | None = None,
+    must_keep: Listing | None = None,
+    must_drop: Listing | None = None,
+) -> RowFacts:
+    """Read what a user says of the rows.
+
+    Args:
+        dataset (`Dataset`): The N rows considered.
+        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
+        group_column (`str`, *optional*): A column of strings, integers, booleans or class labels.
+        must_keep, must_drop (*optional*): As in [`listed_rows`].
+
+    Returns:
+        `RowFacts`
+
+    Raises:
+        InputError: A column or file is missing or holds something else, or a row is to be kept and dropped.
+    """
+    listed = {
+        name: None if listing is None else listed_rows(listing, name, dataset=dataset, source_index=source_index)
+        for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
+    }
+    _check_apart(**listed, source_index=source_index)
+    return RowFacts(group=None if group_column is None else read_groups(dataset, group_column), **listed)
+
+
+def facts_of(
+    num_rows: int,
+    *,
+    groups: Sequence[str] | np.ndarray | None = None,
+    must_keep: Sequence[int] | np.ndarray | None = None,
+    must_drop: Sequence[int] | np.ndarray | None = None,
+) -> RowFacts:
+    """What a caller says of rows that are no dataset.
+
+    Args:
+        num_rows (`int`): Number of rows N.
+        groups (`Sequence[str]` of length `N`, *optional*): Categories.
+        must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers.
+
+    Returns:
+        `RowFacts`
+
+    Raises:
+        InputError: There is not one group for each row, a number is none of a row, or a row is to be kept and dropped.
+    """
+    if groups is not None:
+        groups = as_numpy(on_its_device(groups, "groups"))
+        if groups.shape != (num_rows,):
+            raise InputError(f"Expected {num_rows} groups, one per row, got an array of shape {groups.shape}.")
+        groups = np.array([str(group) for group in groups.tolist()], dtype=object)
+    rows = np.arange(num_rows)
+    listed = {
+        name: None if listing is None else _at_rows(listing, rows, name)
+        for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
+    }
+    _check_apart(**listed, source_index=rows)
+    return RowFacts(group=groups, **listed)
+
+
+def read_groups(dataset: Dataset, column: str) -> np.ndarray:
+    """The category of every row, as text.
+
+    Args:
+        dataset (`Dataset`): The N rows.
+        column (`str`): A column of strings, integers, booleans or class labels.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Strings; "none" where the column holds nothing.
+
+    Raises:
+        InputError: There is no such column, it holds something else, or more than 1,000 categories.
+    """
+    feature = dataset.features.get(column)
+    kinds = {name for name, kind in dataset.features.items() if _is_categorical(kind)}
+    if column not in kinds:
+        problem = "is no column of the dataset" if feature is None else f"is a column of {feature}"
+        raise InputError(
+            f"--group_column {column} {problem}; name a column of strings, integers, booleans or class labels; "
+            f"{there_are(sorted(kinds))}."
+        )
+    values = column_array(dataset, column).to_pylist()
+    if isinstance(feature, ClassLabel):
+        values = [feature.names[value] if value is not None and value >= 0 else None for value in values]
+    groups = np.array(["none" if value is None else str(value) for value in values], dtype=object)
+    if (count := len(set(groups))) > _MOST_GROUPS:
+        raise InputError(
+            f"--group_column {column} holds {count} different values; name a column of at most {_MOST_GROUPS} categories."
+        )
+    return groups
+
+
+def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: np.ndarray) -> np.ndarray:
+    """Find the rows that a user lists.
+
+    Args:
+        listing (`str`, `Path`, `Sequence[int]` or `np.ndarray`): Name of a boolean column of the dataset, or a text file with one
+            source_index per line, or the numbers themselves.
+        flag (`str`): Name of the flag in errors.
+        dataset (`Dataset`): The N rows considered.
+        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Bool.
+
+    Raises:
+        InputError: There is no such column or file, or it lists what is no row of the dataset.
+    """
+    if not isinstance(listing, (str, Path)):
+        return _at_rows(listing, source_index, flag)
+    if str(listing) in dataset.column_names:
+        return _boolean_column(dataset, str(listing), flag)
+    return _at_rows(_read_numbers(Path(listing), flag, dataset), source_index, flag)
+
+
+def read_class_quotas(path: str | Path) -> dict[str, int]:
+    """Read the rows to keep of some classes: YAML lines `class name: rows`.
+
+    Args:
+        path (`str` or `Path`): The file.
+
+    Returns:
+        `dict[str, int]`: Counts of at least 0 by name.
+
+    Raises:
+        InputError: The file can't be read, or a line is something else or repeats a name.
+    """
+    quotas: dict[str, int] = {}
+    for name, node in read_lines(path, "class_quotas_file"):
+        count = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if not count.isdecimal() or len(count) > 18:  # what int64 holds
+            raise InputError(
+                f"--class_quotas_file {path}, line {node.start_mark.line + 1} is not a class and its rows; write one line "
+                "`class name: rows` per class, such as `cat: 20`."
+            )
+        quotas[name] = int(count)
+    return quotas
+
+
+def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) -> dict[str, int] | None:
+    """Rows to keep of some classes, from a file where a path is given."""
+    if class_quotas is None or isinstance(class_quotas, Mapping):
+        return None if class_quotas is None else dict(class_quotas)
+    return read_class_quotas(class_quotas)
+
+
+def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
+    """A mask of the rows with these numbers."""
+    numbers = as_numpy(on_its_device(listing, f"--{flag}"))
+    if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
+        mask = "; of a mask give np.flatnonzero(mask)" if numbers.dtype == bool else ""
+        raise InputError(
+            f"--{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}{mask}."
+        )
+    unknown = np.setdiff1d(numbers, source_index)
+    if len(unknown):
+        rows = f", from {source_index[0]} to {source_index[-1]}" if len(source_index) else ""
+        raise InputError(
+            f"--{flag} lists {counted(len(unknown), 'number')} that {are(len(unknown))} no source_index of the rows considered, the "
+            f"lowest {unknown[0]}; there {are(len(source_index))} {counted(len(source_index), 'row')}{rows}."
+        )
+    return np.isin(source_index, numbers)
+
+
+def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
+    if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
+        raise InputError(
+            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first {source_index[both[0]]}; leave "
+            "each in one."
+        )
+
+
+def _is_categorical(feature: object) -> bool:
+    if isinstance(feature, ClassLabel):
+        return True
+    return isinstance(feature, Value) and (
+        feature.dtype in ("string", "large_string", "bool") or "int" in feature.dtype
+    )
+
+
+def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
+    if dataset.features[column] != Value("bool"):
+        raise InputError(
+            f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
+        )
+    return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
+
+
+def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
+    columns = [name for name, feature in dataset.features.items() if feature == Value("bool")]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the first number
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(
+            f"--{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
+            f"source_index per line, or a boolean column; {there_are(columns)}."
+        ) from None
+    wrong = [line for line in lines if not line.isdecimal() or len(line) > 18]  # what int64 holds
+    if wrong:
+        raise InputError(
+            f"--{flag} {path} holds {wrong[0]!r}, which is no row number; write one source_index per line."
+        )
+    return np.array(lines, dtype=np.int64)

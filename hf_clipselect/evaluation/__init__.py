@@ -1,0 +1,1 @@
+"""Evidence: baselines, comparisons, classifiers, robustness and metrics. The product never imports it."""

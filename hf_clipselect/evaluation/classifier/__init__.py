@@ -1,0 +1,17 @@
+"""Training an image classifier on a dataset or a subset of it, with transformers."""
+
+from .architectures import ARCHITECTURES, PRETRAINED
+from .top_k import top_k_accuracy
+from .training_arguments import ClassifierArguments, ClassifierTrainingArguments, parse_arguments
+from .training_run import train_classifier
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "PRETRAINED",
+    "ClassifierArguments",
+    "ClassifierTrainingArguments",
+    "parse_arguments",
+    "top_k_accuracy",
+    "train_classifier",
+]

@@ -1,0 +1,116 @@
+"""The embedded digits: the embedded tiny CLIP scores them, and a small network on the pixels is trained on what is kept.
+
+Legend: N rows.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from ...config.arguments import EMBEDDED_DATASET, EMBEDDED_MODEL
+from ...data import prepare_dataset
+from ...data.source import load_source
+from ...embedded import load_digits_dataset, tiny_clip_path
+from ...pipeline.dataset import select_dataset
+from ...results.selection_result import SelectionResult
+from ..digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_networks
+from ..robustness import corrupt_images
+from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
+from .cells import code_digest, digest_of
+from .embedding import clip_embeds
+from .setting import Damage, Setting
+
+
+_MODEL = "network"
+
+
+class DigitsSetting(Setting):
+    """The training rows of `embedded/digits`, damaged.
+
+    Args:
+        damage ([`Damage`]): What is done to them.
+        **options: As in [`Setting`].
+    """
+
+    models = (_MODEL,)
+
+    def __init__(self, damage: Damage, **options: Any) -> None:
+        self._clean = prepare_dataset(*load_source(EMBEDDED_DATASET, split="train"))
+        super().__init__(EMBEDDED_DATASET, damage, self._clean.labels, **options)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._clean.class_names)
+
+    @cached_property
+    def _damaged(self) -> Dataset:
+        """With damaged images and right labels."""
+        return corrupt_images(
+            self._clean.dataset,
+            image_column=self._clean.image_column,
+            rate=self.damage.corruption_rate,
+            seed=self.seed,
+            severity=self.damage.corruption_severity,
+        )
+
+    @cached_property
+    def _given(self) -> Dataset:
+        """What a selection gets: damaged images and wrong labels."""
+        column, features = self._clean.label_column, self._clean.dataset.features
+        dataset = self._damaged.remove_columns([column, CORRUPTION_COLUMN])
+        return dataset.add_column(column, self.labels, feature=features[column])
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        return digit_pixels(self._damaged)
+
+    @cached_property
+    def is_corrupted(self) -> np.ndarray:
+        return np.array(self._damaged[CORRUPTION_COLUMN][:]) != NOT_CORRUPTED
+
+    @cached_property
+    def images_digest(self) -> str:
+        weights = sorted(path for path in tiny_clip_path().iterdir() if path.suffix in (".json", ".safetensors"))
+        return digest_of(self._pixels, *(path.read_bytes() for path in weights))
+
+    def embed(self) -> tuple[np.ndarray, np.ndarray]:
+        return clip_embeds(prepare_dataset(self._damaged, self._clean.source), EMBEDDED_MODEL)
+
+    def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
+        return select_dataset(
+            self._given,
+            model_name_or_path=EMBEDDED_MODEL,
+            selection_ratio=ratio,
+            objective=objective,
+            seed=self.seed,
+            **knobs,
+        )
+
+    def train_and_test(self, model: str, rows: np.ndarray) -> float:
+        return digits_accuracy(self._pixels[rows], self.labels[rows], seed=self.seed)
+
+    def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The hidden layer of one network."""
+        test = load_digits_dataset("test")
+        network = train_networks(
+            torch.from_numpy(self._pixels[rows]),
+            torch.from_numpy(self.labels[rows]),
+            seed=self.seed,
+            num_networks=1,
+            num_steps=NUM_STEPS,
+        )
+        weights, biases = network.weights[0][0].detach().numpy(), network.biases[0][0].detach().numpy()
+        return np.maximum(digit_pixels(test) @ weights + biases, 0), np.array(test["label"][:])
+
+    def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
+        return {
+            "model": model,
+            "rows": digest_of(self._pixels[rows], self.labels[rows]),
+            "seed": self.seed,
+            "code": code_digest(
+                "evaluation/digits_network.py", "embedded/digits.py", "evaluation/comparison/digits_setting.py"
+            ),
+        }

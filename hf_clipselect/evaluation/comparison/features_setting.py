@@ -1,0 +1,182 @@
+"""Ready CLIP embeddings from a file: logistic regressions on them are trained on what is kept, or a small convolutional network
+where the file has the images.
+
+The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some
+classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W, 3)`, uint8, are
+the images.
+
+Legend: N rows, C classes, D embedding dimension.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from ...errors import InputError
+from ...pipeline.embeddings import select_embeddings
+from ...results.selection_result import SelectionResult
+from ...scores.arrays import checked_embeds, checked_labels, row_lengths
+from .cells import code_digest, digest_of
+from .convnet import ConvNet, accuracy_of, embed_images, train_convnet
+from .setting import Damage, Setting
+
+
+_NEEDED = ("train_image_embeds", "train_labels", "test_image_embeds", "test_labels", "class_text_embeds")
+_OPTIONAL = ("class_has_text", "train_images", "test_images")
+_CONVNET = "convnet"
+_MAX_ITERATIONS = 5000
+
+
+class ReadyFeatures:
+    """Embeddings of the classes that have a text, with labels renumbered among them.
+
+    Args:
+        path (`Path`): The file.
+
+    Raises:
+        InputError: It can't be read, an array is missing, or the arrays don't fit together.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in (*_NEEDED, *_OPTIONAL) if name in file.files}
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path} can't be read as an .npz file of embeddings: {error}.") from None
+        if missing := [name for name in _NEEDED if name not in arrays]:
+            raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(_NEEDED)}.")
+        self.name = path.stem if path.stem != "features" else path.resolve().parent.name
+        try:
+            texts = checked_embeds(arrays["class_text_embeds"], "class_text_embeds")
+            classes = _classes_with_text(arrays, len(texts))
+            self.texts = texts[classes].astype(np.float32)
+            self.embeds, self.labels, self.images = _rows_of(arrays, "train", texts.shape, classes)
+            self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", texts.shape, classes)
+            if (self.images is None) != (self.test_images is None):
+                raise InputError("train_images and test_images belong together; give both or neither.")
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+
+class FeaturesSetting(Setting):
+    """The training rows of a file, with wrong labels.
+
+    Args:
+        damage ([`Damage`]): What is done to them; there are no images to damage.
+        features ([`ReadyFeatures`]): The file.
+        probe_c (`list[float]`): Inverse regularisation of the logistic regressions.
+        **options: As in [`Setting`].
+
+    Raises:
+        InputError: Images are to be damaged.
+    """
+
+    def __init__(self, damage: Damage, features: ReadyFeatures, probe_c: list[float], **options: Any) -> None:
+        if damage.corruption_rate:
+            raise InputError(
+                f"--corruption_rate {damage.corruption_rate} damages images, and a file of embeddings has none; leave it out."
+            )
+        self._features = features
+        self._probes = {f"probe C={c:g}": c for c in probe_c}
+        self.models = tuple(self._probes) if features.images is None else (_CONVNET,)
+        super().__init__(features.name, damage, features.labels, **options)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self._features.texts)
+
+    @cached_property
+    def is_corrupted(self) -> np.ndarray:
+        return np.zeros(self.num_rows, dtype=bool)
+
+    @cached_property
+    def images_digest(self) -> str:
+        return digest_of(self._features.embeds, self._features.texts)
+
+    def embed(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._features.embeds, self._features.texts
+
+    def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
+        return select_embeddings(
+            self._features.embeds,
+            self._features.texts,
+            self.labels,
+            selection_ratio=ratio,
+            objective=objective,
+            seed=self.seed,
+            **knobs,
+        )
+
+    def train_and_test(self, model: str, rows: np.ndarray) -> float:
+        given = self._features
+        if model == _CONVNET:
+            return accuracy_of(self._train_convnet(rows), given.test_images, given.test_labels)
+        return float(self._train_probe(model, rows).score(given.test_embeds, given.test_labels))
+
+    def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Input of the network's last layer; of a probe, which has nothing before them, the logits."""
+        given = self._features
+        if model == _CONVNET:
+            return embed_images(self._train_convnet(rows), given.test_images), given.test_labels
+        return self._train_probe(model, rows).decision_function(given.test_embeds), given.test_labels
+
+    def _train_convnet(self, rows: np.ndarray) -> ConvNet:
+        images, labels = self._features.images[rows], self.labels[rows]
+        return train_convnet(images, labels, num_classes=self.num_classes, seed=self.seed)
+
+    def _train_probe(self, model: str, rows: np.ndarray) -> LogisticRegression:
+        probe = LogisticRegression(C=self._probes[model], max_iter=_MAX_ITERATIONS)
+        return probe.fit(self._features.embeds[rows], self.labels[rows])
+
+    def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
+        given = self._features
+        if model == _CONVNET:
+            code = code_digest("evaluation/comparison/features_setting.py", "evaluation/comparison/convnet.py")
+            inputs = given.images[rows], given.test_images
+        else:
+            code, inputs = (
+                code_digest("evaluation/comparison/features_setting.py"),
+                (given.embeds[rows], given.test_embeds),
+            )
+        seed = {"seed": self.seed} if model == _CONVNET else {}  # a probe starts where it starts
+        return {"model": model, "code": code, "rows": digest_of(*inputs, self.labels[rows], given.test_labels), **seed}
+
+
+def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
+    has_text = arrays.get("class_has_text", np.ones(num_classes, dtype=bool))
+    if has_text.shape != (num_classes,) or has_text.dtype != bool or not has_text.any():
+        raise InputError(
+            f"class_has_text must be {num_classes} booleans, one per row of class_text_embeds, and not all of them false; got "
+            f"{has_text.dtype} of shape {has_text.shape}."
+        )
+    return np.flatnonzero(has_text)
+
+
+def _rows_of(
+    arrays: dict[str, np.ndarray], split: str, texts_shape: tuple[int, int], classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Embeddings, labels and images of the rows whose class has a text."""
+    num_classes, embed_dim = texts_shape
+    name = f"{split}_image_embeds"
+    embeds = checked_embeds(arrays[name], name)
+    if embeds.shape[1] != embed_dim:
+        raise InputError(
+            f"{name} and class_text_embeds must share their last dimension, got {embeds.shape[1]} and {embed_dim}."
+        )
+    row_lengths(embeds, name)  # refuses rows without a direction
+    try:
+        labels = checked_labels(arrays[f"{split}_labels"], num_rows=len(embeds), num_classes=num_classes)
+    except InputError as error:
+        raise InputError(f"{split}_labels: {error}") from None
+    images = arrays.get(f"{split}_images")
+    if images is not None and (images.shape[:1] + images.shape[3:] != (len(embeds), 3) or images.dtype != np.uint8):
+        raise InputError(
+            f"{split}_images must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape {images.shape}."
+        )
+    rows = np.isin(labels, classes)
+    of_classes = embeds[rows].astype(np.float32), np.searchsorted(classes, labels[rows])
+    return *of_classes, None if images is None else images[rows]

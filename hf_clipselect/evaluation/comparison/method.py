@@ -1,0 +1,78 @@
+"""What a method of a sweep is.
+
+Legend: N rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ...results.selection_result import SelectionResult
+from .cost import Cost
+from .setting import Setting
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a method keeps.
+
+    Args:
+        rows (`dict[float, np.ndarray]`): Ratio -> kept row numbers, int64, rising.
+        scores (`np.ndarray` of shape `(N,)`, *optional*): Higher where a label is right; NaN for a row that had no chance.
+    """
+
+    rows: dict[float, np.ndarray]
+    scores: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to select.
+
+    Args:
+        name (`str`): In tables and recipes.
+        family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
+            https://huggingface.co/papers/2410.11215 sorts the others, "ablation" or "reference".
+        select (`Callable`): A setting and ratios in, [`Selected`] out.
+        uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost counts.
+        settings (`dict`): Its knobs.
+        package (`str`, *optional*): A package that it needs, as it is installed.
+        check (`Callable`, *optional*): Refuses a setting and ratios that it can't serve, before anything is computed.
+    """
+
+    name: str
+    family: str
+    select: Callable[[Setting, Sequence[float]], Selected]
+    uses: frozenset[str] = frozenset()
+    settings: dict[str, Any] = field(default_factory=dict)
+    package: str | None = None
+    check: Callable[[Setting, Sequence[float]], None] | None = None
+
+    def key(self) -> dict[str, Any]:
+        """All that decides what it keeps beside the setting, the ratio and the code."""
+        return {"method": self.name, **self.settings, "package": self.package and version(self.package)}
+
+    def shared_cost(self, setting: Setting) -> Cost:
+        """Of what other methods use too; it is computed here if it is not there."""
+        cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
+        return cost + setting.proxy[1] if "proxy" in self.uses else cost
+
+
+def selected_by_ours(result: SelectionResult, ratios: Sequence[float]) -> Selected:
+    """What a selection of this package keeps, each ratio from its scores alone.
+
+    Among several sizes quotas are held nested, and a ratio that is added to a sweep later must not change the others.
+
+    Args:
+        result ([`SelectionResult`]): Of one size.
+        ratios (`Sequence[float]`): Fractions of the rows to keep.
+
+    Returns:
+        [`Selected`]: With the alignment as its scores.
+    """
+    alignment = "sas" if result.objective.alignment == "cosine" else result.objective.alignment
+    scores = np.array(result.scores[alignment], dtype=np.float64)
+    return Selected({ratio: result.at(ratio).selected for ratio in ratios}, scores)

@@ -1,0 +1,169 @@
+"""The methods of a sweep by name: ours, those of other papers, and tools that people use."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...errors import InputError
+from ...selection import selection_count, top_k
+from ...selection.objective import PRESETS
+from ..baselines import BASELINES, select_baseline
+from ..baselines.cg_score import check_cg_memory
+from ..baselines.random import random_scores
+from .ablations import ABLATION, ABLATIONS
+from .method import Method, Selected, selected_by_ours
+from .peers import (
+    check_facility_location_memory,
+    check_installed,
+    cleanlab_issue_scores,
+    cleanlab_scores,
+    facility_location_rows,
+    is_installed,
+)
+from .setting import Setting
+
+
+logger = logging.getLogger(__name__)
+
+_FAMILIES = {
+    "importance": ("el2n", "grand", "forgetting", "moso"),
+    "distribution": ("herding", "moderate", "ccs", "k_center", "d2_pruning"),
+    "optimization": ("prototypes", "cg_score", "glister"),
+}
+ALL = "all"
+RANDOM, FULL = "random", "full"
+
+
+def _ours(objective: str) -> Method:
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        return selected_by_ours(setting.select(objective=objective, ratio=ratios[0]), ratios)
+
+    return Method(objective, "ours", select, settings=PRESETS[objective].to_dict())
+
+
+def _baseline(name: str) -> Method:
+    needs = BASELINES[name].needs
+
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        dynamics = setting.proxy[0] if "dynamics" in needs else None
+        result = select_baseline(
+            name, setting.embeddings.images, setting.labels,
+            selection_ratio=list(ratios), seed=setting.seed, dynamics=dynamics, max_gigabytes=setting.max_gigabytes,
+        )  # fmt: skip
+        return Selected({ratio: result.at(ratio) for ratio in ratios}, result.scores)
+
+    def check(setting: Setting, ratios: Sequence[float]) -> None:
+        if name == "cg_score":
+            check_cg_memory(setting.labels, setting.max_gigabytes)
+
+    [family] = [family for family, names in _FAMILIES.items() if name in names]
+    uses = {"embeddings", "proxy"} if "dynamics" in needs else {"embeddings"}
+    return Method(name, family, select, frozenset(uses), check=check)
+
+
+def _select_glister(setting: Setting, ratios: Sequence[float]) -> Selected:
+    """As many rows as the other methods keep, from all but the validation rows."""
+    embeds, held = setting.embeddings.images, setting.validation_rows
+    others = np.setdiff1d(np.arange(setting.num_rows), held)
+    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
+    result = select_baseline(
+        "glister", embeds[others], setting.labels[others],
+        selection_count=sorted(set(counts.values())), seed=setting.seed,
+        val_image_embeds=embeds[held], val_labels=setting.clean_labels[held],
+    )  # fmt: skip
+    scores = np.full(setting.num_rows, np.nan)
+    scores[others] = result.scores
+    return Selected({ratio: others[result.at(count)] for ratio, count in counts.items()}, scores)
+
+
+def _check_glister(setting: Setting, ratios: Sequence[float]) -> None:
+    if setting.num_val_rows == 0:
+        raise InputError(
+            "glister needs validation rows: set --num_val_rows above 0, or leave glister out of --methods."
+        )
+    most = max(selection_count(ratio, setting.num_rows) for ratio in ratios)
+    if most > setting.num_rows - setting.num_val_rows:
+        raise InputError(
+            f"glister may not keep its {setting.num_val_rows} validation rows, and the ratio {max(ratios)} asks for {most} of "
+            f"{setting.num_rows} rows; lower --num_val_rows or the ratio, or leave glister out of --methods."
+        )
+
+
+def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) -> Method:
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        return _highest(scores_of(setting.embeddings.images, setting.labels, seed=setting.seed), ratios)
+
+    return Method(name, "optimization", select, frozenset({"embeddings"}), package=package)
+
+
+def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> Selected:
+    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
+    order = facility_location_rows(
+        setting.embeddings.images, max(counts.values()), max_gigabytes=setting.max_gigabytes
+    )
+    return Selected({ratio: np.sort(order[:count]) for ratio, count in counts.items()}, None)
+
+
+def _select_at_random(setting: Setting, ratios: Sequence[float]) -> Selected:
+    return _highest(random_scores(setting.num_rows, seed=setting.seed), ratios)
+
+
+def _highest(scores: np.ndarray, ratios: Sequence[float]) -> Selected:
+    return Selected({ratio: np.sort(top_k(scores, selection_count(ratio, len(scores)))) for ratio in ratios}, scores)
+
+
+def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
+    return Selected({ratio: np.arange(setting.num_rows) for ratio in ratios}, None)
+
+
+_LIST = [
+    *(_ours(objective) for objective in ("diverse", "clean", "released", "paper")),
+    *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
+    Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
+    _by_scores("cleanlab", "cleanlab", cleanlab_scores),
+    _by_scores("cleanlab_issues", "cleanlab", cleanlab_issue_scores),
+    Method(
+        "apricot",
+        "optimization",
+        _select_by_facility_location,
+        frozenset({"embeddings"}),
+        package="apricot-select",
+        check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
+    ),
+    *ABLATIONS,
+    Method(RANDOM, "reference", _select_at_random),
+    # All rows, whatever the ratio.
+    Method(FULL, "reference", _select_all),
+]
+METHODS: dict[str, Method] = {method.name: method for method in _LIST}
+
+
+def resolve_methods(names: Sequence[str]) -> list[str]:
+    """The methods of a sweep, in the order of the tables.
+
+    Args:
+        names (`Sequence[str]`): Names in `METHODS`, or "all": every one whose package is installed, without the ablations.
+
+    Returns:
+        `list[str]`: Without repetition, random and full always among them.
+
+    Raises:
+        InputError: A name is unknown, or the package of a method that is named is not installed.
+    """
+    if unknown := [name for name in names if name not in METHODS and name != ALL]:
+        raise InputError(f"There is no method {unknown[0]!r}; choose from {ALL}, {', '.join(METHODS)}.")
+    wanted = {RANDOM, FULL, *names}
+    for name in METHODS:
+        package = METHODS[name].package
+        if METHODS[name].family == ABLATION:
+            continue
+        if package is None or is_installed(package):
+            wanted |= {name} if ALL in names else set()
+        elif name in names:
+            check_installed(name, package)
+        elif ALL in names:
+            logger.warning(
+                '%s is left out: the package %s is not installed (pip install "hf_clipselect[peers]").', name, package
+            )
+    return [name for name in METHODS if name in wanted]

@@ -1,0 +1,203 @@
+"""One setting of a sweep: data with a known damage of one seed, as every method gets it.
+
+Legend: N rows, C classes, D embedding dimension.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...results.selection_result import SelectionResult
+from ...selection import class_quotas
+from ..baselines import TrainingDynamics, train_probe
+from ..robustness import add_label_noise, similarity_transition_matrix
+from .cells import Cells, code_digest, digest_of
+from .cost import Cost, measured
+
+
+# Streams of their own: the seed alone draws the rows with wrong labels, [seed, 1] the damaged ones.
+_VALIDATION_STREAM = 8
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is done to the training rows.
+
+    Args:
+        noise_kind (`str`), noise_rate (`float`): Wrong labels, as in `add_label_noise`.
+        corruption_rate (`float`), corruption_severity (`int`): Damaged images, as in `corrupt_images`.
+        seed (`int`): Of both, and of the selections and trainings that follow.
+    """
+
+    noise_kind: str
+    noise_rate: float
+    corruption_rate: float
+    corruption_severity: int
+    seed: int
+
+
+def describe_setting(name: str, damage: Damage) -> str:
+    """Data and damage in words.
+
+    Args:
+        name (`str`): Of the data.
+        damage ([`Damage`]): What was done to them.
+
+    Returns:
+        `str`: For headings; the seed is not in it.
+    """
+    parts = [name]
+    parts.append(
+        f"{damage.noise_rate:.0%} wrong labels ({damage.noise_kind})" if damage.noise_rate else "right labels"
+    )
+    if damage.corruption_rate:
+        parts.append(f"{damage.corruption_rate:.0%} damaged images (severity {damage.corruption_severity})")
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What CLIP makes of the images and the class names, and what that took.
+
+    Args:
+        images (`np.ndarray` of shape `(N, D)`), texts (`np.ndarray` of shape `(C, D)`): Float32.
+        cost ([`Cost`]): Zero where they were ready.
+    """
+
+    images: np.ndarray
+    texts: np.ndarray
+    cost: Cost
+
+
+class Setting(ABC):
+    """Data with a known damage of one seed.
+
+    Args:
+        name (`str`): Of the data, for tables.
+        damage ([`Damage`]): What was done to it.
+        clean_labels (`np.ndarray` of shape `(N,)`): The right classes, int64.
+        cells ([`Cells`]): Where embeddings are kept.
+        num_val_rows (`int`): Rows that Glister is given to validate on.
+        max_gigabytes (`float`): The largest matrix that a method may build.
+    """
+
+    # Names of what is trained on the kept rows.
+    models: tuple[str, ...]
+
+    def __init__(
+        self,
+        name: str,
+        damage: Damage,
+        clean_labels: np.ndarray,
+        *,
+        cells: Cells,
+        num_val_rows: int,
+        max_gigabytes: float,
+    ) -> None:
+        self.name, self.damage, self.clean_labels = name, damage, clean_labels
+        self.cells, self.num_val_rows, self.max_gigabytes = cells, num_val_rows, max_gigabytes
+        self.num_rows, self.seed = len(clean_labels), damage.seed
+
+    @property
+    @abstractmethod
+    def is_corrupted(self) -> np.ndarray:
+        """Whether each image is damaged, bool `(N,)`."""
+
+    @property
+    @abstractmethod
+    def images_digest(self) -> str:
+        """Hash of the images, damaged ones as they are, and of what encodes them."""
+
+    @abstractmethod
+    def embed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings of the images `(N, D)` and of the class names `(C, D)`."""
+
+    @abstractmethod
+    def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
+        """Select from the given labels as a user of this package does, images or ready embeddings in."""
+
+    @abstractmethod
+    def train_and_test(self, model: str, rows: np.ndarray) -> float:
+        """Train a model on some rows with their given labels; accuracy on the untouched test rows, in [0, 1]."""
+
+    @abstractmethod
+    def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Train a model on some rows; what it makes of the test rows, `(num_test_rows, H)`, and their right classes."""
+
+    @abstractmethod
+    def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
+        """All that decides [`train_and_test`]."""
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The given classes, wrong ones among them, int64 `(N,)`."""
+        damage, num_classes = self.damage, self.num_classes
+        matrix = None
+        if damage.noise_kind == "class_dependent":
+            matrix = similarity_transition_matrix(self.embeddings.texts)
+        return add_label_noise(
+            self.clean_labels,
+            num_classes,
+            rate=damage.noise_rate,
+            seed=damage.seed,
+            kind=damage.noise_kind,
+            transition_matrix=matrix,
+        )
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """C."""
+
+    @property
+    def is_noisy(self) -> np.ndarray:
+        """Whether each label is wrong, bool `(N,)`."""
+        return self.labels != self.clean_labels
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of all that a selection sees."""
+        return digest_of(self.images_digest, self.labels, self.clean_labels)
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        """Of the images as they are, computed once."""
+        key = {"what": "embeddings", "images": self.images_digest, "code": code_digest()}
+        values = self.cells.find(key)
+        if values is None:
+            with measured() as cost:
+                images, texts = self.embed()
+            values = {"images": images, "texts": texts, "cost": cost.as_array()}
+            self.cells.store(key, values)
+        return Embeddings(values["images"], values["texts"], Cost(*values["cost"].tolist()))
+
+    @cached_property
+    def proxy(self) -> tuple[TrainingDynamics, Cost]:
+        """A linear probe trained on all rows, once for every method that needs a training, and what that took."""
+        key = {"what": "proxy", "content": self.content, "seed": self.seed, "code": code_digest()}
+        values = self.cells.find(key)
+        if values is None:
+            embeds = self.embeddings.images
+            with measured() as cost:
+                dynamics = train_probe(embeds, self.labels, seed=self.seed)
+            values = {name: value for name, value in vars(dynamics).items() if value is not None}
+            values["cost"] = cost.as_array()
+            self.cells.store(key, values)
+        measures = {field.name: values[field.name] for field in fields(TrainingDynamics) if field.name in values}
+        return TrainingDynamics(**measures), Cost(*values["cost"].tolist())
+
+    @cached_property
+    def validation_rows(self) -> np.ndarray:
+        """Rows for Glister, of every class its share, rising."""
+        quotas = class_quotas(
+            self.clean_labels, self.num_val_rows, balance="proportional", num_classes=self.num_classes
+        )
+        rng = np.random.default_rng([self.seed, _VALIDATION_STREAM])
+        rows = [
+            rng.choice(np.flatnonzero(self.clean_labels == label), size=quota, replace=False)
+            for label, quota in enumerate(quotas)
+        ]
+        return np.sort(np.concatenate(rows))

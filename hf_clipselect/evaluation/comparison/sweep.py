@@ -1,0 +1,194 @@
+"""Runs methods x ratios x settings x seeds; what is in the folder already is not computed again."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from threadpoolctl import threadpool_limits
+
+from ...config.arguments import EMBEDDED_DATASET
+from ...errors import InputError
+from ..metrics import load_metric
+from .cells import Cells, code_digest
+from .cost import Cost, measured
+from .digits_setting import DigitsSetting
+from .features_setting import FeaturesSetting, ReadyFeatures
+from .methods import FULL, METHODS, Method, Selected
+from .setting import Damage, Setting, describe_setting
+from .sweep_arguments import SweepArguments
+
+
+logger = logging.getLogger(__name__)
+
+CELLS_FOLDER = "cells"
+# Wrong labels, damaged images and balance of what is kept; figures of the metric `selection_quality`.
+_QUALITY = ("num_kept", "noise_share", "noise_kept", "corrupted_share", "class_max_min", "class_entropy")
+
+Row = dict[str, Any]
+
+
+def run_sweep(arguments: SweepArguments) -> list[Row]:
+    """Run a sweep, or what is left of it.
+
+    Args:
+        arguments ([`SweepArguments`]): What to run, and the folder.
+
+    Returns:
+        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; all rows come once, with the
+            ratio 1.
+
+    Raises:
+        InputError: The data can't be read, or a method can't serve them; told before anything is computed.
+    """
+    settings = settings_of(arguments)
+    for setting in settings:
+        for name in arguments.methods:
+            if METHODS[name].check is not None:
+                METHODS[name].check(setting, arguments.selection_ratio)
+    rows = []
+    steps = [(setting, name) for setting in settings for name in arguments.methods]
+    for done, (setting, name) in enumerate(steps, start=1):
+        ratios = [1.0] if name == FULL else arguments.selection_ratio
+        rows += _measure(setting, METHODS[name], ratios)
+        described = describe_setting(setting.name, setting.damage)
+        logger.info("%d of %d: %s, seed %d, %s", done, len(steps), described, setting.seed, name)
+    logger.info("%d results were computed, %d were there.", settings[0].cells.num_stored, settings[0].cells.num_found)
+    return sorted(rows, key=lambda row: _order(row, arguments))
+
+
+def settings_of(arguments: SweepArguments) -> list[Setting]:
+    """The data of a sweep: one setting for each damage and seed.
+
+    Args:
+        arguments ([`SweepArguments`]): Of the sweep.
+
+    Returns:
+        `list[Setting]`: They share the cells in its folder.
+
+    Raises:
+        InputError: The data can't be read.
+    """
+    options = {
+        "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
+        "num_val_rows": arguments.num_val_rows,
+        "max_gigabytes": arguments.max_gigabytes,
+    }
+    damages = [
+        Damage(arguments.noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
+        for noise_rate in arguments.noise_rate
+        for corruption_rate in arguments.corruption_rate
+        for seed in arguments.seeds
+    ]
+    if arguments.dataset_name == EMBEDDED_DATASET:
+        return [DigitsSetting(damage, **options) for damage in damages]
+    path = os.path.expandvars(arguments.dataset_name)
+    if "$" in path:
+        raise InputError(
+            f"--dataset_name {arguments.dataset_name} names a variable that is not set; set it to a folder."
+        )
+    if not path.endswith(".npz"):
+        raise InputError(
+            f"--dataset_name must be {EMBEDDED_DATASET} or an .npz file of embeddings, got {arguments.dataset_name!r}."
+        )
+    features = ReadyFeatures(Path(path))
+    return [FeaturesSetting(damage, features, arguments.probe_c, **options) for damage in damages]
+
+
+def kept_rows(setting: Setting, method: Method, ratios: list[float]) -> dict[float, np.ndarray]:
+    """What a method keeps, from the cells where it is there.
+
+    Args:
+        setting ([`Setting`]): What it selects from.
+        method ([`Method`]): Which one.
+        ratios (`list[float]`): Fractions of the rows to keep.
+
+    Returns:
+        `dict[float, np.ndarray]`: Ratio -> row numbers, int64, rising.
+    """
+    return {ratio: values["rows"] for ratio, values in _selections(setting, method, ratios).items()}
+
+
+def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[float, dict[str, np.ndarray]]:
+    found = {ratio: setting.cells.find(_selection_key(setting, method, ratio)) for ratio in ratios}
+    missing = [ratio for ratio, values in found.items() if values is None]
+    if missing:
+        shared = method.shared_cost(setting)
+        # As many threads as cores would decide last digits, and whose CPU seconds are compared.
+        with threadpool_limits(1), measured() as own:
+            selected = method.select(setting, missing)
+        for ratio in missing:
+            found[ratio] = _described(selected, ratio, setting, shared + own)
+            setting.cells.store(_selection_key(setting, method, ratio), found[ratio])
+    return found
+
+
+def _measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+    found = _selections(setting, method, ratios)
+    damage = setting.damage
+    for ratio in ratios:
+        for model in setting.models:
+            yield {
+                "data": setting.name,
+                "noise_kind": damage.noise_kind,
+                "noise_rate": damage.noise_rate,
+                "corruption_rate": damage.corruption_rate,
+                "corruption_severity": damage.corruption_severity,
+                "method": method.name,
+                "selection_ratio": ratio,
+                "seed": damage.seed,
+                "model": model,
+                "accuracy": _accuracy(setting, model, found[ratio]["rows"]),
+                **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
+            }
+
+
+def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, Any]:
+    return {
+        "what": "selection",
+        "content": setting.content,
+        "seed": setting.seed,
+        "ratio": ratio,
+        "num_val_rows": setting.num_val_rows if method.name == "glister" else None,
+        "code": code_digest(),
+        **method.key(),
+    }
+
+
+def _described(selected: Selected, ratio: float, setting: Setting, cost: Cost) -> dict[str, np.ndarray]:
+    """The kept rows, and what is known of them because the clean ones are."""
+    rows = selected.rows[ratio]
+    figures = load_metric("selection_quality").compute(
+        selected=np.isin(np.arange(setting.num_rows), rows),
+        references=setting.labels,
+        is_noisy=setting.is_noisy,
+        is_corrupted=setting.is_corrupted,
+    )
+    values = {"rows": rows, **{name: figures[name] for name in _QUALITY}}
+    values["noise_auroc"] = _auroc(setting.is_noisy, selected.scores)
+    return {name: np.asarray(value) for name, value in {**values, **vars(cost)}.items()}
+
+
+def _auroc(is_noisy: np.ndarray, scores: np.ndarray | None) -> float:
+    """How well low scores find wrong labels; NaN without scores or wrong labels."""
+    if scores is None or not is_noisy.any():
+        return float("nan")
+    scored = np.isfinite(scores)
+    return float(roc_auc_score(~is_noisy[scored], scores[scored]))
+
+
+def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
+    key = {"what": "accuracy", **setting.training_key(model, rows)}
+    values = setting.cells.find(key)
+    if values is None:
+        values = {"accuracy": np.asarray(setting.train_and_test(model, rows))}
+        setting.cells.store(key, values)
+    return values["accuracy"].item()
+
+
+def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:
+    place = arguments.methods.index(row["method"])
+    return row["noise_rate"], row["corruption_rate"], row["model"], place, row["selection_ratio"], row["seed"]

@@ -1,0 +1,123 @@
+"""Arguments of a sweep: which data, which damage, which methods, ratios and seeds.
+
+Precedence: command line, then the YAML of `--config`, then the defaults. An unknown YAML key is an error.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...config.arguments import EMBEDDED_DATASET
+from ...config.flag_parser import FlagParser
+from ...config.seeds import check_seed
+from ...errors import InputError
+from ...selection import check_ratios
+from ..robustness import NOISE_KINDS
+from ..robustness.corruptions import SEVERITIES
+from .methods import ALL, resolve_methods
+
+
+@dataclass
+class SweepArguments:
+    """All arguments of a sweep."""
+
+    dataset_name: str = field(
+        default=EMBEDDED_DATASET,
+        metadata={
+            "help": "embedded/digits, or an .npz file of ready embeddings; $VARIABLES in its path are filled in."
+        },
+    )
+    methods: list[str] = field(
+        default_factory=lambda: [ALL],
+        metadata={"help": "Methods by name, or all; random rows and all rows are always among them."},
+    )
+    selection_ratio: list[float] = field(
+        default_factory=lambda: [0.2, 0.3, 0.5, 0.7, 0.8, 0.9], metadata={"help": "Fractions of the rows to keep."}
+    )
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2], metadata={"help": "Each seed has its own damage, selections and training."}
+    )
+    noise_rate: list[float] = field(
+        default_factory=lambda: [0.2], metadata={"help": "Shares of the labels to make wrong, each a setting."}
+    )
+    noise_kind: str = field(
+        default="symmetric",
+        metadata={"help": f"Where wrong labels move to: {', '.join(NOISE_KINDS)} (to classes with similar texts)."},
+    )
+    corruption_rate: list[float] = field(
+        default_factory=lambda: [0.0], metadata={"help": "Shares of the images to damage, each a setting."}
+    )
+    corruption_severity: int = field(default=5, metadata={"help": "How badly, 1 to 5; 5 is the paper's."})
+    num_val_rows: int = field(
+        default=100,
+        metadata={
+            "help": "Training rows with right labels that Glister alone is given to validate on; it may not keep them."
+        },
+    )
+    probe_c: list[float] = field(
+        default_factory=lambda: [1.0, 100.0],
+        metadata={"help": "Of an .npz file: inverse regularisation of the logistic regressions that are trained."},
+    )
+    tsne_ratio: float | None = field(
+        default=None,
+        metadata={"help": "Also draw t-SNE of the test rows for models trained on this share, with the Dunn index."},
+    )
+    max_gigabytes: float = field(default=8.0, metadata={"help": "The largest matrix that a method may build."})
+    output_dir: str = field(
+        default="compare_output", metadata={"help": "Folder of the tables, the plots and what was computed so far."}
+    )
+
+    def __post_init__(self) -> None:
+        self.methods = resolve_methods(self.methods)
+        self.selection_ratio = sorted(check_ratios(self.selection_ratio))
+        if self.tsne_ratio is not None:
+            check_ratios(self.tsne_ratio)
+        _check_choice("noise_kind", self.noise_kind, NOISE_KINDS)
+        for name, highest in (("noise_rate", "1)"), ("corruption_rate", "1]")):
+            for rate in getattr(self, name):
+                if not 0 <= rate <= 1 or (rate == 1 and highest == "1)"):
+                    raise InputError(f"--{name} is a share of the rows and must lie in [0, {highest}, got {rate}.")
+        for name in ("seeds", "noise_rate", "corruption_rate", "probe_c"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"--{name} must name at least one value, and each once, got {values}.")
+        for seed in self.seeds:
+            check_seed(seed, "--seeds")
+        if min(self.probe_c) <= 0:
+            raise InputError(f"--probe_c must be numbers above 0, got {self.probe_c}.")
+        if self.corruption_severity not in SEVERITIES:
+            raise InputError(
+                f"--corruption_severity must be one of {', '.join(map(str, SEVERITIES))}, got {self.corruption_severity}."
+            )
+        if self.num_val_rows < 0:
+            raise InputError(f"--num_val_rows must be at least 0, got {self.num_val_rows}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The flags as plain values."""
+        return dataclasses.asdict(self)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
+    """Read a command line.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
+
+    Returns:
+        [`SweepArguments`]
+
+    Raises:
+        InputError: A value is out of range, a method is unknown or its package is missing, or the YAML file is missing, broken or
+            has an unknown key.
+        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
+    """
+    parser = FlagParser([SweepArguments])
+    values = vars(parser.parse_with_config(argv))
+    values.pop("config")
+    return SweepArguments(**values)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")

@@ -1,0 +1,1 @@
+"""The order of a run: two doors prepare, then one sequence of functions for both."""

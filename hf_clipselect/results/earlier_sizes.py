@@ -1,0 +1,88 @@
+"""Sizes that earlier runs in a folder selected from the same scores: they stay beside those that are asked for now."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from ..errors import InputError
+from ..runtime.notices import NOT_IN_REPORT
+from ..runtime.processes import Processes
+from ..selection import Size, column_suffix, config_name
+from .scores_table import column_values, is_selection_column, join_columns
+from .selection_result import SelectionResult
+
+
+logger = logging.getLogger(__name__)
+
+_SOURCE_FIELDS = ("fingerprint", "content_id", "num_rows", "image_column", "label_column")
+_Kept = tuple[list[Size], dict[str, np.ndarray]]
+
+
+def with_earlier_sizes(result: SelectionResult, subset: Path, processes: Processes) -> SelectionResult:
+    """Add the sizes that are in the folder already, where nothing but the sizes is new; tell which ones go otherwise.
+
+    The rows of an earlier size stay what they were. Since a folder of subsets is replaced as a whole, a run that was killed
+    and is repeated finds the same sizes again, or those and its own.
+
+    Args:
+        result ([`SelectionResult`]): The sizes that are asked for, the same on every process.
+        subset (`Path`): The folder of subsets that the run replaces; it need not be there.
+        processes ([`Processes`]): Those of the run, of which the main one looks.
+
+    Returns:
+        [`SelectionResult`]: With the earlier sizes after those that are asked for.
+    """
+    sizes, columns = processes.broadcast(_earlier(result, subset) if processes.index == 0 else None)
+    if not sizes:
+        return result
+    reason = {"reason": column_values(result.scores, "reason")}
+    scores = join_columns(join_columns(result.scores.remove_columns("reason"), columns), reason)
+    return replace(result, scores=scores, ratios=(*result.ratios, *sizes))
+
+
+def _earlier(result: SelectionResult, subset: Path) -> _Kept:
+    if not (subset / "selection.json").exists():
+        return [], {}
+    try:
+        earlier = SelectionResult.from_folder(subset)
+    except InputError as error:
+        logger.warning("What an earlier run left is replaced. %s", error, extra=NOT_IN_REPORT)
+        return [], {}
+    asked = set(map(column_suffix, result.ratios))
+    others = [size for size in earlier.ratios if column_suffix(size) not in asked]
+    names = ", ".join(map(config_name, others))
+    if others and not _same_but_for_sizes(earlier, result):
+        logger.warning(
+            "Subsets of an earlier run go from %s, since the scores or the settings of the selection are others now: %s. Name their sizes "
+            "too to have them anew.",
+            subset,
+            names,
+            extra=NOT_IN_REPORT,
+        )
+        return [], {}
+    if others:
+        logger.info("Subsets of an earlier run stay in %s, since the scores are the same: %s.", subset, names)
+    columns = [f"{kind}_{column_suffix(size)}" for size in others for kind in ("selection_score", "selected")]
+    return others, {name: column_values(earlier.scores, name) for name in columns}
+
+
+def _same_but_for_sizes(earlier: SelectionResult, result: SelectionResult) -> bool:
+    if (earlier.objective, earlier.seed) != (result.objective, result.seed):
+        return False
+    if any(getattr(earlier.source, name) != getattr(result.source, name) for name in _SOURCE_FIELDS):
+        return False
+    before, now = _without_selection(earlier.scores), _without_selection(result.scores)
+    return before.features == now.features and all(
+        _is_equal(column_values(before, name), column_values(now, name)) for name in now.column_names
+    )
+
+
+def _without_selection(scores: Dataset) -> Dataset:
+    return scores.select_columns([name for name in scores.column_names if not is_selection_column(name)])
+
+
+def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")  # rows that could not be read have no score

@@ -1,0 +1,251 @@
+"""The figures of `report.html`, each an SVG in a data URI. The same input gives the same bytes.
+
+Kept and dropped always mean the first ratio of the report.
+"""
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+
+from ..scores_table import column_values
+
+
+KEPT = "#0072b2"  # blue and orange of Okabe and Ito: told apart with every kind of colour blindness
+DROPPED = "#e69f00"
+BEFORE = "#999999"
+MAX_POINTS = 5000
+MAX_CLASSES_DRAWN = 40
+MAX_CLASSES_IN_ONE = 15
+MAX_NAME_LENGTH = 24
+NUM_BINS = 40
+
+# Above matplotlib's own defaults, so that a user's matplotlibrc doesn't reach the report.
+STYLE = {
+    "svg.hashsalt": "hf_clipselect",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "axes.titlesize": 9,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": "#222222",
+    "ytick.labelcolor": "#222222",
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+}
+
+HISTOGRAMS = {
+    "sas": (
+        "Semantic alignment (SAS)",
+        "Similarity of an image with the prompt of its label, or with its caption. Higher: fits better.",
+    ),
+    "margin": (
+        "Margin",
+        "SAS less the similarity with the best other class, or caption. Left of the line, CLIP prefers that one.",
+    ),
+    "sds": ("Diversity (SDS)", "Mean distance to the nearest images of its class, or cluster. Higher: rarer."),
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with what the page says about it.
+
+    Args:
+        title (`str`), caption (`str`): Text above and below the figure.
+        source (`str`): The SVG as a data URI.
+    """
+
+    title: str
+    caption: str
+    source: str
+
+
+def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
+    """Draw how SAS, margin and SDS are spread over the rows kept and dropped.
+
+    Args:
+        report (`dict`): What [`summarize`] returned.
+        scores (`Dataset`): The scores table.
+
+    Returns:
+        `list[Plot]`: One figure for each score.
+    """
+    kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
+    plots = []
+    for name, (title, caption) in HISTOGRAMS.items():
+        draw = partial(_histogram, name=name, values=column_values(scores, name), kept=kept)
+        plots.append(Plot(title, caption, _render(draw, width=3.3, height=2.4)))
+    return plots
+
+
+def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
+    """Draw SAS against SDS, at most 5,000 rows of them, always the same ones.
+
+    Args:
+        report (`dict`): What [`summarize`] returned.
+        scores (`Dataset`): The scores table.
+
+    Returns:
+        `Plot`
+    """
+    sas, sds = column_values(scores, "sas"), column_values(scores, "sds")
+    kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
+    rows = np.flatnonzero(np.isfinite(sas) & np.isfinite(sds))
+    caption = f"Each point is a row; {len(rows):,} rows."
+    if len(rows) > MAX_POINTS:
+        caption = f"Each point is a row; {MAX_POINTS:,} of {len(rows):,} rows, drawn at random."
+        rows = np.sort(np.random.default_rng(0).choice(rows, MAX_POINTS, replace=False))
+
+    draw = partial(_scatter, sas=sas[rows], sds=sds[rows], kept=kept[rows])
+    return Plot("Alignment against diversity", caption, _render(draw, width=4.9, height=3.8))
+
+
+def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
+    """Draw the share of each class before and after selection; of more than 40 classes the extremes only.
+
+    Args:
+        report (`dict`): What [`summarize`] returned.
+
+    Returns:
+        `list[Plot]`: One figure, or two for more than 15 classes.
+    """
+    entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
+    one, several = ("cluster", "clusters") if report["captions"] else ("class", "classes")
+    return _draw_shares(entries, report, one=one, several=several)
+
+
+def draw_group_shares(report: dict[str, Any]) -> list[Plot]:
+    """Draw the share of each group as [`draw_class_shares`] draws classes.
+
+    Args:
+        report (`dict`): What [`summarize`] returned.
+
+    Returns:
+        `list[Plot]`: One figure, two for more than 15 groups, none where the rows have no groups.
+    """
+    entries = list(enumerate(report["groups"]))
+    return _draw_shares(entries, report, one="group", several="groups") if entries else []
+
+
+def _draw_shares(
+    entries: list[tuple[int, dict[str, Any]]], report: dict[str, Any], *, one: str, several: str
+) -> list[Plot]:
+    suffix = report["subsets"][0]["suffix"]
+    caption = f"Share of each {one} among all rows and among the rows kept."
+    half = MAX_CLASSES_DRAWN // 2
+    if len(entries) > MAX_CLASSES_DRAWN:
+        by_kept = sorted(entries, key=lambda item: item[1]["kept"][suffix] / item[1]["rows"])
+        panels = {f"{several} kept least": by_kept[:half], f"{several} kept most": by_kept[: -half - 1 : -1]}
+        caption += f" The {half} at this end of {len(entries)} {several}."
+    elif len(entries) > MAX_CLASSES_IN_ONE:
+        middle = (len(entries) + 1) // 2
+        panels = {f"{one} shares": entries[:middle], f"{one} shares, continued": entries[middle:]}
+    else:
+        panels = {f"{one} shares": entries}
+    shares = {number: _shares(entry, report) for number, entry in entries}
+    limit = 1.05 * max(max(shares[number]) for panel in panels.values() for number, _ in panel)
+    plots = []
+    for title, panel in panels.items():
+        names = [_drawable(entry["name"], f"{one} {number}") for number, entry in panel]
+        draw = partial(_bars, names=names, pairs=[shares[number] for number, _ in panel], limit=limit)
+        height = max(2.2, 0.8 + (0.3 if len(panels) == 1 else 0.22) * len(panel))
+        plots.append(Plot(title.capitalize(), caption, _render(draw, width=4.9, height=height)))
+    return plots
+
+
+def _shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float]:
+    subset = report["subsets"][0]
+    return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["suffix"]] / max(subset["rows"], 1)
+
+
+def _bars(axes: Axes, names: list[str], pairs: list[tuple[float, float]], limit: float) -> None:
+    position = np.arange(len(names))
+    before, after = zip(*pairs, strict=True)
+    axes.barh(position - 0.2, before, height=0.4, color=BEFORE, label="all rows")
+    axes.barh(position + 0.2, after, height=0.4, color=KEPT, label="kept rows")
+    axes.set_yticks(position, names, parse_math=False)  # "$" in a class name is a dollar
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, limit)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("share of rows, in percent")
+    _legend(axes)
+
+
+def _scatter(axes: Axes, sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> None:
+    # Points as pixels inside the SVG: thousands of vector marks make a page slow.
+    look = {"s": 9, "linewidths": 0.8, "alpha": 0.75, "rasterized": True}
+    axes.scatter(sas[~kept], sds[~kept], c=DROPPED, marker="x", label="dropped", **look)
+    axes.scatter(sas[kept], sds[kept], c=KEPT, marker="o", label="kept", **look)
+    axes.set_xlabel("semantic alignment (SAS)")
+    axes.set_ylabel("diversity (SDS)")
+    _legend(axes, reverse=True)
+
+
+def _histogram(axes: Axes, name: str, values: np.ndarray, kept: np.ndarray) -> None:
+    finite = np.isfinite(values)
+    if finite.any():
+        low, high = float(values[finite].min()), float(values[finite].max())
+        if high - low < 1e-6:  # equal up to rounding: there is no room for bins between them
+            low, high = low - 0.5, high + 0.5
+        edges = np.linspace(low, high, NUM_BINS + 1)
+        total, of_kept = (np.histogram(values[rows], edges)[0] for rows in (finite, finite & kept))
+        axes.stairs(total, edges, baseline=of_kept, fill=True, color=DROPPED, label="dropped")
+        axes.stairs(of_kept, edges, fill=True, color=KEPT, label="kept")
+        _legend(axes, reverse=True)
+    else:
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, horizontalalignment="center")
+    if name == "margin":
+        axes.axvline(0, color="#222222", linewidth=0.8)
+    axes.set_xlabel(name)
+    axes.set_ylabel("rows")
+
+
+def _legend(axes: Axes, reverse: bool = False) -> None:
+    # Above the axes, where it hides no data.
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        borderaxespad=0,
+        reverse=reverse,
+        columnspacing=1.2,
+        markerscale=1.8,
+    )
+
+
+def can_draw(text: str) -> bool:
+    """Whether the font of the figures has signs for all of a text, and there is any."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return bool(text) and all(ord(sign) in known for sign in text)
+
+
+def _drawable(name: str, otherwise: str) -> str:
+    """The name, shortened; something else where the font has no signs for it."""
+    if not can_draw(name):
+        return otherwise
+    return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _render(draw: Callable[[Axes], None], *, width: float, height: float) -> str:
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(width, height))
+        draw(figure.add_subplot())
+        buffer = io.BytesIO()
+        # No date, or two runs would differ.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

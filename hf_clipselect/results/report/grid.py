@@ -1,0 +1,103 @@
+"""Suspect rows as one picture: each image with its given label, what CLIP proposes, its margin and its number."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+from datasets import Dataset
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import Image, ImageDraw, ImageFont
+
+from ..scores_table import column_values
+from .figures import can_draw
+from .row_texts import Captions, row_texts
+
+
+GRID_COLUMNS = 8
+PICTURE_SIDE = 144
+_TILE_WIDTH = 184
+_PADDING = 10
+_FONT_SIZE = 13
+_LINE = 17
+_NAME_LINES = 2
+_INK, _SOFT, _PAGE, _BOX = "#1b1b1b", "#595959", "#ffffff", "#f6f6f4"
+
+
+def draw_grid(
+    scores: Dataset,
+    rows: np.ndarray,
+    images: Mapping[int, Image.Image | None],
+    captions: Captions | None = None,
+) -> Image.Image:
+    """Draw some rows, eight side by side.
+
+    Args:
+        scores (`Dataset`): The scores table of N rows.
+        rows (`np.ndarray`): Row numbers of `scores`, at least one, in the order in which they are drawn.
+        images (`Mapping[int, PIL.Image.Image | None]`):
+            By source_index, images of at most 144 pixels a side, None for one that can't be read.
+        captions (`Callable`, *optional*): As for [`row_texts`].
+
+    Returns:
+        `PIL.Image.Image`: RGB, 1,560 pixels wide for eight rows and more.
+    """
+    texts = _texts(scores, rows, captions)
+    source_index = column_values(scores, "source_index")[rows]
+    height = PICTURE_SIDE + 3 * _PADDING + _LINE * max(map(len, texts))
+    columns = min(GRID_COLUMNS, len(rows))
+    lines = -(-len(rows) // columns)
+    across, down = _TILE_WIDTH + _PADDING, height + _PADDING
+    picture = Image.new("RGB", (columns * across + _PADDING, lines * down + _PADDING), _PAGE)
+    draw = ImageDraw.Draw(picture)
+    for place, (index, lines_of_row) in enumerate(zip(source_index, texts, strict=True)):
+        left, top = _PADDING + place % columns * across, _PADDING + place // columns * down
+        draw.rectangle((left, top, left + _TILE_WIDTH - 1, top + height - 1), fill=_BOX)
+        _draw_image(picture, draw, images[int(index)], left + _TILE_WIDTH // 2, top + _PADDING + PICTURE_SIDE // 2)
+        for number, (text, color, weight) in enumerate(lines_of_row):
+            place_of_line = left + _PADDING, top + PICTURE_SIDE + 2 * _PADDING + number * _LINE
+            draw.text(place_of_line, text, fill=color, font=_font(weight))
+    return picture
+
+
+def _texts(scores: Dataset, rows: np.ndarray, captions: Captions | None) -> list[list[tuple[str, str, str]]]:
+    """For each row its lines: text, colour and weight."""
+    columns = [column_values(scores, name)[rows] for name in ("source_index", "label", "predicted_label", "margin")]
+    texts = []
+    for index, label, proposed, margin, given, best in zip(*columns, *row_texts(scores, rows, captions), strict=True):
+        lines = [(f"row {index}", _SOFT, "normal"), (f"margin {margin:.3f}", _SOFT, "normal")]
+        for word, name, number, weight in (("label", given, label, "normal"), ("CLIP says", best, proposed, "bold")):
+            name = name if can_draw(name) else f"class {number}"
+            lines.append((word, _SOFT, "normal"))
+            lines += [(line, _INK, weight) for line in _wrap(name, _font(weight), _TILE_WIDTH - 2 * _PADDING)]
+        texts.append(lines)
+    return texts
+
+
+def _draw_image(picture: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Image | None, x: int, y: int) -> None:
+    if image is None:
+        draw.text((x, y), "can't be read", fill=_SOFT, font=_font(), anchor="mm")
+    else:
+        picture.paste(image, (x - image.width // 2, y - image.height // 2))
+
+
+def _wrap(name: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The name in at most two lines, broken after a space or underscore where there is one, and shortened."""
+    lines = []
+    name = " ".join(name.split())[:200]  # more than two lines hold, and little to measure
+    while name and len(lines) < _NAME_LINES:
+        fits = next(end for end in range(len(name), 0, -1) if end == 1 or font.getlength(name[:end]) <= width)
+        if fits < len(name) and len(lines) == _NAME_LINES - 1:
+            while fits > 1 and font.getlength(name[:fits] + "\N{HORIZONTAL ELLIPSIS}") > width:
+                fits -= 1
+            lines.append(name[:fits] + "\N{HORIZONTAL ELLIPSIS}")
+            break
+        if fits < len(name):
+            fits = max((end for end in range(1, fits + 1) if name[end - 1] in " _-"), default=fits)
+        lines.append(name[:fits].rstrip())
+        name = name[fits:].lstrip()
+    return lines
+
+
+@cache
+def _font(weight: str = "normal") -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight=weight)), _FONT_SIZE)

@@ -1,0 +1,182 @@
+"""`report.html`: one file that shows a run to a person, without the network and without scripts."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from jinja2 import Environment, PackageLoader
+
+from ...errors import InputError
+from ...runtime.files import write_text_atomically
+from ..scores_table import column_values
+from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
+from .row_texts import Captions, captions_of, row_texts
+from .thumbnails import make_thumbnails, pick_rows
+
+
+GALLERIES = {
+    "best": ("Kept, highest score", "What the objective likes most."),
+    "cut": ("Kept, lowest score", "The rows nearest to the cut. With class quotas each class has a cut of its own."),
+    "dropped": ("Dropped", "Evenly spread over the dropped rows, from the highest score to the lowest."),
+    "suspect": (
+        "Most suspect labels",
+        "Rows whose given label is not the one that CLIP predicts, or whose caption fits worse than another, lowest margin first: "
+        "wrong labels, or images that CLIP does not understand.",
+    ),
+}
+# A longer caption would push the tiles apart.
+MAX_TEXT = 120
+
+
+def write_html(
+    path: str | Path, report: dict[str, Any], scores: Dataset, *, dataset: Dataset | None, image_column: str | None
+) -> None:
+    """Write the page; the same input gives the same bytes.
+
+    Args:
+        path (`str` or `Path`): File to write or replace; its folder exists.
+        report (`dict`): What [`summarize`] returned.
+        scores (`Dataset`): The scores table, one row for each of the N rows considered.
+        dataset (`Dataset` or None): The same N rows in the same order, with the images; at most 96 of them are
+            decoded. None where there are no images: the page then shows rows without pictures.
+        image_column (`str` or None): The image column of `dataset`.
+
+    Raises:
+        InputError: `dataset` has another number of rows than `scores`.
+    """
+    if dataset is not None and len(dataset) != len(scores):
+        raise InputError(
+            f"The dataset has {len(dataset)} rows for {len(scores)} rows of scores; pass the rows that were scored, in "
+            "the same order."
+        )
+    images = None if dataset is None else (dataset, image_column)
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            title=report["source"].get("name") or "Selection report",
+            facts=_list_facts(report),
+            histograms=draw_histograms(report, scores),
+            scatter=draw_scatter(report, scores),
+            class_shares=draw_class_shares(report),
+            group_shares=draw_group_shares(report),
+            galleries=_fill_galleries(report, scores, images),
+            has_images=images is not None,
+            cell="cluster" if report["captions"] else "class",
+            cells="clusters" if report["captions"] else "classes",
+            adapted=bool(report["adaptation"].get("kept")),
+        )
+    )
+    write_text_atomically(Path(path), page)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("hf_clipselect.results.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=_count, decimal=_decimal, percent=_percent, plain=_plain)
+    return environment
+
+
+def _count(value: int | None) -> str:
+    return "n/a" if value is None else f"{value:,}"
+
+
+def _decimal(value: float | None) -> str:
+    return "n/a" if value is None or value != value else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    # A no-break space, so that the sign never stands alone on the next line.
+    return "n/a" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _fill_galleries(
+    report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] | None
+) -> list[dict[str, Any]]:
+    suffix = report["subsets"][0]["suffix"]
+    picked = pick_rows(scores, suffix)
+    shown = np.unique(np.concatenate(list(picked.values())))
+    thumbnails = {} if images is None or not len(shown) else make_thumbnails(*images, shown)
+    captions = None
+    if images is not None and report["captions"]:
+        captions = captions_of(images[0], report["source"]["label_column"], column_values(scores, "source_index"))
+    tiles = dict(zip(shown, _describe_rows(scores, shown, suffix, captions), strict=True))
+    return [
+        {
+            "title": title,
+            "caption": caption,
+            "tiles": [{**tiles[row], "thumbnail": thumbnails.get(int(row))} for row in picked[kind]],
+        }
+        for kind, (title, caption) in GALLERIES.items()
+    ]
+
+
+def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Captions | None) -> list[dict[str, Any]]:
+    score_columns = {"score": f"selection_score_{suffix}", "sas": "sas", "margin": "margin", "sds": "sds"}
+    numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
+    source_index = column_values(scores, "source_index")[rows]
+    agrees, kept, reason = (
+        column_values(scores, name)[rows] for name in ("label_agrees", f"selected_{suffix}", "reason")
+    )
+    given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
+    return [
+        {
+            "source_index": int(source_index[i]),
+            "label": given[i],
+            "predicted": best[i],
+            "agrees": bool(agrees[i]),
+            "kept": bool(kept[i]),
+            "reason": reason[i],
+            "scores": {key: values[i] for key, values in numbers.items()},
+        }
+        for i in range(len(rows))
+    ]
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """How the run was made, as terms with their lines; what is not known is left out."""
+    source, model, objective, adaptation = (report[key] for key in ("source", "model", "objective", "adaptation"))
+    verdict = "The adapters are kept" if adaptation.get("kept") else "Plain CLIP, no adapters"
+    seconds = {stage: value for stage, value in report["seconds"].items() if value is not None}
+    facts = {
+        "Source": [source.get("name") or "a dataset in memory", _join(source, leave_out=("name",))],
+        "Model": [
+            model.get("name")
+            or ("passed without a name" if model.get("in_memory") else "none: embeddings were passed in"),
+            _join(model, leave_out=("name", "prompt_template")),
+            *(f"prompt: {template}" for template in model.get("prompt_template") or []),
+        ],
+        "Captions": ["" if report["captions"] is None else _join(report["captions"], leave_out=())],
+        "Objective": [objective.get("name"), _join(objective, leave_out=("name",))],
+        "Adaptation": [
+            f"{verdict} (mode {adaptation.get('mode')})",
+            adaptation.get("reason"),
+            _join(adaptation, leave_out=("mode", "kept", "reason")),
+        ],
+        "Seed": [str(report["seed"])],
+        "Time": [
+            ", ".join(f"{stage} {value:.1f} s" for stage, value in {**seconds, "all": sum(seconds.values())}.items())
+        ],
+        "Versions": [", ".join(f"{package} {version}" for package, version in report["versions"].items())],
+    }
+    return [(term, [line for line in lines if line]) for term, lines in facts.items() if any(lines)]
+
+
+def _join(entries: Mapping[str, Any], *, leave_out: Sequence[str]) -> str:
+    shown = {key: value for key, value in entries.items() if key not in leave_out and value not in (None, "")}
+    return "; ".join(f"{key.removeprefix('num_').replace('_', ' ')}: {_plain(value)}" for key, value in shown.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,79 @@
+"""The most likely wrong labels of a selection, with the class or caption that CLIP proposes."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from ...errors import InputError
+from ...runtime.terminal import UNPRINTABLE
+from ..scores_table import column_values
+from .row_texts import Captions, row_texts
+
+
+# What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of East Asian fonts.
+_FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+
+
+def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
+    """Pick the rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
+
+    Args:
+        scores (`Dataset`): The scores table of N rows.
+        num (`int`, *optional*): At most this many; by default all.
+        label (`str`, *optional*): Only rows of this class, or cluster.
+
+    Returns:
+        `np.ndarray`: Row numbers of `scores`, int64. Ties break by row number; rows without scores are left out.
+
+    Raises:
+        InputError: There is no such class.
+    """
+    margin = column_values(scores, "margin")
+    chosen = ~column_values(scores, "label_agrees") & np.isfinite(margin)
+    if label is not None:
+        names = scores.features["label"].names
+        if label not in names:
+            raise InputError(
+                f"There is no class {label!r}; the classes are {', '.join(map(repr, names[:20]))}"
+                f"{f' and {len(names) - 20} more' if len(names) > 20 else ''}."
+            )
+        chosen &= column_values(scores, "label") == names.index(label)
+    rows = np.flatnonzero(chosen)
+    return rows[np.argsort(margin[rows], kind="stable")][:num]
+
+
+def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> pa.Table:
+    """What is known about some rows, with class names or captions, for other programs and for people.
+
+    Args:
+        scores (`Dataset`): The scores table of N rows.
+        rows (`np.ndarray`): Row numbers of `scores`, from [`pick_suspects`].
+        captions (`Callable`, *optional*): As for [`row_texts`].
+
+    Returns:
+        `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each subset
+            selected_<ratio> (bool), one row for each of `rows`, in their order.
+    """
+    kept = [name for name in scores.column_names if name.startswith("selected_")]
+    columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
+    label, proposed = (pa.array(texts, pa.string()) for texts in row_texts(scores, rows, captions))
+    index = columns.pop("source_index")
+    return pa.table({"source_index": index, "label": label, "proposed_label": proposed, **columns})
+
+
+def for_spreadsheets(table: pa.Table) -> pa.Table:
+    """The table as a CSV file may hold it: an apostrophe stands before texts that a spreadsheet would run as formulas.
+
+    Args:
+        table (`pa.Table`): Texts and numbers.
+
+    Returns:
+        `pa.Table`: The same columns; numbers stay as they are.
+    """
+    for index, column in enumerate(table.columns):
+        if pa.types.is_string(column.type):
+            texts = [f"'{text}" if text is not None and _FORMULA.match(text) else text for text in column.to_pylist()]
+            table = table.set_column(index, table.field(index), pa.array(texts, pa.string()))
+    return table

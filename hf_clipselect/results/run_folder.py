@@ -1,0 +1,252 @@
+"""The output folder of a run: what lies where, whose it is, and that nothing in it is ever half-written.
+
+config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.html  dropped.parquet
+"""
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from ..data import LabelledImages
+from ..errors import InputError
+from ..hub import adapter_card, check_subset_folder, is_subset_file
+from ..hub.merge import is_all_ours, read_card, write_card
+from ..runtime.files import unused_name, write_text_atomically
+from ..runtime.folders import check_kind, check_kinds, remove_ours, replaced, restore
+from .report import write_html
+from .run_lock import LOCK_NAME, locked
+from .run_report import write_json
+from .selection_result import SelectionResult
+
+
+logger = logging.getLogger(__name__)
+
+_ENTRIES = "config.yaml features adapter scores.parquet subset report.json report.html dropped.parquet".split()
+_CARD = "README.md"
+_FEATURES = re.compile(r"images-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
+_ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
+# What a run writes into its folders, and so may replace and remove. Cards are for two: see `_remove_ours`.
+_OURS = {
+    "features": lambda path: _FEATURES.fullmatch(path) is not None,
+    "adapter": lambda path: _ADAPTER.fullmatch(path) is not None,
+    "subset": is_subset_file,
+}
+
+
+class RunFolder:
+    """The folder of one dataset and one encoder; a repeated run finds what is done and goes on.
+
+    Args:
+        path (`Path`): The output folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.features = path / "features"
+        self.adapter = path / "adapter"
+        self.subset = path / "subset"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Create the folder, and keep every other run out of it during a block.
+
+        Raises:
+            InputError: The folder is a file, can't be created or written to, or another run works in it.
+        """
+        self._check_kind()
+        self._create()
+        with locked(self.path):
+            yield
+
+    def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Refuse a folder that belongs to something else.
+
+        Args:
+            identity (`Mapping[str, Any]`): What makes two runs the same: dataset, columns, rows, model.
+            overwrite (`bool`): The results of another run may go.
+
+        Raises:
+            InputError: The folder is a file, holds the results of another run, files that no run wrote, a card that can't be
+                read, or a folder or a pipe that bears the name of a file. Others' files are never removed: with `overwrite` a run
+                only goes in beside them, and not where they bear its names.
+        """
+        self._check_kind()
+        self._check_entries()
+        if not self.path.exists() or set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
+            return
+        found = self.read_config().get("identity")
+        if not isinstance(found, dict):
+            taken = [name for name in _ENTRIES if (self.path / name).exists()]
+            if taken:
+                raise InputError(
+                    f"--output_dir {self.path} holds {', '.join(taken)}, which no run of hf_clipselect made and a run would "
+                    "replace. Choose another --output_dir, or move them away."
+                )
+            if not overwrite:
+                raise InputError(
+                    f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. Choose another --output_dir, or "
+                    "pass --overwrite_output_dir to write beside what is there."
+                )
+        for folder in (self.subset, self.adapter):
+            read_card(folder / _CARD)  # now, and not at the end of the work
+        if overwrite:
+            return
+        different = [
+            f"{key} {found.get(key)} there, {value} now" for key, value in identity.items() if found.get(key) != value
+        ]
+        if different:
+            raise InputError(
+                f"--output_dir {self.path} holds another run: {'; '.join(different)}. Choose another --output_dir, or "
+                "pass --overwrite_output_dir to remove the results in it."
+            )
+
+    def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Create the folder, or take it over; call `check` first. With `overwrite` another run's results are removed."""
+        self._create()
+        for name, is_ours in _OURS.items():
+            restore(self.path / name, is_ours=is_ours)
+        found = self.read_config().get("identity")
+        if overwrite and found != identity:
+            if found is not None:
+                logger.info("The results of another run in %s are removed.", self.path)
+            # First: killed on the way, the folder is known as this run's, and its features and adapters by their keys.
+            self.write_config({"identity": identity})
+            for entry in _ENTRIES:
+                if entry in _OURS:
+                    self._remove_ours(entry)
+                elif entry != "config.yaml":
+                    (self.path / entry).unlink(missing_ok=True)
+        for leftover in self._leftovers():
+            _remove(leftover)
+
+    def read_config(self) -> dict[str, Any]:
+        """config.yaml, or nothing where there is none that can be read."""
+        try:
+            config = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return {}
+        return config if isinstance(config, dict) else {}
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
+        write_text_atomically(self.path / "config.yaml", text)
+
+    def write_results(
+        self,
+        result: SelectionResult,
+        images: LabelledImages,
+        unreadable: Mapping[int, str],
+        *,
+        scores_only: bool = False,
+    ) -> None:
+        """Everything but features, adapters and config.yaml, which are there already.
+
+        Args:
+            result (`SelectionResult`): The selection, with its report.
+            images (`LabelledImages`): The dataset that was selected from.
+            unreadable (`Mapping[int, str]`): source_index -> reason of the rows whose images could not be read.
+            scores_only (`bool`, *optional*, defaults to `False`): The subset folder holds no images.
+        """
+        report = result.report
+        with self._replacing_file("scores.parquet") as path:
+            pq.write_table(result.scores.with_format("arrow")[:], path)
+        self._write_dropped(unreadable)
+        with self.replacing(self.subset) as folder:
+            # Which files its rows may name was checked when it was prepared.
+            result.save(folder, None if scores_only else images.dataset, allow_outside_files=True)
+        if report["adaptation"]["kept"]:
+            write_card(self.adapter / _CARD, adapter_card(report))
+        write_json(self.path / "report.json", report)
+        write_html(
+            self.path / "report.html", report, result.scores, dataset=images.dataset, image_column=images.image_column
+        )
+
+    def _write_dropped(self, unreadable: Mapping[int, str]) -> None:
+        if not unreadable:
+            (self.path / "dropped.parquet").unlink(missing_ok=True)
+            return
+        rows, reasons = pa.array(unreadable.keys(), pa.int64()), pa.array(unreadable.values(), pa.string())
+        with self._replacing_file("dropped.parquet") as path:
+            pq.write_table(pa.table({"source_index": rows, "reason": reasons}), path)
+
+    @contextmanager
+    def _replacing_file(self, name: str) -> Iterator[Path]:
+        temporary = unused_name(self.path.absolute() / name)  # pyarrow reads `run:1/...` as a URL
+        try:
+            yield temporary
+            os.replace(temporary, self.path / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def replacing(self, folder: Path) -> AbstractContextManager[Path]:
+        """A folder to fill; it takes the place of `folder` when the block ends well, with what people put into that."""
+        return replaced(folder, is_ours=_OURS[folder.name])
+
+    @contextmanager
+    def mark(self) -> Iterator[str]:
+        """A file of a name that nobody else chose, for the other processes to look for; gone after the block."""
+        mark = unused_name(self.path / "config.yaml")
+        mark.touch()
+        try:
+            yield mark.name
+        finally:
+            mark.unlink(missing_ok=True)
+
+    def has_mark(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def remove_adapter(self) -> None:
+        self._remove_ours(self.adapter.name)
+
+    def _check_kind(self) -> None:
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"--output_dir {self.path} is a file; give a folder.")
+        except OSError as error:  # a name that no file system takes
+            raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
+
+    def _check_entries(self) -> None:
+        for name in _ENTRIES:
+            check_kind(self.path / name, folder=name in _OURS)
+        check_kind(self.adapter / _CARD, folder=False)
+        check_subset_folder(self.subset)
+        for folder in (self.features, self.adapter):
+            check_kinds(folder, is_ours=_OURS[folder.name], is_our_folder=lambda _: False)
+
+    def _create(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
+
+    def _remove_ours(self, name: str) -> None:
+        """Remove what runs wrote into one of their folders; a card that people wrote in stays, and is renewed by the next run."""
+        card = self.path / name / _CARD
+        try:
+            without_card = not card.is_file() or not is_all_ours(card.read_bytes().decode())
+        except UnicodeDecodeError:
+            without_card = True
+        remove_ours(self.path / name, is_ours=lambda path: _OURS[name](path) or path == _CARD and not without_card)
+
+    def _leftovers(self) -> list[Path]:
+        """What a run that was killed had begun to write."""
+        inside = [*self.features.glob(".*.tmp"), *self.adapter.glob(".*.tmp"), *self.subset.glob(f".{_CARD}.*.tmp")]
+        return [path for entry in _ENTRIES for path in self.path.glob(f".{entry}.*tmp")] + inside
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

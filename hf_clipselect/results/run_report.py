@@ -1,0 +1,243 @@
+"""The dictionary behind `report.json` and `report.html`.
+
+Legend: N rows, C classes. "Agreement" is the fraction of rows whose zero-shot prediction is their given label; it is
+an accuracy only as far as the labels are right.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from ..errors import InputError
+from ..runtime.files import write_text_atomically
+from ..scores.trust import Trust
+from ..selection import Size, column_suffix, config_name, is_count
+from .scores_table import column_values
+
+
+QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
+SCORES = ("sas", "margin", "sds")
+MAX_UNREADABLE_LISTED = 100
+MAX_GROUPS_LISTED = 1000
+SIZE_ARGUMENTS = ("selection_ratio", "selection_count")
+
+
+def summarize(
+    scores: Dataset,
+    *,
+    class_names: Sequence[str],
+    ratios: Sequence[Size],
+    plain_agrees: np.ndarray,
+    run: Mapping[str, Any],
+    unreadable: Mapping[int, str],
+    trust: Trust | None = None,
+) -> dict[str, Any]:
+    """Count what a run kept and dropped.
+
+    Args:
+        scores (`Dataset`):
+            The scores table, one row for each of the N rows considered; a column `group` is counted as the classes are.
+        class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
+        ratios (`Sequence[float | int]`): Sizes of the subsets; each has its two columns in `scores`.
+        plain_agrees (`np.ndarray` of shape `(N,)`, bool):
+            Whether CLIP without adapters predicts the given label; of a row that could not be read it does not count.
+        run (`Mapping[str, Any]`): The entries that come ready: source, model, captions, objective, adaptation, arguments,
+            versions, seed, seconds, warnings.
+        unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
+        trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
+
+    Returns:
+        `dict[str, Any]`: Plain JSON types only; a number that does not exist (NaN, the mean of nothing) is None.
+
+    Raises:
+        InputError: `plain_agrees` is not of length N.
+    """
+    if len(plain_agrees) != len(scores):
+        raise InputError(
+            f"plain_agrees has {len(plain_agrees)} entries for {len(scores)} rows of scores; pass one per row."
+        )
+    labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
+    agrees = np.asarray(plain_agrees)
+    rows, agreeing = (np.bincount(labels[mask], minlength=len(class_names)) for mask in (readable, readable & agrees))
+    report = {
+        **{
+            key: run[key]
+            for key in ("source", "model", "captions", "objective", "adaptation", "arguments", "versions")
+        },
+        "seed": run["seed"],
+        "seconds": run["seconds"],
+        "num_unreadable": len(unreadable),
+        "unreadable": [
+            {"source_index": index, "reason": unreadable[index]}
+            for index in sorted(unreadable)[:MAX_UNREADABLE_LISTED]
+        ],
+        "classes": [
+            {"name": name, "accuracy_before": _ratio(agreeing[c], rows[c])} for c, name in enumerate(class_names)
+        ],
+        "accuracy_before": _mean(agrees, readable),
+        "trust": None if trust is None else trust.to_dict(),
+        "warnings": run["warnings"],
+    }
+    return to_json_types(report | _count_kept(report["classes"], scores, ratios))
+
+
+def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
+    """The report of a run for other ratios: what follows from the scores is counted anew, the rest stays.
+
+    Args:
+        report (`Mapping[str, Any]`): What [`summarize`] returned.
+        scores (`Dataset`): The scores table of that run, with the two columns of each ratio.
+        ratios (`Sequence[float | int]`): Sizes of the subsets that the report is to describe.
+
+    Returns:
+        `dict[str, Any]`: As [`summarize`] returns for these ratios; `arguments`, where they name a size, name these.
+    """
+    arguments = report["arguments"]
+    if not arguments.keys().isdisjoint(SIZE_ARGUMENTS):
+        arguments = with_sizes(arguments, ratios)
+    return to_json_types({**report, "arguments": arguments, **_count_kept(report["classes"], scores, ratios)})
+
+
+def with_sizes(arguments: Mapping[str, Any], sizes: Sequence[Size]) -> dict[str, Any]:
+    """The arguments of a run, but for these sizes."""
+    by_kind = [[size for size in sizes if is_count(size) == counted] for counted in (False, True)]
+    changed = {**arguments, **dict(zip(SIZE_ARGUMENTS, by_kind, strict=True))}
+    return {name: value for name, value in changed.items() if name not in SIZE_ARGUMENTS or value}
+
+
+def to_json_types(value: Any) -> Any:
+    """Turn numpy scalars, tuples and paths into what JSON knows, and NaN or an infinity into None."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json_types(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [to_json_types(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, PathLike):
+        return fspath(value)
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def write_json(path: str | Path, report: dict[str, Any]) -> None:
+    """Write the report as strict JSON in UTF-8.
+
+    Args:
+        path (`str` or `Path`): File to write or replace; its folder exists.
+        report (`dict`): What [`summarize`] returned.
+
+    Raises:
+        ValueError: The report holds NaN or an infinity, which JSON has no word for.
+    """
+    write_text_atomically(Path(path), json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
+    """What follows from the scores; of `classes` only the names and `accuracy_before` are taken."""
+    labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
+    agrees = column_values(scores, "label_agrees")
+    kept = {column_suffix(size): column_values(scores, f"selected_{column_suffix(size)}") for size in ratios}
+    classes = _count_classes(classes, labels, readable, agrees, kept)
+    return {
+        "num_rows": len(scores),
+        "classes": classes,
+        "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
+        **_count_groups(scores, kept),
+        "accuracy_after": _mean(agrees, readable),
+        "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
+        "subsets": [
+            _describe_subset(scores, size, kept[column_suffix(size)], agrees, readable, classes) for size in ratios
+        ],
+    }
+
+
+def _count_classes(
+    classes: Sequence[Mapping[str, Any]],
+    labels: np.ndarray,
+    readable: np.ndarray,
+    agrees: np.ndarray,
+    kept: Mapping[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    def count(mask: np.ndarray) -> np.ndarray:
+        return np.bincount(labels[mask], minlength=len(classes))
+
+    rows, num_readable, after = np.bincount(labels, minlength=len(classes)), count(readable), count(agrees & readable)
+    kept_rows = {suffix: count(mask) for suffix, mask in kept.items()}
+    return [
+        {
+            "name": entry["name"],
+            "rows": rows[c],
+            "share": _ratio(rows[c], len(labels)),
+            "accuracy_before": entry["accuracy_before"],
+            "accuracy_after": _ratio(after[c], num_readable[c]),
+            "kept": {suffix: counts[c] for suffix, counts in kept_rows.items()},
+        }
+        for c, entry in enumerate(classes)
+    ]
+
+
+def _count_groups(scores: Dataset, kept: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The groups with most rows first; there are none where the scores have no such column."""
+    if "group" not in scores.column_names:
+        return {"num_groups": 0, "groups": []}
+    # numpy would sort as many strings as there are rows.
+    encoded = pc.dictionary_encode(pa.array(column_values(scores, "group"), pa.string()))
+    names, group = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    rows = np.bincount(group, minlength=len(names))
+    kept_rows = {suffix: np.bincount(group[mask], minlength=len(names)) for suffix, mask in kept.items()}
+    listed = sorted(range(len(names)), key=lambda number: (-rows[number], names[number]))[:MAX_GROUPS_LISTED]
+    groups = [
+        {
+            "name": names[number],
+            "rows": rows[number],
+            "share": _ratio(rows[number], len(scores)),
+            "kept": {suffix: counts[number] for suffix, counts in kept_rows.items()},
+        }
+        for number in listed
+    ]
+    return {"num_groups": len(names), "groups": groups}
+
+
+def _describe_subset(
+    scores: Dataset,
+    size: Size,
+    kept: np.ndarray,
+    agrees: np.ndarray,
+    readable: np.ndarray,
+    classes: list[dict[str, Any]],
+) -> dict[str, Any]:
+    suffix = column_suffix(size)
+    kept_scores = column_values(scores, f"selection_score_{suffix}")[kept]
+    class_shares = [entry["kept"][suffix] / entry["rows"] for entry in classes if entry["rows"]]
+    return {
+        "name": config_name(size),
+        "suffix": suffix,
+        "ratio": _ratio(kept.sum(), readable.sum()) if is_count(size) else size,
+        "count": size if is_count(size) else None,
+        "rows": kept.sum(),
+        "cut_score": kept_scores.min() if len(kept_scores) else None,
+        "label_agrees_kept": _mean(agrees, kept & readable),
+        "label_agrees_dropped": _mean(agrees, ~kept & readable),
+        "class_share_min": min(class_shares, default=None),
+        "class_share_max": max(class_shares, default=None),
+    }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float | None]:
+    values = values[np.isfinite(values)]
+    return {name: np.quantile(values, float(name)) if len(values) else None for name in QUANTILES}
+
+
+def _mean(mask: np.ndarray, among: np.ndarray) -> float | None:
+    return _ratio((mask & among).sum(), among.sum())
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

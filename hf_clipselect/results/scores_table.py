@@ -1,0 +1,187 @@
+"""The scores table: one row per source row considered, as a `datasets.Dataset`.
+
+Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees (bool), sas, margin, sds (float32), sas_quantile,
+sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's near-duplicates; none for a row
+without, and where they were not looked for), then for each size selection_score_<percent> (float32) and selected_<percent> (bool), or
+with count_<n> in place of the percentage, and reason (string: why the first size keeps the row or not). Where a run needs them there
+are group (string), ensemble (float32), must_keep and must_drop (bool). A row whose image could not be read has NaN scores, no
+prediction, and is never selected.
+
+A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits best: another
+one's, where better_caption (int64) names the first row that has it, or its own, where that is none and label_agrees is true.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
+
+from ..data.row_facts import RowFacts
+from ..scores.sample_scores import ROW_NUMBERS, SampleScores
+from ..selection import Size, column_suffix, quantiles_within
+
+
+SCORE_COLUMNS = ("sas", "margin", "sds")
+# What another size can be selected from.
+NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
+# Columns that a table has only where a run needs them.
+_OPTIONAL = {
+    "group": Value("string"), "ensemble": Value("float32"), "must_keep": Value("bool"), "must_drop": Value("bool"),
+    "better_caption": Value("int64"),
+}  # fmt: skip
+
+
+def score_table(
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    source_index: np.ndarray,
+    scores: SampleScores,
+    facts: RowFacts | None = None,
+) -> Dataset:
+    """Write scores as columns through `map`, beside the labels, without touching an image.
+
+    Args:
+        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels.
+        class_names (`Sequence[str]`): One name per class.
+        source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split.
+        scores (`SampleScores`): Scores of these rows.
+        facts (`RowFacts`, *optional*): What a user says of these rows.
+
+    Returns:
+        `Dataset`: The scores table, without any selection yet.
+    """
+    columns = {"duplicate_group": np.full(len(labels), -1)} | scores.columns() | (facts or RowFacts()).columns()
+    for name in ROW_NUMBERS & columns.keys():
+        columns[name] = np.where(columns[name] < 0, -1, source_index[columns[name]])
+    readable = ~np.isnan(scores.sas)
+    for name in ("sas", "sds"):
+        columns[f"{name}_quantile"] = np.full(len(labels), np.nan, dtype=np.float32)
+        columns[f"{name}_quantile"][readable] = quantiles_within(labels[readable], columns[name][readable])
+    features = _features(list(class_names), columns)
+    given = Features({name: features[name] for name in ("source_index", "label")})
+    table = pa.table({"source_index": source_index, "label": labels}).cast(given.arrow_schema)
+    content = hashlib.sha256(json.dumps(list(class_names)).encode() + labels.tobytes() + source_index.tobytes())
+    for name, values in sorted(columns.items()):
+        content.update(
+            name.encode() + (json.dumps(values.tolist()).encode() if values.dtype.kind in "OU" else values.tobytes())
+        )
+    scored = (
+        Dataset(table)
+        .with_format("arrow")
+        .map(
+            _score_columns,
+            with_indices=True,
+            batched=True,
+            batch_size=10_000,
+            fn_kwargs={
+                "labels": labels,
+                "columns": columns,
+                "order": [name for name in features if name not in given],
+            },
+            features=features,
+            keep_in_memory=True,
+            # Hashing the arrays' pickles takes longer than writing them.
+            new_fingerprint=content.hexdigest()[:32],
+            desc="Scoring",
+        )
+    )
+    return scored.with_format(None)
+
+
+def check_score_table(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> None:
+    """Check a scores table that was read from a file, which anybody may have written.
+
+    Args:
+        table (`Dataset`): One row per source row considered.
+        sizes (`Sequence[float | int]`): The sizes whose two columns it must have.
+        num_rows (`int`): Rows of the source.
+
+    Raises:
+        ValueError: A column is missing or of another type, or holds what no run writes.
+    """
+    names = table.features["label"].names if isinstance(table.features.get("label"), ClassLabel) else []
+    expected = {**_features(names, set(_OPTIONAL) & set(table.column_names)), "reason": Value("string")}
+    for size in sizes:
+        expected |= {f"selection_score_{column_suffix(size)}": Value("float32")}
+        expected |= {f"selected_{column_suffix(size)}": Value("bool")}
+    if wrong := [name for name, feature in expected.items() if table.features.get(name) != feature]:
+        raise ValueError(f"no column {', '.join(wrong)} of the expected type in the scores")
+    rows, labels = column_values(table, "source_index"), column_values(table, "label")
+    if len(rows) == 0 or rows[0] < 0 or rows[-1] >= num_rows or (np.diff(rows) <= 0).any():
+        raise ValueError(f"source_index does not rise within the {num_rows} rows of the source")
+    if "group" in expected and table.data.column("group").null_count:
+        raise ValueError("rows have no group")
+    if not 0 <= labels.min() <= labels.max() < len(names):
+        raise ValueError(f"labels lie outside the {len(names)} classes")
+    predicted = column_values(table, "predicted_label")
+    scores = [column_values(table, name) for name in (*SCORE_COLUMNS, "ensemble") if name in expected]
+    readable = predicted >= 0
+    if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
+        raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
+    for size in sizes:
+        selected = column_values(table, f"selected_{column_suffix(size)}")
+        score = column_values(table, f"selection_score_{column_suffix(size)}")
+        if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
+            raise ValueError(f"the selection of {column_suffix(size)} is empty or holds rows without scores")
+
+
+def is_selection_column(name: str) -> bool:
+    return name.startswith(("selection_score_", "selected_")) or name == "reason"
+
+
+def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
+    """Put new columns beside a dataset without rewriting what it has; the result has no format."""
+    # Where rows were picked out, `datasets` copies them, and with a format it copies what that makes of them.
+    plain = dataset.with_format(None)
+    return concatenate_datasets([plain, Dataset(pa.table(dict(columns)))], axis=1, split=dataset.split)
+
+
+def column_values(table: Dataset, name: str) -> np.ndarray:
+    """One column as an array of its own type; a missing label or group is -1, a missing agreement False."""
+    column = table.with_format("arrow").select_columns([name])[:].column(name).combine_chunks()
+    if column.null_count:
+        column = column.fill_null(False if pa.types.is_boolean(column.type) else -1)
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _score_columns(
+    batch: pa.Table, indices: list[int], *, labels: np.ndarray, columns: Mapping[str, np.ndarray], order: Sequence[str]
+) -> pa.Table:
+    rows = slice(indices[0], indices[-1] + 1)  # batches of map are runs of rows
+    unreadable = np.isnan(columns["sas"][rows])
+    predicted = columns["predicted_label"][rows]
+    # A caption that fits better may belong to the same cluster.
+    agrees = columns["better_caption"][rows] < 0 if "better_caption" in columns else predicted == labels[rows]
+    masked = {
+        "predicted_label": pa.array(predicted, mask=unreadable),
+        "label_agrees": pa.array(agrees, mask=unreadable),
+        **{name: pa.array(columns[name][rows], mask=columns[name][rows] < 0) for name in ROW_NUMBERS & columns.keys()},
+    }
+    for name in order:
+        batch = batch.append_column(name, masked[name] if name in masked else pa.array(columns[name][rows]))
+    return batch
+
+
+def _features(class_names: list[str], optional: Collection[str]) -> Features:
+    """The columns in their order, without those of a selection; of the optional ones these."""
+    features = {
+        "source_index": Value("int64"),
+        "label": ClassLabel(names=class_names),
+        "group": _OPTIONAL["group"],
+        "predicted_label": ClassLabel(names=class_names),
+        "label_agrees": Value("bool"),
+        "better_caption": _OPTIONAL["better_caption"],
+        "sas": Value("float32"),
+        "margin": Value("float32"),
+        "ensemble": _OPTIONAL["ensemble"],
+        "sds": Value("float32"),
+        "sas_quantile": Value("float32"),
+        "sds_quantile": Value("float32"),
+        "duplicate_group": Value("int64"),
+        "must_keep": _OPTIONAL["must_keep"],
+        "must_drop": _OPTIONAL["must_drop"],
+    }
+    return Features({name: kind for name, kind in features.items() if name not in _OPTIONAL or name in optional})

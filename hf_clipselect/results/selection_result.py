@@ -1,0 +1,368 @@
+"""What a selection gives back: scores of every row, the kept rows, and other ratios from the same scores."""
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from ..config.python_calls import python_door
+from ..data import SUBSET_COLUMNS, one_split
+from ..data.outside_files import check_files_stay_inside, with_own_images
+from ..data.source import DatasetSource, content_id
+from ..errors import InputError
+from ..hub import Destination, Pushed, Repository, check_subset_folder, fetch_files, publish, subset_card
+from ..hub.merge import OUR_CONFIG, write_card
+from ..runtime.caller_state import own_settings
+from ..runtime.files import make_folder
+from ..runtime.parquet import SHARDS, write_parquet
+from ..selection import Objective, Size, check_sizes, column_suffix, config_name
+from .run_report import report_at
+from .saved_scores import read_scores
+from .scores_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
+from .selection_json import is_whole, published_report, read_selection, write_selection
+from .subsets import add_reason, select_from_table
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class SelectionResult:
+    """A selection and the scores behind it.
+
+    Args:
+        scores (`Dataset`):
+            One row per source row considered: source_index, label, predicted_label, label_agrees, sas (in [-1, 1], higher
+            is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more diverse), then
+            for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that could not be read.
+        ratios (`tuple[float | int, ...]`): Sizes of the subsets: ratios (float), then counts (int); the first is that of `selected`.
+        objective (`Objective`): The resolved knobs.
+        source (`DatasetSource`): The dataset that the row numbers refer to.
+        seed (`int`): Seed of the run.
+        report (`dict[str, Any]`):
+            What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote, and
+            all but the last part of paths. `select_embeddings` makes at most the entry `adaptation`.
+    """
+
+    scores: Dataset
+    ratios: tuple[Size, ...]
+    objective: Objective
+    source: DatasetSource
+    seed: int
+    report: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def selected(self) -> np.ndarray:
+        """Row numbers of the kept rows in the dataset as passed: int64, sorted."""
+        return self._source_rows(column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Row numbers of the considered rows that were not kept: int64, sorted."""
+        return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
+
+    @python_door(selection_ratio="ratio", selection_count="count")
+    @own_settings()
+    def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
+        """The selection of another size, from the scores alone: no model runs.
+
+        Args:
+            ratio (`float`, *optional*): Fraction of the readable rows to keep, in (0, 1].
+            count (`int`, *optional*): Number of rows to keep, instead of a ratio.
+
+        Returns:
+            `SelectionResult`: With this size as its only one.
+
+        Raises:
+            InputError: Not one size is given, it is out of range, or a score column that the objective needs is missing.
+        """
+        if ratio is None and count is None:
+            raise InputError("Give the size of the selection: a ratio such as 0.5, or count=500.")
+        sizes = check_sizes(ratio, count)
+        if len(sizes) > 1:
+            raise InputError(f"Expected one size, got {len(sizes)}: call .at for each.")
+        return self._at(sizes[0])
+
+    def _at(self, size: Size) -> "SelectionResult":
+        if missing := [name for name in NEEDED_COLUMNS if name not in self.scores.column_names]:
+            raise InputError(
+                f"The scores lack the columns {', '.join(missing)}, so nothing else can be selected from them; "
+                f"they have {', '.join(self.scores.column_names)}."
+            )
+        if column_suffix(size) in map(
+            column_suffix, self.ratios
+        ):  # as it was selected: among several sizes quotas are held nested
+            others = {
+                f"{kind}_{column_suffix(other)}"
+                for other in self.ratios
+                if column_suffix(other) != column_suffix(size)
+                for kind in ("selection_score", "selected")
+            }
+            kept = [name for name in self.scores.column_names if name not in others | {"reason"}]
+            scores = add_reason(self.scores.select_columns(kept), self.objective, size)
+        else:
+            scores = select_from_table(self.scores, self.objective, (size,))
+        report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report
+        return replace(self, scores=scores, ratios=(size,), report=report)
+
+    @python_door()
+    def apply(self, dataset: Dataset) -> Dataset:
+        """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
+
+        Args:
+            dataset (`Dataset`): The dataset that was selected from.
+
+        Returns:
+            `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's format. A format
+            of all columns, or a transform of them, gets the new ones too.
+
+        Raises:
+            InputError: It is another dataset: another number of rows, other labels or images.
+        """
+        dataset = one_split(dataset)
+        self._check(dataset)
+        chosen = dataset.format
+        if set(chosen["columns"]) == set(dataset.column_names):
+            chosen["columns"] = None
+        return self._join(dataset).with_format(**chosen)
+
+    @python_door()
+    def save(self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False) -> None:
+        """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
+
+        The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio, and a
+        dataset from a folder is named by the last part of its path. The same selection gives the same bytes. A save that is
+        interrupted leaves a folder that `from_folder` refuses.
+
+        Args:
+            folder (`str` or `Path`):
+                Created if missing. Subsets that an earlier save left in it are removed; what people wrote in its README.md stays.
+            dataset (`Dataset`, *optional*):
+                The dataset that was selected from, or the rows of it that were considered: its kept rows are written too, in
+                `ratio_<percent>/` for each ratio.
+            allow_outside_files (`bool`, *optional*, defaults to `False`):
+                Rows of a dataset from the Hub may name files outside of its own folder.
+
+        Raises:
+            InputError: It is another dataset, a row names a file that is not the dataset's, what people wrote in README.md can't be
+                read, or a folder or a pipe bears the name of a file to write.
+        """
+        if dataset is not None:
+            dataset = one_split(dataset)
+            # Rows that were picked out of the dataset have no hash to be known by.
+            if not len(dataset) == len(self.scores) < self.source.num_rows:
+                self._check(dataset)
+            dataset = self._with_images(dataset)
+            if not allow_outside_files:
+                check_files_stay_inside(dataset)
+        folder = make_folder(folder, "folder")
+        check_subset_folder(folder)
+        # First to go and last to come: no half-written folder has one.
+        (folder / "selection.json").unlink(missing_ok=True)
+        for path in folder.glob(f"*/{SHARDS}"):
+            if OUR_CONFIG.fullmatch(path.parent.name):
+                path.unlink()
+        write_parquet(self.scores, folder / "scores")
+        for name, subset in ({} if dataset is None else self._subsets(dataset)).items():
+            write_parquet(subset, folder / name)
+        report = published_report(self.report)
+        if is_whole(report):
+            write_card(folder / "README.md", subset_card(report, folder))
+        write_selection(
+            folder / "selection.json",
+            objective=self.objective, ratios=self.ratios, seed=self.seed, source=self.source, report=report,
+        )  # fmt: skip
+
+    @classmethod
+    @python_door()
+    def from_folder(cls, folder: str | Path) -> "SelectionResult":
+        """Read what `save` wrote, or the output folder of a run, or its `subset` folder.
+
+        Args:
+            folder (`str` or `Path`): Holds selection.json and `scores/`, itself or in `subset/`.
+
+        Returns:
+            `SelectionResult`: As it was saved.
+
+        Raises:
+            InputError: There is no selection in the folder, or one that no run can have made.
+        """
+        folder = Path(folder)
+        holder = folder if (folder / "selection.json").exists() else folder / "subset"
+        return cls._read(holder, str(folder))
+
+    @classmethod
+    @python_door()
+    def from_hub(cls, repo_id: str, revision: str | None = None) -> "SelectionResult":
+        """Read a published selection: its scores and knobs, without any image.
+
+        Args:
+            repo_id (`str`): Dataset repository such as `user/name`.
+            revision (`str`, *optional*): Branch, tag or commit; default `main`.
+
+        Returns:
+            `SelectionResult`: As it was published; `.at` gives other ratios, `.apply` the rows of the source dataset.
+
+        Raises:
+            InputError: There is no such repository or revision, it is private and the token may not read it, the Hub can't be
+                reached, or there is no selection in it that can be read.
+
+        Example:
+
+        ```python
+        result = SelectionResult.from_hub("me/digits-pruned").at(0.5)
+        subset = result.apply(dataset)
+        ```
+        """
+        fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
+        return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
+
+    @python_door(
+        push_to_hub="push_to_hub()",
+        hub_dataset_id="repo_id",
+        hub_private_repo="private",
+        hub_revision="revision",
+        hub_tag="tag",
+    )
+    def push_to_hub(
+        self,
+        repo_id: str,
+        dataset: Dataset | None = None,
+        *,
+        adapter_dir: str | Path | None = None,
+        hub_model_id: str | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        tag: str | None = None,
+        create_pr: bool = False,
+        allow_outside_files: bool = False,
+    ) -> list[Pushed]:
+        """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
+
+        Pushing the same selection again makes no commit, and finishes what an interrupted push left.
+
+        Args:
+            repo_id (`str`): Dataset repository such as `user/name`, created if missing.
+            dataset (`Dataset`, *optional*):
+                The dataset that was selected from; without it scores and row numbers alone are published.
+            adapter_dir (`str` or `Path`, *optional*):
+                Folder `adapter` of the run, to be published too; its README.md becomes the card of the repository.
+            hub_model_id (`str`, *optional*): Model repository for the adapters.
+            private (`bool`, *optional*, defaults to `False`): Repositories that the push creates are private.
+            revision (`str`, *optional*): Branch to push to, created if missing; default `main`.
+            tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
+            create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
+            allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
+
+        Returns:
+            `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`, `.is_new`.
+
+        Raises:
+            InputError: It is another dataset, a row names a file that is not the dataset's, the result comes from
+                `select_embeddings`, or the push can't work: no token, a wrong id, missing rights, a tag that is taken.
+            PushError: The Hub can't be reached, or fails time after time.
+
+        Example:
+
+        ```python
+        result = select_dataset(dataset, selection_ratio=0.3, output_dir="clipselect_output")
+        result.push_to_hub(
+            "me/digits-pruned", dataset, adapter_dir="clipselect_output/adapter", hub_model_id="me/digits-clip-adapters"
+        )
+        ```
+        """
+        if not is_whole(self.report):
+            raise InputError(
+                "Only the result of a run can be published: its card tells how the subset was made. Use select_dataset."
+            )
+        if (adapter_dir is None) != (hub_model_id is None):
+            raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
+        if create_pr and (revision is not None or tag is not None):
+            raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
+        if dataset is not None:
+            dataset = one_split(dataset)
+            self._check(dataset)
+        how = {"private": private, "branch": revision, "tag": tag, "create_pr": create_pr}
+        model = None if hub_model_id is None else Repository(hub_model_id, "model", **how)
+        destination = Destination(Repository(repo_id, "dataset", **how), model)
+        destination.check()
+        with TemporaryDirectory() as folder:
+            self.save(folder, dataset, allow_outside_files=allow_outside_files)
+            adapter = None if adapter_dir is None else Path(adapter_dir)
+            return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
+
+    def _subsets(self, dataset: Dataset) -> dict[str, Dataset]:
+        """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""
+        return {config_name(size): self._at(size)._join(dataset) for size in self.ratios}
+
+    @classmethod
+    def _read(cls, folder: Path, name: str) -> "SelectionResult":
+        """The folder may be anybody's: whatever is wrong in it is told in a sentence that calls it by this name."""
+        try:
+            selection = read_selection(folder / "selection.json")
+            source, report = selection["source"], selection["report"]
+            scores = Dataset(read_scores(folder / "scores", num_rows=source.num_rows))
+            check_score_table(scores, selection["ratios"], num_rows=source.num_rows)
+            if is_whole(report):
+                if [entry["name"] for entry in report["classes"]] != scores.features["label"].names:
+                    raise ValueError("the classes of the report are not those of the scores")
+                if report["num_rows"] != len(scores):
+                    raise ValueError(f"the report speaks of {report['num_rows']} rows, the scores have {len(scores)}")
+                selection["report"] = report_at(report, scores, selection["ratios"])
+            return cls(scores=scores, **selection)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
+            raise InputError(
+                f"{name} holds no selection that can be read ({type(error).__name__}: {' '.join(str(error).split())[:400]}); "
+                "expected selection.json and scores/ as SelectionResult.save or a run writes them."
+            ) from None
+
+    def _check(self, dataset: Dataset) -> None:
+        source = self.source
+        if len(dataset) != source.num_rows:
+            raise InputError(
+                f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass "
+                f"{source.describe()}."
+            )
+        if not source.content_id or dataset._fingerprint == source.fingerprint:
+            return
+        columns = source.image_column, source.label_column
+        missing = set(columns) - set(dataset.column_names)
+        if missing or content_id(self._with_images(dataset), *columns) != source.content_id:
+            raise InputError(
+                f"This is not the dataset that the selection was made from: "
+                f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
+                f"{source.describe()}, with its rows in their order."
+            )
+
+    def _with_images(self, dataset: Dataset) -> Dataset:
+        """As the run took the dataset, whose image column may hold paths."""
+        return with_own_images(dataset, self.source.image_column, self.source, allow_outside_files=True)
+
+    def _join(self, dataset: Dataset) -> Dataset:
+        name = column_suffix(self.ratios[0])
+        columns = {
+            "source_index": column_values(self.scores, "source_index"),
+            "sas": column_values(self.scores, "sas"),
+            "sds": column_values(self.scores, "sds"),
+            "selection_score": column_values(self.scores, f"selection_score_{name}"),
+        }
+        dataset = dataset.with_format(None)
+        if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
+            logger.warning(
+                "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)
+            )
+            dataset = dataset.remove_columns(taken)
+        kept = np.flatnonzero(column_values(self.scores, f"selected_{name}"))
+        if len(dataset) == len(self.scores) and dataset._indices is None:
+            return join_columns(dataset, columns).select(kept)
+        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept ones are enough.
+        rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
+        return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})
+
+    def _source_rows(self, mask: np.ndarray) -> np.ndarray:
+        return column_values(self.scores, "source_index")[mask]

@@ -1,0 +1,236 @@
+"""From the columns of a scores table to subsets: what is selected from, and the columns that tell what was."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+from datasets import Dataset
+
+from ..data.row_facts import RowFacts
+from ..errors import InputError
+from ..runtime.processes import Processes
+from ..runtime.words import are, there_are
+from ..selection import (
+    FIRST,
+    LAST,
+    MUST_DROP,
+    MUST_KEEP,
+    NOT_READABLE,
+    Candidates,
+    NeighborGraph,
+    Objective,
+    RowColumns,
+    Size,
+    check_candidates,
+    column_suffix,
+    is_count,
+    largest_remainder,
+    passes_gate,
+    quota_weights,
+    reasons,
+    redundancy_scores,
+    select_subsets,
+    selection_count,
+    selection_scores,
+)
+from .scores_table import SCORE_COLUMNS, column_values, is_selection_column, join_columns
+
+
+logger = logging.getLogger(__name__)
+
+
+def select_from_table(
+    table: Dataset,
+    objective: Objective,
+    sizes: Sequence[Size],
+    *,
+    graph: NeighborGraph | None = None,
+    processes: Processes | None = None,
+) -> Dataset:
+    """Add selection_score_<percent> and selected_<percent> for every size, and the reasons for the first.
+
+    Args:
+        table (`Dataset`): A scores table; columns of earlier selections are replaced.
+        objective (`Objective`): What to maximise.
+        sizes (`Sequence[float | int]`): Fractions of the readable rows to keep, or their numbers.
+        graph ([`NeighborGraph`], *optional*): Which of the readable rows are alike. Where redundancy counts and there is none, the
+            scores of an earlier selection of the table are taken, which know of it.
+        processes ([`Processes`], *optional*): Those that hold the same table and share the work.
+
+    Returns:
+        `Dataset`: The table with two columns more for each size, and `reason`.
+
+    Raises:
+        InputError: A size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't converge, or the table
+            lacks what the objective needs.
+    """
+    base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
+    readable = np.flatnonzero(~np.isnan(column_values(table, "sas")))
+    rows = _row_columns(base, readable, objective)
+    passes = passes_gate(objective, rows) if objective.gate else None
+    candidates = _candidates(rows.labels, table.features["label"].names, _facts(base, readable), objective, passes)
+    ratios = [size / len(readable) if is_count(size) else size for size in sizes]
+    by_ratio = {
+        ratio: _ranked_by(table, readable, objective, rows, ratio, candidates, graph)
+        for ratio in (set(ratios) if objective.alpha_is_ratio else ratios[:1])
+    }
+    scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
+    subsets = select_subsets(scores, candidates, sizes, objective, processes=processes)
+    _warn_of_small_cells(candidates, objective, selection_count(sizes[0], len(readable)))
+    added: dict[str, np.ndarray] = {}
+    for size, score, subset in zip(sizes, scores, subsets, strict=True):
+        selected = np.zeros(len(readable), dtype=bool)
+        selected[subset] = True
+        added[f"selection_score_{column_suffix(size)}"] = _scattered(score, readable, len(table), np.nan)
+        added[f"selected_{column_suffix(size)}"] = _scattered(selected, readable, len(table), False)
+    return add_reason(join_columns(base, added), objective, sizes[0])
+
+
+def add_reason(table: Dataset, objective: Objective, size: Size) -> Dataset:
+    """Add the column `reason`: why a size keeps each row or not.
+
+    Args:
+        table (`Dataset`): A scores table with the two columns of the size, and no reasons.
+        objective (`Objective`): What was maximised.
+        size (`float` or `int`): The size.
+
+    Returns:
+        `Dataset`: The table with one column more.
+    """
+    readable = np.flatnonzero(~np.isnan(column_values(table, "sas")))
+    rows = _row_columns(table, readable, objective)
+    why = reasons(
+        objective,
+        rows,
+        scores=column_values(table, f"selection_score_{column_suffix(size)}")[readable],
+        selected=column_values(table, f"selected_{column_suffix(size)}")[readable],
+        tiers=_tiers(_facts(table, readable), passes_gate(objective, rows) if objective.gate else None),
+        duplicate_group=column_values(table, "duplicate_group")[readable],
+        source_index=column_values(table, "source_index")[readable],
+    )
+    return join_columns(table, {"reason": _scattered(why, readable, len(table), NOT_READABLE)})
+
+
+def check_demands(
+    labels: np.ndarray, class_names: Sequence[str], facts: RowFacts, objective: Objective, sizes: Sequence[Size]
+) -> None:
+    """Refuse sizes, quotas and lists of rows that can't be met, before any image is encoded.
+
+    Args:
+        labels (`np.ndarray` of shape `(N,)`, int64): Given labels.
+        class_names (`Sequence[str]`): One name per class.
+        facts (`RowFacts`): What a user says of these rows.
+        objective (`Objective`): What to maximise.
+        sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
+
+    Raises:
+        InputError: As [`select_from_table`].
+    """
+    candidates = _candidates(labels, class_names, facts, objective, None)
+    for size in sizes:
+        check_candidates(candidates, selection_count(size, len(labels)), objective)
+
+
+def _row_columns(table: Dataset, readable: np.ndarray, objective: Objective) -> RowColumns:
+    if objective.alignment == "ensemble" and "ensemble" not in table.column_names:
+        raise InputError(
+            f"--alignment ensemble needs the column ensemble, which these scores lack; they have {', '.join(table.column_names)}."
+        )
+    names = {"labels": "label", "agrees": "label_agrees", **{name: name for name in SCORE_COLUMNS}}
+    if "ensemble" in table.column_names:
+        names["ensemble"] = "ensemble"
+    return RowColumns(**{argument: column_values(table, name)[readable] for argument, name in names.items()})
+
+
+def _facts(table: Dataset, readable: np.ndarray) -> RowFacts:
+    names = [column.name for column in fields(RowFacts) if column.name in table.column_names]
+    return RowFacts(**{name: column_values(table, name)[readable] for name in names})
+
+
+def _candidates(
+    labels: np.ndarray, class_names: Sequence[str], facts: RowFacts, objective: Objective, passes: np.ndarray | None
+) -> Candidates:
+    """The cells that quotas are for, numbered among those that have rows, and the tiers."""
+    if objective.balance_by == "group":
+        if facts.group is None:
+            raise InputError(
+                "--balance_by group needs a category for each row; name its column with --group_column, or pass groups beside embeddings."
+            )
+        names, cells = np.unique(facts.group.astype(str), return_inverse=True)
+        names = names.tolist()
+    else:
+        classes, cells = np.unique(labels, return_inverse=True)
+        names = [class_names[label] for label in classes]
+    quotas = objective.class_quotas or {}
+    if unknown := [name for name in quotas if name not in names]:
+        raise InputError(
+            f"--class_quotas_file names {', '.join(unknown[:5])}, which no row has as its {objective.balance_by}; "
+            f"{there_are(names)}."
+        )
+    counts = {names.index(name): count for name, count in quotas.items()}
+    return Candidates(cells, _tiers(facts, passes), counts, names)
+
+
+def _tiers(facts: RowFacts, passes: np.ndarray | None) -> np.ndarray | None:
+    listed = [
+        (rows, tier) for rows, tier in ((facts.must_keep, MUST_KEEP), (facts.must_drop, MUST_DROP)) if rows is not None
+    ]
+    if not listed and passes is None:
+        return None
+    tiers = np.full(len(listed[0][0]), FIRST) if passes is None else np.where(passes, FIRST, LAST)
+    for rows, tier in listed:
+        tiers[rows] = tier
+    return tiers
+
+
+def _ranked_by(
+    table: Dataset,
+    readable: np.ndarray,
+    objective: Objective,
+    rows: RowColumns,
+    ratio: float,
+    candidates: Candidates,
+    graph: NeighborGraph | None,
+) -> np.ndarray:
+    """Scores of the readable rows, less their redundancy."""
+    if not objective.redundancy_weight:
+        return selection_scores(objective, rows, ratio)
+    if graph is not None:
+        scores = selection_scores(objective, rows, ratio)
+        if objective.balance_by == "group":
+            # A row must not lose for being like one of another group, whose quota may leave that one out.
+            graph = graph.within(candidates.cells)
+        return redundancy_scores(scores, graph, objective.redundancy_weight, tiers=candidates.tiers)
+    earlier = [name for name in table.column_names if name.startswith("selection_score_")]
+    if not earlier or objective.alpha_is_ratio:
+        raise InputError(
+            "--redundancy_weight compares images, which the scores alone do not tell: select again with this size beside the others."
+        )
+    return column_values(table, earlier[0])[readable]
+
+
+def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -> None:
+    """Name the classes or groups of which fewer rows may be kept than they are due; the others got what was missing."""
+    if objective.class_balance == "none":
+        return
+    sizes = np.bincount(candidates.cells)
+    allowed = sizes
+    if candidates.tiers is not None:
+        allowed = np.bincount(candidates.cells[candidates.tiers != MUST_DROP], minlength=len(sizes))
+    due = largest_remainder(quota_weights(sizes, objective.class_balance), k)
+    small = np.setdiff1d(
+        np.flatnonzero(due > allowed), list(candidates.counts)
+    )  # a quota of its own is what was asked for
+    if len(small):
+        named = ", ".join(f"{candidates.name(cell)} ({allowed[cell]} of {due[cell]})" for cell in small[:5].tolist())
+        logger.warning(
+            "%d of the %s quotas %s more rows than may be kept, and the rest went to the others: %s%s.",
+            len(small), objective.balance_by, are(len(small)), named, ", ..." if len(small) > 5 else "",
+        )  # fmt: skip
+
+
+def _scattered(values: np.ndarray, rows: np.ndarray, num_rows: int, elsewhere: object) -> np.ndarray:
+    spread = np.full(num_rows, elsewhere, dtype=values.dtype)
+    spread[rows] = values
+    return spread

@@ -1,0 +1,87 @@
+"""The Accelerate engine that a run was launched under."""
+
+import atexit
+import os
+import sys
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
+
+from ..errors import InputError
+
+
+# How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10 minutes.
+_PATIENCE = timedelta(hours=6)
+
+
+def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
+    """An `Accelerator` for however this process was launched.
+
+    Args:
+        use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
+        report_to (`str`, *optional*, defaults to `"none"`): Tracker of the training loss.
+        logging_dir (`str`, *optional*): Where trackers that write files write them.
+
+    Returns:
+        `Accelerator`
+
+    Raises:
+        InputError: The processes of the launch do not see each other, the engine splits models, or the tracker is unknown or not installed.
+    """
+    try:
+        accelerator = Accelerator(
+            cpu=use_cpu or not torch.accelerator.is_available(),
+            mixed_precision="no",  # adapters train in float32, whatever `accelerate config` says
+            log_with=None if report_to == "none" else report_to,
+            project_dir=logging_dir,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
+        )
+    except ValueError as error:
+        raise InputError(
+            f"Accelerate refuses --report_to {report_to}, --use_cpu {use_cpu} or how it was launched: "
+            f"{' '.join(str(error).split())[:400]}"
+        ) from None
+    if report_to != "none" and not accelerator.log_with:
+        # Accelerate warns, and trains without the tracker.
+        raise InputError(f"--report_to {report_to}: that tracker is not installed; install it, or leave the flag out.")
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched != accelerator.num_processes:
+        # Independent runs would both write the output folder.
+        raise InputError(
+            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several processes "
+            "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/select.py --use_cpu ..."
+        )
+    _check_engine(accelerator.distributed_type)
+    if torch.distributed.is_initialized():
+        atexit.register(_leave_group)
+    return accelerator
+
+
+def exit_now(code: int) -> None:
+    """End a process that was launched with others, of which one may be gone; a lone process goes on.
+
+    An orderly exit is not to be had: the threads of the group may wait for a process that is gone, and those of gloo abort the
+    interpreter when it shuts down on them ("terminate called without an active exception", torch 2.13).
+
+    Args:
+        code (`int`): The exit code.
+    """
+    if torch.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _check_engine(engine: DistributedType) -> None:
+    if engine in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise InputError(
+            f"Accelerate was configured for {engine.value}, which splits a model over processes; the adapters are too small for "
+            "that. Use plain data parallelism: accelerate launch --multi_gpu, or one of recipes/accelerate_configs."
+        )
+
+
+def _leave_group() -> None:
+    # NCCL warns of a group that is still there at the end of a process.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

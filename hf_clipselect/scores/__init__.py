@@ -1,0 +1,1 @@
+"""How good a row is: pure functions of arrays."""

@@ -1,0 +1,104 @@
+"""How well an image fits its class: the semantic alignment score (SAS), its margin, and the nearest class.
+
+Shapes: N rows, C classes, D embedding dimension. Scores are float32. A tensor on another device is scored there.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..config.python_calls import python_door
+from ..errors import InputError
+from ..runtime.caller_state import own_settings
+from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, row_blocks, row_lengths, unit_rows
+
+
+@python_door()
+@own_settings()
+def semantic_alignment_score(
+    image_embeds: Array, text_embeds: Array, labels: Array, *, kind: Literal["cosine", "margin"] = "cosine"
+) -> np.ndarray:
+    """How well each image fits the prompt of its given class (SAS, eq. 1 of https://huggingface.co/papers/2410.11215).
+
+    Args:
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
+            here.
+        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`): One prompt embedding per
+            class.
+        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
+        kind (`str`, *optional*, defaults to `"cosine"`): "cosine" with the own class, in [-1, 1]; or "margin", that
+            cosine minus the highest one with another class, in [-2, 2] and below 0 where another class fits better.
+            With one class alone the margin is the cosine.
+
+    Returns:
+        `np.ndarray` of shape `(num_rows,)`: Scores, float32, higher is better aligned.
+
+    Raises:
+        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, or the kind is unknown.
+    """
+    _, sas, margin = alignment_scores(image_embeds, text_embeds, labels)
+    return sas if kind == "cosine" else margin
+
+
+def alignment_scores(
+    image_embeds: Array, text_embeds: Array, labels: Array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The nearest class and both kinds of SAS, from one product of images and prompts.
+
+    Args:
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
+            here.
+        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`): One prompt embedding per
+            class.
+        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The class whose prompt is nearest, of equally
+        near ones the lower, int64; the cosine and the margin as in [`semantic_alignment_score`], float32.
+
+    Raises:
+        InputError: Shapes don't match, a row is zero or not finite, or a label is out of range.
+    """
+    pairs = Pairs(image_embeds, text_embeds)
+    num_rows, num_classes = len(pairs.images), len(pairs.texts)
+    labels = checked_labels(labels, num_rows=num_rows, num_classes=num_classes)
+    predicted = np.empty(num_rows, dtype=np.int64)
+    sas, margin = np.empty((2, num_rows), dtype=np.float32)
+    for block, cosines in pairs.cosines():
+        predicted[block] = as_numpy(cosines.argmax(1))
+        given = (np.arange(len(cosines)), labels[block])
+        own = as_numpy(cosines[given])
+        sas[block], margin[block] = np.clip(own, -1, 1), own
+        if num_classes > 1:
+            cosines[given] = -np.inf
+            margin[block] -= as_numpy(library(cosines).amax(cosines, 1))
+    return predicted, sas, margin
+
+
+class Pairs:
+    """Images and prompts that have passed their checks.
+
+    Attributes:
+        images (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): As given.
+        lengths (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Of the images, to normalise them by.
+        texts (`np.ndarray` or `torch.Tensor` of shape `(C, D)`): Unit-norm, float32, where the images are.
+    """
+
+    def __init__(self, image_embeds: Array, text_embeds: Array) -> None:
+        self.images, texts = checked_embeds(image_embeds, "image_embeds"), checked_embeds(text_embeds, "text_embeds")
+        self.lengths = row_lengths(self.images, "image_embeds")
+        texts = unit_rows(texts, slice(None), row_lengths(texts, "text_embeds"))
+        if self.images.shape[1] != texts.shape[1]:
+            raise InputError(
+                "image_embeds and text_embeds must share their last dimension, "
+                f"got shapes {tuple(self.images.shape)} and {tuple(texts.shape)}."
+            )
+        on_cpu = isinstance(self.images, np.ndarray)
+        self.texts = as_numpy(texts) if on_cpu else torch.as_tensor(texts, device=self.images.device)
+
+    def cosines(self) -> Iterator[tuple[slice, Array]]:
+        """Cosines `(rows, C)` of a block of images with all prompts."""
+        for block in row_blocks(len(self.images), width=max(self.texts.shape)):
+            yield block, unit_rows(self.images, block, self.lengths) @ self.texts.T

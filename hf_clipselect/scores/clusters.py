@@ -1,0 +1,82 @@
+"""Clusters of images, which stand in for classes where there are captions instead.
+
+Legend: N rows, K clusters, D embed_dim.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from threadpoolctl import threadpool_limits
+
+from ..errors import InputError
+
+
+# Rows of a cluster, about, where the number of clusters is not given: diversity compares the rows of a cluster with each other, and
+# costs N^2 / K.
+ROWS_PER_CLUSTER, MAX_CLUSTERS = 250, 1000
+# A cluster below this part of the mean size is given up: diversity and quotas say nothing about a handful of rows.
+TINY = 0.1
+# More rows for each centroid do not make it better.
+_ROWS_PER_CENTROID = 256
+_BATCH_ROWS = 4096
+
+
+def default_num_clusters(num_rows: int) -> int:
+    """About 250 rows in each cluster, and at most 1,000 clusters."""
+    return min(max(round(num_rows / ROWS_PER_CLUSTER), 1), MAX_CLUSTERS)
+
+
+def check_num_clusters(num_clusters: int | None, num_rows: int) -> None:
+    """Raise `InputError` where there would be no cluster, or more clusters than rows."""
+    if num_clusters is not None and not 1 <= num_clusters <= num_rows:
+        raise InputError(f"--num_clusters must lie between 1 and the number of rows, {num_rows}; got {num_clusters}.")
+
+
+def image_clusters(
+    embed: Callable[[np.ndarray], np.ndarray], num_rows: int, *, num_clusters: int | None = None, seed: int = 42
+) -> np.ndarray:
+    """Share the rows out among clusters of like images, by k-means.
+
+    The centroids are found on at most 256 rows for each. Clusters of less than a tenth of the mean size are given up: their rows
+    go to the nearest of the others. So there may be fewer clusters than were asked for.
+
+    Args:
+        embed (`Callable`): Row numbers `(count,)` -> unit-norm image embeddings `(count, D)`, float32; called for some rows at a time.
+        num_rows (`int`): N.
+        num_clusters (`int`, *optional*): K, in `[1, N]`; default [`default_num_clusters`].
+        seed (`int`, *optional*, defaults to 42): Seed of the draws.
+
+    Returns:
+        `np.ndarray` of shape `(N,)`: Cluster of each row, int64, from 0, none of them empty, the largest first.
+
+    Raises:
+        InputError: There are fewer rows than clusters.
+    """
+    check_num_clusters(num_clusters, num_rows)
+    count = default_num_clusters(num_rows) if num_clusters is None else num_clusters
+    rng = np.random.default_rng([seed, 6])
+    sample = np.sort(rng.choice(num_rows, min(num_rows, _ROWS_PER_CENTROID * count), replace=False))
+    means = MiniBatchKMeans(count, batch_size=_BATCH_ROWS, n_init=3, random_state=seed)
+    with threadpool_limits(1):  # how many threads there are would decide the last digits of the centroids
+        centroids = means.fit(embed(sample)).cluster_centers_.astype(np.float32)
+    clusters = _nearest(embed, num_rows, centroids)
+    sizes = np.bincount(clusters, minlength=count)
+    large = np.flatnonzero(sizes >= TINY * num_rows / count)
+    if len(large) < (sizes > 0).sum():
+        clusters = large[_nearest(embed, num_rows, centroids[large])]
+        sizes = np.bincount(clusters, minlength=count)
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(count)
+    return rank[clusters]
+
+
+def cluster_names(clusters: np.ndarray) -> list[str]:
+    """What clusters are called in tables and reports."""
+    return [f"cluster {number}" for number in range(int(clusters.max()) + 1)]
+
+
+def _nearest(embed: Callable[[np.ndarray], np.ndarray], num_rows: int, centroids: np.ndarray) -> np.ndarray:
+    half_squares = np.einsum("kd,kd->k", centroids, centroids) / 2
+    chunks = np.split(np.arange(num_rows), range(_BATCH_ROWS, num_rows, _BATCH_ROWS))
+    return np.concatenate([(embed(rows) @ centroids.T - half_squares).argmax(axis=1) for rows in chunks])

@@ -1,0 +1,306 @@
+"""How far an image is from its like: the sample diversity score (SDS).
+
+Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. A tensor on another
+device is scored there. No n x n matrix is ever built, and no list of the k neighbours is kept.
+Only as many nearest rows are kept as are asked for: m of each row.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..config.python_calls import python_door
+from ..errors import InputError
+from ..runtime.caller_state import own_settings
+from ..runtime.notices import NOT_IN_REPORT
+from ..selection.counts import round_half_up
+from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, on_its_device, row_lengths, unit_rows
+from .smallest import in_pieces, mean_of_smallest
+
+
+logger = logging.getLogger(__name__)
+
+# A class of more rows is estimated where that is close enough: the cost of the exact scores grows with the square of the class.
+EXACT_UP_TO = 100_000
+
+# A block of distances has this many elements (32 MB), and so many rows at least: a product with few rows is slow.
+_BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
+# With fewer neighbours the distances are taken from difference vectors; see `_block_means`.
+_DIRECT_BELOW = 50
+# Half of a squared distance is below this only by the rounding of 1 - cos in float32.
+_SQUARED_ROUNDING = 1e-6
+# A large class's cost is foreseen from this part of its rows.
+_TIMED_PART = 0.01
+# The estimator: rows of the pilot, the fewest references, and the error allowed as a part of the scores' spread.
+_PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
+
+
+@dataclass(frozen=True)
+class ClassDiversity:
+    """Diversity scores of one class, and how they came about.
+
+    Args:
+        scores (`np.ndarray` of shape `(n,)`): Scores, float32, in [0, 2].
+        num_references (`int`, *optional*): Random rows that they were estimated from; None where they are exact.
+        relative_error (`float`, *optional*): Root mean square error of an estimate, as a part of the standard deviation of the
+            scores, both measured on random rows; None where they are exact.
+        nearest (`np.ndarray` of shape `(n, m)`, *optional*): The m nearest other rows of each row, int32, nearest first.
+        cosines (`np.ndarray` of shape `(n, m)`, *optional*): Their cosines with it, float32.
+    """
+
+    scores: np.ndarray
+    num_references: int | None = None
+    relative_error: float | None = None
+    nearest: np.ndarray | None = None
+    cosines: np.ndarray | None = None
+
+
+@python_door()
+@own_settings()
+def sample_diversity_score(
+    image_embeds: Array, labels: Array, *, neighbor_fraction: float = 0.1, num_neighbors: int | None = None
+) -> np.ndarray:
+    """How far each image is from its like (SDS, eq. 2 of https://huggingface.co/papers/2410.11215).
+
+    The mean L2 distance between unit-norm embeddings to the k nearest rows of the same given class, the row itself
+    left out by its number. k is `floor(neighbor_fraction * N_c + 0.5)` or `num_neighbors`, within `[1, N_c - 1]`. A
+    class of one row has score 0, with a warning. Costs O(N_c^2 D) time per class of N_c rows, and memory for the rows of
+    one class and a block of distances. The scores of a class of more than 100,000 rows are estimated from random ones of
+    them, with a warning, if the error measured on some of them is below a quarter of their spread.
+
+    Args:
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
+            here.
+        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers from 0.
+        neighbor_fraction (`float`, *optional*, defaults to `0.1`): Neighbours as a fraction of the class, in `(0, 1]`.
+        num_neighbors (`int`, *optional*): Fixed number of neighbours, at least 1; wins over the fraction.
+
+    Returns:
+        `np.ndarray` of shape `(num_rows,)`: Scores, float32, in [0, 2], higher is more diverse.
+
+    Raises:
+        InputError: Shapes don't match, a row is zero or not finite, a label is negative, or k is out of range.
+    """
+    if not 0 < neighbor_fraction <= 1:
+        raise InputError(f"neighbor_fraction must lie in (0, 1], got {neighbor_fraction}.")
+    if num_neighbors is not None and num_neighbors < 1:
+        raise InputError(f"num_neighbors must be an integer of at least 1, got {num_neighbors}.")
+    images = checked_embeds(image_embeds, "image_embeds")
+    lengths = row_lengths(images, "image_embeds")
+    labels = checked_labels(labels, num_rows=len(images))
+    scores = np.zeros(len(images), dtype=np.float32)
+    by_class = np.argsort(labels, kind="stable")
+    classes, starts = np.unique(labels[by_class], return_index=True)
+    singles = []
+    for label, rows in zip(classes.tolist(), np.split(by_class, starts[1:]), strict=True):
+        if len(rows) == 1:
+            singles.append(label)
+            continue
+        k = neighbor_count(len(rows), neighbor_fraction, num_neighbors)
+        diversity = class_diversity(unit_rows(images, rows, lengths), k)
+        scores[rows] = diversity.scores
+        if diversity.num_references is not None:
+            logger.warning(estimate_notice(label, len(rows), diversity))
+    warn_of_singles(singles)
+    return scores
+
+
+def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) -> int:
+    """Neighbours k of the rows of a class.
+
+    Args:
+        num_rows (`int`): Rows of the class.
+        fraction (`float`), num_neighbors (`int`, *optional*): As in [`sample_diversity_score`].
+
+    Returns:
+        `int`: In `[1, num_rows - 1]`; 0 for a class of one row.
+    """
+    wanted = round_half_up(fraction, num_rows) if num_neighbors is None else num_neighbors
+    return min(max(wanted, 1), num_rows - 1)
+
+
+def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDiversity:
+    """Diversity scores of one class, computed where its embeddings are, and the nearest rows of each if asked for.
+
+    Beyond `EXACT_UP_TO` rows they are the mean distances to the nearest of m random rows, of which the same part is taken as
+    k is of the class. m is the least power of two from 4,096 to half of the class whose error, measured on 1,024 rows, is below
+    a quarter of the spread of their scores; if there is none, the scores are exact. The random rows depend on the size of the
+    class alone.
+
+    The nearest rows are never estimated. They come from the products that exact scores need anyway, and change no score.
+
+    Args:
+        embeds (`np.ndarray` or `torch.Tensor` of shape `(n, D)`): Unit-norm rows, float32.
+        k (`int`): Neighbours, as [`neighbor_count`] gives them.
+        num_nearest (`int`, *optional*, defaults to `0`): Nearest rows to list for each; n - 1 where there are no more.
+
+    Returns:
+        [`ClassDiversity`]: Scores in the order of the rows; 0 for a class of one row.
+    """
+    embeds, num_rows = on_its_device(embeds), len(embeds)
+    lists = _NearestRows(min(num_nearest, num_rows - 1)) if num_nearest else None
+    diversity = None
+    if num_rows == 1:
+        diversity = ClassDiversity(np.zeros(1, dtype=np.float32))
+    elif num_rows > EXACT_UP_TO:
+        diversity = _estimate(embeds, k)
+    if diversity is None:
+        diversity = ClassDiversity(_mean_distances(embeds, slice(None), k, lists=lists))
+    elif lists is not None:
+        for _, _, cosines in _all_blocks(embeds):
+            lists.add(cosines)
+    return diversity if lists is None else replace(diversity, nearest=lists.rows(), cosines=lists.cosines())
+
+
+def warn_of_singles(classes: Sequence[int]) -> None:
+    """Name the classes of one row, whose score of 0 tells nothing; silent where there is none."""
+    if classes:
+        named = ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
+        logger.warning("Classes of one row have a diversity score of 0, %d in all: %s.", len(classes), named)
+
+
+def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str:
+    """What people are told about a class whose scores were estimated.
+
+    Args:
+        label (`int`): The class.
+        num_rows (`int`): Its rows.
+        diversity ([`ClassDiversity`]): Its scores, estimated.
+
+    Returns:
+        `str`: One sentence.
+    """
+    return (
+        f"Class {label} has {num_rows:,} rows: its diversity scores were estimated from {diversity.num_references:,} random "
+        f"ones; their error is {diversity.relative_error:.2f} of their spread, measured on {_PILOT_ROWS:,} rows."
+    )
+
+
+def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
+    """Scores from random rows, as few as are enough; nothing where the error would be too large, as a pilot of rows shows."""
+    num_rows = len(embeds)
+    generator = np.random.default_rng(num_rows)
+    pilot = np.sort(generator.choice(num_rows, min(_PILOT_ROWS, num_rows), replace=False))
+    exact = _mean_distances(embeds, pilot, k)
+    spread = exact.std(dtype=np.float64)
+    num_references = _MIN_REFERENCES
+    while spread > 0 and num_references <= num_rows // 2:
+        references = np.sort(generator.choice(num_rows, num_references, replace=False))
+        few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
+        difference = _mean_distances(embeds, pilot, few, references).astype(np.float64) - exact
+        error = float(np.sqrt(np.mean(difference**2)) / spread)
+        if error < _MAX_RELATIVE_ERROR:
+            return ClassDiversity(_mean_distances(embeds, slice(None), few, references), num_references, error)
+        num_references *= 2
+    return None
+
+
+def _mean_distances(
+    embeds: Array,
+    rows: np.ndarray | slice,
+    k: int,
+    references: np.ndarray | None = None,
+    *,
+    lists: "_NearestRows | None" = None,
+) -> np.ndarray:
+    """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
+    means = []
+    embeds = on_its_device(embeds)
+    is_whole = isinstance(rows, slice) and rows == slice(None) and references is None
+    for queries, others, cosines in _all_blocks(embeds) if is_whole else _blocks_of_cosines(embeds, rows, references):
+        if lists is not None:
+            lists.add(cosines)  # first, because the means overwrite the cosines
+        means.append(as_numpy(_block_means(queries, others, cosines, k)))
+    return np.concatenate(means)
+
+
+class _NearestRows:
+    """Collects the nearest rows of each row, a block of cosines at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._rows: list[np.ndarray] = []
+        self._cosines: list[np.ndarray] = []
+
+    def add(self, cosines: Array) -> None:
+        nearest = torch.as_tensor(cosines).topk(self._count, dim=1)
+        self._rows.append(as_numpy(nearest.indices.int()))
+        self._cosines.append(as_numpy(nearest.values))
+
+    def rows(self) -> np.ndarray:
+        return np.concatenate(self._rows)
+
+    def cosines(self) -> np.ndarray:
+        return np.concatenate(self._cosines)
+
+
+def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
+    """The blocks of all rows with all rows; of a class that is too large for that, how long they will take is told once."""
+    start, done = time.perf_counter(), 0
+    is_told = len(embeds) <= EXACT_UP_TO
+    for block in _blocks_of_cosines(embeds, slice(None), None):
+        yield block
+        done += len(block[0])
+        if not is_told and done >= _TIMED_PART * len(embeds):
+            is_told = True
+            logger.warning(
+                "The %s rows of a class are compared exactly, each with all others, and not estimated from some: this takes about %.0f "
+                "seconds.",
+                f"{len(embeds):,}",
+                (time.perf_counter() - start) * len(embeds) / done,
+                extra=NOT_IN_REPORT,
+            )
+
+
+def _blocks_of_cosines(
+    embeds: Array, rows: np.ndarray | slice, references: np.ndarray | None
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Rows `(B, D)`, all they are compared with `(M, D)`, and their cosines `(B, M)`, a block at a time.
+
+    A row's cosine with itself is minus infinity: under rounding, and between duplicates, the nearest row need not be the row
+    itself.
+    """
+    queries, own, others = embeds[rows], np.arange(len(embeds))[rows], embeds
+    if references is not None:
+        others = embeds[references]
+        places = np.full(len(embeds), -1)
+        places[references] = np.arange(len(references))
+        own = places[own]
+    step = min(max(_BLOCK_ELEMENTS // len(others), _BLOCK_MIN_ROWS), len(queries))
+    device = {} if isinstance(embeds, np.ndarray) else {"device": embeds.device}
+    buffer = library(embeds).empty((step, len(others)), dtype=embeds.dtype, **device)
+    for start in range(0, len(queries), step):
+        # A slice, not a copy: numpy computes but half of the product of a matrix with itself.
+        some, among = queries[start : start + step], own[start : start + step]
+        cosines = library(embeds).matmul(some, others.T, out=buffer[: len(some)])
+        present = np.flatnonzero(among >= 0)
+        cosines[present, among[present]] = -np.inf
+        yield some, others, cosines
+
+
+def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array:
+    if k >= _DIRECT_BELOW:
+        return mean_of_smallest(_distances(cosines), k) * 2**0.5
+    # By difference vectors: 2 - 2 cos cancels where rows are close, and few neighbours do not average it out.
+    nearest = torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T
+    total = 0
+    for column in nearest.numpy() if isinstance(others, np.ndarray) else nearest:
+        difference = queries - others[column]
+        total = total + library(difference).einsum("nd,nd->n", difference, difference) ** 0.5
+    return total / k
+
+
+def _distances(cosines: Array) -> Array:
+    """Distances of unit-norm rows divided by the root of 2, in the place of their cosines."""
+    pieces = in_pieces(cosines) if isinstance(cosines, np.ndarray) else [slice(None)]
+    for rows in pieces:
+        squared = cosines[rows]
+        library(squared).subtract(1, squared, out=squared)
+        if squared.min() < _SQUARED_ROUNDING:
+            squared[squared < _SQUARED_ROUNDING] = 0
+        library(squared).sqrt(squared, out=squared)
+    return cosines

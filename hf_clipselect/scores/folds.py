@@ -1,0 +1,75 @@
+"""Folds for scores out of the sample: each row is scored by what was learnt from the other folds' labels."""
+
+import numpy as np
+
+from ..errors import InputError
+from .arrays import Array, as_numpy, checked_labels, row_blocks
+
+
+def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
+    """Share the rows out among stratified folds.
+
+    Both the folds and the parts of any class in them differ by at most one row, so a class of two rows or more is never in one
+    fold alone. Which rows go together is drawn with the seed, whatever order the rows have otherwise.
+
+    Args:
+        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers of 0 or more.
+        num_folds (`int`): Number of folds, from 2 to `num_rows`.
+        seed (`int`): Seed of the draw.
+
+    Returns:
+        `np.ndarray` of shape `(num_rows,)`: Fold of each row, int64, in `[0, num_folds)`.
+
+    Raises:
+        InputError: The labels are no vector of integers of 0 or more, or `num_folds` is out of range.
+
+    Example:
+
+    ```python
+    >>> fold_numbers(np.array([0, 0, 0, 0, 1, 1]), 2, seed=0)
+    array([1, 0, 0, 1, 1, 0])
+    ```
+    """
+    labels = checked_labels(labels, num_rows=len(labels))
+    check_num_folds(num_folds, len(labels))
+    order = np.random.default_rng([seed, 2]).permutation(len(labels))  # another stream than batches and held-out rows
+    order = order[np.argsort(labels[order], kind="stable")]
+    folds = np.empty(len(labels), dtype=np.int64)
+    # Dealt out one by one through all classes: where one class leaves off the next goes on, or fold 0 would get all odd rows.
+    folds[order] = np.arange(len(labels)) % num_folds
+    return folds
+
+
+def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows that depends on their labels and embeddings alone, for folds and sums that do not depend on theirs.
+
+    Args:
+        embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): From [`checked_embeds`].
+        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given classes.
+        seed (`int`): Draws the directions that the rows of a class are ordered along.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in it at which
+            another content than that of the row before begins, rising from 0.
+    """
+    directions = np.random.default_rng([seed, 2]).normal(
+        size=(3, embeds.shape[1])
+    )  # another stream than batches and held-out rows
+    along = np.empty((3, len(labels)))
+    for block in row_blocks(len(labels), width=2 * embeds.shape[1]):
+        rows = as_numpy(embeds[block]).astype(np.float64)
+        for number, direction in enumerate(directions):
+            # Not a matrix product, whose last digits depend on a row's place in the block.
+            along[number, block] = (rows * direction).sum(axis=1)
+    order = np.lexsort((*along[::-1], labels))
+    keys = np.vstack([labels[order], along[:, order]])
+    changes = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    return order, np.concatenate([[0], np.flatnonzero(changes) + 1])
+
+
+def check_num_folds(num_folds: int, num_rows: int) -> None:
+    """Raise `InputError` where rows can't be shared out among so many folds."""
+    if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= num_rows:
+        raise InputError(
+            f"--num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
+        )

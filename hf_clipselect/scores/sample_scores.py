@@ -1,0 +1,96 @@
+"""Scores of rows as arrays: what scoring gives and the scores table holds."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from ..errors import InputError
+
+
+# Columns that name another row, or none.
+ROW_NUMBERS = {"duplicate_group", "better_caption"}
+
+
+class ArrayColumns:
+    """A dataclass of arrays, some of which may be missing."""
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The arrays by name, without those that there are none of."""
+        values = {column.name: getattr(self, column.name) for column in fields(self)}
+        return {name: array for name, array in values.items() if array is not None}
+
+
+@dataclass(frozen=True)
+class SampleScores(ArrayColumns):
+    """Scores of all rows, in row order, each array of shape `(num_rows,)`.
+
+    Args:
+        predicted_label (int64): Class with the highest cosine; -1 for an unreadable row.
+        sas (float32): Cosine with the own class, in [-1, 1], higher is better aligned (eq. 1).
+        margin (float32): Cosine with the own class minus the best other one, in [-2, 2]; below 0 another class fits better.
+        sds (float32): Mean distance to the nearest rows of the own class, in [0, 2], higher is more diverse (eq. 2).
+        duplicate_group (int64, *optional*): Number of the lowest row among the near-duplicates of a row; -1 for a row without.
+        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0, higher is better aligned.
+        better_caption (int64, *optional*): Where rows have captions: number of the first row with the caption that fits better than
+            the own one; -1 where none does.
+    """
+
+    predicted_label: np.ndarray
+    sas: np.ndarray
+    margin: np.ndarray
+    sds: np.ndarray
+    duplicate_group: np.ndarray | None = None
+    ensemble: np.ndarray | None = None
+    better_caption: np.ndarray | None = None
+
+    def scattered(self, rows: np.ndarray, num_rows: int) -> "SampleScores":
+        """The same scores at their places among all rows, NaN and -1 elsewhere."""
+        spread = {}
+        for name, values in self.columns().items():
+            if name in ROW_NUMBERS:
+                values = np.where(values < 0, -1, rows[values])
+            spread[name] = np.full(num_rows, -1 if values.dtype.kind == "i" else np.nan, dtype=values.dtype)
+            spread[name][rows] = values
+        return SampleScores(**spread)
+
+
+def cluster_scores(scores: SampleScores, labels: np.ndarray, clusters: np.ndarray) -> SampleScores:
+    """Scores of rows with captions, whose predictions are captions, as the table has them: in terms of clusters.
+
+    Args:
+        scores ([`SampleScores`]): Of N rows; predictions are the numbers of the captions that fit best.
+        labels (`np.ndarray` of shape `(N,)`, int64): Number of each row's own caption.
+        clusters (`np.ndarray` of shape `(N,)`, int64): Cluster of each row's image.
+
+    Returns:
+        [`SampleScores`]: With `better_caption`, and clusters as predictions.
+    """
+    captions, first_rows = np.unique(labels, return_index=True)
+    first_row = first_rows[np.searchsorted(captions, scores.predicted_label)]
+    agrees = scores.predicted_label == labels
+    return replace(
+        scores,
+        predicted_label=np.where(agrees, clusters, clusters[first_row]),
+        better_caption=np.where(agrees, -1, first_row),
+    )
+
+
+def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes, or captions, that have images, and the labels renumbered among them.
+
+    Args:
+        labels (`np.ndarray` of shape `(num_rows,)`, int64): Labels of the readable rows.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in `[0, num_present)`.
+
+    Raises:
+        InputError: Fewer than two have images.
+    """
+    classes, compact = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(
+            f"Selection needs readable images of at least two classes, found {len(classes)}. Check the label column, and "
+            "the images that could not be read."
+        )
+    return classes, compact.astype(np.int64)

@@ -1,0 +1,275 @@
+"""When not to trust a selection: what CLIP and the given labels make of each other, before anything is selected.
+
+Legend: N readable rows, C classes, D embed_dim. "Agreement" is the fraction of the rows of a class whose prediction is their
+given label. A low one tells of wrong labels or of a prompt that CLIP does not understand, and can't tell which.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..runtime.words import counted, listed
+from .arrays import row_blocks
+
+
+logger = logging.getLogger(__name__)
+
+# Cosine from which two prompts count as one. The nearest prompts of different things lie below: 0.92 (apple pie and pizza in
+# CLIP ViT-B/32), 0.61 (five and nine in the embedded model), and 0.96 for words that the embedded model never saw.
+SAME_PROMPT = 0.98
+# A class of fewer rows can lie below chance by a single wrong label.
+MIN_ROWS = 5
+MAX_LISTED = 50
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What there is to doubt. Classes without rows are left out; shares of adapted predictions are None without adapters.
+
+    Args:
+        chance (`float`): Agreement of a guess: 1 over the number of classes with rows.
+        disagreement_plain (`float`), disagreement_adapted (`float`, *optional*): Fraction of all rows whose label is not the
+            prediction of CLIP without and with adapters.
+        below_chance (`list[dict]`): Classes that CLIP, without or with adapters, agrees with less often than chance: `name`,
+            `rows`, `plain` and `adapted` agreement, the lowest first.
+        similar_prompts (`list[dict]`): Pairs of classes whose prompts are nearly the same: `classes` and `cosine`, the highest
+            first. Of each class only the nearest other one is looked at.
+        confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and the share
+            of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a half, and smaller
+            ones up to 50 in all.
+        warnings (`list[str]`): What to doubt in sentences, with class names, each cause once; empty if nothing.
+    """
+
+    chance: float
+    disagreement_plain: float
+    disagreement_adapted: float | None
+    below_chance: list[dict[str, Any]]
+    similar_prompts: list[dict[str, Any]]
+    confusions: list[dict[str, Any]]
+    warnings: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry `trust` of the report: lists end after 50 entries, and the report has the warnings elsewhere."""
+        entries = asdict(self)
+        del entries["warnings"]
+        numbers = {
+            "num_below_chance": len(self.below_chance),
+            "num_similar_prompts": len(self.similar_prompts),
+            "num_confused": len(_confused(self.confusions)),
+        }
+        return numbers | {
+            key: value[:MAX_LISTED] if isinstance(value, list) else value for key, value in entries.items()
+        }
+
+
+def measure_trust(
+    labels: np.ndarray,
+    plain: np.ndarray,
+    adapted: np.ndarray | None,
+    text_embeds: np.ndarray,
+    class_names: Sequence[str],
+) -> Trust:
+    """Compare predictions with the given labels, and prompts with each other; memory O(N + C) beside the arguments.
+
+    Args:
+        labels (`np.ndarray` of shape `(N,)`, int64): Given labels of the readable rows, in `[0, C)`.
+        plain (`np.ndarray` of shape `(N,)`, int64): Classes predicted by CLIP without adapters.
+        adapted (`np.ndarray` of shape `(N,)`, int64, or None): The same with adapters; None where plain CLIP was kept.
+        text_embeds (`np.ndarray` of shape `(C, D)`):
+            Unit-norm prompt embeddings of CLIP without adapters, float32; the row of a class without rows is not read.
+        class_names (`Sequence[str]`): Names of the C classes, in label order.
+
+    Returns:
+        [`Trust`]
+
+    Raises:
+        InputError: There is no row, or the numbers of rows or of classes differ.
+    """
+    if not len(labels) == len(plain) == (len(plain) if adapted is None else len(adapted)) or len(labels) == 0:
+        given = ", ".join(str(len(array)) for array in (labels, plain, adapted) if array is not None)
+        raise InputError(f"labels and predictions must be as many, one for each row and at least one; got {given}.")
+    if len(text_embeds) != len(class_names):
+        raise InputError(f"text_embeds has {len(text_embeds)} rows for {len(class_names)} class names; pass one each.")
+    predictions = {"plain": plain} | ({} if adapted is None else {"adapted": adapted})
+    sizes = np.bincount(labels, minlength=len(class_names))
+    disagreement = {key: float((predicted != labels).mean()) for key, predicted in predictions.items()}
+    below_chance = _find_below_chance(labels, predictions, sizes, class_names)
+    similar_prompts = _find_similar_prompts(text_embeds, sizes, class_names)
+    confusions = _find_confusions(labels, predictions, sizes, class_names)
+    chance = 1 / int((sizes > 0).sum())
+    return Trust(
+        chance=chance,
+        disagreement_plain=disagreement["plain"],
+        disagreement_adapted=disagreement.get("adapted"),
+        below_chance=below_chance,
+        similar_prompts=similar_prompts,
+        confusions=confusions,
+        warnings=list(_word_warnings(below_chance, similar_prompts, _confused(confusions), chance)),
+    )
+
+
+def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_references: int) -> Trust:
+    """As [`measure_trust`], for rows with captions: without classes there is only the agreement of all rows.
+
+    Args:
+        plain (`np.ndarray` of shape `(N,)`, bool): Whether a row's own caption fits best by CLIP without adapters.
+        adapted (`np.ndarray` of shape `(N,)`, bool, or None): The same with adapters; None where plain CLIP was kept.
+        num_references (`int`): Captions that each row's own was compared with.
+
+    Returns:
+        [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
+    """
+    disagreement = [None if agrees is None else float(1 - agrees.mean()) for agrees in (plain, adapted)]
+    least = min(share for share in disagreement if share is not None)
+    warning = (
+        f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either captions are "
+        "wrong, or this model does not understand them: look at some by eye (label_agrees is false in the scores)."
+    )
+    return Trust(1 / (num_references + 1), *disagreement, [], [], [], [warning] if least > 0.5 else [])
+
+
+def check_trust(trust: Trust, *, strict: bool = False) -> None:
+    """Log the warnings, or refuse to go on.
+
+    Args:
+        trust ([`Trust`]): What was measured.
+        strict (`bool`, *optional*, defaults to `False`): Make all warnings one error.
+
+    Raises:
+        InputError: There are warnings and `strict` is set.
+    """
+    if strict and trust.warnings:
+        raise InputError(
+            f"The selection can't be trusted. {' '.join(trust.warnings)} Nothing was selected; mend this, or leave --strict out."
+        )
+    for warning in trust.warnings:
+        logger.warning("%s", warning)
+
+
+def _find_below_chance(
+    labels: np.ndarray, predictions: dict[str, np.ndarray], sizes: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    agreeing = {
+        key: np.bincount(labels[predicted == labels], minlength=len(sizes)) for key, predicted in predictions.items()
+    }
+    present = int((sizes > 0).sum())
+    below = [(counts * present < sizes) & (sizes >= MIN_ROWS) for counts in agreeing.values()]
+    entries = [
+        {
+            "name": class_names[c],
+            "rows": int(sizes[c]),
+            "plain": float(agreeing["plain"][c] / sizes[c]),
+            "adapted": float(agreeing["adapted"][c] / sizes[c]) if "adapted" in agreeing else None,
+        }
+        for c in np.flatnonzero(np.logical_or.reduce(below))
+    ]
+    return sorted(entries, key=lambda entry: min(_shares(entry)))
+
+
+def _find_similar_prompts(
+    text_embeds: np.ndarray, sizes: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    classes = np.flatnonzero(sizes)
+    if len(classes) < 2:
+        return []
+    embeds = np.asarray(text_embeds, dtype=np.float32)[classes]
+    pairs: dict[tuple[int, int], float] = {}
+    for block in row_blocks(len(embeds), width=max(embeds.shape)):
+        cosines = embeds[block] @ embeds.T
+        rows = np.arange(block.start, block.stop)
+        cosines[rows - block.start, rows] = -np.inf
+        nearest = cosines.argmax(axis=1)
+        highest = cosines[rows - block.start, nearest]
+        for row, other, cosine in zip(rows, nearest, highest, strict=True):
+            if cosine >= SAME_PROMPT:
+                # Rounding may go above 1, and differ between the two orders of a pair.
+                pairs.setdefault((min(row, other), max(row, other)), min(1.0, float(cosine)))
+    return [
+        {"classes": [class_names[classes[one]], class_names[classes[other]]], "cosine": cosine}
+        for (one, other), cosine in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _find_confusions(
+    labels: np.ndarray, predictions: dict[str, np.ndarray], sizes: np.ndarray, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    # A pair of classes as one number: only pairs that occur are counted, never C x C of them.
+    counts = {}
+    for key, predicted in predictions.items():
+        wrong = (predicted != labels) & (sizes[labels] >= MIN_ROWS)
+        counts[key] = np.unique(labels[wrong] * len(sizes) + predicted[wrong], return_counts=True)
+    pairs = np.unique(np.concatenate([numbers for numbers, _ in counts.values()]))
+    given, taken_for = np.divmod(pairs, len(sizes))
+    shares = {}
+    for key, (numbers, times) in counts.items():
+        shares[key] = np.zeros(len(pairs))
+        shares[key][np.searchsorted(pairs, numbers)] = times
+        shares[key] /= sizes[given]
+    largest = np.maximum.reduce(list(shares.values()))
+    order = np.argsort(-largest, kind="stable")[: max(MAX_LISTED, int((largest > 0.5).sum()))]
+    return [
+        {
+            "label": class_names[given[i]],
+            "predicted": class_names[taken_for[i]],
+            "rows": int(sizes[given[i]]),
+            "plain": float(shares["plain"][i]),
+            "adapted": float(shares["adapted"][i]) if "adapted" in shares else None,
+        }
+        for i in order
+    ]
+
+
+def _confused(confusions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry for entry in confusions if max(_shares(entry)) > 0.5]
+
+
+def _shares(entry: dict[str, Any]) -> list[float]:
+    return [entry[key] for key in ("plain", "adapted") if entry[key] is not None]
+
+
+def _word_warnings(
+    below_chance: list[dict[str, Any]],
+    similar_prompts: list[dict[str, Any]],
+    confused: list[dict[str, Any]],
+    chance: float,
+) -> Iterator[str]:
+    # What follows from prompts that are the same to CLIP is told once.
+    pairs = {frozenset(entry["classes"]) for entry in similar_prompts}
+    alike = frozenset().union(*pairs)
+    below_chance = [entry for entry in below_chance if entry["name"] not in alike]
+    confused = [entry for entry in confused if {entry["label"], entry["predicted"]} not in pairs]
+    if below_chance:
+        names = [f"{entry['name']!r} ({_word_shares(entry)})" for entry in below_chance]
+        yield (
+            f"CLIP agrees with the labels of {counted(len(names), 'class', 'classes')} less often than chance ({chance:.1%}): "
+            f"{listed(names, limit=_MAX_NAMED)}. It does not understand the prompt, or the labels are wrong, and what adapters "
+            "learn of the class comes from these labels alone. Check the labels, and the names that the prompts "
+            "are made of (--class_names_file, --prompt_template)."
+        )
+    if similar_prompts:
+        names = [
+            f"{entry['classes'][0]!r} and {entry['classes'][1]!r} (cosine {entry['cosine']:.3f})"
+            for entry in similar_prompts
+        ]
+        yield (
+            f"The prompts of {counted(len(names), 'pair')} of classes are nearly the same to CLIP: "
+            f"{listed(names, limit=_MAX_NAMED)}. Text can't tell their images apart: give them names that differ more with "
+            "--class_names_file, or make them one class."
+        )
+    if confused:
+        names = [f"{entry['label']!r} for {entry['predicted']!r} ({_word_shares(entry)})" for entry in confused]
+        yield (
+            f"CLIP takes more than half of the rows of a class for one other class, in {counted(len(names), 'pair')}: "
+            f"{listed(names, limit=_MAX_NAMED)}. Check whether the class names are in label order and say what the images show; "
+            "else most of these labels are wrong."
+        )
+
+
+def _word_shares(entry: dict[str, Any]) -> str:
+    adapted = "" if entry["adapted"] is None else f", {entry['adapted']:.1%} with adapters"
+    return f"{entry['plain']:.1%} of {entry['rows']} rows{adapted}"
