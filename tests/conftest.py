@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
+from made_reports import make_eight_report, make_eight_rows
 from PIL import Image as PILImage
-from reports import make_eight_report, make_eight_rows
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import REPOSITORY
-from hub.server import LoopbackHub
+from loopback_hub.server import LoopbackHub
 
 from hf_clipselect.embedded import tiny_clip_path
 

@@ -76,7 +76,10 @@ def write_html(
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("hf_clipselect.results.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("hf_clipselect.results.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(count=_count, decimal=_decimal, percent=_percent, plain=_plain)
     return environment

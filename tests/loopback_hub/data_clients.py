@@ -1,0 +1,54 @@
+"""What the tests of datasets on the Hub run in processes of their own: `python -m loopback_hub.data_clients NAME` prints JSON."""
+
+import io
+import json
+import sys
+
+
+def datasets_by_place() -> dict:
+    """Rows by every way to name a repository or a part of it, and what is said of what isn't there."""
+    from datasets import Dataset
+    from huggingface_hub import HfApi
+
+    from hf_clipselect.data.source import load_source
+    from loopback_hub.result_clients import refusal_of
+
+    api, commits = HfApi(), []
+    api.create_repo("alice/rows", repo_type="dataset", private=True)
+    for numbers in ([1, 2], [1, 2, 3]):
+        for path, rows in {"data/a.parquet": numbers, "more/deep/b.parquet": [*numbers, 9]}.items():
+            buffer = io.BytesIO()
+            Dataset.from_dict({"x": rows}).to_parquet(buffer)
+            commit = api.upload_file(
+                repo_id="alice/rows", repo_type="dataset", path_in_repo=path, path_or_fileobj=buffer.getvalue()
+            )
+        commits.append(commit.oid)
+        if len(commits) == 1:
+            api.create_tag("alice/rows", tag="v1", repo_type="dataset")
+
+    def loaded(name, **parts) -> list:
+        dataset, source = load_source(name, **parts)
+        known = commits.index(source.revision) if source.revision else None
+        return [dataset["x"][:], source.name, known, source.data_dir, source.data_files]
+
+    url = "hf://datasets/alice/rows"
+    return {
+        "folder": loaded("alice/rows", data_dir="data"),
+        "files": loaded("alice/rows", data_files=["more/*/*.parquet"]),
+        "old": loaded("alice/rows", revision="v1", data_dir="data"),
+        "commit": loaded("alice/rows", revision=commits[0], data_dir="data"),
+        "url": loaded(f"{url}/data"),
+        "url of a tag": loaded(f"{url}@v1/data"),
+        "url of a file": loaded(f"{url}@v1/more/deep/b.parquet"),
+        "url and flag": loaded(f"{url}/more", data_dir="deep", revision="v1"),
+        "files by url": loaded("", data_files=[f"{url}@v1/data/a.parquet"]),
+        "two revisions": refusal_of(load_source, f"{url}@v1", revision="main"),
+        "no revision": refusal_of(load_source, "alice/rows", revision="v2"),
+        "no folder": refusal_of(load_source, f"{url}/none"),
+        "no repository": refusal_of(load_source, "hf://datasets/alice/none"),
+        "options": refusal_of(load_source, url, storage_options='{"token": "hush"}'),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]]()))

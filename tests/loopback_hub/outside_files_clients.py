@@ -1,0 +1,78 @@
+"""A dataset on the Hub whose rows name files of whoever loads it: `python -m loopback_hub.outside_files_clients NAME [ARGUMENT ...]`."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+
+def png(shade: int) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def rows_that_name_files(secret: str) -> dict:
+    """What each door says of such a dataset, and of one whose images are files of the repository."""
+    import pyarrow.parquet as pq
+    from datasets import ClassLabel, Dataset, Features, Image, load_dataset
+    from huggingface_hub import HfApi
+
+    from hf_clipselect import InputError, SelectionResult, select_dataset
+    from hf_clipselect.data import load_source, prepare_dataset
+
+    Path(secret).write_bytes(png(7))
+    images = [{"bytes": png(row), "path": None} for row in range(11)] + [{"bytes": None, "path": secret}]
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+    hostile = Dataset.from_dict({"image": images, "label": [0, 1] * 6}, features=features)
+    api = HfApi()
+    for name in ("hostile", "folder"):
+        api.create_repo(f"me/{name}", repo_type="dataset")
+    pq.write_table(hostile.with_format("arrow")[:], Path(secret).with_name("train.parquet"))
+    api.upload_file(
+        repo_id="me/hostile",
+        repo_type="dataset",
+        path_or_fileobj=Path(secret).with_name("train.parquet"),
+        path_in_repo="train.parquet",
+    )
+    for name in "ab":
+        for row in range(6):
+            api.upload_file(
+                repo_id="me/folder", repo_type="dataset", path_or_fileobj=png(20 * row), path_in_repo=f"{name}/{row}.png"
+            )  # fmt: skip
+    table = Path(secret).with_name("train.parquet")
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {table}\n---\n"
+    api.create_repo("me/card", repo_type="dataset")
+    api.upload_file(repo_id="me/card", repo_type="dataset", path_or_fileobj=card.encode(), path_in_repo="README.md")
+    settings = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "dataloader_num_workers": 0}
+
+    def told(call, *args, **kwargs) -> str:
+        try:
+            call(*args, **kwargs)
+        except InputError as error:
+            return str(error)
+        return "fine"
+
+    loaded = load_dataset("me/hostile", split="train")
+    kept = select_dataset(loaded, selection_count=12, allow_outside_files=True, **settings)
+    folder = str(Path(secret).parent / "saved")
+    return {
+        "by its card": told(load_source, "me/card"),
+        "by name": told(prepare_dataset, *load_source("me/hostile")),
+        "passed": told(select_dataset, loaded, **settings),
+        "passed in part": told(prepare_dataset, loaded.select(range(11))),
+        "changed": told(prepare_dataset, loaded.filter(lambda row: True).map(lambda row: {"more": 1})),
+        "saved": told(kept.save, folder, loaded),
+        "pushed": told(kept.push_to_hub, "me/kept", loaded),
+        "saved all the same": told(kept.save, folder, loaded, allow_outside_files=True),
+        "made in memory": told(select_dataset, hostile, **settings),
+        "files of a repository": told(prepare_dataset, *load_source("me/folder")),
+        "files of a repository, passed": told(select_dataset, load_dataset("me/folder", split="train"), **settings),
+        "rows of a scores file": len(SelectionResult.from_folder(folder).scores),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,310 @@
+import base64
+import io
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from datasets import Dataset, Image
+from made_reports import NAN, random_table, scores_table, summarize_table
+from PIL import Image as PILImage
+
+from hf_clipselect.errors import InputError
+from hf_clipselect.results.report import write_html
+from hf_clipselect.results.report.thumbnails import make_thumbnails, pick_rows
+from hf_clipselect.results.scores_table import column_values
+from hf_clipselect.scores.trust import measure_trust
+
+
+PAPER = "https://huggingface.co/papers/2410.11215"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '" onerror="x',
+    "{{ 7*7 }}",
+    "costs $\\frac$",
+    "'; --></style><b>",
+    "\u732b",
+]
+VOID_TAGS = {"meta", "img", "br", "hr", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and texts of a page; fails on a tag that is not closed where it should be."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open_tags, self.tags, self.attributes, self.texts, self.tiles = [], [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open_tags == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID_TAGS:
+            self.open_tags.append(tag)
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "li":
+            self.tiles.append({"text": "", "src": None, "alt": None})
+        if tag == "img" and "li" in self.open_tags:
+            self.tiles[-1].update({key: value for key, value in attrs if key in ("src", "alt")})
+
+    def handle_endtag(self, tag):
+        assert self.open_tags.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+        if "li" in self.open_tags:
+            self.tiles[-1]["text"] += data
+
+    def values(self, name):
+        return [value for key, value in self.attributes if key == name]
+
+    def tile(self, row):
+        return next(
+            tile for tile in self.tiles if tile["text"].lstrip().startswith((f"row {row},", f"unreadable\nrow {row},"))
+        )
+
+
+def as_dataset(images):
+    values = []
+    for image in images:
+        buffer = io.BytesIO()
+        if isinstance(image, PILImage.Image):
+            image.save(buffer, format="TIFF" if image.mode == "CMYK" else "PNG")
+        values.append({"bytes": buffer.getvalue() or image, "path": None})
+    return Dataset.from_dict({"id": list(range(len(values))), "picture": values}).cast_column("picture", Image())
+
+
+def solid_images(num_rows, size=(8, 8)):
+    return [PILImage.new("RGB", size, colour_of(row)) for row in range(num_rows)]
+
+
+def colour_of(row):
+    return (row * 7 % 256, row * 31 % 256, row // 3 % 256)
+
+
+def decode(source):
+    return PILImage.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
+
+
+def test_pick_rows_by_hand(eight_rows):
+    picked = {kind: rows.tolist() for kind, rows in pick_rows(eight_rows, "50").items()}
+    assert picked == {"best": [4, 0, 1, 5], "cut": [5, 1, 0, 4], "dropped": [7, 2, 6], "suspect": [6, 2]}
+
+
+def test_pick_rows_shows_24_and_spreads_the_dropped():
+    scores = random_table(1000, ["a", "b"])
+    picked = pick_rows(scores, "30")
+    order = np.argsort(-column_values(scores, "selection_score_30"))
+    assert picked["best"].tolist() == order[:24].tolist()
+    assert picked["cut"].tolist() == order[299:275:-1].tolist()
+    assert picked["dropped"][0] == order[300]
+    assert picked["dropped"][-1] == order[999]
+    assert len(picked["dropped"]) == len(set(picked["dropped"].tolist())) == len(picked["suspect"]) == 24
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_thumbnails_of_every_mode_are_rgb(mode):
+    image = PILImage.new("F", (5, 9), 200.0) if mode == "F" else PILImage.new("RGB", (5, 9), (200, 200, 200))
+    if mode in ("I;16", "I"):
+        image = PILImage.fromarray(np.full((9, 5), 200 * 257 if mode == "I;16" else 200, np.uint16)).convert(mode)
+    elif mode != "F":
+        image = image.convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, format="TIFF")
+    thumbnail = decode(make_thumbnails(as_dataset([buffer.getvalue()]), "picture", [0])[0])
+    assert thumbnail.mode == "RGB"
+    assert thumbnail.size == (50, 90)
+
+
+def test_thumbnails_are_of_the_rows_asked_for():
+    two_pixels = PILImage.fromarray(np.array([[0, 255]], np.uint8))
+    images = solid_images(20) + [PILImage.new("RGB", (400, 100), (10, 200, 30)), b"not an image", two_pixels]
+    dataset = as_dataset(images).with_transform(lambda batch: pytest.fail("the dataset's own transform ran"))
+    thumbnails = make_thumbnails(dataset, "picture", [22, 21, 3, 20, 3, 17])
+    assert list(thumbnails) == [3, 17, 20, 21, 22]
+    assert thumbnails[21] is None
+    for row in (3, 17):
+        assert decode(thumbnails[row]).size == (96, 96)
+        assert decode(thumbnails[row]).getcolors() == [(96 * 96, colour_of(row))]
+    assert np.asarray(decode(thumbnails[22]))[..., 0].tolist() == [[0] * 48 + [255] * 48] * 48
+    assert decode(thumbnails[20]).size == (96, 24)
+    assert np.abs(np.asarray(decode(thumbnails[20])).astype(int) - (10, 200, 30)).max() < 8
+
+
+def write_page(tmp_path, report, scores, images=None, name="report.html"):
+    dataset = None if images is None else as_dataset(images)
+    write_html(tmp_path / name, report, scores, dataset=dataset, image_column=None if images is None else "picture")
+    return (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_page_stands_alone_and_is_well_formed(tmp_path, eight_rows, eight_report):
+    text = write_page(tmp_path, eight_report, eight_rows, solid_images(8))
+    page = Page(text)
+    assert all(source.startswith("data:image/") for source in page.values("src"))
+    assert page.values("href") == [PAPER]
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert "url(" not in text and "@import" not in text
+    assert len(page.values("alt")) == len(page.values("src")) == page.tags.count("img")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    figures = [source for source in page.values("src") if "svg" in source]
+    assert len(figures) == 5
+    for figure in figures:
+        ElementTree.fromstring(base64.b64decode(figure.split(",", 1)[1]))
+
+
+def test_page_tells_the_run(tmp_path, eight_rows, eight_report):
+    page = Page(write_page(tmp_path, eight_report, eight_rows, solid_images(8)))
+    for words in (
+        "4 of 8",
+        "1 of 8",
+        "me/pets",
+        "The model is small & odd.",
+        "Better by 3 points.",
+        "ratio_12_5",
+        "0.625",
+    ):
+        assert words in page.texts
+    assert "Cannot read image: truncated." in page.texts
+    assert "42.9\u00a0%" in " ".join(page.texts) and "71.4\u00a0%" in " ".join(page.texts)
+    assert "encode 1.2 s, score 0.5 s, all 1.8 s" in page.texts
+    assert "1 of 3 classes have no images and take no part." in page.texts
+
+
+def test_tiles_show_the_image_label_and_prediction_of_their_row(tmp_path, eight_rows, eight_report):
+    page = Page(write_page(tmp_path, eight_report, eight_rows, solid_images(8)))
+    names = ["cat", "dog", "bird"]
+    labels, predicted = column_values(eight_rows, "label"), column_values(eight_rows, "predicted_label")
+    for row in (0, 1, 2, 4, 5, 6, 7):
+        tile = page.tile(2 * row)  # the page tells source_index, which is twice the row here
+        assert decode(tile["src"]).getcolors() == [(96 * 96, colour_of(row))]
+        assert tile["alt"] == f"Row {2 * row}, label {names[labels[row]]}, CLIP predicts {names[predicted[row]]}"
+        assert ("kept" in tile["text"]) == (row in {0, 1, 4, 5})
+        assert (f"why {row}" in tile["text"]) == (row not in {0, 1, 4, 5})
+    assert not any("row 6," in tile["text"] for tile in page.tiles)
+
+
+def test_page_refuses_a_dataset_of_other_rows(tmp_path, eight_rows, eight_report):
+    with pytest.raises(InputError, match="9 rows for 8 rows of scores"):
+        write_page(tmp_path, eight_report, eight_rows, solid_images(9))
+
+
+def test_an_image_that_breaks_after_encoding_gets_a_placeholder(tmp_path, eight_rows, eight_report):
+    images = solid_images(8)
+    images[4] = b"gone"
+    page = Page(write_page(tmp_path, eight_report, eight_rows, images))
+    assert page.tile(8)["src"] is None
+    assert "unreadable" in page.tile(8)["text"]
+
+
+def test_hostile_names_stay_text(tmp_path):
+    scores = random_table(120, HOSTILE)
+    source = {"name": HOSTILE[0], "license": HOSTILE[1]}
+    report = summarize_table(
+        scores, source=source, unreadable={3: HOSTILE[4]}, warnings=[HOSTILE[2]], versions={HOSTILE[0]: "1"}
+    )
+    text = write_page(tmp_path, report, scores, solid_images(120))
+    page = Page(text)
+    assert page.tags.count("script") == 0
+    assert page.tags.count("b") == len(report["subsets"])
+    assert not {key for key, _ in page.attributes if key.startswith("on")}
+    assert "<script" not in text
+    assert set(HOSTILE) <= set(page.texts)
+    assert {f"label {name}" for name in HOSTILE} <= {
+        alt.split(", ", 1)[1].rsplit(", CLIP", 1)[0] for alt in page.values("alt") if alt.startswith("Row")
+    }
+
+
+def test_many_classes_without_images(tmp_path):
+    names = [f"species {number}" for number in range(300)]
+    scores = random_table(6000, names, ratios=(0.3, 1.0))
+    report = summarize_table(scores, ratios=(0.3, 1.0))
+    page = Page(write_page(tmp_path, report, scores))
+    text = " ".join(page.texts)
+    assert set(names) <= set(page.texts)
+    assert "The 20 at this end of 300 classes." in text
+    assert "5,000 of 6,000 rows" in text
+    assert not any("svg" not in source for source in page.values("src"))
+
+
+def trust_of(names, *, adapted):
+    """The first class is never predicted, and its prompt is that of the second."""
+    labels = np.repeat(np.arange(len(names)), 10)
+    plain = np.maximum(labels, 1)
+    texts = np.eye(len(names), dtype=np.float32)
+    texts[0] = texts[1]
+    return measure_trust(labels, plain, labels if adapted else None, texts, names)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_page_tells_when_not_to_trust_it(tmp_path, adapted):
+    scores = random_table(120, HOSTILE)
+    trust = trust_of(HOSTILE, adapted=adapted)
+    page = Page(write_page(tmp_path, summarize_table(scores, trust=trust), scores))
+    words = " ".join(page.texts)
+    assert "When not to trust it" in words and "16.7\u00a0% bear another label" in words
+    assert "Classes below chance: 1" in words and "Prompts that are nearly the same: 1" in words
+    assert "above a half in 1 pair" in words
+    assert ("Plain Adapted" in " ".join(words.split())) == adapted
+    assert "script" not in page.tags and page.tags.count("b") == 1
+
+    fine = measure_trust(np.arange(6), np.arange(6), None, np.eye(6, dtype=np.float32), HOSTILE)
+    words = " ".join(Page(write_page(tmp_path, summarize_table(scores, trust=fine), scores)).texts)
+    for sentence in (
+        "No class is below chance.",
+        "No two prompts are nearly the same.",
+        "No class is taken for one other",
+    ):
+        assert sentence in words
+    assert "Classes below chance" not in words and "Classes taken for others" not in words
+    assert "not to trust" not in " ".join(Page(write_page(tmp_path, summarize_table(scores), scores)).texts)
+
+
+@pytest.mark.parametrize(("num_groups", "num_figures"), [(3, 1), (20, 2), (60, 2)])
+def test_page_compares_groups_before_and_after(tmp_path, num_groups, num_figures):
+    scores = random_table(240, ["a", "b", "c"])
+    names = [f"camera {row % num_groups} <b>" for row in range(240)]
+    without = Page(write_page(tmp_path, summarize_table(scores), scores))
+    scores = scores.add_column("group", names)
+    report = summarize_table(scores)
+    page = Page(write_page(tmp_path, report, scores))
+    assert "Groups" in page.texts and "Groups" not in without.texts
+    assert set(names) <= set(page.texts)
+    assert page.tags.count("img") - without.tags.count("img") == num_figures
+    assert sum(entry["kept"]["30"] for entry in report["groups"]) == report["subsets"][0]["rows"]
+    for entry in report["classes"] + report["groups"]:
+        assert f"{entry['kept']['30']:,}" in page.texts
+
+
+def test_nothing_dropped_and_nothing_readable(tmp_path):
+    all_kept = random_table(30, ["a", "b"], ratios=(1.0,))
+    report = summarize_table(all_kept, ratios=(1.0,))
+    assert report["subsets"][0]["label_agrees_dropped"] is None
+    assert "There are none." in Page(write_page(tmp_path, report, all_kept)).texts
+
+    nothing = [NAN] * 4
+    blank = scores_table(
+        ["a", "b"],
+        labels=[0, 1, 0, 1],
+        predicted=[None] * 4,
+        sas=nothing,
+        margin=nothing,
+        sds=nothing,
+        selected={"30": set()},
+    )
+    report = summarize_table(blank, unreadable=dict.fromkeys(range(4), "gone"))
+    assert report["accuracy_before"] is None and report["subsets"][0]["cut_score"] is None
+    assert set(report["score_quantiles"]["sas"].values()) == {None}
+    Page(write_page(tmp_path, report, blank, solid_images(4)))
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_matplotlib_is_set_to(tmp_path):
+    scores = random_table(200, ["a", "b", "c"])
+    report = summarize_table(scores)
+    first = write_page(tmp_path, report, scores, solid_images(200), name="first.html")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other"}):
+        before = dict(matplotlib.rcParams)
+        second = write_page(tmp_path, report, scores, solid_images(200), name="second.html")
+        assert dict(matplotlib.rcParams) == before
+    assert first == second
