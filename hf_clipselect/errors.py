@@ -8,14 +8,14 @@ from contextlib import contextmanager
 class InputError(ValueError):
     """Bad input. The message says what was given, what was expected, the valid choices and what to change.
 
-    The command line prints the message alone and exits with 2; it exits with 1 for a [`RunError`]; every other exception
-    keeps its traceback.
+    The command line prints the message alone and exits with 2; it exits with 1 for a [`RunError`]; every other
+    exception keeps its traceback.
     """
 
 
 class RunError(RuntimeError):
-    """The machine failed, not the input: no memory, no disk, a lost process. What is on disk is whole, and the same run again
-    goes on from there.
+    """The machine failed, not the input: no memory, no disk, a lost process. What is on disk is whole, and the same
+    run again goes on from there.
 
     The command line prints the message alone and exits with 1.
     """
@@ -27,7 +27,8 @@ class PushError(RunError):
 
 @contextmanager
 def long_paths_refused() -> Iterator[None]:
-    """Tell of a path that no file system takes: whoever looks at one gets an `OSError`, even from asking whether it is there.
+    """Tell of a path that no file system takes: whoever looks at one gets an `OSError`, even from asking whether it is
+    there.
 
     Raises:
         InputError: A path inside the block, or a part of one, is too long.

@@ -1,14 +1,16 @@
 """Measure a selection against the plain ways of doing the same work, both sides in one run.
 
-    python recipes/benchmark.py                                   # every ratio, on 50,000 generated images of CIFAR-10's size
-    python recipes/benchmark.py --dataset_name uoft-cs/cifar10    # the same on real images
+    python recipes/benchmark.py                                   # every ratio, on 50,000 generated images of
+    CIFAR-10's size python recipes/benchmark.py --dataset_name uoft-cs/cifar10    # the same on real images
     python recipes/benchmark.py --only diversity selection        # some of them
     python recipes/benchmark.py --scaling                         # how the cost of each stage grows, to 1,000,000 rows
-    python recipes/benchmark.py --memory                          # a whole selection from 1,280,000 rows, and its memory
+    python recipes/benchmark.py --memory                          # a whole selection from 1,280,000 rows, and its
+    memory
 
-Prints a table of ratios with their targets; exits with 1 if a target is missed, with 2 for wrong input. The two sides of a
-ratio take turns and the least of their times counts: CPU seconds, which other programs disturb less, or seconds where a GPU
-does the work. `--output_dir` keeps the tables (tables.md) and every figure (results.json). Reads /proc, so it needs Linux.
+Prints a table of ratios with their targets; exits with 1 if a target is missed, with 2 for wrong input. The two sides
+of a ratio take turns and the least of their times counts: CPU seconds, which other programs disturb less, or seconds
+where a GPU does the work. `--output_dir` keeps the tables (tables.md) and every figure (results.json). Reads /proc, so
+it needs Linux.
 """
 
 import os
@@ -120,41 +122,64 @@ HEAD = ("what", "ours", "other side", "ratio", "target", "met")
 FASTER, SHARE = "other / ours", "ours / other"
 CLOCK = "CPU s, or s with a GPU"
 TABLE = {
-    "encode": Row("encoding / (decoding and preprocessing alone + the model alone), all on all cores", "CPU s", SHARE, "<= 1.1"),
+    "encode": Row(
+        "encoding / (decoding and preprocessing alone + the model alone), all on all cores", "CPU s", SHARE, "<= 1.1"
+    ),
     "rate_decoding": Row("images/s: encoding / decoding alone", "images/s", SHARE),
     "rate_model": Row("images/s: encoding / model alone", "images/s", SHARE),
     "encode_gpu": Row("encoding / the slower of decoding alone and model alone", "images/s", SHARE, ">= 0.9"),
     "matmul_rate": Row("encoding's model FLOP/s / rate of a large bf16 matrix product", "TFLOP/s", SHARE),
-    "sds_products": Row("SDS of a class of 5,000 x 512 / its matrix products alone, one thread", "CPU s", SHARE, "<= 1.5"),
-    "sds_sklearn": Row("scikit-learn's NearestNeighbors, which the authors use / SDS, 5,000 x 512", "CPU s", FASTER, ">= 3"),
+    "sds_products": Row(
+        "SDS of a class of 5,000 x 512 / its matrix products alone, one thread", "CPU s", SHARE, "<= 1.5"
+    ),
+    "sds_sklearn": Row(
+        "scikit-learn's NearestNeighbors, which the authors use / SDS, 5,000 x 512", "CPU s", FASTER, ">= 3"
+    ),
     "sds_sklearn_large": Row("the same at 50,000 x 512, both from 1,024 rows", "CPU s", FASTER, ">= 4"),
     "sds_error": Row("largest relative error of SDS against float64, 50 neighbours and more", "", SHARE, "<= 1e-5"),
     "sds_memory": Row("extra memory of SDS over its inputs, 50,000 x 512 / 150 MB", "MB", SHARE, "<= 1"),
     "sds_gpu": Row("SDS, one class of 50,000 / its matrix products alone, on the GPU", "s", SHARE),
     "top_k": Row("the authors' loop, written out in numpy / `exact`, 50,000 scores", "CPU s", FASTER, ">= 1000"),
     "top_k_partition": Row("`exact` / one np.partition, 10 million scores", "CPU s", SHARE, "<= 5"),
-    "top_k_equal": Row("random, tied, constant, signed-zero and tiny scores: `exact` equal to a stable sort / all", "", SHARE, ">= 1"),
-    "sgd_iterations": Row("iterations of `sgd` at 10,000, 100,000 and 1,000,000 rows: most / least", "", SHARE, "<= 1.05"),
-    "redundancy": Row(
-        "greedy of `--redundancy_weight` and groups of copies / SDS with its neighbours, 10 classes of 5,000", "CPU s", SHARE, "<= 0.15"
+    "top_k_equal": Row(
+        "random, tied, constant, signed-zero and tiny scores: `exact` equal to a stable sort / all", "", SHARE, ">= 1"
     ),
-    "training": Row("encoding in each of 30 epochs, extrapolated / training on cached features", CLOCK, FASTER, ">= 20"),
+    "sgd_iterations": Row(
+        "iterations of `sgd` at 10,000, 100,000 and 1,000,000 rows: most / least", "", SHARE, "<= 1.05"
+    ),
+    "redundancy": Row(
+        "greedy of `--redundancy_weight` and groups of copies / SDS with its neighbours, 10 classes of 5,000",
+        "CPU s",
+        SHARE,
+        "<= 0.15",
+    ),
+    "training": Row(
+        "encoding in each of 30 epochs, extrapolated / training on cached features", CLOCK, FASTER, ">= 20"
+    ),
     "selection": Row(
-        "30 such epochs and two scoring passes, extrapolated / the whole selection, its encoding pass included", CLOCK, FASTER, ">= 12"
+        "30 such epochs and two scoring passes, extrapolated / the whole selection, its encoding pass included",
+        CLOCK,
+        FASTER,
+        ">= 12",
     ),
     "selection_large": Row(
-        "32 encoding passes / the whole selection, CLIP of ViT-B/32's size, both extrapolated (aim: 25)", CLOCK, FASTER, ">= 12"
+        "32 encoding passes / the whole selection, CLIP of ViT-B/32's size, both extrapolated (aim: 25)",
+        CLOCK,
+        FASTER,
+        ">= 12",
     ),
     "results_decoded": Row("images decoded to join scores, select and write a subset", "", SHARE, "<= 0"),
     "results_memory": Row("memory that this takes / all images, as stored and decoded", "MB", SHARE, "<= 0.5"),
-    "report_decoded": Row("images decoded by a run that trains on cached features / its report's thumbnails", "", SHARE, "<= 1"),
+    "report_decoded": Row(
+        "images decoded by a run that trains on cached features / its report's thumbnails", "", SHARE, "<= 1"
+    ),
     "run_memory": Row("largest anonymous memory after encoding / (1.5 GB + 2 x largest class)", "GB", SHARE, "<= 1"),
     **{
         f"scaling_{stage}": Row(f"exponent of the cost of {stage}", "", SHARE, "<= 1.1")
         for stage in ("encoding", "training", "scoring", "selecting", "writing")
     },
     "scaling_sgd": Row("exponent of the cost of sgd", ""),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -248,7 +273,9 @@ class Bench:
         print(f"| {' | '.join(cells(self.results[name]))} |", flush=True)
 
     def timed(self, sides: Mapping[str, Callable[[], object]], *, repeats: int = 1) -> dict[str, Timing]:
-        """Run the sides in turns, so that whatever else the machine does slows all of them, and keep the best of each."""
+        """Run the sides in turns, so that whatever else the machine does slows all of them, and keep the best of
+        each.
+        """
         timings: dict[str, list[Timing]] = {name: [] for name in sides}
         for _ in range(repeats):
             for name, run in sides.items():
@@ -282,8 +309,9 @@ def encoding(bench: Bench) -> None:
     forward = partial(forward_all, backbone, batches, sizes)
     sides = {"ours": lambda: encode_afresh(bench, images, backbone), "decoding": decode, "model": forward}
     if not bench.on_gpu:
-        # Cores that share a processor take more CPU time for the same work when all of them are busy, as ours keeps them; and
-        # threads that wait for each other burn it. So each side has the machine to itself, in pieces that wait for nobody.
+        # Cores that share a processor take more CPU time for the same work when all of them are busy, as ours keeps
+        # them; and threads that wait for each other burn it. So each side has the machine to itself, in pieces that
+        # wait for nobody.
         sides["decoding_all_cores"] = lambda: decode_on_all_cores(backbone, values)
         sides["model_all_cores"] = lambda: forward_on_all_cores(backbone, batches, sizes)
     forward_all(backbone, batches[:2], sizes[:2])
@@ -328,9 +356,12 @@ def pixel_batches(backbone: Backbone, values: list[dict[str, Any]], batch_size: 
     """Decoded and preprocessed batches in a plain loop; in other processes only where a GPU leaves the cores free."""
     on_gpu = backbone.model.device.type == "cuda"
     return torch.utils.data.DataLoader(
-        values, batch_size=batch_size, collate_fn=partial(preprocess, backbone), pin_memory=on_gpu,
+        values,
+        batch_size=batch_size,
+        collate_fn=partial(preprocess, backbone),
+        pin_memory=on_gpu,
         num_workers=min(8, num_cores()) if on_gpu else 0,
-    )  # fmt: skip
+    )
 
 
 def decode_on_all_cores(backbone: Backbone, values: list[dict[str, Any]]) -> None:
@@ -425,7 +456,9 @@ def some_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
 
 
 def sklearn_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
-    """The same as the authors get it: lists of the k nearest rows and the row itself, and the mean of their distances."""
+    """The same as the authors get it: lists of the k nearest rows and the row itself, and the mean of their
+    distances.
+    """
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(embeds).kneighbors(embeds[:queries])
     return distances[:, 1:].mean(axis=1)
 
@@ -458,7 +491,9 @@ def relative_errors(rows: int) -> dict[str, float]:
 
 
 def diversity_memory(rows: int, seconds: int = 10) -> dict[str, float]:
-    """Memory of `sample_diversity_score` over its inputs: after some seconds it only repeats what it did, and is stopped."""
+    """Memory of `sample_diversity_score` over its inputs: after some seconds it only repeats what it did, and is
+    stopped.
+    """
     embeds, labels = clustered_embeddings(rows), np.zeros(rows, dtype=np.int64)
     sample_diversity_score(embeds[:100], labels[:100])  # what is loaded at the first use
     signal.signal(signal.SIGALRM, stop)
@@ -483,7 +518,9 @@ def stop(*_: object) -> None:
 
 
 def selection(bench: Bench) -> None:
-    """The exact solver against the authors' loop and a partition; iterations of solver sgd; redundancy against its graph."""
+    """The exact solver against the authors' loop and a partition; iterations of solver sgd; redundancy against its
+    graph.
+    """
     scores = authors_scores(bench.rows(50_000))
     k = int(0.3 * len(scores))
     again = 100
@@ -511,7 +548,9 @@ def selection(bench: Bench) -> None:
 
 
 def redundancy(bench: Bench) -> None:
-    """What the greedy costs beside the graph that it needs, on one thread; the classes are alike, so one stands for ten."""
+    """What the greedy costs beside the graph that it needs, on one thread; the classes are alike, so one stands for
+    ten.
+    """
     size = max(200, bench.rows(5000))
     embeds = clustered_embeddings(size)
     class_rows = np.split(np.random.default_rng(0).permutation(10 * size), 10)
@@ -649,9 +688,16 @@ def train(
     schedule = Schedule.for_rows(len(labels), arguments)
     adapted = new_adapters(backbone.model, MlpAdapterConfig())
     train_adapters(
-        adapted, features, text, labels, arguments=arguments, schedule=schedule, seed=0, accelerator=make_accelerator(),
+        adapted,
+        features,
+        text,
+        labels,
+        arguments=arguments,
+        schedule=schedule,
+        seed=0,
+        accelerator=make_accelerator(),
         num_steps=num_steps or schedule.num_steps,
-    )  # fmt: skip
+    )
     adapted.unload()
 
 
@@ -691,7 +737,8 @@ def results(bench: Bench) -> None:
     figures = in_fresh_process(results_figures, bench.selection_arguments, bench.folder / "saved")
     values = encoded_images(bench.images)
     decoded = 3 * math.prod(open_image(values[0]).size) * len(values)
-    # Small images decoded are hardly more than the groups of rows that are written: a copy of them as stored counts too.
+    # Small images decoded are hardly more than the groups of rows that are written: a copy of them as stored counts
+    # too.
     stored = sum(os.path.getsize(value["path"]) if value["bytes"] is None else len(value["bytes"]) for value in values)
     bench.report("results_decoded", figures["decoded"])
     bench.report(
@@ -728,11 +775,15 @@ def whole_run_memory(bench: Bench) -> None:
     model = random_clip(bench.folder / "clip", hidden_size=512, projection_dim=512, image_size=8, patch_size=8)
     arguments = Arguments.from_dict(
         {
-            "dataset_name": str(bench.folder / "images"), "model_name_or_path": str(model), "adaptation": "always",
-            "output_dir": str(bench.folder / "run"), "train_batch_size": max(2, rows // 200), "num_train_epochs": 1,
+            "dataset_name": str(bench.folder / "images"),
+            "model_name_or_path": str(model),
+            "adaptation": "always",
+            "output_dir": str(bench.folder / "run"),
+            "train_batch_size": max(2, rows // 200),
+            "num_train_epochs": 1,
             "min_train_steps": 200,
         }
-    )  # fmt: skip
+    )
     in_fresh_process(write_random_features, arguments)
     figures = in_fresh_process(memory_of_stages, arguments)
     largest_class = int(np.bincount(labels).max()) * 512 * 4
@@ -913,9 +964,10 @@ def random_clip(folder: Path, *, hidden_size: int, projection_dim: int, image_si
     }
     tower["projection_dim"] = projection_dim
     config = CLIPConfig(
-        text_config=tower, vision_config={**tower, "image_size": image_size, "patch_size": patch_size},
+        text_config=tower,
+        vision_config={**tower, "image_size": image_size, "patch_size": patch_size},
         projection_dim=projection_dim,
-    )  # fmt: skip
+    )
     return save_clip(folder, config, image_size=image_size)
 
 

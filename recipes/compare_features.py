@@ -1,13 +1,14 @@
 """Write a file of embeddings and small images that recipes/compare.py compares on.
 
     python recipes/compare_features.py $CLIPSELECT_DATA/cifar10 --output_file compare_output/cifar10.npz
-    python recipes/compare_features.py uoft-cs/cifar10 --model_name_or_path openai/clip-vit-base-patch32 --output_file cifar10.npz
+    python recipes/compare_features.py uoft-cs/cifar10 --model_name_or_path openai/clip-vit-base-patch32 --output_file
+    cifar10.npz
 
-With --model_name_or_path the embeddings are CLIP's. Without, they are those of a stand-in that needs no network: a convolutional
-network that is trained on --num_other_rows other training rows with right labels, whose class means take the place of the
-texts. Like CLIP it knows the classes from other images than those to select from, and much less than CLIP. The candidates are
---max_train_samples rows drawn from the train split, the test rows --max_eval_samples drawn from the test split. How well the
-stand-in knows them is written to tables.md in a folder of the file's name.
+With --model_name_or_path the embeddings are CLIP's. Without, they are those of a stand-in that needs no network: a
+convolutional network that is trained on --num_other_rows other training rows with right labels, whose class means take
+the place of the texts. Like CLIP it knows the classes from other images than those to select from, and much less than
+CLIP. The candidates are --max_train_samples rows drawn from the train split, the test rows --max_eval_samples drawn
+from the test split. How well the stand-in knows them is written to tables.md in a folder of the file's name.
 """
 
 import os
@@ -73,9 +74,14 @@ def make_arrays(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
     known = rows_of(splits["train"], np.sort(others[: arguments.num_other_rows]))
     known_pixels, num_classes = pixels(known), len(known.class_names)
     model = train_convnet(
-        known_pixels, known.labels, num_classes=num_classes, seed=0,
-        width=_WIDTH, num_steps=_NUM_STEPS, batch_size=_BATCH_SIZE,
-    )  # fmt: skip
+        known_pixels,
+        known.labels,
+        num_classes=num_classes,
+        seed=0,
+        width=_WIDTH,
+        num_steps=_NUM_STEPS,
+        batch_size=_BATCH_SIZE,
+    )
     for split in chosen:
         arrays[f"{split}_image_embeds"] = embed_images(model, arrays[f"{split}_images"])
     write_accuracy(accuracy_of(model, arrays["train_images"], arrays["train_labels"]), arguments)
@@ -103,8 +109,8 @@ def pixels(images: LabelledImages) -> np.ndarray:
     arrays = [np.asarray(open_image(image).convert("RGB")) for image in column]
     if len(shapes := {array.shape for array in arrays}) > 1:
         raise InputError(
-            f"The convolutional network takes images of one size, and these have {len(shapes)}; resize them, or pass ready embeddings "
-            "to recipes/compare.py without images."
+            f"The convolutional network takes images of one size, and these have {len(shapes)}; resize them, or pass "
+            "ready embeddings to recipes/compare.py without images."
         )
     return np.stack(arrays)
 

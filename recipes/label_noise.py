@@ -4,14 +4,14 @@
     python recipes/label_noise.py --objective released --selection_ratio 0.2 0.5 0.8
     python recipes/label_noise.py --noise_rate 0 --corruption_rate 0.2   # right labels, damaged images
 
-For each seed exactly round(rate * N) rows of the train split get another label, uniformly, and as many images as the corruption
-rate says are damaged, in equal shares by the five corruptions of the paper (at severity 5, the strength of the code that the
-paper refers to; milder ones leave images that CLIP still reads); the test split stays untouched. Prints for each
-ratio the share of wrong labels and of damaged images among the kept rows (lower is better; `ideal` is the least that the ratio
-allows), the zero-shot accuracy on the test split before and after adaptation, and the rows of the largest class over those of
-the smallest. On embedded digits a small network is trained too, on the kept rows, on random rows of the same number (mean of
-three draws) and on all rows, wrong labels and damaged images included. `--output_dir` keeps the tables (tables.md) and the
-numbers of each seed (results.json).
+For each seed exactly round(rate * N) rows of the train split get another label, uniformly, and as many images as the
+corruption rate says are damaged, in equal shares by the five corruptions of the paper (at severity 5, the strength of
+the code that the paper refers to; milder ones leave images that CLIP still reads); the test split stays untouched.
+Prints for each ratio the share of wrong labels and of damaged images among the kept rows (lower is better; `ideal` is
+the least that the ratio allows), the zero-shot accuracy on the test split before and after adaptation, and the rows of
+the largest class over those of the smallest. On embedded digits a small network is trained too, on the kept rows, on
+random rows of the same number (mean of three draws) and on all rows, wrong labels and damaged images included.
+`--output_dir` keeps the tables (tables.md) and the numbers of each seed (results.json).
 """
 
 import os
@@ -129,7 +129,9 @@ def least_share(rows: np.ndarray, bad: np.ndarray) -> float:
 
 
 def class_max_min(kept: np.ndarray, labels: np.ndarray) -> float:
-    """Rows of the largest class over those of the smallest, among the classes that the dataset has; inf where one is lost."""
+    """Rows of the largest class over those of the smallest, among the classes that the dataset has; inf where one is
+    lost.
+    """
     selected = np.isin(np.arange(len(labels)), kept)
     return load_metric("selection_quality").compute(selected=selected, references=labels)["class_max_min"]
 

@@ -1,18 +1,19 @@
-"""Keep the results of compare.py, label_noise.py and benchmark.py in the repository, and fill the tables of its pages from them.
+"""Keep the results of compare.py, label_noise.py and benchmark.py in the repository, and fill the tables of its pages
+from them.
 
     python recipes/publish_results.py compare_output/digits_noise_20 compare_output/food101_noise_20
     python recipes/publish_results.py label_noise_output/label_noise_clean benchmark_output/benchmark
     python recipes/publish_results.py          # fill the pages from what is kept already
 
-Of each folder results.csv or results.json, tables.md, tsne.md and the plots are copied to --output_dir/<name of the folder>. In README.md and
-recipes/README.md a table that follows a line such as
+Of each folder results.csv or results.json, tables.md, tsne.md and the plots are copied to --output_dir/<name of the
+folder>. In README.md and recipes/README.md a table that follows a line such as
 
     <!-- results/digits_noise_20: Test accuracy, network, %: -->
     <!-- results/digits_noise_20: Wrong labels among the kept rows, %: only `diverse`, random rows -->
     <!-- results/digits_ablations [50% wrong labels]: Test accuracy, network, %: -->
 
-is replaced with the one that stands under this caption in tables.md, or with these rows of it, or with that under the heading
-that has these words.
+is replaced with the one that stands under this caption in tables.md, or with these rows of it, or with that under the
+heading that has these words.
 """
 
 import os
@@ -57,7 +58,8 @@ def main() -> int:
 def keep(folder: Path, kept: Path) -> None:
     if not (folder / "tables.md").is_file():
         raise ValueError(
-            f"{folder} has no tables.md; give the --output_dir of a run of compare.py, label_noise.py or benchmark.py that ended."
+            f"{folder} has no tables.md; give the --output_dir of a run of compare.py, label_noise.py or benchmark.py "
+            "that ended."
         )
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)

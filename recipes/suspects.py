@@ -1,13 +1,15 @@
-"""Show the most likely wrong labels of a selection, with the class or caption that CLIP proposes, to check them by eye.
+"""Show the most likely wrong labels of a selection, with the class or caption that CLIP proposes, to check them by
+eye.
 
-    python recipes/suspects.py clipselect_output                            # the output folder of a run, or its subset folder
-    python recipes/suspects.py me/digits-pruned --num 50                    # a dataset repository with the scores
-    python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
+    python recipes/suspects.py clipselect_output                            # the output folder of a run, or its subset
+    folder python recipes/suspects.py me/digits-pruned --num 50                    # a dataset repository with the
+    scores python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
 
-A row is suspect where another class than its label, or another caption than its own, fits better; the lowest margin comes first. Prints
-them, and writes to --output_dir suspects.csv, suspects.parquet (source_index, label, proposed_label, sas, margin, and for
-each subset whether the row was kept), and suspects.png with the first 200 images. These come from the dataset that the
-selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is.
+A row is suspect where another class than its label, or another caption than its own, fits better; the lowest margin
+comes first. Prints them, and writes to --output_dir suspects.csv, suspects.parquet (source_index, label,
+proposed_label, sas, margin, and for each subset whether the row was kept), and suspects.png with the first 200 images.
+These come from the dataset that the selection was made from; where it can't be loaded by its recorded name,
+--dataset_name says where it is.
 """
 
 import os
@@ -126,8 +128,9 @@ def check_same(dataset: Dataset, source: DatasetSource) -> None:
     known = len(dataset) == source.num_rows and set(columns) <= set(dataset.column_names)
     if not known or content_id(dataset, *columns) != source.content_id:
         raise InputError(
-            f"The dataset of {len(dataset)} rows is not the one that the selection was made from: {source.describe()}, of "
-            f"{source.num_rows} rows, with its images in {columns[0]!r} and its labels in {columns[1]!r}."
+            f"The dataset of {len(dataset)} rows is not the one that the selection was made from: "
+            f"{source.describe()}, of {source.num_rows} rows, with its images in {columns[0]!r} and its labels in "
+            f"{columns[1]!r}."
         )
 
 
@@ -139,11 +142,15 @@ def print_table(table: pa.Table) -> None:
     heading = ["row", "label", "CLIP proposes", "sas", "margin", *(name.removeprefix("selected_") for name in kept)]
     lines = [
         [
-            str(row["source_index"]), shorten(row["label"]), shorten(row["proposed_label"]),
-            f"{row['sas']:.3f}", f"{row['margin']:+.3f}", *("kept" if row[name] else "-" for name in kept),
+            str(row["source_index"]),
+            shorten(row["label"]),
+            shorten(row["proposed_label"]),
+            f"{row['sas']:.3f}",
+            f"{row['margin']:+.3f}",
+            *("kept" if row[name] else "-" for name in kept),
         ]
         for row in table.to_pylist()
-    ]  # fmt: skip
+    ]
     widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
     for line in [heading, *lines]:
         cells = [

@@ -1,4 +1,6 @@
-"""A small set of images with captions, a fifth of them wrong: digits, letters and shapes as the embedded model was taught by."""
+"""A small set of images with captions, a fifth of them wrong: digits, letters and shapes as the embedded model was
+taught by.
+"""
 
 import importlib.util
 import sys
@@ -23,7 +25,9 @@ def _recipe() -> ModuleType:
 
 @cache
 def drawn_pairs(num_rows: int = 600, *, wrong_share: float = 0.2, seed: int = 5) -> tuple[Dataset, np.ndarray]:
-    """Images `picture` with texts `text` drawn with another seed than the embedded model's, and which texts are another row's."""
+    """Images `picture` with texts `text` drawn with another seed than the embedded model's, and which texts are
+    another row's.
+    """
     generator = torch.Generator().manual_seed(seed)
     renderer = _recipe().Renderer(generator)
     batches = [renderer.batch(100) for _ in range(-(-num_rows // 100))]

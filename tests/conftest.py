@@ -1,4 +1,6 @@
-"""What all tests share: no network, a cache of their own, a small CLIP built in code, a few images, the real data if there."""
+"""What all tests share: no network, a cache of their own, a small CLIP built in code, a few images, the real data if
+there.
+"""
 
 import atexit
 import os
@@ -64,11 +66,16 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layers = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "projection_dim": 8}
     config = CLIPConfig(
         text_config={
-            "hidden_size": 12, "vocab_size": len(symbols), "bos_token_id": start, "eos_token_id": end, "pad_token_id": end, **layers,
+            "hidden_size": 12,
+            "vocab_size": len(symbols),
+            "bos_token_id": start,
+            "eos_token_id": end,
+            "pad_token_id": end,
+            **layers,
         },
         vision_config={"hidden_size": 16, "image_size": 16, "patch_size": 8, **layers},
         projection_dim=8,
-    )  # fmt: skip
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIPModel(config)

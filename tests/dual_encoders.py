@@ -122,5 +122,10 @@ def _tokenizer(kind: str) -> PreTrainedTokenizerBase:
     text = "$A </s>" if kind.startswith("siglip") else "<s> $A </s>"
     tokenizer.post_processor = processors.TemplateProcessing(single=text, special_tokens=ends)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>", model_max_length=10**30,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        model_max_length=10**30,
+    )

@@ -35,10 +35,18 @@ def make_pictures(folder: Path, *, count: int = 60) -> Dataset:
         "keep": [row in (4, 7) for row in range(count)],
         "camera": [f"camera {row % 2}" for row in range(count)],
     }
-    features = Features({
-        "image": Image(), "label": ClassLabel(names=["red", "green", "blue"]), "weight": Value("float64"), "note": Value("string"),
-        "boxes": List(List(Value("int32"))), "grid": Array2D((2, 3), "float32"), "keep": Value("bool"), "camera": Value("string"),
-    })  # fmt: skip
+    features = Features(
+        {
+            "image": Image(),
+            "label": ClassLabel(names=["red", "green", "blue"]),
+            "weight": Value("float64"),
+            "note": Value("string"),
+            "boxes": List(List(Value("int32"))),
+            "grid": Array2D((2, 3), "float32"),
+            "keep": Value("bool"),
+            "camera": Value("string"),
+        }
+    )
     return Dataset.from_dict(columns, features=features)
 
 

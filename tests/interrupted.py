@@ -1,12 +1,13 @@
 """A client that dies where a test says, and notes which images went through the model.
 
-    python interrupted.py PLAN      runs recipes/select.py once per list of flags in the plan, as one process of a launch
-    python interrupted.py           reads plans from stdin, one a line, and gives each to forked processes of its own, which do
+    python interrupted.py PLAN      runs recipes/select.py once per list of flags in the plan, as one process of a
+    launch python interrupted.py           reads plans from stdin, one a line, and gives each to forked processes of
+    its own, which do
                                     not import everything once more; answers with a line of their exit codes
 
-A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill` (arguments
-of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have). A plan with `at_once`
-is one of runs that know nothing of each other; see `run_at_once`.
+A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill`
+(arguments of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have). A
+plan with `at_once` is one of runs that know nothing of each other; see `run_at_once`.
 """
 
 import gc
@@ -51,8 +52,8 @@ class Kill:
     """SIGKILL to this process at one of its operations.
 
     Args:
-        operation: `"rename"` to a path; `"open"` of a path to write to; `"forward"` of images; `"step"` of the optimizer.
-        path: Pattern of the path, relative to the output folder.
+        operation: `"rename"` to a path; `"open"` of a path to write to; `"forward"` of images; `"step"` of the
+        optimizer. path: Pattern of the path, relative to the output folder.
         nth: Which of these operations, from 1.
         moment: `"before"`, `"after"`, or `"torn"`: before a rename, when half of the file has reached the disk.
     """
@@ -199,7 +200,8 @@ def serve() -> int:
 
 
 def run_at_once(plan: dict[str, Any]) -> list[int]:
-    """Runs of `plan["at_once"]`: each has `flags`, the second that it starts at, and may get a `signal` so many seconds `after`.
+    """Runs of `plan["at_once"]`: each has `flags`, the second that it starts at, and may get a `signal` so many
+    seconds `after`.
 
     Returns:
         Their exit codes; that of a signal is negative. What they print is in output-0.txt, output-1.txt and so on.
@@ -241,9 +243,14 @@ def become(rank: int, plan: dict[str, Any], port: int) -> None:
     count = plan.get("processes", 1)
     if count > 1:
         os.environ.update(
-            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count),
-            MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
-        )  # fmt: skip
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE=str(count),
+            LOCAL_WORLD_SIZE=str(count),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+            ACCELERATE_USE_CPU="true",
+        )
 
 
 class ForkingClient:

@@ -129,7 +129,9 @@ def top_k_everywhere(processes: Processes) -> dict[str, Any]:
 
 
 def refusals(processes: Processes) -> dict[str, Any]:
-    """What this process was told in each case of bad input; a good case after them shows that all are still in step."""
+    """What this process was told in each case of bad input; a good case after them shows that all are still in
+    step.
+    """
     last = processes.index == processes.count - 1
     good = np.arange(4, dtype=np.float32)
     cases = {
@@ -199,9 +201,16 @@ def out_of_fold(processes: Processes, folder: Path) -> dict[str, list]:
     alignment._CHUNK_ROWS = 7
     images, texts, labels = turned_classes(num_rows=61)
     predicted, sas, margin = out_of_fold_alignment(
-        IdentityProjections(8), images, texts, labels, fold_numbers(labels, 3, seed=0),
-        num_steps=24, arguments=quick(train_batch_size=20), seed=3, accelerator=processes.accelerator,
-    )  # fmt: skip
+        IdentityProjections(8),
+        images,
+        texts,
+        labels,
+        fold_numbers(labels, 3, seed=0),
+        num_steps=24,
+        arguments=quick(train_batch_size=20),
+        seed=3,
+        accelerator=processes.accelerator,
+    )
     return {"predicted": predicted.tolist(), "sas": sas.tolist(), "margin": margin.tolist()}
 
 

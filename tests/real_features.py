@@ -12,7 +12,9 @@ NOISES = ["symmetric", "next class"]
 
 
 def food_embeds(real_data: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit-norm image_embeds (1800, 512) and text_embeds (9, 512), and the labels; the test skips where they are absent."""
+    """Unit-norm image_embeds (1800, 512) and text_embeds (9, 512), and the labels; the test skips where they are
+    absent.
+    """
     path = real_data / "clip-features-food101" / "features.npz"
     if not path.exists():
         pytest.skip("no clip-features-food101/features.npz in the real data")

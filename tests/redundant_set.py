@@ -33,8 +33,8 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def redundant_set(class_size: int, *, num_classes: int = 10, dim: int = 512, seed: int = 0) -> RedundantSet:
-    """Classes of 20 clusters whose sizes follow a power law; a fifth of the rows lie in groups of 5 that differ by a cosine of
-    0.992, 5 % of the rows have a wrong label, and 3 % lie anywhere. The last two are none of the copies.
+    """Classes of 20 clusters whose sizes follow a power law; a fifth of the rows lie in groups of 5 that differ by a
+    cosine of 0.992, 5 % of the rows have a wrong label, and 3 % lie anywhere. The last two are none of the copies.
     """
     rng = np.random.default_rng(seed)
 

@@ -1,10 +1,11 @@
-"""A client that signals runs of the command line in processes of their own, which it forks once everything is imported.
+"""A client that signals runs of the command line in processes of their own, which it forks once everything is
+imported.
 
     python signalled.py PLAN
 
-The plan is JSON: `folder`, `argv` (flags of every run), and `runs`, a list of [signal number or 0, moment]. A moment is a number, the
-share of the time that the first run took, or "fork": the first time that the run forks. It prints JSON: for each run the exit code,
-stdout and stderr.
+The plan is JSON: `folder`, `argv` (flags of every run), and `runs`, a list of [signal number or 0, moment]. A moment
+is a number, the share of the time that the first run took, or "fork": the first time that the run forks. It prints
+JSON: for each run the exit code, stdout and stderr.
 """
 
 import json

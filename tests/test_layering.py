@@ -115,10 +115,17 @@ def f():
 """
     names = {name for name, _ in imported_names(ast.parse(source), PACKAGE / "hub" / "cards.py")}
     assert names == {
-        "torch", "numpy", "datasets.features.Image", "hf_clipselect.hub.errors", "hf_clipselect.hub.data.load_source",
-        "hf_clipselect.prompts", "hf_clipselect.selection.exact.top", "hf_clipselect.report",
-        "hf_clipselect.select_dataset", "hf_clipselect.hub.cli.main",
-    }  # fmt: skip
+        "torch",
+        "numpy",
+        "datasets.features.Image",
+        "hf_clipselect.hub.errors",
+        "hf_clipselect.hub.data.load_source",
+        "hf_clipselect.prompts",
+        "hf_clipselect.selection.exact.top",
+        "hf_clipselect.report",
+        "hf_clipselect.select_dataset",
+        "hf_clipselect.hub.cli.main",
+    }
     assert package_modules("hf_clipselect.selection.exact.top") == "selection"
     assert package_modules("hf_clipselect.select_dataset") == "__init__"
     assert package_modules("torch.nn") is None
@@ -148,7 +155,9 @@ def test_no_cycles() -> None:
 
 
 def test_package_is_not_imported_inside_functions() -> None:
-    """It hides a cycle, and a missing name until the function runs. Only the command line, which nothing imports, does so."""
+    """It hides a cycle, and a missing name until the function runs. Only the command line, which nothing imports, does
+    so.
+    """
     hidden = []
     for path in set(FILES) - {PACKAGE / "cli" / "commands.py"}:
         tree = parsed(path)

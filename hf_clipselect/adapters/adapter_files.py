@@ -100,7 +100,9 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
 
 
 def adapter_files_id(folder: Path) -> str | None:
-    """Hash of the adapter in a folder, by which a run knows whether it is the one that it left; nothing if there is none."""
+    """Hash of the adapter in a folder, by which a run knows whether it is the one that it left; nothing if there is
+    none.
+    """
     files = [path for path in (folder / CONFIG_NAME, folder / WEIGHTS_NAME) if path.is_file()]
     return _hash(b"".join(path.read_bytes() for path in files)) if files else None
 
@@ -112,14 +114,15 @@ def _read(name: str, path: Path) -> bytes:
         size = path.stat().st_size
         if size > _MAX_WEIGHTS_BYTES:
             raise InputError(
-                f"{name} holds no adapter that can be loaded: {path.name} has {size:,} bytes; at most {_MAX_WEIGHTS_BYTES:,} "
-                "are read."
+                f"{name} holds no adapter that can be loaded: {path.name} has {size:,} bytes; at most "
+                f"{_MAX_WEIGHTS_BYTES:,} are read."
             )
         return path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"{name} holds no adapter that can be loaded: {path.name} can't be read ({error.strerror}). Expected {CONFIG_NAME} "
-            f"and {WEIGHTS_NAME}; weights in pickle files such as adapter_model.bin, which can run code, are never read."
+            f"{name} holds no adapter that can be loaded: {path.name} can't be read ({error.strerror}). Expected "
+            f"{CONFIG_NAME} and {WEIGHTS_NAME}; weights in pickle files such as adapter_model.bin, which can run "
+            "code, are never read."
         ) from None
 
 

@@ -28,8 +28,8 @@ from .training import AdapterTraining, Features, mean_loss
 
 logger = logging.getLogger(__name__)
 
-# A tenth of the rows, but enough of them that a gain of a few percent shows above its standard error, as far as three tenths
-# of the rows allow.
+# A tenth of the rows, but enough of them that a gain of a few percent shows above its standard error, as far as three
+# tenths of the rows allow.
 _HELD_OUT_FRACTION = 0.1
 _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3
@@ -52,11 +52,12 @@ class Adaptation:
         batch_size, learning_rate, temperature: Settings of the training.
         held_out_rows (`int`): Rows that chose the number of steps.
         held_out_agreement_plain, held_out_agreement_adapted (`float`, *optional*):
-            Share of held-out rows whose zero-shot prediction is the given label, or whose caption fits best, before and after.
+            Share of held-out rows whose zero-shot prediction is the given label, or whose caption fits best, before
+            and after.
         standard_error (`float`, *optional*): Of the paired difference between the two.
         held_out_loss_plain, held_out_loss_adapted (`float`, *optional*): The training loss on the held-out rows.
-        adapter (`dict`, *optional*): `name` and `revision` of adapters that were given, not trained: Hub id or path, and
-            commit or `None`.
+        adapter (`dict`, *optional*): `name` and `revision` of adapters that were given, not trained: Hub id or path,
+            and commit or `None`.
     """
 
     mode: str
@@ -113,8 +114,8 @@ def adapt(
         arguments (`AdaptationArguments`): Mode and training settings.
         seed (`int`): Decides initial weights, held-out rows and batches.
         accelerator (`Accelerator`): Runs the training.
-        references (`np.ndarray` of shape `(R,)`, *optional*): The captions that a held-out row's own has to beat, as from
-            `draw_references`; None where the labels are classes.
+        references (`np.ndarray` of shape `(R,)`, *optional*): The captions that a held-out row's own has to beat, as
+            from `draw_references`; None where the labels are classes.
         peft_config (`PeftConfig`, *optional*): Any PEFT method on two linear projections; default the MLP adapters.
 
     Returns:
@@ -203,7 +204,8 @@ def _try_out(training: AdapterTraining, data: Features, held_out: np.ndarray, re
         num_steps=best_step,
         better=better,
         finding=f"On {len(held_out)} held-out rows {_AGREED[references is not None]} for "
-        f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters ({_compared(difference.mean(), error, better)})",
+        f"{plain.mean():.1%} with plain CLIP and {best.mean():.1%} with adapters "
+        f"({_compared(difference.mean(), error, better)})",
         num_rows=len(held_out),
         agreement_plain=float(plain.mean()),
         agreement_adapted=float(best.mean()),
@@ -237,10 +239,13 @@ def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 def check_peft_config(model: nn.Module, peft_config: PeftConfig) -> None:
-    """Raise before the images are encoded where adapters could not be trained, or not be loaded again; nothing changes."""
+    """Raise before the images are encoded where adapters could not be trained, or not be loaded again; nothing
+    changes.
+    """
     check_method(model, peft_config, "The PEFT config")
     if absent := absent_targets(model, peft_config):
         raise InputError(
-            f"The PEFT config names target_modules that a {type(model).__name__} does not have: {', '.join(absent)[:200]}."
+            f"The PEFT config names target_modules that a {type(model).__name__} does not have: "
+            f"{', '.join(absent)[:200]}."
         )
     check_on_projections(lay_out(model, on_heads(model, peft_config), "The PEFT config"), "The PEFT config")

@@ -7,7 +7,8 @@ from typing import Any
 from ..errors import InputError
 
 
-# The settings that peft reads as regular expressions, for most methods and forms of the value, and as plain names for the rest.
+# The settings that peft reads as regular expressions, for most methods and forms of the value, and as plain names for
+# the rest.
 _KEYS = ("_modules", "_pattern", "modules_to_save")
 # No quantifier may follow a group or another quantifier.
 _TOKEN = re.compile(
@@ -15,10 +16,11 @@ _TOKEN = re.compile(
     | (?: \\[.dw] | \[\^?([\w.-]|\\[.dw-])+\] | [\w.^$/-] ) (?P<quantifier> [*+?]\?? )? (?![*+?{])""",
     re.VERBOSE,
 )
-# Several quantifiers share the some 50 characters of a module name, and steps of a quantifier are quicker than alternatives.
+# Several quantifiers share the some 50 characters of a module name, and steps of a quantifier are quicker than
+# alternatives.
 _WAYS = {"?": 2, "*": 16, "+": 16}
-# `.*decoder.*(SelfAttention|EncDecAttention).*(q|v)$` of peft's documentation has 16,384. With as many as this, the names of
-# a ViT-L/14 are matched within seconds.
+# `.*decoder.*(SelfAttention|EncDecAttention).*(q|v)$` of peft's documentation has 16,384. With as many as this, the
+# names of a ViT-L/14 are matched within seconds.
 _MAX_WAYS = 100_000
 # Python keeps 512 compiled patterns; with more, peft's loops compile each of them anew for each module.
 _MAX_PATTERNS = 400
@@ -43,14 +45,14 @@ def check_name_patterns(what: str, values: dict[str, Any]) -> None:
         found = _ways_to_match(pattern)
         if found is None:
             raise InputError(
-                f"{what} sets {key} to {pattern[:100]!r}. Of regular expressions, names with \\. . [...] | (...) ^ $ and the "
-                f"quantifiers * + ? on single characters are read; no quantifier on a group."
+                f"{what} sets {key} to {pattern[:100]!r}. Of regular expressions, names with \\. . [...] | (...) ^ $ "
+                "and the quantifiers * + ? on single characters are read; no quantifier on a group."
             )
         count, ways = count + 1, ways + found
         if count > _MAX_PATTERNS or ways > _MAX_WAYS:
             raise InputError(
-                f"{what} sets {key} to {pattern[:100]!r}{' among others' if count > 1 else ''}, which could take for ever to "
-                f"match: use at most {_MAX_PATTERNS} names, and fewer quantifiers and alternatives."
+                f"{what} sets {key} to {pattern[:100]!r}{' among others' if count > 1 else ''}, which could take for "
+                f"ever to match: use at most {_MAX_PATTERNS} names, and fewer quantifiers and alternatives."
             )
 
 

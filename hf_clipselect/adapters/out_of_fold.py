@@ -34,33 +34,35 @@ def out_of_fold_alignment(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest class, SAS and margin of every row, by adapters that were trained without the row's fold.
 
-    Takes as long as one training for each fold. Rows are embedded chunk by chunk; the embeddings of all are never held. What is
-    still learnt from all labels is `num_steps` alone.
+    Takes as long as one training for each fold. Rows are embedded chunk by chunk; the embeddings of all are never
+    held. What is still learnt from all labels is `num_steps` alone.
 
     Args:
-        model (`nn.Module`): Frozen dual encoder without adapters: those that a run has kept were trained on every label, and
-            their `unload()` gives the model back. It is left as it was.
+        model (`nn.Module`): Frozen dual encoder without adapters: those that a run has kept were trained on every
+            label, and their `unload()` gives the model back. It is left as it was.
         image_features ([`FeatureRows`] `(N, H)`): Input of the visual projection.
         text_features (`torch.Tensor` of shape `(T, C, H')`): Input of the text projection.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         folds (`np.ndarray` of shape `(N,)`): Fold of each row, at least two in all, as from [`fold_numbers`].
         num_steps (`int`): Steps of each training: those of the adapters that were kept, [`Adaptation.num_steps`].
         arguments (`AdaptationArguments`): Training settings of the kept adapters.
-        seed (`int`): Decides initial weights and batches; the same initial weights for all folds, whose scores are compared.
+        seed (`int`): Decides initial weights and batches; the same initial weights for all folds, whose scores are
+            compared.
         accelerator (`Accelerator`): Runs the training; its processes share the batches and the rows to score.
         references (`np.ndarray` of shape `(R,)`, *optional*): As for [`adapt`].
         peft_config (`PeftConfig`, *optional*): Method of the kept adapters; default the MLP adapters.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As [`align_rows`], the same on every process.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As [`align_rows`], the same on every
+        process.
 
     Raises:
         InputError: The model has adapters, there is one fold alone, or an embedding is zero or not finite.
     """
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise InputError(
-            "The model has adapters, and those of the folds would be trained on top of what they learnt from all labels; pass "
-            "model.unload()."
+            "The model has adapters, and those of the folds would be trained on top of what they learnt from all "
+            "labels; pass model.unload()."
         )
     numbers = np.unique(folds)
     if len(numbers) < 2:
@@ -80,8 +82,12 @@ def out_of_fold_alignment(
             description=f"Adapting (fold {place} of {len(numbers)})",
         )
         predicted[rows], sas[rows], margin[rows] = align_rows(
-            adapted, image_features.subset(rows), text_features, labels[rows],
-            references=references, processes=Processes(accelerator),
-        )  # fmt: skip
+            adapted,
+            image_features.subset(rows),
+            text_features,
+            labels[rows],
+            references=references,
+            processes=Processes(accelerator),
+        )
         adapted.unload()
     return predicted, sas, margin

@@ -15,10 +15,10 @@ from ..errors import InputError
 from .name_patterns import check_name_patterns
 
 
-# Methods whose config and safetensors file hold all there is to the adapters, looked through for what they import, read or
-# download, and tested to come back bit-equal. Not among them, for example: prompt learning, which adapts no module; XLORA and
-# SHADOW, which load other models that the config names; OSF and PSOFT, which decompose the base weights anew when they load;
-# ADALORA, whose weights once trained have shapes that peft cannot tell without weights.
+# Methods whose config and safetensors file hold all there is to the adapters, looked through for what they import,
+# read or download, and tested to come back bit-equal. Not among them, for example: prompt learning, which adapts no
+# module; XLORA and SHADOW, which load other models that the config names; OSF and PSOFT, which decompose the base
+# weights anew when they load; ADALORA, whose weights once trained have shapes that peft cannot tell without weights.
 _METHODS = frozenset(
     """
     BEFT C3A DELORA FOURIERFT GLORA GRALORA HIRA HRA IA3 LILY LN_TUNING LOHA LOKR LORA MISS MLP_ADAPTER OFT PEANUT RANDLORA
@@ -125,8 +125,8 @@ def _to_config(what: str, values: dict[str, Any]) -> tuple[PeftConfig, list[str]
     method = values.get("peft_type")
     if not isinstance(method, str) or method not in peft_methods():
         raise InputError(
-            f"{what} is no PEFT config that can be used here: its peft_type is {str(method)[:100]!r}. Methods that adapt modules "
-            f"and need no other files: {', '.join(peft_methods())}."
+            f"{what} is no PEFT config that can be used here: its peft_type is {str(method)[:100]!r}. Methods that "
+            f"adapt modules and need no other files: {', '.join(peft_methods())}."
         )
     _check_values(what, values)
     values = {key: value for key, value in values.items() if key not in _NOT_OF_THE_ADAPTERS}
@@ -142,7 +142,8 @@ def _to_config(what: str, values: dict[str, Any]) -> tuple[PeftConfig, list[str]
 def _check_values(what: str, values: dict[str, Any]) -> None:
     """Refuse what would make peft import, read or change something else, and sizes that no adapter has."""
     for key, value in values.items():
-        # Ranks by module (rank_pattern) are the one use of a mapping that names no module to import and no file to read.
+        # Ranks by module (rank_pattern) are the one use of a mapping that names no module to import and no file to
+        # read.
         if isinstance(value, dict) and value and not key.endswith("_pattern") and key not in _NOT_OF_THE_ADAPTERS:
             raise InputError(
                 f"{what} sets {key}, which is not supported: only numbers, names and *_pattern mappings are."
@@ -162,15 +163,17 @@ def _check_values(what: str, values: dict[str, Any]) -> None:
             raise InputError(f"{what} sets {key}, which is not supported: {why}.")
     if values.get("init_lora_weights", True) not in _LORA_INITIALISATIONS:
         raise InputError(
-            f"{what} sets init_lora_weights to {str(values['init_lora_weights'])[:100]!r}, which changes the base model's weights "
-            f"each time the adapters are loaded. Choose true, false, gaussian or orthogonal, or convert them to plain LoRA."
+            f"{what} sets init_lora_weights to {str(values['init_lora_weights'])[:100]!r}, which changes the base "
+            "model's weights each time the adapters are loaded. Choose true, false, gaussian or orthogonal, or "
+            "convert them to plain LoRA."
         )
     for key in ("base_model_name_or_path", "revision"):
         if not isinstance(values.get(key), str | None):
             raise InputError(f"{what} sets {key} to {str(values[key])[:100]}; a name or null is expected.")
     if values.get("task_type") not in (None, "FEATURE_EXTRACTION"):
         raise InputError(
-            f"{what} is for the task {str(values['task_type'])[:100]}; adapters of a CLIP have FEATURE_EXTRACTION or null."
+            f"{what} is for the task {str(values['task_type'])[:100]}; adapters of a CLIP have FEATURE_EXTRACTION or "
+            "null."
         )
 
 

@@ -40,11 +40,12 @@ def load_adapters(
         revision (`str`, *optional*): Branch, tag or commit of the adapter repository.
 
     Returns:
-        `PeftModel`: In evaluation mode; `get_image_features(...)` and `get_text_features(...)` go through the adapters, and
-        `.pooler_output` of what they return is the projected, not normalised embedding.
+        `PeftModel`: In evaluation mode; `get_image_features(...)` and `get_text_features(...)` go through the
+        adapters, and `.pooler_output` of what they return is the projected, not normalised embedding.
 
     Raises:
-        InputError: No adapter there, it is of no known method, it does not fit the base model, or the base model can't be
+        InputError: No adapter there, it is of no known method, it does not fit the base model, or the base model can't
+        be
             loaded.
 
     Example:
@@ -93,7 +94,8 @@ def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
     base = config.base_model_name_or_path
     if not base:
         logger.warning(
-            "The adapters of %s do not say which model they are made for; on another one than that they give poor embeddings.",
+            "The adapters of %s do not say which model they are made for; on another one than that they give poor "
+            "embeddings.",
             adapter,
         )
     elif name and _place(base) != _place(name):
@@ -103,7 +105,8 @@ def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
 
 
 def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
-    """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken for them.
+    """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken for
+    them.
 
     peft itself leaves random weights where the file has none, and only warns.
 
@@ -115,7 +118,8 @@ def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
         `PeftModel`: The model with the adapters on the meta device, in training mode.
 
     Raises:
-        InputError: The config is refused or does not fit the model; weights are missing, too many, of another shape, or not
+        InputError: The config is refused or does not fit the model; weights are missing, too many, of another shape,
+        or not
             finite.
     """
     config, unknown = adapter.parsed_config
@@ -134,8 +138,9 @@ def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise InputError(
-            f"The weights of {adapter} do not fit their config on a {type(model).__name__}: {sorted(problems)[0][:300]}{more}. "
-            f"{WEIGHTS_NAME} is damaged, or they are adapters of another base model."
+            f"The weights of {adapter} do not fit their config on a {type(model).__name__}: "
+            f"{sorted(problems)[0][:300]}{more}. {WEIGHTS_NAME} is damaged, or they are adapters of another base "
+            "model."
         )
     if absent := absent_targets(model, config):
         logger.warning(
@@ -159,7 +164,8 @@ def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_rev
     Args:
         adapted (`PeftModel`): The trained adapters.
         folder (`Path`): Created if missing.
-        base_model (`str`): Hub id, folder or `embedded/tiny-clip`, as the run named it; empty for a model without a name.
+        base_model (`str`): Hub id, folder or `embedded/tiny-clip`, as the run named it; empty for a model without a
+            name.
         base_revision (`str`, *optional*): Commit of the base model on the Hub.
     """
     config = adapted.peft_config["default"]
@@ -195,8 +201,8 @@ def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
         )
     if name is None and is_local_path(own) and not os.path.isdir(own):
         raise InputError(
-            f"The base model of {adapter} is a folder of the machine that it was trained on, {own[:200]}; pass base_model=, the "
-            "Hub id or folder of the same CLIP."
+            f"The base model of {adapter} is a folder of the machine that it was trained on, {own[:200]}; pass "
+            "base_model=, the Hub id or folder of the same CLIP."
         )
     # The commit that the config names is one of its own base model, and a folder of that name here has none.
     revision = config.revision if name in (None, own) and not os.path.isdir(own) else None

@@ -1,4 +1,6 @@
-"""Adapters on the modules of a model: where they may sit, and how large they are before any memory is taken for them."""
+"""Adapters on the modules of a model: where they may sit, and how large they are before any memory is taken for
+them.
+"""
 
 import copy
 import warnings
@@ -18,7 +20,8 @@ def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
     """Fresh adapters on the two heads of a frozen model.
 
     Raises:
-        InputError: The config does not fit the model, misses the heads, or reaches into the towers, which never run again once
+        InputError: The config does not fit the model, misses the heads, or reaches into the towers, which never run
+        again once
             the features are cached.
     """
     try:
@@ -51,14 +54,16 @@ def check_method(model: nn.Module, peft_config: PeftConfig, what: str) -> None:
     behind = [head.name for head in of_model(model).heads if head.cached == "output"]
     if behind and peft_config.peft_type != MLP_ADAPTER:
         raise InputError(
-            f"{what} is of the method {peft_config.peft_type.value}, but the features of a {type(model).__name__} are cached "
-            f"behind {behind[0]}, which is no linear layer. What follows it can only be an MLP adapter: leave --peft_config out, or "
-            f"give one of the method MLP_ADAPTER; other methods go with a model that has two linear projections."
+            f"{what} is of the method {peft_config.peft_type.value}, but the features of a {type(model).__name__} are "
+            f"cached behind {behind[0]}, which is no linear layer. What follows it can only be an MLP adapter: leave "
+            "--peft_config out, or give one of the method MLP_ADAPTER; other methods go with a model that has two "
+            "linear projections."
         )
 
 
 def check_on_projections(adapted: PeftModel, what: str) -> None:
-    """Check that adapters in training mode train nothing but the two heads, and of a head whose outputs are cached what follows.
+    """Check that adapters in training mode train nothing but the two heads, and of a head whose outputs are cached
+    what follows.
 
     Args:
         adapted (`PeftModel`): The model with the adapters.
@@ -73,8 +78,9 @@ def check_on_projections(adapted: PeftModel, what: str) -> None:
     outside = [name for name in trained if not name.removeprefix("base_model.model.").startswith(read)]
     if outside or not trained:
         raise InputError(
-            f"{what} trains {outside[0] if outside else 'nothing'}, but adapters are trained on cached features, which "
-            f"only {' and '.join(head.name for head in heads)} read: name these two in target_modules, and nothing else."
+            f"{what} trains {outside[0] if outside else 'nothing'}, but adapters are trained on cached features, "
+            f"which only {' and '.join(head.name for head in heads)} read: name these two in target_modules, and "
+            "nothing else."
         )
 
 
@@ -108,7 +114,8 @@ def refusing_misfits(model: nn.Module, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # peft checks few types, and raises whatever comes of the wrong ones
         raise InputError(
-            f"{what} does not fit a {type(model).__name__}: {type(error).__name__} {' '.join(str(error).split())[:400]}"
+            f"{what} does not fit a {type(model).__name__}: {type(error).__name__} "
+            f"{' '.join(str(error).split())[:400]}"
         ) from None
 
 

@@ -48,8 +48,8 @@ def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
     """
     config, _ = adapter.parsed_config
     base, revision = config.base_model_name_or_path, config.revision
-    # A folder says nothing about what is in it: it may be a copy of the model, on this machine or on the one of the training.
-    # Nor does a model that was passed: what it says of its origin may be of before its own training.
+    # A folder says nothing about what is in it: it may be a copy of the model, on this machine or on the one of the
+    # training. Nor does a model that was passed: what it says of its origin may be of before its own training.
     has_a_name = bool(base) and (base.startswith(EMBEDDED_PREFIX) or is_hub_id(base, revision=revision))
     unknown = backbone.in_memory or os.path.isdir(backbone.name)
     if has_a_name and base != backbone.name and not unknown:
@@ -62,6 +62,11 @@ def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
     warn_of_other_base(adapter, backbone.name)
     if has_a_name and revision and backbone.revision and revision != backbone.revision:
         logger.warning(
-            "The adapters of %s were trained on revision %s of %s, and this run uses %s; --model_revision %s takes theirs.",
-            adapter, revision, base, backbone.revision, revision,
-        )  # fmt: skip
+            "The adapters of %s were trained on revision %s of %s, and this run uses %s; --model_revision %s takes "
+            "theirs.",
+            adapter,
+            revision,
+            base,
+            backbone.revision,
+            revision,
+        )

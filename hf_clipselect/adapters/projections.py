@@ -1,4 +1,5 @@
-"""The two heads of a dual encoder, CLIP's projections, as what adapters attach to and what turns cached features into embeddings.
+"""The two heads of a dual encoder, CLIP's projections, as what adapters attach to and what turns cached features into
+embeddings.
 
 Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D embed_dim.
 """
@@ -21,8 +22,8 @@ class Projections(nn.Module):
     """Cached features to unit-norm embeddings, through whatever adapters sit on the two heads.
 
     Args:
-        model (`nn.Module`): A dual encoder, or [`IdentityProjections`]; adapters replace its heads in place, so this module is
-            made anew after adapters were added or removed.
+        model (`nn.Module`): A dual encoder, or [`IdentityProjections`]; adapters replace its heads in place, so this
+            module is made anew after adapters were added or removed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -62,7 +63,9 @@ class _AfterHead(nn.Module):
 
 
 class IdentityProjections(nn.Module):
-    """Stands in for a dual encoder when embeddings are at hand: two frozen identity projections for adapters to target."""
+    """Stands in for a dual encoder when embeddings are at hand: two frozen identity projections for adapters to
+    target.
+    """
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
@@ -99,14 +102,16 @@ def embed_rows(projections: Projections, features: FeatureRows, rows: np.ndarray
 
 @torch.inference_mode()
 def embed_prompts(projections: Projections, text_features: torch.Tensor) -> torch.Tensor:
-    """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as `embed_rows`."""
+    """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as
+    `embed_rows`.
+    """
     device = next(projections.parameters()).device
     return _checked(projections.embed_texts(text_features.to(device)), "prompts")
 
 
 def _unit_rows(embeds: torch.Tensor) -> torch.Tensor:
-    # A row of zeros becomes NaN, which `_checked` refuses as it refuses zeros; a guard against it would cost a twentieth of
-    # the steps of small adapters.
+    # A row of zeros becomes NaN, which `_checked` refuses as it refuses zeros; a guard against it would cost a
+    # twentieth of the steps of small adapters.
     return embeds / torch.linalg.vector_norm(embeds, dim=-1, keepdim=True)
 
 

@@ -24,8 +24,8 @@ class TextAlignment:
     Args:
         projections ([`Projections`]): Of a model, with or without adapters.
         text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
-        references (`np.ndarray` of shape `(R,)`, *optional*): Numbers of the captions to compare with, as from `draw_references`;
-            None where the texts are classes.
+        references (`np.ndarray` of shape `(R,)`, *optional*): Numbers of the captions to compare with, as from
+            `draw_references`; None where the texts are classes.
 
     Raises:
         InputError: An embedding is zero or not finite.

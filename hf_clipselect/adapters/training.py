@@ -1,4 +1,5 @@
-"""Trains adapters on cached features: symmetric InfoNCE, through Accelerate, the same batches for any number of processes.
+"""Trains adapters on cached features: symmetric InfoNCE, through Accelerate, the same batches for any number of
+processes.
 
 Legend: N rows, T templates, C classes (or captions that differ), H and H' hidden sizes of the towers, D embed_dim.
 """
@@ -73,7 +74,8 @@ class AdapterTraining:
     """Training of fresh adapters, as often as it is run: all that it depends on but the rows and how long.
 
     Args:
-        model (`nn.Module`): Frozen dual encoder. A run puts its adapters onto it; `unload()` of what it returns takes them off.
+        model (`nn.Module`): Frozen dual encoder. A run puts its adapters onto it; `unload()` of what it returns takes
+            them off.
         peft_config (`PeftConfig`): The method.
         arguments (`AdaptationArguments`): Learning rate and temperature.
         schedule (`Schedule`): Batches and learning rates on all rows; a run on fewer rows has its own batches.
@@ -155,8 +157,8 @@ def train_adapters(
         schedule (`Schedule`): Batches and learning rates.
         num_steps (`int`): Steps to take, at most `schedule.num_steps`.
         seed (`int`): Decides the batches.
-        accelerator (`Accelerator`): Each process embeds its part of every global batch, and of its texts where there are more of
-            them than rows in a batch; the loss sees the whole batch.
+        accelerator (`Accelerator`): Each process embeds its part of every global batch, and of its texts where there
+            are more of them than rows in a batch; the loss sees the whole batch.
         after_interval (`Callable[[int], bool]`, *optional*):
             Called with the number of steps taken, every `schedule.evaluate_every` steps; `False` ends the run.
         description (`str`, *optional*): Title of the progress bar.
@@ -164,8 +166,8 @@ def train_adapters(
     projections = Projections(model).train()
     trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
     projections = accelerator.prepare(projections)
-    # Not prepared: in float32 Accelerate's own optimizer adds nothing but a search for other packages in every step, which
-    # takes as long as the step of small adapters.
+    # Not prepared: in float32 Accelerate's own optimizer adds nothing but a search for other packages in every step,
+    # which takes as long as the step of small adapters.
     optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     device = accelerator.device
     # Captions may be as many as the rows: of so many only those of the batch are embedded.
@@ -248,7 +250,9 @@ def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> It
 def _with_own_features(
     batches: Iterator[np.ndarray], batches_ahead: int, image_features: FeatureRows, accelerator: Accelerator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows of each global batch, with the features of this process's part of them; read for many batches at once."""
+    """The rows of each global batch, with the features of this process's part of them; read for many batches at
+    once.
+    """
     while ahead := list(islice(batches, batches_ahead)):
         own = [_own_part(rows, accelerator) for rows in ahead]
         features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
@@ -261,7 +265,9 @@ def _own_part(numbers: np.ndarray, accelerator: Accelerator) -> np.ndarray:
 
 @contextmanager
 def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
-    """One thread and torch's own kernels where steps are so small that threads wait, and oneDNN prepares, longer than they work."""
+    """One thread and torch's own kernels where steps are so small that threads wait, and oneDNN prepares, longer than
+    they work.
+    """
     if batch_size * sum(parameter.numel() for parameter in parameters) >= _WORTH_THREADS:
         yield
         return
@@ -276,14 +282,17 @@ def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
-    """The embeddings of all parts of `_own_part` on every process, in order; `Accelerator.gather` alone cuts the gradient."""
+    """The embeddings of all parts of `_own_part` on every process, in order; `Accelerator.gather` alone cuts the
+    gradient.
+    """
     world = accelerator.num_processes
     if world == 1:
         return local
     sizes = [len(part) for part in np.array_split(np.arange(num_rows), world)]
     padded = torch.cat([local, local.new_zeros(max(sizes) - len(local), local.shape[1])])
     parts = list(accelerator.gather(padded.detach()).split(max(sizes)))
-    # Each process holds the loss of the whole batch but the gradient of its own rows only, and data parallelism takes the
-    # mean over processes: a gradient of `world` times the own rows makes that mean the gradient of the whole batch.
+    # Each process holds the loss of the whole batch but the gradient of its own rows only, and data parallelism takes
+    # the mean over processes: a gradient of `world` times the own rows makes that mean the gradient of the whole
+    # batch.
     parts[accelerator.process_index] = local + (world - 1) * (local - local.detach())
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

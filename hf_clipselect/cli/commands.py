@@ -38,8 +38,8 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
         prog (`str`, *optional*): Name of the program in `--help`.
 
     Returns:
-        `int`: Exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130 for Ctrl-C and
-        143 for SIGTERM.
+        `int`: Exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130
+        for Ctrl-C and 143 for SIGTERM.
     """
     return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
 

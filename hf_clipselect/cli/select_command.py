@@ -28,7 +28,8 @@ def run_command(arguments: Arguments) -> None:
         RunError: The machine or the Hub failed.
     """
     is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
-    # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the new name.
+    # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the
+    # new name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
         result = run_selection(arguments)

@@ -10,7 +10,8 @@ from typing import Any, TextIO
 
 
 class _Stream:
-    """A stream that keeps its first error, and writes nowhere from then on: nobody can read it, but the run has other results.
+    """A stream that keeps its first error, and writes nowhere from then on: nobody can read it, but the run has other
+    results.
 
     Args:
         stream (`TextIO`): Where to write to.

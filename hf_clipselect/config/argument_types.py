@@ -1,4 +1,6 @@
-"""Values of arguments against the types that they are declared with, in dataclasses and in signatures. No torch here."""
+"""Values of arguments against the types that they are declared with, in dataclasses and in signatures. No torch
+here.
+"""
 
 import inspect
 import os
@@ -40,8 +42,8 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
 
     Args:
         value (`Any`): What a caller gave.
-        hint (`Any`): Built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of these, and
-            classes. Arrays are checked where they are read.
+        hint (`Any`): Built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of
+            these, and classes. Arrays are checked where they are read.
         name (`str`): Name of the argument in the error.
 
     Returns:
@@ -79,7 +81,9 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _is_checked_elsewhere(hint: Any) -> bool:
-    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more than that it is of another."""
+    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more than that it is of
+    another.
+    """
     members = _members(hint)
     if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
         return True
@@ -150,7 +154,8 @@ def _text(value: Any) -> str:
         raise _Misfit
     if "\0" in value:
         raise _Misfit(f"holds a NUL character, which no name or path can have: {shown(value)}")
-    # Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold text alone.
+    # Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold
+    # text alone.
     if not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
         raise _Misfit("holds bytes that are no UTF-8; rename the file or folder")
     return str(value)

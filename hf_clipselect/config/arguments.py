@@ -1,7 +1,7 @@
 """Arguments of a selection run: one dataclass a stage.
 
-The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the preset of
-`--objective`, then the defaults. An unknown YAML key is an error. No torch here.
+The names are those of the transformers examples. Precedence: command line, then the YAML of `--config`, then the
+preset of `--objective`, then the defaults. An unknown YAML key is an error. No torch here.
 """
 
 import dataclasses
@@ -90,7 +90,8 @@ class DataArguments:
         _check_at_least(1, "num_clusters", self.num_clusters)
         if self.caption_column is None and self.num_clusters is not None:
             raise InputError(
-                f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with --caption_column."
+                f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with "
+                "--caption_column."
             )
         for name in ("label_column_name", "class_names_file") if self.caption_column is not None else ():
             if (value := getattr(self, name)) is not None:
@@ -131,8 +132,8 @@ class ModelArguments:
         _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
         if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
             raise InputError(
-                f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give at most "
-                f"{_MOST_WORKERS}, and no more than it has cores."
+                f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give "
+                f"at most {_MOST_WORKERS}, and no more than it has cores."
             )
 
 
@@ -288,9 +289,19 @@ class SelectionArguments:
     def knobs(self) -> dict[str, Any]:
         """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
         names = (
-            "alignment", "diversity_weight", "normalization", "class_balance", "balance_by", "min_per_class", "gate",
-            "gate_floor", "spread", "redundancy_weight", "solver", "ratio_weight",
-        )  # fmt: skip
+            "alignment",
+            "diversity_weight",
+            "normalization",
+            "class_balance",
+            "balance_by",
+            "min_per_class",
+            "gate",
+            "gate_floor",
+            "spread",
+            "redundancy_weight",
+            "solver",
+            "ratio_weight",
+        )
         return {name: getattr(self, name) for name in names}
 
 
@@ -315,7 +326,8 @@ class RunArguments:
             raise InputError("--output_dir is empty; name a folder.")
         if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
             raise InputError(
-                f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds '::'; give another folder of this machine."
+                f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds "
+                "'::'; give another folder of this machine."
             )
 
 
@@ -366,7 +378,9 @@ class Arguments:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":
-        """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its default."""
+        """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its
+        default.
+        """
         groups = {}
         for group in dataclasses.fields(cls):
             names = {f.name for f in dataclasses.fields(group.type)}

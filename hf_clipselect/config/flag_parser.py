@@ -41,7 +41,8 @@ class FlagParser(HfArgumentParser):
 
         Raises:
             InputError: The YAML file is missing, broken or has an unknown key.
-            SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
+            SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for
+            `--help`.
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         arguments = self.parse_args(argv)
@@ -53,7 +54,9 @@ class FlagParser(HfArgumentParser):
         return self.parse_args(argv)
 
     def _read(self, name: str, written: str | list[str]) -> Any:
-        """A value of the file, by the type and the choices of its flag; as an argument it might be taken for a flag of its own."""
+        """A value of the file, by the type and the choices of its flag; as an argument it might be taken for a flag of
+        its own.
+        """
         texts = [written] if isinstance(written, str) else written
         action = self._option_string_actions[f"--{name}"]
         takes_several = action.nargs == "+"

@@ -1,7 +1,7 @@
 """What the public functions have in common: arguments of the right types, and errors and warnings that name arguments.
 
-Messages are written once, with the flags of the command line. Here a flag becomes the argument of the same name, with the value
-behind it as Python writes it: `--on_bad_image drop` becomes `on_bad_image="drop"`. No torch here.
+Messages are written once, with the flags of the command line. Here a flag becomes the argument of the same name, with
+the value behind it as Python writes it: `--on_bad_image drop` becomes `on_bad_image="drop"`. No torch here.
 """
 
 import dataclasses

@@ -31,7 +31,8 @@ def cache_folder(*what: object) -> Path:
 
 
 def unpack(paths: list[str]) -> str:
-    """Unpack zip files, each into a folder of its name; one that holds a single folder of the same name is that folder.
+    """Unpack zip files, each into a folder of its name; one that holds a single folder of the same name is that
+    folder.
 
     Args:
         paths (`list[str]`): The files.

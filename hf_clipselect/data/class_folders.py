@@ -1,8 +1,9 @@
 """Images in a folder per class: which folders are classes, which are splits, and which images are in neither.
 
-The rules of `datasets` go by words in all names: an image called train_station_1.png makes it read that one alone, and a class
-folder called train hides the others. Here the place of a folder decides. Folders next to each other are splits when their names
-say so (train, val, test, train_images, ...) and they hold class folders; every other folder with images in it is a class.
+The rules of `datasets` go by words in all names: an image called train_station_1.png makes it read that one alone, and
+a class folder called train hides the others. Here the place of a folder decides. Folders next to each other are splits
+when their names say so (train, val, test, train_images, ...) and they hold class folders; every other folder with
+images in it is a class.
 """
 
 import hashlib
@@ -53,7 +54,8 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
     Args:
         images (`Sequence[str]`): Paths in the folder, sorted.
         shown (`str`): The folder, as a message may name it.
-        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; otherwise all images are of `train`.
+        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; otherwise all images are of
+            `train`.
 
     Returns:
         `ClassFolders`
@@ -86,7 +88,8 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
 
 
 def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The folders of each split where all images lie in folders that are named by splits, and not by one alone; else none.
+    """The folders of each split where all images lie in folders that are named by splits, and not by one alone; else
+    none.
 
     Args:
         images (`Sequence[str]`): Paths in the folder, sorted.
@@ -153,8 +156,9 @@ def _splits(
     if not named & deep:
         if named and named == tops:
             raise InputError(
-                f"{shown} holds its images in {first_names(sorted(named))}. These are names of splits, and splits need a folder for "
-                f"each class in them. If they are the classes, name the images: --data_files '{'/'.join([shown, *base])}/*/*'."
+                f"{shown} holds its images in {first_names(sorted(named))}. These are names of splits, and splits "
+                "need a folder for each class in them. If they are the classes, name the images: --data_files "
+                f"'{'/'.join([shown, *base])}/*/*'."
             )
         return {"train": folders}
     if named != tops and not any(top.lower() in _SPLIT_OF_WORD for top in named):
@@ -215,9 +219,9 @@ def _check_inner_folders(parents: Mapping[str, list[str]], shown: str) -> None:
     for name, outer in parents.items():
         if len(outer) > 1:
             raise InputError(
-                f"{shown} holds folders in folders: {outer[0]}/{name}, {outer[1]}/{name}. Either could be the classes, {name!r} or "
-                f"{outer[0]!r} and {outer[1]!r}. Put the images into one folder for each class, or give their classes in a metadata.csv "
-                "with the columns file_name and label."
+                f"{shown} holds folders in folders: {outer[0]}/{name}, {outer[1]}/{name}. Either could be the "
+                f"classes, {name!r} or {outer[0]!r} and {outer[1]!r}. Put the images into one folder for each class, "
+                "or give their classes in a metadata.csv with the columns file_name and label."
             )
     name, outer = next(iter(parents.items()))
     logger.warning(

@@ -1,4 +1,6 @@
-"""Finding the columns of a dataset: those of images, labels and captions, by name or because there is one candidate."""
+"""Finding the columns of a dataset: those of images, labels and captions, by name or because there is one
+candidate.
+"""
 
 import re
 from typing import Any
@@ -41,8 +43,8 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
     if name not in dataset.features or not can_become_images(dataset.features[name]):
         raise InputError(
             f"--image_column_name {name} is not an image column of the dataset. Image columns: "
-            f"{', '.join(images) or 'none'}; all columns: {', '.join(dataset.column_names)}. Columns of bytes or of paths of "
-            f"image files may be named too.{_separator_hint(dataset)}"
+            f"{', '.join(images) or 'none'}; all columns: {', '.join(dataset.column_names)}. Columns of bytes or of "
+            f"paths of image files may be named too.{_separator_hint(dataset)}"
         )
     return name
 
@@ -50,8 +52,9 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
 def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> str:
     """The label column: the one of that name, or the only candidate.
 
-    Class labels are looked for first, then strings and whole numbers, then booleans and floats that are whole numbers, then
-    columns without a value. Columns that tar shards and pandas add (`__key__`, `__index_level_0__`) count only when named.
+    Class labels are looked for first, then strings and whole numbers, then booleans and floats that are whole numbers,
+    then columns without a value. Columns that tar shards and pandas add (`__key__`, `__index_level_0__`) count only
+    when named.
 
     Args:
         dataset (`Dataset`): The rows.
@@ -79,8 +82,8 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
             hint += f" A label inside of a structure ({', '.join(structures)}) needs a column of its own."
         if "__key__" in features:
             hint += (
-                " In a tar file labels stand beside their images, in files such as 1.cls or 1.txt for 1.png. If this one holds class "
-                "folders, unpack it, and give the folder."
+                " In a tar file labels stand beside their images, in files such as 1.cls or 1.txt for 1.png. If this "
+                "one holds class folders, unpack it, and give the folder."
             )
         return _the_only(
             next(filter(None, kinds), []), dataset, flag="--label_column_name", what="a label column", hint=hint
@@ -95,12 +98,12 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
         raise InputError(f"--label_column_name {name} {problem}. {places}")
     if isinstance(feature, (List, LargeList, list)):
         raise InputError(
-            f"--label_column_name {name} holds lists of labels, and multi-label is not supported: every row needs one label. Make "
-            f"a column of single labels, such as the first of each list, with dataset.map. {places}"
+            f"--label_column_name {name} holds lists of labels, and multi-label is not supported: every row needs one "
+            f"label. Make a column of single labels, such as the first of each list, with dataset.map. {places}"
         )
     raise InputError(
-        f"--label_column_name {name} is a column of {feature_name(feature)}, and labels are class labels, strings, whole numbers "
-        f"or booleans. {places}"
+        f"--label_column_name {name} is a column of {feature_name(feature)}, and labels are class labels, strings, "
+        f"whole numbers or booleans. {places}"
     )
 
 
@@ -117,8 +120,8 @@ def find_caption_column(dataset: Dataset, name: str, image_column: str) -> str:
     ]
     if name == image_column or not is_text(dataset.features.get(name)):
         raise InputError(
-            f"--caption_column {name} is not a text column of the dataset. Text columns: {', '.join(candidates) or 'none'}; all "
-            f"columns: {', '.join(dataset.column_names)}."
+            f"--caption_column {name} is not a text column of the dataset. Text columns: "
+            f"{', '.join(candidates) or 'none'}; all columns: {', '.join(dataset.column_names)}."
         )
     return name
 

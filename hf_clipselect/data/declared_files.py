@@ -52,8 +52,8 @@ def _check_names(said_in: str, names: Iterable[str], shown: str) -> None:
 
 def _outside(said_in: str, path: str, shown: str) -> str:
     return (
-        f"The {said_in} of {shown} names {path!r}, which lies outside of it and would go into the subset. If you trust whoever wrote it, "
-        "load that place by its own name."
+        f"The {said_in} of {shown} names {path!r}, which lies outside of it and would go into the subset. If you "
+        "trust whoever wrote it, load that place by its own name."
     )
 
 

@@ -102,9 +102,9 @@ class FolderFiles:
 def walk(root: str) -> FolderFiles:
     """Find all files under a folder.
 
-    Hidden files and folders (`.name`), `__MACOSX` and `__pycache__` are passed by. A link to a file is a file of its own name. A
-    link to a folder is followed, unless that folder is one that the link lies in. A folder that is linked to from inside a linked
-    folder is entered once, so that links to each other come to an end.
+    Hidden files and folders (`.name`), `__MACOSX` and `__pycache__` are passed by. A link to a file is a file of its
+    own name. A link to a folder is followed, unless that folder is one that the link lies in. A folder that is linked
+    to from inside a linked folder is entered once, so that links to each other come to an end.
 
     Args:
         root (`str`): The folder.

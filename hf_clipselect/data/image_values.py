@@ -1,4 +1,6 @@
-"""Image columns as people have them, paths, bytes or both, in the one form that `datasets.Image` has: `{"bytes", "path"}`."""
+"""Image columns as people have them, paths, bytes or both, in the one form that `datasets.Image` has: `{"bytes",
+"path"}`.
+"""
 
 import hashlib
 import posixpath
@@ -24,7 +26,9 @@ _PATHS = re.compile("(large_)?string(_view)?")
 
 
 def is_image(feature: Any) -> bool:
-    """Whether a column holds images without anybody saying so: Parquet that `datasets` did not write has them as structures."""
+    """Whether a column holds images without anybody saying so: Parquet that `datasets` did not write has them as
+    structures.
+    """
     return isinstance(feature, Image) or (isinstance(feature, dict) and len(feature) == 2 and _is_structure(feature))
 
 
@@ -39,13 +43,15 @@ def with_images(
 ) -> Dataset:
     """Make a column one of images, each with its bytes or with the path of a file.
 
-    The type of the column becomes `Image()`, in the subset too; one that is `Image` already keeps its mode. Nothing is decoded, and
-    bytes stay as they are. Relative paths are taken from `folder`; where that is a URL, the files are fetched.
+    The type of the column becomes `Image()`, in the subset too; one that is `Image` already keeps its mode. Nothing is
+    decoded, and bytes stay as they are. Relative paths are taken from `folder`; where that is a URL, the files are
+    fetched.
 
     Args:
         dataset (`Dataset`): The rows.
         column (`str`): The column; one that is missing or can't hold images is left alone.
-        folder (`str`, *optional*): Local folder or fsspec URL of the file that names the paths; default the working directory.
+        folder (`str`, *optional*): Local folder or fsspec URL of the file that names the paths; default the working
+            directory.
         storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from `folder`.
 
     Returns:
@@ -114,9 +120,9 @@ def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folde
     if rows:
         row, stored = rows[0]
         raise InputError(
-            f"{len(rows)} rows of --image_column_name {column} hold a URL (first: {_without_query(paths[stored].as_py())} at source_index "
-            f"{row}), and images are not downloaded. Download them first, for example with img2dataset, or use a column of bytes or of "
-            "paths of local files."
+            f"{len(rows)} rows of --image_column_name {column} hold a URL (first: "
+            f"{_without_query(paths[stored].as_py())} at source_index {row}), and images are not downloaded. Download "
+            "them first, for example with img2dataset, or use a column of bytes or of paths of local files."
         )
 
 
@@ -125,8 +131,9 @@ def _check_for_long_texts(dataset: Dataset, column: str) -> None:
     rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(long, False)).to_numpy())
     if rows:
         raise InputError(
-            f"{len(rows)} rows of --image_column_name {column} hold a text that is too long for a path (first: source_index {rows[0][0]}). "
-            "Images that are written as base64 must be decoded first, for example with dataset.map and base64.b64decode."
+            f"{len(rows)} rows of --image_column_name {column} hold a text that is too long for a path (first: "
+            f"source_index {rows[0][0]}). Images that are written as base64 must be decoded first, for example with "
+            "dataset.map and base64.b64decode."
         )
 
 

@@ -68,8 +68,8 @@ def prepare_dataset(
 ) -> LabelledImages:
     """Find the image and label columns, check every label, and turn labels into class numbers.
 
-    A column of bytes, of paths or of structures of both that is named as the image column becomes one of `Image()`, and a subset
-    has it as that. How labels of each type are read is told at [`read_labels`].
+    A column of bytes, of paths or of structures of both that is named as the image column becomes one of `Image()`,
+    and a subset has it as that. How labels of each type are read is told at [`read_labels`].
 
     Args:
         dataset (`Dataset`): A split with an image column and a label column, or a `DatasetDict` of one.
@@ -88,9 +88,10 @@ def prepare_dataset(
         `LabelledImages`
 
     Raises:
-        InputError: Empty dataset, no or several candidate columns, an image that is a URL or lies outside of the dataset's folder, a
-            label that is missing, -1, no whole number or outside the names, a caption that is missing or blank, or fewer than two
-            classes or captions.
+        InputError: Empty dataset, no or several candidate columns, an image that is a URL or lies outside of the
+        dataset's folder, a
+            label that is missing, -1, no whole number or outside the names, a caption that is missing or blank, or
+            fewer than two classes or captions.
     """
     dataset = without_hollow_columns(one_split(dataset))
     source = source or describe_source(dataset)
@@ -113,8 +114,8 @@ def prepare_dataset(
     )
     if reserved := {image_column, label_column} & set(SUBSET_COLUMNS):
         raise InputError(
-            f"The column {', '.join(sorted(reserved))} bears the name of a column that a subset gets ({', '.join(SUBSET_COLUMNS)}); "
-            "rename it with dataset.rename_column."
+            f"The column {', '.join(sorted(reserved))} bears the name of a column that a subset gets "
+            f"({', '.join(SUBSET_COLUMNS)}); rename it with dataset.rename_column."
         )
     if class_names_file is not None:
         class_names = read_class_names(class_names_file)
@@ -148,7 +149,8 @@ def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are
     if present.sum() < 2:
         raise InputError(
             f"Column {column!r} has images of {present.sum()} class only ({names[int(labels[0])]!r}); selection needs "
-            "at least two. Pass another --label_column_name, or for images with texts instead of classes --caption_column."
+            "at least two. Pass another --label_column_name, or for images with texts instead of classes "
+            "--caption_column."
         )
     if not present.all():
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
@@ -161,7 +163,9 @@ def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are
 
 
 def _spread_rows(labels: np.ndarray, count: int) -> np.ndarray:
-    """Every class's share of `count` rows: the first rows of a dataset that is sorted by class would hold one class."""
+    """Every class's share of `count` rows: the first rows of a dataset that is sorted by class would hold one
+    class.
+    """
     quotas = class_quotas(labels, count, balance="proportional", num_classes=int(labels.max()) + 1)
     rows = [
         np.flatnonzero(labels == label)[np.arange(quota) * size // max(quota, 1)]
@@ -182,7 +186,7 @@ def _with_captions_in_use(images: LabelledImages) -> LabelledImages:
     captions = [images.class_names[number] for number in used]
     if len(captions) < 2:
         raise InputError(
-            f"All {len(labels)} rows of column {images.label_column!r} have the caption {captions[0][:80]!r}; selection compares "
-            "captions, and needs at least two that differ."
+            f"All {len(labels)} rows of column {images.label_column!r} have the caption {captions[0][:80]!r}; "
+            "selection compares captions, and needs at least two that differ."
         )
     return replace(images, class_names=captions, labels=labels.astype(np.int64))

@@ -25,9 +25,10 @@ _MOST_EXACT = 2**53
 def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
     """Turn the values of a label column into numbers of classes.
 
-    Class labels keep their numbers. Of strings and whole numbers those that occur become the classes, in sorted order; strings are
-    compared as they are, to the last space. Floats count as the whole numbers they are, booleans as the classes False and True.
-    With class names, whole numbers (and floats, 0 for False and 1 for True) are positions among these.
+    Class labels keep their numbers. Of strings and whole numbers those that occur become the classes, in sorted order;
+    strings are compared as they are, to the last space. Floats count as the whole numbers they are, booleans as the
+    classes False and True. With class names, whole numbers (and floats, 0 for False and 1 for True) are positions
+    among these.
 
     Args:
         dataset (`Dataset`): N rows.
@@ -38,7 +39,8 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
         `tuple[np.ndarray, list[str]]`: Labels `(N,)`, int64, in `[0, number of names)`; and the names.
 
     Raises:
-        InputError: A row has no label, a label that is negative, no whole number or outside the names, or the names don't fit.
+        InputError: A row has no label, a label that is negative, no whole number or outside the names, or the names
+        don't fit.
     """
     feature = dataset.features[column]
     given = None if class_names is None else _checked_class_names(class_names)
@@ -59,15 +61,15 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
             labels, names = _numbered(labels, column)
     if given is not None and len(given) != len(names):
         raise InputError(
-            f"Got {len(given)} class names, but column {column!r} has {len(names)} classes; give one name per class, in "
-            "label order (--class_names_file)."
+            f"Got {len(given)} class names, but column {column!r} has {len(names)} classes; give one name per class, "
+            "in label order (--class_names_file)."
         )
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(outside):
         raise InputError(
-            f"{len(outside)} rows of column {column!r} hold a label outside the {len(names)} class names (first: label "
-            f"{labels[outside[0]]} at source_index {outside[0]}). Labels must lie in [0, {len(names)}); remove these "
-            "rows, or name all classes with --class_names_file."
+            f"{len(outside)} rows of column {column!r} hold a label outside the {len(names)} class names (first: "
+            f"label {labels[outside[0]]} at source_index {outside[0]}). Labels must lie in [0, {len(names)}); remove "
+            "these rows, or name all classes with --class_names_file."
         )
     return labels.astype(np.int64), names if given is None else given
 
@@ -80,7 +82,8 @@ def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]
         column (`str`): The text column.
 
     Returns:
-        `tuple[np.ndarray, list[str]]`: Of each row the number `(N,)`, int64, of its caption among those that differ; and these, sorted.
+        `tuple[np.ndarray, list[str]]`: Of each row the number `(N,)`, int64, of its caption among those that differ;
+        and these, sorted.
 
     Raises:
         InputError: A row has no caption, or a blank one.
@@ -90,8 +93,8 @@ def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]
     if rows := pc.sum(blank).as_py():
         first = pc.index(blank, True).as_py()
         raise InputError(
-            f"{rows} rows of column {column!r} have no caption (first: source_index {first}). Remove or caption them, for example "
-            f"with dataset.filter(lambda row: bool((row[{column!r}] or '').strip()))."
+            f"{rows} rows of column {column!r} have no caption (first: source_index {first}). Remove or caption them, "
+            f"for example with dataset.filter(lambda row: bool((row[{column!r}] or '').strip()))."
         )
     return number_strings(values)
 
@@ -99,7 +102,8 @@ def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]
 def number_strings(values: pa.Array) -> tuple[np.ndarray, list[str]]:
     """Of each string its number among those that differ, int64, and these, sorted by code point.
 
-    Not by `np.unique`: it sorts as many strings as there are rows, all as long as the longest, and drops NULs at their ends.
+    Not by `np.unique`: it sorts as many strings as there are rows, all as long as the longest, and drops NULs at their
+    ends.
     """
     encoded = values.cast(pa.large_string()).dictionary_encode()
     strings, numbers = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
@@ -113,13 +117,13 @@ def _check_for_missing(values: pa.Array, column: str) -> None:
     missing = values.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
     if missing.all():
         raise InputError(
-            f"No row has a label in column {column!r}. Name another column with --label_column_name, or one of texts with "
-            "--caption_column."
+            f"No row has a label in column {column!r}. Name another column with --label_column_name, or one of texts "
+            "with --caption_column."
         )
     if missing.any():
         raise InputError(
-            f"{missing.sum()} rows have no label in column {column!r} (first: source_index {np.flatnonzero(missing)[0]}). Remove or "
-            "label them."
+            f"{missing.sum()} rows have no label in column {column!r} (first: source_index "
+            f"{np.flatnonzero(missing)[0]}). Remove or label them."
         )
 
 
@@ -130,14 +134,16 @@ def _whole_numbers(values: pa.Array, column: str) -> np.ndarray:
         fractions = np.flatnonzero((np.floor(numbers) != numbers) | (np.abs(numbers) > _MOST_EXACT))
         if len(fractions):
             raise InputError(
-                f"{len(fractions)} rows of column {column!r} hold a label that is no whole number (first: {numbers[fractions[0]]:g} at "
-                f"source_index {fractions[0]}). Floats are labels where all are whole numbers; make classes of measurements first."
+                f"{len(fractions)} rows of column {column!r} hold a label that is no whole number (first: "
+                f"{numbers[fractions[0]]:g} at source_index {fractions[0]}). Floats are labels where all are whole "
+                "numbers; make classes of measurements first."
             )
         numbers = numbers.astype(np.int64)
     if (numbers == -1).all():
         raise InputError(
-            f"All {len(numbers)} rows of column {column!r} hold the label -1, which stands for no label, as in test splits whose labels "
-            "are kept secret. Choose another split with --train_split_name, or another column with --label_column_name."
+            f"All {len(numbers)} rows of column {column!r} hold the label -1, which stands for no label, as in test "
+            "splits whose labels are kept secret. Choose another split with --train_split_name, or another column "
+            "with --label_column_name."
         )
     return numbers
 
@@ -147,8 +153,8 @@ def _numbered(numbers: np.ndarray, column: str) -> tuple[np.ndarray, list[str]]:
     if unique[0] < 0:
         negative = np.flatnonzero(labels == 0)
         raise InputError(
-            f"{len(negative)} rows of column {column!r} hold the label {unique[0]} (first: source_index {negative[0]}). "
-            "Labels must be 0 or more; remove these rows or label them."
+            f"{len(negative)} rows of column {column!r} hold the label {unique[0]} (first: source_index "
+            f"{negative[0]}). Labels must be 0 or more; remove these rows or label them."
         )
     return labels, [str(value) for value in unique.tolist()]
 
@@ -176,8 +182,8 @@ def _warn_about_lookalikes(names: Sequence[str], column: str) -> None:
     groups = [group for group in alike.values() if len(group) > 1]
     if groups:
         logger.warning(
-            "Labels of column %r differ only by spaces, invisible signs or the way that letters are encoded, such as %s: they count as "
-            "different classes. If they are one, clean the column first.",
+            "Labels of column %r differ only by spaces, invisible signs or the way that letters are encoded, such "
+            "as %s: they count as different classes. If they are one, clean the column first.",
             column,
             " and ".join(map(repr, groups[0])),
         )

@@ -80,7 +80,8 @@ class Request:
             return self._from_hub("is no local folder, and can't be loaded from the Hub")
         if self.revision is not None:
             raise InputError(
-                f"--dataset_revision {self.revision} is for datasets on the Hub; {self.wanted.shown or 'a file'} is none."
+                f"--dataset_revision {self.revision} is for datasets on the Hub; {self.wanted.shown or 'a file'} is "
+                "none."
             )
         if self.data_files:
             return self._from_files(name)
@@ -92,7 +93,8 @@ class Request:
         """The same with `hf://datasets/...` taken apart."""
         if self.revision is not None and place.revision not in (None, self.revision):
             raise InputError(
-                f"{self.what} names the revision {place.revision}, but --dataset_revision is {self.revision}; leave one of them out."
+                f"{self.what} names the revision {place.revision}, but --dataset_revision is {self.revision}; leave "
+                "one of them out."
             )
         files, folder = self.data_files, self.data_dir
         if is_pattern(place.path) or reader_name(place.path) or place.path.endswith(".zip"):
@@ -106,7 +108,8 @@ class Request:
     def _from_hub(self, problem: str) -> Loaded:
         if self.options:
             raise InputError(
-                f"--storage_options is for URLs; {self.wanted.shown} is on the Hub, where your login opens what you may read."
+                f"--storage_options is for URLs; {self.wanted.shown} is on the Hub, where your login opens what you "
+                "may read."
             )
         files = list(self.data_files) if self.data_files else None
         with explained(self.what, problem):
@@ -140,8 +143,8 @@ class Request:
             return replace(self, name="").load()
         if self.data_dir is None:
             raise InputError(
-                f"{self.what} is neither a folder nor a dataset on the Hub, but a reader of datasets: name its folder with --data_dir, "
-                "or its files with --data_files."
+                f"{self.what} is neither a folder nor a dataset on the Hub, but a reader of datasets: name its folder "
+                "with --data_dir, or its files with --data_files."
             )
         shown = hide_secrets(self.data_dir, self.options)
         return replace(self, name=self.data_dir, data_dir=None, wanted=replace(self.wanted, shown=shown)).load()
@@ -191,8 +194,8 @@ class Request:
             if os.path.isdir(name):
                 raise InputError(f"--data_dir {self.data_dir}: {self.wanted.shown} has no such folder.")
             raise InputError(
-                f"{flag} {self.wanted.shown!r} is neither a folder nor a Hub id; give an existing folder or file, a URL, a Hub id such as "
-                f"uoft-cs/cifar10, or {EMBEDDED_DATASET}."
+                f"{flag} {self.wanted.shown!r} is neither a folder nor a Hub id; give an existing folder or file, a "
+                f"URL, a Hub id such as uoft-cs/cifar10, or {EMBEDDED_DATASET}."
             )
         with explained(self.what, "can't be loaded"):
             if os.path.isdir(path):
@@ -204,13 +207,16 @@ class Request:
 
 
 def _matched_files(entry: str, base: str) -> list[str]:
-    """The files that an entry of `--data_files` means here: the one of that very name, or those that the pattern matches."""
+    """The files that an entry of `--data_files` means here: the one of that very name, or those that the pattern
+    matches.
+    """
     path = os.path.join(base, entry)
     if not entry.strip() or "\0" in path:
         raise InputError(f"--data_files {entry!r} is no name of a file.")
     if os.path.isdir(path):
         raise InputError(
-            f"--data_files {entry} is a folder; give it as --dataset_name, or as a pattern such as {entry.rstrip('/')}/*."
+            f"--data_files {entry} is a folder; give it as --dataset_name, or as a pattern such as "
+            f"{entry.rstrip('/')}/*."
         )
     pattern = os.path.join(glob.escape(base), entry)
     matches = [path] if os.path.exists(path) else sorted(glob.glob(pattern, recursive=True))

@@ -82,14 +82,16 @@ class Wanted:
 
 
 def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
-    """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk` wrote.
+    """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk`
+    wrote.
 
     Args:
         folder (`str`): Path of the folder.
         wanted (`Wanted`): What of it.
 
     Returns:
-        `tuple[Dataset, str | None]`: The split, and the folder that paths in its columns are relative to, where there is one.
+        `tuple[Dataset, str | None]`: The split, and the folder that paths in its columns are relative to, where there
+        is one.
 
     Raises:
         InputError: It holds nothing that can be read, or files that would not be read.
@@ -141,7 +143,8 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
     known = set(mine)
     if others := [path for path in paths if path not in known]:
         raise InputError(
-            f"{wanted.shown}: all files must be of one kind, got {name_of(mine[0])} and {first_names(map(name_of, others))}."
+            f"{wanted.shown}: all files must be of one kind, got {name_of(mine[0])} and "
+            f"{first_names(map(name_of, others))}."
         )
     if reader == "imagefolder":
         wanted.check_split(["train"])
@@ -155,7 +158,9 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
 
 
 def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
-    """Zip files that were named: what one is called says nothing; several are one split, and their names may be classes."""
+    """Zip files that were named: what one is called says nothing; several are one split, and their names may be
+    classes.
+    """
     folder = unpack(paths)
     if len(paths) == 1:
         return load_folder(f"{folder}/{Path(paths[0]).stem}", wanted)
@@ -219,8 +224,9 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
 
 
 def _builder_of_folder(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
-    # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the folder's name
-    # and what the README says, not under the files: another folder of the same name would give the first one's rows.
+    # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the
+    # folder's name and what the README says, not under the files: another folder of the same name would give the first
+    # one's rows.
     builder = load_dataset_builder(files.root, wanted.config_name, description=files.state())
     check_builder(builder, files.root, wanted.shown)
     return builder
@@ -303,16 +309,17 @@ def _tell_left_out(what: str, paths: Sequence[str], wanted: Wanted) -> None:
 
 def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
     told = (
-        f"{wanted.flags.name} {wanted.shown} holds {len(files.images):,} images ({first_names(files.images)}), but no class folders: "
-        "expected a folder for each class, such as cat/1.png and dog/2.png, or beside the images a metadata.csv with a column file_name "
-        "and one of labels, or of texts for --caption_column."
+        f"{wanted.flags.name} {wanted.shown} holds {len(files.images):,} images ({first_names(files.images)}), but no "
+        "class folders: expected a folder for each class, such as cat/1.png and dog/2.png, or beside the images a "
+        "metadata.csv with a column file_name and one of labels, or of texts for --caption_column."
     )
     tables = [path for path in files.tables if ending(path) in TABLE_ENDINGS & set(READERS)]
     if tables:
         suffix = ending(tables[0]) if ending(tables[0]) in (".csv", ".jsonl", ".parquet") else ".csv"
         told += (
-            f" {first_names(tables)} {are(len(tables))} not read: a file of labels would have to be called metadata{suffix}, with a "
-            f"column file_name of paths relative to it; or give the file itself as {wanted.flags.name}, and its column of paths as --image_column_name."
+            f" {first_names(tables)} {are(len(tables))} not read: a file of labels would have to be called "
+            f"metadata{suffix}, with a column file_name of paths relative to it; or give the file itself as "
+            f"{wanted.flags.name}, and its column of paths as --image_column_name."
         )
     if files.zips:
         told += f" {first_names(files.zips)} {are(len(files.zips))} not read beside images: give it as {wanted.flags.name}."

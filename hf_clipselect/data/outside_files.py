@@ -1,4 +1,6 @@
-"""Which files the rows of a dataset may name: those of its own folder, where somebody else may have written the dataset."""
+"""Which files the rows of a dataset may name: those of its own folder, where somebody else may have written the
+dataset.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,14 +22,15 @@ from .source import DatasetSource
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
-    """Refuse a dataset whose rows name files outside of its own folder: they would be embedded in the subset, and published.
+    """Refuse a dataset whose rows name files outside of its own folder: they would be embedded in the subset, and
+    published.
 
-    Looked at are all columns whose files a subset embeds, without reading any. Links are followed: what a folder links to is the
-    business of whoever owns it. `datasets`' and the Hub's caches of datasets belong to every dataset.
+    Looked at are all columns whose files a subset embeds, without reading any. Links are followed: what a folder links
+    to is the business of whoever owns it. `datasets`' and the Hub's caches of datasets belong to every dataset.
 
     Args:
-        dataset (`Dataset`): The rows. One that was made in memory may name any file; it has no name, no folder, and did not come
-            from the Hub.
+        dataset (`Dataset`): The rows. One that was made in memory may name any file; it has no name, no folder, and
+            did not come from the Hub.
         name (`str`, *optional*): Hub id, folder or file that it was loaded from.
         folder (`str`, *optional*): Local folder or fsspec URL that its paths are relative to.
 
@@ -46,9 +49,9 @@ def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None
         if rows:
             row, stored = rows[0]
             raise InputError(
-                f"source_index {row} of the dataset{f' {name}' if name else ''} names the file {found[stored]!r} in column {column!r}, "
-                "which lies outside of the dataset's own folder and would go into the subset. If you trust whoever wrote the dataset, "
-                "pass --allow_outside_files."
+                f"source_index {row} of the dataset{f' {name}' if name else ''} names the file {found[stored]!r} in "
+                f"column {column!r}, which lies outside of the dataset's own folder and would go into the subset. If "
+                "you trust whoever wrote the dataset, pass --allow_outside_files."
             )
 
 
@@ -60,7 +63,8 @@ def with_own_images(
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
 ) -> Dataset:
-    """[`with_images`] for a dataset of this source: relative paths are of its folder, and others must not lead out of it.
+    """[`with_images`] for a dataset of this source: relative paths are of its folder, and others must not lead out of
+    it.
 
     Args:
         dataset (`Dataset`): The rows.
@@ -108,7 +112,9 @@ def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, 
 
 
 def _caches_of_hub_data(dataset: Dataset) -> list[str]:
-    """The caches of `datasets` that hold rows of the Hub, as <cache>/<repository>/<config>/<version>/<commit>/<file>."""
+    """The caches of `datasets` that hold rows of the Hub, as
+    <cache>/<repository>/<config>/<version>/<commit>/<file>.
+    """
     files = [Path(file["filename"]) for file in dataset.cache_files]
     return [str(file.parents[4]) for file in files if len(file.parents) > 5 and COMMIT.fullmatch(file.parent.name)]
 

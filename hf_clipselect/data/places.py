@@ -1,4 +1,6 @@
-"""What a name of a dataset or of a file can mean: a path here, a repository on the Hub, a URL of another file system."""
+"""What a name of a dataset or of a file can mean: a path here, a repository on the Hub, a URL of another file
+system.
+"""
 
 import json
 import os
@@ -14,7 +16,8 @@ _HUB_URL = re.compile(
     r"hf://datasets/(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(/(?P<path>.*))?"
 )
 _FILE_URL = re.compile("^file:(//(localhost(?=/))?|(?=/))")
-# What `glob` reads as a pattern. datasets reads paths as patterns too (https://github.com/huggingface/datasets/issues/7468).
+# What `glob` reads as a pattern. datasets reads paths as patterns too
+# (https://github.com/huggingface/datasets/issues/7468).
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -73,7 +76,8 @@ def local_name(name: str) -> str:
 def path_of_file_url(name: str) -> str:
     """The path in `file:///...`, `file://localhost/...` or `file:/...`; every other name as it is.
 
-    What stands behind a `%` is taken for a sign's code, as `Path.as_uri` writes it, unless there is a file or folder of the very name.
+    What stands behind a `%` is taken for a sign's code, as `Path.as_uri` writes it, unless there is a file or folder
+    of the very name.
     """
     path = _FILE_URL.sub("", name)
     if path == name or "%" not in path:
@@ -110,7 +114,7 @@ def read_storage_options(text: str | None) -> dict[str, Any]:
         )
     if missing := [key for key, value in options.items() if value is None]:
         raise InputError(
-            f"--storage_options has no value for {', '.join(missing)}: a run keeps the names of the options alone. Give them "
-            "again on the command line."
+            f"--storage_options has no value for {', '.join(missing)}: a run keeps the names of the options alone. "
+            "Give them again on the command line."
         )
     return options

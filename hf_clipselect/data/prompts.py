@@ -27,8 +27,8 @@ _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 def clean_class_name(name: str) -> str:
     """Turn the name of a class, as datasets give it, into words for a prompt.
 
-    Underscores become spaces, a leading WordNet id goes when a name follows it, and of a list of synonyms the first one
-    stays: "n01440764 tench, Tinca tinca" gives "tench". The case is left as it is.
+    Underscores become spaces, a leading WordNet id goes when a name follows it, and of a list of synonyms the first
+    one stays: "n01440764 tench, Tinca tinca" gives "tench". The case is left as it is.
 
     Args:
         name (`str`): Name of a class.
@@ -46,8 +46,8 @@ def class_prompts(
 ) -> list[list[str]]:
     """Put the cleaned class names into prompt templates.
 
-    Classes whose cleaned names are the same (letter case aside, which CLIP's tokenizer drops) get their full names with
-    all synonyms. Names that say nothing about the class (numbers, bare WordNet ids) are warned about.
+    Classes whose cleaned names are the same (letter case aside, which CLIP's tokenizer drops) get their full names
+    with all synonyms. Names that say nothing about the class (numbers, bare WordNet ids) are warned about.
 
     Args:
         class_names (`Sequence[str]` of length `C`): One name per class, in label order.
@@ -115,7 +115,9 @@ def _check_templates(templates: Sequence[str]) -> None:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text can be written: without what Python makes of bytes that are not UTF-8, which tokenizers refuse."""
+    """Whether a text can be written: without what Python makes of bytes that are not UTF-8, which tokenizers
+    refuse.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

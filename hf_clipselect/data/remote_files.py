@@ -1,6 +1,7 @@
 """Files of other file systems (s3, gs, http, ...), fetched into the cache of `datasets`.
 
-They are fetched here, and not by `datasets`, because it would write the URLs with their signatures beside what it caches.
+They are fetched here, and not by `datasets`, because it would write the URLs with their signatures beside what it
+caches.
 """
 
 import os

@@ -127,7 +127,8 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
     groups = np.array(["none" if value is None else str(value) for value in values], dtype=object)
     if (count := len(set(groups))) > _MOST_GROUPS:
         raise InputError(
-            f"--group_column {column} holds {count} different values; name a column of at most {_MOST_GROUPS} categories."
+            f"--group_column {column} holds {count} different values; name a column of at most {_MOST_GROUPS} "
+            "categories."
         )
     return groups
 
@@ -136,8 +137,8 @@ def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: 
     """Find the rows that a user lists.
 
     Args:
-        listing (`str`, `Path`, `Sequence[int]` or `np.ndarray`): Name of a boolean column of the dataset, or a text file with one
-            source_index per line, or the numbers themselves.
+        listing (`str`, `Path`, `Sequence[int]` or `np.ndarray`): Name of a boolean column of the dataset, or a text
+            file with one source_index per line, or the numbers themselves.
         flag (`str`): Name of the flag in errors.
         dataset (`Dataset`): The N rows considered.
         source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
@@ -172,8 +173,8 @@ def read_class_quotas(path: str | Path) -> dict[str, int]:
         count = node.value if isinstance(node, yaml.ScalarNode) else ""
         if not count.isdecimal() or len(count) > 18:  # what int64 holds
             raise InputError(
-                f"--class_quotas_file {path}, line {node.start_mark.line + 1} is not a class and its rows; write one line "
-                "`class name: rows` per class, such as `cat: 20`."
+                f"--class_quotas_file {path}, line {node.start_mark.line + 1} is not a class and its rows; write one "
+                "line `class name: rows` per class, such as `cat: 20`."
             )
         quotas[name] = int(count)
     return quotas
@@ -198,8 +199,9 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
     if len(unknown):
         rows = f", from {source_index[0]} to {source_index[-1]}" if len(source_index) else ""
         raise InputError(
-            f"--{flag} lists {counted(len(unknown), 'number')} that {are(len(unknown))} no source_index of the rows considered, the "
-            f"lowest {unknown[0]}; there {are(len(source_index))} {counted(len(source_index), 'row')}{rows}."
+            f"--{flag} lists {counted(len(unknown), 'number')} that {are(len(unknown))} no source_index of the rows "
+            f"considered, the lowest {unknown[0]}; there {are(len(source_index))} "
+            f"{counted(len(source_index), 'row')}{rows}."
         )
     return np.isin(source_index, numbers)
 
@@ -207,8 +209,8 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
 def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
     if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
         raise InputError(
-            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first {source_index[both[0]]}; leave "
-            "each in one."
+            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first "
+            f"{source_index[both[0]]}; leave each in one."
         )
 
 
@@ -235,8 +237,8 @@ def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"--{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file with one "
-            f"source_index per line, or a boolean column; {there_are(columns)}."
+            f"--{flag} {path} can't be read as a file ({reason}) and is no column of the dataset. Give a text file "
+            f"with one source_index per line, or a boolean column; {there_are(columns)}."
         ) from None
     wrong = [line for line in lines if not line.isdecimal() or len(line) > 18]  # what int64 holds
     if wrong:

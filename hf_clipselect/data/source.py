@@ -31,19 +31,23 @@ class DatasetSource:
     """Where a dataset came from, as written to config.yaml and the cards.
 
     Args:
-        name (`str`): Hub id, absolute path of a folder or file, URL without credentials, or `embedded/...`; empty for a dataset that
-            was passed in memory.
+        name (`str`): Hub id, absolute path of a folder or file, URL without credentials, or `embedded/...`; empty for
+            a dataset that was passed in memory.
         config_name (`str`, *optional*): Configuration of the dataset.
         split (`str`, *optional*): Name of the split.
         revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
-        fingerprint (`str`): Fingerprint that `datasets` gave the split, and of the image files that the split refers to.
+        fingerprint (`str`): Fingerprint that `datasets` gave the split, and of the image files that the split refers
+            to.
         num_rows (`int`): Rows of the split.
         license (`str`, *optional*): Licence that the source states.
         image_column, label_column (`str`): The two columns; empty until they are found.
-        content_id (`str`): Hash of all labels and of a few images, by which the dataset is recognised however it is loaded.
-        data_dir (`str`, *optional*), data_files (`list[str]`, *optional*): The part of a repository on the Hub that was read.
+        content_id (`str`): Hash of all labels and of a few images, by which the dataset is recognised however it is
+            loaded.
+        data_dir (`str`, *optional*), data_files (`list[str]`, *optional*): The part of a repository on the Hub that
+            was read.
         paths_relative_to (`str`, *optional*):
-            Folder or URL that relative paths in its columns start from: that of the file that names them. It is written nowhere.
+            Folder or URL that relative paths in its columns start from: that of the file that names them. It is
+            written nowhere.
     """
 
     name: str
@@ -93,17 +97,21 @@ def load_source(
         config_name (`str`, *optional*): Configuration of the dataset.
         split (`str`, *optional*, defaults to `"train"`): Name of the split.
         revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub; default `main`.
-        data_files (`Sequence[str]`, *optional*): Files, patterns or URLs; relative to the folder or repository, where one is named.
+        data_files (`Sequence[str]`, *optional*): Files, patterns or URLs; relative to the folder or repository, where
+            one is named.
         data_dir (`str`, *optional*): Folder in the folder or repository.
-        storage_options (`str`, *optional*): JSON of options for the file system of a URL; no error and no result tells its values.
-        allow_unread_files (`bool`, *optional*, defaults to `False`): Files of a folder may be left out, with a warning.
+        storage_options (`str`, *optional*): JSON of options for the file system of a URL; no error and no result tells
+            its values.
+        allow_unread_files (`bool`, *optional*, defaults to `False`): Files of a folder may be left out, with a
+            warning.
         flags (`SourceFlags`, *optional*): What errors call the arguments; default as `hf-clipselect select` does.
 
     Returns:
         `tuple[Dataset, DatasetSource]`: The split and where it came from.
 
     Raises:
-        InputError: No such dataset, configuration, split or revision; the Hub or a file system can't be reached; or files of a
+        InputError: No such dataset, configuration, split or revision; the Hub or a file system can't be reached; or
+        files of a
             folder would be left out.
     """
     options = read_storage_options(storage_options)
@@ -151,7 +159,9 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
 
 
 def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str) -> str:
-    """A fingerprint that changes with image files too: `datasets` hashes the paths of a dataset, not what lies there."""
+    """A fingerprint that changes with image files too: `datasets` hashes the paths of a dataset, not what lies
+    there.
+    """
     table = dataset.data.column(image_column)
     if (
         not pa.types.is_struct(table.type)

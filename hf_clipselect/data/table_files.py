@@ -1,4 +1,6 @@
-"""Files of rows: which reader of `datasets` takes them, and how they are handed over without being read as patterns."""
+"""Files of rows: which reader of `datasets` takes them, and how they are handed over without being read as
+patterns.
+"""
 
 import os
 import re
@@ -74,7 +76,9 @@ def builder_of_files(
 
 
 def _path_without_hops(path: str) -> str:
-    """The path itself, or the same through a link where `datasets` would take it for a chain of URLs, as it does with `::`."""
+    """The path itself, or the same through a link where `datasets` would take it for a chain of URLs, as it does with
+    `::`.
+    """
     folder, _, rest = path.rpartition("::")
     if not folder:
         return path

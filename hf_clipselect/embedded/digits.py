@@ -28,8 +28,8 @@ def load_digits_dataset(split: str = "train") -> Dataset:
             change; the rows of each keep the order of scikit-learn.
 
     Returns:
-        `Dataset`: `image` is an 8x8 PNG of mode L, white ink on black, each pixel floor(value * 255 / 16) of the source's
-        0 to 16; `label` is a `ClassLabel` with the names `"zero"` to `"nine"`. The fingerprint depends on the
+        `Dataset`: `image` is an 8x8 PNG of mode L, white ink on black, each pixel floor(value * 255 / 16) of the
+        source's 0 to 16; `label` is a `ClassLabel` with the names `"zero"` to `"nine"`. The fingerprint depends on the
         content alone, so that caches are found again by another process.
 
     Raises:

@@ -1,4 +1,6 @@
-"""A frozen dual encoder: any model with `get_image_features`, `get_text_features` and two heads that adapters can sit on."""
+"""A frozen dual encoder: any model with `get_image_features`, `get_text_features` and two heads that adapters can sit
+on.
+"""
 
 import copy
 import hashlib
@@ -37,13 +39,16 @@ class Backbone:
     """A frozen dual encoder with its preprocessing.
 
     Args:
-        model (`PreTrainedModel`): In evaluation mode, without gradients, with the two heads of its kind of dual encoder.
+        model (`PreTrainedModel`): In evaluation mode, without gradients, with the two heads of its kind of dual
+            encoder.
         image_processor, tokenizer: Its preprocessing, as `transformers` loads them.
         name (`str`): Hub id, absolute path of a folder, or `embedded/tiny-clip`.
         revision (`str`, *optional*): Commit on the Hub.
         weights_sha256 (`str`, *optional*):
-            Hash of config and weights where there is no commit: of the files of a folder, or of a model that was passed.
-        hidden_size (`int`): Size of the image features: of what is cached, the input of a linear head or the output of another.
+            Hash of config and weights where there is no commit: of the files of a folder, or of a model that was
+            passed.
+        hidden_size (`int`): Size of the image features: of what is cached, the input of a linear head or the output of
+            another.
         embed_dim (`int`): Size of the embeddings, the output of both heads.
         weights (`Weights`): Where the weights come from, if not from safetensors of that commit or folder.
         in_memory (`bool`): The model was passed. Its name is what it says itself, and empty where that means nothing.
@@ -75,7 +80,9 @@ class Backbone:
         }
 
     def identity(self) -> dict[str, Any]:
-        """What decides the features: weights, preprocessing, dtype, and the point of the network if it is not before projections."""
+        """What decides the features: weights, preprocessing, dtype, and the point of the network if it is not before
+        projections.
+        """
         kind = of_model(self.model)
         points = (
             {} if kind == WITH_PROJECTIONS else {"image_features": kind.image_head, "text_features": kind.text_head}
@@ -112,7 +119,8 @@ def load_backbone(
     place = find_model(name, revision)
     if name == EMBEDDED_MODEL:
         logger.warning(
-            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real work.",
+            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real "
+            "work.",
             EMBEDDED_MODEL,
             DEFAULT_MODEL,
         )
@@ -135,7 +143,8 @@ def load_backbone(
         if _is_of_the_connection(error):
             remedy = "Check the connection and the token, and run the same again."
         raise InputError(
-            f"{what} (revision {shown(revision)}) can't be loaded: {' '.join(str(error).split())[:400].rstrip('.')}. {remedy}"
+            f"{what} (revision {shown(revision)}) can't be loaded: {' '.join(str(error).split())[:400].rstrip('.')}. "
+            f"{remedy}"
         ) from None
     return freeze(
         model,
@@ -157,7 +166,9 @@ def check_precision(device: torch.device | str, *, bf16: bool) -> None:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Raise `ValueError` for what transformers makes up where there are no tokenizer files: every prompt would be the same."""
+    """Raise `ValueError` for what transformers makes up where there are no tokenizer files: every prompt would be the
+    same.
+    """
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ValueError("it has no tokenizer.")
 
@@ -203,7 +214,8 @@ def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:
 
 @contextmanager
 def head_features(model: PreTrainedModel, head: Head) -> Iterator[Callable[[Callable[[], Any]], torch.Tensor]]:
-    """Gives a function that runs a forward pass, in any thread, and returns what is cached of it: what goes into a head, or out.
+    """Gives a function that runs a forward pass, in any thread, and returns what is cached of it: what goes into a
+    head, or out.
 
     Hooks serve every dual encoder alike, whichever way it pools.
     """
@@ -236,8 +248,8 @@ def _load_model(
 ) -> PreTrainedModel:
     options = {"dtype": torch.float32, "output_loading_info": True}
     if weights.pickles:
-        # By its tensors: given the place of pickles on the Hub, transformers asks a service of the Hub to convert them, in a
-        # thread, and sends it the user's token.
+        # By its tensors: given the place of pickles on the Hub, transformers asks a service of the Hub to convert
+        # them, in a thread, and sends it the user's token.
         with torch.device("meta"):
             kind = type(AutoModel.from_config(config, trust_remote_code=False))
         model, loading = kind.from_pretrained(None, config=config, state_dict=read_pickles(weights), **options)
@@ -268,7 +280,9 @@ def _is_of_the_connection(error: BaseException | None) -> bool:
 
 
 def check_heads(model: PreTrainedModel, what: str, *, example: str) -> None:
-    """Raise `InputError`, which begins with `what`, for a model that is no dual encoder with heads to put adapters on."""
+    """Raise `InputError`, which begins with `what`, for a model that is no dual encoder with heads to put adapters
+    on.
+    """
     heads, modules = [head.name for head in of_model(model).heads], dict(model.named_modules())
     missing = [part for part in ("get_image_features", "get_text_features") if not hasattr(model, part)]
     missing += [head for head in heads if head not in modules]

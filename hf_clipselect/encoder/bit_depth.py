@@ -13,8 +13,8 @@ _SAMPLE = 64
 def white_level(dataset: Dataset, image_column: str) -> int:
     """The value that is white in the 16-bit grey images of a dataset.
 
-    Of some images, spread evenly over the rows, the largest value decides: one below 4,096 means 12 bits. All images of a dataset are
-    scaled alike, so that a dark one stays darker than a bright one.
+    Of some images, spread evenly over the rows, the largest value decides: one below 4,096 means 12 bits. All images
+    of a dataset are scaled alike, so that a dark one stays darker than a bright one.
 
     Args:
         dataset (`Dataset`): Rows with an `Image(decode=False)` column.

@@ -43,7 +43,8 @@ class FeatureCache:
 
     Args:
         folder (`Path`): Created if missing.
-        key (`Mapping[str, Any]`): Everything that decides the image features. Shards written under another key are not read.
+        key (`Mapping[str, Any]`): Everything that decides the image features. Shards written under another key are not
+            read.
         num_rows (`int`): Rows of the dataset.
     """
 
@@ -59,7 +60,8 @@ class FeatureCache:
         return [Shard(i, start, min(start + SHARD_ROWS, self.num_rows)) for i, start in enumerate(starts)]
 
     def check_key(self) -> None:
-        """Refuse a folder whose features were made with another key: to encode anew may take hours, and is for the user to say.
+        """Refuse a folder whose features were made with another key: to encode anew may take hours, and is for the
+        user to say.
 
         Raises:
             InputError: With what differs.
@@ -86,7 +88,9 @@ class FeatureCache:
         return _load(self.folder / shard.file_name, self._shard_key(shard)) is not None
 
     def write(self, shard: Shard, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
-        """Store one shard: features (rows, hidden_size) float32, and the rows that could not be read with the reason."""
+        """Store one shard: features (rows, hidden_size) float32, and the rows that could not be read with the
+        reason.
+        """
         _store(self.folder / shard.file_name, self._shard_key(shard), features, unreadable)
 
     def write_manifest(self, *, complete: bool) -> None:
@@ -100,7 +104,9 @@ class FeatureCache:
         write_atomically(self.folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
 
     def open(self) -> tuple[FeatureRows, dict[int, str]]:
-        """All features, mapped and not read, and the unreadable rows with the reason; the shards were found whole before."""
+        """All features, mapped and not read, and the unreadable rows with the reason; the shards were found whole
+        before.
+        """
         parts, unreadable = [], {}
         for shard in self.shards():
             path = self.folder / shard.file_name

@@ -21,8 +21,8 @@ def share_cores(
 ) -> tuple[int, int]:
     """How many processes decode, and how many threads run the model on a CPU, for these rows.
 
-    With a GPU the other cores are free to decode. On a CPU both sides work there, and one that has more threads than cores
-    only makes the other wait: a few images are timed, and each side gets its share.
+    With a GPU the other cores are free to decode. On a CPU both sides work there, and one that has more threads than
+    cores only makes the other wait: a few images are timed, and each side gets its share.
 
     Args:
         pixels (`PreprocessedImages`): What the processes run.

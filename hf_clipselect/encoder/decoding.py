@@ -41,8 +41,8 @@ def decoded_batches(
 def why_no_processes() -> str | None:
     """Why this process can't start others that decode; `None` where it can.
 
-    A start method other than fork runs the caller's script once more in each of them: without `if __name__ == "__main__":`
-    that ends in an error, or never.
+    A start method other than fork runs the caller's script once more in each of them: without `if __name__ ==
+    "__main__":` that ends in an error, or never.
     """
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if method != "fork":
@@ -55,6 +55,7 @@ def warn_if_threads(num_workers: int | None) -> None:
     why = why_no_processes()
     if num_workers and why is not None:
         warnings.warn(
-            f"{num_workers} processes were to decode the images: as many threads do so instead, since {why}. The result is the same.",
+            f"{num_workers} processes were to decode the images: as many threads do so instead, since {why}. The "
+            "result is the same.",
             stacklevel=2,
         )

@@ -1,8 +1,8 @@
 """The kinds of dual encoders: which modules end their two towers, and how they take text.
 
-Adapters sit on the two heads, the last modules of the towers. A linear head is cheap, so what is cached is its input, and every
-PEFT method can adapt it. The head of SigLIP's image tower pools the patches of an image by attention: its input is large, so
-what is cached is its output, and what can be trained is what follows it, an MLP adapter.
+Adapters sit on the two heads, the last modules of the towers. A linear head is cheap, so what is cached is its input,
+and every PEFT method can adapt it. The head of SigLIP's image tower pools the patches of an image by attention: its
+input is large, so what is cached is its output, and what can be trained is what follows it, an MLP adapter.
 """
 
 from dataclasses import dataclass

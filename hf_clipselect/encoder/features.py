@@ -41,7 +41,8 @@ class ImageFeatures:
     """Features of every row of a dataset.
 
     Args:
-        features ([`FeatureRows`] `(N, H)`): What is cached of the image tower, mapped from the shards; zeros for an unreadable row.
+        features ([`FeatureRows`] `(N, H)`): What is cached of the image tower, mapped from the shards; zeros for an
+            unreadable row.
         unreadable (`dict[int, str]`): Position in the dataset -> why its image could not be read.
         key (`str`): Hash of everything that decided the features.
         num_encoded (`int`): Rows that went through the model in this run; 0 when all came from the cache.
@@ -82,7 +83,8 @@ def encode_dataset(
         `ImageFeatures`
 
     Raises:
-        InputError: The folder holds features of another key, an image can't be read (with `"error"`), or the model gives values
+        InputError: The folder holds features of another key, an image can't be read (with `"error"`), or the model
+        gives values
             that are not finite.
     """
     processes = Processes(accelerator)
@@ -97,8 +99,9 @@ def encode_dataset(
     cache = FeatureCache(folder, key=key, num_rows=len(images.dataset))
     if len(set(processes.gather(cache.digest))) > 1:
         raise InputError(
-            "The processes of this run do not see the same dataset or model. Several machines need the same files under the same "
-            "paths and with the same modification times, best on a file system that they share, and the same package versions."
+            "The processes of this run do not see the same dataset or model. Several machines need the same files "
+            "under the same paths and with the same modification times, best on a file system that they share, and "
+            "the same package versions."
         )
     if not overwrite:
         cache.check_key()
@@ -201,15 +204,17 @@ def _encode_shards(
 
 @contextmanager
 def _fitting(backbone: Backbone) -> Iterator[None]:
-    """Tell, of an error at the first images, that the image processor gives what the model does not take, as another model's does."""
+    """Tell, of an error at the first images, that the image processor gives what the model does not take, as another
+    model's does.
+    """
     try:
         yield
     except Exception as error:  # sizes, numbers of channels and names, each with an error of its own
         if isinstance(error, InputError) or is_of_the_machine(error):
             raise
         raise InputError(
-            f"The image processor of {backbone.name or 'the model'} does not fit the model: {shortened(str(error))}. Take both from one "
-            "place, and mend preprocessor_config.json if it was edited."
+            f"The image processor of {backbone.name or 'the model'} does not fit the model: {shortened(str(error))}. "
+            "Take both from one place, and mend preprocessor_config.json if it was edited."
         ) from error
 
 

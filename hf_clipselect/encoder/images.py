@@ -41,15 +41,17 @@ def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FUL
 
     Args:
         source (`dict`, `bytes` or `PIL.Image.Image`):
-            An undecoded value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`, where the path
-            of a local file counts only without bytes), an encoded image, or a PIL image, which is not modified.
-        white (`int`, *optional*, defaults to 65535): White of 16-bit grey images, as `white_level` finds it for a dataset.
+            An undecoded value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`, where the
+            path of a local file counts only without bytes), an encoded image, or a PIL image, which is not modified.
+        white (`int`, *optional*, defaults to 65535): White of 16-bit grey images, as `white_level` finds it for a
+            dataset.
 
     Returns:
         `PIL.Image.Image`: A new image of mode RGB without metadata.
 
     Raises:
-        UnreadableImageError: There is no image in `source`, the file is missing or no plain file, or PIL cannot decode it
+        UnreadableImageError: There is no image in `source`, the file is missing or no plain file, or PIL cannot decode
+        it
             whole: not an image, truncated, or so large that PIL takes it for a decompression bomb.
     """
     try:
@@ -70,7 +72,9 @@ def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FUL
 
 
 def largest_wide_grey(source: dict[str, Any]) -> int:
-    """The largest value of a grey image of more than 8 bits; 0 for any other, which is not decoded, and for an unreadable one."""
+    """The largest value of a grey image of more than 8 bits; 0 for any other, which is not decoded, and for an
+    unreadable one.
+    """
     try:
         image = Image.open(io.BytesIO(_read_bytes(source)))
         return int(np.asarray(image).max()) if image.mode.startswith("I") else 0
@@ -84,9 +88,9 @@ def to_rgb(image: Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
     """Convert an image of any mode to RGB.
 
     Transparency, of a channel, a palette or a single colour, is composited over white. Grey values wider than 8 bits
-    are scaled, not clipped: 16-bit modes from [0, white], or from [0, 65535] where an image exceeds that; integer (I) and float
-    (F) modes as the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255] or, for I, what is
-    given as white, [0, 65535]), or else from their minimum and maximum.
+    are scaled, not clipped: 16-bit modes from [0, white], or from [0, 65535] where an image exceeds that; integer (I)
+    and float (F) modes as the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255] or,
+    for I, what is given as white, [0, 65535]), or else from their minimum and maximum.
 
     Args:
         image (`PIL.Image.Image`):

@@ -50,15 +50,16 @@ def find_model(name: str, revision: str) -> ModelPlace:
         `ModelPlace`
 
     Raises:
-        InputError: There is no such model or revision, the token may not read it, or the Hub can't be reached and the cache
+        InputError: There is no such model or revision, the token may not read it, or the Hub can't be reached and the
+        cache
             does not have it.
     """
     what = f"--model_name_or_path {shown(name)}"
     if name.startswith(EMBEDDED_PREFIX) and name != EMBEDDED_MODEL:
         raise InputError(f"{what} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}.")
     no_model = (
-        f"so it is no model of transformers; give a Hub id or folder of a CLIP{other_than(name)}. Adapters are named by "
-        "--adapter_name_or_path."
+        f"so it is no model of transformers; give a Hub id or folder of a CLIP{other_than(name)}. Adapters are named "
+        "by --adapter_name_or_path."
     )
     folder = str(tiny_clip_path()) if name == EMBEDDED_MODEL else os.path.expanduser(name)
     if os.path.isdir(folder):
@@ -75,7 +76,8 @@ def find_model(name: str, revision: str) -> ModelPlace:
         check_repo_id(name)
     except InputError:
         raise InputError(
-            f"{what} is neither a folder that exists nor a Hub id; give a Hub id or folder of a CLIP{other_than(name)}."
+            f"{what} is neither a folder that exists nor a Hub id; give a Hub id or folder of a "
+            f"CLIP{other_than(name)}."
         ) from None
     if not _REVISION.fullmatch(revision):
         raise InputError(

@@ -25,8 +25,8 @@ def check_passed(model: Any, processor: Any) -> None:
     if model is None or processor is None:
         given, missing = ("processor", "model") if model is None else ("model", "processor")
         raise InputError(
-            f"{given} was passed without {missing}; pass both, as AutoModel and AutoProcessor load them, or model_name_or_path "
-            "alone."
+            f"{given} was passed without {missing}; pass both, as AutoModel and AutoProcessor load them, or "
+            "model_name_or_path alone."
         )
     if not isinstance(model, PreTrainedModel):
         hint = " The name of a model is passed as model_name_or_path." if isinstance(model, str | os.PathLike) else ""
@@ -36,8 +36,8 @@ def check_passed(model: Any, processor: Any) -> None:
     parts = getattr(processor, "image_processor", None), getattr(processor, "tokenizer", None)
     if not isinstance(parts[0], BaseImageProcessor) or not isinstance(parts[1], PreTrainedTokenizerBase):
         raise InputError(
-            "processor must have an image_processor and a tokenizer, as AutoProcessor.from_pretrained gives it, got a value of "
-            f"type {type(processor).__name__}."
+            "processor must have an image_processor and a tokenizer, as AutoProcessor.from_pretrained gives it, got "
+            f"a value of type {type(processor).__name__}."
         )
 
 
@@ -58,7 +58,8 @@ def copy_backbone(
         `Backbone`: Known by the hash of its config and weights.
 
     Raises:
-        InputError: One of the two is missing or something else, the model is no dual encoder or was changed so that its config
+        InputError: One of the two is missing or something else, the model is no dual encoder or was changed so that
+        its config
             does not describe it, or bf16 on a CPU.
     """
     check_precision(device, bf16=bf16)
@@ -74,8 +75,9 @@ def copy_backbone(
         if is_of_the_machine(error):
             raise
         raise InputError(
-            f"{what} can't be copied, as its weights are not those that its config describes: {' '.join(str(error).split())[:300]} "
-            "Pass it as from_pretrained gives it: whole, on one device, not quantized and without adapters of PEFT."
+            f"{what} can't be copied, as its weights are not those that its config describes: "
+            f"{' '.join(str(error).split())[:300]} Pass it as from_pretrained gives it: whole, on one device, not "
+            "quantized and without adapters of PEFT."
         ) from None
     try:
         with tempfile.TemporaryDirectory() as folder:

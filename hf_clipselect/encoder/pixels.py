@@ -10,7 +10,8 @@ from torch.utils.data import get_worker_info
 from .images import FULL_WHITE, UnreadableImageError, open_image
 
 
-# A batch of so many bytes goes through the pipe of a worker: shared memory takes longer to agree on than that takes to copy.
+# A batch of so many bytes goes through the pipe of a worker: shared memory takes longer to agree on than that takes to
+# copy.
 _BYTES_THROUGH_A_PIPE = 2**22
 
 
@@ -20,8 +21,9 @@ class PixelBatch:
 
     Args:
         rows (`list[int]`): Positions in the dataset.
-        pixels (`dict[str, torch.Tensor | np.ndarray]`, *optional*): All that the image processor gives, by name, a row for each
-            image that could be read: `pixel_values`, of some also masks and shapes. `None` where there is none.
+        pixels (`dict[str, torch.Tensor | np.ndarray]`, *optional*): All that the image processor gives, by name, a row
+            for each image that could be read: `pixel_values`, of some also masks and shapes. `None` where there is
+            none.
         unreadable (`dict[int, str]`): Row -> why its image could not be read.
     """
 
@@ -66,8 +68,8 @@ def hand_over(batch: PixelBatch) -> PixelBatch:
     if sum(values.nbytes for values in batch.pixels.values()) <= _BYTES_THROUGH_A_PIPE:
         arrays = {name: values.numpy() for name, values in batch.pixels.items()}
         return PixelBatch(batch.rows, arrays, batch.unreadable)
-    # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its error, and
-    # the run waits for the batch forever; here the error reaches the run.
+    # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its
+    # error, and the run waits for the batch forever; here the error reaches the run.
     for values in batch.pixels.values():
         values.share_memory_()
     return batch

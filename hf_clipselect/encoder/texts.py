@@ -54,7 +54,8 @@ def too_long_prompts(backbone: Backbone, prompts: list[list[str]]) -> tuple[np.n
         prompts (`list[list[str]]`): Templates x classes.
 
     Returns:
-        `tuple[np.ndarray, int]`: Class numbers, int64, rising; and the most tokens that the model reads, its own marks among them.
+        `tuple[np.ndarray, int]`: Class numbers, int64, rising; and the most tokens that the model reads, its own marks
+        among them.
     """
     limit, found = _max_length(backbone), set()
     for row in prompts:

@@ -1,7 +1,8 @@
 """Forward passes side by side on a CPU, each on a thread of its own.
 
-How many threads share one product decides its last digits (torch 2.13), and how many there are depends on the machine, the
-launch and the load. One thread for each pass gives the same bytes everywhere, and no thread ever waits for another.
+How many threads share one product decides its last digits (torch 2.13), and how many there are depends on the machine,
+the launch and the load. One thread for each pass gives the same bytes everywhere, and no thread ever waits for
+another.
 """
 
 from collections import deque

@@ -41,8 +41,8 @@ class ImageTower:
         """Encode a batch.
 
         Args:
-            pixels (`Mapping[str, torch.Tensor | np.ndarray]`, *optional*): What the image processor gives, by name; `None` where no
-                image of the batch could be read.
+            pixels (`Mapping[str, torch.Tensor | np.ndarray]`, *optional*): What the image processor gives, by name;
+                `None` where no image of the batch could be read.
 
         Returns:
             `torch.Tensor` of shape `(batch_size, H)`: On the model's device, in the tower's dtype.
@@ -63,8 +63,8 @@ class ImageTower:
             self._at_most = size // 2
             clear_device_cache(garbage_collection=True)
             logger.warning(
-                "Out of memory with %d images at once: going on with %d. For another --output_dir, --per_device_eval_batch_size %d "
-                "saves the attempt.",
+                "Out of memory with %d images at once: going on with %d. For another --output_dir, "
+                "--per_device_eval_batch_size %d saves the attempt.",
                 size,
                 self._at_most,
                 self._at_most,

@@ -1,7 +1,8 @@
-"""Where the weights of a model come from: safetensors, else their conversion to it, else a pickle that may hold tensors alone.
+"""Where the weights of a model come from: safetensors, else their conversion to it, else a pickle that may hold
+tensors alone.
 
-Many repositories have `pytorch_model.bin` and no safetensors on `main`, CLIP's own among them. The account SFconvertbot of
-Hugging Face has opened a pull request on most of these, which adds the same weights as safetensors.
+Many repositories have `pytorch_model.bin` and no safetensors on `main`, CLIP's own among them. The account
+SFconvertbot of Hugging Face has opened a pull request on most of these, which adds the same weights as safetensors.
 """
 
 import json
@@ -30,7 +31,8 @@ CONVERTER = "SFconvertbot"
 _SAFETENSORS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
 _PICKLES = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 _SHARD = re.compile(r"pytorch_model[\w.-]*\.bin")
-# The cache of the Hub client keeps what a commit is called under refs/; this name is ours, and goes when the commit is removed.
+# The cache of the Hub client keeps what a commit is called under refs/; this name is ours, and goes when the commit is
+# removed.
 _CHOSEN = "refs/hf_clipselect/weights-of-{commit}"
 
 
@@ -52,7 +54,8 @@ class Weights:
 def find_weights(place: ModelPlace) -> Weights:
     """The weights of a model; those on the Hub are downloaded where they are no safetensors of its commit.
 
-    What was chosen for a commit is kept in the cache beside it: the same weights are taken from then on, without the Hub too.
+    What was chosen for a commit is kept in the cache beside it: the same weights are taken from then on, without the
+    Hub too.
 
     Args:
         place (`ModelPlace`): The model.
@@ -131,7 +134,9 @@ def _on_hub(repo_id: str, snapshot: Path) -> Weights:
 
 
 def _choose(repo_id: str, commit: str) -> str | None:
-    """The commit to take the weights from; nothing if they are safetensors of the commit itself, which is no choice."""
+    """The commit to take the weights from; nothing if they are safetensors of the commit itself, which is no
+    choice.
+    """
     try:
         _, files = _files(repo_id, commit)
     except (HTTPError, OSError, JSONDecodeError) as error:

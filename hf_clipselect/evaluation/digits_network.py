@@ -43,9 +43,10 @@ def digits_accuracy(
 ) -> float:
     """Train on some rows and test on the 500 test rows of `embedded/digits`.
 
-    The network is 64-128-10 with a ReLU, trained with Adam in batches of 128 for the same number of steps whatever the number
-    of rows. Networks of several initialisations are trained side by side, each with batches of its own. On one thread, and
-    with no trace in torch's own random state: the same arguments give the same accuracy wherever they are asked.
+    The network is 64-128-10 with a ReLU, trained with Adam in batches of 128 for the same number of steps whatever the
+    number of rows. Networks of several initialisations are trained side by side, each with batches of its own. On one
+    thread, and with no trace in torch's own random state: the same arguments give the same accuracy wherever they are
+    asked.
 
     Args:
         pixels (`np.ndarray` of shape `(N, 64)`): From [`digit_pixels`].
@@ -63,7 +64,8 @@ def digits_accuracy(
     pixels = np.asarray(pixels, dtype=np.float32)
     if pixels.ndim != 2 or pixels.shape[1] != NUM_PIXELS or len(pixels) == 0:
         raise InputError(
-            f"pixels must have the shape (rows, {NUM_PIXELS}) with at least one row, got {pixels.shape}; see digit_pixels."
+            f"pixels must have the shape (rows, {NUM_PIXELS}) with at least one row, got {pixels.shape}; see "
+            "digit_pixels."
         )
     labels = torch.from_numpy(checked_labels(labels, num_rows=len(pixels), num_classes=len(CLASS_NAMES)))
     with _one_thread():

@@ -43,11 +43,13 @@ def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     token = get_token()
     if token is None:
         raise InputError(
-            "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token that may write."
+            "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token "
+            "that may write."
         )
     if not (token.isascii() and token.isprintable()):
         raise InputError(
-            "The token holds characters that no token has, such as typographic quotes. Run `hf auth login` again, or correct HF_TOKEN."
+            "The token holds characters that no token has, such as typographic quotes. Run `hf auth login` again, or "
+            "correct HF_TOKEN."
         )
     me = with_retries(f"Asking {HfApi().endpoint} who you are", _whoami)
     for repository in repositories:
@@ -81,7 +83,8 @@ def _whoami() -> dict[str, Any]:
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
             raise InputError(
-                f"The Hub does not accept the token ({describe(error)}) Run `hf auth login` again, or correct HF_TOKEN."
+                f"The Hub does not accept the token ({describe(error)}) Run `hf auth login` again, or correct "
+                "HF_TOKEN."
             ) from None
         raise
 
@@ -101,8 +104,8 @@ def _check_rights(repository: Repository, me: Mapping[str, Any], flags: Mapping[
             if error.response.status_code not in (401, 403, 404):
                 raise
             raise InputError(
-                f"--{flag} {repository.repo_id}: {me['name']} may not write to it ({describe(error)}) Choose a repository of "
-                "your own, use a token that may write, or pass --create_pr."
+                f"--{flag} {repository.repo_id}: {me['name']} may not write to it ({describe(error)}) Choose a "
+                "repository of your own, use a token that may write, or pass --create_pr."
             ) from None
     if repository.private and not info.private:
         logger.warning(
@@ -119,8 +122,8 @@ def _check_namespace(repository: Repository, me: Mapping[str, Any], flag: str) -
     mine = [me["name"], *(org["name"] for org in me.get("orgs", ()) if org.get("roleInOrg") != "read")]
     if owner not in mine:
         raise InputError(
-            f"--{flag} {repository.repo_id}: there is no such repository that {me['name']} can see, and it can't be created "
-            f"for {owner}; the token is good for {', '.join(mine)}."
+            f"--{flag} {repository.repo_id}: there is no such repository that {me['name']} can see, and it can't be "
+            f"created for {owner}; the token is good for {', '.join(mine)}."
         )
     _check_token(repository, me, flag)
 
@@ -135,8 +138,8 @@ def _check_token(repository: Repository, me: Mapping[str, Any], flag: str) -> No
         writes = "repo.write" in granted or (repository.create_pr and "discussion.write" in granted)
     if not writes:
         raise InputError(
-            f"--{flag} {repository.repo_id}: the token of {me['name']} may read but not write there. Make one that may write at "
-            "https://huggingface.co/settings/tokens."
+            f"--{flag} {repository.repo_id}: the token of {me['name']} may read but not write there. Make one that "
+            "may write at https://huggingface.co/settings/tokens."
         )
 
 
@@ -144,11 +147,13 @@ def _check_refs(repository: Repository, refs: GitRefs) -> None:
     tags, branches = {ref.name for ref in refs.tags}, {ref.name for ref in refs.branches}
     if repository.branch in tags - branches:
         raise InputError(
-            f"--hub_revision {repository.branch} is a tag of {repository.repo_id}; give a branch, which a push can move."
+            f"--hub_revision {repository.branch} is a tag of {repository.repo_id}; give a branch, which a push can "
+            "move."
         )
     if repository.tag in branches:
         raise InputError(
-            f"--hub_tag {repository.tag}: a branch of {repository.repo_id} has that name and would hide the tag; choose another."
+            f"--hub_tag {repository.tag}: a branch of {repository.repo_id} has that name and would hide the tag; "
+            "choose another."
         )
 
 
@@ -156,6 +161,7 @@ def _check_contents(repository: Repository, files: list[str], flag: str) -> None
     """Data that no config names is found by `load_dataset` only until a card names configs, as ours does."""
     if data := [path for path in files if PurePosixPath(path).suffix.lower() in _DATA_SUFFIXES]:
         raise InputError(
-            f"--{flag} {repository.repo_id} holds data that its README.md names no config for ({data[0]}): load_dataset would "
-            "give the pushed subset in its place. Choose another repository, or name the configs in its README.md."
+            f"--{flag} {repository.repo_id} holds data that its README.md names no config for ({data[0]}): "
+            "load_dataset would give the pushed subset in its place. Choose another repository, or name the configs "
+            "in its README.md."
         )

@@ -1,7 +1,7 @@
 """The README.md of a pushed subset and of pushed adapters, made from the report of the run.
 
-The text stands in templates/dataset_card.md and templates/adapter_card.md, whose headers hold what is the same for every
-run; the keys of the run are added here. Nothing unknown is filled in.
+The text stands in templates/dataset_card.md and templates/adapter_card.md, whose headers hold what is the same for
+every run; the keys of the run are added here. Nothing unknown is filled in.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,8 @@ def subset_card(
 
     Args:
         report (`dict`): The content of report.json.
-        folder (`Path`): Holds `ratio_<percent>/` or `count_<n>/`, with `train-*.parquet`, and `scores/train-*.parquet`.
+        folder (`Path`): Holds `ratio_<percent>/` or `count_<n>/`, with `train-*.parquet`, and
+            `scores/train-*.parquet`.
         repo_id (`str`, *optional*): Dataset repository on the Hub, for the snippets.
         adapter_id (`str`, *optional*):
             Model repository of the adapters behind the scores; by default that of the adapters that the run was given.
@@ -163,8 +164,9 @@ def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
         entry = {
             "config_name": config,
             "data_files": [{"split": "train", "path": f"{config}/train-*.parquet"}],
-            # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not under
-            # its files: without this, a later run in the same folder would give the rows of the first that was loaded.
+            # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not
+            # under its files: without this, a later run in the same folder would give the rows of the first that was
+            # loaded.
             "description": content_id(folder / config),
         }
         entries.append(entry | {"default": True} if config == configs[0] else entry)

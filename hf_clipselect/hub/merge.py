@@ -1,6 +1,7 @@
 """Our card over a README.md that is there already: what people wrote in it stays.
 
-The headers are merged as YAML nodes, not as Python values, which would turn `language: no` into false and `1.10` into 1.1.
+The headers are merged as YAML nodes, not as Python values, which would turn `language: no` into false and `1.10` into
+1.1.
 """
 
 import hashlib
@@ -27,9 +28,15 @@ _WHOLE = "whole_header"
 OUR_CONFIG = re.compile(r"ratio_\d+(?:_\d+)?|count_\d+|scores")
 _UNITED = ("tags", "task_categories")
 _OURS = (
-    "size_categories", "source_datasets", "base_model", "base_model_relation", "library_name", "pipeline_tag", "datasets",
+    "size_categories",
+    "source_datasets",
+    "base_model",
+    "base_model_relation",
+    "library_name",
+    "pipeline_tag",
+    "datasets",
     "metrics",
-)  # fmt: skip
+)
 # A config of this name is the default one without saying so.
 _DEFAULT = "default"
 
@@ -42,9 +49,10 @@ def merge_cards(ours: str, theirs: str) -> str:
     """The README.md to push where the repository has one: our part and facts are renewed, all else stays.
 
     Of the text, only what stands between our two marks is replaced; without them our part follows after theirs. Of the
-    header, the keys keep their order: tags and task categories are united, configs are ours by name, what describes the
-    pushed files is ours, and everything else stays theirs. Comments stay in a header that needs no change. A config of
-    theirs that is named `default` remains the one that `load_dataset` gives without a name, since two are refused.
+    header, the keys keep their order: tags and task categories are united, configs are ours by name, what describes
+    the pushed files is ours, and everything else stays theirs. Comments stay in a header that needs no change. A
+    config of theirs that is named `default` remains the one that `load_dataset` gives without a name, since two are
+    refused.
 
     Args:
         ours (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
@@ -126,7 +134,8 @@ def is_all_ours(card: str) -> bool:
 
 
 def written_header(head: str) -> str:
-    """What the end mark notes of a header: by it, the next push tells values that we wrote from those that people wrote.
+    """What the end mark notes of a header: by it, the next push tells values that we wrote from those that people
+    wrote.
 
     Args:
         head (`str`): Header of our card, with its two delimiters.

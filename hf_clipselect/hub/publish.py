@@ -18,7 +18,8 @@ from .push import CARD, Pushed, Repository, add_tag, push_files
 
 logger = logging.getLogger(__name__)
 
-# What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository stays.
+# What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository
+# stays.
 _OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
 
 
@@ -75,13 +76,13 @@ def publish(
 ) -> list[Pushed]:
     """Push a subset folder, and adapters if there are any.
 
-    The README.md of both folders is written anew on the way; there and on the Hub it is merged with what people wrote. Each
-    repository gets one commit at most; what is there already is found, and only missing tags are added.
+    The README.md of both folders is written anew on the way; there and on the Hub it is merged with what people wrote.
+    Each repository gets one commit at most; what is there already is found, and only missing tags are added.
 
     Args:
         report (`Mapping[str, Any]`): What report.json holds.
-        subset (`Path`): Folder with selection.json, `scores/` and any of `ratio_*/`, which are pushed; what people put beside them
-            is not.
+        subset (`Path`): Folder with selection.json, `scores/` and any of `ratio_*/`, which are pushed; what people put
+            beside them is not.
         destination (`Destination`): Where to; `destination.check()` tells beforehand whether it can work.
         adapter (`Path`, *optional*): PEFT folder of the adapters that the scores come from.
 
@@ -126,7 +127,9 @@ def publish(
 def _adapters_on_the_hub(
     report: Mapping[str, Any], destination: Destination, adapter: Path | None, pushed: list[Pushed]
 ) -> Pushed | None:
-    """Push the adapters, and add them to what was pushed; None where the card has none to name but those that were given."""
+    """Push the adapters, and add them to what was pushed; None where the card has none to name but those that were
+    given.
+    """
     model, given = destination.model, report["adaptation"].get("adapter")
     if model is None:
         if adapter is not None and given is None:

@@ -14,8 +14,8 @@ def publishable_adapter(folder: Path) -> dict[str, bytes | Path]:
         folder (`Path`): Holds `adapter_config.json` and `adapter_model.safetensors`.
 
     Returns:
-        `dict[str, bytes | Path]`: Content, or a file with the content, by path in the repository. The config is the file's,
-        byte for byte, unless the base model that it names is a folder of this machine: then it names none.
+        `dict[str, bytes | Path]`: Content, or a file with the content, by path in the repository. The config is the
+        file's, byte for byte, unless the base model that it names is a folder of this machine: then it names none.
 
     Raises:
         InputError: One of the two files is missing.

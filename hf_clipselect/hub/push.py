@@ -72,16 +72,17 @@ def push_files(
 ) -> Pushed:
     """Put files into a repository by one commit, or find them there.
 
-    Large files go first, and only those that the server lacks; then one commit brings all files and the card, on top of
-    the commit that was looked at. A lost answer, a killed process or somebody's commit in between leaves the old files or
-    the new ones, and the same call again goes on from there.
+    Large files go first, and only those that the server lacks; then one commit brings all files and the card, on top
+    of the commit that was looked at. A lost answer, a killed process or somebody's commit in between leaves the old
+    files or the new ones, and the same call again goes on from there.
 
     Args:
         repository (`Repository`): Created if missing.
-        files (`Mapping[str, Path | bytes]`): Path in the repository -> file or content; `README.md` is merged with the one there.
+        files (`Mapping[str, Path | bytes]`): Path in the repository -> file or content; `README.md` is merged with the
+            one there.
         message (`str`): Title of the commit.
-        is_stale (`Callable[[str], bool]`): Whether a file of the repository that is not among `files` comes from an earlier push
-            and goes; what people put there stays.
+        is_stale (`Callable[[str], bool]`): Whether a file of the repository that is not among `files` comes from an
+            earlier push and goes; what people put there stays.
 
     Returns:
         `Pushed`
@@ -98,7 +99,8 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
 
     Args:
         pushed (`Pushed`): The commit.
-        tag (`str`, *optional*): Name of the tag; by default the next free one of v1, v2, ..., if the commit has none of these.
+        tag (`str`, *optional*): Name of the tag; by default the next free one of v1, v2, ..., if the commit has none
+            of these.
 
     Returns:
         `str`: The tag that the commit bears.
@@ -187,7 +189,9 @@ class _Push:
         return changed, [path for path in there if path not in additions and self.is_stale(path)]
 
     def _earlier_push(self, api: HfApi, head: str, additions: Mapping[str, CommitOperationAdd]) -> str:
-        """The tagged commit that brought the files, where people have committed something else since; else the head."""
+        """The tagged commit that brought the files, where people have committed something else since; else the
+        head.
+        """
         commits = {ref.name: ref.target_commit for ref in api.list_repo_refs(**self.repository.address).tags}
         files = {path: addition for path, addition in additions.items() if path != CARD}  # which people edit
         names = [self.repository.tag] if self.repository.tag else _by_version(commits)
@@ -222,8 +226,8 @@ class _Push:
             return merge_cards(ours, Path(path).read_bytes().decode())
         except UnicodeDecodeError:
             raise InputError(
-                f"The README.md of {self.repository} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8 in "
-                "the repository."
+                f"The README.md of {self.repository} is not UTF-8, so what people wrote there can't be kept: save it "
+                "as UTF-8 in the repository."
             ) from None
 
     def _open_pull_request(self, api: HfApi, additions: Mapping[str, CommitOperationAdd]) -> tuple[str, int] | None:
@@ -262,7 +266,9 @@ def _files_at(api: HfApi, repository: Repository, commit: str) -> dict[str, Repo
 
 
 def _is_same(addition: CommitOperationAdd, there: RepoFile | None) -> bool:
-    """Whether the repository holds this content: by the sha256 of large files, else by the id that git gives a file."""
+    """Whether the repository holds this content: by the sha256 of large files, else by the id that git gives a
+    file.
+    """
     if there is None or there.size != addition.upload_info.size:
         return False
     if there.lfs is not None:

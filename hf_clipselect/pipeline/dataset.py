@@ -74,63 +74,75 @@ def select_dataset(
 ) -> SelectionResult:
     """Select the part of a labelled or captioned image dataset that is worth training on.
 
-    Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a semantic
-    alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2); the objective
-    turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
+    Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a
+    semantic alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2);
+    the objective turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
-        dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of one split.
-        model_name_or_path (`str` or `Path`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or `embedded/tiny-clip`.
+        dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of
+            one split.
+        model_name_or_path (`str` or `Path`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or
+            `embedded/tiny-clip`.
         model (`PreTrainedModel`, *optional*):
-            A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are copied, in
-            float32 and without hooks; it stays as it is.
+            A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are
+            copied, in float32 and without hooks; it stays as it is.
         processor (`ProcessorMixin`, *optional*): That of `model`, with `.image_processor` and `.tokenizer`.
         selection_ratio (`float` or `Sequence[float]`, *optional*):
-            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless there is a count.
+            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless
+            there is a count.
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
         objective (`str`, *optional*, defaults to `"diverse"`):
             Preset `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below.
         adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
         output_dir (`str` or `Path`, *optional*):
-            Folder for everything the run makes; by default nothing is left behind. Subsets of other sizes that are in it stay, and
-            follow in the result, if everything else is the same.
+            Folder for everything the run makes; by default nothing is left behind. Subsets of other sizes that are in
+            it stay, and follow in the result, if everything else is the same.
         seed (`int`, *optional*, defaults to 42): The same seed gives the same subset.
-        image_column_name, label_column_name (`str`, *optional*): Found from the features when there is one candidate each.
+        image_column_name, label_column_name (`str`, *optional*): Found from the features when there is one candidate
+            each.
         caption_column (`str`, *optional*):
-            Text column of image-text pairs, instead of labels. Each image is compared with its own caption, and with up to 1,000
-            others for the margin; clusters of images stand in for classes in the diversity, the quotas and the report.
+            Text column of image-text pairs, instead of labels. Each image is compared with its own caption, and with
+            up to 1,000 others for the margin; clusters of images stand in for classes in the diversity, the quotas and
+            the report.
         num_clusters (`int`, *optional*): How many clusters, where there are captions; default one for about 250 rows.
         class_names (`Sequence[str]`, *optional*):
             One name per class for the prompts, instead of the dataset's own: a list, tuple or array of strings.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"`, or `"drop"` to leave unreadable images out.
         model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.
-        prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are averaged.
+        prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are
+            averaged.
         per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
         dataloader_num_workers (`int`, *optional*):
-            Decoding processes, or threads where none can start (a start method other than fork, a daemonic process); default the
-            other cores beside a GPU, and on a CPU their share of the cores, which is timed.
+            Decoding processes, or threads where none can start (a start method other than fork, a daemonic process);
+            default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
         bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
-        temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the flags.
-        alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor, spread,
-        redundancy_weight, solver, ratio_weight:
+        temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the
+        flags. alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor,
+        spread, redundancy_weight, solver, ratio_weight:
             Knobs as in [`Objective`]; one that is set wins over the preset.
         class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
-            Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the rest.
-        neighbor_fraction (`float`, *optional*, defaults to 0.1): Neighbours of the diversity score, as a fraction of the class.
+            Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the
+            rest.
+        neighbor_fraction (`float`, *optional*, defaults to 0.1): Neighbours of the diversity score, as a fraction of
+            the class.
         num_neighbors (`int`, *optional*): A fixed number of neighbours instead.
         group_column (`str`, *optional*): Categorical column whose shares the report compares, and quotas may be for.
         must_keep, must_drop (`str`, `Path` or `Sequence[int]`, *optional*):
-            Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a boolean column.
+            Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a
+            boolean column.
         num_folds (`int`, *optional*, defaults to 0):
-            Kept adapters are trained anew without each of so many folds, and score only its rows: no label judges itself.
-        strict (`bool`, *optional*, defaults to `False`): Classes that CLIP does not understand are an error, not a warning.
+            Kept adapters are trained anew without each of so many folds, and score only its rows: no label judges
+            itself.
+        strict (`bool`, *optional*, defaults to `False`): Classes that CLIP does not understand are an error, not a
+            warning.
         overwrite_output_dir (`bool`, *optional*, defaults to `False`): Remove another run's results from `output_dir`.
         use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
         allow_outside_files (`bool`, *optional*, defaults to `False`):
-            Rows of a dataset from the Hub may name image files outside of its own folder; one made in memory may name any.
+            Rows of a dataset from the Hub may name image files outside of its own folder; one made in memory may name
+            any.
 
     Returns:
         `SelectionResult`: Kept and dropped rows, scores of all rows, `.apply(dataset)` for the filtered dataset.
@@ -159,8 +171,8 @@ def select_dataset(
     if model is not None or processor is not None:
         if model_name_or_path != DEFAULT_MODEL or model_revision != "main":
             raise InputError(
-                "A model was passed together with model_name_or_path or model_revision, which name another one; pass model and "
-                "processor, or the name."
+                "A model was passed together with model_name_or_path or model_revision, which name another one; pass "
+                "model and processor, or the name."
             )
         check_passed(model, processor)
         passed_model, values["model_name_or_path"] = (model, processor), None

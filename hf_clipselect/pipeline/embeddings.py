@@ -77,18 +77,21 @@ def select_embeddings(
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Normalised here, in float32.
         text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`):
-            One prompt embedding per class, normalised here; the row of a class without images is not read. Without labels, of shape
-            `(num_rows, embed_dim)`: the caption of each image.
+            One prompt embedding per class, normalised here; the row of a class without images is not read. Without
+            labels, of shape `(num_rows, embed_dim)`: the caption of each image.
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`, *optional*):
-            Given labels in `[0, num_classes)`; None for image-text pairs, for which clusters of images stand in for classes.
-        adaptation (`str`, *optional*, defaults to `"off"`): `"auto"` or `"always"` train MLP adapters on the embeddings.
+            Given labels in `[0, num_classes)`; None for image-text pairs, for which clusters of images stand in for
+            classes.
+        adaptation (`str`, *optional*, defaults to `"off"`): `"auto"` or `"always"` train MLP adapters on the
+            embeddings.
         class_names (`Sequence[str]`, *optional*): Names for the scores table; default the class numbers.
         num_clusters (`int`, *optional*): For image-text pairs; default one cluster for about 250 rows.
         groups (`Sequence[str]` of length `num_rows`, *optional*): A category for each row, which quotas may be for.
         must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers that every subset holds, or none.
-        selection_ratio, selection_count, objective, seed, temperature, learning_rate, num_train_epochs, train_batch_size, alignment,
-        diversity_weight, normalization, class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread,
-        redundancy_weight, solver, ratio_weight, neighbor_fraction, num_neighbors, num_folds, strict:
+        selection_ratio, selection_count, objective, seed, temperature, learning_rate, num_train_epochs,
+        train_batch_size, alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class,
+        class_quotas, gate, gate_floor, spread, redundancy_weight, solver, ratio_weight, neighbor_fraction,
+        num_neighbors, num_folds, strict:
             As in [`select_dataset`].
 
     Returns:
@@ -96,7 +99,8 @@ def select_embeddings(
             adaptation is off, `.report["adaptation"]` tells what became of the adapters.
 
     Raises:
-        InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two classes
+        InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two
+        classes
             have rows.
     """
     values = dict(locals())
@@ -128,21 +132,40 @@ def select_embeddings(
     if adaptation != "off":
         accelerator = make_accelerator()  # use_cpu=True fails where an earlier run of this process took the GPU
         model, outcome = adapt(
-            model.to(accelerator.device), *features, compact,
-            arguments=arguments.adaptation, seed=seed, accelerator=accelerator, references=references,
-        )  # fmt: skip
+            model.to(accelerator.device),
+            *features,
+            compact,
+            arguments=arguments.adaptation,
+            seed=seed,
+            accelerator=accelerator,
+            references=references,
+        )
         report, processes, kept = {"adaptation": outcome.to_dict()}, Processes(accelerator), outcome.kept
     scores, graph = score_rows(
-        model, *features, compact, classes,
-        neighbor_fraction=neighbor_fraction, num_neighbors=num_neighbors, processes=processes,
-        num_nearest=NUM_NEAREST if resolved.redundancy_weight else 0, clusters=clusters, references=references,
-    )  # fmt: skip
+        model,
+        *features,
+        compact,
+        classes,
+        neighbor_fraction=neighbor_fraction,
+        num_neighbors=num_neighbors,
+        processes=processes,
+        num_nearest=NUM_NEAREST if resolved.redundancy_weight else 0,
+        clusters=clusters,
+        references=references,
+    )
     scores = replace(scores, ensemble=processes.broadcast(ensemble))
     if num_folds and kept:
         predicted, sas, margin = out_of_fold_alignment(
-            model.unload(), *features, compact, fold_numbers(compact, num_folds, seed=seed), num_steps=outcome.num_steps,
-            arguments=arguments.adaptation, seed=seed, accelerator=accelerator, references=references,
-        )  # fmt: skip
+            model.unload(),
+            *features,
+            compact,
+            fold_numbers(compact, num_folds, seed=seed),
+            num_steps=outcome.num_steps,
+            arguments=arguments.adaptation,
+            seed=seed,
+            accelerator=accelerator,
+            references=references,
+        )
         scores = replace(scores, predicted_label=classes[predicted], sas=sas, margin=margin)
     adapted = np.searchsorted(classes, scores.predicted_label) if kept else None
     cells, names = pairs.labels, pairs.class_names
@@ -211,8 +234,8 @@ def _check_pairs(
     image_embeds, text_embeds = _numbers(image_embeds, "image_embeds"), _numbers(text_embeds, "text_embeds")
     if len(image_embeds) != len(text_embeds):
         raise InputError(
-            f"Without labels text_embeds needs one row per image, got {len(text_embeds)} for {len(image_embeds)}; pass the caption "
-            "of each image, or labels."
+            f"Without labels text_embeds needs one row per image, got {len(text_embeds)} for {len(image_embeds)}; "
+            "pass the caption of each image, or labels."
         )
     image_embeds, text_embeds, labels = _as_arrays(image_embeds, text_embeds, np.arange(len(image_embeds)))
     check_knobs_for_captions(objective)
@@ -232,15 +255,18 @@ def _as_arrays(
     shapes = image_embeds.shape, text_embeds.shape, labels.shape
     if image_embeds.ndim != 2 or text_embeds.ndim != 2 or image_embeds.shape[1] != text_embeds.shape[1]:
         raise InputError(
-            f"Expected image_embeds (num_rows, embed_dim) and text_embeds (num_classes, embed_dim), got {shapes[0]} and {shapes[1]}."
+            f"Expected image_embeds (num_rows, embed_dim) and text_embeds (num_classes, embed_dim), got {shapes[0]} "
+            f"and {shapes[1]}."
         )
     if labels.shape != (len(image_embeds),) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
-            f"Expected {len(image_embeds)} integer labels, one per row of image_embeds, got {labels.dtype} of shape {shapes[2]}."
+            f"Expected {len(image_embeds)} integer labels, one per row of image_embeds, got {labels.dtype} of shape "
+            f"{shapes[2]}."
         )
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(text_embeds):
         raise InputError(
-            f"Labels must lie in [0, {len(text_embeds)}), the rows of text_embeds; got {labels.min()} to {labels.max()}."
+            f"Labels must lie in [0, {len(text_embeds)}), the rows of text_embeds; got {labels.min()} to "
+            f"{labels.max()}."
         )
     return image_embeds, text_embeds, labels.astype(np.int64)
 
@@ -251,7 +277,7 @@ def _unit_rows(embeds: np.ndarray, name: str, describe: Callable[[int], str]) ->
     if len(bad):
         problem = "all zero" if norms[bad[0]] == 0 else "not finite"
         raise InputError(
-            f"{name} has {counted(len(bad), 'row')} that {are(len(bad))} not finite or all zero, first {describe(bad[0])}, which is "
-            f"{problem}; remove these rows, or embed them again."
+            f"{name} has {counted(len(bad), 'row')} that {are(len(bad))} not finite or all zero, first "
+            f"{describe(bad[0])}, which is {problem}; remove these rows, or embed them again."
         )
     return embeds / norms.astype(np.float32)[:, None]

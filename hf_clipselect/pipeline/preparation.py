@@ -44,8 +44,8 @@ def check_destination(arguments: Arguments, accelerator: Accelerator) -> Destina
     source = hub_place(arguments.data.dataset_name)
     if arguments.hub.hub_dataset_id == (source.repo if source else arguments.data.dataset_name):
         raise InputError(
-            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the place of; "
-            "choose another repository."
+            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the "
+            "place of; choose another repository."
         )
     destination, problem = Destination.from_arguments(arguments.hub), None
     if accelerator.is_main_process:
@@ -98,7 +98,8 @@ def prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:
         return class_prompts(images.class_names, templates)
     if templates != [DEFAULT_PROMPT_TEMPLATE]:
         raise InputError(
-            f"--prompt_template {templates[0]!r} is for the names of classes; captions are used as they are. Leave it out."
+            f"--prompt_template {templates[0]!r} is for the names of classes; captions are used as they are. Leave it "
+            "out."
         )
     return [images.class_names]
 
@@ -110,18 +111,24 @@ def warn_about_long_texts(images: LabelledImages, prompts: list[list[str]], back
         rows = np.flatnonzero(np.isin(images.labels, cut))
         if len(rows):
             logger.warning(
-                "%d of %d captions are longer than the %d tokens that the model reads, and are cut there; the first is that of "
-                "source_index %d. What stands at the end of such a caption does not count.",
-                len(rows), len(images.labels), limit, images.source_index[rows[0]],
-            )  # fmt: skip
+                "%d of %d captions are longer than the %d tokens that the model reads, and are cut there; the first "
+                "is that of source_index %d. What stands at the end of such a caption does not count.",
+                len(rows),
+                len(images.labels),
+                limit,
+                images.source_index[rows[0]],
+            )
             # Not in the warning: the report keeps that, and may be published without the captions.
             logger.info("It begins with %r.", images.class_names[images.labels[rows[0]]][:_SHOWN])
     elif len(cut):
         logger.warning(
-            "The prompts of %d of %d classes are longer than the %d tokens that the model reads, and are cut there; the name of the first "
-            "begins with %r. Give such classes shorter names with --class_names_file.",
-            len(cut), len(images.class_names), limit, images.class_names[cut[0]][:_SHOWN],
-        )  # fmt: skip
+            "The prompts of %d of %d classes are longer than the %d tokens that the model reads, and are cut there; "
+            "the name of the first begins with %r. Give such classes shorter names with --class_names_file.",
+            len(cut),
+            len(images.class_names),
+            limit,
+            images.class_names[cut[0]][:_SHOWN],
+        )
 
 
 def check_caption_demands(
@@ -137,13 +144,13 @@ def check_knobs_for_captions(objective: Objective) -> None:
     """Raise `InputError` for knobs that only classes have a meaning for."""
     if objective.alignment == "ensemble":
         raise InputError(
-            "--alignment ensemble learns what the images of a class have in common, and captions have no classes; pass margin or "
-            "cosine."
+            "--alignment ensemble learns what the images of a class have in common, and captions have no classes; "
+            "pass margin or cosine."
         )
     if objective.class_quotas and objective.balance_by == "class":
         raise InputError(
-            "--class_quotas_file names classes, and captions have none, only clusters that are not known before the images are encoded; "
-            "leave it out, or give quotas of groups with --group_column and --balance_by group."
+            "--class_quotas_file names classes, and captions have none, only clusters that are not known before the "
+            "images are encoded; leave it out, or give quotas of groups with --group_column and --balance_by group."
         )
 
 
@@ -185,6 +192,6 @@ def _check_shared(folder: RunFolder, processes: Processes) -> None:
         apart = [index for index, sees in enumerate(processes.gather(folder.has_mark(name))) if not sees]
     if apart:
         raise InputError(
-            f"--output_dir {folder.path} is not one folder for all: process {apart[0]} does not see what process 0 wrote there. "
-            "On several machines give a folder on a file system that they share."
+            f"--output_dir {folder.path} is not one folder for all: process {apart[0]} does not see what process 0 "
+            "wrote there. On several machines give a folder on a file system that they share."
         )

@@ -1,4 +1,6 @@
-"""What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it writes."""
+"""What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it
+writes.
+"""
 
 import os
 import platform
@@ -49,14 +51,15 @@ def describe_run(
 ) -> dict[str, Any]:
     """Source, model, knobs, adaptation, arguments and versions, as plain JSON types.
 
-    `arguments` are the flags, which `--config` takes back; `objective` holds the knobs as they were resolved; `captions`, for
-    image-text pairs, how many captions, references and clusters there are.
+    `arguments` are the flags, which `--config` takes back; `objective` holds the knobs as they were resolved;
+    `captions`, for image-text pairs, how many captions, references and clusters there are.
     """
     given = {**arguments.to_dict(), "objective": objective.name}
     given |= {name: lasting_name(given[name]) for name in _PLACES if given[name]}
     given |= _without_secrets(arguments)
     return {
-        # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set ones.
+        # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set
+        # ones.
         "arguments": {name: value for name, value in given.items() if value is not None},
         "objective": objective.to_dict(),
         "source": images.source.to_dict(),

@@ -20,8 +20,8 @@ from ..selection import NeighborGraph, class_graph, duplicate_groups, joined_gra
 
 logger = logging.getLogger(__name__)
 
-# Rows of small classes that are embedded at once. The groups are the same for any number of processes: the last digits of a
-# matrix product may depend on its shape, and they decide ties.
+# Rows of small classes that are embedded at once. The groups are the same for any number of processes: the last digits
+# of a matrix product may depend on its shape, and they decide ties.
 _GROUP_ROWS = 512
 
 
@@ -39,7 +39,8 @@ def score_rows(
     clusters: np.ndarray | None = None,
     references: np.ndarray | None = None,
 ) -> tuple[SampleScores, NeighborGraph | None]:
-    """All scores of the readable rows; each class, or cluster, is scored by one process, and all processes get all scores.
+    """All scores of the readable rows; each class, or cluster, is scored by one process, and all processes get all
+    scores.
 
     Args:
         model (`nn.Module`): Dual encoder, with or without adapters.
@@ -53,7 +54,8 @@ def score_rows(
         references (`np.ndarray` of shape `(R,)`, *optional*): Where labels are captions: those to compare with.
 
     Returns:
-        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with predictions in the numbering of the dataset's own
+        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with predictions in the numbering of the
+        dataset's own
             labels; and which rows are alike.
 
     Raises:
@@ -91,7 +93,9 @@ def score_rows(
 
 
 def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
-    """Groups of classes for each process: large classes alone, small ones together, by falling cost to whoever has least."""
+    """Groups of classes for each process: large classes alone, small ones together, by falling cost to whoever has
+    least.
+    """
     groups: list[list[int]] = [[]]
     for label in range(len(sizes)):
         if groups[-1] and max(sizes[label], sizes[groups[-1]].sum()) >= _GROUP_ROWS:

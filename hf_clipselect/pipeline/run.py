@@ -85,16 +85,18 @@ def run_selection(
         arguments (`Arguments`): All settings; the knobs of the objective that are `None` are filled from its preset.
         dataset (`Dataset`, *optional*): The dataset; by default it is loaded by `arguments.data.dataset_name`.
         class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
-        class_quotas, must_keep, must_drop (*optional*): As [`select_dataset`] takes them, instead of the files of the arguments.
-        passed_model (`tuple[PreTrainedModel, Any]`, *optional*): Model and processor, instead of what the arguments name.
+        class_quotas, must_keep, must_drop (*optional*): As [`select_dataset`] takes them, instead of the files of the
+            arguments.
+        passed_model (`tuple[PreTrainedModel, Any]`, *optional*): Model and processor, instead of what the arguments
+            name.
 
     Returns:
         `SelectionResult`: The selection; everything else is in `arguments.run.output_dir` if that is not `None`.
 
     Raises:
         InputError: As [`select_dataset`], or the Hub would refuse the push.
-        RunError: The machine failed: no memory, no disk, a process that is gone. The same call goes on from what is in the folder.
-        PushError: The Hub can't be reached, or fails time after time; the results are in the folder.
+        RunError: The machine failed: no memory, no disk, a process that is gone. The same call goes on from what is in
+        the folder. PushError: The Hub can't be reached, or fails time after time; the results are in the folder.
     """
     seconds: dict[str, float] = {}
     place = arguments.run.output_dir
@@ -117,10 +119,12 @@ def run_selection(
             images = load_images(arguments, dataset, class_names)
             prompts = prompts_of(images, arguments)
             facts = read_facts(
-                images.dataset, images.source_index, group_column=arguments.data.group_column,
+                images.dataset,
+                images.source_index,
+                group_column=arguments.data.group_column,
                 must_keep=chosen.must_keep if must_keep is None else must_keep,
                 must_drop=chosen.must_drop if must_drop is None else must_drop,
-            )  # fmt: skip
+            )
             if arguments.adaptation.num_folds:
                 check_num_folds(arguments.adaptation.num_folds, len(images.labels))
             if images.has_captions:
@@ -140,10 +144,21 @@ def run_selection(
                 check_given(adapter, backbone)
         folder = open_folder(stack, arguments, images, backbone, accelerator)
         run = _Run(
-            arguments=arguments, objective=objective, sizes=sizes, facts=facts, peft_config=peft_config, adapter=adapter, images=images,
-            prompts=prompts, backbone=backbone, accelerator=accelerator, folder=folder, seconds=seconds, warnings=warnings,
+            arguments=arguments,
+            objective=objective,
+            sizes=sizes,
+            facts=facts,
+            peft_config=peft_config,
+            adapter=adapter,
+            images=images,
+            prompts=prompts,
+            backbone=backbone,
+            accelerator=accelerator,
+            folder=folder,
+            seconds=seconds,
+            warnings=warnings,
             destination=destination,
-        )  # fmt: skip
+        )
         return run.execute()
 
 
@@ -193,10 +208,14 @@ class _Run:
             # The report names all that it describes, config.yaml those that were asked for.
             told = with_sizes(told, result.ratios)
         report = summarize(
-            result.scores, class_names=table.features["label"].names, ratios=result.ratios, plain_agrees=plain_agrees,
-            unreadable=rows.unreadable, trust=trust,
+            result.scores,
+            class_names=table.features["label"].names,
+            ratios=result.ratios,
+            plain_agrees=plain_agrees,
+            unreadable=rows.unreadable,
+            trust=trust,
             run={**description, "arguments": told, "seconds": self.seconds, "warnings": self.warnings},
-        )  # fmt: skip
+        )
         result = replace(result, report=report)
         if self.accelerator.is_main_process:
             self._write(result, rows.unreadable, description)
@@ -209,13 +228,15 @@ class _Run:
     def _encode(self, processes: Processes) -> "_Rows":
         arguments, images = self.arguments, self.images
         encoded = encode_dataset(
-            images, self.backbone, self.folder.features,
+            images,
+            self.backbone,
+            self.folder.features,
             accelerator=self.accelerator,
             batch_size=arguments.model.per_device_eval_batch_size,
             num_workers=arguments.model.dataloader_num_workers,
             on_bad_image=arguments.data.on_bad_image,
             overwrite=arguments.run.overwrite_output_dir,
-        )  # fmt: skip
+        )
         if processes.index > 0:
             processes.wait()  # until the main one has stored them: the last digits may be others on another machine
         text_features = encode_prompts(self.backbone, self.prompts, self.folder.features)
@@ -254,9 +275,11 @@ class _Run:
         clusters, projections = None, Projections(self.backbone.model)
         if processes.index == 0:
             clusters = image_clusters(
-                lambda some: as_numpy(embed_rows(projections, rows.image_features, some)), len(rows.labels),
-                num_clusters=self.arguments.data.num_clusters, seed=self.arguments.run.seed,
-            )  # fmt: skip
+                lambda some: as_numpy(embed_rows(projections, rows.image_features, some)),
+                len(rows.labels),
+                num_clusters=self.arguments.data.num_clusters,
+                seed=self.arguments.run.seed,
+            )
         references = draw_references(len(rows.classes), seed=self.arguments.run.seed)
         return replace(rows, clusters=processes.broadcast(clusters), references=references)
 
@@ -274,9 +297,12 @@ class _Run:
         adapters = self._adapters
         if self.adapter is None:
             return plain, *adapters.train_or_find(
-                rows.features, rows.labels,
-                features_key=rows.features_key, peft_config=self.peft_config, references=rows.references,
-            )  # fmt: skip
+                rows.features,
+                rows.labels,
+                features_key=rows.features_key,
+                peft_config=self.peft_config,
+                references=rows.references,
+            )
         return plain, *adapters.take(self.adapter)
 
     def _score(
@@ -284,18 +310,28 @@ class _Run:
     ) -> tuple[Dataset, NeighborGraph | None, Trust]:
         arguments, images = self.arguments, self.images
         scores, graph = score_rows(
-            model, *rows.features, rows.labels, rows.classes, processes=processes,
+            model,
+            *rows.features,
+            rows.labels,
+            rows.classes,
+            processes=processes,
             neighbor_fraction=arguments.selection.neighbor_fraction,
             num_neighbors=arguments.selection.num_neighbors,
             num_nearest=NUM_NEAREST if self.objective.redundancy_weight else 0,
-            clusters=rows.clusters, references=rows.references,
-        )  # fmt: skip
+            clusters=rows.clusters,
+            references=rows.references,
+        )
         scores = replace(scores, ensemble=plain.ensemble)
         if arguments.adaptation.num_folds and adaptation.kept:
             predicted, sas, margin = self._adapters.out_of_fold(
-                model, rows.features, rows.labels, adaptation,
-                features_key=rows.features_key, peft_config=self.peft_config, references=rows.references,
-            )  # fmt: skip
+                model,
+                rows.features,
+                rows.labels,
+                adaptation,
+                features_key=rows.features_key,
+                peft_config=self.peft_config,
+                references=rows.references,
+            )
             scores = replace(scores, predicted_label=rows.classes[predicted], sas=sas, margin=margin)
         adapted = np.searchsorted(rows.classes, scores.predicted_label) if adaptation.kept else None
         labels, class_names = images.labels, images.class_names

@@ -67,7 +67,8 @@ class RunAdapters:
             references (`np.ndarray`, *optional*): As for `adapt`.
 
         Returns:
-            `tuple[nn.Module, Adaptation]`: The model to score with, with adapters if they were kept; and what was decided.
+            `tuple[nn.Module, Adaptation]`: The model to score with, with adapters if they were kept; and what was
+            decided.
         """
         arguments, folder = self.arguments.adaptation, self.folder
         key = self._key(features, labels, features_key, references)
@@ -86,9 +87,15 @@ class RunAdapters:
                 self._forget()
             self.accelerator.init_trackers("hf_clipselect")
             model, adaptation = adapt(
-                self.backbone.model, *features, labels, arguments=arguments, seed=self.arguments.run.seed,
-                accelerator=self.accelerator, references=references, peft_config=peft_config,
-            )  # fmt: skip
+                self.backbone.model,
+                *features,
+                labels,
+                arguments=arguments,
+                seed=self.arguments.run.seed,
+                accelerator=self.accelerator,
+                references=references,
+                peft_config=peft_config,
+            )
             for tracker in self.accelerator.trackers:  # Accelerate's own end_training would also end the process group
                 tracker.finish()
             if self.accelerator.is_main_process:
@@ -116,7 +123,8 @@ class RunAdapters:
             adaptation ([`Adaptation`]): Of the kept adapters.
 
         Returns:
-            `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As `out_of_fold_alignment`, the same everywhere.
+            `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As `out_of_fold_alignment`, the same
+            everywhere.
         """
         arguments, processes = self.arguments.adaptation, Processes(self.accelerator)
         folds = fold_numbers(labels, arguments.num_folds, seed=self.arguments.run.seed)
@@ -132,10 +140,18 @@ class RunAdapters:
             self.accelerator.init_trackers("hf_clipselect")
             found = np.stack(
                 out_of_fold_alignment(
-                    model.unload(), *features, labels, folds, num_steps=adaptation.num_steps, arguments=arguments,
-                    seed=self.arguments.run.seed, accelerator=self.accelerator, references=references, peft_config=peft_config,
+                    model.unload(),
+                    *features,
+                    labels,
+                    folds,
+                    num_steps=adaptation.num_steps,
+                    arguments=arguments,
+                    seed=self.arguments.run.seed,
+                    accelerator=self.accelerator,
+                    references=references,
+                    peft_config=peft_config,
                 )
-            )  # fmt: skip
+            )
             for tracker in self.accelerator.trackers:
                 tracker.finish()
             if self.accelerator.is_main_process:
@@ -200,6 +216,6 @@ class RunAdapters:
 def _check_same(processes: Processes, key: str) -> None:
     if len(set(processes.gather(key))) > 1:
         raise InputError(
-            "The processes of this run do not see the same prompts, PEFT config or adapters. On several machines, give every one "
-            "the same files."
+            "The processes of this run do not see the same prompts, PEFT config or adapters. On several machines, "
+            "give every one the same files."
         )

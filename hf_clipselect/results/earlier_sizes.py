@@ -24,8 +24,8 @@ _Kept = tuple[list[Size], dict[str, np.ndarray]]
 def with_earlier_sizes(result: SelectionResult, subset: Path, processes: Processes) -> SelectionResult:
     """Add the sizes that are in the folder already, where nothing but the sizes is new; tell which ones go otherwise.
 
-    The rows of an earlier size stay what they were. Since a folder of subsets is replaced as a whole, a run that was killed
-    and is repeated finds the same sizes again, or those and its own.
+    The rows of an earlier size stay what they were. Since a folder of subsets is replaced as a whole, a run that was
+    killed and is repeated finds the same sizes again, or those and its own.
 
     Args:
         result ([`SelectionResult`]): The sizes that are asked for, the same on every process.
@@ -56,8 +56,8 @@ def _earlier(result: SelectionResult, subset: Path) -> _Kept:
     names = ", ".join(map(config_name, others))
     if others and not _same_but_for_sizes(earlier, result):
         logger.warning(
-            "Subsets of an earlier run go from %s, since the scores or the settings of the selection are others now: %s. Name their sizes "
-            "too to have them anew.",
+            "Subsets of an earlier run go from %s, since the scores or the settings of the selection are others "
+            "now: %s. Name their sizes too to have them anew.",
             subset,
             names,
             extra=NOT_IN_REPORT,

@@ -25,8 +25,9 @@ def load_pruned(
 ) -> Dataset:
     """Load the kept rows of a published selection.
 
-    Where the repository has the images of that ratio, they are loaded from it. Otherwise the rows are selected by the scores,
-    which works for any ratio, and taken from the source dataset, at the commit that the selection was made from.
+    Where the repository has the images of that ratio, they are loaded from it. Otherwise the rows are selected by the
+    scores, which works for any ratio, and taken from the source dataset, at the commit that the selection was made
+    from.
 
     Args:
         repo (`str` or `Path`): Dataset repository on the Hub, or the output folder of a run, or its `subset` folder.
@@ -38,8 +39,10 @@ def load_pruned(
         `Dataset`: The source's own columns and features, then source_index, sas, sds and selection_score.
 
     Raises:
-        InputError: Not one size is given; there is no such repository, revision or selection; the source can't be loaded by its
-            name, because it was a local folder or a dataset in memory; or it is not the dataset that the selection was made from.
+        InputError: Not one size is given; there is no such repository, revision or selection; the source can't be
+        loaded by its
+            name, because it was a local folder or a dataset in memory; or it is not the dataset that the selection was
+            made from.
 
     Example:
 

@@ -76,9 +76,10 @@ class RunFolder:
             overwrite (`bool`): The results of another run may go.
 
         Raises:
-            InputError: The folder is a file, holds the results of another run, files that no run wrote, a card that can't be
-                read, or a folder or a pipe that bears the name of a file. Others' files are never removed: with `overwrite` a run
-                only goes in beside them, and not where they bear its names.
+            InputError: The folder is a file, holds the results of another run, files that no run wrote, a card that
+            can't be
+                read, or a folder or a pipe that bears the name of a file. Others' files are never removed: with
+                `overwrite` a run only goes in beside them, and not where they bear its names.
         """
         self._check_kind()
         self._check_entries()
@@ -89,13 +90,13 @@ class RunFolder:
             taken = [name for name in _ENTRIES if (self.path / name).exists()]
             if taken:
                 raise InputError(
-                    f"--output_dir {self.path} holds {', '.join(taken)}, which no run of hf_clipselect made and a run would "
-                    "replace. Choose another --output_dir, or move them away."
+                    f"--output_dir {self.path} holds {', '.join(taken)}, which no run of hf_clipselect made and a run "
+                    "would replace. Choose another --output_dir, or move them away."
                 )
             if not overwrite:
                 raise InputError(
-                    f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. Choose another --output_dir, or "
-                    "pass --overwrite_output_dir to write beside what is there."
+                    f"--output_dir {self.path} is not empty and holds no run of hf_clipselect. Choose another "
+                    "--output_dir, or pass --overwrite_output_dir to write beside what is there."
                 )
         for folder in (self.subset, self.adapter):
             read_card(folder / _CARD)  # now, and not at the end of the work
@@ -111,7 +112,9 @@ class RunFolder:
             )
 
     def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Create the folder, or take it over; call `check` first. With `overwrite` another run's results are removed."""
+        """Create the folder, or take it over; call `check` first. With `overwrite` another run's results are
+        removed.
+        """
         self._create()
         for name, is_ours in _OURS.items():
             restore(self.path / name, is_ours=is_ours)
@@ -189,7 +192,9 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
 
     def replacing(self, folder: Path) -> AbstractContextManager[Path]:
-        """A folder to fill; it takes the place of `folder` when the block ends well, with what people put into that."""
+        """A folder to fill; it takes the place of `folder` when the block ends well, with what people put into
+        that.
+        """
         return replaced(folder, is_ours=_OURS[folder.name])
 
     @contextmanager
@@ -231,7 +236,9 @@ class RunFolder:
             raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
 
     def _remove_ours(self, name: str) -> None:
-        """Remove what runs wrote into one of their folders; a card that people wrote in stays, and is renewed by the next run."""
+        """Remove what runs wrote into one of their folders; a card that people wrote in stays, and is renewed by the
+        next run.
+        """
         card = self.path / name / _CARD
         try:
             without_card = not card.is_file() or not is_all_ours(card.read_bytes().decode())

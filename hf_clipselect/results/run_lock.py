@@ -17,7 +17,8 @@ from ..runtime.notices import NOT_IN_REPORT
 
 logger = logging.getLogger(__name__)
 
-# In the folder, where everyone who writes to it finds it, whatever the folder's path; there while a run works, and after one was killed.
+# In the folder, where everyone who writes to it finds it, whatever the folder's path; there while a run works, and
+# after one was killed.
 LOCK_NAME = ".hf_clipselect.lock"
 # Decoding processes of a killed run have its lock too, and see after five seconds that it is gone.
 _PATIENCE = 10.0
@@ -32,7 +33,8 @@ def locked(folder: Path) -> Iterator[None]:
         folder (`Path`): A folder that exists.
 
     Raises:
-        InputError: Another process or thread works in the folder and does not end within some seconds, or the folder can't be
+        InputError: Another process or thread works in the folder and does not end within some seconds, or the folder
+        can't be
             written to.
     """
     path = folder / LOCK_NAME
@@ -72,7 +74,8 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise InputError(
-            f"--output_dir {folder} is in use by {_holder(folder)}. Wait until it has ended, or choose another --output_dir."
+            f"--output_dir {folder} is in use by {_holder(folder)}. Wait until it has ended, or choose another "
+            "--output_dir."
         ) from None
 
 

@@ -44,13 +44,14 @@ def summarize(
 
     Args:
         scores (`Dataset`):
-            The scores table, one row for each of the N rows considered; a column `group` is counted as the classes are.
+            The scores table, one row for each of the N rows considered; a column `group` is counted as the classes
+            are.
         class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
         ratios (`Sequence[float | int]`): Sizes of the subsets; each has its two columns in `scores`.
         plain_agrees (`np.ndarray` of shape `(N,)`, bool):
             Whether CLIP without adapters predicts the given label; of a row that could not be read it does not count.
-        run (`Mapping[str, Any]`): The entries that come ready: source, model, captions, objective, adaptation, arguments,
-            versions, seed, seconds, warnings.
+        run (`Mapping[str, Any]`): The entries that come ready: source, model, captions, objective, adaptation,
+            arguments, versions, seed, seconds, warnings.
         unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
         trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
 

@@ -1,4 +1,6 @@
-"""Reading the scores table of a saved selection, which anybody may have written: it is measured before memory is taken for it."""
+"""Reading the scores table of a saved selection, which anybody may have written: it is measured before memory is taken
+for it.
+"""
 
 from pathlib import Path
 
@@ -26,7 +28,8 @@ def read_scores(folder: Path, *, num_rows: int) -> pa.Table:
 
     Raises:
         OSError, pa.ArrowException: A file can't be read.
-        ValueError: There is none; they hold more rows than there can be, other values than numbers and texts, or so many of them in
+        ValueError: There is none; they hold more rows than there can be, other values than numbers and texts, or so
+        many of them in
             so few bytes that they were made to fill the memory.
     """
     paths = sorted(folder.absolute().glob(SHARDS))  # pyarrow reads `run:1/...` as a URL

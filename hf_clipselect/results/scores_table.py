@@ -1,14 +1,17 @@
 """The scores table: one row per source row considered, as a `datasets.Dataset`.
 
-Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees (bool), sas, margin, sds (float32), sas_quantile,
-sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's near-duplicates; none for a row
-without, and where they were not looked for), then for each size selection_score_<percent> (float32) and selected_<percent> (bool), or
-with count_<n> in place of the percentage, and reason (string: why the first size keeps the row or not). Where a run needs them there
-are group (string), ensemble (float32), must_keep and must_drop (bool). A row whose image could not be read has NaN scores, no
-prediction, and is never selected.
+Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees (bool), sas, margin, sds (float32),
+sas_quantile,
+sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's near-duplicates;
+    none for a row
+without, and where they were not looked for), then for each size selection_score_<percent> (float32) and
+selected_<percent> (bool), or with count_<n> in place of the percentage, and reason (string: why the first size keeps
+the row or not). Where a run needs them there are group (string), ensemble (float32), must_keep and must_drop (bool). A
+row whose image could not be read has NaN scores, no prediction, and is never selected.
 
-A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits best: another
-one's, where better_caption (int64) names the first row that has it, or its own, where that is none and label_agrees is true.
+A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits
+best: another one's, where better_caption (int64) names the first row that has it, or its own, where that is none and
+label_agrees is true.
 """
 
 import hashlib
@@ -29,9 +32,12 @@ SCORE_COLUMNS = ("sas", "margin", "sds")
 NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
 # Columns that a table has only where a run needs them.
 _OPTIONAL = {
-    "group": Value("string"), "ensemble": Value("float32"), "must_keep": Value("bool"), "must_drop": Value("bool"),
+    "group": Value("string"),
+    "ensemble": Value("float32"),
+    "must_keep": Value("bool"),
+    "must_drop": Value("bool"),
     "better_caption": Value("int64"),
-}  # fmt: skip
+}
 
 
 def score_table(

@@ -1,7 +1,7 @@
 """`selection.json`: the knobs, the source and the report of a selection, as they are published and read back.
 
-What is written is the same for the same selection, whenever and wherever it is written. What is read may come from anybody:
-it is checked before anything is made of it.
+What is written is the same for the same selection, whenever and wherever it is written. What is read may come from
+anybody: it is checked before anything is made of it.
 """
 
 import json
@@ -31,20 +31,36 @@ _SHAPE = {
     "ratios": [(int, float)],
     "seed": _COUNT,
     "source": {
-        "name": _TEXT, "config_name": _TEXT_OR_NONE, "split": _TEXT_OR_NONE, "revision": _TEXT_OR_NONE,
-        "fingerprint": _TEXT, "num_rows": _COUNT, "license": _TEXT_OR_NONE, "image_column": _TEXT,
-        "label_column": _TEXT, "content_id": _TEXT,
+        "name": _TEXT,
+        "config_name": _TEXT_OR_NONE,
+        "split": _TEXT_OR_NONE,
+        "revision": _TEXT_OR_NONE,
+        "fingerprint": _TEXT,
+        "num_rows": _COUNT,
+        "license": _TEXT_OR_NONE,
+        "image_column": _TEXT,
+        "label_column": _TEXT,
+        "content_id": _TEXT,
     },
     "report": {},
-}  # fmt: skip
+}
 _PART_OF_SOURCE = {"data_dir": _TEXT, "data_files": [_TEXT]}
 _REPORT_SHAPE = {
     "model": {
-        "name": _TEXT, "revision": _TEXT_OR_NONE, "weights_sha256": _TEXT_OR_NONE, "prompt_template": [_TEXT],
+        "name": _TEXT,
+        "revision": _TEXT_OR_NONE,
+        "weights_sha256": _TEXT_OR_NONE,
+        "prompt_template": [_TEXT],
     },
     "adaptation": {
-        "mode": _TEXT, "kept": (bool,), "reason": _TEXT, "method": _TEXT_OR_NONE, "num_steps": _COUNT,
-        "held_out_rows": _COUNT, "held_out_agreement_plain": _SHARE, "held_out_agreement_adapted": _SHARE,
+        "mode": _TEXT,
+        "kept": (bool,),
+        "reason": _TEXT,
+        "method": _TEXT_OR_NONE,
+        "num_steps": _COUNT,
+        "held_out_rows": _COUNT,
+        "held_out_agreement_plain": _SHARE,
+        "held_out_agreement_adapted": _SHARE,
         "standard_error": _SHARE,
     },
     "arguments": {"*": _ARGUMENT},
@@ -55,7 +71,7 @@ _REPORT_SHAPE = {
     "classes": [{"name": _TEXT, "accuracy_before": _SHARE}],
     "accuracy_before": _SHARE,
     "warnings": [_TEXT],
-}  # fmt: skip
+}
 _CAPTIONS_SHAPE = {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT}
 # Of some models alone; older files have none of them.
 _MODEL_EXTRAS = {"weights_revision": _TEXT, "weights_files": {"*": _TEXT}, "in_memory": (bool,)}
@@ -99,7 +115,8 @@ def write_selection(
 
     Args:
         path (`Path`): File to write or replace; its folder exists.
-        objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source (`DatasetSource`): As in [`SelectionResult`].
+        objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source (`DatasetSource`): As in
+            [`SelectionResult`].
         report (`Mapping[str, Any]`): As [`published_report`] returns it.
     """
     selection = {
@@ -119,12 +136,14 @@ def read_selection(path: Path) -> dict[str, Any]:
         path (`Path`): The file.
 
     Returns:
-        `dict[str, Any]`: objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source (`DatasetSource`) and
+        `dict[str, Any]`: objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source
+        (`DatasetSource`) and
             report (`dict`), in which what the scores say is still to be counted.
 
     Raises:
         OSError: There is no such file.
-        ValueError, TypeError, RecursionError: It is not JSON, or a value is missing, of the wrong type or out of range.
+        ValueError, TypeError, RecursionError: It is not JSON, or a value is missing, of the wrong type or out of
+        range.
     """
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"selection.json has more than {_MOST_BYTES:,} bytes")
@@ -162,7 +181,9 @@ def read_selection(path: Path) -> dict[str, Any]:
 
 
 def _checked_sizes(sizes: list[Size]) -> tuple[Size, ...]:
-    """In JSON as here a whole number is a count; what is no number at all stays among the ratios, where it is refused."""
+    """In JSON as here a whole number is a count; what is no number at all stays among the ratios, where it is
+    refused.
+    """
     if not sizes:
         raise ValueError("selection.json.ratios is empty")
     ratios, counts = ([size for size in sizes if is_count(size) == counted] or None for counted in (False, True))

@@ -37,16 +37,18 @@ class SelectionResult:
 
     Args:
         scores (`Dataset`):
-            One row per source row considered: source_index, label, predicted_label, label_agrees, sas (in [-1, 1], higher
-            is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more diverse), then
-            for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that could not be read.
-        ratios (`tuple[float | int, ...]`): Sizes of the subsets: ratios (float), then counts (int); the first is that of `selected`.
+            One row per source row considered: source_index, label, predicted_label, label_agrees, sas (in [-1, 1],
+            higher is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more
+            diverse), then for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that
+            could not be read.
+        ratios (`tuple[float | int, ...]`): Sizes of the subsets: ratios (float), then counts (int); the first is that
+            of `selected`.
         objective (`Objective`): The resolved knobs.
         source (`DatasetSource`): The dataset that the row numbers refer to.
         seed (`int`): Seed of the run.
         report (`dict[str, Any]`):
-            What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote, and
-            all but the last part of paths. `select_embeddings` makes at most the entry `adaptation`.
+            What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote,
+            and all but the last part of paths. `select_embeddings` makes at most the entry `adaptation`.
     """
 
     scores: Dataset
@@ -79,7 +81,8 @@ class SelectionResult:
             `SelectionResult`: With this size as its only one.
 
         Raises:
-            InputError: Not one size is given, it is out of range, or a score column that the objective needs is missing.
+            InputError: Not one size is given, it is out of range, or a score column that the objective needs is
+            missing.
         """
         if ratio is None and count is None:
             raise InputError("Give the size of the selection: a ratio such as 0.5, or count=500.")
@@ -118,8 +121,8 @@ class SelectionResult:
             dataset (`Dataset`): The dataset that was selected from.
 
         Returns:
-            `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's format. A format
-            of all columns, or a transform of them, gets the new ones too.
+            `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's
+            format. A format of all columns, or a transform of them, gets the new ones too.
 
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images.
@@ -133,23 +136,26 @@ class SelectionResult:
 
     @python_door()
     def save(self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False) -> None:
-        """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run `README.md`.
+        """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run
+        `README.md`.
 
-        The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio, and a
-        dataset from a folder is named by the last part of its path. The same selection gives the same bytes. A save that is
-        interrupted leaves a folder that `from_folder` refuses.
+        The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio,
+        and a dataset from a folder is named by the last part of its path. The same selection gives the same bytes. A
+        save that is interrupted leaves a folder that `from_folder` refuses.
 
         Args:
             folder (`str` or `Path`):
-                Created if missing. Subsets that an earlier save left in it are removed; what people wrote in its README.md stays.
+                Created if missing. Subsets that an earlier save left in it are removed; what people wrote in its
+                README.md stays.
             dataset (`Dataset`, *optional*):
-                The dataset that was selected from, or the rows of it that were considered: its kept rows are written too, in
-                `ratio_<percent>/` for each ratio.
+                The dataset that was selected from, or the rows of it that were considered: its kept rows are written
+                too, in `ratio_<percent>/` for each ratio.
             allow_outside_files (`bool`, *optional*, defaults to `False`):
                 Rows of a dataset from the Hub may name files outside of its own folder.
 
         Raises:
-            InputError: It is another dataset, a row names a file that is not the dataset's, what people wrote in README.md can't be
+            InputError: It is another dataset, a row names a file that is not the dataset's, what people wrote in
+            README.md can't be
                 read, or a folder or a pipe bears the name of a file to write.
         """
         if dataset is not None:
@@ -175,8 +181,12 @@ class SelectionResult:
             write_card(folder / "README.md", subset_card(report, folder))
         write_selection(
             folder / "selection.json",
-            objective=self.objective, ratios=self.ratios, seed=self.seed, source=self.source, report=report,
-        )  # fmt: skip
+            objective=self.objective,
+            ratios=self.ratios,
+            seed=self.seed,
+            source=self.source,
+            report=report,
+        )
 
     @classmethod
     @python_door()
@@ -209,7 +219,8 @@ class SelectionResult:
             `SelectionResult`: As it was published; `.at` gives other ratios, `.apply` the rows of the source dataset.
 
         Raises:
-            InputError: There is no such repository or revision, it is private and the token may not read it, the Hub can't be
+            InputError: There is no such repository or revision, it is private and the token may not read it, the Hub
+            can't be
                 reached, or there is no selection in it that can be read.
 
         Example:
@@ -260,7 +271,8 @@ class SelectionResult:
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
 
         Returns:
-            `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`, `.is_new`.
+            `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`,
+            `.is_new`.
 
         Raises:
             InputError: It is another dataset, a row names a file that is not the dataset's, the result comes from
@@ -278,7 +290,8 @@ class SelectionResult:
         """
         if not is_whole(self.report):
             raise InputError(
-                "Only the result of a run can be published: its card tells how the subset was made. Use select_dataset."
+                "Only the result of a run can be published: its card tells how the subset was made. Use "
+                "select_dataset."
             )
         if (adapter_dir is None) != (hub_model_id is None):
             raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
@@ -317,8 +330,9 @@ class SelectionResult:
             return cls(scores=scores, **selection)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
             raise InputError(
-                f"{name} holds no selection that can be read ({type(error).__name__}: {' '.join(str(error).split())[:400]}); "
-                "expected selection.json and scores/ as SelectionResult.save or a run writes them."
+                f"{name} holds no selection that can be read ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:400]}); expected selection.json and scores/ as SelectionResult.save "
+                "or a run writes them."
             ) from None
 
     def _check(self, dataset: Dataset) -> None:
@@ -360,7 +374,8 @@ class SelectionResult:
         kept = np.flatnonzero(column_values(self.scores, f"selected_{name}"))
         if len(dataset) == len(self.scores) and dataset._indices is None:
             return join_columns(dataset, columns).select(kept)
-        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept ones are enough.
+        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept ones are
+        # enough.
         rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
         return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})
 

@@ -54,15 +54,16 @@ def select_from_table(
         table (`Dataset`): A scores table; columns of earlier selections are replaced.
         objective (`Objective`): What to maximise.
         sizes (`Sequence[float | int]`): Fractions of the readable rows to keep, or their numbers.
-        graph ([`NeighborGraph`], *optional*): Which of the readable rows are alike. Where redundancy counts and there is none, the
-            scores of an earlier selection of the table are taken, which know of it.
+        graph ([`NeighborGraph`], *optional*): Which of the readable rows are alike. Where redundancy counts and there
+            is none, the scores of an earlier selection of the table are taken, which know of it.
         processes ([`Processes`], *optional*): Those that hold the same table and share the work.
 
     Returns:
         `Dataset`: The table with two columns more for each size, and `reason`.
 
     Raises:
-        InputError: A size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't converge, or the table
+        InputError: A size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't converge,
+        or the table
             lacks what the objective needs.
     """
     base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
@@ -135,7 +136,8 @@ def check_demands(
 def _row_columns(table: Dataset, readable: np.ndarray, objective: Objective) -> RowColumns:
     if objective.alignment == "ensemble" and "ensemble" not in table.column_names:
         raise InputError(
-            f"--alignment ensemble needs the column ensemble, which these scores lack; they have {', '.join(table.column_names)}."
+            "--alignment ensemble needs the column ensemble, which these scores lack; they have "
+            f"{', '.join(table.column_names)}."
         )
     names = {"labels": "label", "agrees": "label_agrees", **{name: name for name in SCORE_COLUMNS}}
     if "ensemble" in table.column_names:
@@ -155,7 +157,8 @@ def _candidates(
     if objective.balance_by == "group":
         if facts.group is None:
             raise InputError(
-                "--balance_by group needs a category for each row; name its column with --group_column, or pass groups beside embeddings."
+                "--balance_by group needs a category for each row; name its column with --group_column, or pass "
+                "groups beside embeddings."
             )
         names, cells = np.unique(facts.group.astype(str), return_inverse=True)
         names = names.tolist()
@@ -205,13 +208,16 @@ def _ranked_by(
     earlier = [name for name in table.column_names if name.startswith("selection_score_")]
     if not earlier or objective.alpha_is_ratio:
         raise InputError(
-            "--redundancy_weight compares images, which the scores alone do not tell: select again with this size beside the others."
+            "--redundancy_weight compares images, which the scores alone do not tell: select again with this size "
+            "beside the others."
         )
     return column_values(table, earlier[0])[readable]
 
 
 def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -> None:
-    """Name the classes or groups of which fewer rows may be kept than they are due; the others got what was missing."""
+    """Name the classes or groups of which fewer rows may be kept than they are due; the others got what was
+    missing.
+    """
     if objective.class_balance == "none":
         return
     sizes = np.bincount(candidates.cells)
@@ -226,8 +232,12 @@ def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -
         named = ", ".join(f"{candidates.name(cell)} ({allowed[cell]} of {due[cell]})" for cell in small[:5].tolist())
         logger.warning(
             "%d of the %s quotas %s more rows than may be kept, and the rest went to the others: %s%s.",
-            len(small), objective.balance_by, are(len(small)), named, ", ..." if len(small) > 5 else "",
-        )  # fmt: skip
+            len(small),
+            objective.balance_by,
+            are(len(small)),
+            named,
+            ", ..." if len(small) > 5 else "",
+        )
 
 
 def _scattered(values: np.ndarray, rows: np.ndarray, num_rows: int, elsewhere: object) -> np.ndarray:

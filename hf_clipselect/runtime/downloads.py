@@ -48,16 +48,18 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
 
     Args:
         repo_id (`str`): Hub id such as `user/name`.
-        patterns (`Sequence[str]`): Which files, with `*` for any text, slashes included; `scores/*` is all below `scores`.
+        patterns (`Sequence[str]`): Which files, with `*` for any text, slashes included; `scores/*` is all below
+            `scores`.
         repo_type (`str`): `"dataset"` or `"model"`.
         revision (`str`, *optional*): Branch, tag or commit; default `main`.
 
     Returns:
-        `Fetched`: A folder with at least one file that matches. A pattern that no file matches is no error where the Hub can
-        be reached; the cache may lack what matches it.
+        `Fetched`: A folder with at least one file that matches. A pattern that no file matches is no error where the
+        Hub can be reached; the cache may lack what matches it.
 
     Raises:
-        InputError: There is no such repository or revision, the token may not read it, the Hub can't be reached and the files
+        InputError: There is no such repository or revision, the token may not read it, the Hub can't be reached and
+        the files
             are not all in the cache, or no file matches any pattern.
     """
     asked = f"The {repo_type} repository {repo_id}"
@@ -66,10 +68,13 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
         try:
             folder = Path(
                 snapshot_download(
-                    repo_id, repo_type=repo_type, revision=revision, allow_patterns=list(patterns),
+                    repo_id,
+                    repo_type=repo_type,
+                    revision=revision,
+                    allow_patterns=list(patterns),
                     local_files_only=outage is not None,
                 )
-            )  # fmt: skip
+            )
         except LocalEntryNotFoundError:
             if outage is None:
                 raise
@@ -80,14 +85,16 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
             raise outage
     if len(missing) == len(patterns):
         raise InputError(
-            f"{asked} has no file {' or '.join(patterns)} at revision {revision or 'main'} (commit {folder.name[:12]}). "
-            "Check the id and the revision."
+            f"{asked} has no file {' or '.join(patterns)} at revision {revision or 'main'} (commit "
+            f"{folder.name[:12]}). Check the id and the revision."
         )
     if outage is not None and revision != folder.name:
         logger.warning(
             "%s can't be read: %s Its commit %s is taken from the cache, which may not be the newest.",
-            asked, describe(outage), folder.name,
-        )  # fmt: skip
+            asked,
+            describe(outage),
+            folder.name,
+        )
     return Fetched(folder, revision=folder.name)
 
 
@@ -107,7 +114,9 @@ def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exceptio
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether what the Hub client raised says that the Hub can't answer now; it may also have answered with a refusal."""
+    """Whether what the Hub client raised says that the Hub can't answer now; it may also have answered with a
+    refusal.
+    """
     if not isinstance(error, HfHubHTTPError):
         return True
     status = error.response.status_code
@@ -140,8 +149,8 @@ def hub_refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[Non
     except RepositoryNotFoundError:
         who = "the token in use may not read it" if get_token() else "nobody is logged in"
         raise InputError(
-            f"{asked} does not exist, or it is private and {who}. Check the id, and log in with `hf auth login` or the "
-            "variable HF_TOKEN if it is private."
+            f"{asked} does not exist, or it is private and {who}. Check the id, and log in with `hf auth login` or "
+            "the variable HF_TOKEN if it is private."
         ) from None
     except (HTTPError, OSError, ValueError) as error:
         if is_of_the_machine(error):

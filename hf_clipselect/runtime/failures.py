@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 _STAGE = "Stage of the run: "
 _LESS = (
-    "give the run more, end other programs, or lower --dataloader_num_workers, --train_batch_size or, in another --output_dir, "
-    "--per_device_eval_batch_size."
+    "give the run more, end other programs, or lower --dataloader_num_workers, --train_batch_size or, in another "
+    "--output_dir, --per_device_eval_batch_size."
 )
 _DISK = {
     errno.ENOSPC: "The disk is full",
@@ -38,7 +38,8 @@ _PLACES = {
     errno.EPERM: "may not be changed by this user",
 }
 _SHARED_MEMORY = re.compile(r"</torch_\w+>|out of shared memory")
-# What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of safetensors.
+# What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of
+# safetensors.
 _ERROR_NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
 _WORKER_MEMORY = re.compile(r"Caught \w*MemoryError ")  # numpy's error can't be raised again, and becomes a plain one
 # gloo raises plain errors that name its source files.
@@ -66,9 +67,10 @@ def explained_failures(folder: Path | None) -> Iterator[None]:
         folder (`Path`, *optional*): Output folder of the run, which the same command goes on from.
 
     Raises:
-        RunError: No memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to the user; a
-            decoding process that was killed; another process of the launch that is gone or does not answer. Its `__cause__` is what
-            was raised.
+        RunError: No memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to
+        the user; a
+            decoding process that was killed; another process of the launch that is gone or does not answer. Its
+            `__cause__` is what was raised.
     """
     try:
         yield
@@ -136,13 +138,15 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
     if number not in _DISK:
         return None
     return (
-        f"{_DISK[number]}{stage} ({shortened(str(error))}). Make room, or choose another --output_dir; downloads and prepared "
-        "datasets lie where HF_HOME says."
+        f"{_DISK[number]}{stage} ({shortened(str(error))}). Make room, or choose another --output_dir; downloads and "
+        "prepared datasets lie where HF_HOME says."
     )
 
 
 def _of_places(error: BaseException) -> str | None:
-    """What to tell of a file that is gone or closed to the user; of an image of the dataset others tell, who know its row."""
+    """What to tell of a file that is gone or closed to the user; of an image of the dataset others tell, who know its
+    row.
+    """
     if not isinstance(error, OSError) or error.errno not in _PLACES or error.filename is None:
         return None
     return f"{error.filename} {_PLACES[error.errno]}{_stage(error)}. Mend that, or choose another place."
@@ -154,8 +158,8 @@ def _of_processes(error: BaseException, stage: str) -> str | None:
         return None
     index, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     return (
-        f"Process {index} of {count} lost another one{stage} ({shortened(str(error))}): see what it says itself; if nothing, the "
-        "system ended it, mostly for lack of memory."
+        f"Process {index} of {count} lost another one{stage} ({shortened(str(error))}): see what it says itself; if "
+        "nothing, the system ended it, mostly for lack of memory."
     )
 
 
@@ -170,7 +174,8 @@ def _number(error: BaseException) -> int | None:
 
 
 def shortened(said: str) -> str:
-    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the cause.
+    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the
+    cause.
 
     Args:
         said (`str`): Its text.

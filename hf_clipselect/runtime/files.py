@@ -58,7 +58,8 @@ def file_sha256(path: Path) -> str:
 
 
 def read_plain_file(path: str | Path) -> bytes:
-    """Read a file whose name somebody else wrote down: a pipe, a socket or a device is refused before it can make anybody wait.
+    """Read a file whose name somebody else wrote down: a pipe, a socket or a device is refused before it can make
+    anybody wait.
 
     Args:
         path (`str` or `Path`): Any path.

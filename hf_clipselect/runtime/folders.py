@@ -19,8 +19,8 @@ IsOurs = Callable[[str], bool]
 def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
     """A folder to fill that takes the place of another one when the block ends well, and vanishes when it does not.
 
-    Other people's files are in it from the beginning, as second names of the same content: at every moment all of them lie in
-    the folder, or where [`restore`] finds them.
+    Other people's files are in it from the beginning, as second names of the same content: at every moment all of them
+    lie in the folder, or where [`restore`] finds them.
 
     Args:
         folder (`Path`): The folder to replace; it need not be there, but its parent is.
@@ -41,7 +41,8 @@ def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
 
 
 def check_kind(path: Path, *, folder: bool) -> None:
-    """Refuse a place where we write a file or a folder, and where something else is: it can be neither read nor replaced.
+    """Refuse a place where we write a file or a folder, and where something else is: it can be neither read nor
+    replaced.
 
     Args:
         path (`Path`): The place; nothing need be there.

@@ -31,8 +31,8 @@ def is_hub_id(name: str, *, revision: str | None = None) -> bool:
         revision (`str`, *optional*): Commit of the repository, where one is known.
 
     Returns:
-        `bool`: False for `embedded/...`, for what exists on disk, and for names without a namespace unless their commit is
-        known.
+        `bool`: False for `embedded/...`, for what exists on disk, and for names without a namespace unless their
+        commit is known.
     """
     if name.startswith(EMBEDDED_PREFIX) or os.path.exists(name) or not _is_repo_id(name):
         return False

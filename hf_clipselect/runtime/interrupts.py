@@ -11,16 +11,19 @@ from typing import Any
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# timeout(1) sends its signal to the command, and at once to its whole group: the second one must not end the cleaning up.
+# timeout(1) sends its signal to the command, and at once to its whole group: the second one must not end the cleaning
+# up.
 _SECONDS_APART = 1.0
 _SECONDS_UNTIL_AGAIN = 0.01
 
 
 class Interrupts:
-    """A context manager, inside of which both signals raise `KeyboardInterrupt`, and again where Python lost the first one.
+    """A context manager, inside of which both signals raise `KeyboardInterrupt`, and again where Python lost the first
+    one.
 
-    Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`. Outside of the main
-    thread, where no signals can be handled, this does nothing; so it does for a signal that the command was told to ignore (nohup).
+    Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`.
+    Outside of the main thread, where no signals can be handled, this does nothing; so it does for a signal that the
+    command was told to ignore (nohup).
 
     Attributes:
         received (`signal.Signals`, *optional*): The first signal that came.
@@ -75,7 +78,9 @@ class Interrupts:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals that Python would handle wait until the end of a block. Processes that are forked inside never see them."""
+    """Let signals that Python would handle wait until the end of a block. Processes that are forked inside never see
+    them.
+    """
     if not _in_main_thread():
         yield
         return
@@ -94,7 +99,9 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_from_here() -> None:
-    """For the end of Python itself, which takes a second: the exit code is known, and an exception would only be shown."""
+    """For the end of Python itself, which takes a second: the exit code is known, and an exception would only be
+    shown.
+    """
     if _in_main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -11,7 +11,8 @@ from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 from ..errors import InputError
 
 
-# How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10 minutes.
+# How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10
+# minutes.
 _PATIENCE = timedelta(hours=6)
 
 
@@ -27,7 +28,8 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
         `Accelerator`
 
     Raises:
-        InputError: The processes of the launch do not see each other, the engine splits models, or the tracker is unknown or not installed.
+        InputError: The processes of the launch do not see each other, the engine splits models, or the tracker is
+        unknown or not installed.
     """
     try:
         accelerator = Accelerator(
@@ -49,8 +51,9 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
     if launched != accelerator.num_processes:
         # Independent runs would both write the output folder.
         raise InputError(
-            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several processes "
-            "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/select.py --use_cpu ..."
+            f"{launched} processes were launched, but Accelerate sees {accelerator.num_processes}. For several "
+            "processes on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 "
+            "recipes/select.py --use_cpu ..."
         )
     _check_engine(accelerator.distributed_type)
     if torch.distributed.is_initialized():
@@ -61,8 +64,8 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
 def exit_now(code: int) -> None:
     """End a process that was launched with others, of which one may be gone; a lone process goes on.
 
-    An orderly exit is not to be had: the threads of the group may wait for a process that is gone, and those of gloo abort the
-    interpreter when it shuts down on them ("terminate called without an active exception", torch 2.13).
+    An orderly exit is not to be had: the threads of the group may wait for a process that is gone, and those of gloo
+    abort the interpreter when it shuts down on them ("terminate called without an active exception", torch 2.13).
 
     Args:
         code (`int`): The exit code.
@@ -76,8 +79,9 @@ def exit_now(code: int) -> None:
 def _check_engine(engine: DistributedType) -> None:
     if engine in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise InputError(
-            f"Accelerate was configured for {engine.value}, which splits a model over processes; the adapters are too small for "
-            "that. Use plain data parallelism: accelerate launch --multi_gpu, or one of recipes/accelerate_configs."
+            f"Accelerate was configured for {engine.value}, which splits a model over processes; the adapters are too "
+            "small for that. Use plain data parallelism: accelerate launch --multi_gpu, or one of "
+            "recipes/accelerate_configs."
         )
 
 

@@ -21,9 +21,11 @@ from .files import read_plain_file, unused_name
 
 logger = logging.getLogger(__name__)
 
-# The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside them.
+# The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside
+# them.
 SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
-# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are small.
+# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are
+# small.
 _GROUP_BYTES = 4_000_000
 _SHARD_BYTES = 500_000_000
 _BUFFER_BYTES = 1 << 20
@@ -34,7 +36,8 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
     """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB; images are neither decoded nor re-encoded.
 
     Args:
-        dataset (`Dataset`): Rows to write. Images that are files get their bytes embedded, so that the shards stand alone.
+        dataset (`Dataset`): Rows to write. Images that are files get their bytes embedded, so that the shards stand
+            alone.
         folder (`Path`): Created if missing; other shards in it are removed.
 
     Returns:
@@ -72,8 +75,8 @@ def without_hollow_columns(dataset: Dataset) -> Dataset:
     hollow = {name: _has_leaf(feature) for name, feature in dataset.features.items() if _is_hollow(feature)}
     if mixed := [name for name, has_more in hollow.items() if has_more]:
         raise InputError(
-            f"Column {mixed[0]!r} has an empty structure ({{}}) inside of another one, which Parquet can't hold; leave the column out "
-            f"with dataset.remove_columns({mixed[0]!r}), or mend the files."
+            f"Column {mixed[0]!r} has an empty structure ({{}}) inside of another one, which Parquet can't hold; "
+            f"leave the column out with dataset.remove_columns({mixed[0]!r}), or mend the files."
         )
     if not hollow:
         return dataset
@@ -143,7 +146,9 @@ def _groups(dataset: Dataset) -> Iterator[pa.Table]:
 
 
 def _with_bytes(values: pa.Array, feature: Any) -> pa.Array:
-    """With the bytes of files whose paths hold `::`: what follows it is another path to `datasets`, and it finds no file."""
+    """With the bytes of files whose paths hold `::`: what follows it is another path to `datasets`, and it finds no
+    file.
+    """
     if not hasattr(feature, "embed_storage"):
         return values
     data, paths = pc.struct_field(values, "bytes"), pc.struct_field(values, "path")
@@ -160,7 +165,8 @@ def _with_bytes(values: pa.Array, feature: Any) -> pa.Array:
 class _PatientFile:
     """A file that takes every write, and raises the error of one that failed when it is asked, or closed.
 
-    Where a write fails while content is cut into chunks, pyarrow 26 ends the whole process instead of raising an error.
+    Where a write fails while content is cut into chunks, pyarrow 26 ends the whole process instead of raising an
+    error.
     """
 
     def __init__(self, path: Path) -> None:

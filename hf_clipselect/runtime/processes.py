@@ -13,11 +13,12 @@ from accelerate.utils import broadcast_object_list, gather_object
 class Processes:
     """All processes of the launch.
 
-    Every method but the properties is collective: a process that calls it waits until all the others have called it too.
-    A lone process talks to nobody.
+    Every method but the properties is collective: a process that calls it waits until all the others have called it
+    too. A lone process talks to nobody.
 
     Args:
-        accelerator (`Accelerator`, *optional*): The engine that the processes were launched under; without it this one is alone.
+        accelerator (`Accelerator`, *optional*): The engine that the processes were launched under; without it this one
+            is alone.
     """
 
     accelerator: Accelerator | None = None

@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 
-# `user:password@` of a URL. The `@` of a revision (hf://datasets/me/pets@main) stands behind a slash, and so may that of a password
-# with a slash in it, which is told from a port by its letters.
+# `user:password@` of a URL. The `@` of a revision (hf://datasets/me/pets@main) stands behind a slash, and so may that
+# of a password with a slash in it, which is told from a port by its letters.
 _USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d*/)[^\s'\"@]*)@")
-# Signatures and tokens stand in the query or the fragment. A `?` without a `=` behind it in the same part of a path is a glob's.
+# Signatures and tokens stand in the query or the fragment. A `?` without a `=` behind it in the same part of a path is
+# a glob's.
 _QUERY = re.compile(r"(\w://[^\s'\"<>?#]*)[?#][^\s'\"<>/=]+=[^\s'\"<>]*")
 # Shorter words occur in other words, and are looked for as whole words only.
 _LONG = 6

@@ -31,7 +31,8 @@ def with_retries(what: str, step: Callable[[], _Result]) -> _Result:
 
     Args:
         what (`str`): The step in words, for messages.
-        step (`Callable`): Looks at what is there first, so that running it again after a lost answer changes nothing twice.
+        step (`Callable`): Looks at what is there first, so that running it again after a lost answer changes nothing
+            twice.
 
     Returns:
         What `step` returns.

@@ -3,7 +3,8 @@
 import re
 
 
-# Control characters, line separators, marks that turn the reading direction, and halves of characters, which no stream takes.
+# Control characters, line separators, marks that turn the reading direction, and halves of characters, which no stream
+# takes.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 

@@ -55,8 +55,8 @@ def alignment_scores(
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The class whose prompt is nearest, of equally
-        near ones the lower, int64; the cosine and the margin as in [`semantic_alignment_score`], float32.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The class whose prompt is nearest, of
+        equally near ones the lower, int64; the cosine and the margin as in [`semantic_alignment_score`], float32.
 
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, or a label is out of range.

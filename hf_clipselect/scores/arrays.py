@@ -1,7 +1,8 @@
 """Embeddings and labels as callers give them: checked, normalised, each where it is.
 
-A tensor on another device stays there. On the CPU everything is numpy's: many short operations of torch spend more time in
-meetings of its threads than in the work, and numpy's products took 0.6 to 0.95 of the time of torch's (AMD EPYC).
+A tensor on another device stays there. On the CPU everything is numpy's: many short operations of torch spend more
+time in meetings of its threads than in the work, and numpy's products took 0.6 to 0.95 of the time of torch's (AMD
+EPYC).
 
 Shapes: N rows, D embedding dimension, B some of the rows.
 """
@@ -20,7 +21,8 @@ Array = np.ndarray | torch.Tensor
 
 # Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed.
 _BLOCK_ELEMENTS = 2**22
-# Rows whose largest number lies outside are scaled: float32 rounds what is smaller coarsely, and lengths of larger ones overflow.
+# Rows whose largest number lies outside are scaled: float32 rounds what is smaller coarsely, and lengths of larger
+# ones overflow.
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
@@ -79,7 +81,8 @@ def checked_embeds(embeds: Array, name: str) -> Array:
         name (`str`): Its name in the error.
 
     Returns:
-        `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them; rows that float32 can't hold are scaled, since only their
+        `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them; rows that float32 can't hold are scaled, since
+        only their
             direction counts.
 
     Raises:
@@ -183,7 +186,9 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _within_float32(embeds: Array) -> Array:
-    """The same rows, those divided by their largest number that are too long or too short for float32; a copy if there are any."""
+    """The same rows, those divided by their largest number that are too long or too short for float32; a copy if there
+    are any.
+    """
     numbers = embeds.dtype.kind == "f" if isinstance(embeds, np.ndarray) else embeds.dtype.is_floating_point
     if not numbers or embeds.dtype.itemsize < 4:
         return embeds

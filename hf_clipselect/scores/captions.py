@@ -12,9 +12,10 @@ from .arrays import Array, as_numpy, row_blocks
 
 # Other captions that an image is compared with: enough that a random one of them rarely wins by chance.
 NUM_REFERENCES = 1000
-# The part of the references that is most like the row's own caption is left out: other words for the same thing are no mistake.
-# On drawn digits, letters and shapes, whose captions say each thing in some 60 ways, a caption that is right beat the other 1,000
-# for 9 % of the images, and the nine tenths of them that are left for 78 %; one that is wrong for 0 and 3 %.
+# The part of the references that is most like the row's own caption is left out: other words for the same thing are no
+# mistake. On drawn digits, letters and shapes, whose captions say each thing in some 60 ways, a caption that is right
+# beat the other 1,000 for 9 % of the images, and the nine tenths of them that are left for 78 %; one that is wrong for
+# 0 and 3 %.
 LIKE_THE_OWN = 0.1
 
 
@@ -39,19 +40,21 @@ def caption_alignment(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The best caption of each image, SAS and margin, as `alignment_scores` gives them for classes.
 
-    SAS is the cosine with the own caption (eq. 1 of https://huggingface.co/papers/2410.11215 with a text for every row). The
-    margin, which is ours, is that cosine minus the highest one with a reference that says something else: the tenth of the
-    references that is most like the own caption, by the cosine of the texts, is left out.
+    SAS is the cosine with the own caption (eq. 1 of https://huggingface.co/papers/2410.11215 with a text for every
+    row). The margin, which is ours, is that cosine minus the highest one with a reference that says something else:
+    the tenth of the references that is most like the own caption, by the cosine of the texts, is left out.
 
     Args:
-        image_embeds, own_embeds (`np.ndarray` or `torch.Tensor` of shape `(B, D)`): Unit-norm, float32: images and their captions.
+        image_embeds, own_embeds (`np.ndarray` or `torch.Tensor` of shape `(B, D)`): Unit-norm, float32: images and
+            their captions.
         own (`np.ndarray` of shape `(B,)`): Caption numbers of the rows, in `[0, C)`.
         reference_embeds (`np.ndarray` or `torch.Tensor` of shape `(R, D)`): Unit-norm, float32, where the images are.
         references (`np.ndarray` of shape `(R,)`): Caption numbers, at least 2, as from [`draw_references`].
 
     Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(B,)`: The caption that fits best, the own one or a reference,
-        int64; SAS in [-1, 1] and margin in [-2, 2], float32, higher is better aligned, the margin above 0 where the own fits best.
+        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(B,)`: The caption that fits best, the own one or a
+        reference, int64; SAS in [-1, 1] and margin in [-2, 2], float32, higher is better aligned, the margin above 0
+        where the own fits best.
     """
     images, owns, others = (torch.as_tensor(embeds) for embeds in (image_embeds, own_embeds, reference_embeds))
     left_out = max(1, round_half_up(LIKE_THE_OWN, len(references)))

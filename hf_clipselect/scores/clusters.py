@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 from ..errors import InputError
 
 
-# Rows of a cluster, about, where the number of clusters is not given: diversity compares the rows of a cluster with each other, and
-# costs N^2 / K.
+# Rows of a cluster, about, where the number of clusters is not given: diversity compares the rows of a cluster with
+# each other, and costs N^2 / K.
 ROWS_PER_CLUSTER, MAX_CLUSTERS = 250, 1000
 # A cluster below this part of the mean size is given up: diversity and quotas say nothing about a handful of rows.
 TINY = 0.1
@@ -38,11 +38,12 @@ def image_clusters(
 ) -> np.ndarray:
     """Share the rows out among clusters of like images, by k-means.
 
-    The centroids are found on at most 256 rows for each. Clusters of less than a tenth of the mean size are given up: their rows
-    go to the nearest of the others. So there may be fewer clusters than were asked for.
+    The centroids are found on at most 256 rows for each. Clusters of less than a tenth of the mean size are given up:
+    their rows go to the nearest of the others. So there may be fewer clusters than were asked for.
 
     Args:
-        embed (`Callable`): Row numbers `(count,)` -> unit-norm image embeddings `(count, D)`, float32; called for some rows at a time.
+        embed (`Callable`): Row numbers `(count,)` -> unit-norm image embeddings `(count, D)`, float32; called for some
+            rows at a time.
         num_rows (`int`): N.
         num_clusters (`int`, *optional*): K, in `[1, N]`; default [`default_num_clusters`].
         seed (`int`, *optional*, defaults to 42): Seed of the draws.

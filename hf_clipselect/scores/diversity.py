@@ -1,7 +1,7 @@
 """How far an image is from its like: the sample diversity score (SDS).
 
-Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. A tensor on another
-device is scored there. No n x n matrix is ever built, and no list of the k neighbours is kept.
+Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. A tensor on
+another device is scored there. No n x n matrix is ever built, and no list of the k neighbours is kept.
 Only as many nearest rows are kept as are asked for: m of each row.
 """
 
@@ -24,7 +24,8 @@ from .smallest import in_pieces, mean_of_smallest
 
 logger = logging.getLogger(__name__)
 
-# A class of more rows is estimated where that is close enough: the cost of the exact scores grows with the square of the class.
+# A class of more rows is estimated where that is close enough: the cost of the exact scores grows with the square of
+# the class.
 EXACT_UP_TO = 100_000
 
 # A block of distances has this many elements (32 MB), and so many rows at least: a product with few rows is slow.
@@ -46,9 +47,10 @@ class ClassDiversity:
     Args:
         scores (`np.ndarray` of shape `(n,)`): Scores, float32, in [0, 2].
         num_references (`int`, *optional*): Random rows that they were estimated from; None where they are exact.
-        relative_error (`float`, *optional*): Root mean square error of an estimate, as a part of the standard deviation of the
-            scores, both measured on random rows; None where they are exact.
-        nearest (`np.ndarray` of shape `(n, m)`, *optional*): The m nearest other rows of each row, int32, nearest first.
+        relative_error (`float`, *optional*): Root mean square error of an estimate, as a part of the standard
+            deviation of the scores, both measured on random rows; None where they are exact.
+        nearest (`np.ndarray` of shape `(n, m)`, *optional*): The m nearest other rows of each row, int32, nearest
+            first.
         cosines (`np.ndarray` of shape `(n, m)`, *optional*): Their cosines with it, float32.
     """
 
@@ -68,9 +70,9 @@ def sample_diversity_score(
 
     The mean L2 distance between unit-norm embeddings to the k nearest rows of the same given class, the row itself
     left out by its number. k is `floor(neighbor_fraction * N_c + 0.5)` or `num_neighbors`, within `[1, N_c - 1]`. A
-    class of one row has score 0, with a warning. Costs O(N_c^2 D) time per class of N_c rows, and memory for the rows of
-    one class and a block of distances. The scores of a class of more than 100,000 rows are estimated from random ones of
-    them, with a warning, if the error measured on some of them is below a quarter of their spread.
+    class of one row has score 0, with a warning. Costs O(N_c^2 D) time per class of N_c rows, and memory for the rows
+    of one class and a block of distances. The scores of a class of more than 100,000 rows are estimated from random
+    ones of them, with a warning, if the error measured on some of them is below a quarter of their spread.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
@@ -126,12 +128,13 @@ def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) ->
 def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDiversity:
     """Diversity scores of one class, computed where its embeddings are, and the nearest rows of each if asked for.
 
-    Beyond `EXACT_UP_TO` rows they are the mean distances to the nearest of m random rows, of which the same part is taken as
-    k is of the class. m is the least power of two from 4,096 to half of the class whose error, measured on 1,024 rows, is below
-    a quarter of the spread of their scores; if there is none, the scores are exact. The random rows depend on the size of the
-    class alone.
+    Beyond `EXACT_UP_TO` rows they are the mean distances to the nearest of m random rows, of which the same part is
+    taken as k is of the class. m is the least power of two from 4,096 to half of the class whose error, measured on
+    1,024 rows, is below a quarter of the spread of their scores; if there is none, the scores are exact. The random
+    rows depend on the size of the class alone.
 
-    The nearest rows are never estimated. They come from the products that exact scores need anyway, and change no score.
+    The nearest rows are never estimated. They come from the products that exact scores need anyway, and change no
+    score.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(n, D)`): Unit-norm rows, float32.
@@ -175,13 +178,16 @@ def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str
         `str`: One sentence.
     """
     return (
-        f"Class {label} has {num_rows:,} rows: its diversity scores were estimated from {diversity.num_references:,} random "
-        f"ones; their error is {diversity.relative_error:.2f} of their spread, measured on {_PILOT_ROWS:,} rows."
+        f"Class {label} has {num_rows:,} rows: its diversity scores were estimated from {diversity.num_references:,} "
+        f"random ones; their error is {diversity.relative_error:.2f} of their spread, measured on {_PILOT_ROWS:,} "
+        "rows."
     )
 
 
 def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
-    """Scores from random rows, as few as are enough; nothing where the error would be too large, as a pilot of rows shows."""
+    """Scores from random rows, as few as are enough; nothing where the error would be too large, as a pilot of rows
+    shows.
+    """
     num_rows = len(embeds)
     generator = np.random.default_rng(num_rows)
     pilot = np.sort(generator.choice(num_rows, min(_PILOT_ROWS, num_rows), replace=False))
@@ -239,7 +245,9 @@ class _NearestRows:
 
 
 def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """The blocks of all rows with all rows; of a class that is too large for that, how long they will take is told once."""
+    """The blocks of all rows with all rows; of a class that is too large for that, how long they will take is told
+    once.
+    """
     start, done = time.perf_counter(), 0
     is_told = len(embeds) <= EXACT_UP_TO
     for block in _blocks_of_cosines(embeds, slice(None), None):
@@ -248,8 +256,8 @@ def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
         if not is_told and done >= _TIMED_PART * len(embeds):
             is_told = True
             logger.warning(
-                "The %s rows of a class are compared exactly, each with all others, and not estimated from some: this takes about %.0f "
-                "seconds.",
+                "The %s rows of a class are compared exactly, each with all others, and not estimated from some: "
+                "this takes about %.0f seconds.",
                 f"{len(embeds):,}",
                 (time.perf_counter() - start) * len(embeds) / done,
                 extra=NOT_IN_REPORT,
@@ -261,8 +269,8 @@ def _blocks_of_cosines(
 ) -> Iterator[tuple[Array, Array, Array]]:
     """Rows `(B, D)`, all they are compared with `(M, D)`, and their cosines `(B, M)`, a block at a time.
 
-    A row's cosine with itself is minus infinity: under rounding, and between duplicates, the nearest row need not be the row
-    itself.
+    A row's cosine with itself is minus infinity: under rounding, and between duplicates, the nearest row need not be
+    the row itself.
     """
     queries, own, others = embeds[rows], np.arange(len(embeds))[rows], embeds
     if references is not None:

@@ -14,8 +14,9 @@ from .arrays import Array, checked_labels, row_blocks, unit_rows
 from .folds import check_num_folds, content_order
 
 
-# Of 0.3 to 100, 1 and 3 find most wrong labels on CLIP embeddings of unit norm; the weaker the penalty, the more of them are
-# learnt by heart. It is scikit-learn's default C, in its sense: the penalty is half the squared weights against the sum of losses.
+# Of 0.3 to 100, 1 and 3 find most wrong labels on CLIP embeddings of unit norm; the weaker the penalty, the more of
+# them are learnt by heart. It is scikit-learn's default C, in its sense: the penalty is half the squared weights
+# against the sum of losses.
 _INVERSE_PENALTY = 1.0
 # On CLIP embeddings of 1,800 images 40 steps come within 0.003 of the log probabilities at the optimum.
 _NUM_STEPS = 40
@@ -33,20 +34,21 @@ def ensemble_alignment(
 ) -> np.ndarray:
     """How well each image fits its given class, by CLIP and by what the images of the class have in common.
 
-    The sum of two log probabilities of the given class: of CLIP, the softmax of `logit_scale` times the cosines with the prompts;
-    and of a multinomial logistic regression on the unit-norm image embeddings (L2 penalty, C = 1), trained without the row's fold.
-    CLIP knows no label, the regression no prompt, so what one takes for right by mistake the other finds. Not in the paper.
+    The sum of two log probabilities of the given class: of CLIP, the softmax of `logit_scale` times the cosines with
+    the prompts; and of a multinomial logistic regression on the unit-norm image embeddings (L2 penalty, C = 1),
+    trained without the row's fold. CLIP knows no label, the regression no prompt, so what one takes for right by
+    mistake the other finds. Not in the paper.
 
-    The embeddings should be those of plain CLIP. Adapters that were trained on the same labels know them: on Food-101 with a fifth
-    of the labels moved to the next class, theirs lower the AUROC of this score from 99.8 to 97.9.
+    The embeddings should be those of plain CLIP. Adapters that were trained on the same labels know them: on Food-101
+    with a fifth of the labels moved to the next class, theirs lower the AUROC of this score from 99.8 to 97.9.
 
-    The regressions of all folds are trained together, by a fixed number of steps, in blocks of 16 MB: no copy of the embeddings
-    is made. The cost is 80 * N * D * C * F multiplications. With 512 dimensions and five folds, 50,000 rows of 10 classes take 5
-    seconds on two cores of an AMD EPYC (scikit-learn's `LogisticRegression` 35, and stops before the optimum), and 100,000 rows of
-    100 classes 35 seconds. Tensors on another device are scored there.
+    The regressions of all folds are trained together, by a fixed number of steps, in blocks of 16 MB: no copy of the
+    embeddings is made. The cost is 80 * N * D * C * F multiplications. With 512 dimensions and five folds, 50,000 rows
+    of 10 classes take 5 seconds on two cores of an AMD EPYC (scikit-learn's `LogisticRegression` 35, and stops before
+    the optimum), and 100,000 rows of 100 classes 35 seconds. Tensors on another device are scored there.
 
-    The folds are drawn by what the rows are, not by where they stand, and stratified: rows in another order get the same scores, to
-    the last digit.
+    The folds are drawn by what the rows are, not by where they stand, and stratified: rows in another order get the
+    same scores, to the last digit.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
@@ -54,7 +56,8 @@ def ensemble_alignment(
         text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`): One prompt embedding per
             class.
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
-        logit_scale (`float`, *optional*, defaults to 100.0): What CLIP multiplies cosines with; 100 is that of the OpenAI models.
+        logit_scale (`float`, *optional*, defaults to 100.0): What CLIP multiplies cosines with; 100 is that of the
+            OpenAI models.
         num_folds (`int`, *optional*, defaults to 5): Folds of the regression; at most one for each row.
         seed (`int`, *optional*, defaults to 42): Seed of the folds.
 
@@ -62,7 +65,8 @@ def ensemble_alignment(
         `np.ndarray` of shape `(num_rows,)`: Scores, float32, finite, at most 0, higher is better aligned.
 
     Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0,
+        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
+        above 0,
             `num_folds` is below 2, or there is one row.
     """
     if not 0 < logit_scale < float("inf"):
@@ -95,8 +99,9 @@ def _out_of_fold_weights(
 ) -> torch.Tensor:
     """Weights `(D + 1, F * C)` of the regressions without each fold, the last row those of a constant input of 1.
 
-    Nesterov's accelerated gradient, preconditioned by Boehning's bound on the Hessian, which is the same for all classes, folds and
-    steps: CLIP embeddings share a direction that plain gradients are lost in. It needs no labels, so nothing leaks by it.
+    Nesterov's accelerated gradient, preconditioned by Boehning's bound on the Hessian, which is the same for all
+    classes, folds and steps: CLIP embeddings share a direction that plain gradients are lost in. It needs no labels,
+    so nothing leaks by it.
     """
     num_classes, penalty = len(pairs.texts), 1 / _INVERSE_PENALTY
     squares: torch.Tensor | float = 0.0
@@ -119,7 +124,9 @@ def _out_of_fold_weights(
 
 
 def _blocks(pairs: Pairs, order: np.ndarray, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; `(B, width)` is no larger than a block."""
+    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; `(B, width)` is no
+    larger than a block.
+    """
     for places in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
         images = torch.as_tensor(unit_rows(pairs.images, order[places], pairs.lengths))
         yield places, torch.cat([images, images.new_ones(len(images), 1)], dim=1)

@@ -9,8 +9,8 @@ from .arrays import Array, as_numpy, checked_labels, row_blocks
 def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
     """Share the rows out among stratified folds.
 
-    Both the folds and the parts of any class in them differ by at most one row, so a class of two rows or more is never in one
-    fold alone. Which rows go together is drawn with the seed, whatever order the rows have otherwise.
+    Both the folds and the parts of any class in them differ by at most one row, so a class of two rows or more is
+    never in one fold alone. Which rows go together is drawn with the seed, whatever order the rows have otherwise.
 
     Args:
         labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers of 0 or more.
@@ -35,13 +35,15 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
     order = np.random.default_rng([seed, 2]).permutation(len(labels))  # another stream than batches and held-out rows
     order = order[np.argsort(labels[order], kind="stable")]
     folds = np.empty(len(labels), dtype=np.int64)
-    # Dealt out one by one through all classes: where one class leaves off the next goes on, or fold 0 would get all odd rows.
+    # Dealt out one by one through all classes: where one class leaves off the next goes on, or fold 0 would get all
+    # odd rows.
     folds[order] = np.arange(len(labels)) % num_folds
     return folds
 
 
 def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows that depends on their labels and embeddings alone, for folds and sums that do not depend on theirs.
+    """An order of the rows that depends on their labels and embeddings alone, for folds and sums that do not depend on
+    theirs.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): From [`checked_embeds`].
@@ -49,7 +51,8 @@ def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.n
         seed (`int`): Draws the directions that the rows of a class are ordered along.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in it at which
+        `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in
+        it at which
             another content than that of the row before begins, rising from 0.
     """
     directions = np.random.default_rng([seed, 2]).normal(
@@ -71,5 +74,6 @@ def check_num_folds(num_folds: int, num_rows: int) -> None:
     """Raise `InputError` where rows can't be shared out among so many folds."""
     if isinstance(num_folds, bool) or not isinstance(num_folds, int) or not 2 <= num_folds <= num_rows:
         raise InputError(
-            f"--num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is usual."
+            f"--num_folds must be a whole number from 2 to the number of rows, {num_rows}, got {num_folds!r}; 5 is "
+            "usual."
         )

@@ -27,12 +27,15 @@ class SampleScores(ArrayColumns):
     Args:
         predicted_label (int64): Class with the highest cosine; -1 for an unreadable row.
         sas (float32): Cosine with the own class, in [-1, 1], higher is better aligned (eq. 1).
-        margin (float32): Cosine with the own class minus the best other one, in [-2, 2]; below 0 another class fits better.
+        margin (float32): Cosine with the own class minus the best other one, in [-2, 2]; below 0 another class fits
+            better.
         sds (float32): Mean distance to the nearest rows of the own class, in [0, 2], higher is more diverse (eq. 2).
-        duplicate_group (int64, *optional*): Number of the lowest row among the near-duplicates of a row; -1 for a row without.
-        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0, higher is better aligned.
-        better_caption (int64, *optional*): Where rows have captions: number of the first row with the caption that fits better than
-            the own one; -1 where none does.
+        duplicate_group (int64, *optional*): Number of the lowest row among the near-duplicates of a row; -1 for a row
+            without.
+        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0, higher is better
+            aligned.
+        better_caption (int64, *optional*): Where rows have captions: number of the first row with the caption that
+            fits better than the own one; -1 where none does.
     """
 
     predicted_label: np.ndarray
@@ -82,7 +85,8 @@ def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labels (`np.ndarray` of shape `(num_rows,)`, int64): Labels of the readable rows.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in `[0, num_present)`.
+        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in `[0,
+        num_present)`.
 
     Raises:
         InputError: Fewer than two have images.
@@ -90,7 +94,7 @@ def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     classes, compact = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InputError(
-            f"Selection needs readable images of at least two classes, found {len(classes)}. Check the label column, and "
-            "the images that could not be read."
+            f"Selection needs readable images of at least two classes, found {len(classes)}. Check the label column, "
+            "and the images that could not be read."
         )
     return classes, compact.astype(np.int64)

@@ -13,24 +13,30 @@ import torch
 _SAMPLE = 256
 # More than any distance between unit-norm rows, which is 2 at most.
 _BEYOND = 3.0
-# Passes over all rows end when so few of them are open; these go on alone, and what is left after so many passes is sorted.
+# Passes over all rows end when so few of them are open; these go on alone, and what is left after so many passes is
+# sorted.
 _OPEN_SHARE = 1 / 4
 _MAX_PASSES = 12
-# The largest error allowed, as a part of the k-th smallest distance. Most are a tenth of it, no more than float32's rounding.
+# The largest error allowed, as a part of the k-th smallest distance. Most are a tenth of it, no more than float32's
+# rounding.
 _TOLERANCE = 4e-6
 # A distance that is not 0 is larger than this.
 _TINY = 1e-30
-# Rows of this many distances (16 MB) are searched together: fewer of them are fast to go through, but not to think about.
+# Rows of this many distances (16 MB) are searched together: fewer of them are fast to go through, but not to think
+# about.
 _GROUP_ELEMENTS = 2**22
-# What goes through the same distances several times does it in pieces of this many (1 MB), which stay in a core's cache.
+# What goes through the same distances several times does it in pieces of this many (1 MB), which stay in a core's
+# cache.
 _PIECE_ELEMENTS = 2**18
 
 
 def mean_of_smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray | torch.Tensor:
-    """Mean of the k smallest distances of each row, too low by 4e-6 of the k-th smallest at most. Overwrites `distances`.
+    """Mean of the k smallest distances of each row, too low by 4e-6 of the k-th smallest at most. Overwrites
+    `distances`.
 
     Args:
-        distances (`np.ndarray` or `torch.Tensor` of shape `(B, n)`): Float32, in [0, 2], or infinite for what does not count.
+        distances (`np.ndarray` or `torch.Tensor` of shape `(B, n)`): Float32, in [0, 2], or infinite for what does not
+            count.
         k (`int`): How many, in `[1, n)` and at most the finite ones of a row.
 
     Returns:
@@ -75,8 +81,9 @@ def smallest(distances: np.ndarray | torch.Tensor, k: int) -> np.ndarray | torch
 
 
 def _means_by_counting(distances: np.ndarray, k: int, count: "_CountBelow") -> np.ndarray:
-    # The sum of the k smallest d is the maximum over t of k t - sum(max(t - d, 0)), which is flat where t is the k-th of
-    # them. So a close t will do, and finding one takes a few counts, where a partition takes twenty times as long as each.
+    # The sum of the k smallest d is the maximum over t of k t - sum(max(t - d, 0)), which is flat where t is the k-th
+    # of them. So a close t will do, and finding one takes a few counts, where a partition takes twenty times as long
+    # as each.
     brackets = _brackets(distances, k, count)
     still_open = np.flatnonzero(brackets.is_open())
     sorted_means = [_mean_by_sorting(distances[row], brackets.high[row], k) for row in still_open]

@@ -1,7 +1,7 @@
 """When not to trust a selection: what CLIP and the given labels make of each other, before anything is selected.
 
-Legend: N readable rows, C classes, D embed_dim. "Agreement" is the fraction of the rows of a class whose prediction is their
-given label. A low one tells of wrong labels or of a prompt that CLIP does not understand, and can't tell which.
+Legend: N readable rows, C classes, D embed_dim. "Agreement" is the fraction of the rows of a class whose prediction is
+their given label. A low one tells of wrong labels or of a prompt that CLIP does not understand, and can't tell which.
 """
 
 import logging
@@ -18,8 +18,9 @@ from .arrays import row_blocks
 
 logger = logging.getLogger(__name__)
 
-# Cosine from which two prompts count as one. The nearest prompts of different things lie below: 0.92 (apple pie and pizza in
-# CLIP ViT-B/32), 0.61 (five and nine in the embedded model), and 0.96 for words that the embedded model never saw.
+# Cosine from which two prompts count as one. The nearest prompts of different things lie below: 0.92 (apple pie and
+# pizza in CLIP ViT-B/32), 0.61 (five and nine in the embedded model), and 0.96 for words that the embedded model never
+# saw.
 SAME_PROMPT = 0.98
 # A class of fewer rows can lie below chance by a single wrong label.
 MIN_ROWS = 5
@@ -29,19 +30,20 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Trust:
-    """What there is to doubt. Classes without rows are left out; shares of adapted predictions are None without adapters.
+    """What there is to doubt. Classes without rows are left out; shares of adapted predictions are None without
+    adapters.
 
     Args:
         chance (`float`): Agreement of a guess: 1 over the number of classes with rows.
-        disagreement_plain (`float`), disagreement_adapted (`float`, *optional*): Fraction of all rows whose label is not the
-            prediction of CLIP without and with adapters.
-        below_chance (`list[dict]`): Classes that CLIP, without or with adapters, agrees with less often than chance: `name`,
-            `rows`, `plain` and `adapted` agreement, the lowest first.
-        similar_prompts (`list[dict]`): Pairs of classes whose prompts are nearly the same: `classes` and `cosine`, the highest
-            first. Of each class only the nearest other one is looked at.
-        confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and the share
-            of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a half, and smaller
-            ones up to 50 in all.
+        disagreement_plain (`float`), disagreement_adapted (`float`, *optional*): Fraction of all rows whose label is
+            not the prediction of CLIP without and with adapters.
+        below_chance (`list[dict]`): Classes that CLIP, without or with adapters, agrees with less often than chance:
+            `name`, `rows`, `plain` and `adapted` agreement, the lowest first.
+        similar_prompts (`list[dict]`): Pairs of classes whose prompts are nearly the same: `classes` and `cosine`, the
+            highest first. Of each class only the nearest other one is looked at.
+        confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and
+            the share of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a
+            half, and smaller ones up to 50 in all.
         warnings (`list[str]`): What to doubt in sentences, with class names, each cause once; empty if nothing.
     """
 
@@ -127,8 +129,9 @@ def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_
     disagreement = [None if agrees is None else float(1 - agrees.mean()) for agrees in (plain, adapted)]
     least = min(share for share in disagreement if share is not None)
     warning = (
-        f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either captions are "
-        "wrong, or this model does not understand them: look at some by eye (label_agrees is false in the scores)."
+        f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either "
+        "captions are wrong, or this model does not understand them: look at some by eye (label_agrees is false in "
+        "the scores)."
     )
     return Trust(1 / (num_references + 1), *disagreement, [], [], [], [warning] if least > 0.5 else [])
 
@@ -145,7 +148,8 @@ def check_trust(trust: Trust, *, strict: bool = False) -> None:
     """
     if strict and trust.warnings:
         raise InputError(
-            f"The selection can't be trusted. {' '.join(trust.warnings)} Nothing was selected; mend this, or leave --strict out."
+            f"The selection can't be trusted. {' '.join(trust.warnings)} Nothing was selected; mend this, or leave "
+            "--strict out."
         )
     for warning in trust.warnings:
         logger.warning("%s", warning)
@@ -246,10 +250,10 @@ def _word_warnings(
     if below_chance:
         names = [f"{entry['name']!r} ({_word_shares(entry)})" for entry in below_chance]
         yield (
-            f"CLIP agrees with the labels of {counted(len(names), 'class', 'classes')} less often than chance ({chance:.1%}): "
-            f"{listed(names, limit=_MAX_NAMED)}. It does not understand the prompt, or the labels are wrong, and what adapters "
-            "learn of the class comes from these labels alone. Check the labels, and the names that the prompts "
-            "are made of (--class_names_file, --prompt_template)."
+            f"CLIP agrees with the labels of {counted(len(names), 'class', 'classes')} less often than chance "
+            f"({chance:.1%}): {listed(names, limit=_MAX_NAMED)}. It does not understand the prompt, or the labels are "
+            "wrong, and what adapters learn of the class comes from these labels alone. Check the labels, and the "
+            "names that the prompts are made of (--class_names_file, --prompt_template)."
         )
     if similar_prompts:
         names = [
@@ -258,15 +262,15 @@ def _word_warnings(
         ]
         yield (
             f"The prompts of {counted(len(names), 'pair')} of classes are nearly the same to CLIP: "
-            f"{listed(names, limit=_MAX_NAMED)}. Text can't tell their images apart: give them names that differ more with "
-            "--class_names_file, or make them one class."
+            f"{listed(names, limit=_MAX_NAMED)}. Text can't tell their images apart: give them names that differ more "
+            "with --class_names_file, or make them one class."
         )
     if confused:
         names = [f"{entry['label']!r} for {entry['predicted']!r} ({_word_shares(entry)})" for entry in confused]
         yield (
             f"CLIP takes more than half of the rows of a class for one other class, in {counted(len(names), 'pair')}: "
-            f"{listed(names, limit=_MAX_NAMED)}. Check whether the class names are in label order and say what the images show; "
-            "else most of these labels are wrong."
+            f"{listed(names, limit=_MAX_NAMED)}. Check whether the class names are in label order and say what the "
+            "images show; else most of these labels are wrong."
         )
 
 

@@ -56,7 +56,8 @@ def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
 
 
 def selection_count(size: Size, num_rows: int) -> int:
-    """Number of rows that a size keeps: `floor(ratio * num_rows + 0.5)` on a ratio as written in decimals, or the count itself.
+    """Number of rows that a size keeps: `floor(ratio * num_rows + 0.5)` on a ratio as written in decimals, or the
+    count itself.
 
     Args:
         size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
@@ -66,12 +67,14 @@ def selection_count(size: Size, num_rows: int) -> int:
         `int`: The count k, in `[1, num_rows]`.
 
     Raises:
-        InputError: The ratio is not in `(0, 1]`, or so small that it keeps no row; or there are fewer rows than the count.
+        InputError: The ratio is not in `(0, 1]`, or so small that it keeps no row; or there are fewer rows than the
+        count.
     """
     if is_count(size):
         if _check_count(size) > num_rows:
             raise InputError(
-                f"--selection_count {size} is more than there are, {counted(num_rows, 'row')}; give at most {num_rows}."
+                f"--selection_count {size} is more than there are, {counted(num_rows, 'row')}; give at most "
+                f"{num_rows}."
             )
         return int(size)
     count = round_half_up(_check_ratio(size), num_rows)
@@ -86,7 +89,8 @@ def is_count(size: Size) -> bool:
 
 
 def config_name(size: Size) -> str:
-    """The name of the subset of a size, and of its config: 0.3 -> "ratio_30", 0.125 -> "ratio_12_5", 500 -> "count_500".
+    """The name of the subset of a size, and of its config: 0.3 -> "ratio_30", 0.125 -> "ratio_12_5", 500 ->
+    "count_500".
 
     Args:
         size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
@@ -102,7 +106,8 @@ def config_name(size: Size) -> str:
 
 
 def column_suffix(size: Size) -> str:
-    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 500 -> "count_500" as in `selected_count_500`.
+    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 500 -> "count_500" as in
+    `selected_count_500`.
 
     Args:
         size (`float` or `int`): As in [`config_name`].

@@ -39,8 +39,8 @@ def distributed_top_k(scores: np.ndarray, k: int, processes: ProcessGroup) -> np
     core 15.6 million rows (a billion over 64 processes) took 0.2 to 0.4 s.
 
     Args:
-        scores (`np.ndarray` of shape `(num_local_rows,)`): This process's slice of the rows, finite, float32, higher is
-            better. Slices may differ in size and be empty.
+        scores (`np.ndarray` of shape `(num_local_rows,)`): This process's slice of the rows, finite, float32, higher
+            is better. Slices may differ in size and be empty.
         k (`int`): How many rows of all processes, in `[0, num_rows]`; the same on every process.
         processes ([`ProcessGroup`]): The processes.
 
@@ -89,7 +89,8 @@ def _falling_keys(scores: np.ndarray) -> np.ndarray:
     if scores.dtype != np.float32:
         raise InputError(f"Scores that are spread over processes must be float32, got {scores.dtype}.")
     bits = np.ascontiguousarray(scores).view(np.uint32)
-    # The bits of a float are its sign and its magnitude. In integers, since arithmetic on floats may flush what is tiny.
+    # The bits of a float are its sign and its magnitude. In integers, since arithmetic on floats may flush what is
+    # tiny.
     return np.where(bits < 2**31, np.uint32(2**31 - 1) - bits, bits - np.uint32(1))
 
 

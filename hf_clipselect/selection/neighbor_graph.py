@@ -11,11 +11,11 @@ import numpy as np
 
 # Nearest rows to list for each row.
 NUM_NEAREST = 32
-# Rows joined by a weight of at least this count as near duplicates. On the synthetic set of the tests copies at a cosine of 0.992
-# have weights of 0.91 and more, other rows of a class 0.05 at most.
+# Rows joined by a weight of at least this count as near duplicates. On the synthetic set of the tests copies at a
+# cosine of 0.992 have weights of 0.91 and more, other rows of a class 0.05 at most.
 DUPLICATE_WEIGHT = 0.8
-# What counts as no likeness at all stays below this: in a class full of exact copies these keep a weight of 1 in spite of
-# rounding.
+# What counts as no likeness at all stays below this: in a class full of exact copies these keep a weight of 1 in spite
+# of rounding.
 _HIGHEST_ZERO = 1 - 1e-4
 
 
@@ -27,10 +27,10 @@ class NeighborGraph:
         starts (`np.ndarray` of shape `(N + 1,)`): Where the edges of each row start, and their number E; int64.
         columns (`np.ndarray` of shape `(E,)`): The row at the other end, int32.
         weights (`np.ndarray` of shape `(E,)`): Likeness W in (0, 1], float32; 1 for exact copies.
-        crowded (`np.ndarray` of shape `(N,)`): True for a row whose list of nearest rows is full of near duplicates, so that
-            it may have more of them than edges.
-        part (`np.ndarray` of shape `(N,)`): What no edge leaves: the lowest row number of the row's class, -1 for rows of none;
-            int64.
+        crowded (`np.ndarray` of shape `(N,)`): True for a row whose list of nearest rows is full of near duplicates,
+            so that it may have more of them than edges.
+        part (`np.ndarray` of shape `(N,)`): What no edge leaves: the lowest row number of the row's class, -1 for rows
+            of none; int64.
     """
 
     starts: np.ndarray
@@ -62,9 +62,9 @@ class NeighborGraph:
 def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
     """The graph of one class from the lists of nearest rows that `class_diversity` gives.
 
-    `W_ij = clamp((cos_ij - zero) / (1 - zero), 0, 1)^2` where one of the two rows lists the other, zero being the median of
-    all listed cosines: classes differ in how alike their rows are, and half of the listed neighbours are no more than that.
-    Edges of weight 0 are left out.
+    `W_ij = clamp((cos_ij - zero) / (1 - zero), 0, 1)^2` where one of the two rows lists the other, zero being the
+    median of all listed cosines: classes differ in how alike their rows are, and half of the listed neighbours are no
+    more than that. Edges of weight 0 are left out.
 
     Args:
         nearest (`np.ndarray` of shape `(n, m)`): The nearest other rows of each row of the class.
@@ -96,7 +96,8 @@ def joined_graph(parts: Sequence[tuple[np.ndarray, NeighborGraph]], num_rows: in
     """One graph over all rows from those of the classes.
 
     Args:
-        parts (`Sequence[tuple[np.ndarray, NeighborGraph]]`): For each class its row numbers and its graph, in any order.
+        parts (`Sequence[tuple[np.ndarray, NeighborGraph]]`): For each class its row numbers and its graph, in any
+            order.
         num_rows (`int`): Number of rows N; those of no part, such as unreadable ones, have no edges.
 
     Returns:

@@ -39,22 +39,26 @@ class Objective:
 
     Args:
         name (`str`): Preset that the knobs come from.
-        alignment (`str`): "cosine" (SAS, eq. 1 of https://huggingface.co/papers/2410.11215), "margin" to the best other class,
-            or "ensemble", the sum of the log probabilities of CLIP and of an out-of-fold logistic regression.
+        alignment (`str`): "cosine" (SAS, eq. 1 of https://huggingface.co/papers/2410.11215), "margin" to the best
+            other class, or "ensemble", the sum of the log probabilities of CLIP and of an out-of-fold logistic
+            regression.
         diversity_weight (`float` or `str`): Alpha of eq. 6, at least 0; "ratio" makes it the selection ratio.
-        normalization (`str`): Of both scores over all rows before they are added: "none"; "minmax_mean", to [0, 1] and then
-            divided by the mean; "zscore", to mean 0 and standard deviation 1; or "rank", to the share of rows below, in (0, 1).
+        normalization (`str`): Of both scores over all rows before they are added: "none"; "minmax_mean", to [0, 1] and
+            then divided by the mean; "zscore", to mean 0 and standard deviation 1; or "rank", to the share of rows
+            below, in (0, 1).
         class_balance (`str`): "none", or quotas "proportional" to the classes or "uniform" over them.
         gate (`bool`): Rows whose predicted label is the given one come first, the others only where these are used up.
-        spread (`bool`): Within each class rows are picked evenly over the alignment ranking, and evenly over diversity inside a
-            stratum.
+        spread (`bool`): Within each class rows are picked evenly over the alignment ranking, and evenly over diversity
+            inside a stratum.
         solver (`str`): "exact", or "sgd", the loop of the paper, which does nothing but rank rows by their score.
-        gate_floor (`float`, *optional*, defaults to `0.0`): Rows below this quantile of the alignment of their class's agreeing
-            rows do not pass the gate either, in [0, 1).
-        redundancy_weight (`float`, *optional*, defaults to `0.0`): How much of its score a row loses for being like one that is
-            kept already, at least 0; in units of the score.
-        min_per_class (`int`, *optional*, defaults to `0`): Fewest rows that a quota leaves a class, or all that it has.
-        class_quotas (`Mapping[str, int]`, *optional*): Rows to keep of some classes, by name; the others share the rest.
+        gate_floor (`float`, *optional*, defaults to `0.0`): Rows below this quantile of the alignment of their class's
+            agreeing rows do not pass the gate either, in [0, 1).
+        redundancy_weight (`float`, *optional*, defaults to `0.0`): How much of its score a row loses for being like
+            one that is kept already, at least 0; in units of the score.
+        min_per_class (`int`, *optional*, defaults to `0`): Fewest rows that a quota leaves a class, or all that it
+            has.
+        class_quotas (`Mapping[str, int]`, *optional*): Rows to keep of some classes, by name; the others share the
+            rest.
         balance_by (`str`, *optional*, defaults to `"class"`): Whether quotas are for each "class" or each "group".
         ratio_weight (`float`, *optional*, defaults to `2.0`): Beta of eq. 6, above 0; only solver "sgd" uses it.
 
@@ -108,7 +112,8 @@ class Objective:
             if wrong or not self.class_quotas:
                 given = f"{wrong[0]!r}: {self.class_quotas[wrong[0]]!r}" if wrong else "nothing"
                 raise InputError(
-                    f"class_quotas must give class names (text) their rows to keep (int), such as {{'cat': 20}}, got {given}."
+                    f"class_quotas must give class names (text) their rows to keep (int), such as {{'cat': 20}}, got "
+                    f"{given}."
                 )
 
     def _check_relations(self) -> None:
@@ -120,27 +125,28 @@ class Objective:
         if self.spread and (self.diversity_weight != 0 or self.normalization != "none"):
             other = "normalization" if self.diversity_weight == 0 else "diversity_weight"
             raise InputError(
-                f"spread orders rows by alignment and diversity in its own way, so --{other} {getattr(self, other)} would do "
-                f"nothing {where}; leave it out, or pass --spread false."
+                f"spread orders rows by alignment and diversity in its own way, so --{other} {getattr(self, other)} "
+                f"would do nothing {where}; leave it out, or pass --spread false."
             )
         if self.class_balance == "none":
             for knob in ("min_per_class", "class_quotas"):
                 if getattr(self, knob):
                     flag = "class_quotas_file" if knob == "class_quotas" else knob
                     raise InputError(
-                        f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional or uniform."
+                        f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional "
+                        "or uniform."
                     )
             if self.balance_by == "group":
                 raise InputError(
-                    f"--balance_by group needs quotas, but class_balance is none {where}; pass --class_balance proportional or "
-                    "uniform."
+                    f"--balance_by group needs quotas, but class_balance is none {where}; pass --class_balance "
+                    "proportional or uniform."
                 )
         if self.solver == "sgd":
             for knob, off in (("class_balance", "none"), ("gate", False), ("spread", False), ("redundancy_weight", 0)):
                 if getattr(self, knob) != off:
                     raise InputError(
-                        f"--solver sgd ranks rows by their score alone and takes no {knob}, got {getattr(self, knob)} {where}; "
-                        f"pass --{knob} {str(off).lower()} or --solver exact."
+                        f"--solver sgd ranks rows by their score alone and takes no {knob}, got {getattr(self, knob)} "
+                        f"{where}; pass --{knob} {str(off).lower()} or --solver exact."
                     )
 
     @property
@@ -174,7 +180,8 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
 
     Args:
         name (`str`, *optional*, defaults to `"diverse"`): "diverse", "clean", "paper" or "released".
-        knobs (`Mapping[str, Any]`, *optional*): Knobs as in [`Objective`]; one that is not `None` wins over the preset.
+        knobs (`Mapping[str, Any]`, *optional*): Knobs as in [`Objective`]; one that is not `None` wins over the
+            preset.
 
     Returns:
         [`Objective`]: All knobs, checked.
@@ -191,9 +198,9 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
     if objective.alpha_is_ratio and not objective.gate:
         logger.warning(
             '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, because wrong '
-            "labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the wrong rows kept at 0.5, "
-            "79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse or clean, --diversity_weight 0, or "
-            "the gate.",
+            "labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the wrong rows "
+            "kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse or "
+            "clean, --diversity_weight 0, or the gate.",
             objective.name,
         )
     return objective

@@ -20,9 +20,9 @@ def class_quotas(
     """Share k rows out among the classes by largest remainder; of equal remainders the lower class goes first.
 
     A class whose quota would leave its bounds gets the bound, and the rest is shared out anew among the others.
-    Without `upper` the upper bounds are the class sizes. Largest remainder alone is not monotone (a class may lose a row as
-    k grows), so for nested subsets `upper` takes the quotas of the next larger k; where those bind nothing, they
-    change nothing.
+    Without `upper` the upper bounds are the class sizes. Largest remainder alone is not monotone (a class may lose a
+    row as k grows), so for nested subsets `upper` takes the quotas of the next larger k; where those bind nothing,
+    they change nothing.
 
     Args:
         labels (`np.ndarray` of shape `(num_rows,)`): Integer classes in `[0, num_classes)`.
@@ -52,8 +52,8 @@ def class_quotas(
         if max(above.max(), below.max()) <= 0:
             quotas[open_classes] = shares
             break
-        # Of the two sides the one that changes the others' rest the more is settled first: what it gives or takes can only
-        # push the others towards the bounds of that same side.
+        # Of the two sides the one that changes the others' rest the more is settled first: what it gives or takes can
+        # only push the others towards the bounds of that same side.
         too_many = above.clip(0).sum() >= below.clip(0).sum()
         settled, bounds = (above > 0, high) if too_many else (below > 0, low)
         quotas[open_classes[settled]] = bounds[open_classes[settled]]

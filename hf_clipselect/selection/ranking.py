@@ -30,8 +30,8 @@ class RowColumns:
         sas (float32): Cosine alignment, in [-1, 1], higher is better aligned.
         margin (float32): Margin alignment, in [-2, 2], below 0 where another class fits better.
         sds (float32): Diversity, in [0, 2], higher is farther from its neighbours.
-        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0; only alignment "ensemble"
-            needs it.
+        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0; only alignment
+            "ensemble" needs it.
     """
 
     labels: np.ndarray
@@ -49,14 +49,14 @@ class RowColumns:
 def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np.ndarray:
     """The score that the selection ranks the rows of a tier by.
 
-    Without `spread` S = A + alpha * D (the part of eq. 6 of https://huggingface.co/papers/2410.11215 that depends on the row): A
-    is the alignment, D the diversity, each normalised over all rows; a constant column becomes 0 where it is normalised, since
-    it ranks nothing. Computed in float64.
+    Without `spread` S = A + alpha * D (the part of eq. 6 of https://huggingface.co/papers/2410.11215 that depends on
+    the row): A is the alignment, D the diversity, each normalised over all rows; a constant column becomes 0 where it
+    is normalised, since it ranks nothing. Computed in float64.
 
-    With `spread` a row that passes the gate gets the share of its class's passing rows that do not come before it, in (0, 1].
-    Every beginning of the order is spread evenly over ten strata of the alignment ranking, easy and hard rows, and within a
-    stratum over its diversity, typical and unusual rows. The most diverse rows do not come first, since damaged images are among
-    them. The other rows get their alignment. This objective is ours, not the paper's.
+    With `spread` a row that passes the gate gets the share of its class's passing rows that do not come before it, in
+    (0, 1]. Every beginning of the order is spread evenly over ten strata of the alignment ranking, easy and hard rows,
+    and within a stratum over its diversity, typical and unusual rows. The most diverse rows do not come first, since
+    damaged images are among them. The other rows get their alignment. This objective is ours, not the paper's.
 
     Args:
         objective ([`Objective`]): The knobs.
@@ -80,7 +80,8 @@ def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np
 
 
 def passes_gate(objective: Objective, rows: RowColumns) -> np.ndarray:
-    """Which rows come first: those whose label agrees, from `gate_floor` of their class's alignment on; all without a gate.
+    """Which rows come first: those whose label agrees, from `gate_floor` of their class's alignment on; all without a
+    gate.
 
     Args:
         objective ([`Objective`]): The knobs.
@@ -123,7 +124,9 @@ def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _spread_order(alignment: np.ndarray, diversity: np.ndarray) -> np.ndarray:
-    """Golden steps through the rows, listed by falling diversity within strata of falling alignment; ties by row number."""
+    """Golden steps through the rows, listed by falling diversity within strata of falling alignment; ties by row
+    number.
+    """
     num_rows = len(alignment)
     by_alignment = np.argsort(-alignment, kind="stable")
     stratum = np.empty(num_rows, dtype=np.int64)

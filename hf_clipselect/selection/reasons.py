@@ -26,10 +26,11 @@ def reasons(
 ) -> np.ndarray:
     """The reason for each row; of several that hold, the first in this order.
 
-    "kept: must keep", "kept"; "must drop"; "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept;
-    "label disagrees with image": the predicted label is another; "low alignment": it is below `gate_floor`, or its alignment is all
-    that counts, and too low; "quota of its class is full" (or of its group): without quotas its score would do, or, with `spread`,
-    other rows of its class come first; "low score": other rows score higher.
+    "kept: must keep", "kept"; "must drop"; "redundant: copy of row N": redundancy counts, and row N of its
+    near-duplicates is kept; "label disagrees with image": the predicted label is another; "low alignment": it is below
+    `gate_floor`, or its alignment is all that counts, and too low; "quota of its class is full" (or of its group):
+    without quotas its score would do, or, with `spread`, other rows of its class come first; "low score": other rows
+    score higher.
 
     Args:
         objective ([`Objective`]): The knobs.
@@ -37,7 +38,8 @@ def reasons(
         scores (`np.ndarray` of shape `(N,)`): From `selection_scores`, less the redundancy.
         selected (`np.ndarray` of shape `(N,)`): Bool.
         tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`.
-        duplicate_group (`np.ndarray` of shape `(N,)`): The same number for rows that are near-duplicates; -1 for others.
+        duplicate_group (`np.ndarray` of shape `(N,)`): The same number for rows that are near-duplicates; -1 for
+            others.
         source_index (`np.ndarray` of shape `(N,)`): Row numbers in the source.
 
     Returns:

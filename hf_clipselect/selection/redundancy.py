@@ -1,7 +1,7 @@
 """Rows that repeat what is already selected: a greedy order that puts them back, and the groups of near duplicates.
 
-The objective of the paper is a sum over rows, so it keeps or drops near duplicates as a whole, and the diversity score, a
-mean over a tenth of a class, hardly sees them. This term is not in the paper.
+The objective of the paper is a sum over rows, so it keeps or drops near duplicates as a whole, and the diversity
+score, a mean over a tenth of a class, hardly sees them. This term is not in the paper.
 
 Shapes: N rows.
 """
@@ -21,22 +21,22 @@ def redundancy_scores(
 ) -> np.ndarray:
     """What each row adds at the moment when a greedy selection picks it.
 
-    The greedy picks all rows one by one, always the one with the highest `score_i - weight * max W_ij` over the rows j picked
-    before. The value at that moment is what it returns. Within a tier these values never rise along the order of the picks,
-    so the k rows with the highest of them (of equal ones the lower row number) are the first k picks. As edges join rows of
-    the same class only, this holds for the rows of a class alone as well, and with that for quotas of classes; for those of
-    other cells the graph has to be one [`NeighborGraph.within`] the cells.
+    The greedy picks all rows one by one, always the one with the highest `score_i - weight * max W_ij` over the rows j
+    picked before. The value at that moment is what it returns. Within a tier these values never rise along the order
+    of the picks, so the k rows with the highest of them (of equal ones the lower row number) are the first k picks. As
+    edges join rows of the same class only, this holds for the rows of a class alone as well, and with that for quotas
+    of classes; for those of other cells the graph has to be one [`NeighborGraph.within`] the cells.
 
-    In a group of near duplicates too large for the lists of nearest rows, some copies don't know each other: there every
-    member counts as a near duplicate of the one picked first. Lazily evaluated (https://doi.org/10.1007/BFb0006528), which
-    takes O(N log N) time for a bounded number of edges per row.
+    In a group of near duplicates too large for the lists of nearest rows, some copies don't know each other: there
+    every member counts as a near duplicate of the one picked first. Lazily evaluated
+    (https://doi.org/10.1007/BFb0006528), which takes O(N log N) time for a bounded number of edges per row.
 
     Args:
         scores (`np.ndarray` of shape `(N,)`): Finite scores, higher is better; float32 is what is ranked.
         graph ([`NeighborGraph`]): Likeness W of the rows.
         weight (`float`): What an exact copy of a picked row loses, at least 0.
-        tiers (`np.ndarray` of shape `(N,)`, *optional*): Integers; all rows of a lower tier are picked before any of a higher
-            one. The values of different tiers can't be compared: order rows by tier first.
+        tiers (`np.ndarray` of shape `(N,)`, *optional*): Integers; all rows of a lower tier are picked before any of a
+            higher one. The values of different tiers can't be compared: order rows by tier first.
 
     Returns:
         `np.ndarray` of shape `(N,)`: Float32, at most the score, higher is picked earlier within the tier.
@@ -48,13 +48,14 @@ def redundancy_scores(
     tiers = np.zeros(len(scores), dtype=np.int64) if tiers is None else np.asarray(tiers)
     if len(scores) != graph.num_rows or tiers.shape != scores.shape:
         raise InputError(
-            f"Scores, tiers and graph must have one entry per row, got {len(scores)} scores, tiers of shape {tiers.shape} and "
-            f"a graph of {graph.num_rows} rows."
+            f"Scores, tiers and graph must have one entry per row, got {len(scores)} scores, tiers of shape "
+            f"{tiers.shape} and a graph of {graph.num_rows} rows."
         )
     if not (isfinite(weight) and weight >= 0):
         raise InputError(f"redundancy_weight must be a number of at least 0, got {weight}.")
     greedy = _LazyGreedy(scores, graph, float(weight))
-    # Classes don't see each other. One after the other they stay in a core's cache, which takes half of the time for many rows.
+    # Classes don't see each other. One after the other they stay in a core's cache, which takes half of the time for
+    # many rows.
     order = np.lexsort((tiers, graph.part))
     parts, tiers = graph.part[order], tiers[order]
     for rows in np.split(order, np.flatnonzero((np.diff(parts) != 0) | (np.diff(tiers) != 0)) + 1):
@@ -87,10 +88,11 @@ def duplicate_groups(graph: NeighborGraph, threshold: float = DUPLICATE_WEIGHT) 
 
 
 class _LazyGreedy:
-    """Gains only fall, so one that was worked out earlier is a bound: a row is looked at again only when its turn comes.
+    """Gains only fall, so one that was worked out earlier is a bound: a row is looked at again only when its turn
+    comes.
 
-    The order must be that of the values that are returned, rounded to float32 as they are; so `gains` is where they are
-    worked out.
+    The order must be that of the values that are returned, rounded to float32 as they are; so `gains` is where they
+    are worked out.
     """
 
     def __init__(self, scores: np.ndarray, graph: NeighborGraph, weight: float) -> None:

@@ -188,8 +188,8 @@ def convergence_verdict(
     if needed > max_iterations:
         return _failure(
             "C3 time",
-            f"it needs about {needed:.0f} iterations and may make {max_iterations}; a ratio_weight of {enough_weight:.6g} "
-            "would do",
+            f"it needs about {needed:.0f} iterations and may make {max_iterations}; a ratio_weight of "
+            f"{enough_weight:.6g} would do",
         )
     return ConvergenceVerdict(converges=True)
 

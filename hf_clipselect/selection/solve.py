@@ -25,7 +25,8 @@ class Candidates:
 
     Args:
         cells (`np.ndarray` of shape `(N,)`): Classes or groups, integers from 0; only quotas look at them.
-        tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`: the rows of one are taken before any of the next.
+        tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`: the rows of one are taken before any of
+            the next.
         counts (`Mapping[int, int]`, *optional*): Rows to keep of some cells, whatever their share.
         names (`Sequence[str]`, *optional*): Of the cells, for errors.
     """
@@ -64,7 +65,8 @@ def select_rows(
         `np.ndarray` of shape `(count,)`: Row numbers, int64, rising.
 
     Raises:
-        InputError: The arrays don't match, a score is not finite, k is out of range, quotas can't be met, or "sgd" does not
+        InputError: The arrays don't match, a score is not finite, k is out of range, quotas can't be met, or "sgd"
+        does not
             converge.
     """
     cells, tiers = candidates.cells, candidates.tiers
@@ -142,7 +144,8 @@ def check_candidates(
         `np.ndarray` of shape `(C,)`, *optional*: Quotas, int64, that add up to k; `None` without a class balance.
 
     Raises:
-        InputError: More rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to look at tiers.
+        InputError: More rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to look at
+        tiers.
     """
     cells, tiers = candidates.cells, candidates.tiers
     num_cells = int(cells.max()) + 1
@@ -156,13 +159,13 @@ def check_candidates(
         must_keep = np.bincount(cells[tiers == MUST_KEEP], minlength=num_cells)
     if must_keep.sum() > k:
         raise InputError(
-            f"--must_keep names {counted(int(must_keep.sum()), 'row')}, but only {k} {are(k)} kept; name fewer, or raise the "
-            "selection ratio."
+            f"--must_keep names {counted(int(must_keep.sum()), 'row')}, but only {k} {are(k)} kept; name fewer, or "
+            "raise the selection ratio."
         )
     if high.sum() < k:
         raise InputError(
-            f"--must_drop leaves {high.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop fewer, or "
-            "lower the selection ratio."
+            f"--must_drop leaves {high.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop "
+            "fewer, or lower the selection ratio."
         )
     if objective.class_balance == "none":
         return None
@@ -170,7 +173,8 @@ def check_candidates(
     for cell, count in candidates.counts.items():
         if not must_keep[cell] <= count <= high[cell]:
             raise InputError(
-                f"--class_quotas_file asks for {counted(count, 'row')} of {candidates.name(cell)}, of which {high[cell]} may be kept"
+                f"--class_quotas_file asks for {counted(count, 'row')} of {candidates.name(cell)}, of which "
+                f"{high[cell]} may be kept"
                 + (f" and {must_keep[cell]} must be" if must_keep[cell] else "")
                 + "; change its quota."
             )
@@ -178,9 +182,9 @@ def check_candidates(
     if not low.sum() <= k <= high.sum():
         least, most = int(low.sum()), int(high.sum())
         raise InputError(
-            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, --class_quotas_file, "
-            f"--must_keep and --must_drop ask for {f'at least {least}' if k < least else f'at most {most}'}. Change "
-            "them, or the selection ratio."
+            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, "
+            "--class_quotas_file, --must_keep and --must_drop ask for "
+            f"{f'at least {least}' if k < least else f'at most {most}'}. Change them, or the selection ratio."
         )
     bounds = high if upper is None else np.minimum(high, upper)
     return class_quotas(cells, k, balance=objective.class_balance, num_classes=num_cells, lower=low, upper=bounds)

@@ -130,9 +130,16 @@ def test_training_equals_a_plain_loop(accelerator):
     adapted = new_adapters(IdentityProjections(8), MlpAdapterConfig())
     plain = copy.deepcopy(adapted)
     train_adapters(
-        adapted, images, texts, labels,
-        arguments=arguments, schedule=schedule, num_steps=6, seed=5, accelerator=accelerator,
-    )  # fmt: skip
+        adapted,
+        images,
+        texts,
+        labels,
+        arguments=arguments,
+        schedule=schedule,
+        num_steps=6,
+        seed=5,
+        accelerator=accelerator,
+    )
 
     optimizer = torch.optim.Adam([p for p in plain.parameters() if p.requires_grad], lr=1e-2)
     rng = np.random.default_rng(5)
@@ -260,9 +267,13 @@ def test_dropout_follows_the_seed_too(accelerator, tmp_path):
     for _ in range(2):
         torch.rand(3)  # whatever else draws random numbers
         adapted, _ = adapt(
-            IdentityProjections(8), *turned_classes(), arguments=quick(adaptation="always"), seed=0,
-            accelerator=accelerator, peft_config=config,
-        )  # fmt: skip
+            IdentityProjections(8),
+            *turned_classes(),
+            arguments=quick(adaptation="always"),
+            seed=0,
+            accelerator=accelerator,
+            peft_config=config,
+        )
         weights.append(torch.cat([p.detach().flatten() for p in adapted.parameters() if p.requires_grad]))
     assert torch.equal(*weights)
 
@@ -277,9 +288,17 @@ def test_held_out_rows_are_looked_at_without_dropout(accelerator, tmp_path):
         return True
 
     train_adapters(
-        adapted, images, texts, labels, arguments=arguments, schedule=Schedule.for_rows(240, arguments), num_steps=36, seed=0,
-        accelerator=accelerator, after_interval=look,
-    )  # fmt: skip
+        adapted,
+        images,
+        texts,
+        labels,
+        arguments=arguments,
+        schedule=Schedule.for_rows(240, arguments),
+        num_steps=36,
+        seed=0,
+        accelerator=accelerator,
+        after_interval=look,
+    )
     assert len(losses) == 3 and all(first == second for first, second in losses)
 
 
@@ -308,9 +327,16 @@ def test_of_many_texts_those_of_the_batch_are_trained_on_and_no_others_matter(ac
         torch.manual_seed(0)
         model = new_adapters(IdentityProjections(8), MlpAdapterConfig())
         train_adapters(
-            model, images, all_texts, labels + (30 if all_texts.shape[1] > 4 else 0),
-            arguments=arguments, schedule=schedule, num_steps=40, seed=0, accelerator=accelerator,
-        )  # fmt: skip
+            model,
+            images,
+            all_texts,
+            labels + (30 if all_texts.shape[1] > 4 else 0),
+            arguments=arguments,
+            schedule=schedule,
+            num_steps=40,
+            seed=0,
+            accelerator=accelerator,
+        )
         projections = Projections(model)
         embeds.append(
             torch.cat(

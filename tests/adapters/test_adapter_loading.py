@@ -1,4 +1,6 @@
-"""Adapters from outside: what fits comes back bit-equal, everything else is refused in a sentence before it does harm."""
+"""Adapters from outside: what fits comes back bit-equal, everything else is refused in a sentence before it does
+harm.
+"""
 
 import copy
 import json
@@ -235,7 +237,8 @@ def test_a_config_that_asks_for_more_than_the_file_holds_is_refused(clip, lora, 
     assert message in refusal(clip, edit(lora, **changes))
 
 
-# Each of these takes for ever on the names of a CLIP: groups with quantifiers, alternatives in a row, many quantifiers.
+# Each of these takes for ever on the names of a CLIP: groups with quantifiers, alternatives in a row, many
+# quantifiers.
 ENDLESS = [r"([a-z_.0-9]+)*X", "(.+)+X", "(.*){9}X", "(?:.|.)" * 50 + "X", ".?" * 60 + "X", ".*" * 30 + "X"]
 USED_IN = {
     "target_modules": lambda pattern: pattern,

@@ -1,4 +1,6 @@
-"""The quick start of an adapter card, as a reader runs it: the package installed from its wheel, the adapters on the Hub."""
+"""The quick start of an adapter card, as a reader runs it: the package installed from its wheel, the adapters on the
+Hub.
+"""
 
 import os
 import subprocess

@@ -11,9 +11,13 @@ pytestmark = pytest.mark.slow
 
 
 def run_hub_client(
-    hub: LoopbackHub, name: str, *arguments: object, token: str | None = "hf_alice_write", home: Path | None = None,
+    hub: LoopbackHub,
+    name: str,
+    *arguments: object,
+    token: str | None = "hf_alice_write",
+    home: Path | None = None,
     **environment: str,
-) -> dict:  # fmt: skip
+) -> dict:
     return run_client("adapter_clients", name, *arguments, env={**hub.environment(token, home), **environment})
 
 

@@ -319,7 +319,8 @@ def test_modules_to_save_are_trained_and_come_back(clip, tmp_path):
     ],
 )
 def test_merging_is_refused_and_changes_nothing(clip, merge):
-    # The fully trained module comes first in the model: a refusal at the first adapter would already have unwrapped it.
+    # The fully trained module comes first in the model: a refusal at the first adapter would already have unwrapped
+    # it.
     adapted = get_peft_model(clip, MlpAdapterConfig(modules_to_save=["post_layernorm"]))
     before = embed(randomize(adapted, seed=0))
     modules = [name for name, _ in adapted.named_modules()]

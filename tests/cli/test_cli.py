@@ -136,9 +136,16 @@ class TestMain:
 class TestRun:
     def test_everything_is_there(self, command: Command, images_dataset: Dataset) -> None:
         summary = command.selected(
-            "--selection_ratio", "0.3", "0.125", "--adaptation", "always", "--num_train_epochs", "2",
-            "--min_train_steps", "4",
-        ).splitlines()  # fmt: skip
+            "--selection_ratio",
+            "0.3",
+            "0.125",
+            "--adaptation",
+            "always",
+            "--num_train_epochs",
+            "2",
+            "--min_train_steps",
+            "4",
+        ).splitlines()
         out = command.out
         assert summary[0] == f"60 rows of {command.data}, scored with {command.clip_folder}"
         assert summary[1].startswith("ratio_30: 18 rows")
@@ -208,10 +215,21 @@ class TestRun:
         selection = json.loads((command.out / "subset" / "selection.json").read_text())
         assert selection["ratios"] == [0.2]
         assert selection["objective"] == {
-            "name": "released", "alignment": "margin", "diversity_weight": 0.1, "normalization": "minmax_mean",
-            "class_balance": "none", "gate": False, "spread": False, "solver": "exact", "gate_floor": 0.0,
-            "redundancy_weight": 0.0, "min_per_class": 0, "class_quotas": None, "balance_by": "class", "ratio_weight": 2.0,
-        }  # fmt: skip
+            "name": "released",
+            "alignment": "margin",
+            "diversity_weight": 0.1,
+            "normalization": "minmax_mean",
+            "class_balance": "none",
+            "gate": False,
+            "spread": False,
+            "solver": "exact",
+            "gate_floor": 0.0,
+            "redundancy_weight": 0.0,
+            "min_per_class": 0,
+            "class_quotas": None,
+            "balance_by": "class",
+            "ratio_weight": 2.0,
+        }
 
     def test_everything_kept(self, command: Command) -> None:
         summary = command.selected("--selection_ratio", "1")
@@ -270,13 +288,16 @@ class TestBadInput:
             (["--model_name_or_path", "embedded/clip"], ["--model_name_or_path embedded/clip", "embedded/tiny-clip"]),
             (["--dataset_name", "./no/data"], ["--dataset_name './no/data'"]),
             (["--dataset_name", "embedded/letters"], ["--dataset_name embedded/letters", "embedded/digits"]),
-            (["--dataset_name", "embedded/digits", "--train_split_name", "val"], ["--train_split_name", "train, test"]),
+            (
+                ["--dataset_name", "embedded/digits", "--train_split_name", "val"],
+                ["--train_split_name", "train, test"],
+            ),
             (["--config", "none.yaml"], ["--config none.yaml", "No such file"]),
             (["--report_to", "notebook"], ["--report_to notebook"]),
             (["--no_such_flag"], ["--no_such_flag"]),
         ],
         ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
-    )  # fmt: skip
+    )
     def test_flags(self, command: Command, flags: list[str], words: list[str]) -> None:
         line = command.refused(*flags)
         assert all(word in line for word in words), line
@@ -477,11 +498,24 @@ class TestOutputFolder:
 def test_as_a_process(command: Command) -> None:
     def run(*flags: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", "import sys; from hf_clipselect.cli.commands import main; sys.exit(main())", "select",
-             "--dataset_name", str(command.data), "--model_name_or_path", str(command.clip_folder),
-             "--output_dir", str(command.out), "--use_cpu", *QUICK, *flags],
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-c",
+                "import sys; from hf_clipselect.cli.commands import main; sys.exit(main())",
+                "select",
+                "--dataset_name",
+                str(command.data),
+                "--model_name_or_path",
+                str(command.clip_folder),
+                "--output_dir",
+                str(command.out),
+                "--use_cpu",
+                *QUICK,
+                *flags,
+            ],
+            capture_output=True,
+            text=True,
+        )
 
     bad = run("--selection_ratio", "2")
     assert (bad.returncode, bad.stdout) == (2, "")

@@ -104,7 +104,9 @@ def test_threads_other_than_the_main_one() -> None:
 
 @pytest.mark.slow
 def test_a_run_is_stopped_at_any_moment(tmp_path: Path) -> None:
-    """Signals to the whole group, as a terminal sends them; two of them at the moment when decoding processes start."""
+    """Signals to the whole group, as a terminal sends them; two of them at the moment when decoding processes
+    start.
+    """
     draw = random.Random(0)
     runs = [[0, 0], [signal.SIGINT, "fork"], [signal.SIGTERM, "fork"]]
     runs += [[draw.choice([signal.SIGINT, signal.SIGTERM]), draw.uniform(0.02, 0.6)] for _ in range(6)]
@@ -113,8 +115,10 @@ def test_a_run_is_stopped_at_any_moment(tmp_path: Path) -> None:
     plan = {"folder": str(tmp_path), "argv": flags, "runs": runs}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent.with_name("signalled.py")), json.dumps(plan)],
-        capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     for place, ((number, moment), (code, out, err, *left)) in enumerate(
         zip(runs, json.loads(done.stdout), strict=True)

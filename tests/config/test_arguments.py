@@ -253,7 +253,16 @@ def test_command_line_over_yaml_over_defaults(tmp_path: Path) -> None:
 def test_yaml_over_preset(tmp_path: Path) -> None:
     written = write_yaml(tmp_path, "objective: released\nalignment: margin\n")
     knobs = parse_arguments(["--config", written, "--diversity_weight", "0.7"]).selection
-    objective = resolve_objective(knobs.objective, {"alignment": knobs.alignment, "diversity_weight": knobs.diversity_weight, "normalization": knobs.normalization, "class_balance": knobs.class_balance, "solver": knobs.solver})  # fmt: skip
+    objective = resolve_objective(
+        knobs.objective,
+        {
+            "alignment": knobs.alignment,
+            "diversity_weight": knobs.diversity_weight,
+            "normalization": knobs.normalization,
+            "class_balance": knobs.class_balance,
+            "solver": knobs.solver,
+        },
+    )
     assert (objective.name, objective.alignment, objective.diversity_weight) == ("released", "margin", 0.7)
     assert objective.normalization == "minmax_mean"  # left to the preset
 

@@ -102,10 +102,19 @@ def test_wrong_types_are_told_in_a_sentence(images_dataset, arguments, message):
 
 def test_numbers_of_numpy_and_paths_are_taken(images_dataset, tmp_path):
     result = select_dataset(
-        images_dataset, model_name_or_path="embedded/tiny-clip", selection_ratio=np.float32(0.3), seed=np.int64(3), adaptation="off",
-        num_neighbors=np.uint8(2), gate=np.bool_(True), class_names=np.array(["red", "green", "blue"]), output_dir=tmp_path / "out",
-        prompt_template=("a {}", "the {}"), dataloader_num_workers=0, selection_count=[np.int32(7)],
-    )  # fmt: skip
+        images_dataset,
+        model_name_or_path="embedded/tiny-clip",
+        selection_ratio=np.float32(0.3),
+        seed=np.int64(3),
+        adaptation="off",
+        num_neighbors=np.uint8(2),
+        gate=np.bool_(True),
+        class_names=np.array(["red", "green", "blue"]),
+        output_dir=tmp_path / "out",
+        prompt_template=("a {}", "the {}"),
+        dataloader_num_workers=0,
+        selection_count=[np.int32(7)],
+    )
     assert result.ratios == (0.3, 7) and len(result.selected) == 18 and result.seed == 3
     assert (tmp_path / "out" / "subset" / "ratio_30").is_dir()
 

@@ -53,7 +53,10 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
         ("[" * 10_000, "nested too deeply"),
         ("seed: " + "{a: " * 10_000, "nested too deeply"),
         (LAUGHS, "unknown keys: a0"),
-        ("selection_ratio: " + LAUGHS.replace("\n", "\n  ").replace("a0:", "\n  a0:", 1), "one value or a list of values"),
+        (
+            "selection_ratio: " + LAUGHS.replace("\n", "\n  ").replace("a0:", "\n  a0:", 1),
+            "one value or a list of values",
+        ),
         ("seed: 1\nseed: 2\n", "names seed more than once"),
         ("? [seed]\n: 1\n", "begins with a list, not with a name"),
         ("? {seed: 1}\n: 1\n", "begins with a mapping, not with a name"),
@@ -61,12 +64,12 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
         ("seed: {a: 1}\n", "seed must be one value or a list of values"),
         ("&a [*a]\n", "got a list"),
         ("seed: 1\n---\nseed: 2\n", "not YAML"),
-        ("output_dir: \"a\\0b\"\n", "--output_dir holds a NUL character"),
-        ("class_quotas_file: \"a\\0b\"\n", "--class_quotas_file holds a NUL character"),
+        ('output_dir: "a\\0b"\n', "--output_dir holds a NUL character"),
+        ('class_quotas_file: "a\\0b"\n', "--class_quotas_file holds a NUL character"),
         ("seed: 99999999999999999999\n", "--seed is too large"),
         ("output_dir: ''\nseed: 1\nseed: 1\n", "more than once"),
     ],
-)  # fmt: skip
+)
 def test_files_that_can_not_be_meant(text, message, tmp_path):
     with pytest.raises(InputError, match=message):
         parse_arguments(["--config", written(tmp_path, text)])

@@ -24,11 +24,24 @@ def classes_of(*names: str, count: int = 3, prefix: str = "") -> list[str]:
         classes_of("cat", "dog", prefix="photos/data/"),
         classes_of("cat", "dog", prefix="train_station/"),
         ["cat/A.PNG", "cat/b.png", "dog/c.JPG", "dog/d.Jpeg"],
-        classes_of("cat", "__other__", "a=b c#d%20e", "qu'o\"te", "ünï", "-dash", "x[1]", "a*b", "w?", "c::d", "{z}", "back\\slash"),
+        classes_of(
+            "cat",
+            "__other__",
+            "a=b c#d%20e",
+            "qu'o\"te",
+            "ünï",
+            "-dash",
+            "x[1]",
+            "a*b",
+            "w?",
+            "c::d",
+            "{z}",
+            "back\\slash",
+        ),
         ["cat/train_1.png", "dog/train_2.png"],
     ],
     ids=lambda paths: paths[0] + " " + paths[-1],
-)  # fmt: skip
+)
 def test_every_image_is_a_row_of_its_folder(tmp_path, paths):
     folder = write_images(tmp_path / "pets", paths)
     assert rows_of(load_source(str(folder))[0], folder) == by_folder(paths)

@@ -165,8 +165,11 @@ class TestLoadSource:
         script += "print(*[load_source(name)[1].fingerprint for name in sys.argv[1:]])"
         run = subprocess.run(
             [sys.executable, "-c", script, str(tmp_path / "images"), str(tmp_path / "disk")],
-            env={**os.environ, "HF_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            env={**os.environ, "HF_HOME": str(tmp_path / "home")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert run.stdout.split() == here
         # Another image, another fingerprint: no cache of the old one may be taken.
         (tmp_path / "images" / "a" / "0.png").write_bytes(png(99))
@@ -177,9 +180,14 @@ class TestLoadSource:
 class TestDescribeSource:
     def test_dataset_in_memory(self, images_dataset: Dataset) -> None:
         assert describe_source(images_dataset) == DatasetSource(
-            name="", config_name=None, split=None, revision=None, fingerprint=images_dataset._fingerprint,
-            num_rows=60, license=None,
-        )  # fmt: skip
+            name="",
+            config_name=None,
+            split=None,
+            revision=None,
+            fingerprint=images_dataset._fingerprint,
+            num_rows=60,
+            license=None,
+        )
 
     def test_license_of_the_source(self, images_dataset: Dataset) -> None:
         images_dataset.info.license = "cc-by-4.0"

@@ -68,9 +68,15 @@ def test_a_run_of_any_format_writes_the_rows_of_the_source(pictures, clip_folder
     for place, (name, dataset) in enumerate(variants(pictures).items()):
         folder = tmp_path / str(place)
         result = select_dataset(
-            dataset, model_name_or_path=clip_folder, label_column_name="label", adaptation="off", dataloader_num_workers=0,
-            must_keep="keep", group_column="camera", output_dir=folder,
-        )  # fmt: skip
+            dataset,
+            model_name_or_path=clip_folder,
+            label_column_name="label",
+            adaptation="off",
+            dataloader_num_workers=0,
+            must_keep="keep",
+            group_column="camera",
+            output_dir=folder,
+        )
         assert {4, 7} <= set(result.selected) and result.report["num_groups"] == 2, name
         kept.add(tuple(result.selected))
         assert_same_rows(load_dataset(str(folder / "subset"), "ratio_30", split="train"), pictures, stored)

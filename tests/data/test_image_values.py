@@ -83,9 +83,21 @@ def column_of(kind: str, folder: Path) -> pa.Array:
 
 
 KINDS = [
-    "string", "large_string", "string_view", "file url", "binary", "large_binary", "binary_view", "bytes alone", "large bytes alone",
-    "path alone", "structure", "without paths", "large structure", "bytes or path",
-]  # fmt: skip
+    "string",
+    "large_string",
+    "string_view",
+    "file url",
+    "binary",
+    "large_binary",
+    "binary_view",
+    "bytes alone",
+    "large bytes alone",
+    "path alone",
+    "structure",
+    "without paths",
+    "large structure",
+    "bytes or path",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -195,8 +207,11 @@ def test_a_mode_of_the_column_stays(pictures: Path) -> None:
 
 def test_other_columns_are_no_images(images_dataset: Dataset) -> None:
     values = {
-        "list": [[1], [2]], "number": [1.0, 2.0], "odd": [{"bytes": b"x", "size": 1}] * 2, "numbers": [{"bytes": 1, "path": "x"}] * 2
-    }  # fmt: skip
+        "list": [[1], [2]],
+        "number": [1.0, 2.0],
+        "odd": [{"bytes": b"x", "size": 1}] * 2,
+        "numbers": [{"bytes": 1, "path": "x"}] * 2,
+    }
     dataset = Dataset.from_dict({"file": ["a", "b"], "label": [0, 1], **values})
     for name in [*values, "label", "missing"]:
         message = message_of(prepare_dataset, dataset, image_column_name=name)
@@ -221,11 +236,18 @@ def test_files_that_are_no_plain_files_are_unreadable_and_nobody_waits(tmp_path:
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path, told in [
-        (tmp_path / "pipe", "it is a pipe, not a plain file"), (tmp_path / "link", "it is a pipe"), ("/dev/zero", "it is a device"),
-        ("/dev/stdin", "not a plain file|No such"), (tmp_path / "folder", "it is a folder"), (tmp_path / "socket", "it is a socket"),
-        (tmp_path / "large", "it has 2 GB"), (tmp_path / "loop", "symbolic links"), ("/proc/self/environ", "no bytes"), ("a\0b", "null"),
+        (tmp_path / "pipe", "it is a pipe, not a plain file"),
+        (tmp_path / "link", "it is a pipe"),
+        ("/dev/zero", "it is a device"),
+        ("/dev/stdin", "not a plain file|No such"),
+        (tmp_path / "folder", "it is a folder"),
+        (tmp_path / "socket", "it is a socket"),
+        (tmp_path / "large", "it has 2 GB"),
+        (tmp_path / "loop", "symbolic links"),
+        ("/proc/self/environ", "no bytes"),
+        ("a\0b", "null"),
         ("x" * 5000, "too long"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(UnreadableImageError, match=told):
             open_image({"bytes": None, "path": str(path)})
     server.close()

@@ -93,7 +93,10 @@ def test_categories_are_strings() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ([0.0, 1.5, 2.5], "2 rows of column 'target' hold a label that is no whole number (first: 1.5 at source_index 1)"),
+        (
+            [0.0, 1.5, 2.5],
+            "2 rows of column 'target' hold a label that is no whole number (first: 1.5 at source_index 1)",
+        ),
         ([0.0, float("inf"), 1.0], "no whole number (first: inf at source_index 1)"),
         ([0.0, 1e30, 1.0], "no whole number (first: 1e+30 at source_index 1)"),
         ([0.0, float("nan"), 1.0], "1 rows have no label in column 'target' (first: source_index 1)"),
@@ -102,7 +105,7 @@ def test_categories_are_strings() -> None:
         ([-1.0, -1.0, -1.0], "All 3 rows of column 'target' hold the label -1, which stands for no label"),
         ([None, float("nan"), None], "No row has a label in column 'target'"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats_that_are_no_labels(values: list[Any], told: str, dtype: str) -> None:
     assert told in message_of(read_labels, table(values, Value(dtype)), "target", None)
@@ -178,10 +181,13 @@ def test_strings_are_numbered_as_python_sorts_them(strings: list[str]) -> None:
 
 
 @given(
-    st.lists(st.one_of(st.none(), st.integers(-3, 9), st.floats(allow_nan=True), st.sampled_from([2.0**60, -0.0])), max_size=8),
+    st.lists(
+        st.one_of(st.none(), st.integers(-3, 9), st.floats(allow_nan=True), st.sampled_from([2.0**60, -0.0])),
+        max_size=8,
+    ),
     st.sampled_from(["int64", "uint8", "float32", "float64"]),
     st.sampled_from([None, ["a", "b", "c"]]),
-)  # fmt: skip
+)
 @settings(max_examples=150, deadline=None)
 def test_numbers_end_in_labels_or_in_a_sentence(values: list[Any], dtype: str, class_names: Any) -> None:
     try:
@@ -239,8 +245,13 @@ def test_a_subset_keeps_the_labels_of_the_source(kind: str, images_dataset: Data
     rows = [values[row % 2] for row in range(60)]
     dataset = images_dataset.remove_columns("label").add_column("target", rows, feature=feature)
     result = select_dataset(
-        dataset, model_name_or_path="embedded/tiny-clip", adaptation="off", dataloader_num_workers=0, selection_count=20, use_cpu=True
-    )  # fmt: skip
+        dataset,
+        model_name_or_path="embedded/tiny-clip",
+        adaptation="off",
+        dataloader_num_workers=0,
+        selection_count=20,
+        use_cpu=True,
+    )
     assert [entry["name"] for entry in result.report["classes"]] == names
     subset = result.apply(dataset)
     assert subset.features["target"] == feature

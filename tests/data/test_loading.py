@@ -1,4 +1,6 @@
-"""Single files, lists of files, folders in folders, zip files and URLs, as `--dataset_name` and `--data_files` take them."""
+"""Single files, lists of files, folders in folders, zip files and URLs, as `--dataset_name` and `--data_files` take
+them.
+"""
 
 import base64
 import functools

@@ -1,4 +1,6 @@
-"""Rows that name files: those of the dataset's own folder are taken, others only where the reader wrote the rows himself."""
+"""Rows that name files: those of the dataset's own folder are taken, others only where the reader wrote the rows
+himself.
+"""
 
 import io
 import json
@@ -123,9 +125,13 @@ def test_urls_are_no_files_of_a_folder(tmp_path: Path) -> None:
 def test_a_run_by_name_refuses_and_the_flag_takes_them(tmp_path: Path, elsewhere: Path) -> None:
     folder = write(tmp_path / "data", cells(elsewhere))
     settings = {
-        "dataset_name": str(folder), "model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "use_cpu": True,
-        "dataloader_num_workers": 0, "selection_count": [9],
-    }  # fmt: skip
+        "dataset_name": str(folder),
+        "model_name_or_path": "embedded/tiny-clip",
+        "adaptation": "off",
+        "use_cpu": True,
+        "dataloader_num_workers": 0,
+        "selection_count": [9],
+    }
     out = tmp_path / "out"
     message = message_of(run_selection, Arguments.from_dict({**settings, "output_dir": str(out)}))
     assert str(elsewhere) in message and not out.exists()
@@ -141,9 +147,15 @@ def test_a_table_of_paths(tmp_path: Path, elsewhere: Path) -> None:
         (folder / "im" / f"{row}.png").write_bytes(png(20 * row))
     lines = [f"im/{row}.png,{'ab'[row % 2]}" for row in range(8)]
     settings = {
-        "dataset_name": str(folder / "train.csv"), "model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "use_cpu": True,
-        "dataloader_num_workers": 0, "selection_count": [4], "image_column_name": "file", "output_dir": str(tmp_path / "out"),
-    }  # fmt: skip
+        "dataset_name": str(folder / "train.csv"),
+        "model_name_or_path": "embedded/tiny-clip",
+        "adaptation": "off",
+        "use_cpu": True,
+        "dataloader_num_workers": 0,
+        "selection_count": [4],
+        "image_column_name": "file",
+        "output_dir": str(tmp_path / "out"),
+    }
     (folder / "train.csv").write_text("\n".join(["file,kind", *lines]) + "\n")
     result = run_selection(Arguments.from_dict(settings))
     subset = load_dataset(str(tmp_path / "out" / "subset"), "count_4", split="train")

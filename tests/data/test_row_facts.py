@@ -16,13 +16,21 @@ from hf_clipselect.errors import InputError
 @pytest.fixture
 def dataset():
     features = Features(
-        {"good": Value("bool"), "camera": Value("string"), "kind": ClassLabel(names=["a", "b"]), "number": Value("int32"),
-         "size": Value("float32")}
-    )  # fmt: skip
+        {
+            "good": Value("bool"),
+            "camera": Value("string"),
+            "kind": ClassLabel(names=["a", "b"]),
+            "number": Value("int32"),
+            "size": Value("float32"),
+        }
+    )
     rows = {
-        "good": [True, None, False, True], "camera": ["x", "y", None, "x"], "kind": [0, 1, 1, None], "number": [3, 3, 4, 5],
+        "good": [True, None, False, True],
+        "camera": ["x", "y", None, "x"],
+        "kind": [0, 1, 1, None],
+        "number": [3, 3, 4, 5],
         "size": [0.1, 0.2, 0.3, 0.4],
-    }  # fmt: skip
+    }
     return Dataset.from_dict(rows, features=features)
 
 
@@ -46,7 +54,8 @@ def test_rows_by_number_by_file_and_by_column(dataset, tmp_path):
     [
         (
             [4],
-            "lists 1 number that is no source_index of the rows considered, the lowest 4; there are 4 rows, from 2 to 9",
+            "lists 1 number that is no source_index of the rows considered, the lowest 4; there are 4 rows, from 2 "
+            "to 9",
         ),
         ([10, -1], "lists 2 numbers .* the lowest -1"),
         ([10**19], "lists 1 number .* the lowest 10000000000000000000"),

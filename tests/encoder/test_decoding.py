@@ -112,8 +112,12 @@ def test_children_of_a_process_that_has_run_selections(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(CHILDREN)
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "2"}
-    )  # fmt: skip
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout == (
         "fork True True 0\nfork True True 0\nfork False True 0\nfork False True 0\nspawn True True 0\nthread True\n"

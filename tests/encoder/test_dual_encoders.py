@@ -454,9 +454,18 @@ def test_the_recipe_selects_with_siglip(dataset, model_folder, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path)
     command = [
-        sys.executable, REPOSITORY / "recipes" / "select.py", "--dataset_name", tmp_path / "images", "--model_name_or_path",
-        model_folder("siglip"), "--output_dir", tmp_path / "run", "--adaptation", "always", "--use_cpu",
-    ]  # fmt: skip
+        sys.executable,
+        REPOSITORY / "recipes" / "select.py",
+        "--dataset_name",
+        tmp_path / "images",
+        "--model_name_or_path",
+        model_folder("siglip"),
+        "--output_dir",
+        tmp_path / "run",
+        "--adaptation",
+        "always",
+        "--use_cpu",
+    ]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ))
     assert done.returncode == 0, done.stderr[-3000:]
     key = json.loads((tmp_path / "run" / "features" / "manifest.json").read_text())["key"]

@@ -46,10 +46,26 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def select(hub: LoopbackHub, home: Path, images: Path, model: str, output_dir: Path, **environment: str):
     command = [
-        Path(sys.executable).with_name("hf-clipselect"), "select", "--dataset_name", images, "--model_name_or_path", model, "--output_dir",
-        output_dir, "--adaptation", "always", "--num_train_epochs", "1", "--min_train_steps", "2", "--use_cpu",
-        "--dataloader_num_workers", "0", "--temperature", "0.1",
-    ]  # fmt: skip
+        Path(sys.executable).with_name("hf-clipselect"),
+        "select",
+        "--dataset_name",
+        images,
+        "--model_name_or_path",
+        model,
+        "--output_dir",
+        output_dir,
+        "--adaptation",
+        "always",
+        "--num_train_epochs",
+        "1",
+        "--min_train_steps",
+        "2",
+        "--use_cpu",
+        "--dataloader_num_workers",
+        "0",
+        "--temperature",
+        "0.1",
+    ]
     environment = {**hub.environment(home=home), "PYTHONPATH": os.pathsep.join(sys.path), **environment}
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
 

@@ -91,7 +91,8 @@ def test_the_result_is_that_of_the_folder_and_the_model_stays_as_it_was(clip_fol
             "a model that was passed in memory, by its own account a model (in a local folder )?named clip", text
         )
         assert told["weights_sha256"] in text
-    # It is known by its weights: the same again is not encoded or trained anew, and another one does not take its place.
+    # It is known by its weights: the same again is not encoded or trained anew, and another one does not take its
+    # place.
     files = sorted((tmp_path / "passed" / "features").glob("*"))
     times = [path.stat().st_mtime_ns for path in files if path.name.startswith("images-")]
     again = select_dataset(
@@ -110,9 +111,12 @@ def test_the_result_is_that_of_the_folder_and_the_model_stays_as_it_was(clip_fol
     adapted = load_adapters(tmp_path / "passed" / "adapter", base_model=copy.deepcopy(model))
     assert type(adapted.base_model.model) is type(model)
     taken = select_dataset(
-        images_dataset, model=model, processor=processor, adapter_name_or_path=tmp_path / "passed" / "adapter",
+        images_dataset,
+        model=model,
+        processor=processor,
+        adapter_name_or_path=tmp_path / "passed" / "adapter",
         dataloader_num_workers=0,
-    )  # fmt: skip
+    )
     assert taken.selected.tolist() == named.selected.tolist()
 
 
@@ -179,15 +183,33 @@ def test_wrong_arguments_are_told(clip_folder, images_dataset):
     cases = [
         ({"model": model}, "model was passed without processor"),
         ({"processor": processor}, "processor was passed without model"),
-        ({"model": "owner/clip", "processor": processor}, "got a value of type str. The name of a model is passed as model_name"),
-        ({"model": torch.nn.Linear(2, 2), "processor": processor}, "must be a PreTrainedModel of transformers, got a value of type Linear"),
+        (
+            {"model": "owner/clip", "processor": processor},
+            "got a value of type str. The name of a model is passed as model_name",
+        ),
+        (
+            {"model": torch.nn.Linear(2, 2), "processor": processor},
+            "must be a PreTrainedModel of transformers, got a value of type Linear",
+        ),
         ({"model": model, "processor": tokenizer}, "processor must have an image_processor and a tokenizer"),
-        ({"model": model, "processor": SimpleNamespace(image_processor=3, tokenizer=tokenizer)}, "processor must have"),
-        ({"model": model, "processor": processor, "model_name_or_path": "owner/clip"}, "together with model_name_or_path"),
-        ({"model": model, "processor": processor, "model_revision": "v1"}, "together with model_name_or_path or model_revision"),
-        ({"model": BertModel(BertConfig(**sizes)), "processor": processor}, "The model that was passed is a BertModel without get_image"),
+        (
+            {"model": model, "processor": SimpleNamespace(image_processor=3, tokenizer=tokenizer)},
+            "processor must have",
+        ),
+        (
+            {"model": model, "processor": processor, "model_name_or_path": "owner/clip"},
+            "together with model_name_or_path",
+        ),
+        (
+            {"model": model, "processor": processor, "model_revision": "v1"},
+            "together with model_name_or_path or model_revision",
+        ),
+        (
+            {"model": BertModel(BertConfig(**sizes)), "processor": processor},
+            "The model that was passed is a BertModel without get_image",
+        ),
         ({"model": model, "processor": processor, "bf16": True, "use_cpu": True}, "is for a GPU"),
-    ]  # fmt: skip
+    ]
     for arguments, told in cases:
         with pytest.raises(InputError) as error:
             select_dataset(images_dataset, **arguments)

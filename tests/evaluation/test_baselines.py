@@ -1,4 +1,6 @@
-"""The one call for all baselines: what each keeps, of made and of real embeddings, and what is refused before it starts."""
+"""The one call for all baselines: what each keeps, of made and of real embeddings, and what is refused before it
+starts.
+"""
 
 import numpy as np
 import pytest
@@ -32,12 +34,29 @@ def made():
 
 def test_all_the_methods_are_there():
     assert set(BASELINES) == {
-        "random", "herding", "moderate", "el2n", "grand", "forgetting", "prototypes", "cg_score", "glister", "moso", "ccs",
-        "k_center", "d2_pruning",
-    }  # fmt: skip
+        "random",
+        "herding",
+        "moderate",
+        "el2n",
+        "grand",
+        "forgetting",
+        "prototypes",
+        "cg_score",
+        "glister",
+        "moso",
+        "ccs",
+        "k_center",
+        "d2_pruning",
+    }
     assert {name for name, baseline in BASELINES.items() if "dynamics" in baseline.needs} == {
-        "el2n", "grand", "forgetting", "glister", "moso", "ccs", "d2_pruning",
-    }  # fmt: skip
+        "el2n",
+        "grand",
+        "forgetting",
+        "glister",
+        "moso",
+        "ccs",
+        "d2_pruning",
+    }
     assert {name for name, baseline in BASELINES.items() if "validation" in baseline.needs} == {"glister"}
 
 
@@ -128,13 +147,22 @@ def test_a_probe_is_trained_where_none_is_given(made):
         ({"image_embeds": None, "dynamics": None}, "Pass image_embeds, or dynamics"),
         ({"labels": np.zeros(90, dtype=np.int64)}, "labels must be 91 integers"),
         ({"image_embeds": np.ones((5, 6)), "labels": np.arange(5)}, "dynamics are of 91 rows and there are 5 labels"),
-        ({"method": "cg_score", "max_gigabytes": 1e-5}, "needs a matrix of 0.0 GB for the largest class, of 50 rows, and 1e-05 GB"),
-        ({"method": "glister", "val_labels": None}, "glister selects what lowers the loss on validation rows .* pass val_labels, or"),
+        (
+            {"method": "cg_score", "max_gigabytes": 1e-5},
+            "needs a matrix of 0.0 GB for the largest class, of 50 rows, and 1e-05 GB",
+        ),
+        (
+            {"method": "glister", "val_labels": None},
+            "glister selects what lowers the loss on validation rows .* pass val_labels, or",
+        ),
         ({"method": "glister", "dynamics": None}, "pass val_image_embeds, or take another method"),
         ({"method": "glister", "val_labels": np.zeros(5, dtype=np.int64)}, "labels must be 12 integers"),
-        ({"method": "glister", "val_labels": np.full(12, 3)}, r"val_labels must be classes of labels, in \[0, 3\), got 3"),
+        (
+            {"method": "glister", "val_labels": np.full(12, 3)},
+            r"val_labels must be classes of labels, in \[0, 3\), got 3",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused(made, change, message):
     with pytest.raises(InputError, match=message):
         select_baseline(**{"method": "moderate", **made, **change})
@@ -159,7 +187,9 @@ def test_cg_score_refuses_a_large_class_before_it_starts():
 
 
 def test_what_the_methods_make_of_wrong_labels(real_data, record_property):
-    """Hard rows are wrong rows: what keeps the hardest keeps nearly nothing else, what keeps the typical keeps few of them."""
+    """Hard rows are wrong rows: what keeps the hardest keeps nearly nothing else, what keeps the typical keeps few of
+    them.
+    """
     images, _, labels = food_embeds(real_data)
     noisy = mislabelled(labels, "symmetric", 0)
     with np.load(real_data / "clip-features-food101" / "features.npz") as arrays:

@@ -25,8 +25,8 @@ def slow_d2(embeds, scores, count, num_neighbors, gamma):
 
 
 def test_four_rows_by_hand():
-    # One neighbour each, at distance 1: 0 with 1 and 2 with 3; exp(-1) = 0.368. Forward: 4 + 0.368 * 3 = 5.10, 4.47, 3.10, 3.74.
-    # Row 0 takes 0.368 * 5.10 from row 1, leaving 2.59, so that row 3 is next; it leaves 1.73 for row 2.
+    # One neighbour each, at distance 1: 0 with 1 and 2 with 3; exp(-1) = 0.368. Forward: 4 + 0.368 * 3 = 5.10, 4.47,
+    # 3.10, 3.74. Row 0 takes 0.368 * 5.10 from row 1, leaving 2.59, so that row 3 is next; it leaves 1.73 for row 2.
     angles = np.radians([0, 60, 180, 240])
     embeds, scores = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.array([4, 3, 2, 3])
     rows = d2_rows(embeds, scores, 4, num_neighbors=1)

@@ -28,8 +28,9 @@ def slow_herding(embeds, labels, count):
 
 
 def test_four_rows_by_hand():
-    # The mean m is (0.75, 0.53), and the products with it 0.75, 0.92, 0.84, 0.89: 30 degrees. With w = 2m - x = (0.64, 0.57) the
-    # products are 0.64, -, 0.81, 0.84: 50 degrees, and with 3m - x - x' = (0.75, 0.33) 0.75 and 0.66: 0 degrees.
+    # The mean m is (0.75, 0.53), and the products with it 0.75, 0.92, 0.84, 0.89: 30 degrees. With w = 2m - x = (0.64,
+    # 0.57) the products are 0.64, -, 0.81, 0.84: 50 degrees, and with 3m - x - x' = (0.75, 0.33) 0.75 and 0.66: 0
+    # degrees.
     embeds = turned(0, 30, 60, 50)
     rows = herding_rows(embeds, np.zeros(4, dtype=int), 4)
     assert rows.dtype == np.int64
@@ -44,7 +45,8 @@ def test_equals_trying_every_row(seed):
     expected = slow_herding(embeds, labels, 60)
     for count in (1, 2, 17, 60):
         assert herding_rows(embeds, labels, count).tolist() == expected[:count]  # and so the selections are nested
-    # Powers of two leave every bit of a direction; others round it, and which of two near rows comes first then hangs on the machine.
+    # Powers of two leave every bit of a direction; others round it, and which of two near rows comes first then hangs
+    # on the machine.
     scaled = embeds * rng.choice([0.25, 0.5, 2, 4], size=(60, 1)).astype(np.float32)
     assert herding_rows(scaled, labels, 30).tolist() == expected[:30]
 

@@ -1,4 +1,6 @@
-"""What a proxy's training takes down is what a slow reader of its weights finds, for a probe and for image classifiers."""
+"""What a proxy's training takes down is what a slow reader of its weights finds, for a probe and for image
+classifiers.
+"""
 
 import logging
 import os
@@ -33,7 +35,9 @@ def clusters(num_rows=90, num_classes=3, embed_dim=6, *, seed=0):
 
 
 class LoggedProbe(_Probe):
-    """A probe that keeps what it was asked for, and its weights at that time: before each step, as the loop reads ahead of none."""
+    """A probe that keeps what it was asked for, and its weights at that time: before each step, as the loop reads
+    ahead of none.
+    """
 
     def new_model(self):
         self.model, self.passes = super().new_model(), []
@@ -169,13 +173,16 @@ def test_more_runs_are_averaged_and_change_nothing_else():
     [
         ({"num_epochs": 0}, "num_epochs must be a whole number of at least 1, got 0"),
         ({"num_runs": 1.5}, "num_runs must be a whole number of at least 1, got 1.5"),
-        ({"num_epochs": 3, "early_epochs": 4, "num_checkpoints": 1}, "early_epochs must be at most num_epochs, 3, got 4; train longer"),
+        (
+            {"num_epochs": 3, "early_epochs": 4, "num_checkpoints": 1},
+            "early_epochs must be at most num_epochs, 3, got 4; train longer",
+        ),
         ({"learning_rate": 0.0}, "learning_rate must be a number above 0, got 0.0"),
         ({"learning_rate": 1e30, "weight_decay": 10.0}, "diverged in epoch . with learning_rate 1e[+]30; lower it"),
         ({"val_image_embeds": np.ones((2, 3))}, "must share their last dimension, got 6 and 3"),
         ({"labels": np.arange(89)}, "labels must be 90 integers"),
     ],
-)  # fmt: skip
+)
 def test_options_that_do_not_fit_are_refused(options, message):
     embeds, labels = clusters()
     with pytest.raises(InputError, match=message):
@@ -289,12 +296,22 @@ def test_two_processes_take_down_what_one_does(tmp_path):
     started = [
         subprocess.Popen(
             [sys.executable, script, tmp_path / "given.npz", tmp_path / "found"],
-            env={**os.environ, "ACCELERATE_USE_CPU": "true", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-            cwd=Path(__file__).resolve().parents[2], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            env={
+                **os.environ,
+                "ACCELERATE_USE_CPU": "true",
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            cwd=Path(__file__).resolve().parents[2],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     for process in started:
         _, errors = process.communicate()
         assert process.returncode == 0, errors[-3000:]

@@ -68,7 +68,8 @@ def test_random_rows_are_not_those_that_got_wrong_labels():
 
 
 def test_moderate_by_hand():
-    # Centre of class 0 is (0.6, 0.4) with rows 0.4 sqrt(2) and 0.6 sqrt(2) away; the lone row of class 1 is its own centre.
+    # Centre of class 0 is (0.6, 0.4) with rows 0.4 sqrt(2) and 0.6 sqrt(2) away; the lone row of class 1 is its own
+    # centre.
     embeds = np.array([[1, 0], [0, 2], [3, 0], [0, 1], [5, 0], [1, 1]])
     labels = np.array([0, 0, 0, 0, 0, 1])
     distances = np.array([0.4, 0.6, 0.4, 0.6, 0.4, 0]) * np.sqrt(2)
@@ -119,8 +120,8 @@ def test_moso_is_the_product_with_the_gradient_of_all_others():
 
 
 def test_moso_by_hand():
-    # All at probability 1/2. Gradients (weight, bias) of class 0: -1/2 (1, 1), -1/2 (1, 1), 1/2 (1, 1) and -1/2 (0, 1); of class 1
-    # the same turned round. The others of row 0 add up to (0, -1/2): 2 * 1/4 / 3.
+    # All at probability 1/2. Gradients (weight, bias) of class 0: -1/2 (1, 1), -1/2 (1, 1), 1/2 (1, 1) and -1/2 (0,
+    # 1); of class 1 the same turned round. The others of row 0 add up to (0, -1/2): 2 * 1/4 / 3.
     features, labels = np.array([[1.0], [1], [1], [0]], dtype=np.float32), np.array([0, 0, 1, 0])
     probabilities = torch.full((4, 2), 0.5)
     scores = moso_scores(probabilities, labels, features, mean_gradient(probabilities, labels, features), num_rows=4)
@@ -232,8 +233,8 @@ def test_glister_equals_the_slow_greedy(num_rounds, monkeypatch):
 
 
 def test_glister_by_hand():
-    # A head of zeros; the validation row is x = 1 of class 0. Its gradient is (-1/2, 1/2) by (1, 1): row 0 has it as well, row 1 its
-    # opposite, and rows at x = -1 have one that is orthogonal to it.
+    # A head of zeros; the validation row is x = 1 of class 0. Its gradient is (-1/2, 1/2) by (1, 1): row 0 has it as
+    # well, row 1 its opposite, and rows at x = -1 have one that is orthogonal to it.
     features, labels = np.array([[1.0], [1], [-1], [-1]], dtype=np.float32), np.array([0, 1, 0, 1])
     order = glister_rows(features, labels, features[:1], labels[:1], np.zeros((2, 2), dtype=np.float32), 4)
     assert order[0] == 0 and order[-1] == 1

@@ -55,10 +55,14 @@ def features_file(tmp_path_factory):
     texts[2] = np.nan
     path = tmp_path_factory.mktemp("blobs") / "features.npz"
     np.savez(
-        path, class_text_embeds=texts, class_has_text=np.array([True, True, False, True]),
-        train_image_embeds=images["train"], train_labels=labels["train"], test_image_embeds=images["test"],
+        path,
+        class_text_embeds=texts,
+        class_has_text=np.array([True, True, False, True]),
+        train_image_embeds=images["train"],
+        train_labels=labels["train"],
+        test_image_embeds=images["test"],
         test_labels=labels["test"],
-    )  # fmt: skip
+    )
     return path
 
 
@@ -214,9 +218,17 @@ def test_a_damaged_cell_is_computed_again(tmp_path):
 
 def test_digests_tell_shapes_types_and_borders_apart():
     rows = np.arange(6)
-    digests = [digest_of(*contents) for contents in (
-        (rows,), (rows.reshape(2, 3),), (rows.astype(np.int32),), (rows[:3], rows[3:]), ("ab", "c"), ("a", "bc"),
-    )]  # fmt: skip
+    digests = [
+        digest_of(*contents)
+        for contents in (
+            (rows,),
+            (rows.reshape(2, 3),),
+            (rows.astype(np.int32),),
+            (rows[:3], rows[3:]),
+            ("ab", "c"),
+            ("a", "bc"),
+        )
+    ]
     assert len(set(digests)) == len(digests)
     assert digest_of(rows[::2]) == digest_of(np.array([0, 2, 4]))
     assert code_digest() != code_digest("embedded/digits.py") == code_digest("embedded/digits.py")
@@ -320,9 +332,12 @@ def test_data_that_can_not_be_compared_on_are_told(features_file, tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     (tmp_path / "text.npz").write_text("no archive")
     for name, message in (
-        ("nowhere.npz", "can't be read"), ("text.npz", "can't be read"), ("other.npz", "lacks the arrays train_image_embeds"),
-        ("folder", "must be embedded/digits or an .npz file"), ("$CLIPSELECT_NOT_SET/x.npz", "a variable that is not set"),
-    ):  # fmt: skip
+        ("nowhere.npz", "can't be read"),
+        ("text.npz", "can't be read"),
+        ("other.npz", "lacks the arrays train_image_embeds"),
+        ("folder", "must be embedded/digits or an .npz file"),
+        ("$CLIPSELECT_NOT_SET/x.npz", "a variable that is not set"),
+    ):
         with pytest.raises(InputError, match=message):
             run_sweep(sweep_of(name if "$" in name else tmp_path / name, tmp_path / "out"))
     with pytest.raises(InputError, match="has no|has none"):
@@ -332,22 +347,34 @@ def test_data_that_can_not_be_compared_on_are_told(features_file, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_labels": np.arange(59) % 3}, "train_labels: labels must be 60 integers, one per row, got int64 of shape"),
+        (
+            {"train_labels": np.arange(59) % 3},
+            "train_labels: labels must be 60 integers, one per row, got int64 of shape",
+        ),
         ({"train_labels": np.arange(60) % 4}, r"train_labels: labels must be in \[0, 3\).* got 3 in row 3"),
         ({"test_labels": np.full(20, 0.5)}, "test_labels: labels must be 20 integers"),
         ({"test_image_embeds": np.ones((20, 9))}, "test_image_embeds and class_text_embeds must share .* got 9 and 8"),
-        ({"test_image_embeds": np.full((20, 8), np.nan)}, "test_image_embeds must have finite rows.* row 0 is not finite"),
+        (
+            {"test_image_embeds": np.full((20, 8), np.nan)},
+            "test_image_embeds must have finite rows.* row 0 is not finite",
+        ),
         ({"class_has_text": np.ones(2, dtype=bool)}, "class_has_text must be 3 booleans"),
         ({"class_has_text": np.zeros(3, dtype=bool)}, "not all of them false"),
         ({"train_images": np.zeros((60, 4, 4, 3), dtype=np.uint8)}, "train_images and test_images belong together"),
-        ({"test_images": np.zeros((20, 4, 4), dtype=np.uint8)}, r"test_images must be uint8 of shape \(20, height, width, 3\)"),
+        (
+            {"test_images": np.zeros((20, 4, 4), dtype=np.uint8)},
+            r"test_images must be uint8 of shape \(20, height, width, 3\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_arrays_that_do_not_fit_together_are_told(changes, message, tmp_path):
     arrays = {
-        "train_image_embeds": np.ones((60, 8)), "train_labels": np.arange(60) % 3, "test_image_embeds": np.ones((20, 8)),
-        "test_labels": np.arange(20) % 3, "class_text_embeds": np.eye(3, 8),
-    }  # fmt: skip
+        "train_image_embeds": np.ones((60, 8)),
+        "train_labels": np.arange(60) % 3,
+        "test_image_embeds": np.ones((20, 8)),
+        "test_labels": np.arange(20) % 3,
+        "class_text_embeds": np.eye(3, 8),
+    }
     path = tmp_path / "features.npz"
     np.savez(path, **{**arrays, **changes})
     with pytest.raises(InputError, match=message):
@@ -395,17 +422,35 @@ def test_all_means_every_method_whose_package_is_there():
 
 def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
     base = {
-        "data": "made", "noise_kind": "symmetric", "noise_rate": 0.2, "corruption_rate": 0.0, "corruption_severity": 5,
-        "model": "network", "num_kept": 3, "noise_kept": 0.1, "noise_auroc": float("nan"), "corrupted_share": 0.0,
-        "class_max_min": 1.0, "class_entropy": 1.0, "wall_s": 1.0, "cpu_s": 0.5, "peak_mb": 2.0,
-    }  # fmt: skip
+        "data": "made",
+        "noise_kind": "symmetric",
+        "noise_rate": 0.2,
+        "corruption_rate": 0.0,
+        "corruption_severity": 5,
+        "model": "network",
+        "num_kept": 3,
+        "noise_kept": 0.1,
+        "noise_auroc": float("nan"),
+        "corrupted_share": 0.0,
+        "class_max_min": 1.0,
+        "class_entropy": 1.0,
+        "wall_s": 1.0,
+        "cpu_s": 0.5,
+        "peak_mb": 2.0,
+    }
     accuracy = {"diverse": (0.80, 0.82), "herding": (0.90, 0.92), "random": (0.70, 0.74), "full": (0.95, 0.95)}
     rows = [
-        {**base, "method": method, "selection_ratio": 1.0 if method == "full" else 0.3, "seed": seed, "accuracy": value,
-         "noise_share": 0.01 if method == "diverse" else 0.2}
+        {
+            **base,
+            "method": method,
+            "selection_ratio": 1.0 if method == "full" else 0.3,
+            "seed": seed,
+            "accuracy": value,
+            "noise_share": 0.01 if method == "diverse" else 0.2,
+        }
         for method, values in accuracy.items()
         for seed, value in enumerate(values)
-    ]  # fmt: skip
+    ]
     text = markdown(rows)
     assert "| `diverse` | 81.0 ± 1.4 |" in text and "| `herding` | **91.0** ± 1.4 |" in text
     assert "| random rows | 72.0 ± 2.8 |" in text and "| all rows | 95.0 ± 0.0 |" in text

@@ -122,10 +122,15 @@ def test_motion_blur_as_a_walk_along_a_line(severity, shape):
     for seed in range(3):
         angle = rng(seed).uniform(0, np.pi)
         steps = np.linspace(-length / 2, length / 2, int(np.ceil(length)) + 1)
-        expected = np.array([
-            [np.mean([read(y + s * np.sin(angle), x + s * np.cos(angle)) for s in steps], axis=0) for x in range(width)]
-            for y in range(height)
-        ])  # fmt: skip
+        expected = np.array(
+            [
+                [
+                    np.mean([read(y + s * np.sin(angle), x + s * np.cos(angle)) for s in steps], axis=0)
+                    for x in range(width)
+                ]
+                for y in range(height)
+            ]
+        )
         assert np.allclose(motion_blur(pixels, severity, rng(seed)), expected, atol=1e-5)
 
 

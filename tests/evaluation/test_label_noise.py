@@ -1,4 +1,6 @@
-"""The acceptance on digits: of wrong labels and damaged images little is kept, the adapters are accurate, the kept rows train well."""
+"""The acceptance on digits: of wrong labels and damaged images little is kept, the adapters are accurate, the kept
+rows train well.
+"""
 
 import json
 import subprocess

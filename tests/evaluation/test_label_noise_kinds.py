@@ -127,16 +127,22 @@ def test_similarities_that_make_no_matrix():
         ({"kind": "class_dependent"}, "belong together, got none"),
         ({"rate": 0.2, "transition_matrix": np.eye(2)}, "belong together, but kind is 'symmetric'"),
         ({"kind": "class_dependent", "transition_matrix": np.eye(3)}, r"shape \(2, 2\).*got \(3, 3\)"),
-        ({"kind": "class_dependent", "transition_matrix": [[0.5, 0.4], [0, 1]]}, r"Row 0 .*sum to 1, got the sum 0\.9"),
+        (
+            {"kind": "class_dependent", "transition_matrix": [[0.5, 0.4], [0, 1]]},
+            r"Row 0 .*sum to 1, got the sum 0\.9",
+        ),
         ({"kind": "class_dependent", "transition_matrix": [[1, 0], [1.5, -0.5]]}, "Row 1 .*lowest value -0.5"),
         ({"kind": "class_dependent", "transition_matrix": [[1, 0], [np.nan, 1]]}, "Row 1 "),
-        ({"kind": "class_dependent", "transition_matrix": np.eye(2), "rate": 0.2}, "2 wrong labels, .* at most 0 of 10"),
+        (
+            {"kind": "class_dependent", "transition_matrix": np.eye(2), "rate": 0.2},
+            "2 wrong labels, .* at most 0 of 10",
+        ),
         (
             {"kind": "class_dependent", "transition_matrix": [[0.5, 0.5], [0, 1]], "rate": 0.6},
             "6 wrong labels, .* at most 5 of 10",
         ),
     ],
-)  # fmt: skip
+)
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(InputError, match=message):
         add_label_noise(np.arange(10) % 2, 2, seed=0, **arguments)

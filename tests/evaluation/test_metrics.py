@@ -159,8 +159,10 @@ def test_selection_quality_equals_a_slow_version(seed):
 
 def test_selection_quality_tells_what_its_inputs_allow():
     assert set(compute("selection_quality", selected=[1, 1], references=[0, 1])) == {
-        "num_kept", "class_max_min", "class_entropy",
-    }  # fmt: skip
+        "num_kept",
+        "class_max_min",
+        "class_entropy",
+    }
     one = compute(
         "selection_quality", selected=[1, 0], references=[3, 3], is_noisy=[0, 0], scores=[1, 2], embeds=np.eye(2)
     )

@@ -134,11 +134,17 @@ def test_a_row_that_is_tested_is_what_the_image_processor_gives(images_dataset):
     ("architecture", "side", "num_classes", "millions"),
     [
         # He et al. (2016) 0.27; timm and torchvision for ImageNet; 11.17 and 23.52 are the usual CIFAR ResNets.
-        ("resnet-20", 32, 10, 0.272), ("resnet-18", 32, 10, 11.174), ("resnet-50", 32, 10, 23.521),
-        ("resnet-18", 500, 1000, 11.690), ("resnet-50", 224, 1000, 25.557), ("vit-s", 224, 1000, 22.051),
-        ("vit-b", 224, 1000, 86.568), ("vit-l", 224, 1000, 304.327), ("swin-t", 224, 1000, 28.288),
+        ("resnet-20", 32, 10, 0.272),
+        ("resnet-18", 32, 10, 11.174),
+        ("resnet-50", 32, 10, 23.521),
+        ("resnet-18", 500, 1000, 11.690),
+        ("resnet-50", 224, 1000, 25.557),
+        ("vit-s", 224, 1000, 22.051),
+        ("vit-b", 224, 1000, 86.568),
+        ("vit-l", 224, 1000, 304.327),
+        ("swin-t", 224, 1000, 28.288),
     ],
-)  # fmt: skip
+)
 def test_architectures_have_their_parameters(architecture, side, num_classes, millions):
     with torch.device("meta"):
         classifier = random_classifier(architecture, [str(i) for i in range(num_classes)], side=side)
@@ -314,8 +320,11 @@ def test_a_push_that_would_fail_is_refused_before_training(tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub:
         done = subprocess.run(
             [sys.executable, RECIPE, *QUICK, "--push_to_hub", "--hub_model_id", "alice/digits"],
-            capture_output=True, text=True, cwd=tmp_path, env=hub.environment("hf_alice_read", tmp_path / "home"),
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=hub.environment("hf_alice_read", tmp_path / "home"),
+        )
     assert done.returncode == 2 and "the token of alice may read but not write there" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "classifier_output").exists()
 
@@ -323,9 +332,15 @@ def test_a_push_that_would_fail_is_refused_before_training(tmp_path):
 def test_a_trained_model_is_a_start_for_other_classes(trained, tmp_path, images_dataset):
     images_dataset.save_to_disk(tmp_path / "three")
     results = run(
-        "--dataset_name", tmp_path / "three", "--model_name_or_path", trained[1], "--eval_dataset", f"{tmp_path / 'three'}:train",
-        "--output_dir", tmp_path / "run",
-    )  # fmt: skip
+        "--dataset_name",
+        tmp_path / "three",
+        "--model_name_or_path",
+        trained[1],
+        "--eval_dataset",
+        f"{tmp_path / 'three'}:train",
+        "--output_dir",
+        tmp_path / "run",
+    )
     assert results["eval"]["three:train"]["num_classes"] == 3 and results["model"]["image_size"] == 8
     written = (tmp_path / "run" / "README.md").read_text() + (tmp_path / "run" / "results.json").read_text()
     assert str(tmp_path) not in written and "model-index" not in written
@@ -358,10 +373,25 @@ def test_subsets_are_trained_on_and_several_sets_tested_on(subset, tmp_path):
         tmp_path / "lists" / "test-0.parquet"
     )
     results = run(
-        "--dataset_name", subset, "--architecture", "resnet-20", "--eval_dataset", "embedded/digits:test", tmp_path / "some", f"{tmp_path / 'lists'}:test",
-        "--output_dir", tmp_path / "run", "--lr_milestones", 1, "--lr_gamma", 0.2, "--max_eval_samples", 100,
-        "--eval_strategy", "epoch",
-    )  # fmt: skip
+        "--dataset_name",
+        subset,
+        "--architecture",
+        "resnet-20",
+        "--eval_dataset",
+        "embedded/digits:test",
+        tmp_path / "some",
+        f"{tmp_path / 'lists'}:test",
+        "--output_dir",
+        tmp_path / "run",
+        "--lr_milestones",
+        1,
+        "--lr_gamma",
+        0.2,
+        "--max_eval_samples",
+        100,
+        "--eval_strategy",
+        "epoch",
+    )
     whole, some, lists = results["eval"].values()
     assert (whole["num_rows"], some["num_rows"], lists["num_rows"]) == (100, 100, 50)
     assert (whole["num_classes"], some["num_classes"], lists["num_classes"]) == (10, 3, 10)
@@ -381,10 +411,19 @@ def test_a_share_that_was_not_written_is_found_by_the_scores(tmp_path):
     ):
         run("--dataset_name", tmp_path, "--architecture", "resnet-20", "--output_dir", tmp_path / "never")
     results = run(
-        "--dataset_name", tmp_path / "subset", "--selection_ratio", 0.1, "--max_train_samples", 9999,
-        "--architecture", "resnet-20",
-        "--eval_dataset", "embedded/digits:test", "--output_dir", tmp_path / "run",
-    )  # fmt: skip
+        "--dataset_name",
+        tmp_path / "subset",
+        "--selection_ratio",
+        0.1,
+        "--max_train_samples",
+        9999,
+        "--architecture",
+        "resnet-20",
+        "--eval_dataset",
+        "embedded/digits:test",
+        "--output_dir",
+        tmp_path / "run",
+    )
     assert results["train"]["num_rows"] == 130
     card = (tmp_path / "run" / "README.md").read_text()
     assert (
@@ -508,9 +547,20 @@ def test_the_recipe_learns_the_digits_and_pushes_the_model(tmp_path):
 def test_two_processes_train_one_model(trained, tmp_path):
     """The rows of a step are halved, so that steps are those of one process."""
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29643", RECIPE, *QUICK,
-        "--per_device_train_batch_size", "16", "--output_dir", tmp_path / "run",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29643",
+        RECIPE,
+        *QUICK,
+        "--per_device_train_batch_size",
+        "16",
+        "--output_dir",
+        tmp_path / "run",
+    ]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
     )

@@ -512,7 +512,8 @@ def test_adapters_are_named_with_their_commit():
     assert f"nothing was trained. {linked}" in make_dataset_card(given, **ids)
     card = make_dataset_card(given)
     assert (
-        "nothing was trained. They are those of [me/other-adapters](https://huggingface.co/me/other-adapters), revision "
+        "nothing was trained. They are those of [me/other-adapters](https://huggingface.co/me/other-adapters), "
+        "revision "
         f"`{'f' * 40}`." in card
     )
     assert "were trained for" not in card
@@ -834,10 +835,17 @@ def test_columns_of_some_runs_are_explained_where_they_are():
 def test_plain_clip_has_a_dataset_card_but_no_adapter_card():
     report = make_report()
     report["adaptation"] = {
-        "mode": "off", "kept": False, "reason": "Adaptation is off.", "num_steps": 0, "learning_rate": None,
-        "temperature": None, "held_out_rows": 0, "held_out_agreement_plain": None, "held_out_agreement_adapted": None,
+        "mode": "off",
+        "kept": False,
+        "reason": "Adaptation is off.",
+        "num_steps": 0,
+        "learning_rate": None,
+        "temperature": None,
+        "held_out_rows": 0,
+        "held_out_agreement_plain": None,
+        "held_out_agreement_adapted": None,
         "standard_error": None,
-    }  # fmt: skip
+    }
     card = make_dataset_card(report)
     assert "Adaptation is off." in card
     assert "were trained" not in card

@@ -1,4 +1,6 @@
-"""Our card over another: what people wrote stays, what describes the files is ours, and pushing twice changes nothing."""
+"""Our card over another: what people wrote stays, what describes the files is ours, and pushing twice changes
+nothing.
+"""
 
 import datetime
 import random
@@ -166,8 +168,15 @@ def test_their_keys_keep_order_and_value_and_ours_follow():
     theirs = "pretty_name: Mine\nlicense: cc0-1.0\ntags: [rose, clip]\nlanguage: [en]\nsize_categories: [1M<n<10M]\n"
     merged = merged_header(theirs)
     assert list(merged) == [
-        "pretty_name", "license", "tags", "language", "size_categories", "source_datasets", "task_categories", "configs",
-    ]  # fmt: skip
+        "pretty_name",
+        "license",
+        "tags",
+        "language",
+        "size_categories",
+        "source_datasets",
+        "task_categories",
+        "configs",
+    ]
     assert merged["pretty_name"] == "Mine" and merged["license"] == "cc0-1.0" and merged["language"] == ["en"]
     assert merged["tags"] == ["rose", "clip", "hf_clipselect"]
     assert merged["size_categories"] == ["n<1K"]
@@ -241,8 +250,11 @@ def test_configs():
   data_files: x.csv
 """
     assert [(c["config_name"], c.get("default")) for c in merged_header(theirs)["configs"]] == [
-        ("raw", None), ("scores", None), ("ratio_mine", None), ("ratio_30", True),
-    ]  # fmt: skip
+        ("raw", None),
+        ("scores", None),
+        ("ratio_mine", None),
+        ("ratio_30", True),
+    ]
     assert merged_header(theirs)["configs"][1] == header(OURS)["configs"][1]
 
 
@@ -256,13 +268,16 @@ def test_a_config_named_default_stays_the_default():
 @pytest.mark.parametrize(
     ("theirs", "expected"),
     [
-        ("[{config_name: raw, a: 1}, {config_name: ratio_30, a: 2}, {config_name: ratio_5, a: 3}]", [{"config_name": "raw", "a": 1}]),
+        (
+            "[{config_name: raw, a: 1}, {config_name: ratio_30, a: 2}, {config_name: ratio_5, a: 3}]",
+            [{"config_name": "raw", "a": 1}],
+        ),
         ("[{config_name: ratio_30, a: 2}, {config_name: scores}]", None),
         ("{features: [], a: 1}", {"features": [], "a": 1}),
         ("{config_name: raw}", {"config_name": "raw"}),
         ("{config_name: ratio_30}", None),
     ],
-)  # fmt: skip
+)
 def test_dataset_info_of_our_configs_goes(theirs, expected):
     assert merged_header(f"dataset_info: {theirs}\n").get("dataset_info") == expected
     adapters = our_card("library_name: peft\n")
@@ -271,8 +286,8 @@ def test_dataset_info_of_our_configs_goes(theirs, expected):
 
 def test_what_describes_the_adapters_is_ours():
     ours = our_card(
-        "base_model: me/clip\nbase_model_relation: adapter\nlibrary_name: peft\npipeline_tag: zero-shot-image-classification\n"
-        "datasets: [me/flowers]\nmetrics: [accuracy]\n"
+        "base_model: me/clip\nbase_model_relation: adapter\nlibrary_name: peft\npipeline_tag: "
+        "zero-shot-image-classification\ndatasets: [me/flowers]\nmetrics: [accuracy]\n"
     )
     theirs = "library_name: other\ndatasets: [you/birds]\nbase_model: you/clip\nmetrics: [f1]\nthumbnail: x.png\n"
     assert merged_header(theirs, ours) == {**header(ours), "thumbnail": "x.png"}
@@ -314,10 +329,29 @@ def test_a_header_nested_too_deeply_is_told():
 
 
 SCALARS = [
-    "no", "1.10", "2024-01-31", '"a: b"', "'it''s'", "~", "true", "Größe", "花🌷", "|\n  two\n\n  lines\n", ">\n  fold\n  ed\n\n   x\n",
-    "|2\n    led by spaces\n", '"\\u2028 \\x85 \\t"', "[a, {b: c}]", "{a: 1, b: [2]}", "\n- x\n- y: z\n", "&n [1]", "a #b", "x # comment",
-    "'" + "long " * 60 + "'", "!custom x", "0x1F",
-]  # fmt: skip
+    "no",
+    "1.10",
+    "2024-01-31",
+    '"a: b"',
+    "'it''s'",
+    "~",
+    "true",
+    "Größe",
+    "花🌷",
+    "|\n  two\n\n  lines\n",
+    ">\n  fold\n  ed\n\n   x\n",
+    "|2\n    led by spaces\n",
+    '"\\u2028 \\x85 \\t"',
+    "[a, {b: c}]",
+    "{a: 1, b: [2]}",
+    "\n- x\n- y: z\n",
+    "&n [1]",
+    "a #b",
+    "x # comment",
+    "'" + "long " * 60 + "'",
+    "!custom x",
+    "0x1F",
+]
 NAMES = ["pretty_name", "extra", "a key", "thumbnail", "annotations", "version", "größe", '"quoted: key"']
 KNOWN = {
     "license": ["mit", "cc0-1.0", "other", "[mit, cc0-1.0]"],
@@ -329,7 +363,8 @@ KNOWN = {
     "configs": [
         "\n- config_name: default\n  data_files: data/*",
         "\n- config_name: raw\n  default: true\n  data_files: raw/*\n- config_name: ratio_70\n  data_files: old/*",
-        "[{config_name: scores, data_files: x}, {config_name: ratio_30, data_files: [{split: train, path: y}], default: true}]",
+        "[{config_name: scores, data_files: x}, {config_name: ratio_30, data_files: [{split: train, path: y}], "
+        "default: true}]",
     ],
     "dataset_info": [
         "\n  features:\n  - name: x\n    dtype: int64",
@@ -342,9 +377,20 @@ KNOWN = {
     "model-index": [MODEL_INDEX.format(name="x", value=1, metric=AGREEMENT).removeprefix("model-index:")],
 }
 TEXTS = [
-    "", "\n", "# Mine", "# Mine\n\n---\n\n| a |\n|---|\n", "---\n", f"{BEGIN}\n", f"{END}\n", f"a\n\n{BEGIN}\nold\n{END}\n\nb",
-    f"{BEGIN}\n{BEGIN}\nold\n{END}", f"{END}\n{BEGIN}\nold\n{END}\n{END}\n", "```\nopen fence\n", "tail  \n\n\n", "\u2028\x0c\x85x\n",
-]  # fmt: skip
+    "",
+    "\n",
+    "# Mine",
+    "# Mine\n\n---\n\n| a |\n|---|\n",
+    "---\n",
+    f"{BEGIN}\n",
+    f"{END}\n",
+    f"a\n\n{BEGIN}\nold\n{END}\n\nb",
+    f"{BEGIN}\n{BEGIN}\nold\n{END}",
+    f"{END}\n{BEGIN}\nold\n{END}\n{END}\n",
+    "```\nopen fence\n",
+    "tail  \n\n\n",
+    "\u2028\x0c\x85x\n",
+]
 
 
 def random_card(rng, *, sane):

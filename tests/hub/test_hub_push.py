@@ -1,4 +1,6 @@
-"""Pushes with the real client to a Hub on this machine: one commit, nothing twice, what people wrote stays, what can't work is refused early."""
+"""Pushes with the real client to a Hub on this machine: one commit, nothing twice, what people wrote stays, what can't
+work is refused early.
+"""
 
 import json
 
@@ -35,8 +37,12 @@ def test_one_commit_and_none_for_the_same_files(pushes):
 
 def test_what_people_wrote_stays_and_our_stale_shards_go(pushes):
     assert pushes["second"] == [
-        ".gitattributes", "README.md", "notes/ratio.txt", "ratio_50/train-00000-of-00001.parquet", "selection.json",
-    ]  # fmt: skip
+        ".gitattributes",
+        "README.md",
+        "notes/ratio.txt",
+        "ratio_50/train-00000-of-00001.parquet",
+        "selection.json",
+    ]
     assert pushes["their card"] == [True, True, True]
     assert pushes["not UTF-8"].startswith("InputError") and "UTF-8" in pushes["not UTF-8"]
 

@@ -570,8 +570,16 @@ def test_faults_seen_by_huggingface_hub(hub: LoopbackHub) -> None:
     assert found["truncate"] is None and found["truncate bytes"], "resumed with a Range request"
     assert found["cut"] == "ReadError" and found["cut bytes"]
     assert [record.fault for record in hub.requests if record.fault] == [
-        "status", "reset", "lost", "status", "status", "reset", "lost", "truncate", "cut",
-    ]  # fmt: skip
+        "status",
+        "reset",
+        "lost",
+        "status",
+        "status",
+        "reset",
+        "lost",
+        "truncate",
+        "cut",
+    ]
     assert hub.unknown == []
 
 

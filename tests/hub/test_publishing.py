@@ -16,9 +16,20 @@ from loopback_hub.server import LoopbackHub
 pytestmark = pytest.mark.slow
 
 SETTINGS = [
-    "--dataset_name", "me/source", "--model_name_or_path", "me/tiny-clip", "--adaptation", "always",
-    "--num_train_epochs", "2", "--selection_ratio", "0.3", "0.5", "--dataloader_num_workers", "0",
-]  # fmt: skip
+    "--dataset_name",
+    "me/source",
+    "--model_name_or_path",
+    "me/tiny-clip",
+    "--adaptation",
+    "always",
+    "--num_train_epochs",
+    "2",
+    "--selection_ratio",
+    "0.3",
+    "0.5",
+    "--dataloader_num_workers",
+    "0",
+]
 PUSH = ["--push_to_hub", "--hub_dataset_id", "me/pruned", "--hub_model_id", "me/adapters"]
 
 
@@ -141,8 +152,11 @@ def test_scores_alone_with_published_adapters(published, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "nothing was trained" in done.stderr and 'load_pruned("me/scores", ratio=0.3)' in done.stdout
     assert sorted(hub.tree("datasets/me/scores")) == [
-        ".gitattributes", "README.md", "scores/train-00000-of-00001.parquet", "selection.json",
-    ]  # fmt: skip
+        ".gitattributes",
+        "README.md",
+        "scores/train-00000-of-00001.parquet",
+        "selection.json",
+    ]
     card = hub.read("datasets/me/scores", "README.md").decode()
     assert hub.head("me/adapters") in card and "load_pruned" in card and check(card, "dataset")["errors"] == []
     found = run_client("publishing_clients", "scores_only", "me/scores", env=hub.environment("hf_me_write"))
@@ -156,17 +170,23 @@ def test_from_python(published, tmp_path):
     hub, *_ = published
     found = run_client("publishing_clients", "from_python", str(tmp_path / "run"), env=hub.environment("hf_me_write"))
     assert found["pushed"] == [
-        ["me/python-adapters", "model", True], ["me/python", "dataset", True],
-        ["me/python-adapters", "model", False], ["me/python", "dataset", False],
+        ["me/python-adapters", "model", True],
+        ["me/python", "dataset", True],
+        ["me/python-adapters", "model", False],
+        ["me/python", "dataset", False],
         ["me/python-scores", "dataset", True],
-    ]  # fmt: skip
+    ]
     for ratio in ("ratio_30", "ratio_80"):
         made, loaded = found[ratio]
         assert made == loaded
     assert hub.head("me/python-adapters") in hub.read("datasets/me/python", "README.md").decode()
     assert sorted(hub.refs("datasets/me/python-80")) == [
-        "refs/heads/dev", "refs/heads/main", "refs/pr/1", "refs/tags/best", "refs/tags/v1",
-    ]  # fmt: skip
+        "refs/heads/dev",
+        "refs/heads/main",
+        "refs/pr/1",
+        "refs/tags/best",
+        "refs/tags/v1",
+    ]
     for repo in ("datasets/me/python", "me/python-adapters"):
         assert hub.repository(repo).settings["private"] is True
     for revision in ("dev", "refs/pr/1"):

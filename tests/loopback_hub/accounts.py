@@ -59,10 +59,12 @@ def whoami(account: Account) -> dict:
     token = {"displayName": "test", "role": account.role}
     if account.role == "fineGrained":
         scoped = [
-            {"entity": {"_id": f"id-{name}", "type": "user" if name == account.user else "org", "name": name},
-             "permissions": list(permissions)}
+            {
+                "entity": {"_id": f"id-{name}", "type": "user" if name == account.user else "org", "name": name},
+                "permissions": list(permissions),
+            }
             for name, permissions in account.permissions.items()
-        ]  # fmt: skip
+        ]
         token["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
     return {
         "type": "user",

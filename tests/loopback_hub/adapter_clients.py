@@ -1,4 +1,5 @@
-"""What the tests of adapters on the Hub run in processes of their own: `python -m loopback_hub.adapter_clients NAME ARGUMENTS`.
+"""What the tests of adapters on the Hub run in processes of their own: `python -m loopback_hub.adapter_clients NAME
+ARGUMENTS`.
 
 Each function prints what it found as JSON; HF_ENDPOINT, HF_TOKEN and HF_HOME come from the environment, as for a user.
 """

@@ -1,4 +1,6 @@
-"""What the tests of datasets on the Hub run in processes of their own: `python -m loopback_hub.data_clients NAME` prints JSON."""
+"""What the tests of datasets on the Hub run in processes of their own: `python -m loopback_hub.data_clients NAME`
+prints JSON.
+"""
 
 import io
 import json

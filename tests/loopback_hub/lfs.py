@@ -4,8 +4,8 @@ import re
 
 
 PATTERNS = (
-    "7z arrow bin bz2 ckpt ftz gz h5 joblib lz4 mds mlmodel model msgpack npy npz onnx ot parquet pb pickle pkl pt pth rar "
-    "safetensors tar tflite tgz wasm xz zip zst avi flac gif jpeg jpg mp3 mp4 ogg pcm png tiff wav webm webp"
+    "7z arrow bin bz2 ckpt ftz gz h5 joblib lz4 mds mlmodel model msgpack npy npz onnx ot parquet pb pickle pkl pt "
+    "pth rar safetensors tar tflite tgz wasm xz zip zst avi flac gif jpeg jpg mp3 mp4 ogg pcm png tiff wav webm webp"
 ).split()
 GITATTRIBUTES = "".join(f"*.{pattern} filter=lfs diff=lfs merge=lfs -text\n" for pattern in PATTERNS)
 REGULAR_FILE_LIMIT = 10 * 2**20

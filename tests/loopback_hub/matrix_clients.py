@@ -1,7 +1,7 @@
 """Every request of a push struck in turn: `python -m loopback_hub.matrix_clients NAME FOLDER` prints JSON.
 
-Two finished runs are published: the first undisturbed, the second while one of its requests goes wrong. What stands on main
-afterwards is the first or the second, whole; the same push again then ends as if nothing had happened.
+Two finished runs are published: the first undisturbed, the second while one of its requests goes wrong. What stands on
+main afterwards is the first or the second, whole; the same push again then ends as if nothing had happened.
 """
 
 import json

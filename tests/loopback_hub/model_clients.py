@@ -1,4 +1,5 @@
-"""What the tests of models on the Hub run in processes of their own: `python -m loopback_hub.model_clients NAME ARGUMENTS`.
+"""What the tests of models on the Hub run in processes of their own: `python -m loopback_hub.model_clients NAME
+ARGUMENTS`.
 
 Each function prints what it found as JSON; HF_ENDPOINT, HF_TOKEN and HF_HOME come from the environment, as for a user.
 """
@@ -27,7 +28,8 @@ class Runs:
 
 
 def publish(clip: str, work: str, converter: str, stranger: str) -> dict:
-    """Repositories with the same weights in every way that there is, by the pull requests of a converter and of a stranger.
+    """Repositories with the same weights in every way that there is, by the pull requests of a converter and of a
+    stranger.
 
     Returns the commits of the pull requests and the hash of the weights.
     """

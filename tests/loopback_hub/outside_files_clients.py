@@ -1,4 +1,6 @@
-"""A dataset on the Hub whose rows name files of whoever loads it: `python -m loopback_hub.outside_files_clients NAME [ARGUMENT ...]`."""
+"""A dataset on the Hub whose rows name files of whoever loads it: `python -m loopback_hub.outside_files_clients NAME
+[ARGUMENT ...]`.
+"""
 
 import io
 import json
@@ -40,8 +42,11 @@ def rows_that_name_files(secret: str) -> dict:
     for name in "ab":
         for row in range(6):
             api.upload_file(
-                repo_id="me/folder", repo_type="dataset", path_or_fileobj=png(20 * row), path_in_repo=f"{name}/{row}.png"
-            )  # fmt: skip
+                repo_id="me/folder",
+                repo_type="dataset",
+                path_or_fileobj=png(20 * row),
+                path_in_repo=f"{name}/{row}.png",
+            )
     table = Path(secret).with_name("train.parquet")
     card = f"---\nconfigs:\n- config_name: default\n  data_files: {table}\n---\n"
     api.create_repo("me/card", repo_type="dataset")

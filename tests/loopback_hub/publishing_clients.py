@@ -1,4 +1,6 @@
-"""What a stranger gets from a published run: `python -m loopback_hub.publishing_clients NAME [ARGUMENT ...]` prints JSON."""
+"""What a stranger gets from a published run: `python -m loopback_hub.publishing_clients NAME [ARGUMENT ...]` prints
+JSON.
+"""
 
 import hashlib
 import json
@@ -59,9 +61,14 @@ def publish_adapters(work: str) -> dict:
     for name, settings in {"mlp": {}, "lora": {"peft_config": lora}}.items():
         folder = Path(work, name)
         result = select_dataset(
-            dataset, model_name_or_path="me/tiny-clip", adaptation="always", num_train_epochs=1, dataloader_num_workers=0,
-            output_dir=folder, **settings,
-        )  # fmt: skip
+            dataset,
+            model_name_or_path="me/tiny-clip",
+            adaptation="always",
+            num_train_epochs=1,
+            dataloader_num_workers=0,
+            output_dir=folder,
+            **settings,
+        )
         result.push_to_hub(
             f"me/{name}-pruned", dataset, adapter_dir=folder / "adapter", hub_model_id=f"me/{name}-adapters"
         )

@@ -149,9 +149,10 @@ def troubles(folder: str) -> dict:
             history = hub.history(f"datasets/alice/{name}") if hub.repository(f"datasets/alice/{name}") else []
             refs = hub.refs(f"datasets/alice/{name}") if history else {}
             return outcome | {
-                "commits sent": len(sent), "commits": len(history) - 1,
+                "commits sent": len(sent),
+                "commits": len(history) - 1,
                 "pull requests": sum(ref.startswith("refs/pr/") for ref in refs),
-            }  # fmt: skip
+            }
 
         hub.faults.add("lost", path="/commit/")
         found["lost commit"] = push("lost")
@@ -175,9 +176,10 @@ def troubles(folder: str) -> dict:
         push_files(Repository("alice/between", "dataset"), files, **stale)
         hub.faults.clear()
         found["somebody in between"] = [
-            hub.read("datasets/alice/between", "note.txt").decode(), hub.read("datasets/alice/between", SHARD).decode(),
+            hub.read("datasets/alice/between", "note.txt").decode(),
+            hub.read("datasets/alice/between", SHARD).decode(),
             len(hub.history("datasets/alice/between")),
-        ]  # fmt: skip
+        ]
 
         def theirs(path: str, content: bytes) -> None:
             api.upload_file(path_in_repo=path, path_or_fileobj=content, repo_id="alice/race", repo_type="dataset")
@@ -246,9 +248,16 @@ def access(folder: str) -> dict:
             return problem(check_access, Repository(name, kind, **options), flags=flags)
 
         found["fine"] = [
-            check("alice/d"), check("alice/new"), check("lab/d"), check("lab/new", "model"), check("bob/d", create_pr=True),
-            check("alice/d", tag="v1"), check("alice/d", tag="v3"), check("alice/d", branch="dev", tag="v3"), check("alice/new", tag="v1"),
-        ]  # fmt: skip
+            check("alice/d"),
+            check("alice/new"),
+            check("lab/d"),
+            check("lab/new", "model"),
+            check("bob/d", create_pr=True),
+            check("alice/d", tag="v1"),
+            check("alice/d", tag="v3"),
+            check("alice/d", branch="dev", tag="v3"),
+            check("alice/new", tag="v1"),
+        ]
         found["malformed"] = [
             check(name) for name in ("digits", "a/b/c", "alice/", "alice/a b", "alice/..", "", "https://x/y")
         ]
@@ -263,8 +272,11 @@ def access(folder: str) -> dict:
         found["fine"] += [check(name, token=fine[0]) for name in ("alice/d", "alice/new")]
         found["somebody's"] = [
             check("museum/new"),
-check("bob/d"), check("bob/new"), check("nobody/new"), check("bob/new", create_pr=True),
-        ]  # fmt: skip
+            check("bob/d"),
+            check("bob/new"),
+            check("nobody/new"),
+            check("bob/new", create_pr=True),
+        ]
         found["commit as branch"] = check("alice/d", branch=hub.head("datasets/alice/d"))
         api.create_branch("alice/d", branch="side", repo_type="dataset")
         found["tag of a branch"] = [check("alice/d", tag="side"), check("alice/d", tag="x", branch="x")]

@@ -1,4 +1,5 @@
-"""What the tests of fetching and reading results run in processes of their own: `python -m loopback_hub.result_clients NAME ARGUMENTS`.
+"""What the tests of fetching and reading results run in processes of their own: `python -m loopback_hub.result_clients
+NAME ARGUMENTS`.
 
 Each function prints what it found as JSON; HF_ENDPOINT, HF_TOKEN and HF_HOME come from the environment, as for a user.
 """
@@ -97,7 +98,9 @@ def digest_of(dataset) -> str:
 
 
 def source_put(folder: str) -> dict:
-    """A private source that moves on, and selections from its first state: with images, scores only, of a local folder."""
+    """A private source that moves on, and selections from its first state: with images, scores only, of a local
+    folder.
+    """
     from dataclasses import replace
 
     from datasets import Image
@@ -205,7 +208,9 @@ def formats_push(folder: str) -> dict[str, str]:
 
 
 def folder_push(folder: str) -> dict:
-    """A subset folder that people wrote in is pushed twice: what is on the Hub, and what is in the folder afterwards."""
+    """A subset folder that people wrote in is pushed twice: what is on the Hub, and what is in the folder
+    afterwards.
+    """
     from huggingface_hub import HfApi
     from made_results import make_result
 

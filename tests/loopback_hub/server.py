@@ -18,8 +18,8 @@ from .store import Repository, Store
 class LoopbackHub:
     """A Hub in this process, on a free port, with its state in a folder.
 
-    Repositories are named as in `hf://` paths: `alice/model` or `datasets/alice/data`. Commit ids hold the time: with a
-    `clock` that stands still, the same changes make the same ids.
+    Repositories are named as in `hf://` paths: `alice/model` or `datasets/alice/data`. Commit ids hold the time: with
+    a `clock` that stands still, the same changes make the same ids.
 
     Example:
         with LoopbackHub(folder) as hub:

@@ -28,10 +28,15 @@ def select(dataset, **settings):
     return select_dataset(
         dataset,
         **{
-            "model_name_or_path": MODEL, "caption_column": "text", "adaptation": "off", "num_clusters": 5,
-            "dataloader_num_workers": 0, "use_cpu": True, **settings,
+            "model_name_or_path": MODEL,
+            "caption_column": "text",
+            "adaptation": "off",
+            "num_clusters": 5,
+            "dataloader_num_workers": 0,
+            "use_cpu": True,
+            **settings,
         },
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +177,14 @@ def test_unreadable_images_take_no_part(pairs):
 def test_quotas_of_groups_and_lists_of_rows(pairs):
     dataset = pairs[0].add_column("camera", ["a", "b", "b"] * 200)
     result = select(
-        dataset, selection_count=90, group_column="camera", balance_by="group", class_balance="uniform",
-        must_keep=[3, 4], must_drop=[0, 1],
-    )  # fmt: skip
+        dataset,
+        selection_count=90,
+        group_column="camera",
+        balance_by="group",
+        class_balance="uniform",
+        must_keep=[3, 4],
+        must_drop=[0, 1],
+    )
     assert Counter(np.array(result.scores["group"])[result.selected]) == {"a": 45, "b": 45}
     assert {3, 4} <= set(result.selected.tolist()) and not {0, 1} & set(result.selected.tolist())
 
@@ -297,8 +307,10 @@ def test_pairs_go_through_the_recipes(pairs, tmp_path):
     assert set(scores["label"].to_pylist()) == {0, 1}  # one cluster for about 250 rows
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "recipes" / "suspects.py"), "clipselect_output", "--num", "5"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     table = pq.read_table(tmp_path / "suspects" / "suspects.parquet").to_pylist()
     texts = pairs[0]["text"]

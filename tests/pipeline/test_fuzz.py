@@ -1,4 +1,6 @@
-"""Arguments of every kind, right and wrong, through both doors of Python and the command line: a right result, or one sentence."""
+"""Arguments of every kind, right and wrong, through both doors of Python and the command line: a right result, or one
+sentence.
+"""
 
 import contextlib
 import io
@@ -34,12 +36,60 @@ FLAG = re.compile(rf"(?<![\w/])--({'|'.join(Arguments().to_dict())})\b")
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # Values of every type, one of which fits most arguments.
 ANYTHING = [
-    None, True, False, 0, 1, 3, -1, 2**63, 10**400, 0.5, 1.5, -0.1, 1e300, float("nan"), float("inf"), 1j, "", "x", "0.3", "3", "off",
-    "a\0b", "\x1b[31m\u202e", "-{}-", "--output_dir", "y" * 5000, "z" * 300, b"x", [], [3], [0.5], ["a", "b"], [[1], [2, 3]],
-    [None], (0, 1), {"a": 1}, {1: 2}, {"zero": 3}, {3}, range(3), object(), int, np.float32(0.5), np.int64(2), np.bool_(True),
-    np.str_("image"), np.array(["zero", "one"]), np.array([[1, 2]]), np.array(3), np.array([1, 0], dtype=object), torch.ones(2),
-    torch.ones(2, 2).to_sparse(), lambda: 0,
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    3,
+    -1,
+    2**63,
+    10**400,
+    0.5,
+    1.5,
+    -0.1,
+    1e300,
+    float("nan"),
+    float("inf"),
+    1j,
+    "",
+    "x",
+    "0.3",
+    "3",
+    "off",
+    "a\0b",
+    "\x1b[31m\u202e",
+    "-{}-",
+    "--output_dir",
+    "y" * 5000,
+    "z" * 300,
+    b"x",
+    [],
+    [3],
+    [0.5],
+    ["a", "b"],
+    [[1], [2, 3]],
+    [None],
+    (0, 1),
+    {"a": 1},
+    {1: 2},
+    {"zero": 3},
+    {3},
+    range(3),
+    object(),
+    int,
+    np.float32(0.5),
+    np.int64(2),
+    np.bool_(True),
+    np.str_("image"),
+    np.array(["zero", "one"]),
+    np.array([[1, 2]]),
+    np.array(3),
+    np.array([1, 0], dtype=object),
+    torch.ones(2),
+    torch.ones(2, 2).to_sparse(),
+    lambda: 0,
+]
 RIGHT = {
     "selection_ratio": [0.3, 0.5, 1, [0.25, 0.75], np.float32(0.3), (0.5,)],
     "selection_count": [4, [3, 6], np.int64(5)],
@@ -92,16 +142,52 @@ OF_DATASETS = {
 RNG = np.random.default_rng(0)
 IMAGES, TEXTS, LABELS = RNG.normal(size=(24, 5)), RNG.normal(size=(3, 5)), np.arange(24) % 3
 ARRAYS = [
-    IMAGES, IMAGES.astype("f4"), IMAGES.tolist(), torch.from_numpy(IMAGES), torch.from_numpy(IMAGES).bfloat16(), IMAGES * 1e200,
-    IMAGES * 1e-200, IMAGES.astype("f2") * np.float16(1e-4), (IMAGES * 100).astype(np.int8), IMAGES.astype(np.longdouble) * 1e-320,
-    IMAGES + 1j, IMAGES > 0, IMAGES.astype(object), IMAGES.astype(str), IMAGES * np.nan, IMAGES * np.inf, IMAGES * 0, IMAGES[:0],
-    IMAGES[:, :0], IMAGES[0], IMAGES[None], torch.from_numpy(IMAGES) > 0, torch.from_numpy(IMAGES) + 1j,
-    torch.from_numpy(IMAGES).to_sparse(), torch.empty(24, 5, device="meta"), torch.from_numpy(IMAGES).requires_grad_(),
-    torch.quantize_per_tensor(torch.from_numpy(IMAGES).float(), 0.1, 0, torch.qint8), [*IMAGES.tolist()[:-1], [1.0]],
-    np.ma.masked_less(IMAGES, 0), IMAGES.astype([("x", "f8")]),
-]  # fmt: skip
-LISTS = [LABELS, LABELS.tolist(), LABELS.astype(np.uint8), torch.from_numpy(LABELS), LABELS * 1.0, LABELS - 1, LABELS + 2**40,
-         LABELS.astype(str), LABELS[:5], LABELS[:, None], LABELS > 1, [0, [1]], [2**70] * 24]  # fmt: skip
+    IMAGES,
+    IMAGES.astype("f4"),
+    IMAGES.tolist(),
+    torch.from_numpy(IMAGES),
+    torch.from_numpy(IMAGES).bfloat16(),
+    IMAGES * 1e200,
+    IMAGES * 1e-200,
+    IMAGES.astype("f2") * np.float16(1e-4),
+    (IMAGES * 100).astype(np.int8),
+    IMAGES.astype(np.longdouble) * 1e-320,
+    IMAGES + 1j,
+    IMAGES > 0,
+    IMAGES.astype(object),
+    IMAGES.astype(str),
+    IMAGES * np.nan,
+    IMAGES * np.inf,
+    IMAGES * 0,
+    IMAGES[:0],
+    IMAGES[:, :0],
+    IMAGES[0],
+    IMAGES[None],
+    torch.from_numpy(IMAGES) > 0,
+    torch.from_numpy(IMAGES) + 1j,
+    torch.from_numpy(IMAGES).to_sparse(),
+    torch.empty(24, 5, device="meta"),
+    torch.from_numpy(IMAGES).requires_grad_(),
+    torch.quantize_per_tensor(torch.from_numpy(IMAGES).float(), 0.1, 0, torch.qint8),
+    [*IMAGES.tolist()[:-1], [1.0]],
+    np.ma.masked_less(IMAGES, 0),
+    IMAGES.astype([("x", "f8")]),
+]
+LISTS = [
+    LABELS,
+    LABELS.tolist(),
+    LABELS.astype(np.uint8),
+    torch.from_numpy(LABELS),
+    LABELS * 1.0,
+    LABELS - 1,
+    LABELS + 2**40,
+    LABELS.astype(str),
+    LABELS[:5],
+    LABELS[:, None],
+    LABELS > 1,
+    [0, [1]],
+    [2**70] * 24,
+]
 
 
 def sentence_of(error):
@@ -208,8 +294,15 @@ def command_lines(folder):
     right = {
         name: values for name, values in (RIGHT | OF_DATASETS).items() if name not in ("class_quotas", "class_names")
     }
-    right |= {"class_quotas_file": ["quotas.yaml"], "class_names_file": ["names.txt"], "train_split_name": ["train"],
-              "dataset_name": [str(folder / "digits")], "max_train_samples": [20], "must_keep": ["rows.txt"], "must_drop": []}  # fmt: skip
+    right |= {
+        "class_quotas_file": ["quotas.yaml"],
+        "class_names_file": ["names.txt"],
+        "train_split_name": ["train"],
+        "dataset_name": [str(folder / "digits")],
+        "max_train_samples": [20],
+        "must_keep": ["rows.txt"],
+        "must_drop": [],
+    }
     plain = [
         value for value in ANYTHING if isinstance(value, (str, int, float, list, type(None))) and value != 10**400
     ]
@@ -271,10 +364,18 @@ def _plain(value):
 def test_other_functions_of_python(digits, place):
     result = select_embeddings(IMAGES, TEXTS, LABELS)
     result.save("saved")
-    model = CLIPModel(CLIPConfig(
-        text_config={"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8, "vocab_size": 9},
-        vision_config={"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8},
-    ))  # fmt: skip
+    model = CLIPModel(
+        CLIPConfig(
+            text_config={
+                "num_hidden_layers": 1,
+                "hidden_size": 8,
+                "num_attention_heads": 1,
+                "intermediate_size": 8,
+                "vocab_size": 9,
+            },
+            vision_config={"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 1, "intermediate_size": 8},
+        )
+    )
     calls = {
         "semantic_alignment_score images": lambda it: semantic_alignment_score(it, TEXTS, LABELS),
         "semantic_alignment_score texts": lambda it: semantic_alignment_score(IMAGES, it, LABELS),
@@ -304,8 +405,10 @@ def test_other_functions_of_python(digits, place):
         "from_hub": SelectionResult.from_hub,
         "from_hub revision": lambda it: SelectionResult.from_hub("me/x", it),
         "select_dataset": lambda it: select_dataset(it, model_name_or_path="embedded/tiny-clip"),
-        "select_dataset column": lambda it: select_dataset(digits, label_column_name=it, adaptation="off", output_dir=""),
-    }  # fmt: skip
+        "select_dataset column": lambda it: select_dataset(
+            digits, label_column_name=it, adaptation="off", output_dir=""
+        ),
+    }
     for name, call in calls.items():
         for value in [*ANYTHING, *(ARRAYS if "images" in name or "texts" in name else LISTS)]:
             try:

@@ -1,4 +1,6 @@
-"""The whole road on a real CLIP of random weights: what a run leaves behind, what a repeated run does, what bad input gets."""
+"""The whole road on a real CLIP of random weights: what a run leaves behind, what a repeated run does, what bad input
+gets.
+"""
 
 import hashlib
 import json
@@ -263,9 +265,13 @@ def test_sgd_gives_what_exact_gives_on_digits():
     subsets = {}
     for solver in ("exact", "sgd"):
         result = select_dataset(
-            dataset, model_name_or_path="embedded/tiny-clip", adaptation="off", objective="released",
-            solver=solver, selection_ratio=[0.3, 0.7],
-        )  # fmt: skip
+            dataset,
+            model_name_or_path="embedded/tiny-clip",
+            adaptation="off",
+            objective="released",
+            solver=solver,
+            selection_ratio=[0.3, 0.7],
+        )
         subsets[solver] = [set(result.at(ratio).selected) for ratio in (0.3, 0.7)]
     for exact, sgd in zip(subsets["exact"], subsets["sgd"], strict=True):
         assert len(exact & sgd) / len(exact | sgd) >= 0.99
@@ -393,13 +399,27 @@ def test_a_learning_rate_that_explodes_is_told_and_leaves_no_adapters(images_dat
 
 def test_numpy_scalars_and_arrays_are_taken_and_written_as_plain_values(images_dataset, clip_folder, tmp_path):
     settings = {
-        "selection_ratio": np.array([0.3, 0.5], np.float32), "seed": np.int64(3), "class_names": np.array(["red", "green", "blue"]),
-        "per_device_eval_batch_size": np.int64(16), "prompt_template": np.array(["a {}", "one {}."]), "bf16": np.bool_(False),
-        "temperature": np.float32(0.1), "learning_rate": np.float64(1e-3), "train_batch_size": np.int32(16), "on_bad_image": np.str_("drop"),
-        "class_quotas": {np.str_("red"): np.int64(5)}, "gate": np.bool_(True), "gate_floor": np.float32(0.1), "neighbor_fraction": np.float32(0.2),
-        "must_keep": np.array([1, 2]), "use_cpu": np.bool_(True), "overwrite_output_dir": np.bool_(True),
-        "output_dir": tmp_path / "out", "model_name_or_path": Path(clip_folder), "objective": np.str_("clean"),
-    }  # fmt: skip
+        "selection_ratio": np.array([0.3, 0.5], np.float32),
+        "seed": np.int64(3),
+        "class_names": np.array(["red", "green", "blue"]),
+        "per_device_eval_batch_size": np.int64(16),
+        "prompt_template": np.array(["a {}", "one {}."]),
+        "bf16": np.bool_(False),
+        "temperature": np.float32(0.1),
+        "learning_rate": np.float64(1e-3),
+        "train_batch_size": np.int32(16),
+        "on_bad_image": np.str_("drop"),
+        "class_quotas": {np.str_("red"): np.int64(5)},
+        "gate": np.bool_(True),
+        "gate_floor": np.float32(0.1),
+        "neighbor_fraction": np.float32(0.2),
+        "must_keep": np.array([1, 2]),
+        "use_cpu": np.bool_(True),
+        "overwrite_output_dir": np.bool_(True),
+        "output_dir": tmp_path / "out",
+        "model_name_or_path": Path(clip_folder),
+        "objective": np.str_("clean"),
+    }
     result = select_dataset(images_dataset, adaptation="off", dataloader_num_workers=np.int64(0), **settings)
     assert result.ratios == (0.3, 0.5) and {1, 2} <= set(result.selected)
     config = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())
@@ -422,11 +442,18 @@ def test_only_one_split_is_taken(images_dataset, clip_folder):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"seed": 1.5}, {"num_train_epochs": 1.5}, {"train_batch_size": "64"}, {"num_neighbors": "3"}, {"temperature": "x"},
-        {"neighbor_fraction": "a"}, {"per_device_eval_batch_size": "4"}, {"class_names": "xyz"}, {"class_names": ["x", "y", None]},
+        {"seed": 1.5},
+        {"num_train_epochs": 1.5},
+        {"train_batch_size": "64"},
+        {"num_neighbors": "3"},
+        {"temperature": "x"},
+        {"neighbor_fraction": "a"},
+        {"per_device_eval_batch_size": "4"},
+        {"class_names": "xyz"},
+        {"class_names": ["x", "y", None]},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_values_of_a_wrong_type_are_told_in_a_sentence(images_dataset, clip_folder, changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         run(images_dataset, clip_folder, **changes)

@@ -12,9 +12,17 @@ from datasets import ClassLabel, Image, load_dataset
 @pytest.mark.parametrize(("name", "num_rows"), [("beans-160px", 1034), ("cifar10", 50_000)])
 def test_a_local_folder_of_real_images_is_selected_from(real_data, tmp_path, name, num_rows):
     command = [
-        sys.executable, str(REPOSITORY / "recipes" / "select.py"), "--dataset_name", str(real_data / name),
-        "--model_name_or_path", "embedded/tiny-clip", "--output_dir", "run", "--selection_ratio", "0.3",
-    ]  # fmt: skip
+        sys.executable,
+        str(REPOSITORY / "recipes" / "select.py"),
+        "--dataset_name",
+        str(real_data / name),
+        "--model_name_or_path",
+        "embedded/tiny-clip",
+        "--output_dir",
+        "run",
+        "--selection_ratio",
+        "0.3",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"on {name} its scores only show that the run works" in done.stderr

@@ -28,10 +28,15 @@ def test_wrong_labels_kept_and_what_a_probe_learns_from_the_rest(real_data, reco
             shares.append([100 * (noisy != labels)[kept[ratio]].mean() for ratio in RATIOS])
             if name == "diverse":
                 probes = [(0.2, 1), (0.3, 100), (0.8, 100)]
-                accuracy.append([
-                    100 * LogisticRegression(C=c, max_iter=2000).fit(images[kept[ratio]], noisy[kept[ratio]])
-                    .score(test_images, test_labels) for ratio, c in probes
-                ])  # fmt: skip
+                accuracy.append(
+                    [
+                        100
+                        * LogisticRegression(C=c, max_iter=2000)
+                        .fit(images[kept[ratio]], noisy[kept[ratio]])
+                        .score(test_images, test_labels)
+                        for ratio, c in probes
+                    ]
+                )
     means = {name: np.mean(shares, axis=0).round(2).tolist() for name, shares in noise.items()}
     probe = np.mean(accuracy, axis=0).round(2).tolist()
     record_property("printed", f"wrong labels kept, %: {means}; probe, %: {probe}")

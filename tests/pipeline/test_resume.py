@@ -56,10 +56,12 @@ class Runs:
         flags: tuple[str, ...] = (),
     ) -> None:
         plan = self.plan(
-            output_dir, *flags,
-            processes=processes, dying_ranks=ranks,
+            output_dir,
+            *flags,
+            processes=processes,
+            dying_ranks=ranks,
             kill=dict(zip(("operation", "path", "nth", "moment"), kill, strict=False)),
-        )  # fmt: skip
+        )
         codes = self.client.run(plan)
         assert [rank for rank, code in enumerate(codes) if code == KILLED] == list(ranks), self.output()
         assert all(codes), "a process that lost another one must not end as if all were well"
@@ -266,8 +268,10 @@ def test_a_process_of_accelerate_launch_may_die(runs, undisturbed, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     done = subprocess.run(
         [*launch, "--main_process_port", str(free_port()), str(CLIENT), json.dumps(plan)],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode != 0 and "SIGKILL" in done.stderr, done.stderr[-3000:]
     assert 0 < missing_rows(folder) < 400 and not (folder / "scores.parquet").exists()
     missing = missing_rows(folder)
@@ -322,9 +326,14 @@ def delete(path: Path) -> None:
 
 
 DAMAGES = (
-    flip_a_byte_of_the_features, flip_a_byte_of_the_header, spoil_the_metadata, cut_in_half, empty,
-    replace_by_another_shard, delete,
-)  # fmt: skip
+    flip_a_byte_of_the_features,
+    flip_a_byte_of_the_header,
+    spoil_the_metadata,
+    cut_in_half,
+    empty,
+    replace_by_another_shard,
+    delete,
+)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

@@ -63,17 +63,26 @@ def test_scores_are_those_of_the_public_functions(num_rows):
     )
     np.testing.assert_allclose(scores.sds, sample_diversity_score(images, labels), atol=1e-6)
     assert [column.dtype for column in (scores.predicted_label, scores.sas, scores.margin, scores.sds)] == [
-        np.int64, np.float32, np.float32, np.float32,
-    ]  # fmt: skip
+        np.int64,
+        np.float32,
+        np.float32,
+        np.float32,
+    ]
 
 
 def test_the_order_of_rows_and_parts_of_features_changes_nothing():
     images, texts, labels = random_rows()
     whole = scores_of(images, texts, labels, np.arange(7))
     in_parts, _ = score_rows(
-        IdentityProjections(16), FeatureRows([images[:400], images[400:800], images[800:]]), torch.from_numpy(texts)[None],
-        labels, np.arange(7), neighbor_fraction=0.1, num_neighbors=None, processes=Processes(),
-    )  # fmt: skip
+        IdentityProjections(16),
+        FeatureRows([images[:400], images[400:800], images[800:]]),
+        torch.from_numpy(texts)[None],
+        labels,
+        np.arange(7),
+        neighbor_fraction=0.1,
+        num_neighbors=None,
+        processes=Processes(),
+    )
     assert np.array_equal(in_parts.sas, whole.sas) and np.array_equal(in_parts.sds, whole.sds)
     order = np.random.default_rng(1).permutation(len(labels))
     shuffled = scores_of(images[order], texts, labels[order], np.arange(7))

@@ -119,8 +119,11 @@ def test_runs_of_two_threads_keep_their_warnings_apart(capfd):
         assert f"of {name}" in found[name] and f"of {other}" not in found[name]
         assert f"of a helper of {name}" in found[name]
     assert sorted(capfd.readouterr().err.splitlines()) == [
-        "of a helper of one", "of a helper of two", "of one", "of two",
-    ]  # fmt: skip
+        "of a helper of one",
+        "of a helper of two",
+        "of one",
+        "of two",
+    ]
 
 
 @no_setup()

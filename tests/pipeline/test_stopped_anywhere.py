@@ -12,8 +12,8 @@ from interrupted import ForkingClient, assert_same, content
 pytestmark = pytest.mark.slow
 
 FLAGS = (
-    "--use_cpu --max_train_samples 200 --selection_ratio 0.3 0.125 --adaptation always --num_train_epochs 2 --min_train_steps 4 "
-    "--seed 3"
+    "--use_cpu --max_train_samples 200 --selection_ratio 0.3 0.125 --adaptation always --num_train_epochs 2 "
+    "--min_train_steps 4 --seed 3"
 ).split()
 
 

@@ -1,4 +1,6 @@
-"""Every figure of the pages is one of the results: tables are filled from them, sentences are compared with them here."""
+"""Every figure of the pages is one of the results: tables are filled from them, sentences are compared with them
+here.
+"""
 
 import json
 import os
@@ -36,7 +38,8 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
     run.mkdir()
     table = "| method | 0.2 |\n|---|---|\n| `diverse` | 1 |\n| random rows | 2 |\n"
     (run / "tables.md").write_text(
-        f"a command\n\n## made, 0% noise\n\nAccuracy, %:\n\n{table}\nOther:\n\n| a |\n\n## made, 5% noise\n\nAccuracy, %:\n\n| b |\n"
+        f"a command\n\n## made, 0% noise\n\nAccuracy, %:\n\n{table}\nOther:\n\n| a |\n\n## made, 5% "
+        "noise\n\nAccuracy, %:\n\n| b |\n"
     )
     (run / "results.csv").write_text("a\n1\n")
     (run / "results.parquet").write_bytes(b"not kept")
@@ -45,8 +48,8 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
     page = "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n"
     once = recipe.filled(page, tmp_path / "results")
     assert once == (
-        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n\n"
-        "| method | 0.2 |\n|---|---|\n| random rows | 2 |\n"
+        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows "
+        "-->\n\n| method | 0.2 |\n|---|---|\n| random rows | 2 |\n"
     )
     assert recipe.filled(once, tmp_path / "results") == once
     later = recipe.filled("<!-- results/run [5% noise]: Accuracy, %: -->\n", tmp_path / "results")
@@ -85,7 +88,8 @@ def test_sentences_have_the_figures_of_the_sweeps():
     found = {name: mean(row["AUROC"]) for name, row in table("food101_noise_20", "Finding wrong labels").items()}
     assert found["`diverse`"] == found["`clean`"]
     assert (
-        f"finds wrong labels with an AUROC of {found['`clean`']} %, cleanlab with {found['`cleanlab`']}, the cosine of `released` with "
+        f"finds wrong labels with an AUROC of {found['`clean`']} %, cleanlab with {found['`cleanlab`']}, the cosine "
+        "of `released` with "
         f"{found['`released`']}." in readme
     )
     stand_in = table("cifar10", "Accuracy of the stand-in, %:")["to select from"]["accuracy"]

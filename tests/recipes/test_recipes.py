@@ -92,10 +92,20 @@ print(len(subset), subset[0]["image"].size, subset.features["label"].names[:2])
 def test_two_processes_give_the_single_process_subset(launched, tmp_path):
     _, output_dir = launched
     done = launch(
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617",
-        RECIPES / "select.py", "--use_cpu", "--output_dir", "run",
-        cwd=tmp_path, ACCELERATE_USE_CPU="true",
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29617",
+        RECIPES / "select.py",
+        "--use_cpu",
+        "--output_dir",
+        "run",
+        cwd=tmp_path,
+        ACCELERATE_USE_CPU="true",
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert np.array_equal(selected(tmp_path / "run"), selected(output_dir))
     one, two = (pq.read_table(folder / "scores.parquet") for folder in (output_dir, tmp_path / "run"))

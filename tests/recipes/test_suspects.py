@@ -41,14 +41,24 @@ def test_suspects_by_hand(eight_rows):
     assert pick_suspects(eight_rows, label="bird").tolist() == []
     assert suspects_table(eight_rows, np.array([6, 2])).to_pylist() == [
         {
-            "source_index": 12, "label": "dog", "proposed_label": "bird", "sas": 0.125, "margin": -0.5,
-            "selected_50": False, "selected_12_5": False,
+            "source_index": 12,
+            "label": "dog",
+            "proposed_label": "bird",
+            "sas": 0.125,
+            "margin": -0.5,
+            "selected_50": False,
+            "selected_12_5": False,
         },
         {
-            "source_index": 4, "label": "cat", "proposed_label": "dog", "sas": 0.25, "margin": -0.25,
-            "selected_50": False, "selected_12_5": False,
+            "source_index": 4,
+            "label": "cat",
+            "proposed_label": "dog",
+            "sas": 0.25,
+            "margin": -0.25,
+            "selected_50": False,
+            "selected_12_5": False,
         },
-    ]  # fmt: skip
+    ]
     with pytest.raises(InputError, match="no class 'fish'; the classes are 'cat', 'dog', 'bird'"):
         pick_suspects(eight_rows, label="fish")
 
@@ -65,9 +75,14 @@ def test_suspects_are_those_of_the_slow_obvious_version():
 
 def test_equal_margins_go_by_row():
     scores = scores_table(
-        ["a", "b"], labels=[0] * 4, predicted=[1, 1, None, 1], sas=[0, 0, NAN, 0], margin=[-1, -2, NAN, -2],
-        sds=[1, 1, NAN, 1], selected={"30": set()},
-    )  # fmt: skip
+        ["a", "b"],
+        labels=[0] * 4,
+        predicted=[1, 1, None, 1],
+        sas=[0, 0, NAN, 0],
+        margin=[-1, -2, NAN, -2],
+        sds=[1, 1, NAN, 1],
+        selected={"30": set()},
+    )
     assert pick_suspects(scores).tolist() == [1, 3, 0]
 
 
@@ -231,8 +246,21 @@ def test_recipe_tells_what_is_wrong_in_one_line(noisy_run, flags, message, tmp_p
 
 def test_texts_that_a_spreadsheet_would_run_are_only_shown(tmp_path):
     texts = [
-        "=1+1", "+1", "-1", "@SUM(1)", "\tx", "\rx", "\nx", "  =1", "\u00a0=1", "\u202e=1", "\u200b\ufeff=1", "\uff1d1", " \uff0bx", "\x00@x",
-    ]  # fmt: skip
+        "=1+1",
+        "+1",
+        "-1",
+        "@SUM(1)",
+        "\tx",
+        "\rx",
+        "\nx",
+        "  =1",
+        "\u00a0=1",
+        "\u202e=1",
+        "\u200b\ufeff=1",
+        "\uff1d1",
+        " \uff0bx",
+        "\x00@x",
+    ]
     harmless = ["cat", "a=b", "1-1", "'=1", "", None, "\N{EN DASH}1", "n02123045"]
     table = pa.table({"label": texts + harmless, "margin": pa.array(np.arange(22) - 11.5, pa.float32())})
     shown = for_spreadsheets(table)

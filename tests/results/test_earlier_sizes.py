@@ -21,9 +21,14 @@ from hf_clipselect.runtime.processes import Processes
 def run(images_dataset, clip_folder, tmp_path):
     def select(*ratios: float, folder: str = "out", dataset: Dataset = images_dataset, **settings) -> SelectionResult:
         return select_dataset(
-            dataset, model_name_or_path=clip_folder, adaptation="off", dataloader_num_workers=0,
-            selection_ratio=list(ratios) or None, output_dir=tmp_path / folder, **settings,
-        )  # fmt: skip
+            dataset,
+            model_name_or_path=clip_folder,
+            adaptation="off",
+            dataloader_num_workers=0,
+            selection_ratio=list(ratios) or None,
+            output_dir=tmp_path / folder,
+            **settings,
+        )
 
     return select
 
@@ -46,8 +51,14 @@ def test_another_size_is_added(run, tmp_path):
     assert rows["ratio_30"] == first.selected.tolist() and rows["ratio_50"] == second.selected.tolist()
     table = pq.read_table(tmp_path / "out" / "scores.parquet")
     assert table.column_names[-7:] == [
-        "selection_score_50", "selected_50", "selection_score_count_7", "selected_count_7", "selection_score_30", "selected_30", "reason",
-    ]  # fmt: skip
+        "selection_score_50",
+        "selected_50",
+        "selection_score_count_7",
+        "selected_count_7",
+        "selection_score_30",
+        "selected_30",
+        "reason",
+    ]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [subset["name"] for subset in report["subsets"]] == ["ratio_50", "count_7", "ratio_30"]
     assert report["arguments"]["selection_ratio"] == [0.5, 0.3] and report["arguments"]["selection_count"] == [7]

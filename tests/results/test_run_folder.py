@@ -19,14 +19,23 @@ from hf_clipselect.results.run_folder import RunFolder
 
 IDENTITY = {"dataset": "abc", "rows": 60, "image_column": "image", "label_column": "label", "model": "def"}
 ENTRIES = {
-    "config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html", "dropped.parquet",
-}  # fmt: skip
+    "config.yaml",
+    "features",
+    "adapter",
+    "scores.parquet",
+    "subset",
+    "report.json",
+    "report.html",
+    "dropped.parquet",
+}
 
 
 # A file of ours in each folder.
 OURS = {
-    "features": "images-00000.safetensors", "adapter": "adapter_config.json", "subset": "ratio_30/train-00000-of-00001.parquet",
-}  # fmt: skip
+    "features": "images-00000.safetensors",
+    "adapter": "adapter_config.json",
+    "subset": "ratio_30/train-00000-of-00001.parquet",
+}
 
 
 def finished_run(path: Path, identity: dict[str, Any] = IDENTITY) -> RunFolder:
@@ -229,19 +238,38 @@ class TestWriting:
     def test_results(self, clip_folder: Path, images_dataset: Dataset, tmp_path: Path) -> None:
         out = tmp_path / "out"
         result = select_dataset(
-            images_dataset, model_name_or_path=str(clip_folder), selection_ratio=[0.3, 0.125], adaptation="off",
-            dataloader_num_workers=0, output_dir=out,
-        )  # fmt: skip
+            images_dataset,
+            model_name_or_path=str(clip_folder),
+            selection_ratio=[0.3, 0.125],
+            adaptation="off",
+            dataloader_num_workers=0,
+            output_dir=out,
+        )
         assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
         assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
         table = pq.read_table(out / "scores.parquet")
         assert table.column_names == [
-            "source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds", "sas_quantile", "sds_quantile",
-            "duplicate_group", "selection_score_30", "selected_30", "selection_score_12_5", "selected_12_5", "reason",
-        ]  # fmt: skip
+            "source_index",
+            "label",
+            "predicted_label",
+            "label_agrees",
+            "sas",
+            "margin",
+            "sds",
+            "sas_quantile",
+            "sds_quantile",
+            "duplicate_group",
+            "selection_score_30",
+            "selected_30",
+            "selection_score_12_5",
+            "selected_12_5",
+            "reason",
+        ]
         assert [str(table.schema.field(name).type) for name in ("sas", "selection_score_30", "selected_30")] == [
-            "float", "float", "bool",
-        ]  # fmt: skip
+            "float",
+            "float",
+            "bool",
+        ]
         back = Dataset.from_parquet(str(out / "scores.parquet"), cache_dir=str(tmp_path / "cache"))
         assert back.features == result.scores.features
         assert back[:] == result.scores[:]
@@ -251,9 +279,12 @@ class TestWriting:
     ) -> None:
         out = tmp_path / "out"
         settings = {
-            "model_name_or_path": str(clip_folder), "adaptation": "off", "dataloader_num_workers": 0,
-            "on_bad_image": "drop", "output_dir": out,
-        }  # fmt: skip
+            "model_name_or_path": str(clip_folder),
+            "adaptation": "off",
+            "dataloader_num_workers": 0,
+            "on_bad_image": "drop",
+            "output_dir": out,
+        }
         select_dataset(with_broken_images(images_dataset, 3, 17), **settings)
         dropped = pq.read_table(out / "dropped.parquet").to_pydict()
         assert list(dropped) == ["source_index", "reason"]
@@ -326,10 +357,19 @@ class TestReplacing:
 
 
 MINE = {
-    "notes.txt": "mine", "photos/report.json": "mine", ".env": "mine", "features/mine.txt": "mine", "subset/notes.txt": "mine",
-    "subset/ratio_30/notes.txt": "mine", "subset/ratio_30/test-00000-of-00001.parquet": "mine", "subset/extra/train.txt": "mine",
-    "subset/scores/mine.csv": "mine", "subset/scores/mine.parquet": "mine", "subset/.git/config": "mine", "adapter/notes.txt": "mine",
-}  # fmt: skip
+    "notes.txt": "mine",
+    "photos/report.json": "mine",
+    ".env": "mine",
+    "features/mine.txt": "mine",
+    "subset/notes.txt": "mine",
+    "subset/ratio_30/notes.txt": "mine",
+    "subset/ratio_30/test-00000-of-00001.parquet": "mine",
+    "subset/extra/train.txt": "mine",
+    "subset/scores/mine.csv": "mine",
+    "subset/scores/mine.parquet": "mine",
+    "subset/.git/config": "mine",
+    "adapter/notes.txt": "mine",
+}
 WORDS = "\n\n## My notes\nworth keeping\n"
 
 
@@ -361,9 +401,14 @@ def test_what_people_put_into_the_folder_survives_every_run(
     run()
     put_own_files(out)
     for changes in (
-        {}, {"selection_ratio": 0.5}, {"objective": "clean"}, {"seed": 1}, {"adaptation": "off"}, {"num_train_epochs": 2},
+        {},
+        {"selection_ratio": 0.5},
+        {"objective": "clean"},
+        {"seed": 1},
+        {"adaptation": "off"},
+        {"num_train_epochs": 2},
         {"per_device_eval_batch_size": 16, "overwrite_output_dir": True},
-    ):  # fmt: skip
+    ):
         run(**changes)
         assert_own_files_are_there(out)
         assert (out / "adapter" / "adapter_config.json").exists() == (changes.get("adaptation") != "off")
@@ -371,8 +416,15 @@ def test_what_people_put_into_the_folder_survives_every_run(
     run(few, overwrite_output_dir=True, selection_ratio=0.4)
     assert_own_files_are_there(out)
     assert names(out / "subset") == {
-        ".git", "README.md", "extra", "notes.txt", "ratio_30", "ratio_40", "scores", "selection.json",
-    }  # fmt: skip
+        ".git",
+        "README.md",
+        "extra",
+        "notes.txt",
+        "ratio_30",
+        "ratio_40",
+        "scores",
+        "selection.json",
+    }
     assert load_dataset(str(out / "subset"), "ratio_40", split="train").num_rows == 18
     # Without own files the same command leaves what it leaves in a new folder.
     clean = tmp_path / "clean"
@@ -409,9 +461,15 @@ def test_every_file_has_the_rights_of_a_new_file(
     before = os.umask(mask)
     try:
         select_dataset(
-            with_broken_images(images_dataset, 3), model_name_or_path=str(clip_folder), adaptation="always", num_train_epochs=1,
-            dataloader_num_workers=0, on_bad_image="drop", num_folds=2, output_dir=tmp_path / "out",
-        )  # fmt: skip
+            with_broken_images(images_dataset, 3),
+            model_name_or_path=str(clip_folder),
+            adaptation="always",
+            num_train_epochs=1,
+            dataloader_num_workers=0,
+            on_bad_image="drop",
+            num_folds=2,
+            output_dir=tmp_path / "out",
+        )
     finally:
         os.umask(before)
     modes = {
@@ -431,13 +489,19 @@ def test_every_file_has_the_rights_of_a_new_file(
 
 
 def test_runs_in_folders_of_one_name_load_their_own_subsets(images_dataset, clip_folder, tmp_path):
-    """load_dataset caches a local folder by its name and its card: without a content id the first run's rows come back."""
+    """load_dataset caches a local folder by its name and its card: without a content id the first run's rows come
+    back.
+    """
     sources = []
     for name, objective in (("a", "clean"), ("b", "released"), ("a", "paper")):
         result = select_dataset(
-            images_dataset, model_name_or_path=clip_folder, objective=objective, adaptation="off",
-            dataloader_num_workers=0, output_dir=tmp_path / name,
-        )  # fmt: skip
+            images_dataset,
+            model_name_or_path=clip_folder,
+            objective=objective,
+            adaptation="off",
+            dataloader_num_workers=0,
+            output_dir=tmp_path / name,
+        )
         subset = load_dataset(str(tmp_path / name / "subset"), "ratio_30", split="train")
         assert subset["source_index"][:] == result.selected.tolist()
         sources.append(tuple(result.selected))

@@ -12,9 +12,17 @@ from hf_clipselect.selection import resolve_objective
 
 NAMES = ["cat", "dog", "small bird"]
 SCORES = [
-    "source_index", "label", "predicted_label", "label_agrees", "sas", "margin", "sds", "sas_quantile", "sds_quantile",
+    "source_index",
+    "label",
+    "predicted_label",
+    "label_agrees",
+    "sas",
+    "margin",
+    "sds",
+    "sas_quantile",
+    "sds_quantile",
     "duplicate_group",
-]  # fmt: skip
+]
 
 
 def random_scores(num_rows, *, seed=0):

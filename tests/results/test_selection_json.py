@@ -14,8 +14,22 @@ from hf_clipselect.results.selection_json import is_whole
 
 REMOVED = object()
 STRANGE = [
-    REMOVED, None, True, -1, 10**30, 0.5, float("nan"), float("inf"), "", "strange", "\x00/\ud800", [], [[]], {}, {"a": {}},
-]  # fmt: skip
+    REMOVED,
+    None,
+    True,
+    -1,
+    10**30,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "",
+    "strange",
+    "\x00/\ud800",
+    [],
+    [[]],
+    {},
+    {"a": {}},
+]
 
 
 @pytest.fixture

@@ -462,9 +462,14 @@ def test_the_same_selection_is_saved_as_the_same_bytes(dataset, tmp_path):
 def test_two_runs_of_the_same_settings_leave_the_same_subset_folder(dataset, clip_folder, tmp_path):
     for out in ("a", "b", "b"):  # the last run finds the adapters of the one before
         select_dataset(
-            dataset, model_name_or_path=str(clip_folder), selection_ratio=[0.5, 0.3], adaptation="always",
-            num_train_epochs=1, dataloader_num_workers=0, output_dir=tmp_path / out,
-        )  # fmt: skip
+            dataset,
+            model_name_or_path=str(clip_folder),
+            selection_ratio=[0.5, 0.3],
+            adaptation="always",
+            num_train_epochs=1,
+            dataloader_num_workers=0,
+            output_dir=tmp_path / out,
+        )
         assert contents(tmp_path / out / "subset") == contents(tmp_path / "a" / "subset")
 
 

@@ -125,5 +125,8 @@ def test_what_people_put_into_a_subset_folder_stays_there_and_is_not_pushed(hub,
     ]
     theirs = [".git/config", "extra/train-00000-of-00001.parquet", "notes.txt", "ratio_30/notes.txt"]
     assert found == {
-        "new": [True, False], "there": [".gitattributes", *ours], "here": sorted([*ours, *theirs]), "words": 1,
-    }  # fmt: skip
+        "new": [True, False],
+        "there": [".gitattributes", *ours],
+        "here": sorted([*ours, *theirs]),
+        "words": 1,
+    }

@@ -360,8 +360,21 @@ def test_short_memory(tmp_path: Path, images_dataset: Dataset, clip_folder: Path
     cells["image"][7] = {"bytes": picture.getvalue(), "path": None}
     Dataset.from_dict(cells, features=images_dataset.features).save_to_disk(tmp_path / "data")
     out = tmp_path / "out"
-    flags = ["--use_cpu", "--dataset_name", tmp_path / "data", "--model_name_or_path", clip_folder, "--output_dir", out,
-             "--adaptation", "off", "--dataloader_num_workers", "0", "--on_bad_image", "drop"]  # fmt: skip
+    flags = [
+        "--use_cpu",
+        "--dataset_name",
+        tmp_path / "data",
+        "--model_name_or_path",
+        clip_folder,
+        "--output_dir",
+        out,
+        "--adaptation",
+        "off",
+        "--dataloader_num_workers",
+        "0",
+        "--on_bad_image",
+        "drop",
+    ]
     ran = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, *map(str, flags)], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout) == (1, ""), ran.stderr
     line = error_line(ran.stderr)
@@ -404,7 +417,9 @@ def test_killed_process(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_machine(tmp_path: Path) -> None:
-    """Two launchers; the process of one is killed, and the launcher of the other learns of it by its own process alone."""
+    """Two launchers; the process of one is killed, and the launcher of the other learns of it by its own process
+    alone.
+    """
     told = json.dumps(plan(tmp_path, dying_ranks=[0], kill={"operation": "forward", "nth": 2}))
     meeting = f"--main_process_ip 127.0.0.1 --main_process_port {free_port()} --num_machines 2 --num_processes 2"
     outputs, launched = [tmp_path / f"machine-{machine}.txt" for machine in range(2)], []
@@ -417,7 +432,7 @@ def test_killed_machine(tmp_path: Path) -> None:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-                )  # fmt: skip
+                )
             )
     assert [process.wait() for process in launched] == [1, 1]
     ours, _, _ = (

@@ -138,8 +138,10 @@ def test_processes_wait_long_for_each_other_and_part_in_silence() -> None:
     }
     ran = subprocess.run(
         [sys.executable, "-c", WAITING],
-        env={**os.environ, **where, "ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, **where, "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+    )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "6:00:00\n", "")
 
 

@@ -1,4 +1,6 @@
-"""Several processes, and several machines, give what one process gives; each image goes through the model of one of them."""
+"""Several processes, and several machines, give what one process gives; each image goes through the model of one of
+them.
+"""
 
 import json
 import os
@@ -22,14 +24,17 @@ FLAGS = (
     "--use_cpu --adaptation always --num_train_epochs 3 --min_train_steps 15 --dataloader_num_workers 0 "
     "--selection_ratio 0.3 0.125"
 ).split()
-# All 1,297 digits are eleven shards, the last of 17 rows, and three groups of classes to score; the few are two shards.
+# All 1,297 digits are eleven shards, the last of 17 rows, and three groups of classes to score; the few are two
+# shards.
 NAMES = ("clean", "released", "few", "pairs")
 NUM_ROWS = {"clean": 1297, "released": 1297, "few": 200, "pairs": 150}
 LAUNCHES = ("2-processes", "3-processes", "2-machines")
 
 
 def runs(folder: Path, few: Path, pairs: Path) -> list[list[str]]:
-    """The flags of four runs: digits with and without quotas, few images of two classes, one of them broken, and captions."""
+    """The flags of four runs: digits with and without quotas, few images of two classes, one of them broken, and
+    captions.
+    """
     flags = {
         "clean": ["--objective", "clean"],
         "released": ["--objective", "released", "--train_batch_size", "255"],
@@ -60,8 +65,10 @@ def start(folder: Path, flags: list[list[str]], *launcher: str) -> subprocess.Po
     with (folder / f"output-{len(list(folder.glob('output-*')))}.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, *launcher, str(CLIENT), json.dumps(plan)],
-            stdout=output, stderr=subprocess.STDOUT, env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-        )  # fmt: skip
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+        )
 
 
 def launcher(processes: int, *machine: str) -> list[str]:

@@ -27,8 +27,10 @@ def groups_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_round_trip_keeps_features_values_and_image_bytes(images_dataset: Dataset, tmp_path: Path) -> None:
     extra = Dataset.from_dict(
         {"id": list(range(60)), "words": [["a", "b"]] * 60, "score": [0.5, None] * 30, "caption": ["ä \n"] * 60},
-        features=Features({"id": Value("int32"), "words": [Value("string")], "score": Value("float32"), "caption": Value("string")}),
-    )  # fmt: skip
+        features=Features(
+            {"id": Value("int32"), "words": [Value("string")], "score": Value("float32"), "caption": Value("string")}
+        ),
+    )
     dataset = concatenate_datasets([images_dataset, extra], axis=1)
     (path,) = write_parquet(dataset, tmp_path / "new" / "folder")
     assert path == tmp_path / "new" / "folder" / "train-00000-of-00001.parquet"
@@ -106,8 +108,10 @@ def test_shards_of_an_earlier_dataset_do_not_stay(
     (tmp_path / "train-notes.txt").write_text("mine")
     write_parquet(images_dataset.select(range(4)), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "test-00000-of-00001.parquet", "train-00000-of-00001.parquet", "train-notes.txt",
-    ]  # fmt: skip
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00001.parquet",
+        "train-notes.txt",
+    ]
     assert len(read(tmp_path)) == 4
 
 

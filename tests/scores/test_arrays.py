@@ -55,9 +55,13 @@ def test_row_blocks_cover_all_rows_once(num_rows, width, sizes):
 
 
 FAR = {
-    "float64, long": (np.float64, 1e200), "float64, short": (np.float64, 1e-200), "float64, shortest": (np.float64, 1e-320),
-    "float32, long": (np.float32, 1e38), "float32, short": (np.float32, 1e-40), "longdouble": (np.longdouble, 1e300),
-}  # fmt: skip
+    "float64, long": (np.float64, 1e200),
+    "float64, short": (np.float64, 1e-200),
+    "float64, shortest": (np.float64, 1e-320),
+    "float32, long": (np.float32, 1e38),
+    "float32, short": (np.float32, 1e-40),
+    "longdouble": (np.longdouble, 1e300),
+}
 
 
 @pytest.mark.parametrize("as_tensor", [False, True])
@@ -94,11 +98,27 @@ def test_ordinary_rows_are_not_copied():
 @pytest.mark.parametrize(
     "embeds",
     [
-        [[1, 2], [3]], "text", {"a": 1}, None, 3, b"x", object(), np.ones((2, 2), complex), np.ones((2, 2), bool), np.ones((2, 2), object),
-        [["a"]], torch.ones(2, 2).to_sparse(), torch.ones(2, 2) > 0, torch.ones(2, 2) * 1j, torch.ones(2, 2, device="meta"),
-        torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), torch.ones(2), torch.ones(0, 2), [[10**400]],
+        [[1, 2], [3]],
+        "text",
+        {"a": 1},
+        None,
+        3,
+        b"x",
+        object(),
+        np.ones((2, 2), complex),
+        np.ones((2, 2), bool),
+        np.ones((2, 2), object),
+        [["a"]],
+        torch.ones(2, 2).to_sparse(),
+        torch.ones(2, 2) > 0,
+        torch.ones(2, 2) * 1j,
+        torch.ones(2, 2, device="meta"),
+        torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8),
+        torch.ones(2),
+        torch.ones(0, 2),
+        [[10**400]],
     ],
-)  # fmt: skip
+)
 def test_what_is_no_matrix_of_numbers_is_refused(embeds):
     with pytest.raises(InputError, match="image_embeds must be"):
         checked_embeds(embeds, "image_embeds")

@@ -305,7 +305,8 @@ def test_nearest_rows_are_not_estimated(small_limit):
 
 
 def test_small_groups_that_a_sample_misses_are_not_estimated(small_limit):
-    # A row whose group is not among the references seems far from its like, which no variance inside the groups foretells.
+    # A row whose group is not among the references seems far from its like, which no variance inside the groups
+    # foretells.
     rng = np.random.default_rng(0)
     centres = unit(rng.normal(size=(1000, 32)))
     radii = np.exp(rng.uniform(np.log(0.01), 0, 1000))
@@ -361,8 +362,8 @@ def test_a_class_of_duplicates_is_not_estimated(small_limit):
 def test_the_notice_gives_numbers():
     estimated = diversity.ClassDiversity(np.zeros(120_000, dtype=np.float32), 16_384, 0.1849)
     assert estimate_notice(3, 120_000, estimated) == (
-        "Class 3 has 120,000 rows: its diversity scores were estimated from 16,384 random ones; their error is 0.18 of their "
-        "spread, measured on 1,024 rows."
+        "Class 3 has 120,000 rows: its diversity scores were estimated from 16,384 random ones; their error is 0.18 "
+        "of their spread, measured on 1,024 rows."
     )
 
 

@@ -20,7 +20,9 @@ from hf_clipselect.scores.folds import content_order
 
 
 def clusters(num_rows=150, num_classes=4, embed_dim=12, *, seed=0):
-    """Unit-norm images that share a direction, as CLIP's do, around class centres near their prompts; a tenth has a wrong label."""
+    """Unit-norm images that share a direction, as CLIP's do, around class centres near their prompts; a tenth has a
+    wrong label.
+    """
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(num_classes, embed_dim)) + 2
     labels = rng.integers(0, num_classes, num_rows)
@@ -60,8 +62,8 @@ def test_equals_the_definition_with_scikit_learns_regression(num_folds, logit_sc
 
 
 def test_four_rows_by_hand():
-    # Each fold trains on one row of each class, (1, 0) and (0, 1). By symmetry its logits are a and -a for the own and the other
-    # class, and 2 a^2 + 2 log(1 + exp(-2 a)) is least where a (1 + exp(2 a)) = 1.
+    # Each fold trains on one row of each class, (1, 0) and (0, 1). By symmetry its logits are a and -a for the own and
+    # the other class, and 2 a^2 + 2 log(1 + exp(-2 a)) is least where a (1 + exp(2 a)) = 1.
     a = 0.3374158
     assert a * (1 + math.exp(2 * a)) == pytest.approx(1, abs=1e-5)
     regression = -math.log(1 + math.exp(-2 * a))

@@ -104,9 +104,16 @@ def test_equals_a_training_for_each_fold_on_copied_rows(accelerator):
             torch.manual_seed(3)
             adapted = new_adapters(IdentityProjections(8), MlpAdapterConfig())
             train_adapters(
-                adapted, FeatureRows([images.take(rest)]), texts, labels[rest], arguments=arguments,
-                schedule=Schedule(20, len(rest) // 20, num_steps=60, evaluate_every=12), num_steps=24, seed=3, accelerator=accelerator,
-            )  # fmt: skip
+                adapted,
+                FeatureRows([images.take(rest)]),
+                texts,
+                labels[rest],
+                arguments=arguments,
+                schedule=Schedule(20, len(rest) // 20, num_steps=60, evaluate_every=12),
+                num_steps=24,
+                seed=3,
+                accelerator=accelerator,
+            )
         with torch.inference_mode():
             visual, text = adapted.base_model.model.visual_projection, adapted.base_model.model.text_projection
             image_embeds = torch.nn.functional.normalize(visual(torch.from_numpy(images.take(rows))), dim=1)
@@ -242,15 +249,21 @@ def test_auto_does_no_harm_to_real_features_with_and_without_folds(real_data, ac
             embeds = embed_rows(projections, features[0], np.arange(len(images)))
             auto = semantic_alignment_score(embeds, embed_prompts(projections, features[1]), noisy, kind="margin")
             _, _, out_of_fold = out_of_fold_alignment(
-                model.unload(), *features, noisy, fold_numbers(noisy, 5, seed=seed), num_steps=outcome.num_steps,
-                arguments=AdaptationArguments(), seed=seed, accelerator=accelerator,
-            )  # fmt: skip
+                model.unload(),
+                *features,
+                noisy,
+                fold_numbers(noisy, 5, seed=seed),
+                num_steps=outcome.num_steps,
+                arguments=AdaptationArguments(),
+                seed=seed,
+                accelerator=accelerator,
+            )
         found.append([100 * roc_auc_score(noisy == labels, margin) for margin in (plain, auto, out_of_fold)])
     plain, auto, out_of_fold = np.mean(found, axis=0)
     record_property(
         "printed",
-        f"AUROC of the margin, {noise} noise: plain CLIP {plain:.2f}, auto {auto:.2f}, auto with five folds {out_of_fold:.2f}; "
-        f"adapters kept for {kept} of 5 seeds",
+        f"AUROC of the margin, {noise} noise: plain CLIP {plain:.2f}, auto {auto:.2f}, auto with five folds "
+        f"{out_of_fold:.2f}; adapters kept for {kept} of 5 seeds",
     )
     assert plain >= 99.7
     assert min(auto, out_of_fold) >= plain - 0.2

@@ -20,9 +20,12 @@ def random_columns(num_rows, num_classes=3, seed=0):
     rng = np.random.default_rng(seed)
     margin = rng.normal(0.2, 0.3, num_rows).astype(np.float32)
     return RowColumns(
-        labels=rng.integers(num_classes, size=num_rows), agrees=margin > 0, margin=margin,
-        sas=rng.random(num_rows).astype(np.float32), sds=rng.random(num_rows).astype(np.float32),
-    )  # fmt: skip
+        labels=rng.integers(num_classes, size=num_rows),
+        agrees=margin > 0,
+        margin=margin,
+        sas=rng.random(num_rows).astype(np.float32),
+        sds=rng.random(num_rows).astype(np.float32),
+    )
 
 
 def scores(name, knobs=None, ratio=0.3, rows=None):
@@ -40,7 +43,8 @@ def test_scores_by_hand():
     # SAS to 0, .25, .5, 1 with mean .4375; SDS to 1, .5, .5, 0 with mean .5.
     expected = np.array([0, 0.25, 0.5, 1]) / 0.4375 + 0.1 * np.array([2, 1, 1, 0])
     np.testing.assert_allclose(scores("released"), expected, rtol=1e-6)
-    # The mean of SAS is .55 and its variance (.1225 + .0225 + .0025 + .2025) / 4 = .0875; SDS has mean .5, variance .125.
+    # The mean of SAS is .55 and its variance (.1225 + .0225 + .0025 + .2025) / 4 = .0875; SDS has mean .5, variance
+    # .125.
     expected = (columns().sas - 0.55) / 0.0875**0.5 + 0.1 * (columns().sds - 0.5) / 0.125**0.5
     np.testing.assert_allclose(scores("released", {"normalization": "zscore"}), expected, atol=1e-6)
     # Of four rows the ranks are 1/8, 3/8, 5/8, 7/8; two equal ones share their mean.
@@ -80,7 +84,9 @@ def test_the_floor_is_within_each_class():
 
 
 def test_spread_by_hand():
-    """Three rows pass, each a stratum: the middle one comes first, then golden steps around it lead to the easier, the harder."""
+    """Three rows pass, each a stratum: the middle one comes first, then golden steps around it lead to the easier, the
+    harder.
+    """
     rows = columns(
         agrees=np.array([False, True, True, True]), margin=np.array([-0.1, 0.3, 0.2, 0.1], dtype=np.float32)
     )
@@ -129,9 +135,13 @@ def test_the_most_diverse_rows_do_not_come_first():
     damaged = np.arange(500) % 5 == 0
     margin = rng.uniform(0.1, 0.9, 500).astype(np.float32)
     rows = columns(
-        labels=np.zeros(500, dtype=int), agrees=np.ones(500, dtype=bool), margin=margin, sas=margin,
-        sds=(rng.random(500) + damaged).astype(np.float32), ensemble=None,
-    )  # fmt: skip
+        labels=np.zeros(500, dtype=int),
+        agrees=np.ones(500, dtype=bool),
+        margin=margin,
+        sas=margin,
+        sds=(rng.random(500) + damaged).astype(np.float32),
+        ensemble=None,
+    )
     order = np.argsort(-scores("diverse", rows=rows), kind="stable")
     assert all(damaged[order[:size]].mean() <= 0.22 for size in (50, 100, 150, 250, 400))
 
@@ -139,9 +149,7 @@ def test_the_most_diverse_rows_do_not_come_first():
 def test_spread_does_not_depend_on_the_order_of_the_rows():
     rows = random_columns(200)
     order = np.random.default_rng(1).permutation(200)
-    permuted = RowColumns(**{
-        name: None if values is None else values[order] for name, values in vars(rows).items()
-    })  # fmt: skip
+    permuted = RowColumns(**{name: None if values is None else values[order] for name, values in vars(rows).items()})
     np.testing.assert_array_equal(scores("diverse", rows=permuted), scores("diverse", rows=rows)[order])
 
 

@@ -25,10 +25,14 @@ def why(name, rows, selected, knobs=None, *, tiers=None, groups=None):
     mask = np.zeros(num_rows, dtype=bool)
     mask[selected] = True
     return reasons(
-        objective, rows, scores=selection_scores(objective, rows, 0.5), selected=mask, tiers=tiers,
+        objective,
+        rows,
+        scores=selection_scores(objective, rows, 0.5),
+        selected=mask,
+        tiers=tiers,
         duplicate_group=np.full(num_rows, -1) if groups is None else np.array(groups),
         source_index=10 * np.arange(num_rows),
-    ).tolist()  # fmt: skip
+    ).tolist()
 
 
 def test_alignment_alone():
@@ -54,14 +58,20 @@ def test_a_quota_is_the_reason_also_beside_rows_that_could_not_be_taken():
     rows = rows_of([0.95, 0.9, 0.8, 0.3, 0.2], labels=[0, 0, 0, 1, 1])
     tiers = np.array([MUST_DROP, FIRST, FIRST, FIRST, FIRST])
     assert why("clean", rows, [1, 3], tiers=tiers) == [
-        "must drop", "kept", "quota of its class is full", "kept", "low alignment",
-    ]  # fmt: skip
+        "must drop",
+        "kept",
+        "quota of its class is full",
+        "kept",
+        "low alignment",
+    ]
 
 
 def test_spread_leaves_the_others_of_the_class_to_the_quota():
     assert why("diverse", rows_of([0.9, 0.8, -0.3]), [1]) == [
-        "quota of its class is full", "kept", "label disagrees with image",
-    ]  # fmt: skip
+        "quota of its class is full",
+        "kept",
+        "label disagrees with image",
+    ]
 
 
 def test_below_the_floor_of_the_gate():
@@ -75,9 +85,14 @@ def test_copies_name_the_row_that_is_kept():
     rows = rows_of([0.9, 0.8, 0.7, 0.6, -0.2])
     found = why("clean", rows, [1, 3], {"redundancy_weight": 0.5, "class_balance": "none"}, groups=[0, 0, 2, 2, 0])
     assert found == [
-        "redundant: copy of row 10", "kept", "redundant: copy of row 30", "kept", "redundant: copy of row 10",
-    ]  # fmt: skip
-    # Of a group of which no row is kept nothing is a copy; and where redundancy does not count nothing is dropped for it.
+        "redundant: copy of row 10",
+        "kept",
+        "redundant: copy of row 30",
+        "kept",
+        "redundant: copy of row 10",
+    ]
+    # Of a group of which no row is kept nothing is a copy; and where redundancy does not count nothing is dropped for
+    # it.
     assert "redundant" not in why("clean", rows, [3], {"redundancy_weight": 0.5}, groups=[0, 0, 2, 2, 0])[0]
     assert "redundant" not in " ".join(why("clean", rows, [1, 3], groups=[0, 0, 2, 2, 0]))
 

@@ -55,8 +55,8 @@ def slow_greedy(scores, graph, weight, tiers):
 
 
 def test_four_rows_by_hand():
-    # 0 goes first; then 1, half like it, is worth 0.875 - 0.5 * 0.5 = 0.625, and 2, a copy, 0.75 - 0.5 = 0.25. Next comes 3,
-    # with 0.6875, then 1, and 2 last: its likeness to 1 is less than that to 0.
+    # 0 goes first; then 1, half like it, is worth 0.875 - 0.5 * 0.5 = 0.625, and 2, a copy, 0.75 - 0.5 = 0.25. Next
+    # comes 3, with 0.6875, then 1, and 2 last: its likeness to 1 is less than that to 0.
     scores = np.array([1, 0.875, 0.75, 0.6875], dtype=np.float32)
     graph = graph_of(4, {(0, 1): 0.5, (0, 2): 1.0, (1, 2): 0.25})
     result = redundancy_scores(scores, graph, 0.5)

@@ -167,11 +167,13 @@ def test_the_least_of_each_class():
         ({"counts": {0: 1, 1: 1}}, 3, {}, "The quotas can't be met: 3 rows .* ask for at most 2"),
         ({}, 3, {"min_per_class": 2}, "The quotas can't be met: 3 rows .* ask for at least 4"),
         (
-            {"counts": {0: 1}, "tiers": [MUST_KEEP] * 2 + [FIRST] * 4}, 4, {},
+            {"counts": {0: 1}, "tiers": [MUST_KEEP] * 2 + [FIRST] * 4},
+            4,
+            {},
             "class_quotas_file asks for 1 row of cat, of which 3 may be kept and 2 must be",
         ),
     ],
-)  # fmt: skip
+)
 def test_what_can_not_be_met(candidates, k, knobs, message):
     if "tiers" in candidates:
         candidates = {**candidates, "tiers": np.array(candidates["tiers"])}

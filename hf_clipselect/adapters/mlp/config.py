@@ -43,9 +43,10 @@ class MlpAdapterConfig(PeftConfig):
 
     Args:
         target_modules (`list[str]` or `str`, *optional*):
-            Layers that get an adapter, linear ones or the attention poolers that end SigLIP's image towers: names (or ends of
-            names), or one regular expression over the full name. `None` stands for the two heads of the dual encoder: CLIP's
-            projections, `["visual_projection", "text_projection"]`, or SigLIP's `["vision_model.head", "text_model.head"]`.
+            Layers that get an adapter, linear ones or the attention poolers that end SigLIP's image towers: names (or
+            ends of names), or one regular expression over the full name. `None` stands for the two heads of the dual
+            encoder: CLIP's projections, `["visual_projection", "text_projection"]`, or SigLIP's `["vision_model.head",
+            "text_model.head"]`.
         exclude_modules (`list[str]` or `str`, *optional*):
             Modules that get no adapter although `target_modules` names them.
         modules_to_save (`list[str]`, *optional*):
@@ -56,7 +57,8 @@ class MlpAdapterConfig(PeftConfig):
             Factor on the MLP's output before it is added.
 
     Raises:
-        [`~hf_clipselect.errors.InputError`]: If modules are not named by strings, or `hidden_dim` or `scale` is out of range.
+        [`~hf_clipselect.errors.InputError`]: If modules are not named by strings, or `hidden_dim` or `scale` is out of
+        range.
 
     Example:
 

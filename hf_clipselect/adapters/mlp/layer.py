@@ -92,8 +92,8 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
                 What the base layer gave, now or when it was cached.
 
         Returns:
-            `torch.Tensor` of shape `(..., D)`: In the dtype of `base_output`. Residuals are computed in the dtype of the
-            adapter and summed before they are rounded to it.
+            `torch.Tensor` of shape `(..., D)`: In the dtype of `base_output`. Residuals are computed in the dtype of
+            the adapter and summed before they are rounded to it.
         """
         if self.disable_adapters:
             return base_output

@@ -45,9 +45,9 @@ class MlpAdapterModel(BaseTuner):
         if output_size(target) is None:
             kind = type(target)
             raise InputError(
-                f"An MLP adapter goes on torch.nn.Linear modules only, and on the head of SigLIP's images, but target_modules matches "
-                f"{current_key!r}, a {kind.__module__}.{kind.__qualname__}; name linear layers in target_modules (default: "
-                f"{', '.join(DEFAULT_TARGET_MODULES)})."
+                "An MLP adapter goes on torch.nn.Linear modules only, and on the head of SigLIP's images, but "
+                f"target_modules matches {current_key!r}, a {kind.__module__}.{kind.__qualname__}; name linear layers "
+                f"in target_modules (default: {', '.join(DEFAULT_TARGET_MODULES)})."
             )
         layer = MlpAdapterLayer(target, adapter_name, config=peft_config)
         self._replace_module(parent, target_name, layer, target)

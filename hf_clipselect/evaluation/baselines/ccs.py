@@ -1,7 +1,7 @@
 """Coverage-centric selection: rows of every difficulty but the highest.
 
-Haizhong Zheng, Rui Liu, Fan Lai and Atul Prakash, "Coverage-centric Coreset Selection for High Pruning Rates", ICLR 2023,
-https://huggingface.co/papers/2210.15809.
+Haizhong Zheng, Rui Liu, Fan Lai and Atul Prakash, "Coverage-centric Coreset Selection for High Pruning Rates", ICLR
+2023, https://huggingface.co/papers/2210.15809.
 
 Shapes: N rows.
 """
@@ -18,16 +18,17 @@ from .inputs import checked_count, checked_scores
 def ccs_rows(scores: np.ndarray, count: int, *, num_strata: int = 50, cutoff: float = 0.0, seed: int) -> np.ndarray:
     """Drop the hardest rows, and pick as many of each difficulty as there are (algorithm 1 of the paper).
 
-    1. The `floor(cutoff * N)` rows with the highest scores are dropped (beta in the paper); of equal ones the higher row
-    numbers.
+    1. The `floor(cutoff * N)` rows with the highest scores are dropped (beta in the paper); of equal ones the higher
+    row numbers.
     2. The range of the scores that are left is cut into strata of equal width.
     3. From the smallest stratum on, each gives `min(its rows, floor(rows still to pick / strata still to come))`.
     4. Rows of a stratum are drawn with the seed, all strata from one permutation of the rows.
 
     For the same scores, strata, cutoff and seed **the selection of n contains that of n - 1**; no order is given back.
 
-    Deviations from the paper: it draws each stratum by itself, and searches the cutoff anew for each data set and count (0.3
-    where a tenth of CIFAR-10 is kept); the default here drops nothing. Its score, the area under the margin, is low where a
+    Deviations from the paper: it draws each stratum by itself, and searches the cutoff anew for each data set and
+    count (0.3 where a tenth of CIFAR-10 is kept); the default here drops nothing. Its score, the area under the
+        margin, is low where a
     row is hard: negate it. Classes are not balanced, there or here.
 
     Args:

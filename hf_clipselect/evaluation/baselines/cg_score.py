@@ -3,9 +3,9 @@
 Ki, Choi and Chung, "Data Valuation Without Training of a Model", ICLR 2023, https://huggingface.co/papers/2301.00930.
 
 With H the Gram matrix of an infinitely wide two-layer ReLU network, H_ij = x_i.x_j (pi - arccos(x_i.x_j)) / (2 pi) on
-unit-norm rows, and y = 1 for the rows of one class, -1 for as many random rows of the others, the score of row i of the
-class is the gap of complexity y' H^-1 y - y_(-i)' H_(-i)^-1 y_(-i), H_(-i) and y_(-i) without row i. Rows with large gaps
-are kept, so wrong labels are among the first.
+unit-norm rows, and y = 1 for the rows of one class, -1 for as many random rows of the others, the score of row i of
+the class is the gap of complexity y' H^-1 y - y_(-i)' H_(-i)^-1 y_(-i), H_(-i) and y_(-i) without row i. Rows with
+large gaps are kept, so wrong labels are among the first.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ def cg_scores(
     """Complexity gap of each row.
 
     By the inverse of a block matrix the gap is `(H^-1 y)_i^2 / (H^-1)_ii`, so each class takes one factorisation, of
-    `O(m^3)` time and 8 m^2 bytes: 10,000 rows of 10 classes take 3 seconds of a core (AMD EPYC), and ten times as many a
-    thousand times as long.
+    `O(m^3)` time and 8 m^2 bytes: 10,000 rows of 10 classes take 3 seconds of a core (AMD EPYC), and ten times as many
+    a thousand times as long.
     Deviations: the rows are embeddings (the paper takes pixels), and 1e-6 is added to the diagonal of H.
 
     Args:
@@ -55,8 +55,8 @@ def cg_scores(
         `np.ndarray` of shape `(N,)`: Gaps, float32, at least 0, higher is kept first.
 
     Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a label is negative, or a class is too large for the
-        memory.
+        InputError: Shapes don't match, a row is zero or not finite, a label is negative, or a class is too large for
+        the memory.
     """
     images = unit_embeds(embeds)
     labels = checked_labels(labels, num_rows=len(images))
@@ -86,9 +86,9 @@ def check_cg_memory(labels: np.ndarray, max_gigabytes: float) -> None:
     needed = cg_score_gigabytes(labels)
     if needed > max_gigabytes:
         raise InputError(
-            f"cg_score needs a matrix of {needed:.1f} GB for the largest class, of {np.bincount(labels).max()} rows, and "
-            f"{max_gigabytes:g} GB are allowed; raise max_gigabytes if the machine has that much, select from a sample of the "
-            "rows, or take another method."
+            f"cg_score needs a matrix of {needed:.1f} GB for the largest class, of {np.bincount(labels).max()} rows, "
+            f"and {max_gigabytes:g} GB are allowed; raise max_gigabytes if the machine has that much, select from a "
+            "sample of the rows, or take another method."
         )
 
 

@@ -1,7 +1,7 @@
 """D2 pruning: hard rows that differ, by messages over the graph of nearest rows.
 
-Adyasha Maharana, Prateek Yadav and Mohit Bansal, "D2 Pruning: Message Passing for Balancing Diversity and Difficulty in Data
-Pruning", ICLR 2024, https://huggingface.co/papers/2310.07931.
+Adyasha Maharana, Prateek Yadav and Mohit Bansal, "D2 Pruning: Message Passing for Balancing Diversity and Difficulty
+in Data Pruning", ICLR 2024, https://huggingface.co/papers/2310.07931.
 
 Shapes: N rows, D embedding dimension, k neighbours.
 """
@@ -24,31 +24,36 @@ def d2_rows(
 
     The graph joins two rows if one is among the k nearest others of the other; d is their distance.
 
-    1. Forward: the value of a row i becomes `score_i + sum over its neighbours j of exp(-d_ij) * score_j`, so that rows in
+    1. Forward: the value of a row i becomes `score_i + sum over its neighbours j of exp(-d_ij) * score_j`, so that
+    rows in
        hard and dense surroundings rise.
     2. The row with the highest value is picked; of equal ones the lower row number.
-    3. Reverse: from the value of each neighbour j of the picked row i, `exp(-gamma * d_ij)` times the value of i is taken.
+    3. Reverse: from the value of each neighbour j of the picked row i, `exp(-gamma * d_ij)` times the value of i is
+    taken.
        Back to step 2.
 
-    **The first n picks are the selection of n.** Values below 0 are passed on as well, so late picks lift their neighbours.
+    **The first n picks are the selection of n.** Values below 0 are passed on as well, so late picks lift their
+    neighbours.
 
-    Deviations from the paper: embeddings are normalised to unit length, so that d lies in [0, 2] and, with `gamma` 1, the
-    weights from 0.13 to 1; the hardest rows are not dropped beforehand, nor are classes balanced. The kernels are those of
-    the published code. Costs O(N^2 D) for the graph (scikit-learn, in blocks, never N x N) and O(N k log N) for the picks.
+    Deviations from the paper: embeddings are normalised to unit length, so that d lies in [0, 2] and, with `gamma` 1,
+    the weights from 0.13 to 1; the hardest rows are not dropped beforehand, nor are classes balanced. The kernels are
+    those of the published code. Costs O(N^2 D) for the graph (scikit-learn, in blocks, never N x N) and O(N k log N)
+    for the picks.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.
         scores (`np.ndarray` of shape `(N,)`): Difficulty of at least 0, higher is harder: EL2N, forgetting events, ...
         count (`int`): Rows to keep, in `[1, N]`.
         num_neighbors (`int`, *optional*, defaults to 10): k, at least 1; N - 1 where there are no more.
-        gamma (`float`, *optional*, defaults to 1.0): How fast the reverse messages fade with the distance, at least 0; the
-            lower, the more diverse. The paper searches 0 to 1 for each count.
+        gamma (`float`, *optional*, defaults to 1.0): How fast the reverse messages fade with the distance, at least 0;
+            the lower, the more diverse. The paper searches 0 to 1 for each count.
 
     Returns:
         `np.ndarray` of shape `(count,)`: Row numbers in the order of the picks, int64.
 
     Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a score is not finite or negative, or an argument is
+        InputError: Shapes don't match, a row is zero or not finite, a score is not finite or negative, or an argument
+        is
             out of range.
     """
     images = unit_embeds(embeds)
@@ -69,7 +74,9 @@ def d2_rows(
 
 
 def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both directions of every edge as compressed sparse rows: where those of a row start, the other ends, the distances."""
+    """Both directions of every edge as compressed sparse rows: where those of a row start, the other ends, the
+    distances.
+    """
     num_rows = len(images)
     if num_neighbors == 0:
         return np.zeros(num_rows + 1, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)

@@ -19,13 +19,13 @@ class TrainingDynamics:
         gradient_norms (`np.ndarray` of shape `(N,)`): GraNd of the last layer, likewise, float32.
         forgetting_events (`np.ndarray` of shape `(N,)`): As in [`forgetting_scores`], float32.
         moso (`np.ndarray` of shape `(N,)`): MoSo over the checkpoints, float32.
-        margins (`np.ndarray` of shape `(N,)`): Logit of the given class less the largest other one, over all epochs, as
-            the rows came up in batches, float32: the area under the margin (https://huggingface.co/papers/2001.10528),
-            low for wrong labels.
+        margins (`np.ndarray` of shape `(N,)`): Logit of the given class less the largest other one, over all epochs,
+            as the rows came up in batches, float32: the area under the margin
+            (https://huggingface.co/papers/2001.10528), low for wrong labels.
         features (`np.ndarray` of shape `(N, H)`): Input of the last layer at the end of the training, float32.
         early_features (`np.ndarray` of shape `(N, H)`): The same after the early epochs.
-        early_head (`np.ndarray` of shape `(C, H + 1)`): Weights of the last layer after the early epochs and, in the last
-            column, bias, float32.
+        early_head (`np.ndarray` of shape `(C, H + 1)`): Weights of the last layer after the early epochs and, in the
+            last column, bias, float32.
         train_accuracy (`float`): Share of the rows that were classified as labelled in the last epoch.
         early_val_features (`np.ndarray` of shape `(num_val_rows, H)`, *optional*): Of validation rows, after the early
             epochs.

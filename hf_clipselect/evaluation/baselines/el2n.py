@@ -1,10 +1,11 @@
 """EL2N: the error of a network early in its training.
 
-Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021,
-https://huggingface.co/papers/2107.07075.
+Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS
+2021, https://huggingface.co/papers/2107.07075.
 
-EL2N_i = E ||p(x_i) - onehot(y_i)||_2, with p the softmax of a network after a few epochs and E the mean over networks of
-different initial weights (ten in the paper). The rows with the largest errors are kept, so wrong labels are kept first.
+EL2N_i = E ||p(x_i) - onehot(y_i)||_2, with p the softmax of a network after a few epochs and E the mean over networks
+of different initial weights (ten in the paper). The rows with the largest errors are kept, so wrong labels are kept
+first.
 """
 
 import numpy as np
@@ -15,7 +16,8 @@ def el2n_scores(probabilities: torch.Tensor | np.ndarray, labels: torch.Tensor |
     """Error norms of one network; the score of the paper is their mean over several.
 
     Args:
-        probabilities (`torch.Tensor` or `np.ndarray` of shape `(num_rows, num_classes)`): Softmax of the network's logits.
+        probabilities (`torch.Tensor` or `np.ndarray` of shape `(num_rows, num_classes)`): Softmax of the network's
+            logits.
         labels (`torch.Tensor` or `np.ndarray` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
 
     Returns:

@@ -3,9 +3,9 @@
 Toneva, Sordoni, Tachet des Combes, Trischler, Bengio and Gordon, "An Empirical Study of Example Forgetting during Deep
 Neural Network Learning", ICLR 2019, https://huggingface.co/papers/1812.05159.
 
-A row is forgotten where it was classified rightly the last time that it came up in a batch, and is not now. Rows that are
-forgotten often are kept; a row that was never right counts as forgotten more often than any other. Wrong labels are among
-the first.
+A row is forgotten where it was classified rightly the last time that it came up in a batch, and is not now. Rows that
+are forgotten often are kept; a row that was never right counts as forgotten more often than any other. Wrong labels
+are among the first.
 """
 
 import numpy as np

@@ -3,16 +3,16 @@
 Killamsetty, Sivasubramanian, Ramakrishnan and Iyer, "GLISTER: Generalization based Data Subset Selection for Efficient
 and Robust Learning", AAAI 2021, https://huggingface.co/papers/2012.10630.
 
-S = argmax over |S| = k of LL_V(theta + eta * sum over i in S of grad LL_T(x_i, y_i; theta)): one step on S raises the log
-likelihood of the validation data the most. To first order row i adds
-eta * grad LL_V(theta_S) . grad LL_T(x_i, y_i; theta), theta_S the weights after the step on what is in S already; rows are
-taken in rounds, greedily, and the validation gradient anew after each.
+S = argmax over |S| = k of LL_V(theta + eta * sum over i in S of grad LL_T(x_i, y_i; theta)): one step on S raises the
+log likelihood of the validation data the most. To first order row i adds
+eta * grad LL_V(theta_S) . grad LL_T(x_i, y_i; theta), theta_S the weights after the step on what is in S already; rows
+are taken in rounds, greedily, and the validation gradient anew after each.
 
 Deviations: theta is the last layer of a proxy after a few epochs on all rows, once (the paper selects anew every 20
-epochs of the training that the subset is for); a round takes a hundredth of all rows whatever the ratio, so that smaller
-subsets are parts of larger ones; and eta is not the proxy's learning rate, which for large datasets overshoots in every
-round, but makes a round one stable step of gradient descent on its rows: of the length 1 / mean ||(h, 1)||^2 with h the
-features, a quarter of where such steps diverge.
+epochs of the training that the subset is for); a round takes a hundredth of all rows whatever the ratio, so that
+smaller subsets are parts of larger ones; and eta is not the proxy's learning rate, which for large datasets overshoots
+in every round, but makes a round one stable step of gradient descent on its rows: of the length 1 / mean ||(h, 1)||^2
+with h the features, a quarter of where such steps diverge.
 """
 
 import numpy as np
@@ -44,8 +44,8 @@ def glister_rows(
         labels (`np.ndarray` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
         val_features (`np.ndarray` of shape `(num_val_rows, hidden_size)`): The same of the validation rows.
         val_labels (`np.ndarray` of shape `(num_val_rows,)`): Their labels.
-        head (`np.ndarray` of shape `(num_classes, hidden_size + 1)`): Weights of the last layer and, in the last column,
-            bias.
+        head (`np.ndarray` of shape `(num_classes, hidden_size + 1)`): Weights of the last layer and, in the last
+            column, bias.
         count (`int`): Rows to take, in `[1, num_rows]`.
 
     Returns:

@@ -1,7 +1,7 @@
 """Herding: rows whose mean stays as close as can be to the mean of their class.
 
-Max Welling, "Herding Dynamical Weights to Learn", ICML 2009, https://doi.org/10.1145/1553374.1553517. For picking rows of a
-class it is used since iCaRL (Rebuffi et al., CVPR 2017, https://huggingface.co/papers/1611.07725).
+Max Welling, "Herding Dynamical Weights to Learn", ICML 2009, https://doi.org/10.1145/1553374.1553517. For picking rows
+of a class it is used since iCaRL (Rebuffi et al., CVPR 2017, https://huggingface.co/papers/1611.07725).
 
 Shapes: N rows, n of one class, D embedding dimension.
 """
@@ -15,17 +15,18 @@ from .inputs import checked_count, unit_embeds
 def herding_rows(embeds: Array, labels: Array, count: int) -> np.ndarray:
     """Pick rows of each class so that the mean of the picked ones follows the mean of the class.
 
-    In a class with mean m the weights w start as m; each step picks the row x with the highest `w . x` and adds `m - x` to w
-    (the paper's herding, with embeddings as the features). As the rows have unit norm, each pick is also the one that takes
-    the mean of the picked rows closest to m, which is iCaRL's rule.
+    In a class with mean m the weights w start as m; each step picks the row x with the highest `w . x` and adds `m -
+    x` to w (the paper's herding, with embeddings as the features). As the rows have unit norm, each pick is also the
+    one that takes the mean of the picked rows closest to m, which is iCaRL's rule.
 
-    The classes take turns in proportion to their size (Sainte-Laguë: the r-th pick of n rows is due at `(r - 1/2) / n`), so
-    the counts are proportional within rounding and **the first n picks are the selection of n**. Of equal rows the lower
-    number, of equal turns the lower class goes first; copies may differ in the last digits by where they stand.
+    The classes take turns in proportion to their size (Sainte-Laguë: the r-th pick of n rows is due at `(r - 1/2) /
+    n`), so the counts are proportional within rounding and **the first n picks are the selection of n**. Of equal rows
+    the lower number, of equal turns the lower class goes first; copies may differ in the last digits by where they
+    stand.
 
-    Deviations from the paper: no row is picked twice, w starts at the mean, the features are embeddings normalised to unit
-    length, and it runs per class. Costs O(n D) for each pick from a class of n rows. Labels are believed: wrong ones near
-    the middle of their class are kept.
+    Deviations from the paper: no row is picked twice, w starts at the mean, the features are embeddings normalised to
+    unit length, and it runs per class. Costs O(n D) for each pick from a class of n rows. Labels are believed: wrong
+    ones near the middle of their class are kept.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.

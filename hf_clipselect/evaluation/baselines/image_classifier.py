@@ -49,14 +49,15 @@ def train_image_classifier(
     """Train an image classifier, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
     Optimizer, learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; for a transformer
-    pass `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without augmentation
-    (the papers crop and flip). Launched with several processes each takes its part of every batch.
+    pass `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without
+    augmentation (the papers crop and flip). Launched with several processes each takes its part of every batch.
 
     Args:
         dataset (`Dataset`): Images and labels; a row's number is its place here.
-        model (`str` or `PretrainedConfig`): Pretrained model on the Hub or in a folder, which gets a new head where its
-            classes are others; or the configuration of one, for random weights.
-        image_processor (`BaseImageProcessor`, *optional*): Its preprocessing; default the one that belongs to the name.
+        model (`str` or `PretrainedConfig`): Pretrained model on the Hub or in a folder, which gets a new head where
+            its classes are others; or the configuration of one, for random weights.
+        image_processor (`BaseImageProcessor`, *optional*): Its preprocessing; default the one that belongs to the
+            name.
         val_dataset (`Dataset`, *optional*): Validation rows, with the columns of the dataset.
         image_column_name, label_column_name (`str`, *optional*): As in [`select_dataset`].
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed:
@@ -68,7 +69,8 @@ def train_image_classifier(
         [`TrainingDynamics`]: Its `features` are what the last layer takes.
 
     Raises:
-        InputError: The columns are not found, an image can't be read, a configuration comes without an image processor,
+        InputError: The columns are not found, an image can't be read, a configuration comes without an image
+        processor,
             the model has no linear layer at its end, or the training diverged.
     """
     training = ProxyTraining(
@@ -80,15 +82,20 @@ def train_image_classifier(
     if image_processor is None:
         if not isinstance(model, str):
             raise InputError(
-                "A configuration does not say how images are prepared; pass image_processor, such as ViTImageProcessor()."
+                "A configuration does not say how images are prepared; pass image_processor, such as "
+                "ViTImageProcessor()."
             )
         image_processor = AutoImageProcessor.from_pretrained(model, backend="pil")
     accelerator = make_accelerator()
     warn_if_threads(num_workers)
     proxy = _Classifier(images, val_images, model, image_processor, num_workers, accelerator)
     return train_proxy(
-        proxy, images.labels, training, num_val_rows=0 if val_images is None else len(val_images.labels), accelerator=accelerator
-    )  # fmt: skip
+        proxy,
+        images.labels,
+        training,
+        num_val_rows=0 if val_images is None else len(val_images.labels),
+        accelerator=accelerator,
+    )
 
 
 class _WithFeatures(nn.Module):
@@ -107,8 +114,8 @@ class _WithFeatures(nn.Module):
             hook.remove()
         if len(taken) != 1 or taken[0].ndim != 2:
             raise InputError(
-                f"The last layer of {type(self.model).__name__} does not take one vector for each image, which GraNd, MoSo and Glister "
-                "look at; take another model, such as a ResNet or a ViT."
+                f"The last layer of {type(self.model).__name__} does not take one vector for each image, which GraNd, "
+                "MoSo and Glister look at; take another model, such as a ResNet or a ViT."
             )
         return taken[0], logits
 
@@ -132,8 +139,8 @@ def last_layer(model: PreTrainedModel) -> nn.Linear:
     ]
     if not layers:
         raise InputError(
-            f"{type(model).__name__} has no linear layer of {model.config.num_labels} outputs, which GraNd, MoSo and Glister look at; "
-            "take another model, such as a ResNet or a ViT."
+            f"{type(model).__name__} has no linear layer of {model.config.num_labels} outputs, which GraNd, MoSo and "
+            "Glister look at; take another model, such as a ResNet or a ViT."
         )
     return layers[-1]
 

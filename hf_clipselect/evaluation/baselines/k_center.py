@@ -15,14 +15,14 @@ from .inputs import checked_count, unit_embeds
 def k_center_rows(embeds: Array, count: int, *, seed: int) -> np.ndarray:
     """Pick the row that is farthest from its nearest picked one, again and again (algorithm 1 of the paper).
 
-    `argmax over i of min over picked j of |x_i - x_j|`, after a first row drawn with the seed; of equally far ones the lower
-    row number. The largest distance that is left is at most twice the smallest possible for as many rows. **The first n
-    picks are the selection of n.** Copies come last. No label is looked at, and outliers come first.
+    `argmax over i of min over picked j of |x_i - x_j|`, after a first row drawn with the seed; of equally far ones the
+    lower row number. The largest distance that is left is at most twice the smallest possible for as many rows. **The
+    first n picks are the selection of n.** Copies come last. No label is looked at, and outliers come first.
 
-    Deviations from the paper: there is no pool of labelled rows to start from, embeddings are normalised to unit length, and
-    the mixed integer program that allows for outliers is left out. Costs O(N D) for each pick, O(N D count) in all, and O(N)
-    memory beside the embeddings. Distances are ordered by their cosines in float32: those of near copies, where 1 - cos is
-    below 1e-6, by its rounding.
+    Deviations from the paper: there is no pool of labelled rows to start from, embeddings are normalised to unit
+    length, and the mixed integer program that allows for outliers is left out. Costs O(N D) for each pick, O(N D
+    count) in all, and O(N) memory beside the embeddings. Distances are ordered by their cosines in float32: those of
+    near copies, where 1 - cos is below 1e-6, by its rounding.
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.

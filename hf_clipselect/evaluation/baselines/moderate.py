@@ -1,7 +1,7 @@
 """Moderate-DS: the rows that are neither the nearest to the centre of their class nor the farthest from it.
 
-Xia, Liu, Yu, Shen, Han and Liu, "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep
-Learning", ICLR 2023, https://openreview.net/forum?id=7D5EECbOaf9.
+Xia, Liu, Yu, Shen, Han and Liu, "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient
+Deep Learning", ICLR 2023, https://openreview.net/forum?id=7D5EECbOaf9.
 
 With z_c the mean feature of class c and d_i = ||x_i - z_(y_i)||, the k rows with the smallest
 |d_i - median(d)| are kept.

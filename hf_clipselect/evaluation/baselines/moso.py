@@ -3,9 +3,9 @@
 Tan, Wu, Du, Chen, Wang, Wang and Qi, "Data Pruning via Moving-one-Sample-out", NeurIPS 2023,
 https://huggingface.co/papers/2310.14664.
 
-The change of the least empirical risk when row z is left out is approximated to first order by T / N * E_t[eta_t * grad
-L(S \\ z; w_t) . grad l(z; w_t)], E_t the mean over checkpoints of a training of T steps with learning rates eta_t, L the
-mean loss of the other rows. Rows whose gradient agrees with that of all the others are kept.
+The change of the least empirical risk when row z is left out is approximated to first order by T / N * E_t[eta_t *
+grad L(S \\ z; w_t) . grad l(z; w_t)], E_t the mean over checkpoints of a training of T steps with learning rates
+eta_t, L the mean loss of the other rows. Rows whose gradient agrees with that of all the others are kept.
 
 Deviations: the gradients are those of the last layer (the paper takes all weights), and one network is trained on all
 rows, where the paper splits them among several for speed.

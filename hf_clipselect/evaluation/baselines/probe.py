@@ -33,10 +33,10 @@ def train_probe(
 ) -> TrainingDynamics:
     """Train a linear classifier on embeddings, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
-    The embeddings are normalised, the mean of all is taken off, and what remains is scaled to a mean squared length of 1:
-    embeddings of CLIP share a direction that a probe would learn for long. Of embeddings of one length GraNd is else a
-    multiple of EL2N. On the CPU one thread does the work, so that the same seed gives the same bytes on any number of
-    cores.
+    The embeddings are normalised, the mean of all is taken off, and what remains is scaled to a mean squared length of
+    1: embeddings of CLIP share a direction that a probe would learn for long. Of embeddings of one length GraNd is
+    else a multiple of EL2N. On the CPU one thread does the work, so that the same seed gives the same bytes on any
+    number of cores.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Embeddings, normalised here.
@@ -60,7 +60,8 @@ def train_probe(
     val_rows = None if val_image_embeds is None else unit_embeds(val_image_embeds)
     if val_rows is not None and val_rows.shape[1] != rows.shape[1]:
         raise InputError(
-            f"image_embeds and val_image_embeds must share their last dimension, got {rows.shape[1]} and {val_rows.shape[1]}."
+            f"image_embeds and val_image_embeds must share their last dimension, got {rows.shape[1]} and "
+            f"{val_rows.shape[1]}."
         )
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     rows -= mean

@@ -1,7 +1,7 @@
 """Self-supervised prototypes: how far a row is from what is typical.
 
-Ben Sorscher, Robert Geirhos, Shashank Shekhar, Surya Ganguli and Ari S. Morcos, "Beyond neural scaling laws: beating power
-law scaling via data pruning", NeurIPS 2022, https://huggingface.co/papers/2206.14486.
+Ben Sorscher, Robert Geirhos, Shashank Shekhar, Surya Ganguli and Ari S. Morcos, "Beyond neural scaling laws: beating
+power law scaling via data pruning", NeurIPS 2022, https://huggingface.co/papers/2206.14486.
 
 Shapes: N rows, D embedding dimension, K prototypes.
 """
@@ -21,16 +21,17 @@ _SMALLEST_LENGTH = 1e-12
 def prototype_scores(embeds: Array, *, num_clusters: int, seed: int) -> np.ndarray:
     """Cosine distance of each row to the nearest prototype (section 5 of the paper).
 
-    The prototypes are the centres of k-means on the unit-norm embeddings: scikit-learn's `KMeans`, or `MiniBatchKMeans` for
-    more than 100,000 rows. The score of a row x is the minimum over the prototypes p of `1 - cos(x, p)`. No label is looked
-    at.
+    The prototypes are the centres of k-means on the unit-norm embeddings: scikit-learn's `KMeans`, or
+    `MiniBatchKMeans` for more than 100,000 rows. The score of a row x is the minimum over the prototypes p of `1 -
+    cos(x, p)`. No label is looked at.
 
-    A high score is a hard, untypical row. The paper **keeps the hardest**, `top_k(scores, count)`, where data are plentiful,
-    and shows that with few rows per class the easiest are better, `top_k(-scores, count)`. Damaged images and, as far as
-    they look it, rows with a wrong label are untypical too. A ranking: **the selections of all counts are nested**.
+    A high score is a hard, untypical row. The paper **keeps the hardest**, `top_k(scores, count)`, where data are
+    plentiful, and shows that with few rows per class the easiest are better, `top_k(-scores, count)`. Damaged images
+    and, as far as they look it, rows with a wrong label are untypical too. A ranking: **the selections of all counts
+    are nested**.
 
-    Deviations from the paper: embeddings of the caller (there SwAV's), and no floor under the classes (there each keeps at
-    least half of its share).
+    Deviations from the paper: embeddings of the caller (there SwAV's), and no floor under the classes (there each
+    keeps at least half of its share).
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Image embeddings, normalised here.

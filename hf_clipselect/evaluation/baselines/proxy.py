@@ -49,7 +49,8 @@ def train_proxy(
         [`TrainingDynamics`]
 
     Raises:
-        InputError: There are no two classes, a batch has fewer rows than there are processes, or the training diverged.
+        InputError: There are no two classes, a batch has fewer rows than there are processes, or the training
+        diverged.
     """
     _check_rows(labels, training, accelerator.num_processes)
     device = accelerator.device
@@ -66,8 +67,9 @@ def train_proxy(
     largest = float(np.bincount(labels).max() / len(labels))
     if full.train_accuracy <= largest + _LEARNT:
         logger.warning(
-            "The proxy learnt next to nothing: it got %.1f %% of the rows right in its last epoch, and the largest class has %.1f %%. "
-            "What it says of rows is chance; train it longer, or with another learning_rate or optimizer.",
+            "The proxy learnt next to nothing: it got %.1f %% of the rows right in its last epoch, and the largest "
+            "class has %.1f %%. What it says of rows is chance; train it longer, or with another learning_rate or "
+            "optimizer.",
             100 * full.train_accuracy,
             100 * largest,
         )
@@ -92,14 +94,16 @@ def _check_rows(labels: np.ndarray, training: ProxyTraining, num_processes: int)
     smallest = len(labels) // training.steps_per_epoch(len(labels))
     if smallest < num_processes:
         raise InputError(
-            f"Batches of {smallest} of the {len(labels)} rows cannot be shared by {num_processes} processes; raise batch_size, or "
-            "launch fewer."
+            f"Batches of {smallest} of the {len(labels)} rows cannot be shared by {num_processes} processes; raise "
+            "batch_size, or launch fewer."
         )
 
 
 @dataclass
 class _Early:
-    """What a run shows after the early epochs: norms of errors and gradients `(2, N)`; only the first run shows the rest."""
+    """What a run shows after the early epochs: norms of errors and gradients `(2, N)`; only the first run shows the
+    rest.
+    """
 
     norms: np.ndarray
     features: np.ndarray | None = None

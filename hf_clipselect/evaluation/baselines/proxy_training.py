@@ -46,8 +46,8 @@ class ProxyTraining:
         batch_size (`int`): Rows of a batch, of all processes together.
         learning_rate (`float`): At the start.
         weight_decay (`float`): Of all weights.
-        optimizer (`str`): "sgd", with momentum 0.9, as the papers have it, or "adamw", without which transformers hardly
-            learn.
+        optimizer (`str`): "sgd", with momentum 0.9, as the papers have it, or "adamw", without which transformers
+            hardly learn.
         early_epochs (`int`): Epochs after which EL2N and GraNd are measured; a tenth of the training in the paper.
         num_checkpoints (`int`): Epochs, spread evenly over the training, after which MoSo is measured.
         seed (`int`): Decides initial weights and batches.
@@ -74,7 +74,8 @@ class ProxyTraining:
         for name in ("early_epochs", "num_checkpoints"):
             if getattr(self, name) > self.num_epochs:
                 raise InputError(
-                    f"{name} must be at most num_epochs, {self.num_epochs}, got {getattr(self, name)}; train longer or lower it."
+                    f"{name} must be at most num_epochs, {self.num_epochs}, got {getattr(self, name)}; train longer "
+                    "or lower it."
                 )
         check_seed(self.seed)
         if self.optimizer not in OPTIMIZERS:

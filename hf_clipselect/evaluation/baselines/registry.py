@@ -46,7 +46,9 @@ class Given:
 
     @property
     def own_seed(self) -> int:
-        """For methods that draw with a seed as it is; with the given one they would find the rows of `add_label_noise`."""
+        """For methods that draw with a seed as it is; with the given one they would find the rows of
+        `add_label_noise`.
+        """
         return int(np.random.default_rng([self.seed, _STREAM]).integers(2**31))
 
     def embeds_of(self, rows: np.ndarray) -> np.ndarray:
@@ -64,7 +66,8 @@ class Baseline:
 
     Args:
         summary (`str`): What it keeps, in a few words.
-        needs (`frozenset[str]`): Of "labels", "dynamics" (a proxy is trained where none are given) and "validation" rows.
+        needs (`frozenset[str]`): Of "labels", "dynamics" (a proxy is trained where none are given) and "validation"
+            rows.
         scores (`Callable`, *optional*): Scores `(N,)` of what is given.
         rows (`Callable`, *optional*): So many of some rows of what is given, by their places among these.
         in_order (`bool`): Whether the first n of the picked rows are what it picks where n are wanted.

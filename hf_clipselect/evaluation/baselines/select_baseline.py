@@ -26,7 +26,8 @@ class BaselineResult:
         method (`str`): Its name in `BASELINES`.
         sizes (`tuple[float | int, ...]`): Ratios and counts that were asked for.
         subsets (`dict[int, np.ndarray]`): Number of rows kept -> kept row numbers, int64, rising.
-        scores (`np.ndarray` of shape `(N,)`, *optional*): Float32, higher is kept first; `None` where the method picks rows.
+        scores (`np.ndarray` of shape `(N,)`, *optional*): Float32, higher is kept first; `None` where the method picks
+            rows.
         labels (`np.ndarray` of shape `(N,)`): Given classes, which quotas are for.
         class_balance (`str`): As in [`select_baseline`].
     """
@@ -62,8 +63,8 @@ class BaselineResult:
             return self.subsets[count]
         if self.scores is None:
             raise InputError(
-                f"{self.method} picks rows for the sizes that it is asked for, {', '.join(map(str, self.sizes))}, not for {size}; "
-                "name it in selection_ratio."
+                f"{self.method} picks rows for the sizes that it is asked for, {', '.join(map(str, self.sizes))}, not "
+                f"for {size}; name it in selection_ratio."
             )
         [rows] = _kept_by_score(self.scores, self.labels, [count], _objective(self.class_balance))
         return rows
@@ -94,15 +95,16 @@ def select_baseline(
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`, *optional*):
             Embeddings, normalised by each method; `None` to take the features of the dynamics.
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`): Given classes, integers from 0.
-        selection_ratio (`float` or `Sequence[float]`, *optional*): Fractions of the rows to keep, in `(0, 1]`; default 0.3.
+        selection_ratio (`float` or `Sequence[float]`, *optional*): Fractions of the rows to keep, in `(0, 1]`; default
+            0.3.
         selection_count (`int` or `Sequence[int]`, *optional*): Numbers of rows, beside or instead of ratios.
         class_balance (`str`, *optional*, defaults to `"none"`): "none", or quotas "proportional" or "uniform".
         seed (`int`, *optional*, defaults to 0): The same seed gives the same rows.
         val_image_embeds, val_labels (*optional*): Rows with right labels that are none of these, for Glister. With
             dynamics their features are in them, and only the labels are given here.
-        dynamics ([`TrainingDynamics`], *optional*): Of a proxy trained on these rows and labels, from [`train_probe`] or
-            [`train_image_classifier`], to be shared by several calls; default a linear probe that is trained here, where
-            one is needed.
+        dynamics ([`TrainingDynamics`], *optional*): Of a proxy trained on these rows and labels, from [`train_probe`]
+            or [`train_image_classifier`], to be shared by several calls; default a linear probe that is trained here,
+            where one is needed.
         max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score), in
             10^9 bytes.
 
@@ -110,8 +112,10 @@ def select_baseline(
         [`BaselineResult`]
 
     Raises:
-        InputError: The method, a ratio or the balance is unknown, the seed is out of range, shapes don't match, there are no
-            validation rows where the method needs them, or it would need more memory; all of it before the method starts.
+        InputError: The method, a ratio or the balance is unknown, the seed is out of range, shapes don't match, there
+        are no
+            validation rows where the method needs them, or it would need more memory; all of it before the method
+            starts.
 
     Example:
 
@@ -133,7 +137,8 @@ def select_baseline(
     counts = [rows_of_size(size, len(labels)) for size in sizes]
     if dynamics is not None and len(dynamics.error_norms) != len(labels):
         raise InputError(
-            f"dynamics are of {len(dynamics.error_norms)} rows and there are {len(labels)} labels; train the proxy on these rows."
+            f"dynamics are of {len(dynamics.error_norms)} rows and there are {len(labels)} labels; train the proxy on "
+            "these rows."
         )
     if "validation" in baseline.needs:
         val_labels = _checked_validation(method, labels, val_image_embeds, val_labels, dynamics)
@@ -177,8 +182,8 @@ def _checked_validation(
                 "validation rows in dynamics (val_image_embeds of train_probe, val_dataset of train_image_classifier)"
             )
         raise InputError(
-            f"{method} selects what lowers the loss on validation rows with right labels, and there are none: pass {missing}, or take "
-            "another method."
+            f"{method} selects what lowers the loss on validation rows with right labels, and there are none: pass "
+            f"{missing}, or take another method."
         )
     num_classes = int(labels.max()) + 1
     val_labels = checked_labels(val_labels, num_rows=len(features))

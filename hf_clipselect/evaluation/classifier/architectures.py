@@ -44,9 +44,14 @@ _RESNETS = {
     "resnet-50": {"depths": [3, 4, 6, 3], **_WIDER},
 }
 _VITS = {
-    name: {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads, "intermediate_size": 4 * width}
+    name: {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }
     for name, width, depth, heads in (("vit-s", 384, 12, 6), ("vit-b", 768, 12, 12), ("vit-l", 1024, 24, 16))
-}  # fmt: skip
+}
 _TIMM = {"vgg-16": "timm/vgg16", "densenet-121": "timm/densenet121"}
 ARCHITECTURES = (*_RESNETS, *_VITS, "swin-t", *_TIMM)
 
@@ -83,8 +88,9 @@ def random_classifier(architecture: str, class_names: list[str], *, side: int) -
     """Build an architecture with random weights, drawn from torch's own random state.
 
     Images of up to 64 pixels stay as large as they are. ResNet then begins with a 3x3 convolution of stride 1 (see
-    small_image_resnet.py), ViT has patches of an eighth of the side, and Swin at 32 or 64 pixels patches of a 32nd and windows of
-    4 patches. Larger images become 224 x 224, with the stems and patches of the papers. VGG and DenseNet are timm's at either size.
+    small_image_resnet.py), ViT has patches of an eighth of the side, and Swin at 32 or 64 pixels patches of a 32nd and
+    windows of 4 patches. Larger images become 224 x 224, with the stems and patches of the papers. VGG and DenseNet
+    are timm's at either size.
 
     Args:
         architecture (`str`): One of `ARCHITECTURES`, or `timm/` and any name that timm knows.
@@ -173,8 +179,8 @@ def _config(architecture: str, size: int, labels: dict[str, Any]) -> PretrainedC
     name = _TIMM.get(architecture, architecture)
     if not name.startswith(TIMM_PREFIX):
         raise InputError(
-            f"--architecture {architecture} is unknown; choose one of {', '.join(ARCHITECTURES)}, or {TIMM_PREFIX} and a name "
-            "that timm knows. Weights from the Hub are named by --model_name_or_path."
+            f"--architecture {architecture} is unknown; choose one of {', '.join(ARCHITECTURES)}, or {TIMM_PREFIX} "
+            "and a name that timm knows. Weights from the Hub are named by --model_name_or_path."
         )
     _need_timm(architecture)
     return TimmWrapperConfig(architecture=name.removeprefix(TIMM_PREFIX), **labels)
@@ -192,7 +198,8 @@ def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
         model.eval()(pixel_values=torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError) as error:
         raise InputError(
-            f"--architecture {architecture} does not take images of {size} x {size} pixels: {' '.join(str(error).split())[:200]}"
+            f"--architecture {architecture} does not take images of {size} x {size} pixels: "
+            f"{' '.join(str(error).split())[:200]}"
         ) from None
     model.train()
 
@@ -200,7 +207,9 @@ def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
 def _image_processor(
     size: int, *, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD
 ) -> Any:
-    """Resizes the shorter side and crops the centre: images of up to 64 pixels as they are, larger ones a little larger."""
+    """Resizes the shorter side and crops the centre: images of up to 64 pixels as they are, larger ones a little
+    larger.
+    """
     shortest = size if size <= SMALL_SIZE else round(size / _TESTED_PART)
     return CLIPImageProcessorPil(
         size={"shortest_edge": shortest},

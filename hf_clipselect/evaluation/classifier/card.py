@@ -99,7 +99,8 @@ def classifier_card(
         eval_results=entries or None,
     )
     rows = [
-        f"| {dataset_words(source)} | {figures['num_rows']:,} | {figures['num_classes']:,} | {figures['accuracy']:.2%} | "
+        f"| {dataset_words(source)} | {figures['num_rows']:,} | {figures['num_classes']:,} | "
+        f"{figures['accuracy']:.2%} | "
         + (f"{figures['top_5_accuracy']:.2%} |" if "top_5_accuracy" in figures else "|")
         for (_, figures), source in measured
     ]

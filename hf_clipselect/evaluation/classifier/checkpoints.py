@@ -36,15 +36,16 @@ def find_checkpoint(arguments: ClassifierArguments, training: ClassifierTraining
     if asked is not None and asked.lower() != "true":
         if not _is_whole(Path(asked)):
             raise InputError(
-                f"--resume_from_checkpoint {asked} is not a checkpoint folder; true takes the last one in --output_dir."
+                f"--resume_from_checkpoint {asked} is not a checkpoint folder; true takes the last one in "
+                "--output_dir."
             )
         return asked
     if asked is not None:
         return last
     if not arguments.overwrite_output_dir and (last or (folder / RESULTS_FILE).exists()):
         raise InputError(
-            f"--output_dir {folder} holds another run; go on with --resume_from_checkpoint true, train anew with --overwrite_output_dir, "
-            "or give another folder."
+            f"--output_dir {folder} holds another run; go on with --resume_from_checkpoint true, train anew with "
+            "--overwrite_output_dir, or give another folder."
         )
     return None
 
@@ -71,8 +72,8 @@ def check_fits(checkpoint: str, model: PreTrainedModel) -> None:
         differs = "other names of classes"
     if differs is not None:
         raise InputError(
-            f"The checkpoint {checkpoint} is of a run with {differs}; go on with the arguments of that run, or train anew with "
-            "--overwrite_output_dir."
+            f"The checkpoint {checkpoint} is of a run with {differs}; go on with the arguments of that run, or train "
+            "anew with --overwrite_output_dir."
         )
 
 

@@ -38,8 +38,10 @@ class EvalSet:
         source (`DatasetSource`): Where they came from.
         dataset (`Dataset`): The rows.
         image_column (`str`): Column of the images.
-        targets (`np.ndarray` of shape `(N, L)`, int64): Right classes of each row, as the model numbers them; -1 where a place is not used.
-        classes (`np.ndarray` of shape `(number of classes,)`, int64): Classes of the set, among which the model chooses.
+        targets (`np.ndarray` of shape `(N, L)`, int64): Right classes of each row, as the model numbers them; -1 where
+            a place is not used.
+        classes (`np.ndarray` of shape `(number of classes,)`, int64): Classes of the set, among which the model
+            chooses.
     """
 
     name: str
@@ -66,8 +68,8 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         name = Path(arguments.dataset_name)
         if (name / "subset" / "selection.json").is_file():
             raise InputError(
-                f"--dataset_name {name} is the folder of a selection; train on what it kept with --dataset_name {name / 'subset'} "
-                "--dataset_config_name ratio_30, or with --selection_ratio."
+                f"--dataset_name {name} is the folder of a selection; train on what it kept with --dataset_name "
+                f"{name / 'subset'} --dataset_config_name ratio_30, or with --selection_ratio."
             )
         dataset, source = load_source(
             arguments.dataset_name, arguments.dataset_config_name, arguments.train_split_name, flags=_TRAIN_FLAGS
@@ -89,9 +91,9 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
 def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> list[EvalSet]:
     """The sets to test on, before anything is trained.
 
-    Labels are matched by the names of their classes. A set that has some of the classes only, as ImageNet-A and ImageNet-R have
-    200 of 1,000, is tested among these: the model may not answer with another. Labels without names count as the model's own
-    numbers. A row may have several right classes, as in ImageNet-Hard: a list of integers.
+    Labels are matched by the names of their classes. A set that has some of the classes only, as ImageNet-A and
+    ImageNet-R have 200 of 1,000, is tested among these: the model may not answer with another. Labels without names
+    count as the model's own numbers. A row may have several right classes, as in ImageNet-Hard: a list of integers.
 
     Args:
         arguments ([`ClassifierArguments`]): Their names.
@@ -101,7 +103,8 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
         `list[EvalSet]`
 
     Raises:
-        InputError: One can't be loaded, has a class that the model does not learn, or would be called like another in the results.
+        InputError: One can't be loaded, has a class that the model does not learn, or would be called like another in
+        the results.
     """
     if not arguments.eval_dataset:
         name = f"{arguments.dataset_name}:{arguments.eval_split_name}"
@@ -112,16 +115,17 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
             )
         except InputError as error:
             raise InputError(
-                f"There is nothing to test on: {error} A subset has its train split alone: name sets with --eval_dataset, each "
-                "NAME:SPLIT, such as that it was selected from."
+                f"There is nothing to test on: {error} A subset has its train split alone: name sets with "
+                "--eval_dataset, each NAME:SPLIT, such as that it was selected from."
             ) from None
         return [_matched(name, *loaded, arguments, train)]
     told = [hide_paths(name) for name in arguments.eval_dataset]
     for number, name in enumerate(told):
         if name in told[:number]:
             raise InputError(
-                f"--eval_dataset names two sets whose results would both be called {name}: {', '.join(arguments.eval_dataset)}. Name "
-                "each set once, and rename folders whose last part is the same."
+                f"--eval_dataset names two sets whose results would both be called {name}: "
+                f"{', '.join(arguments.eval_dataset)}. Name each set once, and rename folders whose last part is the "
+                "same."
             )
     return [_load_set(name, arguments, train) for name in arguments.eval_dataset]
 
@@ -196,9 +200,9 @@ def _numbers(name: str, feature: ClassLabel | Value, train: LabelledImages) -> d
     unknown = [class_name for class_name in feature.names if class_name not in of_model]
     if unknown:
         raise InputError(
-            f"--eval_dataset {name} has {len(unknown)} classes that the model does not learn, such as {unknown[0]!r}; it learns "
-            f"{train.class_names[0]!r}, {train.class_names[1]!r}, ... ({len(of_model)} classes). Classes are matched by name; use "
-            "dataset.cast_column to rename them."
+            f"--eval_dataset {name} has {len(unknown)} classes that the model does not learn, such as {unknown[0]!r}; "
+            f"it learns {train.class_names[0]!r}, {train.class_names[1]!r}, ... ({len(of_model)} classes). Classes "
+            "are matched by name; use dataset.cast_column to rename them."
         )
     return {label: of_model[class_name] for label, class_name in enumerate(feature.names)}
 
@@ -223,6 +227,7 @@ def _only_image_column(name: str, dataset: Dataset, arguments: ClassifierArgumen
         return arguments.image_column_name
     if len(columns) != 1:
         raise InputError(
-            f"--eval_dataset {name} has {len(columns)} image columns ({', '.join(columns) or 'none'}); choose with --image_column_name."
+            f"--eval_dataset {name} has {len(columns)} image columns ({', '.join(columns) or 'none'}); choose with "
+            "--image_column_name."
         )
     return columns[0]

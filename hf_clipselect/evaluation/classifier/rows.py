@@ -65,18 +65,19 @@ def random_resized_crop(image: PILImage.Image, size: int, rng: np.random.Generat
 class Rows(TorchDataset):
     """Rows of a dataset as a model takes them.
 
-    A row that is augmented looks different in every epoch, but depends on the seed, the epoch and its number alone: not on
-    how many processes or workers there are, nor on where a run was interrupted.
+    A row that is augmented looks different in every epoch, but depends on the seed, the epoch and its number alone:
+    not on how many processes or workers there are, nor on where a run was interrupted.
 
-    A row is a dictionary: `pixel_values`, a `torch.Tensor` of shape `(3, S, S)`, float32, normalised; and with labels `labels`, an
-    `int` in `[0, C)`.
+    A row is a dictionary: `pixel_values`, a `torch.Tensor` of shape `(3, S, S)`, float32, normalised; and with labels
+    `labels`, an `int` in `[0, C)`.
 
     Args:
         dataset (`Dataset`): Rows with images.
         image_column (`str`): Column of the images.
         image_processor (`BaseImageProcessor`): Resizes, crops and normalises an image.
         image_size (`int`): S.
-        labels (`np.ndarray` of shape `(N,)`, int64, *optional*): Class numbers, in `[0, C)`; without them rows have none.
+        labels (`np.ndarray` of shape `(N,)`, int64, *optional*): Class numbers, in `[0, C)`; without them rows have
+            none.
         augment (`bool`, *optional*, defaults to `False`): Random crops.
         flip (`bool`, *optional*, defaults to `False`): Every other image is mirrored.
         seed (`int`, *optional*, defaults to 0): Seed of crops and flips.

@@ -1,9 +1,10 @@
 """ResNet for images of up to 64 pixels, as a transformers model.
 
-ResNet's own stem, a 7x7 convolution of stride 2 and a pooling, leaves 8x8 positions of an image of 32 pixels before the first
-block. What work on CIFAR means by ResNet begins with a 3x3 convolution of stride 1 and no pooling instead, which
-`ResNetConfig` can't say. This file imports transformers and torch alone: it is saved beside the weights, so that
-`AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)` works where this package is not installed.
+ResNet's own stem, a 7x7 convolution of stride 2 and a pooling, leaves 8x8 positions of an image of 32 pixels before
+the first block. What work on CIFAR means by ResNet begins with a 3x3 convolution of stride 1 and no pooling instead,
+which `ResNetConfig` can't say. This file imports transformers and torch alone: it is saved beside the weights, so that
+`AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)` works where this package is not
+installed.
 """
 
 from torch import nn

@@ -23,7 +23,8 @@ class ClassifierTrainer(Trainer):
     """Trains on [`Rows`].
 
     Args:
-        lr_milestones (`Sequence[float]`, *optional*): Epochs after which the learning rate falls; else `args.lr_scheduler_type`.
+        lr_milestones (`Sequence[float]`, *optional*): Epochs after which the learning rate falls; else
+            `args.lr_scheduler_type`.
         lr_gamma (`float`, *optional*, defaults to 0.1): By what it is multiplied then.
         write_card (`Callable[[], None]`, *optional*): Writes README.md, whenever the model is pushed.
         kwargs: As of `Trainer`.
@@ -54,7 +55,9 @@ class ClassifierTrainer(Trainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """With SGD all parameters decay, biases and normalisation too, as in torch and in the papers; else as `Trainer` has it."""
+        """With SGD all parameters decay, biases and normalisation too, as in torch and in the papers; else as
+        `Trainer` has it.
+        """
         if self.args.optim == "sgd":
             return [name for name, _ in model.named_parameters()]
         return super().get_decay_parameter_names(model)

@@ -1,7 +1,7 @@
 """Arguments of a training run: which rows, which network, which schedule.
 
-The names are those of the transformers examples, and all flags of `TrainingArguments` are taken too. Precedence: command line,
-then the YAML of `--config`, then the defaults.
+The names are those of the transformers examples, and all flags of `TrainingArguments` are taken too. Precedence:
+command line, then the YAML of `--config`, then the defaults.
 """
 
 from collections.abc import Sequence
@@ -92,8 +92,8 @@ class ClassifierArguments:
     def __post_init__(self) -> None:
         if self.architecture is not None and self.model_name_or_path is not None:
             raise InputError(
-                f"--architecture {self.architecture} has random weights, and --model_name_or_path {self.model_name_or_path} trained ones; "
-                "give one of them."
+                f"--architecture {self.architecture} has random weights, and --model_name_or_path "
+                f"{self.model_name_or_path} trained ones; give one of them."
             )
         if self.pretrained and self.model_name_or_path is not None:
             raise InputError(
@@ -103,7 +103,8 @@ class ClassifierArguments:
             raise InputError("--selection_ratio and --dataset_config_name both say which rows; give one of them.")
         if self.selection_ratio is not None and self.dataset_name == EMBEDDED_DATASET:
             raise InputError(
-                f"--selection_ratio needs a selection: name its folder or repository as --dataset_name, in the place of {EMBEDDED_DATASET}."
+                "--selection_ratio needs a selection: name its folder or repository as --dataset_name, in the place "
+                f"of {EMBEDDED_DATASET}."
             )
         for name in ("max_train_samples", "max_eval_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -119,7 +120,9 @@ class ClassifierArguments:
 
 @dataclass
 class ClassifierTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with defaults that suit small images and SGD: 15 epochs of the digits take half a minute on a CPU."""
+    """`TrainingArguments` with defaults that suit small images and SGD: 15 epochs of the digits take half a minute on
+    a CPU.
+    """
 
     output_dir: str | None = field(
         default="classifier_output", metadata={"help": "Folder of the model and its results."}
@@ -156,8 +159,9 @@ def parse_arguments(
         `tuple[ClassifierArguments, ClassifierTrainingArguments]`
 
     Raises:
-        InputError: A value is out of range, arguments contradict each other, or the YAML file is missing, broken or has an unknown key.
-        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
+        InputError: A value is out of range, arguments contradict each other, or the YAML file is missing, broken or
+        has an unknown key. SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or
+        asks for `--help`.
     """
     parser = FlagParser([ClassifierArguments, ClassifierTrainingArguments])
     parser.parse_with_config(argv)
@@ -169,7 +173,8 @@ def parse_arguments(
         raise InputError(f"The training arguments do not fit: {' '.join(str(error).split())}") from None
     if training.hub_token is not None:
         raise InputError(
-            "--hub_token would be written into training_args.bin, which is pushed; run `hf auth login`, or set HF_TOKEN."
+            "--hub_token would be written into training_args.bin, which is pushed; run `hf auth login`, or set "
+            "HF_TOKEN."
         )
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         if getattr(training, name) < 1:
@@ -178,7 +183,8 @@ def parse_arguments(
         raise InputError(f"--num_train_epochs must be 0, to test alone, or more, got {training.num_train_epochs:g}.")
     if arguments.lr_milestones and training.max_steps > 0:
         raise InputError(
-            f"--lr_milestones are epochs, and --max_steps {training.max_steps} are none; say --num_train_epochs instead."
+            f"--lr_milestones are epochs, and --max_steps {training.max_steps} are none; say --num_train_epochs "
+            "instead."
         )
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")

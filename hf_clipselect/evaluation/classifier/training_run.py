@@ -41,19 +41,21 @@ _PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate")
 def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainingArguments) -> dict[str, Any]:
     """Train a network on the rows of a dataset and test it.
 
-    The same seed gives the same rows in the same order with the same crops, also where a run goes on from a checkpoint. The
-    folder `training.output_dir` then holds the model with its image processor, README.md, results.json and the last checkpoint.
+    The same seed gives the same rows in the same order with the same crops, also where a run goes on from a
+    checkpoint. The folder `training.output_dir` then holds the model with its image processor, README.md, results.json
+    and the last checkpoint.
 
     Args:
         arguments ([`ClassifierArguments`]): Rows and network.
         training ([`ClassifierTrainingArguments`]): Schedule and all else that `Trainer` takes.
 
     Returns:
-        `dict`: The content of results.json: `model`, `train`, `versions`, and for each set in `eval` its `num_rows`, `num_classes`,
-        `accuracy` and, among more than five classes, `top_5_accuracy`.
+        `dict`: The content of results.json: `model`, `train`, `versions`, and for each set in `eval` its `num_rows`,
+        `num_classes`, `accuracy` and, among more than five classes, `top_5_accuracy`.
 
     Raises:
-        InputError: The rows, the network, the schedule or the checkpoint do not fit, the folder holds another run, the training diverged,
+        InputError: The rows, the network, the schedule or the checkpoint do not fit, the folder holds another run, the
+        training diverged,
             or the Hub would refuse the push.
         PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
@@ -84,9 +86,14 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         write_text_atomically(output_dir / "README.md", card)
 
     train_rows = _rows(
-        train.dataset, train.image_column, classifier, train.labels,
-        augment=arguments.augmentation == "standard", flip=arguments.horizontal_flip, seed=training.seed,
-    )  # fmt: skip
+        train.dataset,
+        train.image_column,
+        classifier,
+        train.labels,
+        augment=arguments.augmentation == "standard",
+        flip=arguments.horizontal_flip,
+        seed=training.seed,
+    )
     first = eval_sets[0]
     trainer = ClassifierTrainer(
         model=classifier.model,
@@ -121,8 +128,8 @@ def _classifier(arguments: ClassifierArguments, train: LabelledImages) -> Classi
         name = PRETRAINED.get(arguments.architecture)
         if name is None:
             raise InputError(
-                f"--pretrained: no weights are known for {arguments.architecture}, only for {', '.join(PRETRAINED)}; name some with "
-                "--model_name_or_path."
+                f"--pretrained: no weights are known for {arguments.architecture}, only for {', '.join(PRETRAINED)}; "
+                "name some with --model_name_or_path."
             )
     if name is not None:
         return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
@@ -144,8 +151,8 @@ def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -
     logits = logits[0] if isinstance(logits, tuple) else logits
     if not np.isfinite(logits).all():
         raise InputError(
-            f"The training diverged: what the network gives for {tested.name} is not finite. Lower --learning_rate, or bound the gradients "
-            "with --max_grad_norm 1."
+            f"The training diverged: what the network gives for {tested.name} is not finite. Lower --learning_rate, "
+            "or bound the gradients with --max_grad_norm 1."
         )
     return {
         "num_rows": len(rows),
@@ -182,8 +189,8 @@ def _push(trainer: ClassifierTrainer) -> None:
         trainer.push_to_hub(commit_message="Trained classifier")
     except (HTTPError, OSError) as error:
         raise PushError(
-            f"Pushing to {training.hub_model_id} failed: {describe(error)} The model is in {training.output_dir}; the same command "
-            "with --resume_from_checkpoint true pushes it without training again."
+            f"Pushing to {training.hub_model_id} failed: {describe(error)} The model is in {training.output_dir}; the "
+            "same command with --resume_from_checkpoint true pushes it without training again."
         ) from None
 
 
@@ -198,8 +205,9 @@ def _train_facts(
         falls = f"{getattr(training.lr_scheduler_type, 'value', training.lr_scheduler_type)} schedule"
     optimizer = getattr(training.optim, "value", training.optim)
     schedule = (
-        f"{training.num_train_epochs:g} epochs, {per_step} rows a step, {optimizer} ({training.optim_args or 'its defaults'}), "
-        f"learning rate {training.learning_rate:g}, {falls}, weight decay {training.weight_decay:g}"
+        f"{training.num_train_epochs:g} epochs, {per_step} rows a step, {optimizer} "
+        f"({training.optim_args or 'its defaults'}), learning rate {training.learning_rate:g}, {falls}, weight decay "
+        f"{training.weight_decay:g}"
     )
     flips = "mirrored at random" if arguments.horizontal_flip else "not mirrored"
     crops = "random crops" if arguments.augmentation == "standard" else "no crops"
@@ -228,10 +236,13 @@ def _check_push(training: ClassifierTrainingArguments) -> None:
 
 
 def _fit_decoding(training: ClassifierTrainingArguments) -> None:
-    """Leave out what can't be: decoding processes where none can start, and memory pinned for a GPU where there is none."""
+    """Leave out what can't be: decoding processes where none can start, and memory pinned for a GPU where there is
+    none.
+    """
     if training.dataloader_num_workers and (why := why_no_processes()) is not None:
         warnings.warn(
-            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, since {why}.",
+            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, "
+            f"since {why}.",
             stacklevel=3,
         )
         training.dataloader_num_workers = 0
@@ -243,6 +254,7 @@ def _check_processes(training: ClassifierTrainingArguments) -> None:
     if launched != training.world_size:
         # Independent runs would both write the output folder.
         raise InputError(
-            f"{launched} processes were launched, but they do not see each other ({training.world_size} counted). For several processes "
-            "on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 recipes/train_classifier.py --use_cpu ..."
+            f"{launched} processes were launched, but they do not see each other ({training.world_size} counted). For "
+            "several processes on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 "
+            "recipes/train_classifier.py --use_cpu ..."
         )

@@ -1,8 +1,8 @@
 """Parts of the paper's objective and of ours left out or replaced: tables 5, 9, 10 and 11 of
 https://huggingface.co/papers/2410.11215.
 
-Without the loss that holds the ratio the paper sorts the scores, which is what `paper` itself does here: `paper_loop` has the
-loss and its loop, and keeps the same rows to within theta N.
+Without the loss that holds the ratio the paper sorts the scores, which is what `paper` itself does here: `paper_loop`
+has the loss and its loop, and keeps the same rows to within theta N.
 """
 
 from collections.abc import Callable, Sequence

@@ -93,8 +93,8 @@ def code_digest(*modules: str) -> str:
     """Hash of the package's own code, so that a changed method is not taken for the one that was measured.
 
     Args:
-        *modules (`str`): Files or folders of the package, such as "evaluation/digits_network.py"; default all that decides a
-            selection, which is everything but what shows it, publishes it or trains on it.
+        *modules (`str`): Files or folders of the package, such as "evaluation/digits_network.py"; default all that
+            decides a selection, which is everything but what shows it, publishes it or trains on it.
 
     Returns:
         `str`: 32 hexadecimal digits.

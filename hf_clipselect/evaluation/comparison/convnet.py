@@ -17,8 +17,8 @@ _MEAN, _STD = 0.45, 0.25
 
 
 class ConvNet(nn.Module):
-    """Three convolutions with batch normalisation, each but the last followed by a halving of the sides, their mean over the
-    picture, and a linear layer.
+    """Three convolutions with batch normalisation, each but the last followed by a halving of the sides, their mean
+    over the picture, and a linear layer.
 
     Args:
         num_classes (`int`): Outputs.
@@ -54,8 +54,8 @@ def train_convnet(
     num_steps: int = NUM_STEPS,
     batch_size: int = BATCH_SIZE,
 ) -> ConvNet:
-    """Train for the same number of steps whatever the number of rows: SGD with momentum, a rate that falls to 0 in a line, images
-    mirrored at random. On one thread, so that the same arguments give the same weights.
+    """Train for the same number of steps whatever the number of rows: SGD with momentum, a rate that falls to 0 in a
+    line, images mirrored at random. On one thread, so that the same arguments give the same weights.
 
     Args:
         images (`np.ndarray` of shape `(N, H, W, 3)`): Uint8.

@@ -25,8 +25,8 @@ class Cost:
     Args:
         wall_s (`float`): Seconds that passed.
         cpu_s (`float`): Seconds of all cores together, of this process and of the worker processes that ended.
-        peak_mb (`float`): Most memory at one time above that at the start, in MB of 10^6 bytes; NaN where the system is not
-            Linux.
+        peak_mb (`float`): Most memory at one time above that at the start, in MB of 10^6 bytes; NaN where the system
+            is not Linux.
     """
 
     wall_s: float = 0.0

@@ -1,4 +1,5 @@
-"""The embedded digits: the embedded tiny CLIP scores them, and a small network on the pixels is trained on what is kept.
+"""The embedded digits: the embedded tiny CLIP scores them, and a small network on the pixels is trained on what is
+kept.
 
 Legend: N rows.
 """

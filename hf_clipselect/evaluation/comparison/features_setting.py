@@ -1,9 +1,9 @@
-"""Ready CLIP embeddings from a file: logistic regressions on them are trained on what is kept, or a small convolutional network
-where the file has the images.
+"""Ready CLIP embeddings from a file: logistic regressions on them are trained on what is kept, or a small
+convolutional network where the file has the images.
 
-The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some
-classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W, 3)`, uint8, are
-the images.
+The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where
+some classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W,
+3)`, uint8, are the images.
 
 Legend: N rows, C classes, D embedding dimension.
 """
@@ -78,7 +78,8 @@ class FeaturesSetting(Setting):
     def __init__(self, damage: Damage, features: ReadyFeatures, probe_c: list[float], **options: Any) -> None:
         if damage.corruption_rate:
             raise InputError(
-                f"--corruption_rate {damage.corruption_rate} damages images, and a file of embeddings has none; leave it out."
+                f"--corruption_rate {damage.corruption_rate} damages images, and a file of embeddings has none; leave "
+                "it out."
             )
         self._features = features
         self._probes = {f"probe C={c:g}": c for c in probe_c}
@@ -150,8 +151,8 @@ def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.nd
     has_text = arrays.get("class_has_text", np.ones(num_classes, dtype=bool))
     if has_text.shape != (num_classes,) or has_text.dtype != bool or not has_text.any():
         raise InputError(
-            f"class_has_text must be {num_classes} booleans, one per row of class_text_embeds, and not all of them false; got "
-            f"{has_text.dtype} of shape {has_text.shape}."
+            f"class_has_text must be {num_classes} booleans, one per row of class_text_embeds, and not all of them "
+            f"false; got {has_text.dtype} of shape {has_text.shape}."
         )
     return np.flatnonzero(has_text)
 
@@ -175,7 +176,8 @@ def _rows_of(
     images = arrays.get(f"{split}_images")
     if images is not None and (images.shape[:1] + images.shape[3:] != (len(embeds), 3) or images.dtype != np.uint8):
         raise InputError(
-            f"{split}_images must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape {images.shape}."
+            f"{split}_images must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape "
+            f"{images.shape}."
         )
     rows = np.isin(labels, classes)
     of_classes = embeds[rows].astype(np.float32), np.searchsorted(classes, labels[rows])

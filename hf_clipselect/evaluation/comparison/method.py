@@ -21,7 +21,8 @@ class Selected:
 
     Args:
         rows (`dict[float, np.ndarray]`): Ratio -> kept row numbers, int64, rising.
-        scores (`np.ndarray` of shape `(N,)`, *optional*): Higher where a label is right; NaN for a row that had no chance.
+        scores (`np.ndarray` of shape `(N,)`, *optional*): Higher where a label is right; NaN for a row that had no
+            chance.
     """
 
     rows: dict[float, np.ndarray]
@@ -37,7 +38,8 @@ class Method:
         family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
             https://huggingface.co/papers/2410.11215 sorts the others, "ablation" or "reference".
         select (`Callable`): A setting and ratios in, [`Selected`] out.
-        uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost counts.
+        uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost
+            counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
         check (`Callable`, *optional*): Refuses a setting and ratios that it can't serve, before anything is computed.

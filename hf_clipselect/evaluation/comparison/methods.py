@@ -48,9 +48,14 @@ def _baseline(name: str) -> Method:
     def select(setting: Setting, ratios: Sequence[float]) -> Selected:
         dynamics = setting.proxy[0] if "dynamics" in needs else None
         result = select_baseline(
-            name, setting.embeddings.images, setting.labels,
-            selection_ratio=list(ratios), seed=setting.seed, dynamics=dynamics, max_gigabytes=setting.max_gigabytes,
-        )  # fmt: skip
+            name,
+            setting.embeddings.images,
+            setting.labels,
+            selection_ratio=list(ratios),
+            seed=setting.seed,
+            dynamics=dynamics,
+            max_gigabytes=setting.max_gigabytes,
+        )
         return Selected({ratio: result.at(ratio) for ratio in ratios}, result.scores)
 
     def check(setting: Setting, ratios: Sequence[float]) -> None:
@@ -68,10 +73,14 @@ def _select_glister(setting: Setting, ratios: Sequence[float]) -> Selected:
     others = np.setdiff1d(np.arange(setting.num_rows), held)
     counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
     result = select_baseline(
-        "glister", embeds[others], setting.labels[others],
-        selection_count=sorted(set(counts.values())), seed=setting.seed,
-        val_image_embeds=embeds[held], val_labels=setting.clean_labels[held],
-    )  # fmt: skip
+        "glister",
+        embeds[others],
+        setting.labels[others],
+        selection_count=sorted(set(counts.values())),
+        seed=setting.seed,
+        val_image_embeds=embeds[held],
+        val_labels=setting.clean_labels[held],
+    )
     scores = np.full(setting.num_rows, np.nan)
     scores[others] = result.scores
     return Selected({ratio: others[result.at(count)] for ratio, count in counts.items()}, scores)
@@ -85,8 +94,8 @@ def _check_glister(setting: Setting, ratios: Sequence[float]) -> None:
     most = max(selection_count(ratio, setting.num_rows) for ratio in ratios)
     if most > setting.num_rows - setting.num_val_rows:
         raise InputError(
-            f"glister may not keep its {setting.num_val_rows} validation rows, and the ratio {max(ratios)} asks for {most} of "
-            f"{setting.num_rows} rows; lower --num_val_rows or the ratio, or leave glister out of --methods."
+            f"glister may not keep its {setting.num_val_rows} validation rows, and the ratio {max(ratios)} asks for "
+            f"{most} of {setting.num_rows} rows; lower --num_val_rows or the ratio, or leave glister out of --methods."
         )
 
 
@@ -143,7 +152,8 @@ def resolve_methods(names: Sequence[str]) -> list[str]:
     """The methods of a sweep, in the order of the tables.
 
     Args:
-        names (`Sequence[str]`): Names in `METHODS`, or "all": every one whose package is installed, without the ablations.
+        names (`Sequence[str]`): Names in `METHODS`, or "all": every one whose package is installed, without the
+            ablations.
 
     Returns:
         `list[str]`: Without repetition, random and full always among them.

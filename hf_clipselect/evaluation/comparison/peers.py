@@ -127,8 +127,8 @@ def check_facility_location_memory(num_rows: int, max_gigabytes: float) -> None:
     needed = 8e-9 * num_rows**2
     if needed > max_gigabytes:
         raise InputError(
-            f"apricot needs a matrix of all pairs of {num_rows} rows, {needed:.1f} GB, and {max_gigabytes:g} GB are allowed; raise "
-            "--max_gigabytes if the machine has that much, or leave apricot out of --methods."
+            f"apricot needs a matrix of all pairs of {num_rows} rows, {needed:.1f} GB, and {max_gigabytes:g} GB are "
+            "allowed; raise --max_gigabytes if the machine has that much, or leave apricot out of --methods."
         )
 
 

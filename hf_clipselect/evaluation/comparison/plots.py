@@ -21,8 +21,8 @@ from .sweep import Row
 from .tables import DEFAULT, Summary, describe, summaries
 
 
-# Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on white;
-# black is for the references.
+# Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on
+# white; black is for the references.
 _PALETTE = ("#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#777777")
 CLASS_COLORS = ("#000000", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#777777", "#0072b2")
 _DEFAULT_COLOR, _REFERENCE_COLOR = "#0072b2", "#000000"
@@ -226,10 +226,14 @@ def _name_points(axes: Axes, points: list[tuple[float, float, str]]) -> None:
             height = min(taken) - 1.001 * gap
         placed.append((seconds, height))
         axes.annotate(
-            method, (seconds, accuracy), (offset * seconds, height), fontsize=8, verticalalignment="center",
+            method,
+            (seconds, accuracy),
+            (offset * seconds, height),
+            fontsize=8,
+            verticalalignment="center",
             fontweight="bold" if method == DEFAULT else "normal",
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "#777777", "shrinkA": 0, "shrinkB": 2},
-        )  # fmt: skip
+        )
 
 
 def _plain(name: str) -> str:

@@ -38,7 +38,8 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
         arguments ([`SweepArguments`]): What to run, and the folder.
 
     Returns:
-        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; all rows come once, with the
+        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; all rows come once, with
+        the
             ratio 1.
 
     Raises:

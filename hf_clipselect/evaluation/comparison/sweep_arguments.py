@@ -88,7 +88,8 @@ class SweepArguments:
             raise InputError(f"--probe_c must be numbers above 0, got {self.probe_c}.")
         if self.corruption_severity not in SEVERITIES:
             raise InputError(
-                f"--corruption_severity must be one of {', '.join(map(str, SEVERITIES))}, got {self.corruption_severity}."
+                f"--corruption_severity must be one of {', '.join(map(str, SEVERITIES))}, got "
+                f"{self.corruption_severity}."
             )
         if self.num_val_rows < 0:
             raise InputError(f"--num_val_rows must be at least 0, got {self.num_val_rows}.")
@@ -108,7 +109,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
         [`SweepArguments`]
 
     Raises:
-        InputError: A value is out of range, a method is unknown or its package is missing, or the YAML file is missing, broken or
+        InputError: A value is out of range, a method is unknown or its package is missing, or the YAML file is
+        missing, broken or
             has an unknown key.
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """

@@ -20,9 +20,18 @@ from .sweep import Row
 SETTING = ("data", "noise_kind", "noise_rate", "corruption_rate", "corruption_severity")
 LINE = ("method", "selection_ratio", "model")
 FIGURES = (
-    "accuracy", "num_kept", "noise_share", "noise_kept", "noise_auroc", "corrupted_share", "class_max_min", "class_entropy",
-    "wall_s", "cpu_s", "peak_mb",
-)  # fmt: skip
+    "accuracy",
+    "num_kept",
+    "noise_share",
+    "noise_kept",
+    "noise_auroc",
+    "corrupted_share",
+    "class_max_min",
+    "class_entropy",
+    "wall_s",
+    "cpu_s",
+    "peak_mb",
+)
 DEFAULT = "diverse"
 
 
@@ -137,8 +146,9 @@ def _markdown_of(models: Sequence[Summary]) -> str:
     if first.of_setting("corruption_rate"):
         parts += ["Damaged images among the kept rows, %:\n", _by_ratio(first, "corrupted_share", best=min)]
     parts += [
-        "Finding wrong labels (AUROC, %; below 50 they are kept first), and the cost of one selection of all ratios, the median of the "
-        "seeds; encoding the images and training a proxy are counted for each method that needs them:\n",
+        "Finding wrong labels (AUROC, %; below 50 they are kept first), and the cost of one selection of all "
+        "ratios, the median of the seeds; encoding the images and training a proxy are counted for each method that "
+        "needs them:\n",
         _costs(first),
     ]
     return "\n".join(parts)
@@ -198,7 +208,9 @@ def _by_ratio(summary: Summary, figure: str, *, best: Any) -> str:
 
 
 def _above_default(summary: Summary) -> str:
-    """Where another method than ours beats the default by more than a standard deviation, the larger one of the two."""
+    """Where another method than ours beats the default by more than a standard deviation, the larger one of the
+    two.
+    """
     above = []
     for ratio in summary.ratios:
         for method in summary.methods:

@@ -1,5 +1,5 @@
-"""Figure 7 of https://huggingface.co/papers/2410.11215: how well the classes of the test rows lie apart in what a model makes of
-them, trained on all rows or on those that were kept.
+"""Figure 7 of https://huggingface.co/papers/2410.11215: how well the classes of the test rows lie apart in what a
+model makes of them, trained on all rows or on those that were kept.
 
 Legend: N test rows, H hidden size.
 """
@@ -104,8 +104,8 @@ def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray) -> None:
 
 def _table(lines: Sequence[dict[str, Any]], ratio: float) -> str:
     parts = [
-        f"Dunn index of the test rows (higher: classes lie further apart), trained on all rows or on {100 * ratio:g} % of them; means "
-        "and standard deviations over the seeds.\n",
+        f"Dunn index of the test rows (higher: classes lie further apart), trained on all rows or on {100 * ratio:g} "
+        "% of them; means and standard deviations over the seeds.\n",
         "| setting | model | trained on | of the embeddings | of t-SNE's two coordinates |",
         "|---|---|---|---|---|",
     ]

@@ -1,8 +1,9 @@
 """Metrics of selections and of what is trained on them: `evaluate` modules that need no network.
 
 [`load_metric`] gives one by its name. Each file is also a script that `evaluate.load` takes by its path, such as
-`evaluate.load("hf_clipselect/evaluation/metrics/dunn_index.py")`; for that its imports are absolute, one a line. Inputs that mean the
-same have the same name, and a metric passes over those of others, so that `evaluate.combine` takes any of them together.
+`evaluate.load("hf_clipselect/evaluation/metrics/dunn_index.py")`; for that its imports are absolute, one a line.
+Inputs that mean the same have the same name, and a metric passes over those of others, so that `evaluate.combine`
+takes any of them together.
 """
 
 import evaluate
@@ -19,8 +20,8 @@ METRICS = {"dunn_index": DunnIndex, "selection_quality": SelectionQuality, "top_
 def load_metric(name: str) -> evaluate.Metric:
     """A metric of this package, with no network and no copy of its code.
 
-    It keeps its inputs in memory, so that several processes may compute at once; `evaluate.load` with the path of the file has
-    the options for one metric over several processes.
+    It keeps its inputs in memory, so that several processes may compute at once; `evaluate.load` with the path of the
+    file has the options for one metric over several processes.
 
     Args:
         name (`str`): "dunn_index", "selection_quality" or "top_k_accuracy".
@@ -42,7 +43,8 @@ def load_metric(name: str) -> evaluate.Metric:
     """
     if name not in METRICS:
         raise InputError(
-            f"There is no metric {name!r} in hf_clipselect; it has {', '.join(METRICS)}. Others: evaluate.load({name!r})."
+            f"There is no metric {name!r} in hf_clipselect; it has {', '.join(METRICS)}. Others: "
+            f"evaluate.load({name!r})."
         )
     return METRICS[name](keep_in_memory=True)
 

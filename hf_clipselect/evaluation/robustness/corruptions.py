@@ -1,10 +1,11 @@
 """Damaged images in a known number of rows: the five corruptions of the paper.
 
 Section 4.4 of https://huggingface.co/papers/2410.11215 names them and points to Xia et al. (ICLR 2023,
-https://openreview.net/forum?id=7D5EECbOaf9) for how they are made. Severity 5 is about what their code does to images of 32
-pixels, which few people still recognise; lower severities are milder, and 3 leaves most images recognisable. All sizes are
-relative to the image, so that a severity means the same at 8 pixels as at 224. Where their code differs (a constant added to
-the noise, an occlusion always at the same place and black, a motion always of 45 degrees) the comments say so.
+https://openreview.net/forum?id=7D5EECbOaf9) for how they are made. Severity 5 is about what their code does to images
+of 32 pixels, which few people still recognise; lower severities are milder, and 3 leaves most images recognisable. All
+sizes are relative to the image, so that a severity means the same at 8 pixels as at 224. Where their code differs (a
+constant added to the noise, an occlusion always at the same place and black, a motion always of 45 degrees) the
+comments say so.
 
 Shapes: H x W pixels, K channels (1 or 3), float32 in [0, 1].
 """
@@ -27,7 +28,8 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def gaussian_noise(pixels: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
-    """Add independent noise to every value: a standard deviation of the whole range at 5, half of it at 4, down to 1/16 at 1.
+    """Add independent noise to every value: a standard deviation of the whole range at 5, half of it at 4, down to
+    1/16 at 1.
 
     Args:
         pixels (`np.ndarray` of shape `(H, W, K)`): Float32 in [0, 1].
@@ -162,9 +164,9 @@ def corrupt_images(
 ) -> Dataset:
     """Damage a fraction of the images of a dataset.
 
-    Exactly `floor(rate * N + 0.5)` rows are damaged, with the rate taken as written in decimals. Which rows, and what happens to
-    each, is drawn with the seed; a higher rate damages further rows and those of a lower one the same way. Damaged images are
-    stored as PNG; the bytes of all others are neither decoded nor written anew.
+    Exactly `floor(rate * N + 0.5)` rows are damaged, with the rate taken as written in decimals. Which rows, and what
+    happens to each, is drawn with the seed; a higher rate damages further rows and those of a lower one the same way.
+    Damaged images are stored as PNG; the bytes of all others are neither decoded nor written anew.
 
     Args:
         dataset (`Dataset`): A split with an image column.
@@ -175,11 +177,12 @@ def corrupt_images(
         severity (`int`, *optional*, defaults to 3): 1 (hardly visible) to 5 (hardly recognisable).
 
     Returns:
-        `Dataset`: The same rows in the same order, with a last column `corruption`: the name of what was done to the image,
-        or `"none"`.
+        `Dataset`: The same rows in the same order, with a last column `corruption`: the name of what was done to the
+        image, or `"none"`.
 
     Raises:
-        InputError: An argument is out of range, the column holds no images, the dataset has a column `corruption`, or an image
+        InputError: An argument is out of range, the column holds no images, the dataset has a column `corruption`, or
+        an image
             that was drawn cannot be decoded.
     """
     check_image_column(dataset, image_column)
@@ -199,9 +202,15 @@ def corrupt_images(
     if len(rows) == 0:
         return untouched
     damaged = with_changed_images(
-        untouched, rows, _corrupt_row, image_column=image_column, desc="Corrupting images",
-        names=names, severity=severity, seed=seed,
-    )  # fmt: skip
+        untouched,
+        rows,
+        _corrupt_row,
+        image_column=image_column,
+        desc="Corrupting images",
+        names=names,
+        severity=severity,
+        seed=seed,
+    )
     place = np.arange(len(dataset))
     place[rows] = len(dataset) + np.arange(len(rows))
     return concatenate_datasets([untouched, damaged]).select(place)
@@ -224,8 +233,8 @@ def _check_corruption(corruption: str, severity: int) -> None:
 
 
 def _line_kernel(length: float, *, angle: float) -> np.ndarray:
-    """Weights of a line of that length through the centre, square and of an odd side; each point of it is shared by the four
-    pixels around it.
+    """Weights of a line of that length through the centre, square and of an odd side; each point of it is shared by
+    the four pixels around it.
     """
     steps = np.linspace(-length / 2, length / 2, int(np.ceil(length)) + 1)  # at most a pixel apart
     reach = int(np.ceil(length / 2)) + 1

@@ -19,8 +19,9 @@ def check_image_column(dataset: Dataset, image_column: str) -> None:
     if not isinstance(dataset.features.get(image_column), Image):
         images = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
         raise InputError(
-            f"{image_column!r} is not an image column of the dataset; choose image_column from: {', '.join(images) or 'none'} (all "
-            f"columns: {', '.join(dataset.column_names)}; dataset.cast_column(column, datasets.Image()) makes one)."
+            f"{image_column!r} is not an image column of the dataset; choose image_column from: "
+            f"{', '.join(images) or 'none'} (all columns: {', '.join(dataset.column_names)}; "
+            "dataset.cast_column(column, datasets.Image()) makes one)."
         )
 
 
@@ -28,8 +29,8 @@ def check_column_is_free(dataset: Dataset, column: str, tells: str) -> None:
     """Refuse a dataset that has a column of that name, which would tell something else."""
     if column in dataset.column_names:
         raise InputError(
-            f"The dataset has a column {column!r}, which tells {tells}; rename it with dataset.rename_column, or start from "
-            "the dataset as it was before."
+            f"The dataset has a column {column!r}, which tells {tells}; rename it with dataset.rename_column, or "
+            "start from the dataset as it was before."
         )
 
 
@@ -42,7 +43,8 @@ def with_changed_images(
     desc: str,
     **settings: Any,
 ) -> Dataset:
-    """Some rows of a dataset with their images changed; only these are mapped, since `map` writes every row anew that it sees.
+    """Some rows of a dataset with their images changed; only these are mapped, since `map` writes every row anew that
+    it sees.
 
     Args:
         dataset (`Dataset`): With an image column.
@@ -94,7 +96,9 @@ def decoded_image(row: dict[str, Any], image_column: str, source_row: int, *, be
 
 
 def eight_bit_image(image: PILImage.Image) -> PILImage.Image:
-    """The image in the mode that is worked in: L and RGB stay, other modes become RGB, more than 8 bits are refused."""
+    """The image in the mode that is worked in: L and RGB stay, other modes become RGB, more than 8 bits are
+    refused.
+    """
     if image.mode in _WIDE_MODES:
         raise InputError(
             f"Images are changed at 8 bits, got one of mode {image.mode}; scale it to L (grey) or RGB first."

@@ -29,18 +29,18 @@ def add_label_noise(
 ) -> np.ndarray:
     """Give a fraction of the rows another class.
 
-    Exactly `floor(rate * N + 0.5)` rows change, with the rate taken as written in decimals; which rows, and which class each
-    gets, is drawn with the seed. Symmetric and pairwise noise of one seed fall on the same rows. In class-dependent noise the
-    rows that move from one class to another are as many as the matrix says to within one row of each class, and which ones
-    round up is drawn.
+    Exactly `floor(rate * N + 0.5)` rows change, with the rate taken as written in decimals; which rows, and which
+    class each gets, is drawn with the seed. Symmetric and pairwise noise of one seed fall on the same rows. In
+    class-dependent noise the rows that move from one class to another are as many as the matrix says to within one row
+    of each class, and which ones round up is drawn.
 
     Args:
         labels (`np.ndarray` or `Sequence[int]` of shape `(N,)`, any integer type):
             Labels, in `[0, num_classes)`. They are not modified.
         num_classes (`int`): Number of classes, at least 2.
         rate (`float`, *optional*):
-            Fraction of the rows to change, in `[0, 1)`. Class-dependent noise does without: its rate is then that of the matrix.
-            With one, the share of every class that changes is scaled alike to meet it.
+            Fraction of the rows to change, in `[0, 1)`. Class-dependent noise does without: its rate is then that of
+            the matrix. With one, the share of every class that changes is scaled alike to meet it.
         seed (`int`): Seed of the draw, 0 or more.
         kind (`str`, *optional*, defaults to `"symmetric"`):
             `"symmetric"`: any other class, uniformly. `"pairwise"`: class i becomes i + 1, and the last one 0.
@@ -52,7 +52,8 @@ def add_label_noise(
         `np.ndarray` of shape `(N,)`, int64: The noisy labels.
 
     Raises:
-        InputError: `rate`, `seed`, `num_classes`, the matrix or the labels are out of range, the labels are no vector of integers, the kind
+        InputError: `rate`, `seed`, `num_classes`, the matrix or the labels are out of range, the labels are no vector
+        of integers, the kind
             is unknown, or the rate is more than a class has rows for.
     """
     noisy = _check_labels(labels, num_classes)
@@ -73,19 +74,21 @@ def add_label_noise(
 def similarity_transition_matrix(class_embeds: Array, *, temperature: float = 0.1) -> np.ndarray:
     """A transition matrix in which classes turn into those that they resemble.
 
-    Row i is the softmax over the other classes of `cosine / temperature`. The diagonal is 0, so [`add_label_noise`] needs a
-    `rate` beside it, and then changes the same share of every class.
+    Row i is the softmax over the other classes of `cosine / temperature`. The diagonal is 0, so [`add_label_noise`]
+    needs a `rate` beside it, and then changes the same share of every class.
 
     Args:
         class_embeds (`np.ndarray` or `torch.Tensor` of shape `(C, D)`):
             One embedding a class: of its text, or the mean of its images. Normalised here.
-        temperature (`float`, *optional*, defaults to 0.1): Lower: the nearest class alone. Higher: towards symmetric noise.
+        temperature (`float`, *optional*, defaults to 0.1): Lower: the nearest class alone. Higher: towards symmetric
+            noise.
 
     Returns:
         `np.ndarray` of shape `(C, C)`, float64
 
     Raises:
-        InputError: Fewer than two classes, the embeddings are no matrix of finite numbers, one is zero, or the temperature is not
+        InputError: Fewer than two classes, the embeddings are no matrix of finite numbers, one is zero, or the
+        temperature is not
             above 0.
     """
     embeds = checked_embeds(class_embeds, "class_embeds")
@@ -112,8 +115,9 @@ def _move_by_matrix(
     count = min(int(total + 0.5), int(highest)) if rate is None else round_half_up(rate, len(labels))
     if count > highest:
         raise InputError(
-            f"rate {rate} means {count} wrong labels, but with this transition_matrix at most {int(highest)} of {len(labels)} labels "
-            "can change before a class has no row left; give a lower rate, or a matrix that spreads the noise over more classes."
+            f"rate {rate} means {count} wrong labels, but with this transition_matrix at most {int(highest)} of "
+            f"{len(labels)} labels can change before a class has no row left; give a lower rate, or a matrix that "
+            "spreads the noise over more classes."
         )
     if count == 0:
         return labels
@@ -129,7 +133,8 @@ def _move_by_matrix(
 def _round_randomly(weights: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
     """Whole numbers in proportion to the weights that add up to the total, each one of the two nearest to its share.
 
-    Systematic sampling: each is its share on average, where the largest remainder would always favour the same classes.
+    Systematic sampling: each is its share on average, where the largest remainder would always favour the same
+    classes.
     """
     ends = np.cumsum(weights)
     ends = np.floor(ends / ends[-1] * total + rng.random()).astype(np.int64)
@@ -150,15 +155,15 @@ def _check_matrix(matrix: np.ndarray, num_classes: int) -> np.ndarray:
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape != (num_classes, num_classes):
         raise InputError(
-            f"transition_matrix must have the shape ({num_classes}, {num_classes}), a row and a column for each class, "
-            f"got {matrix.shape}."
+            f"transition_matrix must have the shape ({num_classes}, {num_classes}), a row and a column for each "
+            f"class, got {matrix.shape}."
         )
     sums = matrix.sum(axis=1)
     bad = np.flatnonzero(~((matrix >= 0).all(axis=1) & (np.abs(sums - 1) <= 1e-4)))
     if bad.size:
         raise InputError(
-            f"Row {bad[0]} of transition_matrix must hold probabilities that sum to 1, got the sum {sums[bad[0]]:.6g} and the "
-            f"lowest value {matrix[bad[0]].min():.6g}; divide each row by its sum."
+            f"Row {bad[0]} of transition_matrix must hold probabilities that sum to 1, got the sum {sums[bad[0]]:.6g} "
+            f"and the lowest value {matrix[bad[0]].min():.6g}; divide each row by its sum."
         )
     return matrix
 

@@ -21,11 +21,13 @@ _LEAST_SIDE, _BRIGHTNESS = 0.9, 0.1
 
 
 def near_duplicate(image: PILImage.Image, *, rng: np.random.Generator) -> PILImage.Image:
-    """An image that a person takes for the same: cropped a little, enlarged to its old size, a little darker or brighter.
+    """An image that a person takes for the same: cropped a little, enlarged to its old size, a little darker or
+    brighter.
 
     Args:
         image (`PIL.Image.Image`): An image of 8 bits. L and RGB stay what they are, every other mode becomes RGB.
-        rng (`np.random.Generator`): Draws how much is cut away (at most a tenth of each side), where, and the brightness.
+        rng (`np.random.Generator`): Draws how much is cut away (at most a tenth of each side), where, and the
+            brightness.
 
     Returns:
         `PIL.Image.Image`: A new image of the same size.
@@ -44,9 +46,10 @@ def near_duplicate(image: PILImage.Image, *, rng: np.random.Generator) -> PILIma
 def add_near_duplicates(dataset: Dataset, *, image_column: str = "image", rate: float, seed: int) -> Dataset:
     """Append near-duplicates of a fraction of the rows of a dataset.
 
-    Exactly `floor(rate * N + 0.5)` rows are appended, with the rate taken as written in decimals, each the [`near_duplicate`] of
-    another row. All other columns are copied, so whether wrong labels come twice depends on what is done first. Which rows, and
-    what becomes of each, is drawn with the seed; a higher rate duplicates further rows, and those of a lower one the same way.
+    Exactly `floor(rate * N + 0.5)` rows are appended, with the rate taken as written in decimals, each the
+    [`near_duplicate`] of another row. All other columns are copied, so whether wrong labels come twice depends on what
+    is done first. Which rows, and what becomes of each, is drawn with the seed; a higher rate duplicates further rows,
+    and those of a lower one the same way.
 
     Args:
         dataset (`Dataset`): A split with an image column.
@@ -55,11 +58,12 @@ def add_near_duplicates(dataset: Dataset, *, image_column: str = "image", rate: 
         seed (`int`): Seed of the draw, 0 or more.
 
     Returns:
-        `Dataset`: The rows as they were, then the duplicates, with a last column `duplicate_of` (int64): the row number of the
-        original, or -1 where the row is no duplicate.
+        `Dataset`: The rows as they were, then the duplicates, with a last column `duplicate_of` (int64): the row
+        number of the original, or -1 where the row is no duplicate.
 
     Raises:
-        InputError: The rate or the seed is out of range, the column holds no images, the dataset has a column `duplicate_of`, or an image that
+        InputError: The rate or the seed is out of range, the column holds no images, the dataset has a column
+        `duplicate_of`, or an image that
             was drawn cannot be decoded.
     """
     check_image_column(dataset, image_column)

@@ -28,14 +28,16 @@ def corrupt_labels(
     Args:
         dataset (`Dataset`): A split with a label column of the type `ClassLabel`.
         label_column (`str`, *optional*, defaults to `"label"`): Its name.
-        rate (`float`, *optional*), seed (`int`), kind (`str`, *optional*), transition_matrix (`np.ndarray`, *optional*):
-            As in [`add_label_noise`], which gives the same labels.
+        rate (`float`, *optional*), seed (`int`), kind (`str`, *optional*), transition_matrix (`np.ndarray`,
+            *optional*): As in [`add_label_noise`], which gives the same labels.
 
     Returns:
-        `Dataset`: The same rows in the same order, with two more columns: `is_noisy` (bool), and `clean_label`, the class before.
+        `Dataset`: The same rows in the same order, with two more columns: `is_noisy` (bool), and `clean_label`, the
+        class before.
 
     Raises:
-        InputError: The column holds no `ClassLabel`, a label is missing, the dataset has a column `is_noisy` or `clean_label`, or
+        InputError: The column holds no `ClassLabel`, a label is missing, the dataset has a column `is_noisy` or
+        `clean_label`, or
             as for [`add_label_noise`].
 
     Example:
@@ -49,8 +51,9 @@ def corrupt_labels(
     if not isinstance(feature, ClassLabel):
         candidates = [column for column, other in dataset.features.items() if isinstance(other, ClassLabel)]
         raise InputError(
-            f"{label_column!r} is not a column of class labels; choose label_column from: {', '.join(candidates) or 'none'} (all "
-            f"columns: {', '.join(dataset.column_names)}; dataset.class_encode_column(column) makes one)."
+            f"{label_column!r} is not a column of class labels; choose label_column from: "
+            f"{', '.join(candidates) or 'none'} (all columns: {', '.join(dataset.column_names)}; "
+            "dataset.class_encode_column(column) makes one)."
         )
     for column in (IS_NOISY_COLUMN, CLEAN_LABEL_COLUMN):
         check_column_is_free(dataset, column, "the labels before they were made wrong")

@@ -23,8 +23,8 @@ GALLERIES = {
     "dropped": ("Dropped", "Evenly spread over the dropped rows, from the highest score to the lowest."),
     "suspect": (
         "Most suspect labels",
-        "Rows whose given label is not the one that CLIP predicts, or whose caption fits worse than another, lowest margin first: "
-        "wrong labels, or images that CLIP does not understand.",
+        "Rows whose given label is not the one that CLIP predicts, or whose caption fits worse than another, lowest "
+        "margin first: wrong labels, or images that CLIP does not understand.",
     ),
 }
 # A longer caption would push the tiles apart.
@@ -49,8 +49,8 @@ def write_html(
     """
     if dataset is not None and len(dataset) != len(scores):
         raise InputError(
-            f"The dataset has {len(dataset)} rows for {len(scores)} rows of scores; pass the rows that were scored, in "
-            "the same order."
+            f"The dataset has {len(dataset)} rows for {len(scores)} rows of scores; pass the rows that were scored, "
+            "in the same order."
         )
     images = None if dataset is None else (dataset, image_column)
     page = (

@@ -37,10 +37,12 @@ def row_texts(scores: Dataset, rows: np.ndarray, captions: Captions | None = Non
     Args:
         scores (`Dataset`): The scores table of N rows.
         rows (`np.ndarray`): Row numbers of `scores`, of readable rows.
-        captions (`Callable`, *optional*): From [`captions_of`]; without it rows with captions are called by their clusters.
+        captions (`Callable`, *optional*): From [`captions_of`]; without it rows with captions are called by their
+            clusters.
 
     Returns:
-        `tuple[list[str], list[str]]`: Names of classes or clusters, or captions: the given and the best one of each row.
+        `tuple[list[str], list[str]]`: Names of classes or clusters, or captions: the given and the best one of each
+        row.
     """
     if captions is not None and "better_caption" in scores.column_names:
         own, better = (column_values(scores, name)[rows] for name in ("source_index", "better_caption"))

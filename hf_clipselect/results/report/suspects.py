@@ -12,7 +12,8 @@ from ..scores_table import column_values
 from .row_texts import Captions, row_texts
 
 
-# What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of East Asian fonts.
+# What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of
+# East Asian fonts.
 _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
@@ -53,7 +54,8 @@ def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None 
         captions (`Callable`, *optional*): As for [`row_texts`].
 
     Returns:
-        `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each subset
+        `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each
+        subset
             selected_<ratio> (bool), one row for each of `rows`, in their order.
     """
     kept = [name for name in scores.column_names if name.startswith("selected_")]
