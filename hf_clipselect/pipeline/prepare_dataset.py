@@ -22,12 +22,9 @@ from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
 from ..encoder import Backbone, copy_backbone, load_backbone, too_long_prompts, warn_if_demonstration
 from ..errors import InputError
-from ..results.subsets import check_demands
 from ..runtime.processes import Processes
-from ..scores.clusters import check_num_clusters
-from ..scores.folds import check_num_folds
-from ..selection import Objective, Size, check_sizes, resolve_objective
-from .caption_knobs import check_knobs_for_captions
+from ..selection import check_sizes, resolve_objective
+from .demands import check_row_demands
 from .open_folder import open_folder
 from .prepared import GivenRows, ImageInputs, Prepared
 from .provenance import identity
@@ -87,9 +84,7 @@ def prepare_dataset(
         images = _load_images(arguments, passed.dataset, passed.class_names)
         prompts = _prompts_of(images, arguments)
         rows = _rows_of(images, arguments, passed)
-        if adaptation.num_folds:
-            check_num_folds(adaptation.num_folds, len(images.labels))
-        _check_demands(rows, objective, sizes)
+        check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
         backbone = _load_backbone(arguments, passed.model, accelerator)
         warn_if_demonstration(backbone, images.source.name)
         _warn_about_long_texts(images, prompts, backbone)
@@ -213,12 +208,3 @@ def _warn_about_long_texts(images: LabelledImages, prompts: list[list[str]], bac
             limit,
             images.class_names[cut[0]][:_SHOWN],
         )
-
-
-def _check_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size]) -> None:
-    if not rows.has_captions:
-        check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
-        return
-    check_knobs_for_captions(objective)
-    check_num_clusters(rows.num_clusters, len(rows.labels))
-    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet

@@ -12,15 +12,12 @@ from ..config.arguments import Arguments
 from ..data.row_facts import checked_class_quotas, facts_of
 from ..data.source import DatasetSource
 from ..errors import InputError
-from ..results.subsets import check_demands
 from ..runtime.launch import make_accelerator
 from ..runtime.words import are, counted
 from ..scores.arrays import as_numpy, checked_embeds, on_its_device
-from ..scores.clusters import check_num_clusters
-from ..scores.folds import check_num_folds
 from ..scores.sample_scores import present_classes
 from ..selection import Size, resolve_objective
-from .caption_knobs import check_knobs_for_captions
+from .demands import check_row_demands
 from .prepared import EmbeddingInputs, GivenRows, Prepared
 
 
@@ -57,27 +54,25 @@ def prepare_embeddings(
     """
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(given.class_quotas)}
     objective = resolve_objective(arguments.selection.objective, knobs)
-    has_captions = given.labels is None
     image_embeds, text_embeds, labels = _captioned(given) if given.labels is None else _labelled(given, given.labels)
-    if has_captions:
-        check_knobs_for_captions(objective)
-        check_num_clusters(given.num_clusters, len(labels))
-    class_names = _class_names(given, len(text_embeds))
-    if arguments.adaptation.num_folds:
-        check_num_folds(arguments.adaptation.num_folds, len(labels))
-    facts = facts_of(len(labels), groups=given.groups, must_keep=given.must_keep, must_drop=given.must_drop)
+    rows = GivenRows(
+        labels=labels,
+        class_names=[] if given.labels is None else _class_names(given, len(text_embeds)),
+        has_captions=given.labels is None,
+        source_index=np.arange(len(labels)),
+        source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),
+        facts=facts_of(len(labels), groups=given.groups, must_keep=given.must_keep, must_drop=given.must_drop),
+        num_clusters=given.num_clusters,
+    )
     present, _ = present_classes(labels)
-    if has_captions:
-        check_demands(np.zeros_like(labels), ["all"], facts, objective, sizes)  # there are no clusters yet
-    else:
-        check_demands(labels, class_names, facts, objective, sizes)
+    check_row_demands(rows, objective, sizes, num_folds=arguments.adaptation.num_folds)
     # Adapters are made for inputs of norm 1: what they learn must not depend on the scale that came in.
     image_embeds = _unit_rows(image_embeds, "image_embeds", lambda row: f"row {row}")
     unit_texts = np.zeros_like(text_embeds)  # those of classes without rows are not read
     unit_texts[present] = _unit_rows(
         text_embeds[present],
         "text_embeds",
-        lambda row: f"row {row}" if has_captions else f"class {present[row]} ({class_names[present[row]]})",
+        lambda row: f"row {row}" if rows.has_captions else f"class {present[row]} ({rows.class_names[present[row]]})",
     )
     model, accelerator = IdentityProjections(image_embeds.shape[1]), None
     if arguments.adaptation.adaptation != "off":
@@ -85,15 +80,7 @@ def prepare_embeddings(
         model = model.to(accelerator.device)
     return Prepared(
         inputs=EmbeddingInputs(image_embeds, unit_texts, model, accelerator),
-        rows=GivenRows(
-            labels=labels,
-            class_names=class_names,
-            has_captions=has_captions,
-            source_index=np.arange(len(labels)),
-            source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(labels), license=None),
-            facts=facts,
-            num_clusters=given.num_clusters,
-        ),
+        rows=rows,
         arguments=arguments,
         objective=objective,
         sizes=sizes,

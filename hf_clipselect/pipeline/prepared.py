@@ -24,7 +24,7 @@ class GivenRows:
 
     Args:
         labels (`np.ndarray` of shape `(N,)`, int64): Class of each row, or number of its caption.
-        class_names (`list[str]`): One name per class; of no meaning beside captions.
+        class_names (`list[str]`): One name per class; beside captions there need not be any.
         has_captions (`bool`): The labels are captions.
         source_index (`np.ndarray` of shape `(N,)`, int64): Row numbers in the source, rising.
         source ([`DatasetSource`]): Where the rows came from.
