@@ -1,7 +1,8 @@
-"""What is read of the fixtures of an earlier version: `python -m hub.earlier_clients NAME FOLDER` prints JSON.
+"""What is read of the fixtures of an earlier version: `python -m loopback_hub.earlier_clients NAME FOLDER` prints
+JSON.
 
-The script that made the fixtures runs this file with the code of then, and the tests with the code of now: `read` gives both the
-same answer. It therefore uses the public names of the package alone.
+The script that made the fixtures runs this file with the code of then, and the tests with the code of now: `read`
+gives both the same answer. It therefore uses the public names of the package alone.
 """
 
 import hashlib

@@ -1,4 +1,6 @@
-"""What an earlier version left loads, gives the same rows, and is gone on from: fixtures/made_at_d51eaaf, see its README.md."""
+"""What an earlier version left loads, gives the same rows, and is gone on from: fixtures/made_at_d51eaaf, see its
+README.md.
+"""
 
 import hashlib
 import json
@@ -10,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from hub.card import check
-from hub.processes import run_client
-from hub.server import LoopbackHub
+from loopback_hub.card import check
+from loopback_hub.processes import run_client
+from loopback_hub.server import LoopbackHub
 
 from hf_clipselect import SelectionResult
 
 
 pytestmark = pytest.mark.slow
 
-MADE = Path(__file__).resolve().parent / "fixtures" / "made_at_d51eaaf"
+MADE = Path(__file__).resolve().parents[1] / "fixtures" / "made_at_d51eaaf"
 COMMANDS = json.loads((MADE / "commands.json").read_text())
 SCORES = ("sas", "margin", "sds")
 EXPECTED = json.loads((MADE / "expected.json").read_text())
