@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 
 import pytest
@@ -109,6 +110,17 @@ def test_citation_and_changelog_are_of_this_version_and_of_the_paper():
     assert (authors, paper["title"], str(paper["year"])) == (cited["author"], cited["title"], cited["year"])
     assert paper["collection-title"] == cited["booktitle"]
     assert paper["url"] == cited["url"] == PROJECT["urls"]["Paper"]
+
+
+def test_the_source_distribution_holds_what_the_tests_read(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path]
+    subprocess.run(build, cwd=REPOSITORY, check=True, capture_output=True)
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        names = {name.partition("/")[2] for name in files.getnames()}
+    papers = {"CITATION.cff", "constraints.txt", "pyproject.toml", ".pre-commit-config.yaml", ".ci/run"}
+    papers |= {path.relative_to(REPOSITORY).as_posix() for path in [*PAGES, *(REPOSITORY / "tests").rglob("*.py")]}
+    assert papers | {".github/workflows/ci.yml"} <= names
 
 
 @each_page
