@@ -53,7 +53,7 @@ class LabelledImages:
     has_captions: bool = False
 
 
-def prepare_dataset(
+def read_images(
     dataset: Dataset,
     source: DatasetSource | None = None,
     *,

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict
 
 from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments
-from ..data import LabelledImages, prepare_dataset
+from ..data import LabelledImages, read_images
 from ..data.places import hub_place, read_storage_options
 from ..data.prompts import class_prompts
 from ..data.row_facts import RowFacts
@@ -77,7 +77,7 @@ def load_images(
             storage_options=data.storage_options,
             allow_unread_files=data.allow_unread_files,
         )
-    return prepare_dataset(
+    return read_images(
         dataset,
         source,
         image_column_name=data.image_column_name,

@@ -25,7 +25,7 @@ from loopback_hub.server import LoopbackHub
 
 from hf_clipselect.cli import main
 from hf_clipselect.config.arguments import Arguments
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.pipeline.provenance import _without_secrets
 
@@ -399,7 +399,7 @@ class TestSecrets:
 
 def test_paths_reach_the_columns(tmp_path):
     folder = write_images(tmp_path, PETS)
-    images = prepare_dataset(*load_source(str(folder)))
+    images = read_images(*load_source(str(folder)))
     assert (images.image_column, images.label_column, images.class_names) == ("image", "label", ["cat", "dog"])
 
 

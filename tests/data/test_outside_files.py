@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 from recipe_files import load_recipe
 
 from hf_clipselect.config.arguments import Arguments
-from hf_clipselect.data import load_source, prepare_dataset
+from hf_clipselect.data import load_source, read_images
 from hf_clipselect.data.outside_files import check_files_stay_inside
 from hf_clipselect.evaluation.classifier.eval_sets import load_eval_sets
 from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
@@ -69,14 +69,14 @@ def test_a_path_that_leads_out_is_refused_with_its_row(spelling: str, tmp_path: 
     path = spelling.format(path=elsewhere, folder=folder)
     write(folder, cells(folder / "mine.png", "./mine.png", path, path))
     dataset, source = load_source(str(folder))
-    message = message_of(prepare_dataset, dataset, source)
+    message = message_of(read_images, dataset, source)
     assert message.startswith("source_index 10 of the dataset ") and "in column 'image'" in message
     assert message.endswith("pass --allow_outside_files.")
-    assert len(prepare_dataset(dataset, source, allow_outside_files=True).labels) == 12
+    assert len(read_images(dataset, source, allow_outside_files=True).labels) == 12
     # Only the rows that are taken count, and a dataset that was made in memory may name any file.
-    assert len(prepare_dataset(dataset.select(range(10)), source).labels) == 10
-    assert message_of(prepare_dataset, dataset.select([11, 0, 3]), source).startswith("source_index 0 ")
-    assert len(prepare_dataset(Dataset.from_list(dataset.to_list()).cast_column("image", Image())).labels) == 12
+    assert len(read_images(dataset.select(range(10)), source).labels) == 10
+    assert message_of(read_images, dataset.select([11, 0, 3]), source).startswith("source_index 0 ")
+    assert len(read_images(Dataset.from_list(dataset.to_list()).cast_column("image", Image())).labels) == 12
 
 
 def test_every_column_whose_files_would_be_embedded_counts(tmp_path: Path, elsewhere: Path) -> None:
@@ -95,12 +95,12 @@ def test_every_column_whose_files_would_be_embedded_counts(tmp_path: Path, elsew
         ]
     ):
         folder = write(tmp_path / str(number), cells(), more=(values, feature))
-        message = message_of(prepare_dataset, *load_source(str(folder)), image_column_name="image")
+        message = message_of(read_images, *load_source(str(folder)), image_column_name="image")
         assert message.startswith("source_index 7 of the dataset ") and "in column 'more'" in message, feature
     # What is embedded nowhere is text like any other.
     plain = [*none, outside]
     folder = write(tmp_path / "plain", cells(), more=(plain, {"bytes": Value("binary"), "path": Value("string")}))
-    assert len(prepare_dataset(*load_source(str(folder)), image_column_name="image").labels) == 8
+    assert len(read_images(*load_source(str(folder)), image_column_name="image").labels) == 8
 
 
 def test_links_in_a_folder_are_followed(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_links_in_a_folder_are_followed(tmp_path: Path) -> None:
             (tmp_path / "data" / name / f"{row}.png").symlink_to(tmp_path / "store" / name / f"{row}.png")
     (tmp_path / "link").symlink_to(tmp_path / "data")
     for name in ("data", "link"):
-        assert len(prepare_dataset(*load_source(str(tmp_path / name))).labels) == 6
+        assert len(read_images(*load_source(str(tmp_path / name))).labels) == 6
 
 
 def test_urls_are_no_files_of_a_folder(tmp_path: Path) -> None:
     for url in ("s3://bucket/x.png", "zip://x.png::/etc/x.zip", "hf://datasets/a/b/x.png", "http://x.org/y.png"):
         folder = write(tmp_path / "data", cells(), mask=(cells()[:7] + cells(url)[8:], Image()))
-        message = message_of(prepare_dataset, *load_source(str(folder)), image_column_name="image")
+        message = message_of(read_images, *load_source(str(folder)), image_column_name="image")
         assert f"source_index 7 of the dataset {folder} names the file {url!r} in column 'mask'" in message
 
 
@@ -170,7 +170,7 @@ def test_a_table_of_paths(tmp_path: Path, elsewhere: Path) -> None:
 
 
 def test_sets_to_test_a_classifier_on_are_looked_at_too(tmp_path: Path, elsewhere: Path) -> None:
-    train = prepare_dataset(*load_source(str(write(tmp_path / "train", cells()))))
+    train = read_images(*load_source(str(write(tmp_path / "train", cells()))))
     lists = [[row % 2] for row in range(9)]
     for name, columns in (("labels", {}), ("lists", {"right": (lists, List(Value("int64")))})):
         folder = write(tmp_path / name, cells(elsewhere), **columns)

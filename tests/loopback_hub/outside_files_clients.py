@@ -23,7 +23,7 @@ def rows_that_name_files(secret: str) -> dict:
     from huggingface_hub import HfApi
 
     from hf_clipselect import InputError, SelectionResult, select_dataset
-    from hf_clipselect.data import load_source, prepare_dataset
+    from hf_clipselect.data import load_source, read_images
 
     Path(secret).write_bytes(png(7))
     images = [{"bytes": png(row), "path": None} for row in range(11)] + [{"bytes": None, "path": secret}]
@@ -65,15 +65,15 @@ def rows_that_name_files(secret: str) -> dict:
     folder = str(Path(secret).parent / "saved")
     return {
         "by its card": told(load_source, "me/card"),
-        "by name": told(prepare_dataset, *load_source("me/hostile")),
+        "by name": told(read_images, *load_source("me/hostile")),
         "passed": told(select_dataset, loaded, **settings),
-        "passed in part": told(prepare_dataset, loaded.select(range(11))),
-        "changed": told(prepare_dataset, loaded.filter(lambda row: True).map(lambda row: {"more": 1})),
+        "passed in part": told(read_images, loaded.select(range(11))),
+        "changed": told(read_images, loaded.filter(lambda row: True).map(lambda row: {"more": 1})),
         "saved": told(kept.save, folder, loaded),
         "pushed": told(kept.push_to_hub, "me/kept", loaded),
         "saved all the same": told(kept.save, folder, loaded, allow_outside_files=True),
         "made in memory": told(select_dataset, hostile, **settings),
-        "files of a repository": told(prepare_dataset, *load_source("me/folder")),
+        "files of a repository": told(read_images, *load_source("me/folder")),
         "files of a repository, passed": told(select_dataset, load_dataset("me/folder", split="train"), **settings),
         "rows of a scores file": len(SelectionResult.from_folder(folder).scores),
     }
