@@ -1,6 +1,4 @@
-"""Image columns as people have them, paths, bytes or both, in the one form that `datasets.Image` has: `{"bytes",
-"path"}`.
-"""
+"""Image columns of paths, bytes or both, brought into the form of `datasets.Image`: `{"bytes", "path"}`."""
 
 import hashlib
 import posixpath
@@ -20,22 +18,21 @@ from .places import path_of_file_url
 
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 _BYTES = re.compile("(large_)?binary(_view)?")
-# Bytes; no system that we run on opens a longer one.
-_LONGEST_PATH = 4095
 _PATHS = re.compile("(large_)?string(_view)?")
+# In bytes; neither Linux nor macOS opens a longer one.
+_LONGEST_PATH = 4095
 
 
 def is_image(feature: Any) -> bool:
-    """Whether a column holds images without anybody saying so: Parquet that `datasets` did not write has them as
-    structures.
-    """
+    """Whether a column holds images even if nobody names it: as `Image`, or as the structures of other programs."""
     return isinstance(feature, Image) or (isinstance(feature, dict) and len(feature) == 2 and _is_structure(feature))
 
 
 def can_become_images(feature: Any) -> bool:
-    """Whether a column that is named as the one of images may hold them: as paths, bytes, or structures of these."""
-    is_plain = isinstance(feature, Value) and (_BYTES.fullmatch(feature.dtype) or _PATHS.fullmatch(feature.dtype))
-    return isinstance(feature, Image) or bool(is_plain) or (isinstance(feature, dict) and _is_structure(feature))
+    """Whether a column that is named as the image column may hold images: paths, bytes, or structures of these."""
+    if isinstance(feature, Value):
+        return bool(_BYTES.fullmatch(feature.dtype) or _PATHS.fullmatch(feature.dtype))
+    return isinstance(feature, Image) or (isinstance(feature, dict) and _is_structure(feature))
 
 
 def with_images(
@@ -70,10 +67,10 @@ def with_images(
             dataset = dataset.cast_column(column, Value(feature.dtype.removesuffix("_view")))
         dataset = dataset.cast_column(column, Image())
     paths = lone_paths(dataset.data.column(column))
-    is_remote = folder is not None and "://" in folder
-    _check_for_urls(dataset, paths, column, folder if is_remote else "file:/")
-    if is_remote and pc.any(pc.is_valid(paths)).as_py():
-        return _with_fetched_images(dataset, column, folder, storage_options or {})
+    url = folder if folder is not None and "://" in folder else None
+    _check_for_urls(dataset, paths, column, url or "file:/")
+    if url is not None and pc.any(pc.is_valid(paths)).as_py():
+        return _with_fetched_images(dataset, column, url, storage_options or {})
     if pc.any(pc.starts_with(paths, "file:/")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
         return _mapped(dataset, column, _as_local, folder=folder)
     return dataset
@@ -92,7 +89,7 @@ def stored_rows(dataset: Dataset) -> np.ndarray:
 
 
 def rows_of(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
-    """The rows of a dataset that lie in some places of its store, each with its place, in the dataset's order."""
+    """The rows, in order, that lie in some places of the store of a dataset, each with its place."""
     if len(stored) == 0:
         return []
     places = stored_rows(dataset)
@@ -138,13 +135,13 @@ def _check_for_long_texts(dataset: Dataset, column: str) -> None:
 
 
 def _with_fetched_images(dataset: Dataset, column: str, folder: str, storage_options: Mapping[str, Any]) -> Dataset:
-    # Not from the cache of an earlier call: other files may lie there now.
+    # The cache of an earlier call is not used: the files may be others now.
     dataset = _mapped(dataset, column, _fetched, cached=False, folder=folder, storage_options=dict(storage_options))
     content = hashlib.sha256(dataset._fingerprint.encode())
     for chunk in pc.struct_field(dataset.data.column(column), "bytes").chunks:
         for image in chunk:
             content.update(image.as_buffer() or b"")
-    # What is kept of these images must not be taken for that of others.
+    # The features of these images must not be taken for those of others.
     dataset._fingerprint = content.hexdigest()[:16]
     return dataset
 
@@ -159,7 +156,7 @@ def _mapped(dataset: Dataset, column: str, change: Any, *, cached: bool = True, 
 
 
 def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:
-    """Paths of local files without a scheme, and relative ones from the folder on."""
+    """Strip `file:` from the paths, and join relative ones to the folder."""
     images = batch.column(column)
     paths, alone = pc.struct_field(images, "path"), lone_paths(images)
     found = alone
@@ -172,7 +169,7 @@ def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:
 
 
 def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapping[str, Any]) -> pa.Table:
-    """The bytes of the files that paths below a URL name, fetched side by side; others stay as they are."""
+    """Fetch the files that paths below a URL name, in parallel; other values stay as they are."""
     images, folder = batch.column(column), folder.rstrip("/") + "/"
     system, root = fsspec.url_to_fs(folder, **storage_options)
     data, names = pc.struct_field(images, "bytes").to_pylist(), pc.struct_field(images, "path").to_pylist()
@@ -188,9 +185,7 @@ def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapp
         content = found.get(place, found.get(system._strip_protocol(place)))
         if isinstance(content, bytes):
             data[row] = content
-        elif not isinstance(
-            content, FileNotFoundError
-        ):  # that is an unreadable image, as a local path without a file is
+        elif not isinstance(content, FileNotFoundError):  # a missing file is an unreadable image, as it is locally
             raise InputError(
                 f"{names[row]}, an image of --image_column_name {column}, can't be fetched: {type(content).__name__}."
             )
@@ -200,7 +195,6 @@ def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapp
 def _with_column(
     batch: pa.Table, column: str, data: pa.ChunkedArray | pa.Array, paths: pa.ChunkedArray | pa.Array
 ) -> pa.Table:
-    # A batch is small enough for one chunk each.
     is_null, data, paths = (
         pa.concat_arrays(part.chunks) if isinstance(part, pa.ChunkedArray) else part
         for part in (batch.column(column).is_null(), data, paths)
@@ -211,5 +205,5 @@ def _with_column(
 
 
 def _without_query(url: str) -> str:
-    """A URL without what may be a key."""
+    """A URL without its user and query, which may hold a key."""
     return re.sub(r"[?#].*|(?<=://)[^/@]*@", "", url)
