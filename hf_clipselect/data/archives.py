@@ -25,10 +25,10 @@ def cache_folder(*content: object) -> Path:
 
 
 def unpack(paths: Sequence[str]) -> str:
-    """Unpack zip files that were not unpacked before.
+    """Unpack zip files, unless that was done before, into one folder for each, named as the file without `.zip`.
 
     Returns:
-        `str`: A folder that holds one folder for each file, named as the file is without `.zip`.
+        `str`: The folder that holds these folders.
 
     Raises:
         InputError: One is no zip file, is broken, needs a password or holds two files of one name.

@@ -12,7 +12,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, NamedSplit
@@ -34,26 +33,22 @@ _IN_FOLDER_NAME = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_SPLIT_OF_WORD)})(?:[-
 _IN_FILE_NAME = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_SPLIT_OF_WORD)})[-._ 0-9]")
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """What the places of images say.
-
-    Args:
-        splits (`dict[str, dict[str, str]]`): Split -> path of each image -> name of its class.
-        outside (`dict[str, str]`): Path of each image in no split or class -> the reason.
-    """
-
-    splits: dict[str, dict[str, str]]
-    outside: dict[str, str]
+# Split -> path of each image in the folder -> name of its class.
+SplitClasses = dict[str, dict[str, str]]
 
 
-def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool = True) -> ClassFolders:
+def read_class_folders(
+    images: Sequence[str], shown: str, *, with_splits: bool = True
+) -> tuple[SplitClasses, dict[str, str]]:
     """Find the splits and the classes.
 
     Args:
         images (`Sequence[str]`): Paths in the folder, sorted.
         shown (`str`): The folder, as a message may name it.
         with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; else all images are of `train`.
+
+    Returns:
+        `tuple[SplitClasses, dict[str, str]]`: The classes; and path -> reason for images in no split or class.
 
     Raises:
         InputError: The places can be read in two ways.
@@ -70,7 +65,7 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
         split_of |= dict.fromkeys(folders, split)
     by_name = _split_of_each(images) if with_splits and list(places) == ["train"] else None
     names = places if by_name is None else sorted(set(by_name), key=list(_WORDS).index)
-    splits: dict[str, dict[str, str]] = {split: {} for split in names}
+    splits: SplitClasses = {split: {} for split in names}
     outside: dict[str, str] = {}
     for number, path in enumerate(images):
         folder = path.rpartition("/")[0]
@@ -79,7 +74,7 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
             splits[split][path] = class_of[folder]
         elif folder in beside:
             outside[path] = beside[folder]
-    return ClassFolders(splits, outside)
+    return splits, outside
 
 
 def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -97,14 +92,14 @@ def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {split: splits[split] for split in _WORDS if split in splits} if len(splits) > 1 else {}
 
 
-def class_folder_dataset(files: FolderFiles, classes: ClassFolders, split: str) -> Dataset:
+def class_folder_dataset(files: FolderFiles, classes: SplitClasses, split: str) -> Dataset:
     """The rows of one split, in the order of their paths, as columns `image` and `label`.
 
     The classes are those of all splits, sorted. The fingerprint changes with any of the files.
     """
-    names = sorted({name for rows in classes.splits.values() for name in rows.values()})
+    names = sorted({name for rows in classes.values() for name in rows.values()})
     number = {name: index for index, name in enumerate(names)}
-    rows = classes.splits[split]
+    rows = classes[split]
     content = hashlib.sha256(f"{files.root} {names}".encode(errors="replace"))
     for path, name in rows.items():
         content.update(f"{path} {name} {files.found[path]}\n".encode(errors="replace"))

@@ -12,13 +12,9 @@ from ..errors import InputError
 
 
 def check_builder(builder: DatasetBuilder, folder: str, shown: str) -> None:
-    """Raise `InputError` if the `README.md` of a folder names a file outside of it.
+    """Raise `InputError` if the `README.md` of a folder names a file outside of it; nothing is read yet.
 
-    Args:
-        builder (`DatasetBuilder`): As it was made from the folder; nothing is read yet. Repositories on the Hub are
-            checked by `datasets` itself.
-        folder (`str`): The folder.
-        shown (`str`): The folder, as a message may name it.
+    `datasets` itself checks this for repositories on the Hub. A message calls the folder `shown`.
     """
     own = (f"{os.path.abspath(folder)}/", f"{os.path.realpath(folder)}/")
     for paths in (builder.config.data_files or {}).values():

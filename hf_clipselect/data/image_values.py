@@ -41,18 +41,8 @@ def with_images(
     """Make a column one of images, each with its bytes or with the path of a file.
 
     The type of the column becomes `Image()`, in the subset too; one that is `Image` already keeps its mode. Nothing is
-    decoded, and bytes stay as they are. Relative paths are taken from `folder`; where that is a URL, the files are
-    fetched.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        column (`str`): The column; one that is missing or can't hold images is left alone.
-        folder (`str`, *optional*): Local folder or fsspec URL of the file that names the paths; default the working
-            directory.
-        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from `folder`.
-
-    Returns:
-        `Dataset`: The same where there was nothing to do.
+    decoded, and bytes stay as they are. Relative paths start from `folder`, the local folder of the file that names
+    them; if it is an fsspec URL, the files are fetched. A column that is missing or can't hold images is left alone.
 
     Raises:
         InputError: An image is given by a URL of the web or by a text that can be no path, or a file can't be fetched.
@@ -84,12 +74,12 @@ def lone_paths(images: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array
 
 
 def stored_rows(dataset: Dataset) -> np.ndarray:
-    """The place of each row in the store of a dataset, which may hold others and in another order."""
+    """The place of each row in the table that a dataset is stored in, which may hold more rows, in another order."""
     return np.arange(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_numpy()
 
 
 def rows_of(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
-    """The rows, in order, that lie in some places of the store of a dataset, each with its place."""
+    """The rows, in order, that are stored in these places, each with its place."""
     if len(stored) == 0:
         return []
     places = stored_rows(dataset)
@@ -148,11 +138,9 @@ def _with_fetched_images(dataset: Dataset, column: str, folder: str, storage_opt
 
 def _mapped(dataset: Dataset, column: str, change: Any, *, cached: bool = True, **settings: Any) -> Dataset:
     """The dataset with one column changed; the others are copied, which costs little where images are paths."""
-    settings["column"] = column
-    rows = dataset.with_format("arrow")
-    return rows.map(
-        change, batched=True, fn_kwargs=settings, load_from_cache_file=cached, desc="Finding images"
-    ).with_format(None)
+    rows, settings = dataset.with_format("arrow"), {"column": column, **settings}
+    rows = rows.map(change, batched=True, fn_kwargs=settings, load_from_cache_file=cached, desc="Finding images")
+    return rows.with_format(None)
 
 
 def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:

@@ -11,7 +11,6 @@ from datasets import Dataset, load_dataset_builder
 
 from ..config.arguments import EMBEDDED_DATASET
 from ..embedded import load_digits_dataset
-from ..embedded.digits import SPLITS as DIGITS_SPLITS
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT, EMBEDDED_PREFIX, lasting_name
 from ..runtime.redaction import hide_secrets
@@ -145,11 +144,7 @@ def _embedded(request: Request) -> Loaded:
     }
     if named := [flag for flag, value in others.items() if value]:
         raise InputError(f"{named[0]} is not for {EMBEDDED_DATASET}, which is in the package; leave it out.")
-    if wanted.split not in DIGITS_SPLITS:
-        raise InputError(
-            f"{name} has no split {wanted.split!r}: choose one of {', '.join(DIGITS_SPLITS)} ({flags.split})."
-        )
-    return Loaded(load_digits_dataset(wanted.split), name)
+    return Loaded(load_digits_dataset(wanted.split, flag=flags.split), name)
 
 
 def _by_reader_name(request: Request) -> Loaded:

@@ -21,10 +21,8 @@ _WITHOUT_ROWS = re.compile("corresponds to no data|Must pass at least one table"
 def explained(what: str, problem: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Turn what is raised inside a block into an `InputError`; failures of the machine pass through.
 
-    Args:
-        what (`str`): The flag and the name that a user gave.
-        problem (`str`): Such as `"can't be loaded"`.
-        options (`Mapping[str, Any]`, *optional*): Options of a file system, whose values are not told.
+    The message begins with the flag and the name that a user gave, and a problem such as "can't be loaded". It tells
+    no value of the options of a file system.
     """
     try:
         yield

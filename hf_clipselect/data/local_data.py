@@ -36,14 +36,8 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller asks of a place.
-
-    Args:
-        shown (`str`): The place, as messages may name it.
-        config_name (`str`, *optional*): Configuration.
-        split (`str`): Name of the split.
-        allow_unread_files (`bool`): Files may be left out, with a warning.
-        flags (`SourceFlags`): What errors call these.
+    """What a user wants of a place that messages call `shown`: a split, of a configuration, and whether files may be
+    left out with a warning; `flags` is what errors call these.
     """
 
     shown: str
@@ -71,10 +65,7 @@ class Wanted:
     def check_unread(self, unread: Mapping[str, str], total: int, kind: str = "image files") -> None:
         """Raise `InputError`, or warn where the user accepts that, if files would be left out.
 
-        Args:
-            unread (`Mapping[str, str]`): Path in the folder -> reason, in a few words: `"a link to nothing"`.
-            total (`int`): Number of all files, unread ones included.
-            kind (`str`, *optional*, defaults to `"image files"`): What is counted.
+        `unread` gives the reason for each path in a few words: "a link to nothing"; `total` counts these files too.
         """
         if not unread:
             return
@@ -249,11 +240,11 @@ def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True
         raise InputError(f"{wanted.flags.name} {wanted.shown} holds no image that can be read.")
     if files.metadata:
         return _from_metadata(files, wanted, unread, with_splits=with_splits)
-    classes = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
-    wanted.check_split(classes.splits)
-    if not classes.splits[wanted.split]:
+    classes, outside = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
+    wanted.check_split(classes)
+    if not classes[wanted.split]:
         raise InputError(_no_class_folders(files, wanted))
-    wanted.check_unread({**unread, **classes.outside}, total)
+    wanted.check_unread(unread | outside, total)
     left = [path for path in [*files.tables, *files.zips] if ending(path) not in _TEXT_TABLES]
     _tell_left_out("files beside class folders", left, wanted)
     return class_folder_dataset(files, classes, wanted.split)

@@ -60,20 +60,8 @@ def with_own_images(
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
 ) -> Dataset:
-    """[`with_images`] with relative paths taken from the folder of the source; no path may lead out of that folder.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        image_column (`str`): The column of images.
-        source (`DatasetSource`): Where the rows came from.
-        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from a URL.
-        allow_outside_files (`bool`, *optional*, defaults to `False`): All files may be named.
-
-    Returns:
-        `Dataset`: As [`with_images`].
-
-    Raises:
-        InputError: As [`with_images`] and [`check_files_stay_inside`].
+    """[`with_images`] with relative paths that start from the folder of the source, and with `storage_options` for
+    fsspec if that is a URL; then [`check_files_stay_inside`] unless all files are allowed. Raises what these do.
     """
     folder = source.paths_relative_to or folder_of(source.name)
     dataset = with_images(dataset, image_column, folder, storage_options=storage_options)

@@ -21,14 +21,7 @@ _MAGIC = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class SourceFlags:
-    """What a command line calls the parts of a source; errors name these flags.
-
-    Args:
-        name (`str`): Flag of the dataset.
-        config (`str`): Flag of the configuration.
-        split (`str`): Flag of the split.
-        accept (`str`, *optional*): Flag that accepts files that are not read, where there is one.
-    """
+    """What errors call the name, configuration and split of a dataset, and what accepts that files are not read."""
 
     name: str = "--dataset_name"
     config: str = "--dataset_config_name"
@@ -38,13 +31,7 @@ class SourceFlags:
 
 @dataclass(frozen=True)
 class HubPlace:
-    """A dataset repository, or a folder or file of one.
-
-    Args:
-        repo (`str`): Its id.
-        revision (`str`, *optional*): Branch, tag or commit.
-        path (`str`): Folder or file in it; empty for the whole repository.
-    """
+    """A branch, tag or commit of a dataset repository, and a folder or file in it; an empty path means all of it."""
 
     repo: str
     revision: str | None

@@ -36,8 +36,8 @@ def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> tu
 
     Args:
         urls (`Sequence[str]`): Such as `s3://bucket/folder` or `gs://bucket/train-*.parquet`, all of one file system.
-        options (`Mapping[str, Any]`): Of this file system.
-        flag (`str`): The flag that they were given with.
+        options (`Mapping[str, Any]`): Options of this file system.
+        flag (`str`): The flag that a user gave the URLs with.
 
     Returns:
         `tuple[str | None, list[str]]`: The fetched folder, where the one URL is that of a folder; and the absolute

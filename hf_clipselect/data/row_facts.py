@@ -126,25 +126,23 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
 
 
 def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: np.ndarray) -> np.ndarray:
-    """Find the rows that a user lists.
-
-    Args:
-        listing (`str`, `Path`, `Sequence[int]` or `np.ndarray`): Name of a boolean column of the dataset, or a text
-            file with one source_index per line, or the numbers themselves.
-        flag (`str`): Name of the flag in errors.
-        dataset (`Dataset`): The N rows considered.
-        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
+    """Find the rows that a user lists: by the name of a boolean column of the dataset, by a text file with one
+    source_index per line, or by the numbers themselves.
 
     Returns:
-        `np.ndarray` of shape `(N,)`: Bool.
+        `np.ndarray` of shape `(N,)`: Bool, for the N rows of the dataset; `source_index` numbers them in the source.
 
     Raises:
         InputError: There is no such column or file, or it lists what is no row of the dataset.
     """
     if not isinstance(listing, (str, Path)):
         return _at_rows(listing, source_index, flag)
-    if str(listing) in dataset.column_names:
-        return _boolean_column(dataset, str(listing), flag)
+    if (column := str(listing)) in dataset.column_names:
+        if dataset.features[column] != Value("bool"):
+            raise InputError(
+                f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
+            )
+        return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
     return _at_rows(_read_numbers(Path(listing), flag, dataset), source_index, flag)
 
 
@@ -205,14 +203,6 @@ def _is_categorical(feature: object) -> bool:
         feature.dtype in ("string", "large_string", "bool") or "int" in feature.dtype
     )
     return is_plain or isinstance(feature, ClassLabel)
-
-
-def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
-    if dataset.features[column] != Value("bool"):
-        raise InputError(
-            f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
-        )
-    return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
