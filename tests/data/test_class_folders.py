@@ -244,7 +244,10 @@ def test_the_name_of_a_folder_is_no_pattern(tmp_path, name, images_dataset, monk
     (tmp_path / "deep").rename(tables / "deep")
     assert len(load_source(f"{name}/tables")[0]) == 60
     assert len(load_source(f"{name}/tables", split="test")[0]) == 5
-    card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: deep/test-*\n- config_name: big\n  data_files: deep/*\n---\n"
+    card = (
+        "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: deep/test-*\n"
+        "- config_name: big\n  data_files: deep/*\n---\n"
+    )
     (tables / "README.md").write_text(card)
     assert len(load_source(f"{name}/tables", "small")[0]) == 5
     assert len(load_source(f"{name}/tables", "big")[0]) == 65

@@ -1,4 +1,3 @@
-import io
 import logging
 import os
 import subprocess
@@ -11,18 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
-from folders import message_of
-from PIL import Image as PILImage
+from folders import message_of, png, write_images
 
 from hf_clipselect.data import LabelledImages, read_images, with_image_column_undecoded
 from hf_clipselect.data.source import DatasetSource, describe_source, load_source
 from hf_clipselect.embedded import load_digits_dataset
-
-
-def png(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    PILImage.new("RGB", (6, 5), (shade, 0, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def dataset_of(label: list[Any] | None = None, label_feature: Any = None, **columns: tuple[list[Any], Any]) -> Dataset:
@@ -37,10 +29,7 @@ def dataset_of(label: list[Any] | None = None, label_feature: Any = None, **colu
 
 
 def write_image_folder(folder: Path, classes: dict[str, int]) -> None:
-    for name, count in classes.items():
-        (folder / name).mkdir(parents=True)
-        for row in range(count):
-            (folder / name / f"{row}.png").write_bytes(png(10 * row))
+    write_images(folder, [f"{name}/{row}.png" for name, count in classes.items() for row in range(count)])
 
 
 class TestLoadSource:

@@ -2,7 +2,6 @@
 himself.
 """
 
-import io
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -13,10 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
-from folders import message_of
+from folders import message_of, png
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
-from PIL import Image as PILImage
 from recipe_files import load_recipe
 
 from hf_clipselect.config.arguments import Arguments
@@ -25,12 +23,6 @@ from hf_clipselect.data.outside_files import check_files_stay_inside
 from hf_clipselect.evaluation.classifier.eval_sets import load_eval_sets
 from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
 from hf_clipselect.pipeline.run import run_selection
-
-
-def png(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    PILImage.new("L", (8, 8), shade).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def cells(*paths: Any) -> list[dict[str, Any]]:
