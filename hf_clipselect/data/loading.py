@@ -28,20 +28,11 @@ _READER_NAMES = {"imagefolder", *READERS.values()}
 
 @dataclass(frozen=True)
 class Loaded:
-    """Rows, and by what name they are known.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        name (`str`): Hub id, absolute path, URL without credentials, or `embedded/...`.
-        commit (`str`, *optional*): Commit on the Hub.
-        card (`str`, *optional*): Folder or repository whose README.md may state a license.
-        data_dir (`str`, *optional*), data_files (`list[str]`, *optional*): Part of a repository on the Hub.
-        paths_relative_to (`str`, *optional*): As [`DatasetSource`] has it.
-    """
+    """Rows, what [`DatasetSource`] tells of them, and the folder or repository whose README.md may state a license."""
 
     dataset: Dataset
     name: str
-    commit: str | None = None
+    revision: str | None = None
     card: str | None = None
     data_dir: str | None = None
     data_files: list[str] | None = None
@@ -58,11 +49,6 @@ class Request:
     data_files: Sequence[str]
     data_dir: str | None
     options: Mapping[str, Any]
-
-    @property
-    def what(self) -> str:
-        """The flag and the name, to begin an error with."""
-        return f"{self.wanted.flags.name} {self.wanted.shown}"
 
 
 def load(request: Request) -> Loaded:
@@ -97,8 +83,8 @@ def _in_repository(request: Request, place: HubPlace) -> Request:
     """The request for a repository that `hf://datasets/...` means."""
     if request.revision is not None and place.revision not in (None, request.revision):
         raise InputError(
-            f"{request.what} names the revision {place.revision}, but --dataset_revision is {request.revision}; leave "
-            "one of them out."
+            f"{request.wanted.flag_and_name} names the revision {place.revision}, but --dataset_revision is "
+            f"{request.revision}; leave one of them out."
         )
     request = replace(request, name=place.repo, revision=request.revision or place.revision)
     if is_pattern(place.path) or reader_name(place.path) or place.path.endswith(".zip"):
@@ -115,7 +101,7 @@ def _from_hub(request: Request, problem: str) -> Loaded:
             "may read."
         )
     name, folder, files = request.name, request.data_dir, list(request.data_files) or None
-    with explained(request.what, problem):
+    with explained(request.wanted.flag_and_name, problem):
         # The two steps of `load_dataset`, which does not tell the commit that a branch stood for.
         builder = load_dataset_builder(
             name, request.wanted.config_name, revision=request.revision, data_dir=folder, data_files=files
@@ -152,8 +138,8 @@ def _by_reader_name(request: Request) -> Loaded:
         return load(replace(request, name=""))
     if request.data_dir is None:
         raise InputError(
-            f"{request.what} is neither a folder nor a dataset on the Hub, but a reader of datasets: name its folder "
-            "with --data_dir, or its files with --data_files."
+            f"{request.wanted.flag_and_name} is neither a folder nor a dataset on the Hub, but a reader of datasets: "
+            "name its folder with --data_dir, or its files with --data_files."
         )
     wanted = replace(request.wanted, shown=hide_secrets(request.data_dir, request.options))
     return load(replace(request, name=request.data_dir, data_dir=None, wanted=wanted))
@@ -163,7 +149,9 @@ def _from_files(request: Request, base: str) -> Loaded:
     """The files of `--data_files`, relative to the folder that the name is of, if it is one."""
     options = request.options
     if base and not is_url(base) and not os.path.isdir(base):
-        raise InputError(f"{request.what} is no folder that --data_files could lie in; leave one of them out.")
+        raise InputError(
+            f"{request.wanted.flag_and_name} is no folder that --data_files could lie in; leave one of them out."
+        )
     base = "/".join(filter(None, (base.rstrip("/"), request.data_dir)))
     entries = [local_name(entry) for entry in request.data_files]
     urls = [entry if is_url(entry) else f"{base}/{entry}" for entry in entries if is_url(entry) or is_url(base)]
@@ -189,7 +177,7 @@ def _from_url(request: Request, name: str) -> Loaded:
         name = f"{name.rstrip('/')}/{request.data_dir}"
     wanted = replace(request.wanted, shown=hide_secrets(name, request.options))
     fetched, paths = fetch_urls([name], request.options, wanted.flags.name)
-    with explained(f"{wanted.flags.name} {wanted.shown}", "can't be loaded", request.options):
+    with explained(wanted.flag_and_name, "can't be loaded", request.options):
         if fetched is not None:
             dataset, folder = load_folder(fetched, wanted)
             return Loaded(dataset, wanted.shown, card=fetched, paths_relative_to=folder)
@@ -200,7 +188,7 @@ def _from_url(request: Request, name: str) -> Loaded:
 def _from_path(request: Request, name: str) -> Loaded:
     wanted, flag = request.wanted, request.wanted.flags.name
     if request.options:
-        raise InputError(f"--storage_options is for URLs, and {request.what} is none; leave it out.")
+        raise InputError(f"--storage_options is for URLs, and {request.wanted.flag_and_name} is none; leave it out.")
     path = os.path.join(name, request.data_dir) if request.data_dir else name
     if not path or not os.path.exists(path):
         if os.path.isdir(name):
@@ -209,7 +197,7 @@ def _from_path(request: Request, name: str) -> Loaded:
             f"{flag} {wanted.shown!r} is neither a folder nor a Hub id; give an existing folder or file, a URL, a Hub "
             f"id such as uoft-cs/cifar10, or {EMBEDDED_DATASET}."
         )
-    with explained(request.what, "can't be loaded"):
+    with explained(request.wanted.flag_and_name, "can't be loaded"):
         if os.path.isdir(path):
             dataset, folder = load_folder(path, wanted)
             return Loaded(dataset, lasting_name(name), card=path, paths_relative_to=folder)

@@ -46,6 +46,11 @@ class Wanted:
     allow_unread_files: bool
     flags: SourceFlags
 
+    @property
+    def flag_and_name(self) -> str:
+        """What an error begins with: the flag, and the name that a user gave."""
+        return f"{self.flags.name} {self.shown}"
+
     def pick(self, splits: Dataset | DatasetDict) -> Dataset:
         """The split asked for, of those that were loaded."""
         if isinstance(splits, Dataset):
@@ -99,7 +104,7 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
         return _from_saved(folder, wanted), None
     files, configs = walk(folder), declared_configs(folder)
     if not files.found and not files.broken:
-        raise InputError(f"{wanted.flags.name} {wanted.shown} can't be loaded: it doesn't contain any data files.")
+        raise InputError(f"{wanted.flag_and_name} can't be loaded: it doesn't contain any data files.")
     if files.hidden:
         logger.info("%s: hidden files and folders are left out: %s.", wanted.shown, first_names(sorted(files.hidden)))
     if any("data_files" in config or "data_dir" in config for config in configs):
@@ -161,9 +166,7 @@ def _from_saved(folder: str, wanted: Wanted) -> Dataset:
         return wanted.pick(load_from_disk(folder_without_hops(folder)))
     except IndexError:
         # datasets saves a split without rows as no file at all, and can't load that.
-        raise InputError(
-            f"{wanted.flags.name} {wanted.shown} has a split without rows, which can't be loaded."
-        ) from None
+        raise InputError(f"{wanted.flag_and_name} has a split without rows, which can't be loaded.") from None
 
 
 def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:
@@ -237,7 +240,7 @@ def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True
     total = len(files.images) + len(unread)
     if not files.images:
         wanted.check_unread(unread, total)
-        raise InputError(f"{wanted.flags.name} {wanted.shown} holds no image that can be read.")
+        raise InputError(f"{wanted.flag_and_name} holds no image that can be read.")
     if files.metadata:
         return _from_metadata(files, wanted, unread, with_splits=with_splits)
     classes, outside = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
@@ -289,7 +292,7 @@ def _image_paths(dataset: Dataset) -> list[list[str]]:
 def _check_no_config(wanted: Wanted) -> None:
     if wanted.config_name not in (None, "default"):
         raise InputError(
-            f"{wanted.flags.name} {wanted.shown} can't be loaded: it has the configuration default alone, so no "
+            f"{wanted.flag_and_name} can't be loaded: it has the configuration default alone, so no "
             f"{wanted.flags.config} {wanted.config_name}; leave it out."
         )
 
@@ -302,7 +305,7 @@ def _tell_left_out(what: str, paths: Sequence[str], wanted: Wanted) -> None:
 def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
     flag = wanted.flags.name
     told = (
-        f"{flag} {wanted.shown} holds {len(files.images):,} images ({first_names(files.images)}), but no "
+        f"{wanted.flag_and_name} holds {len(files.images):,} images ({first_names(files.images)}), but no "
         "class folders: expected a folder for each class, such as cat/1.png and dog/2.png, or beside the images a "
         "metadata.csv with a column file_name and one of labels, or of texts for --caption_column."
     )

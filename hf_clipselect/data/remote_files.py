@@ -30,14 +30,9 @@ _BATCH = 256
 
 
 def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> tuple[str | None, list[str]]:
-    """Fetch what URLs name: files, all files of a folder, or those that a pattern matches.
+    """Fetch what URLs of one file system name: files, all files of a folder, or those that a pattern matches.
 
-    What was fetched before and has not changed is not fetched again.
-
-    Args:
-        urls (`Sequence[str]`): Such as `s3://bucket/folder` or `gs://bucket/train-*.parquet`, all of one file system.
-        options (`Mapping[str, Any]`): Options of this file system.
-        flag (`str`): The flag that a user gave the URLs with.
+    What was fetched before and has not changed is not fetched again. An error begins with `flag`.
 
     Returns:
         `tuple[str | None, list[str]]`: The fetched folder, where the one URL is that of a folder; and the absolute

@@ -121,13 +121,13 @@ def load_source(
     wanted = Wanted(hide_secrets(name, options), config_name, split, allow_unread_files, flags or SourceFlags())
     loaded = load(Request(name, wanted, revision, data_files or [], data_dir, options))
     source = replace(
-        describe_source(loaded.dataset, name=loaded.name, config_name=config_name, revision=loaded.commit),
+        describe_source(loaded.dataset, name=loaded.name, config_name=config_name, revision=loaded.revision),
         data_dir=loaded.data_dir,
         data_files=loaded.data_files,
         paths_relative_to=loaded.paths_relative_to,
     )
     if source.license is None and loaded.card is not None:
-        source = replace(source, license=_license_of_card(loaded.card, loaded.commit))
+        source = replace(source, license=_license_of_card(loaded.card, loaded.revision))
     return loaded.dataset, source
 
 
