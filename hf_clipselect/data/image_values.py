@@ -78,7 +78,7 @@ def stored_rows(dataset: Dataset) -> np.ndarray:
     return np.arange(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_numpy()
 
 
-def rows_of(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
+def rows_stored_at(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
     """The rows, in order, that are stored in these places, each with its place."""
     if len(stored) == 0:
         return []
@@ -103,7 +103,7 @@ def _is_relative(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folder: str) -> None:
     is_url = pc.match_substring_regex(paths, _URL)
     elsewhere = pc.and_(is_url, pc.invert(pc.starts_with(paths, folder.rstrip("/") + "/")))
-    rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(elsewhere, False)).to_numpy())
+    rows = rows_stored_at(dataset, pc.indices_nonzero(pc.fill_null(elsewhere, False)).to_numpy())
     if rows:
         row, stored = rows[0]
         raise InputError(
@@ -115,7 +115,7 @@ def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folde
 
 def _check_for_long_texts(dataset: Dataset, column: str) -> None:
     long = pc.greater(pc.binary_length(dataset.data.column(column).cast(pa.large_string())), _LONGEST_PATH)
-    rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(long, False)).to_numpy())
+    rows = rows_stored_at(dataset, pc.indices_nonzero(pc.fill_null(long, False)).to_numpy())
     if rows:
         raise InputError(
             f"{len(rows)} rows of --image_column_name {column} hold a text that is too long for a path (first: "
@@ -138,7 +138,7 @@ def _with_fetched_images(dataset: Dataset, column: str, folder: str, storage_opt
 
 def _mapped(dataset: Dataset, column: str, change: Any, *, cached: bool = True, **settings: Any) -> Dataset:
     """The dataset with one column changed; the others are copied, which costs little where images are paths."""
-    rows, settings = dataset.with_format("arrow"), {"column": column, **settings}
+    rows, settings = dataset.with_format("arrow"), {**settings, "column": column}
     rows = rows.map(change, batched=True, fn_kwargs=settings, load_from_cache_file=cached, desc="Finding images")
     return rows.with_format(None)
 

@@ -20,11 +20,11 @@ from .table_files import (
     READERS,
     builder_of_files,
     declared_configs,
-    folder_without_hops,
     reader_name,
     reader_of_files,
     splits_of_config,
     splits_of_folder,
+    unchained_folder,
 )
 
 
@@ -163,7 +163,7 @@ def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
 def _from_saved(folder: str, wanted: Wanted) -> Dataset:
     check_saved(folder, wanted.shown)
     try:
-        return wanted.pick(load_from_disk(folder_without_hops(folder)))
+        return wanted.pick(load_from_disk(unchained_folder(folder)))
     except IndexError:
         # datasets saves a split without rows as no file at all, and can't load that.
         raise InputError(f"{wanted.flag_and_name} has a split without rows, which can't be loaded.") from None
@@ -264,7 +264,7 @@ def _from_metadata(files: FolderFiles, wanted: Wanted, unread: dict[str, str], *
         raise InputError(f"{wanted.shown} has no metadata file for the images of its split {wanted.split}.")
     builder = builder_of_files("imagefolder", {wanted.split: [files.full(path) for path in [*mine, *metadata]]})
     builder.download_and_prepare()
-    dataset, root = builder.as_dataset(split=wanted.split), folder_without_hops(files.root)
+    dataset, root = builder.as_dataset(split=wanted.split), unchained_folder(files.root)
     rows = [[os.path.normpath(path).removeprefix(f"{root}/") for path in paths] for paths in _image_paths(dataset)]
     if of_others:
         kept = [row for row, paths in enumerate(rows) if not any(path.startswith(of_others) for path in paths)]

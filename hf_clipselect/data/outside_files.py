@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT
-from .image_values import lone_paths, rows_of, with_images
+from .image_values import lone_paths, rows_stored_at, with_images
 from .source import DatasetSource
 
 
@@ -42,7 +42,7 @@ def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None
         if not require_storage_embed(feature):
             continue
         found = _outside(dataset.data.column(column), feature, inside)
-        rows = rows_of(dataset, np.array(list(found), dtype=np.int64))
+        rows = rows_stored_at(dataset, np.array(list(found), dtype=np.int64))
         if rows:
             row, stored = rows[0]
             raise InputError(

@@ -53,7 +53,7 @@ def builder_of_files(reader: str, splits: Mapping[str, Sequence[str]]) -> Datase
     # `datasets` takes resolved lists as they are; the state of each file makes its cache see that the file changed.
     data_files = DataFilesDict()
     for split, paths in splits.items():
-        paths = [_path_without_hops(path) for path in paths]
+        paths = [_unchained_path(path) for path in paths]
         states = [os.stat(path) for path in paths]
         data_files[split] = DataFilesList(paths, [(str(state.st_size), str(state.st_mtime_ns)) for state in states])
     first = next((path for paths in splits.values() for path in paths), "")
@@ -61,9 +61,9 @@ def builder_of_files(reader: str, splits: Mapping[str, Sequence[str]]) -> Datase
     return load_dataset_builder(reader, data_files=data_files, **settings)
 
 
-def folder_without_hops(folder: str) -> str:
+def unchained_folder(folder: str) -> str:
     """The folder itself, or a link to it where `datasets` would take its path for a chain of URLs, for its `::`."""
-    return _path_without_hops(f"{folder}/.")[: -len("/.")]
+    return _unchained_path(f"{folder}/.")[: -len("/.")]
 
 
 def splits_of_folder(files: FolderFiles, paths: Sequence[str]) -> dict[str, list[str]]:
@@ -116,7 +116,7 @@ def _table_ending(path: str) -> str:
     return next((suffix for suffix in endings if suffix in READERS), "")
 
 
-def _path_without_hops(path: str) -> str:
+def _unchained_path(path: str) -> str:
     """The path itself, or the same through a link where `datasets` would take it for a chain of URLs, for its `::`."""
     folder, _, rest = path.rpartition("::")
     if not folder:
