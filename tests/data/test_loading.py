@@ -25,7 +25,6 @@ from loopback_hub.server import LoopbackHub
 
 from hf_clipselect.cli import main
 from hf_clipselect.config.arguments import Arguments
-from hf_clipselect.data import read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.pipeline.provenance import _without_secrets
 
@@ -395,12 +394,6 @@ class TestSecrets:
         assert main(["select", "--storage_option", options_with(SECRETS[2]), "--dataset_nam", url]) == 2
         err = capfd.readouterr().err
         assert "unrecognized arguments" in err and not [secret for secret in SECRETS if secret in err]
-
-
-def test_paths_reach_the_columns(tmp_path):
-    folder = write_images(tmp_path, PETS)
-    images = read_images(*load_source(str(folder)))
-    assert (images.image_column, images.label_column, images.class_names) == ("image", "label", ["cat", "dog"])
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArg
 from hf_clipselect.pipeline.run import run_selection
 
 
+QUICK = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "use_cpu": True, "dataloader_num_workers": 0}
+
+
 def cells(*paths: Any) -> list[dict[str, Any]]:
     """Eight images with bytes, then these paths without."""
     named = [{"bytes": png(row), "path": f"{row}.png"} for row in range(8)]
@@ -116,14 +119,7 @@ def test_urls_are_no_files_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_run_by_name_refuses_and_the_flag_takes_them(tmp_path: Path, elsewhere: Path) -> None:
     folder = write(tmp_path / "data", cells(elsewhere))
-    settings = {
-        "dataset_name": str(folder),
-        "model_name_or_path": "embedded/tiny-clip",
-        "adaptation": "off",
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
-        "selection_count": [9],
-    }
+    settings = {**QUICK, "dataset_name": str(folder), "selection_count": [9]}
     out = tmp_path / "out"
     message = message_of(run_selection, Arguments.from_dict({**settings, "output_dir": str(out)}))
     assert str(elsewhere) in message and not out.exists()
@@ -139,11 +135,8 @@ def test_a_table_of_paths(tmp_path: Path, elsewhere: Path) -> None:
         (folder / "im" / f"{row}.png").write_bytes(png(20 * row))
     lines = [f"im/{row}.png,{'ab'[row % 2]}" for row in range(8)]
     settings = {
+        **QUICK,
         "dataset_name": str(folder / "train.csv"),
-        "model_name_or_path": "embedded/tiny-clip",
-        "adaptation": "off",
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
         "selection_count": [4],
         "image_column_name": "file",
         "output_dir": str(tmp_path / "out"),
@@ -180,13 +173,7 @@ def test_pictures_of_suspects_are_of_the_dataset_alone(
     suspects = load_recipe("suspects.py")
     folder = write(tmp_path / "data", cells(elsewhere))
     out = tmp_path / "out"
-    settings = {
-        "model_name_or_path": "embedded/tiny-clip",
-        "adaptation": "off",
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
-    }
-    arguments = {**settings, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
+    arguments = {**QUICK, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
     result = run_selection(Arguments.from_dict(arguments))
     asked = {"selection": str(out), "dataset_name": None, "dataset_config_name": None, "train_split_name": None}
     assert suspects.load_images(result, Namespace(**asked, allow_outside_files=False)) is None
