@@ -149,11 +149,12 @@ class TestLoadSource:
     ) -> None:
         write_image_folder(tmp_path / "images", {"a": 2, "b": 2})
         images_dataset.save_to_disk(tmp_path / "disk")
-        here = [load_source(str(tmp_path / name))[1].fingerprint for name in ("images", "disk")]
+        names = [str(tmp_path / "images"), str(tmp_path / "disk"), "embedded/digits"]
+        here = [load_source(name)[1].fingerprint for name in names]
         script = "import sys; from hf_clipselect.data.source import load_source; "
         script += "print(*[load_source(name)[1].fingerprint for name in sys.argv[1:]])"
         run = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / "images"), str(tmp_path / "disk")],
+            [sys.executable, "-c", script, *names],
             env={**os.environ, "HF_HOME": str(tmp_path / "home")},
             capture_output=True,
             text=True,

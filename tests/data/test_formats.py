@@ -3,8 +3,6 @@
 import pytest
 from datasets import Dataset, load_dataset
 from formats import FORMATS, contents, make_pictures, one_of_each_format, variants
-from loopback_hub.processes import run_client
-from loopback_hub.server import LoopbackHub
 from made_results import make_result
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset
@@ -85,10 +83,3 @@ def test_a_run_of_any_format_writes_the_rows_of_the_source(pictures, clip_folder
         assert_same_rows(load_pruned(folder, ratio=0.3), pictures, stored)
         assert (folder / "report.html").read_text().count("data:image/") >= 18
     assert len(kept) == 1  # the encoder saw the same images
-
-
-@pytest.mark.slow
-def test_a_push_of_any_format_publishes_the_rows_of_the_source(tmp_path):
-    with LoopbackHub(tmp_path / "hub") as hub:
-        differences = run_client("result_clients", "formats_push", tmp_path, env=hub.environment("hf_alice_write"))
-    assert len(differences) == len(FORMATS) and set(differences.values()) == {""}

@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from folders import message_of, png
-from loopback_hub.processes import run_client
-from loopback_hub.server import LoopbackHub
 from recipe_files import load_recipe
 
 from hf_clipselect.config.arguments import Arguments
@@ -187,21 +185,6 @@ def test_a_million_paths_are_looked_at_without_a_loop() -> None:
     check_files_stay_inside(dataset, folder="/data/set")
     message = message_of(check_files_stay_inside, dataset.select([5, 3]), folder="/data/other")
     assert message.startswith("source_index 0 of the dataset names the file '/data/set/im/5.png'")
-
-
-@pytest.mark.slow
-def test_data_from_the_hub(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.png"
-    with LoopbackHub(tmp_path / "hub") as hub:
-        told = run_client(
-            "outside_files_clients", "rows_that_name_files", str(secret), env=hub.environment("hf_me_write")
-        )
-    refused = {"by name", "passed", "changed", "saved", "pushed"}
-    assert told.pop("rows of a scores file") == 12
-    assert "can't be loaded from the Hub" in told.pop("by its card")
-    assert {door for door, answer in told.items() if answer != "fine"} == refused
-    for door in refused:
-        assert "source_index 11 " in told[door] and str(secret) in told[door], told[door]
 
 
 @pytest.mark.parametrize("spelling", ["{}", "../private/x.parquet", "file://{}"])
