@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Image, Value
 
 from ..errors import InputError
+from ..runtime.redaction import hide_secrets
 from .places import path_of_file_url
 
 
@@ -108,7 +109,7 @@ def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folde
         row, stored = rows[0]
         raise InputError(
             f"{len(rows)} rows of --image_column_name {column} hold a URL (first: "
-            f"{_without_query(paths[stored].as_py())} at source_index {row}), and images are not downloaded. Download "
+            f"{hide_secrets(paths[stored].as_py())} at source_index {row}), and images are not downloaded. Download "
             "them first, for example with img2dataset, or use a column of bytes or of paths of local files."
         )
 
@@ -190,8 +191,3 @@ def _with_column(
     values = pa.StructArray.from_arrays([data, paths], ["bytes", "path"], mask=is_null)
     place = batch.column_names.index(column)
     return batch.set_column(place, batch.schema.field(place), values)
-
-
-def _without_query(url: str) -> str:
-    """A URL without its user and query, which may hold a key."""
-    return re.sub(r"[?#].*|(?<=://)[^/@]*@", "", url)

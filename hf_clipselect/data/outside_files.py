@@ -63,14 +63,14 @@ def with_own_images(
     """[`with_images`] with relative paths that start from the folder of the source, and with `storage_options` for
     fsspec if that is a URL; then [`check_files_stay_inside`] unless all files are allowed. Raises what these do.
     """
-    folder = source.paths_relative_to or folder_of(source.name)
+    folder = source.paths_relative_to or _folder_of(source.name)
     dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
     if not allow_outside_files:
         check_files_stay_inside(dataset, source.name, folder)
     return dataset
 
 
-def folder_of(name: str) -> str | None:
+def _folder_of(name: str) -> str | None:
     """The local folder that a dataset of this name lies in; None for one of the Hub, or in memory."""
     if not name or not os.path.exists(name):
         return None
@@ -85,7 +85,7 @@ def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, 
     if folder is not None and "://" in folder:
         places.append(folder.rstrip("/") + "/")
     else:
-        places += [f"{place.rstrip('/')}/" for place in (folder, folder_of(name)) if place is not None]
+        places += [f"{place.rstrip('/')}/" for place in (folder, _folder_of(name)) if place is not None]
     places = [os.path.expanduser(place) for place in places]
     # datasets resolves links to the folder itself in some cases.
     resolved = [
