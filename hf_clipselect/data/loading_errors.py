@@ -18,7 +18,9 @@ _WITHOUT_ROWS = re.compile("corresponds to no data|Must pass at least one table"
 
 
 @contextmanager
-def explained(what: str, problem: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
+def explained(
+    what: str, problem: str, options: Mapping[str, Any] | None = None, *, reads_rows: bool = True
+) -> Iterator[None]:
     """Turn what is raised inside a block into an `InputError`; failures of the machine pass through.
 
     The message begins with the flag and the name that a user gave, and a problem such as "can't be loaded". It tells
@@ -31,6 +33,8 @@ def explained(what: str, problem: str, options: Mapping[str, Any] | None = None)
     except Exception as error:  # every file system and every decoder raises errors of its own
         if is_of_the_machine(error):
             raise
+        if reads_rows and isinstance(error, IndexError):  # datasets takes the first of no rows, or of no files
+            raise InputError(f"{what} has a split without rows, which can't be loaded.") from None
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
         reason = hide_secrets(" ".join(str(cause).split()), options)[:400]
         if _WITHOUT_ROWS.search(reason):

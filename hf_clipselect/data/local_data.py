@@ -101,7 +101,8 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     """
     folder = os.path.abspath(folder)
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
-        return _from_saved(folder, wanted), None
+        check_saved(folder, wanted.shown)
+        return wanted.pick(load_from_disk(unchained_folder(folder))), None
     files, configs = walk(folder), declared_configs(folder)
     if not files.found and not files.broken:
         raise InputError(f"{wanted.flag_and_name} can't be loaded: it doesn't contain any data files.")
@@ -158,15 +159,6 @@ def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
         return load_files([files.full(path) for path in files.tables], wanted)
     wanted.check_split(["train"])
     return _from_images(files, wanted, with_splits=False), None
-
-
-def _from_saved(folder: str, wanted: Wanted) -> Dataset:
-    check_saved(folder, wanted.shown)
-    try:
-        return wanted.pick(load_from_disk(unchained_folder(folder)))
-    except IndexError:
-        # datasets saves a split without rows as no file at all, and can't load that.
-        raise InputError(f"{wanted.flag_and_name} has a split without rows, which can't be loaded.") from None
 
 
 def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:

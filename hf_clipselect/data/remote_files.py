@@ -46,7 +46,7 @@ def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> tu
         raise InputError(
             f"{flag} {shown}: all URLs must be of one file system; {hide_secrets(others[0])} is of another."
         )
-    with explained(f"{flag} {shown}", "can't be read", options):
+    with explained(f"{flag} {shown}", "can't be read", options, reads_rows=False):
         try:
             return _fetch(urls, options, shown, is_http=protocol in ("http", "https"))
         except ImportError as error:
