@@ -62,7 +62,7 @@ from hf_clipselect.adapters.mlp import MlpAdapterConfig
 from hf_clipselect.adapters.placing import new_adapters
 from hf_clipselect.adapters.training import Schedule, train_adapters
 from hf_clipselect.config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments, Arguments
-from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data import LabelledImages, read_images, with_image_column_undecoded
 from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.data.source import load_source
 from hf_clipselect.embedded import tiny_clip_path
@@ -898,7 +898,7 @@ def scaled_writing(bench: Bench, rows: int) -> Callable[[], object]:
 
 
 def load_images(dataset_name: str, max_samples: int | None = None) -> LabelledImages:
-    return prepare_dataset(*load_source(dataset_name), max_samples=max_samples)
+    return read_images(*load_source(dataset_name), max_samples=max_samples)
 
 
 def image_dataset(labels: np.ndarray, class_names: Sequence[str], png_files: list[bytes]) -> Dataset:

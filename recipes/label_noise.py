@@ -33,7 +33,7 @@ from datasets import Dataset
 
 from hf_clipselect import load_adapters, select_dataset
 from hf_clipselect.config.arguments import EMBEDDED_DATASET, default_model
-from hf_clipselect.data import LabelledImages, prepare_dataset
+from hf_clipselect.data import LabelledImages, read_images
 from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.data.source import load_source
 from hf_clipselect.encoder import load_backbone, open_image
@@ -61,8 +61,8 @@ def main() -> int:
 def measure(arguments: argparse.Namespace) -> None:
     folder = make_folder(arguments.output_dir, "--output_dir") if arguments.output_dir else None
     model_name = arguments.model_name_or_path or default_model(arguments.dataset_name)
-    clean = prepare_dataset(*load_source(arguments.dataset_name, split="train"))
-    test = prepare_dataset(*load_source(arguments.dataset_name, split=arguments.eval_split_name))
+    clean = read_images(*load_source(arguments.dataset_name, split="train"))
+    test = read_images(*load_source(arguments.dataset_name, split=arguments.eval_split_name))
     runs = [run_seed(seed, clean, test, model_name, arguments) for seed in arguments.seeds]
     names = ("dataset_name", "noise_rate", "corruption_rate", "corruption_severity", "objective", "seeds")
     results = {**{name: getattr(arguments, name) for name in names}, "model": model_name, "runs": runs}

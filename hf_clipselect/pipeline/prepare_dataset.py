@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from ..adapters import check_given, check_peft_config, fetch_given, read_peft_config
 from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
-from ..data import LabelledImages
-from ..data.labelled_images import prepare_dataset as read_images
+from ..data import LabelledImages, read_images
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
 from ..data.row_facts import Listing, checked_class_quotas, read_facts

@@ -33,7 +33,7 @@ from transformers import (
 from hf_clipselect import InputError, MlpAdapterConfig, load_adapters, select_dataset
 from hf_clipselect.adapters import Projections, check_peft_config, embed_prompts, read_peft_config, save_adapters
 from hf_clipselect.adapters.placing import new_adapters
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, too_long_prompts
 from hf_clipselect.encoder.dual_encoder import of_model, output_size
@@ -115,7 +115,7 @@ def embed(model, folder, pictures, texts=PROMPTS):
 def encode(dataset, backbone, folder, **options):
     accelerator = make_accelerator(use_cpu=True)
     encoded = encode_dataset(
-        prepare_dataset(dataset), backbone, folder, accelerator=accelerator, **{"num_workers": 0, **options}
+        read_images(dataset), backbone, folder, accelerator=accelerator, **{"num_workers": 0, **options}
     )
     return encoded.features.take(np.arange(len(encoded.features)))
 

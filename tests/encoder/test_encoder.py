@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPTokenizer
 
 from hf_clipselect import select_dataset
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import cache as cache_module
 from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image, warn_if_demonstration
@@ -35,7 +35,7 @@ def backbone(clip_folder):
 
 @pytest.fixture
 def images(images_dataset):
-    return prepare_dataset(images_dataset)
+    return read_images(images_dataset)
 
 
 def encode(images, backbone, folder, *, num_workers=0, **options):
@@ -626,8 +626,8 @@ def test_whatever_decides_the_features_is_part_of_the_key(backbone, images, imag
         "processor": (images, dataclasses.replace(backbone, image_processor=processor), {}),
         "model": (images, dataclasses.replace(backbone, weights_sha256="0" * 64), {}),
         "revision": (images, dataclasses.replace(backbone, weights_sha256=None, revision="0" * 40), {}),
-        "rows": (prepare_dataset(images_dataset.select(range(59, -1, -1))), backbone, {}),
-        "samples": (prepare_dataset(images_dataset, max_samples=30), backbone, {}),
+        "rows": (read_images(images_dataset.select(range(59, -1, -1))), backbone, {}),
+        "samples": (read_images(images_dataset, max_samples=30), backbone, {}),
     }
     keys = {first.key}
     for images_of_run, backbone_of_run, options in runs.values():
@@ -684,7 +684,7 @@ def test_an_undecodable_image_stops_the_run_by_its_source_index(backbone, images
     dataset = with_bad_image(images_dataset, 14, 40)
     for options, workers in (({}, 0), ({"max_samples": 30}, 2)):
         with pytest.raises(InputError) as error:
-            encode(prepare_dataset(dataset, **options), backbone, tmp_path, num_workers=workers)
+            encode(read_images(dataset, **options), backbone, tmp_path, num_workers=workers)
         assert_one_line(error, "source_index 14 ", "--on_bad_image drop")
         assert shard_files(tmp_path) == {}
 
@@ -693,7 +693,7 @@ def test_undecodable_images_can_be_dropped(backbone, images, images_dataset, tmp
     whole = encode(images, backbone, tmp_path / "whole", batch_size=6).features
     # Batches of 6 with one bad image, and with nothing else.
     bad = [14, *range(30, 36)]
-    broken_images = prepare_dataset(with_bad_image(images_dataset, *bad))
+    broken_images = read_images(with_bad_image(images_dataset, *bad))
     dropped = encode(broken_images, backbone, tmp_path / "drop", batch_size=6, on_bad_image="drop")
     assert sorted(dropped.unreadable) == bad
     assert all("not an image" in reason for reason in dropped.unreadable.values())
@@ -705,7 +705,7 @@ def test_undecodable_images_can_be_dropped(backbone, images, images_dataset, tmp
 
 
 def test_dropped_images_in_the_cache_are_still_an_error_without_drop(backbone, images_dataset, tmp_path):
-    images = prepare_dataset(with_bad_image(images_dataset, 14, 40), max_samples=30)
+    images = read_images(with_bad_image(images_dataset, 14, 40), max_samples=30)
     encode(images, backbone, tmp_path, on_bad_image="drop")
     with pytest.raises(InputError) as error:
         encode(images, backbone, tmp_path)
@@ -714,7 +714,7 @@ def test_dropped_images_in_the_cache_are_still_an_error_without_drop(backbone, i
 
 def test_a_stopped_run_goes_on_with_the_shard_that_it_lacks(backbone, images_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "SHARD_ROWS", 16)
-    images = prepare_dataset(with_bad_image(images_dataset, 40))
+    images = read_images(with_bad_image(images_dataset, 40))
     with pytest.raises(InputError, match="source_index 40 "):
         encode(images, backbone, tmp_path)
     assert sorted(shard_files(tmp_path)) == ["images-00000.safetensors", "images-00001.safetensors"]
@@ -727,7 +727,7 @@ def test_a_stopped_run_goes_on_with_the_shard_that_it_lacks(backbone, images_dat
 def test_features_that_are_not_finite_are_refused_and_not_kept(backbone, images_dataset, tmp_path):
     nan = broken(backbone)
     nan.model.visual_projection.weight.copy_(backbone.model.visual_projection.weight)
-    images = prepare_dataset(with_bad_image(images_dataset, 0, 1), max_samples=30)
+    images = read_images(with_bad_image(images_dataset, 0, 1), max_samples=30)
     with pytest.raises(InputError) as error:
         encode(images, nan, tmp_path, on_bad_image="drop")
     assert_one_line(error, "not finite", "source_index 2;")
@@ -747,7 +747,7 @@ def test_all_kinds_of_images_in_one_dataset(backbone, tmp_path):
     ]
     cmyk = encoded_image(colour.convert("CMYK"), "TIFF")
     images = [encoded_image(picture) for pair in pairs for picture in pair] + [cmyk, encoded_image(colour)]
-    encoded = encode(prepare_dataset(dataset_of(images)), backbone, tmp_path)
+    encoded = encode(read_images(dataset_of(images)), backbone, tmp_path)
     assert encoded.unreadable == {}
     np.testing.assert_allclose(encoded.features[0::2], encoded.features[1::2], atol=1e-5)
 
@@ -756,7 +756,7 @@ def test_all_kinds_of_images_in_one_dataset(backbone, tmp_path):
 def test_tiny_and_narrow_images_keep_their_channels_last(size, backbone, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     picture = PILImage.fromarray(pixels)
-    features = encode(prepare_dataset(dataset_of([encoded_image(picture)] * 2)), backbone, tmp_path).features
+    features = encode(read_images(dataset_of([encoded_image(picture)] * 2)), backbone, tmp_path).features
     scaled = picture.resize([16 * side // min(picture.size) for side in picture.size], PILImage.Resampling.BICUBIC)
     left, top = (scaled.width - 16) // 2, (scaled.height - 16) // 2
     values = np.asarray(scaled.crop((left, top, left + 16, top + 16))) / 255
@@ -769,13 +769,13 @@ def test_tiny_and_narrow_images_keep_their_channels_last(size, backbone, tmp_pat
 
 @pytest.mark.parametrize("form", ["torch", "numpy", "arrow"])
 def test_the_format_of_the_dataset_does_not_matter(form, backbone, images, images_dataset, tmp_path):
-    formatted = prepare_dataset(images_dataset.with_format(form))
+    formatted = read_images(images_dataset.with_format(form))
     expected = encode(images, backbone, tmp_path / "plain").features
     assert np.array_equal(encode(formatted, backbone, tmp_path / form, num_workers=2).features, expected)
 
 
 def test_a_format_that_hides_the_image_column_does_not_matter(backbone, images, images_dataset, tmp_path):
-    formatted = prepare_dataset(images_dataset.with_format("numpy", columns=["label"]))
+    formatted = read_images(images_dataset.with_format("numpy", columns=["label"]))
     expected = encode(images, backbone, tmp_path / "plain").features
     assert np.array_equal(encode(formatted, backbone, tmp_path / "formatted").features, expected)
 
@@ -783,9 +783,9 @@ def test_a_format_that_hides_the_image_column_does_not_matter(backbone, images, 
 def test_datasets_with_an_indices_mapping(backbone, images, images_dataset, tmp_path):
     features = encode(images, backbone, tmp_path / "plain").features
     order = np.random.default_rng(0).permutation(60)
-    shuffled = prepare_dataset(images_dataset.select(order))
+    shuffled = read_images(images_dataset.select(order))
     np.testing.assert_allclose(encode(shuffled, backbone, tmp_path / "b").features, features[order], atol=1e-6)
-    picked = prepare_dataset(images_dataset.shuffle(seed=1).filter(lambda label: label != 1, input_columns="label"))
+    picked = read_images(images_dataset.shuffle(seed=1).filter(lambda label: label != 1, input_columns="label"))
     np.testing.assert_allclose(
         encode(picked, backbone, tmp_path / "c", num_workers=2).features,
         one_at_a_time(picked.dataset, backbone),
@@ -801,4 +801,4 @@ def test_images_that_are_files(backbone, images, images_dataset, tmp_path):
     features = Features({"image": Image(), "label": images_dataset.features["label"]})
     dataset = Dataset.from_dict({"image": paths, "label": images_dataset["label"][:]}, features=features)
     expected = encode(images, backbone, tmp_path / "bytes").features
-    assert np.array_equal(encode(prepare_dataset(dataset), backbone, tmp_path / "files").features, expected)
+    assert np.array_equal(encode(read_images(dataset), backbone, tmp_path / "files").features, expected)

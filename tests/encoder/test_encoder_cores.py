@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect.data import prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data import read_images, with_image_column_undecoded
 from hf_clipselect.encoder import cores, load_backbone
 from hf_clipselect.encoder.cores import share_cores
 from hf_clipselect.encoder.pixels import PreprocessedImages
@@ -16,7 +16,7 @@ from hf_clipselect.encoder.tower import ImageTower
 
 @pytest.fixture
 def work(clip_folder, images_dataset):
-    images, backbone = prepare_dataset(images_dataset), load_backbone(str(clip_folder))
+    images, backbone = read_images(images_dataset), load_backbone(str(clip_folder))
     pixels = PreprocessedImages(with_image_column_undecoded(images), "image", backbone.image_processor)
     with ImageTower(backbone) as tower:
         yield pixels, tower

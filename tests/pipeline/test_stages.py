@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_clipselect import select_dataset, select_embeddings
-from hf_clipselect.data.labelled_images import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.evaluation.comparison.embedding import clip_embeds
 
@@ -22,7 +22,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def embeddings(digits):
-    return clip_embeds(prepare_dataset(digits), MODEL)
+    return clip_embeds(read_images(digits), MODEL)
 
 
 def stages_called(call):

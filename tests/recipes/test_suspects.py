@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 
 from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.cli import select
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.robustness import add_label_noise
@@ -147,7 +147,7 @@ def launch(*command, cwd):
 def noisy_run(tmp_path_factory):
     """The digits with a fifth of wrong labels as a folder, a run on it, and which labels are wrong."""
     folder = tmp_path_factory.mktemp("noisy")
-    clean = prepare_dataset(*load_source("embedded/digits", split="train"))
+    clean = read_images(*load_source("embedded/digits", split="train"))
     noisy = add_label_noise(clean.labels, 10, rate=0.2, seed=0)
     feature = clean.dataset.features["label"]
     clean.dataset.remove_columns("label").add_column("label", noisy, feature=feature).save_to_disk(folder / "data")

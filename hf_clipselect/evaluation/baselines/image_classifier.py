@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ...data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from ...data import LabelledImages, read_images, with_image_column_undecoded
 from ...encoder import white_level
 from ...encoder.decoding import decoded_batches, warn_if_threads
 from ...encoder.pixels import PreprocessedImages
@@ -77,8 +77,8 @@ def train_image_classifier(
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed
     )
     columns = {"image_column_name": image_column_name, "label_column_name": label_column_name}
-    images = prepare_dataset(dataset, **columns)
-    val_images = None if val_dataset is None else prepare_dataset(val_dataset, **columns)
+    images = read_images(dataset, **columns)
+    val_images = None if val_dataset is None else read_images(val_dataset, **columns)
     if image_processor is None:
         if not isinstance(model, str):
             raise InputError(

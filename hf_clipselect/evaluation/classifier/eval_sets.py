@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset, List, Value
 
-from ...data import LabelledImages, prepare_dataset
+from ...data import LabelledImages, read_images
 from ...data.image_values import can_become_images, is_image
 from ...data.outside_files import with_own_images
 from ...data.places import SourceFlags
@@ -78,7 +78,7 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         # The rows of a ratio that was not written as images are found by its scores.
         dataset = load_pruned(arguments.dataset_name, ratio=arguments.selection_ratio)
         source = describe_source(dataset, name=lasting_name(arguments.dataset_name))
-    return prepare_dataset(
+    return read_images(
         dataset,
         source,
         image_column_name=arguments.image_column_name,
@@ -157,7 +157,7 @@ def _matched(
     else:
         image_column_name = arguments.image_column_name
         try:
-            images = prepare_dataset(
+            images = read_images(
                 dataset,
                 source,
                 image_column_name=image_column_name if image_column_name in dataset.column_names else None,
@@ -169,7 +169,7 @@ def _matched(
         image_column, label_column, dataset = images.image_column, images.label_column, images.dataset
         values, feature = images.labels[:, None].tolist(), dataset.features[label_column]
         if not isinstance(feature, ClassLabel):
-            # Integers keep their values, where prepare_dataset numbers those that occur.
+            # Integers keep their values, where read_images numbers those that occur.
             feature = _named(feature, images)
             if not isinstance(feature, ClassLabel):
                 values = [[int(value)] for value in dataset.with_format(None)[label_column]]
