@@ -2,10 +2,11 @@
 
 from .methods import METHODS
 from .plots import write_plots
+from .rekey import rekey_cells
 from .sweep import run_sweep
 from .sweep_arguments import SweepArguments, parse_arguments
 from .tables import write_tables
 from .tsne import write_tsne
 
 
-__all__ = ["METHODS", "SweepArguments", "parse_arguments", "run_sweep", "write_plots", "write_tables", "write_tsne"]
+__all__ = ["METHODS", "SweepArguments", "parse_arguments", "rekey_cells", "run_sweep", "write_plots", "write_tables", "write_tsne"]

@@ -54,7 +54,7 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
     steps = [(setting, name) for setting in settings for name in arguments.methods]
     for done, (setting, name) in enumerate(steps, start=1):
         ratios = [1.0] if name == FULL else arguments.selection_ratio
-        rows += _measure(setting, METHODS[name], ratios)
+        rows += measure(setting, METHODS[name], ratios)
         described = describe_setting(setting.name, setting.damage)
         logger.info("%d of %d: %s, seed %d, %s", done, len(steps), described, setting.seed, name)
     logger.info("%d results were computed, %d were there.", settings[0].cells.num_stored, settings[0].cells.num_found)
@@ -127,7 +127,17 @@ def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[f
     return found
 
 
-def _measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+    """Rows of one method in one setting.
+
+    Args:
+        setting ([`Setting`]): What it selects from.
+        method ([`Method`]): Which one.
+        ratios (`list[float]`): Fractions of the rows to keep.
+
+    Returns:
+        `Iterator[dict]`: One row for each ratio and model.
+    """
     found = _selections(setting, method, ratios)
     damage = setting.damage
     for ratio in ratios:
