@@ -9,4 +9,13 @@ from .tables import write_tables
 from .tsne import write_tsne
 
 
-__all__ = ["METHODS", "SweepArguments", "parse_arguments", "rekey_cells", "run_sweep", "write_plots", "write_tables", "write_tsne"]
+__all__ = [
+    "METHODS",
+    "SweepArguments",
+    "parse_arguments",
+    "rekey_cells",
+    "run_sweep",
+    "write_plots",
+    "write_tables",
+    "write_tsne",
+]

@@ -92,7 +92,9 @@ def _compare_rows(rows: Sequence[Row], published: Sequence[Row], result: Rekeyed
     by_identity = {tuple(row[name] for name in _IDENTITY): row for row in published}
     for row in rows:
         identity = tuple(row[name] for name in _IDENTITY)
-        words = f"{RESULTS_CSV}, " + ", ".join(f"{name} {value}" for name, value in zip(_IDENTITY, identity, strict=True))
+        words = f"{RESULTS_CSV}, " + ", ".join(
+            f"{name} {value}" for name, value in zip(_IDENTITY, identity, strict=True)
+        )
         result.compared.append(words)
         if identity not in by_identity:
             result.differences.append(f"{words}: there is no such row")
