@@ -73,8 +73,9 @@ def main() -> int:
         folder = Path(arguments.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(folder / "results.json", json.dumps(figures, indent=2) + "\n")
-        head = f"{recipe_origin(__file__, *PACKAGES)}\n\n{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s.\n\n"
-        write_text_atomically(folder / "tables.md", head + tables)
+        measured_on = f"{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s."
+        head = f"{recipe_origin(__file__, *PACKAGES)}\n\n{measured_on}"
+        write_text_atomically(folder / "tables.md", f"{head}\n\n{tables}")
     return 1 if missed else 0
 
 

@@ -271,9 +271,7 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     arrays |= {f"{split}_labels": of_split for split, of_split in labels.items()}
     arrays |= {f"{split}_image_embeds": pixels.mean(axis=(1, 2)) for split, pixels in images.items()}
     np.savez(tmp_path / "colours.npz", class_text_embeds=np.eye(3), **arrays)
-    arguments = sweep_of(
-        tmp_path / "colours.npz", tmp_path, methods=["diverse"], selection_ratio=[0.5], tsne_ratio=0.5
-    )
+    arguments = sweep_of(tmp_path / "colours.npz", tmp_path, methods=["diverse"], selection_ratio=[0.5])
     rows = run_sweep(arguments)
     assert {(row["data"], row["model"]) for row in rows} == {("colours", "convnet")}
     kept = one(rows, method="diverse")
@@ -283,7 +281,7 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     embeds = embed_images(model, arrays["test_images"])
     assert embeds.shape == (30, 64) and np.array_equal(embeds, embed_images(again, arrays["test_images"]))
     before = len(cell_files(tmp_path))
-    written = write_tsne(arguments)
+    written = write_tsne(arguments, 0.5)
     assert {path.name for path in written} == {"tsne.md", "dunn_index.csv", "tsne.png"} and all(
         map(Path.is_file, written)
     )

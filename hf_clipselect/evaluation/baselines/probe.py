@@ -97,7 +97,7 @@ class _Probe:
     def new_model(self) -> nn.Module:
         return _Linear(self._rows.shape[1], self._num_classes)
 
-    def last_layer(self, model: nn.Module) -> nn.Linear:
+    def last_layer(self, model: _Linear) -> nn.Linear:
         return model.head
 
     def fixed_features(self, *, validation: bool = False) -> np.ndarray | None:

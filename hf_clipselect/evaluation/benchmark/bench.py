@@ -79,12 +79,17 @@ class Bench:
     def images(self) -> LabelledImages:
         return load_images(self.dataset_name, self.rows(50_000))
 
+    @property
+    def run_folder(self) -> Path:
+        """Output folder of `selection_arguments`."""
+        return self.folder / "run"
+
     @cached_property
     def selection_arguments(self) -> Arguments:
         """A whole selection with the tiny CLIP, adapters included."""
         values = {"dataset_name": self.dataset_name, "max_train_samples": self.rows(50_000)}
         values |= {"model_name_or_path": EMBEDDED_MODEL, "bf16": self.on_gpu}
-        values |= {"output_dir": str(self.folder / "run"), "adaptation": "always"}
+        values |= {"output_dir": str(self.run_folder), "adaptation": "always"}
         return Arguments.from_dict(values)
 
     def some_images(self, count: int) -> LabelledImages:

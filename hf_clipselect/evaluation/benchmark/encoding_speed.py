@@ -2,7 +2,7 @@
 
 import multiprocessing
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import cycle
@@ -35,7 +35,8 @@ def encoding(bench: Bench) -> None:
     batches = [batch.to(bench.device, backbone.model.dtype) for batch in ready]
     decode = partial(exhaust, pixel_batches(backbone, values, BATCH))
     forward = partial(forward_all, backbone, batches, sizes)
-    sides = {"ours": lambda: encode_afresh(bench, images, backbone), "decoding": decode, "model": forward}
+    sides: dict[str, Callable[[], object]] = {}
+    sides |= {"ours": lambda: encode_afresh(bench, images, backbone), "decoding": decode, "model": forward}
     if not bench.on_gpu:
         # Cores that share a processor take more CPU time for the same work when all of them are busy, as ours keeps
         # them; and threads that wait for each other burn it. So each side has the machine to itself, in pieces that
@@ -84,7 +85,7 @@ def pixel_batches(backbone: Backbone, values: list[dict[str, Any]], batch_size: 
     """Decoded and preprocessed batches in a plain loop; in other processes only where a GPU leaves the cores free."""
     on_gpu = backbone.model.device.type == "cuda"
     return torch.utils.data.DataLoader(
-        values,
+        values,  # type: ignore[arg-type]  # any sequence will do
         batch_size=batch_size,
         collate_fn=partial(preprocess, backbone),
         pin_memory=on_gpu,
@@ -126,8 +127,9 @@ def exhaust(items: Iterable[object]) -> None:
 
 @torch.inference_mode()
 def forward_all(backbone: Backbone, batches: list[torch.Tensor], sizes: list[int]) -> None:
+    model: Any = backbone.model
     for size, batch in zip(sizes, cycle(batches), strict=False):
-        backbone.model.get_image_features(pixel_values=batch[:size])
+        model.get_image_features(pixel_values=batch[:size])
 
 
 def matmul_rate(bench: Bench, size: int = 8192) -> float:

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from PIL.ImageFile import ImageFile
 
@@ -23,11 +24,8 @@ def decoded_images() -> Iterator[list[int]]:
         count[0] += bool(image.tile)  # what is still to be decoded
         return original(image)
 
-    ImageFile.load = load
-    try:
+    with patch.object(ImageFile, "load", load):
         yield count
-    finally:
-        ImageFile.load = original
 
 
 class PeakMemory:

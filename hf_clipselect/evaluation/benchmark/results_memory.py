@@ -31,7 +31,7 @@ GB = 1e9
 def results(bench: Bench) -> None:
     """Joining, selecting and writing from the scores of a finished run: what is decoded, and what is held."""
     run_selection(bench.selection_arguments)  # finds everything done if `adapters` ran before
-    figures = in_fresh_process(results_figures, bench.selection_arguments, bench.folder / "saved")
+    figures = in_fresh_process(results_figures, bench.selection_arguments, bench.run_folder, bench.folder / "saved")
     values = encoded_images(bench.images)
     decoded = 3 * math.prod(open_image(values[0]).size) * len(values)
     # Small images decoded are hardly more than the groups of rows that are written: a copy of them as stored counts
@@ -44,13 +44,13 @@ def results(bench: Bench) -> None:
     bench.report("report_decoded", figures["decoded_by_run"], figures["thumbnails"], trained=figures["trained"])
 
 
-def results_figures(arguments: Arguments, folder: Path) -> dict[str, Any]:
+def results_figures(arguments: Arguments, run_folder: Path, folder: Path) -> dict[str, Any]:
     dataset, _ = load_source(arguments.data.dataset_name)
     with decoded_images() as decoded, PeakMemory() as memory:
-        result = SelectionResult.from_folder(arguments.run.output_dir).at(0.5)
+        result = SelectionResult.from_folder(run_folder).at(0.5)
         result.apply(dataset)
         result.save(folder, dataset)
-    adapter = Path(arguments.run.output_dir) / "adapter"
+    adapter = run_folder / "adapter"
     shutil.rmtree(adapter)  # so that the run trains again
     with decoded_images() as decoded_by_run:
         run_selection(arguments)
@@ -64,7 +64,7 @@ def results_figures(arguments: Arguments, folder: Path) -> dict[str, Any]:
 
 
 def whole_run_memory(bench: Bench) -> None:
-    """--memory: a selection from 1.28 million rows whose features are there already, through the front door."""
+    """--memory: a whole selection from 1.28 million rows whose features are there already."""
     rows = bench.num_rows
     labels = uneven_labels(rows, min(1000, rows // 20))
     names = [f"class {label}" for label in range(int(labels.max()) + 1)]
@@ -75,13 +75,13 @@ def whole_run_memory(bench: Bench) -> None:
             "dataset_name": str(bench.folder / "images"),
             "model_name_or_path": str(model),
             "adaptation": "always",
-            "output_dir": str(bench.folder / "run"),
+            "output_dir": str(bench.run_folder),
             "train_batch_size": max(2, rows // 200),
             "num_train_epochs": 1,
             "min_train_steps": 200,
         }
     )
-    in_fresh_process(write_random_features, arguments)
+    in_fresh_process(write_random_features, arguments, model, bench.run_folder)
     figures = in_fresh_process(memory_of_stages, arguments)
     largest_class = int(np.bincount(labels).max()) * 512 * 4
     after = max(peak for stage, peak in figures["peaks"].items() if stage not in ("load", "encode"))
@@ -91,11 +91,11 @@ def whole_run_memory(bench: Bench) -> None:
     }
 
 
-def write_random_features(arguments: Arguments) -> None:
+def write_random_features(arguments: Arguments, model: Path, run_folder: Path) -> None:
     """Fill the features folder of a run, under the key that the run will look for."""
     images = load_images(arguments.data.dataset_name)
-    backbone = load_backbone(arguments.model.model_name_or_path)
-    folder = RunFolder(Path(arguments.run.output_dir))
+    backbone = load_backbone(str(model))
+    folder = RunFolder(run_folder)
     folder.open(identity(images, backbone), overwrite=False)
     folder.write_config({"identity": identity(images, backbone)})
     key = features_key(images, backbone, batch_size=arguments.model.per_device_eval_batch_size)

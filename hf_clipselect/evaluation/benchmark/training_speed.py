@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from ...adapters.losses import info_nce_loss
 from ...adapters.mlp import MlpAdapterConfig
 from ...adapters.placing import new_adapters
 from ...adapters.training import Schedule, train_adapters
-from ...config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments, Arguments
+from ...config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments
 from ...data import LabelledImages
 from ...data.prompts import class_prompts
 from ...encoder import Backbone, encode_dataset, encode_prompts, load_backbone
@@ -37,8 +37,8 @@ TRAIN_BATCH = 256
 def adapters(bench: Bench) -> None:
     """Training and a whole selection, against encoding every image in every epoch."""
     images, part = bench.images, bench.some_images(bench.rows(8192))
-    backbone, naive, arguments = tiny_backbone(bench), tiny_backbone(bench), bench.selection_arguments
-    folder = Path(arguments.run.output_dir) / "features"
+    backbone, naive = tiny_backbone(bench), tiny_backbone(bench)
+    folder = bench.run_folder / "features"
     text = encode_prompts(backbone, class_prompts(images.class_names, [DEFAULT_PROMPT_TEMPLATE]), bench.folder)
     naive_pass(naive, bench.some_images(BATCH))  # the first passes prepare more than they compute
     # As in `encoding`, the other side gets whichever number of threads costs less.
@@ -47,7 +47,7 @@ def adapters(bench: Bench) -> None:
         {
             "epoch": epoch,
             "scoring pass": scoring_pass,
-            "selection": lambda: select_afresh(arguments),
+            "selection": lambda: select_afresh(bench),
             "epoch, one thread": one_thread()(epoch),
             "scoring pass, one thread": one_thread()(scoring_pass),
         },
@@ -68,9 +68,9 @@ def adapters(bench: Bench) -> None:
     large_selection(bench)
 
 
-def select_afresh(arguments: Arguments) -> None:
-    shutil.rmtree(arguments.run.output_dir, ignore_errors=True)
-    run_selection(arguments)
+def select_afresh(bench: Bench) -> None:
+    shutil.rmtree(bench.run_folder, ignore_errors=True)
+    run_selection(bench.selection_arguments)
 
 
 def large_selection(bench: Bench) -> None:
@@ -79,7 +79,8 @@ def large_selection(bench: Bench) -> None:
     backbone = load_backbone(str(large_clip(bench.folder / "large-clip")), device=bench.device, bf16=bench.on_gpu)
     rng = np.random.default_rng(0)
     features = FeatureRows([rng.standard_normal((rows, backbone.hidden_size), dtype=np.float32)])
-    text = torch.from_numpy(rng.standard_normal((1, 10, backbone.model.text_projection.in_features), dtype=np.float32))
+    text_width: int = backbone.model.config.text_config.hidden_size
+    text = torch.from_numpy(rng.standard_normal((1, 10, text_width), dtype=np.float32))
     embeds, labels = clustered_embeddings(rows, backbone.embed_dim), np.arange(rows) % 10
     workers = None if bench.on_gpu else 1  # as all rows would get them: so few images are not timed first
     sides = {
@@ -123,7 +124,8 @@ def train(
 
 def naive_batches(backbone: Backbone, images: LabelledImages) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Every image decoded and encoded: what each pass costs that has no cache."""
-    model, batches = backbone.model, pixel_batches(backbone, encoded_images(images), TRAIN_BATCH)
+    batches = pixel_batches(backbone, encoded_images(images), TRAIN_BATCH)
+    model: Any = backbone.model
     for pixel_values, labels in zip(batches, torch.from_numpy(images.labels).split(TRAIN_BATCH), strict=True):
         with torch.no_grad():
             hidden = model.vision_model(pixel_values.to(model.device, model.dtype, non_blocking=True)).pooler_output

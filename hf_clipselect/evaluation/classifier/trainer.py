@@ -45,12 +45,11 @@ class ClassifierTrainer(Trainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule of `lr_milestones`, or of `args.lr_scheduler_type`."""
-        if self.lr_scheduler is None and self.lr_milestones:
+        optimizer = optimizer or self.optimizer
+        if optimizer is not None and self.lr_scheduler is None and self.lr_milestones:
             per_epoch = num_training_steps / (self.args.num_train_epochs or 1)  # none: nothing to schedule
             steps = [round(epoch * per_epoch) for epoch in self.lr_milestones]
-            self.lr_scheduler = LambdaLR(
-                optimizer or self.optimizer, lambda step: milestone_factor(step, steps, self.lr_gamma)
-            )
+            self.lr_scheduler = LambdaLR(optimizer, lambda step: milestone_factor(step, steps, self.lr_gamma))
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 

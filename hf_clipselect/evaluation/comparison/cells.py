@@ -75,7 +75,8 @@ class Cells:
             values (`Mapping`): Arrays or numbers by name.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, **values, key=json.dumps(key, sort_keys=True))
+        arrays: dict[str, Any] = {**values, "key": json.dumps(key, sort_keys=True)}
+        np.savez(buffer, **arrays)
         write_atomically(self._path(key), buffer.getvalue())
         self.num_stored += 1
 

@@ -71,7 +71,8 @@ def train_convnet(
     with one_thread_each(torch.device("cpu")), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         rng = np.random.default_rng([seed, 1])
-        model = ConvNet(num_classes, width).to(memory_format=torch.channels_last)
+        model = ConvNet(num_classes, width)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
         optimizer = torch.optim.SGD(
             model.parameters(), lr=_LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
         )

@@ -49,8 +49,7 @@ def rekey_cells(arguments: SweepArguments) -> Rekeyed:
     Compared exactly, costs aside, are the rows of results.csv and the cells, whichever of them the folder has.
 
     Args:
-        arguments ([`SweepArguments`]): Those that the sweep was run with; its `output_dir` holds results.csv, cells/ or
-            both.
+        arguments ([`SweepArguments`]): Those of the sweep; its `output_dir` holds results.csv, cells/ or both.
 
     Returns:
         [`Rekeyed`]
@@ -81,7 +80,7 @@ def _recomputed_rows(arguments: SweepArguments) -> list[Row]:
     """Rows of three selections by different methods, drawn with a fixed seed."""
     rng = np.random.default_rng(0)
     settings = settings_of(arguments)
-    rows = []
+    rows: list[Row] = []
     for name in np.resize(rng.permutation([name for name in arguments.methods if name != FULL]), NUM_RECOMPUTED):
         setting = settings[rng.integers(len(settings))]
         rows += measure(setting, METHODS[name], [rng.choice(arguments.selection_ratio).item()])

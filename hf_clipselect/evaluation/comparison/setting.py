@@ -14,6 +14,7 @@ from ...results.selection_result import SelectionResult
 from ...selection import class_quotas
 from ..baselines import TrainingDynamics, train_probe
 from ..robustness import add_label_noise, similarity_transition_matrix
+from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest, digest_of
 from .cost import Cost, measured
 
@@ -32,7 +33,7 @@ class Damage:
         seed (`int`): Of both, and of the selections and trainings that follow.
     """
 
-    noise_kind: str
+    noise_kind: NoiseKind
     noise_rate: float
     corruption_rate: float
     corruption_severity: int
@@ -188,7 +189,9 @@ class Setting(ABC):
             values = {name: value for name, value in vars(dynamics).items() if value is not None}
             values["cost"] = cost.as_array()
             self.cells.store(key, values)
-        measures = {field.name: values[field.name] for field in fields(TrainingDynamics) if field.name in values}
+        measures: dict[str, Any] = {
+            field.name: values[field.name] for field in fields(TrainingDynamics) if field.name in values
+        }
         return TrainingDynamics(**measures), Cost(*values["cost"].tolist())
 
     @cached_property

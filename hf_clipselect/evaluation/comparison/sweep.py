@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from ...config.arguments import EMBEDDED_DATASET
 from ...errors import InputError
 from ..metrics import load_metric
+from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest
 from .cost import Cost, measured
 from .digits_setting import DigitsSetting
@@ -38,9 +39,8 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
         arguments ([`SweepArguments`]): What to run, and the folder.
 
     Returns:
-        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; all rows come once, with
-        the
-            ratio 1.
+        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; the method that keeps
+            all rows comes once, with the ratio 1.
 
     Raises:
         InputError: The data can't be read, or a method can't serve them; told before anything is computed.
@@ -48,9 +48,8 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
     settings = settings_of(arguments)
     for setting in settings:
         for name in arguments.methods:
-            if METHODS[name].check is not None:
-                METHODS[name].check(setting, arguments.selection_ratio)
-    rows = []
+            METHODS[name].check(setting, arguments.selection_ratio)
+    rows: list[Row] = []
     steps = [(setting, name) for setting in settings for name in arguments.methods]
     for done, (setting, name) in enumerate(steps, start=1):
         ratios = [1.0] if name == FULL else arguments.selection_ratio
@@ -78,8 +77,9 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
     }
+    noise_kind = cast(NoiseKind, arguments.noise_kind)  # one of NOISE_KINDS, or the arguments would be refused
     damages = [
-        Damage(arguments.noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
+        Damage(noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
         for noise_rate in arguments.noise_rate
         for corruption_rate in arguments.corruption_rate
         for seed in arguments.seeds
@@ -114,8 +114,9 @@ def kept_rows(setting: Setting, method: Method, ratios: list[float]) -> dict[flo
 
 
 def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[float, dict[str, np.ndarray]]:
-    found = {ratio: setting.cells.find(_selection_key(setting, method, ratio)) for ratio in ratios}
-    missing = [ratio for ratio, values in found.items() if values is None]
+    stored = {ratio: setting.cells.find(_selection_key(setting, method, ratio)) for ratio in ratios}
+    found = {ratio: values for ratio, values in stored.items() if values is not None}
+    missing = [ratio for ratio in ratios if ratio not in found]
     if missing:
         shared = method.shared_cost(setting)
         # As many threads as cores would decide last digits, and whose CPU seconds are compared.

@@ -157,8 +157,8 @@ def _markdown_of(models: Sequence[Summary]) -> str:
 
 def describe(summary: Summary) -> str:
     """The setting in words."""
-    name, *damage = summary.setting
-    return describe_setting(name, Damage(*damage, seed=0))
+    damage: dict[str, Any] = dict(zip(SETTING, summary.setting, strict=True))
+    return describe_setting(damage.pop("data"), Damage(**damage, seed=0))
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
