@@ -273,7 +273,7 @@ def test_images_and_models_that_do_not_serve_are_refused(images_dataset):
 SCRIPT = """
 import os, sys
 import numpy as np
-from hf_clipselect.baselines import train_probe
+from hf_clipselect.evaluation.baselines import train_probe
 
 given = np.load(sys.argv[1])
 dynamics = train_probe(

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image as PILImage
 from recipe_files import RECIPES, load_recipe
 from sklearn.linear_model import LogisticRegression
+from small_sweeps import cell_files, sweep_of, write_features
 
 from hf_clipselect import select_embeddings
 from hf_clipselect.embedded import load_digits_dataset
@@ -44,31 +45,7 @@ RESULTS = sorted(path.parent for path in (RECIPES / "results").glob("*/results.c
 
 @pytest.fixture(scope="module")
 def features_file(tmp_path_factory):
-    """Four classes around their texts, of which one has none."""
-    rng = np.random.default_rng(0)
-    texts = np.eye(4, 16, dtype=np.float16)
-    labels = {"train": np.arange(240) % 4, "test": np.arange(80) % 4}
-    images = {
-        split: (texts[of_split] + 0.2 * rng.normal(size=(len(of_split), 16))).astype(np.float16)
-        for split, of_split in labels.items()
-    }
-    texts[2] = np.nan
-    path = tmp_path_factory.mktemp("blobs") / "features.npz"
-    np.savez(
-        path,
-        class_text_embeds=texts,
-        class_has_text=np.array([True, True, False, True]),
-        train_image_embeds=images["train"],
-        train_labels=labels["train"],
-        test_image_embeds=images["test"],
-        test_labels=labels["test"],
-    )
-    return path
-
-
-def sweep_of(path, folder, **changes):
-    values = {"methods": ["diverse", "clean"], "selection_ratio": [0.2, 0.5], "seeds": [0], "probe_c": [1.0]}
-    return SweepArguments(dataset_name=str(path), output_dir=str(folder), **{**values, **changes})
+    return write_features(tmp_path_factory.mktemp("blobs") / "features.npz")
 
 
 def one(rows, **wanted):
@@ -138,10 +115,6 @@ def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
     assert shares == {0.0: 0.0, 0.2: pytest.approx(259 / 1297)}
     assert one(rows, method="k_center", corruption_rate=0.2)["corrupted_share"] > 0.25  # far from all others
     assert all(row["noise_share"] == 0 for row in rows)
-
-
-def cell_files(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "cells").glob("*.npz")}
 
 
 @pytest.fixture
