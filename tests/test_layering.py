@@ -150,6 +150,10 @@ def test_imports_point_down() -> None:
     assert upward == []
 
 
+def test_evaluation_is_evidence_that_the_product_never_imports() -> None:
+    assert [module for module, others in graph().items() if "evaluation" in others] == []
+
+
 def test_no_cycles() -> None:
     assert find_cycle(graph()) is None
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image as PILImage
-from recipe_files import RECIPES, load_recipe
+from recipe_files import RECIPES, run_recipe
 from sklearn.linear_model import LogisticRegression
 from small_sweeps import cell_files, sweep_of, write_features
 
@@ -117,23 +117,8 @@ def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
     assert all(row["noise_share"] == 0 for row in rows)
 
 
-@pytest.fixture
-def run_recipe(monkeypatch, capsys, tmp_path):
-    """The command in this process, which has imported all of it already; gives exit code, output and messages."""
-
-    def run(*flags):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, flags)])
-        recipe = load_recipe("compare.py")
-        capsys.readouterr()
-        code = recipe.main()
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path, run_recipe):
+def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
     flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1".split()
     command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
@@ -151,11 +136,11 @@ def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_pa
     for ours, theirs in zip(told, whole, strict=True):
         for name in set(ours) - costs:
             assert ours[name] == theirs[name] or (np.isnan(ours[name]) and np.isnan(theirs[name])), name
-    code, printed, messages = run_recipe(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8)
+    done = run_recipe("compare.py", *flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8, cwd=tmp_path)
     # For the new ratio and each seed: two selections, and two trainings with each of two probes.
-    assert code == 0 and "12 results were computed" in messages
+    assert done.returncode == 0 and "12 results were computed" in done.stderr
     assert {name: cell_files(tmp_path / "killed")[name] for name in after} == after
-    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", printed, re.MULTILINE), printed
+    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", done.stdout, re.MULTILINE), done.stdout
     for name in ("accuracy_probe_C_1.png", "cost_probe_C_100.png", "noise_share.png"):
         with PILImage.open(tmp_path / "killed" / name) as plot:
             assert plot.width >= 800
@@ -438,10 +423,10 @@ def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
     assert [path.name for path in write_plots(rows, tmp_path)] == ["accuracy.png", "cost.png", "noise_share.png"]
 
 
-def test_bad_input_exits_with_one_line(run_recipe, tmp_path):
-    code, printed, messages = run_recipe("--methods", "best")
-    assert code == 2 and printed == "" and not any(tmp_path.iterdir())
-    [line] = messages.splitlines()
+def test_bad_input_exits_with_one_line(tmp_path):
+    done = run_recipe("compare.py", "--methods", "best", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and not any(tmp_path.iterdir())
+    [line] = done.stderr.splitlines()
     assert line.startswith("error: ") and "choose from all, diverse" in line
 
 

@@ -1,13 +1,10 @@
 """Results of a sweep outlive a change of the package's code if three of them, computed again, are equal."""
 
-import sys
-
 import numpy as np
 import pytest
-from recipe_files import load_recipe
+from recipe_files import run_recipe
 from small_sweeps import cell_files, sweep_of, write_features
 
-from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.comparison import SweepArguments, rekey_cells, run_sweep, write_tables
 from hf_clipselect.evaluation.comparison.cells import Cells, plain_code
 
@@ -65,7 +62,7 @@ def test_cells_of_other_data_are_not_taken_for_these(features_file, tmp_path):
     assert any("there is no such cell" in line for line in result.differences)
 
 
-def test_published_rows_are_compared_where_no_cells_are_kept(features_file, tmp_path, monkeypatch, capsys):
+def test_published_rows_are_compared_where_no_cells_are_kept(features_file, tmp_path):
     run = sweep_of(features_file, tmp_path / "run")
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -73,18 +70,15 @@ def test_published_rows_are_compared_where_no_cells_are_kept(features_file, tmp_
     write_tables(rows, kept, origin="a command")
     flags = ["--dataset_name", str(features_file), "--methods", "diverse", "clean", "--selection_ratio", "0.2", "0.5"]
     flags += ["--seeds", "0", "--probe_c", "1", "--output_dir", str(kept)]
-    monkeypatch.setattr(sys, "argv", ["rekey_cells.py", *flags])
-    main = load_recipe("rekey_cells.py").main
-    assert main() == 0
-    assert capsys.readouterr().out.endswith("3 results compared, 0 differences; 0 cells rekeyed\n")
+    done = run_recipe("rekey_cells.py", *flags, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.endswith("3 results compared, 0 differences; 0 cells rekeyed\n")
     write_tables([{**row, "num_kept": 0} for row in rows], kept, origin="a command")
-    assert main() == 1
-    printed = capsys.readouterr().out
-    assert printed.count("DIFFERS: ") == 3 and "num_kept is " in printed and ", not 0\n" in printed
+    done = run_recipe("rekey_cells.py", *flags, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout.count("DIFFERS: ") == 3
+    assert "num_kept is " in done.stdout and ", not 0\n" in done.stdout
     (kept / "results.csv").unlink()
-    assert main() == 2 and "has neither cells/ nor results.csv" in capsys.readouterr().err
-    with pytest.raises(InputError, match="set --output_dir"):
-        rekey_cells(sweep_of(features_file, kept))
+    done = run_recipe("rekey_cells.py", *flags, cwd=tmp_path)
+    assert done.returncode == 2 and "has neither cells/ nor results.csv; set --output_dir" in done.stderr
 
 
 def test_comments_docstrings_and_formatting_are_no_part_of_the_code():

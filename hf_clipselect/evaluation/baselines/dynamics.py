@@ -1,6 +1,6 @@
-"""What a training shows of its rows, taken down while it runs.
+"""Measures of the training rows, recorded while a proxy is trained.
 
-Nothing is held for each row and epoch: N numbers for each measure, and the features at two times.
+Memory does not grow with the epochs: N numbers for each measure, and the features at two times.
 
 Legend: N rows, C classes, H hidden size (the input of the last layer).
 """

@@ -47,7 +47,7 @@ def train_image_classifier(
     num_workers: int = 0,
     seed: int = 0,
 ) -> TrainingDynamics:
-    """Train an image classifier, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
+    """Train an image classifier, and record what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
     Optimizer, learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; for a transformer
     pass `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without

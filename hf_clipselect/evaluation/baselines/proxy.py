@@ -32,7 +32,7 @@ _LEARNT = 0.05
 def train_proxy(
     proxy: Proxy, labels: np.ndarray, training: ProxyTraining, *, num_val_rows: int, accelerator: Accelerator
 ) -> TrainingDynamics:
-    """Train a proxy, and take down what the methods need.
+    """Train a proxy, and record what the methods need.
 
     Beside the training, all rows are read once in every run for EL2N and GraNd, and twice at each checkpoint of MoSo,
     without gradients. The caller's random state stays as it was.

@@ -69,7 +69,7 @@ class Given:
         return as_numpy(self.embeds[rows])
 
     def difficulty_of(self, rows: np.ndarray) -> np.ndarray:
-        """The area under the margin turned round, so that the easiest row of all has 0 and harder ones more."""
+        """The highest area under the margin less that of each row: 0 for the easiest row, more for harder ones."""
         margins = self.trained.margins
         return margins.max() - margins[rows]
 

@@ -94,7 +94,7 @@ def pixel_batches(backbone: Backbone, values: list[dict[str, Any]], batch_size: 
 
 
 def decode_on_all_cores(backbone: Backbone, values: list[dict[str, Any]]) -> None:
-    """Each core decodes its part in a process of its own, which hands nothing over."""
+    """Decode in one process for each core; the processes return nothing, so no time goes into copies."""
 
     def decode(part: list[dict[str, Any]]) -> None:
         torch.set_num_threads(1)  # the threads of the parent are not there after a fork

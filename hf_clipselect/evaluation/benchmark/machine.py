@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
+from ...encoder.threads import one_thread_each
+
 
 PACKAGES = ("torch", "numpy", "transformers", "datasets", "scikit-learn")
 
@@ -23,13 +25,9 @@ def cpu_seconds() -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
+    """Both torch and the libraries under numpy work on one thread."""
+    with one_thread_each(torch.device("cpu")), threadpool_limits(1):
+        yield
 
 
 def num_cores() -> int:

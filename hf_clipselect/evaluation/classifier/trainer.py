@@ -79,5 +79,5 @@ class _TellEpoch(TrainerCallback):
 
 
 def accuracy_of_evaluation(prediction: EvalPrediction) -> dict[str, float]:
-    """What `Trainer` tells of an evaluation during training."""
+    """The accuracy that `Trainer` logs for an evaluation during training."""
     return top_k_accuracy(np.asarray(prediction.predictions), np.asarray(prediction.label_ids)[:, None])

@@ -1,4 +1,4 @@
-"""Methods x ratios x damage x seeds on the same data: what each keeps, what that is worth, and what it costs."""
+"""Methods x ratios x damage x seeds on the same data: what each keeps, how well that trains, and what it costs."""
 
 from .methods import METHODS
 from .plots import write_plots

@@ -1,4 +1,4 @@
-"""A small convolutional network for small photographs: what a subset of them is worth to somebody who trains on it.
+"""A small convolutional network for small photographs, trained on subsets of them to compare the subsets.
 
 Shapes: N images, B images of a batch, H height, W width.
 """

@@ -61,7 +61,7 @@ def describe_setting(name: str, damage: Damage) -> str:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What CLIP makes of the images and the class names, and what that took.
+    """CLIP embeddings of the images and the class names, and what computing them cost.
 
     Args:
         images (`np.ndarray` of shape `(N, D)`), texts (`np.ndarray` of shape `(C, D)`): Float32.
@@ -126,7 +126,7 @@ class Setting(ABC):
 
     @abstractmethod
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train a model on some rows; what it makes of the test rows, `(num_test_rows, H)`, and their right
+        """Train a model on some rows; its embeddings of the test rows, `(num_test_rows, H)`, and their right
         classes.
         """
 
@@ -179,7 +179,7 @@ class Setting(ABC):
 
     @cached_property
     def proxy(self) -> tuple[TrainingDynamics, Cost]:
-        """A linear probe trained on all rows, once for every method that needs a training, and what that took."""
+        """A linear probe trained on all rows, once for every method that needs a training, and what that cost."""
         key = {"what": "proxy", "content": self.content, "seed": self.seed, "code": code_digest()}
         values = self.cells.find(key)
         if values is None:

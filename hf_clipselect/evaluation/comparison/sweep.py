@@ -43,7 +43,7 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
             all rows comes once, with the ratio 1.
 
     Raises:
-        InputError: The data can't be read, or a method can't serve them; told before anything is computed.
+        InputError: The data can't be read, or a method can't serve them; raised before anything is computed.
     """
     settings = settings_of(arguments)
     for setting in settings:

@@ -1,5 +1,5 @@
-"""Figure 7 of https://huggingface.co/papers/2410.11215: how well the classes of the test rows lie apart in what a
-model makes of them, trained on all rows or on those that were kept.
+"""Figure 7 of https://huggingface.co/papers/2410.11215: how well the classes of the test rows lie apart in the
+embeddings of a model that was trained on all rows or on those that were kept.
 
 Legend: N test rows, H hidden size.
 """
