@@ -33,9 +33,9 @@ from hf_clipselect.evaluation.comparison import (
 )
 from hf_clipselect.evaluation.comparison.cells import Cells, code_digest, digest_of
 from hf_clipselect.evaluation.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
-from hf_clipselect.evaluation.comparison.cost import measured
 from hf_clipselect.evaluation.comparison.peers import check_facility_location_memory, check_installed, is_installed
-from hf_clipselect.evaluation.comparison.tables import markdown, read_rows
+from hf_clipselect.evaluation.comparison.sweep_tables import markdown, read_rows
+from hf_clipselect.evaluation.cost import measured
 from hf_clipselect.evaluation.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.evaluation.robustness import add_label_noise
 

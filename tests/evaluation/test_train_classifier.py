@@ -35,7 +35,7 @@ from hf_clipselect.evaluation.classifier import (
 )
 from hf_clipselect.evaluation.classifier.architectures import pretrained_classifier, random_classifier
 from hf_clipselect.evaluation.classifier.checkpoints import check_fits
-from hf_clipselect.evaluation.classifier.rows import Rows, random_resized_crop, random_small_crop
+from hf_clipselect.evaluation.classifier.pixel_rows import Rows, random_resized_crop, random_small_crop
 from hf_clipselect.evaluation.classifier.trainer import milestone_factor
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .rows import Rows
-from .top_k import top_k_accuracy
+from .classifier_accuracy import top_k_accuracy
+from .pixel_rows import Rows
 
 
 def milestone_factor(step: int, milestone_steps: Sequence[int], gamma: float) -> float:

@@ -26,12 +26,12 @@ from ...runtime.files import write_text_atomically
 from ...runtime.hub_ids import hide_paths
 from ...runtime.retries import describe
 from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
-from .card import classifier_card
 from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run
+from .classifier_accuracy import top_k_accuracy
+from .classifier_card import classifier_card
 from .eval_sets import EvalSet, load_eval_sets, load_train_rows
-from .rows import Rows
+from .pixel_rows import Rows
 from .small_image_resnet import SmallImageResNetConfig
-from .top_k import top_k_accuracy
 from .trainer import ClassifierTrainer
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments
 

@@ -25,8 +25,8 @@ _APART = {
     "classifier",
     "benchmark",
     "sweep_arguments.py",
-    "tables.py",
-    "plots.py",
+    "sweep_tables.py",
+    "sweep_plots.py",
     "tsne.py",
     "rekey.py",
 }

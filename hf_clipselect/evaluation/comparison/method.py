@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...results.selection_result import SelectionResult
-from .cost import Cost
+from ..cost import Cost
 from .setting import Setting
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from ...errors import InputError
 from .cells import Cells, Values
-from .methods import FULL, METHODS
+from .known_methods import FULL, METHODS
 from .sweep import CELLS_FOLDER, Row, measure, settings_of
 from .sweep_arguments import SweepArguments
-from .tables import LINE, RESULTS_CSV, SETTING, read_rows
+from .sweep_tables import LINE, RESULTS_CSV, SETTING, read_rows
 
 
 NUM_RECOMPUTED = 3

@@ -13,10 +13,10 @@ import numpy as np
 from ...results.selection_result import SelectionResult
 from ...selection import class_quotas
 from ..baselines import TrainingDynamics, train_probe
+from ..cost import Cost, measured
 from ..robustness import add_label_noise, similarity_transition_matrix
 from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest, digest_of
-from .cost import Cost, measured
 
 
 # Streams of their own: the seed alone draws the rows with wrong labels, [seed, 1] the damaged ones.

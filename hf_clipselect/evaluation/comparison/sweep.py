@@ -12,13 +12,13 @@ from threadpoolctl import threadpool_limits
 
 from ...config.arguments import EMBEDDED_DATASET
 from ...errors import InputError
+from ..cost import Cost, measured
 from ..metrics import load_metric
 from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest
-from .cost import Cost, measured
 from .digits_setting import DigitsSetting
 from .features_setting import FeaturesSetting, ReadyFeatures
-from .methods import FULL, METHODS, Method, Selected
+from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
 

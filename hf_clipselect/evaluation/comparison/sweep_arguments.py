@@ -15,7 +15,7 @@ from ...errors import InputError
 from ...selection import check_ratios
 from ..robustness import NOISE_KINDS
 from ..robustness.corruptions import SEVERITIES
-from .methods import ALL, resolve_methods
+from .known_methods import ALL, resolve_methods
 
 
 @dataclass

@@ -19,12 +19,12 @@ from threadpoolctl import threadpool_limits
 
 from ...runtime.files import write_atomically, write_text_atomically
 from ..metrics import load_metric
-from .methods import FULL, METHODS, RANDOM
-from .plots import CLASS_COLORS, STYLE, save_plot
+from .known_methods import FULL, METHODS, RANDOM
 from .setting import Setting, describe_setting
 from .sweep import kept_rows, settings_of
 from .sweep_arguments import SweepArguments
-from .tables import DEFAULT
+from .sweep_plots import CLASS_COLORS, STYLE, save_plot
+from .sweep_tables import DEFAULT
 
 
 def write_tsne(arguments: SweepArguments, ratio: float) -> list[Path]:

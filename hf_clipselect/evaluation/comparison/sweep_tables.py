@@ -11,7 +11,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from ...runtime.files import write_atomically, write_text_atomically
-from .methods import FULL, METHODS
+from .known_methods import FULL, METHODS
 from .setting import Damage, describe_setting
 from .sweep import Row
 

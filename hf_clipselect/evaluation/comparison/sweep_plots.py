@@ -17,9 +17,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image as PILImage
 
 from ...runtime.files import write_atomically
-from .methods import FULL, METHODS, RANDOM
+from .known_methods import FULL, METHODS, RANDOM
 from .sweep import Row
-from .tables import DEFAULT, Summary, describe, summaries
+from .sweep_tables import DEFAULT, Summary, describe, summaries
 
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on
