@@ -13,7 +13,7 @@ import torch
 from ...config.arguments import EMBEDDED_MODEL, Arguments
 from ...data import LabelledImages
 from ...runtime.launch import make_accelerator
-from .machine import cpu_seconds
+from ..cost import cpu_seconds
 from .made_data import CLASS_NAMES, image_dataset, load_images, pictures
 from .ratios import CLOCK, SHARE, TABLE
 

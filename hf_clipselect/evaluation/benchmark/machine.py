@@ -1,7 +1,6 @@
-"""The machine that is measured on: its processors, its clock, its threads."""
+"""The machine that is measured on: its processors and its threads."""
 
 import os
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,12 +14,6 @@ from ...encoder.threads import one_thread_each
 
 
 PACKAGES = ("torch", "numpy", "transformers", "datasets", "scikit-learn")
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process with all its threads, and of its children that have ended."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 @contextmanager
