@@ -7,7 +7,7 @@ EPYC).
 Shapes: N rows, D embedding dimension, B some of the rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -36,7 +36,7 @@ def as_numpy(array: Array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-def on_its_device(array: Array, name: str = "image_embeds") -> Array:
+def on_its_device(array: Array | Sequence, name: str = "image_embeds") -> Array:
     """A tensor on the CPU as a numpy array, of the same memory unless it is float16 or bfloat16.
 
     Args:
@@ -144,7 +144,7 @@ def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
     return taken
 
 
-def checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
+def checked_labels(labels: Array | Sequence[int], *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
     """Check given classes.
 
     Args:

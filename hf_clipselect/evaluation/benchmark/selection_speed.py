@@ -60,7 +60,7 @@ def redundancy(bench: Bench) -> None:
 
     def class_parts() -> tuple[np.ndarray, NeighborGraph]:
         diversity = class_diversity(embeds, size // 10, num_nearest=NUM_NEAREST)
-        return diversity.scores, class_graph(diversity.nearest, diversity.cosines)
+        return diversity.scores, class_graph(np.asarray(diversity.nearest), np.asarray(diversity.cosines))
 
     with one_thread():
         scores, part = class_parts()
