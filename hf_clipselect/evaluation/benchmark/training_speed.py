@@ -75,7 +75,8 @@ def select_afresh(bench: Bench) -> None:
 
 def large_selection(bench: Bench) -> None:
     """The same ratio for a CLIP of ViT-B/32's size with random weights, from a few images and synthetic features."""
-    images, rows, steps = bench.some_images(bench.rows(8192 if bench.on_gpu else 256)), bench.rows(50_000), 300
+    images = bench.some_images(bench.rows(8192 if bench.on_gpu else 256))
+    rows, steps = bench.rows(50_000), bench.rows(300)
     backbone = load_backbone(str(large_clip(bench.folder / "large-clip")), device=bench.device, bf16=bench.on_gpu)
     rng = np.random.default_rng(0)
     features = FeatureRows([rng.standard_normal((rows, backbone.hidden_size), dtype=np.float32)])
