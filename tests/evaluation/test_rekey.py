@@ -24,7 +24,7 @@ def features_file(tmp_path_factory):
     return write_features(tmp_path_factory.mktemp("blobs") / "features.npz")
 
 
-@pytest.mark.parametrize("data", ["embedded/digits", "features"])
+@pytest.mark.parametrize("data", [pytest.param("embedded/digits", marks=pytest.mark.slow), "features"])
 def test_cells_of_code_that_only_moved_are_found_again(data, features_file, tmp_path):
     if data == "features":
         arguments = sweep_of(features_file, tmp_path, methods=["moderate", "el2n", "clean"])
