@@ -30,8 +30,8 @@ from hf_clipselect.data import LabelledImages, read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.encoder import open_image
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 from hf_clipselect.evaluation.comparison.convnet import accuracy_of, embed_images, train_convnet
-from hf_clipselect.evaluation.comparison.embedding import clip_embeds
 from hf_clipselect.pipeline.provenance import recipe_origin
 from hf_clipselect.runtime.files import write_atomically, write_text_atomically
 from hf_clipselect.runtime.terminal import error_line

@@ -144,7 +144,7 @@ def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
     return taken
 
 
-def checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
+def checked_labels(labels: Array | Sequence[int], *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
     """Check given classes.
 
     Args:

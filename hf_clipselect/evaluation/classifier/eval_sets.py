@@ -134,7 +134,8 @@ def _load_set(name: str, arguments: ClassifierArguments, train: LabelledImages) 
     path, *details = name.split(":")
     if len(details) > 2 or not all([path, *details]):
         raise InputError(f"--eval_dataset {name} must be NAME, NAME:SPLIT or NAME:CONFIG:SPLIT.")
-    config, split = {0: (None, arguments.eval_split_name), 1: (None, *details), 2: tuple(details)}[len(details)]
+    config = details[0] if len(details) == 2 else None
+    split = details[-1] if details else arguments.eval_split_name
     try:
         loaded = load_source(path, config, split, flags=_EVAL_FLAGS)
     except InputError as error:
@@ -223,8 +224,9 @@ def _has_class_label(dataset: Dataset) -> bool:
 
 def _only_image_column(name: str, dataset: Dataset, arguments: ClassifierArguments) -> str:
     columns = [column for column, feature in dataset.features.items() if is_image(feature)]
-    if can_become_images(dataset.features.get(arguments.image_column_name)):
-        return arguments.image_column_name
+    chosen = arguments.image_column_name
+    if chosen is not None and can_become_images(dataset.features.get(chosen)):
+        return chosen
     if len(columns) != 1:
         raise InputError(
             f"--eval_dataset {name} has {len(columns)} image columns ({', '.join(columns) or 'none'}); choose with "

@@ -21,7 +21,7 @@ from ..digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_net
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
 from .cells import code_digest, digest_of
-from .embedding import clip_embeds
+from .clip_embeds import clip_embeds
 from .setting import Damage, Setting
 
 

@@ -51,13 +51,14 @@ def measured() -> Iterator[Cost]:
     """
     cost = Cost()
     memory = _reset_peak()
-    wall, cpu = time.perf_counter(), _cpu_seconds()
+    wall, cpu = time.perf_counter(), cpu_seconds()
     yield cost
-    cost.wall_s, cost.cpu_s = time.perf_counter() - wall, _cpu_seconds() - cpu
+    cost.wall_s, cost.cpu_s = time.perf_counter() - wall, cpu_seconds() - cpu
     cost.peak_mb = max(0.0, _status_mb("VmHWM") - memory)
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """CPU time of this process with all its threads, and of its children that have ended."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(used.ru_utime + used.ru_stime for used in usage)
 

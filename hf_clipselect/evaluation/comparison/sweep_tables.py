@@ -11,7 +11,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from ...runtime.files import write_atomically, write_text_atomically
-from .methods import FULL, METHODS
+from .known_methods import FULL, METHODS
 from .setting import Damage, describe_setting
 from .sweep import Row
 
@@ -33,6 +33,7 @@ FIGURES = (
     "peak_mb",
 )
 DEFAULT = "diverse"
+RESULTS_CSV = "results.csv"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
     table = pa.Table.from_pylist(list(rows))
     for name, content in (
         ("results.parquet", _parquet(table)),
-        ("results.csv", _csv(table)),
+        (RESULTS_CSV, _csv(table)),
         ("summary.csv", _csv(pa.Table.from_pylist(list(_summary_lines(summaries(rows)))))),
     ):
         write_atomically(folder / name, content)
@@ -114,7 +115,7 @@ def read_rows(path: Path) -> list[Row]:
     Returns:
         `list[dict]`: As [`run_sweep`] gave them.
     """
-    # A figure that does not exist is NaN, which the reader takes for a missing value else.
+    # By default the reader takes the NaN of a figure that does not exist for a missing value.
     return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[])).to_pylist()
 
 
@@ -156,8 +157,8 @@ def _markdown_of(models: Sequence[Summary]) -> str:
 
 def describe(summary: Summary) -> str:
     """The setting in words."""
-    name, *damage = summary.setting
-    return describe_setting(name, Damage(*damage, seed=0))
+    damage: dict[str, Any] = dict(zip(SETTING, summary.setting, strict=True))
+    return describe_setting(damage.pop("data"), Damage(**damage, seed=0))
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:

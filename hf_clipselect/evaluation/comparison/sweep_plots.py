@@ -1,11 +1,12 @@
 """Plots of a sweep as PNG: accuracy and wrong labels against the ratio, accuracy against cost."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib import style
@@ -16,9 +17,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image as PILImage
 
 from ...runtime.files import write_atomically
-from .methods import FULL, METHODS, RANDOM
+from .known_methods import FULL, METHODS, RANDOM
 from .sweep import Row
-from .tables import DEFAULT, Summary, describe, summaries
+from .sweep_tables import DEFAULT, Summary, describe, summaries
 
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on
@@ -75,7 +76,8 @@ def write_plots(rows: list[Row], folder: Path) -> list[Path]:
     for summary in groups:
         setting = _setting_suffix(summary) if several_settings else ""
         model = f"_{summary.model}" if several_models else ""
-        drawings = {f"accuracy{setting}{model}": partial(_against_ratio, figure="accuracy")}
+        drawings: dict[str, Callable[[Summary], Figure]] = {}
+        drawings[f"accuracy{setting}{model}"] = partial(_against_ratio, figure="accuracy")
         drawings[f"cost{setting}{model}"] = _against_cost
         if summary.of_setting("noise_rate"):
             drawings[f"noise_share{setting}"] = partial(_against_ratio, figure="noise_share")
@@ -158,10 +160,17 @@ def _spread(summary: Summary, method: str, ratio: float, figure: str) -> float:
     return float(np.nan_to_num(summary.deviation(method, ratio, figure)))
 
 
-def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: object) -> None:
+def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: Any) -> None:
     means = [100 * summary.mean(method, ratio, figure) for ratio in summary.ratios]
     deviations = [100 * summary.deviation(method, ratio, figure) for ratio in summary.ratios]
-    options = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 0.8, "label": method, **look}
+    options: dict[str, Any] = {
+        "linewidth": 1.3,
+        "markersize": 4.5,
+        "capsize": 2,
+        "elinewidth": 0.8,
+        "label": method,
+        **look,
+    }
     ratios = [100 * ratio for ratio in summary.ratios]
     axes.errorbar(ratios, means, yerr=None if np.isnan(deviations).all() else deviations, **options)
 
@@ -185,7 +194,12 @@ def _against_cost(summary: Summary) -> Figure:
             below.append(f"{method} {accuracy:.0f} ({seconds:.1f} s)")
             continue
         _, color, marker = _FAMILIES[family]
-        look = {"color": color, "marker": marker, "markersize": 9 if method == DEFAULT else 6, "capsize": 2}
+        look: dict[str, Any] = {
+            "color": color,
+            "marker": marker,
+            "markersize": 9 if method == DEFAULT else 6,
+            "capsize": 2,
+        }
         axes.errorbar(seconds, accuracy, yerr=None if np.isnan(deviation) else deviation, elinewidth=0.8, **look)
         points.append((seconds, accuracy, method))
     for family, (name, color, marker) in _FAMILIES.items():
@@ -255,7 +269,11 @@ def save_plot(drawn: Figure, path: Path) -> Path:
     canvas.draw()
     buffer = io.BytesIO()
     # Few colours are a third of the bytes, and nobody sees it.
-    image = PILImage.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(_NUM_COLORS, dither=0)
+    image = (
+        PILImage.fromarray(np.asarray(canvas.buffer_rgba()))
+        .convert("RGB")
+        .quantize(_NUM_COLORS, dither=PILImage.Dither.NONE)
+    )
     image.save(buffer, format="PNG", optimize=True)
     write_atomically(path, buffer.getvalue())
     return path
