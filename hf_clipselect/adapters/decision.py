@@ -23,6 +23,7 @@ from ..errors import InputError
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
+from .mlp import MlpAdapterConfig
 from .peft_configs import method_of
 from .placing import absent_targets, check_method, check_on_projections, lay_out, on_heads
 from .text_alignment import align_rows
@@ -126,9 +127,7 @@ def adapt(
     if mode == "off":
         return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
     data = (image_features, text_features, labels)
-    training = AdapterTraining.for_rows(
-        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
-    )
+    training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     # Most captions have a single row, so any row may be held out.
     held_out = held_out_rows(labels if references is None else np.zeros_like(labels), seed=seed)
     trial = _try_out(training, data, held_out, references)

@@ -14,6 +14,7 @@ from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
 from ..errors import InputError
 from ..runtime.processes import Processes
+from .mlp import MlpAdapterConfig
 from .text_alignment import align_rows
 from .training import AdapterTraining
 
@@ -63,9 +64,7 @@ def out_of_fold_alignment(
         raise InputError(
             f"All {len(labels)} rows are in one fold, which leaves none to train on; give two folds or more."
         )
-    training = AdapterTraining.for_rows(
-        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
-    )
+    training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     predicted = np.empty(len(labels), dtype=np.int64)
     sas, margin = np.empty((2, len(labels)), dtype=np.float32)
     for place, number in enumerate(numbers, start=1):

@@ -117,36 +117,35 @@ def _to_config(what: str, content: bytes) -> tuple[PeftConfig, list[str]]:
 
 def _check_values(what: str, values: dict[str, Any]) -> None:
     """Refuse what would make peft import, read or change something else, and sizes that no adapter has."""
+
+    def refuse(key: str, why: str) -> NoReturn:
+        raise InputError(f"{what} sets {key}{why}.")
+
     for key, value in values.items():
         # Settings by module (rank_pattern) are the only mappings that name no Python module and no file.
         if isinstance(value, dict) and value and not key.endswith("_pattern") and key not in _NOT_OF_THE_ADAPTERS:
-            raise InputError(
-                f"{what} sets {key}, which is not supported: only numbers, names and *_pattern mappings are."
-            )
+            refuse(key, ", which is not supported: only numbers, names and *_pattern mappings are")
         for part in _parts(value):
             if isinstance(part, float) and not math.isfinite(part):
-                raise InputError(f"{what} sets {key} to {part}, which is no finite number.")
+                refuse(key, f" to {part}, which is no finite number")
             if isinstance(part, int) and abs(part) > _MAX_NUMBER and not key.endswith(("seed", "_key")):
-                raise InputError(
-                    f"{what} sets {key} to {str(part)[:30]}; at most {_MAX_NUMBER} makes sense for a CLIP."
-                )
+                refuse(key, f" to {str(part)[:30]}; at most {_MAX_NUMBER} makes sense for a CLIP")
     check_name_patterns(what, values)
     for key, why in _REFUSED.items():
         if values.get(key) is not None:
-            raise InputError(f"{what} sets {key}, which is not supported: {why}.")
-    if values.get("init_lora_weights", True) not in _LORA_INITIALISATIONS:
-        raise InputError(
-            f"{what} sets init_lora_weights to {str(values['init_lora_weights'])[:100]!r}, which changes the base "
-            "model's weights each time the adapters are loaded. Choose true, false, gaussian or orthogonal, or "
-            "convert them to plain LoRA."
+            refuse(key, f", which is not supported: {why}")
+    if (initial := values.get("init_lora_weights", True)) not in _LORA_INITIALISATIONS:
+        refuse(
+            "init_lora_weights",
+            f" to {str(initial)[:100]!r}, which changes the base model's weights each time the adapters are loaded. "
+            "Choose true, false, gaussian or orthogonal, or convert them to plain LoRA",
         )
     for key in ("base_model_name_or_path", "revision"):
         if not isinstance(values.get(key), str | None):
-            raise InputError(f"{what} sets {key} to {str(values[key])[:100]}; a name or null is expected.")
-    if values.get("task_type") not in (None, "FEATURE_EXTRACTION"):
+            refuse(key, f" to {str(values[key])[:100]}; a name or null is expected")
+    if (task := values.get("task_type")) not in (None, "FEATURE_EXTRACTION"):
         raise InputError(
-            f"{what} is for the task {str(values['task_type'])[:100]}; adapters of a CLIP have FEATURE_EXTRACTION or "
-            "null."
+            f"{what} is for the task {str(task)[:100]}; adapters of a CLIP have FEATURE_EXTRACTION or null."
         )
 
 

@@ -19,7 +19,6 @@ from torch import nn
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
 from .losses import info_nce_loss
-from .mlp import MlpAdapterConfig
 from .placing import new_adapters
 from .projections import Projections
 
@@ -72,31 +71,20 @@ class Schedule:
 class AdapterTraining:
     """What all trainings of fresh adapters share: all but the rows and the number of steps.
 
-    Each run puts new adapters onto `model`; `unload()` of what it returns takes them off. `schedule` is that of all
-    rows; `seed` decides initial weights, dropout and batches.
+    Each run puts new adapters onto `model`; `unload()` of what it returns takes them off. `num_rows` are all rows, of
+    which a run may take a part; `seed` decides initial weights, dropout and batches.
     """
 
     model: nn.Module
-    peft_config: PeftConfig
+    num_rows: int
     arguments: AdaptationArguments
-    schedule: Schedule
     seed: int
     accelerator: Accelerator
+    peft_config: PeftConfig
 
-    @classmethod
-    def for_rows(
-        cls,
-        model: nn.Module,
-        num_rows: int,
-        arguments: AdaptationArguments,
-        *,
-        seed: int,
-        accelerator: Accelerator,
-        peft_config: PeftConfig | None = None,
-    ) -> "AdapterTraining":
-        """With the schedule for so many rows; the default method is that of the MLP adapters."""
-        schedule = Schedule.for_rows(num_rows, arguments)
-        return cls(model, peft_config or MlpAdapterConfig(), arguments, schedule, seed, accelerator)
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.for_rows(self.num_rows, self.arguments)
 
     def run(
         self,

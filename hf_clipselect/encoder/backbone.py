@@ -61,17 +61,10 @@ class Backbone:
 
     def describe(self) -> dict[str, Any]:
         """Name, commit and hash; and where the weights come from, if not from safetensors of that commit or folder."""
-        origin = {
-            "weights_revision": self.weights.revision,
-            "weights_files": self.weights.hashes,
-            "in_memory": self.in_memory,
-        }
-        return {
-            "name": self.name,
-            "revision": self.revision,
-            "weights_sha256": self.weights_sha256,
-            **{name: value for name, value in origin.items() if value},
-        }
+        known = {"name": self.name, "revision": self.revision, "weights_sha256": self.weights_sha256}
+        weights = {"weights_revision": self.weights.revision, "weights_files": self.weights.hashes}
+        more = {**weights, "in_memory": self.in_memory}
+        return {**known, **{name: value for name, value in more.items() if value}}
 
     def identity(self) -> dict[str, Any]:
         """What decides the features: weights, preprocessing, dtype, and where they are taken in unusual models."""
@@ -108,12 +101,8 @@ def load_backbone(
     what = f"--model_name_or_path {shown(name)}"
     place = find_model(name, revision)
     if name == EMBEDDED_MODEL:
-        logger.warning(
-            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real "
-            "work.",
-            EMBEDDED_MODEL,
-            DEFAULT_MODEL,
-        )
+        what_it_is = f"{EMBEDDED_MODEL} is a demonstration model that knows little but drawn digits"
+        logger.warning("%s; use --model_name_or_path %s for real work.", what_it_is, DEFAULT_MODEL)
     try:
         # All parts from one commit, because a branch may move between two downloads.
         of_commit = {"revision": place.commit, "trust_remote_code": False}

@@ -324,7 +324,7 @@ def test_output_sizes_of_heads_and_of_nothing_else(model_folder):
     model = load_backbone(str(model_folder("siglip"))).model
     assert output_size(model.vision_model.head) == output_size(model.text_model.head) == 12
     assert output_size(nn.Linear(3, 5)) == 5
-    assert output_size(model.vision_model) is None and output_size(nn.LayerNorm(4)) is None
+    assert output_size(model.vision_model) == output_size(nn.LayerNorm(4)) == 0
     with pytest.raises(InputError, match=r"'vision_model.post_layernorm', a torch.nn.*LayerNorm"):
         get_peft_model(model, MlpAdapterConfig(target_modules=["vision_model.post_layernorm"]))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 from peft.config import PeftConfig
@@ -67,20 +68,11 @@ class MlpAdapterConfig(PeftConfig):
     ```
     """
 
-    target_modules: list[str] | set[str] | str | None = field(
-        default=None,
-        metadata={"help": "Layers to adapt: names or a regular expression. None: the two heads of the model."},
-    )
-    exclude_modules: list[str] | set[str] | str | None = field(
-        default=None, metadata={"help": "Modules to leave alone: names or a regular expression."}
-    )
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Further modules that are trained in full and saved with the adapter."}
-    )
-    hidden_dim: int | None = field(
-        default=None, metadata={"help": "Width of the hidden layer. None: the output size of the target."}
-    )
-    scale: float = field(default=1.0, metadata={"help": "Factor on the MLP's output before it is added."})
+    target_modules: list[str] | set[str] | str | None = None
+    exclude_modules: list[str] | set[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    hidden_dim: int | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,12 +85,12 @@ class MlpAdapterConfig(PeftConfig):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        if self.hidden_dim is not None and not _is_positive_int(self.hidden_dim):
+        if self.hidden_dim is not None and not (_is_number(self.hidden_dim, int) and self.hidden_dim >= 1):
             raise InputError(
                 f"hidden_dim of MlpAdapterConfig must be an integer of at least 1, or None for the output size of the "
                 f"adapted layer, got {self.hidden_dim!r}."
             )
-        if not _is_finite_number(self.scale):
+        if not (_is_number(self.scale, int | float) and abs(self.scale) <= sys.float_info.max):
             raise InputError(f"scale of MlpAdapterConfig must be a finite number, got {self.scale!r}.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,18 +98,11 @@ class MlpAdapterConfig(PeftConfig):
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
 
 
-def _is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _are_names(value: object) -> bool:
-    """A string is one regular expression."""
-    return (
-        value is None
-        or isinstance(value, str)
-        or (isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value))
-    )
+    if isinstance(value, list | tuple | set):
+        return all(isinstance(name, str) for name in value)
+    return value is None or isinstance(value, str)
 
 
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
