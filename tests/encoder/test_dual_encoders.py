@@ -3,15 +3,11 @@
 import copy
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from datasets import ClassLabel, Dataset, Features, Image
 from dual_encoders import KINDS, POSITIONS, save_dual_encoder
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -447,33 +443,3 @@ def test_a_siglip_that_does_not_pool_its_images_is_refused(tmp_path):
 def test_embeddings_of_two_sizes_are_refused(tmp_path):
     with pytest.raises(InputError, match="vision_model.head and text_model.head are not .* of one size"):
         load_backbone(str(save_dual_encoder("siglip", tmp_path, hidden_size=16)))
-
-
-# The recipe
-
-
-@pytest.mark.slow
-def test_the_recipe_selects_with_siglip(dataset, model_folder, tmp_path):
-    for row, (image, label) in enumerate(zip(dataset["image"], dataset["label"], strict=True)):
-        path = tmp_path / "images" / NAMES[label] / f"{row:02d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    command = [
-        sys.executable,
-        REPOSITORY / "recipes" / "select.py",
-        "--dataset_name",
-        tmp_path / "images",
-        "--model_name_or_path",
-        model_folder("siglip"),
-        "--output_dir",
-        tmp_path / "run",
-        "--adaptation",
-        "always",
-        "--use_cpu",
-    ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ))
-    assert done.returncode == 0, done.stderr[-3000:]
-    key = json.loads((tmp_path / "run" / "features" / "manifest.json").read_text())["key"]
-    assert key["image_features"] == "output of vision_model.head"
-    assert "13 rows" in done.stdout
-    load_adapters(tmp_path / "run" / "adapter")
