@@ -68,9 +68,6 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
         repo_or_folder (`str` or `Path`): A folder that exists, or a Hub id.
         revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
 
-    Returns:
-        `AdapterFiles`
-
     Raises:
         InputError: There is no such folder or repository, a revision is given for a folder, or it holds no adapters in
             safetensors, with a config that can be used.

@@ -162,25 +162,25 @@ def _try_out(
         return settings
     image_features, text_features, labels = data
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
-    ours = (image_features.subset(held_out), text_features, labels[held_out])
-    plain = align_rows(training.model, *ours, references=references)[0] == ours[2]
-    loss_plain = mean_loss(training.model, *ours, batch_size=schedule.batch_size, temperature=temperature)
+    held_out_data = (image_features.subset(held_out), text_features, labels[held_out])
+    plain = align_rows(training.model, *held_out_data, references=references)[0] == held_out_data[2]
+    loss_plain = mean_loss(training.model, *held_out_data, batch_size=schedule.batch_size, temperature=temperature)
     best_step, best_loss, best = 0, float("inf"), plain
 
-    def look(adapted: PeftModel, step: int) -> bool:
+    def evaluate(adapted: PeftModel, step: int) -> bool:
         nonlocal best_step, best_loss, best
         # One process decides for all: with another last digit some would stop, and the others wait for ever.
-        loss = mean_loss(adapted, *ours, batch_size=schedule.batch_size, temperature=temperature)
+        loss = mean_loss(adapted, *held_out_data, batch_size=schedule.batch_size, temperature=temperature)
         [loss] = broadcast_object_list([loss])
         if loss < best_loss:
             best_step, best_loss = step, loss
-            best = align_rows(adapted, *ours, references=references)[0] == ours[2]
+            best = align_rows(adapted, *held_out_data, references=references)[0] == held_out_data[2]
         return step - best_step < _PATIENCE * schedule.num_steps
 
     training.run(
         (image_features.subset(rest), text_features, labels[rest]),
         num_steps=schedule.num_steps,
-        after_interval=look,
+        after_interval=evaluate,
         description="Adapting (trial)",
     ).unload()
     difference = best.astype(np.float64) - plain

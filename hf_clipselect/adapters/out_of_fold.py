@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
-from ..errors import InputError
 from ..runtime.processes import Processes
 from .mlp import MlpAdapterConfig
 from .text_alignment import align_rows
@@ -52,18 +50,9 @@ def out_of_fold_alignment(
         process.
 
     Raises:
-        InputError: The model has adapters, there is one fold alone, or an embedding is zero or not finite.
+        InputError: An embedding is zero or not finite.
     """
-    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise InputError(
-            "The model has adapters, and those of the folds would be trained on top of what they learnt from all "
-            "labels; pass model.unload()."
-        )
     numbers = np.unique(folds)
-    if len(numbers) < 2:
-        raise InputError(
-            f"All {len(labels)} rows are in one fold, which leaves none to train on; give two folds or more."
-        )
     training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     predicted = np.empty(len(labels), dtype=np.int64)
     sas, margin = np.empty((2, len(labels)), dtype=np.float32)

@@ -78,9 +78,6 @@ def encode_dataset(
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
         overwrite (`bool`, *optional*, defaults to `False`): Features of another key may be replaced.
 
-    Returns:
-        `ImageFeatures`
-
     Raises:
         InputError: The folder holds features of another key, an image can't be read (with `"error"`), or the model
             gives values that are not finite.

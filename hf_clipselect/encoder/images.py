@@ -111,23 +111,15 @@ def _grey_to_8_bits(image: Image.Image, white: int) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the image holds values that are not finite")
-    tops: tuple[int, ...]
+    tops = [white, FULL_WHITE]
     if image.mode == "F":
-        tops = (1, 255, FULL_WHITE)
+        tops = [1, 255, FULL_WHITE]
     elif image.mode == "I" and white == FULL_WHITE:
-        tops = (255, FULL_WHITE)
-    else:
-        tops = (white, FULL_WHITE)
-    low, high = _value_range(values, tops=tops)
-    return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
-
-
-def _value_range(values: np.ndarray, *, tops: tuple[int, ...]) -> tuple[float, float]:
+        tops = [255, FULL_WHITE]
     low, high = float(values.min()), float(values.max())
-    for top in tops:
-        if low >= 0 and high <= top:
-            return 0.0, float(top)
-    return low, max(high, low + 1.0)
+    top = next((float(top) for top in tops if low >= 0 and high <= top), None)
+    low, high = (low, max(high, low + 1.0)) if top is None else (0.0, top)
+    return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
 
 
 def _upright(image: Image.Image) -> Image.Image:

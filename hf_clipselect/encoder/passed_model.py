@@ -115,9 +115,7 @@ def _copy(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
 
 def _name(model: PreTrainedModel) -> str:
     """What the model says it was loaded from, if that is a repository or a folder; else an empty name."""
-    name = model.name_or_path
-    if not isinstance(name, str):
-        return ""
+    name = str(model.name_or_path or "")
     return lasting_name(name) if name and (is_hub_id(name) or os.path.isdir(name)) else ""
 
 

@@ -19,13 +19,7 @@ _BYTES_THROUGH_A_PIPE = 2**22
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Some rows of a dataset, ready for the model.
-
-    Args:
-        rows (`list[int]`): Positions in the dataset.
-        pixels (`Pixels`, *optional*): Of the images that could be read; `None` where there is none.
-        unreadable (`dict[int, str]`): Row -> why its image could not be read.
-    """
+    """Some rows of a dataset: the pixels of the images that could be read, if any, and why the others could not."""
 
     rows: list[int]
     pixels: Pixels | None
