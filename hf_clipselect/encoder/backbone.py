@@ -25,7 +25,7 @@ from ..runtime.failures import is_of_the_machine
 from ..runtime.files import file_sha256
 from ..runtime.hub_ids import lasting_name, plain_name
 from .dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
-from .model_place import ModelPlace, find_model, example_besides, shown
+from .model_place import ModelPlace, example_but, find_model, shown
 from .weights import Weights, find_weights, read_pickles
 
 
@@ -105,7 +105,7 @@ def load_backbone(
         of_commit = {"revision": place.commit, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(place.source, **of_commit)
         weights = find_weights(place)
-        model = _load_model(place, config, weights, what, example=example_besides(name))
+        model = _load_model(place, config, weights, what, example=example_but(name))
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
         image_processor = AutoImageProcessor.from_pretrained(place.source, backend="pil", **of_commit)
         tokenizer = AutoTokenizer.from_pretrained(place.source, **of_commit)
@@ -115,7 +115,7 @@ def load_backbone(
     except Exception as error:  # files from anybody make transformers raise anything
         if is_of_the_machine(error):
             raise
-        remedy = f"Give a Hub id or folder of a CLIP{example_besides(name)}."
+        remedy = f"Give a Hub id or folder of a CLIP{example_but(name)}."
         if _is_of_the_connection(error):
             remedy = "Check the connection and the token, and run the same again."
         raise InputError(

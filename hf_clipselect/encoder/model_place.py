@@ -47,7 +47,7 @@ def find_model(name: str, revision: str) -> ModelPlace:
     if name.startswith(EMBEDDED_PREFIX) and name != EMBEDDED_MODEL:
         raise InputError(f"{what} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}.")
     no_model = (
-        f"so it is no model of transformers; give a Hub id or folder of a CLIP{example_besides(name)}. Adapters are named "
+        f"so it is no model of transformers; give a Hub id or folder of a CLIP{example_but(name)}. Adapters are named "
         "by --adapter_name_or_path."
     )
     folder = str(tiny_clip_path()) if name == EMBEDDED_MODEL else os.path.expanduser(name)
@@ -66,7 +66,7 @@ def find_model(name: str, revision: str) -> ModelPlace:
     except InputError:
         raise InputError(
             f"{what} is neither a folder that exists nor a Hub id; give a Hub id or folder of a "
-            f"CLIP{example_besides(name)}."
+            f"CLIP{example_but(name)}."
         ) from None
     if not _REVISION.fullmatch(revision):
         raise InputError(
@@ -87,6 +87,6 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
-def example_besides(name: str) -> str:
+def example_but(name: str) -> str:
     """The example model at the end of a message; nothing where it would recommend the refused model itself."""
     return "" if name.strip("/ ").lower() == DEFAULT_MODEL else f", e.g. {DEFAULT_MODEL}"
