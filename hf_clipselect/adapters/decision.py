@@ -80,6 +80,11 @@ class Adaptation:
     adapter: dict[str, str | None] | None = None
 
     @classmethod
+    def off(cls) -> "Adaptation":
+        """Of a run that trains none."""
+        return cls("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
+
+    @classmethod
     def of_given(cls, adapter: AdapterFiles, *, mode: str) -> "Adaptation":
         """Of a run that takes its adapters as they are."""
         return cls(
@@ -125,7 +130,7 @@ def adapt(
     """
     mode = arguments.adaptation
     if mode == "off":
-        return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
+        return model, Adaptation.off()
     data = (image_features, text_features, labels)
     training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     # Most captions have a single row, so any row may be held out.

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import json
 from types import SimpleNamespace
 
@@ -73,12 +74,21 @@ def model_folder(tmp_path_factory):
     return lambda kind: folder / kind if (folder / kind).exists() else save_dual_encoder(kind, folder / kind)
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def finished(request, dataset, model_folder, tmp_path_factory):
-    """A run that trains adapters, of each kind one; tests only read it."""
-    folder = model_folder(request.param)
-    output_dir = tmp_path_factory.mktemp(request.param)
-    return SimpleNamespace(folder=folder, output_dir=output_dir, result=run(dataset, folder, output_dir))
+@pytest.fixture(scope="module")
+def finished_run(dataset, model_folder, tmp_path_factory):
+    """Of each kind one run that trains adapters, made when it is first asked for; tests only read it."""
+
+    @functools.cache
+    def finish(kind):
+        folder, output_dir = model_folder(kind), tmp_path_factory.mktemp(kind)
+        return SimpleNamespace(folder=folder, output_dir=output_dir, result=run(dataset, folder, output_dir))
+
+    return finish
+
+
+@pytest.fixture(params=KINDS)
+def finished(request, finished_run):
+    return finished_run(request.param)
 
 
 def run(dataset, folder, output_dir=None, **changes):
@@ -174,13 +184,17 @@ def test_adapters_load_with_plain_peft_too(finished, pictures):
         assert torch.equal(one, other)
 
 
-def test_adapters_given_back_give_the_same_scores(finished, dataset):
+@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+def test_adapters_given_back_give_the_same_scores(kind, finished_run, dataset):
+    finished = finished_run(kind)
     again = run(dataset, finished.folder, adapter_name_or_path=finished.output_dir / "adapter")
     assert again.scores.to_dict() == finished.result.scores.to_dict()
     assert np.array_equal(again.selected, finished.result.selected)
 
 
-def test_a_repeated_run_finds_features_and_adapters(finished, dataset):
+@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+def test_a_repeated_run_finds_features_and_adapters(kind, finished_run, dataset):
+    finished = finished_run(kind)
     before = {path: path.stat().st_mtime_ns for path in finished.output_dir.glob("[fa]*/*.safetensors")}
     again = run(dataset, finished.folder, finished.output_dir)
     assert again.scores.to_dict() == finished.result.scores.to_dict()
