@@ -5,8 +5,8 @@ Importing the package makes its adapters, the method `MLP_ADAPTER`, known to pef
 
 from importlib.metadata import version
 
-from .adapters import load_adapters
 from .adapters.mlp import MlpAdapterConfig
+from .adapters.peft_folder import load_adapters
 from .errors import InputError
 from .pipeline.dataset import select_dataset
 from .pipeline.embeddings import select_embeddings

@@ -28,7 +28,7 @@ import numpy as np
 
 from hf_clipselect.data import LabelledImages, read_images
 from hf_clipselect.data.source import load_source
-from hf_clipselect.encoder import open_image
+from hf_clipselect.encoder.images import open_image
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 from hf_clipselect.evaluation.comparison.convnet import accuracy_of, embed_images, train_convnet

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from ..adapters import load_adapters
+from ..adapters.peft_folder import load_adapters
 from ..data import LabelledImages
 from ..data.prompts import class_prompts
-from ..encoder import load_backbone, open_image
+from ..encoder.backbone import load_backbone
+from ..encoder.images import open_image
 from ..pipeline.dataset import select_dataset
 from .digits_network import digit_pixels, digits_accuracy
 from .metrics import load_metric

@@ -14,19 +14,12 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
-from ..adapters import (
-    Adaptation,
-    AdapterFiles,
-    PeftConfig,
-    PeftModel,
-    adapter_files_id,
-    fetch_adapter,
-    load_into,
-    out_of_fold_alignment,
-    save_adapters,
-)
-from ..adapters import adapt as train_adapters
-from ..encoder import digest, read_array, write_array
+from ..adapters.adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
+from ..adapters.decision import Adaptation, PeftConfig, PeftModel
+from ..adapters.decision import adapt as train_adapters
+from ..adapters.out_of_fold import out_of_fold_alignment
+from ..adapters.peft_folder import load_into, save_adapters
+from ..encoder.cache import digest, read_array, write_array
 from ..errors import InputError
 from ..runtime.processes import Processes
 from ..scores.folds import fold_numbers

@@ -18,7 +18,7 @@ from ..config.arguments import (
 )
 from ..config.python_calls import python_door
 from ..data.row_facts import Listing
-from ..encoder import check_passed
+from ..encoder.passed_model import check_passed
 from ..errors import InputError
 from ..results.selection_result import SelectionResult
 from ..runtime.caller_state import own_settings

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..adapters import IdentityProjections, Projections, embed_rows
-from ..encoder import encode_dataset, encode_prompts
+from ..adapters.projections import IdentityProjections, Projections, embed_rows
 from ..encoder.feature_rows import FeatureRows
+from ..encoder.features import encode_dataset
+from ..encoder.texts import encode_prompts
 from ..runtime.words import are, counted
 from ..scores.arrays import as_numpy
 from ..scores.captions import draw_references

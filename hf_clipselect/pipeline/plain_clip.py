@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from ..adapters import IdentityProjections, Projections, align_rows, embed_prompts
+from ..adapters.projections import IdentityProjections, Projections, embed_prompts
+from ..adapters.text_alignment import align_rows
 from ..scores.arrays import as_numpy
 from ..scores.ensemble import CLIP_LOGIT_SCALE, ensemble_alignment
 from ..scores.targets import Classes

@@ -12,14 +12,18 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
-from ..adapters import check_given, check_peft_config, fetch_given, read_peft_config
+from ..adapters.decision import check_peft_config
+from ..adapters.peft_configs import read_peft_config
+from ..adapters.pretrained import check_given, fetch_given
 from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
 from ..data import LabelledImages, read_images
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
 from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
-from ..encoder import Backbone, copy_backbone, load_backbone, too_long_prompts, warn_if_demonstration
+from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
+from ..encoder.passed_model import copy_backbone
+from ..encoder.texts import too_long_prompts
 from ..errors import InputError
 from ..runtime.processes import Processes
 from ..selection import check_sizes, resolve_objective

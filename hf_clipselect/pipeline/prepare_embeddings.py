@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..adapters import IdentityProjections
+from ..adapters.projections import IdentityProjections
 from ..config.arguments import Arguments
 from ..data.row_facts import checked_class_quotas, facts_of
 from ..data.source import DatasetSource

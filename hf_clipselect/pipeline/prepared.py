@@ -7,12 +7,14 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
-from ..adapters import AdapterFiles, IdentityProjections, PeftConfig
+from ..adapters.adapter_files import AdapterFiles
+from ..adapters.decision import PeftConfig
+from ..adapters.projections import IdentityProjections
 from ..config.arguments import Arguments
 from ..data import LabelledImages
 from ..data.row_facts import RowFacts
 from ..data.source import DatasetSource
-from ..encoder import Backbone
+from ..encoder.backbone import Backbone
 from ..results.run_folder import RunFolder
 from ..runtime.processes import Processes
 from ..selection import Objective, Size

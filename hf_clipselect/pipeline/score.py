@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..adapters import PeftModel, Projections, TextAlignment, embed_rows
+from ..adapters.decision import PeftModel
+from ..adapters.projections import Projections, embed_rows
+from ..adapters.text_alignment import TextAlignment
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
 from ..scores.diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles

@@ -6,23 +6,17 @@ import numpy as np
 import pytest
 import torch
 from adapting import quick, turned_classes
-from peft import PeftModel
 from process_clients import out_of_fold, run_processes
 from real_features import NOISES, food_embeds, mislabelled
 from sklearn.metrics import roc_auc_score
 
-from hf_clipselect.adapters import (
-    IdentityProjections,
-    Projections,
-    adapt,
-    embed_prompts,
-    embed_rows,
-    out_of_fold_alignment,
-    read_peft_config,
-)
 from hf_clipselect.adapters import text_alignment as alignment
+from hf_clipselect.adapters.decision import adapt
 from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.adapters.out_of_fold import out_of_fold_alignment
+from hf_clipselect.adapters.peft_configs import read_peft_config
 from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.projections import IdentityProjections, Projections, embed_prompts, embed_rows
 from hf_clipselect.adapters.training import Schedule, train_adapters
 from hf_clipselect.config.arguments import AdaptationArguments
 from hf_clipselect.encoder.feature_rows import FeatureRows
@@ -192,25 +186,6 @@ def test_a_class_of_one_row_is_scored_without_having_been_seen(accelerator):
     labels[7] = 3
     predicted, sas, margin = scores_of((images, texts, labels), fold_numbers(labels, 5, seed=0), accelerator)
     assert np.isfinite(sas).all() and np.isfinite(margin).all() and set(predicted) <= {0, 1, 2, 3}
-
-
-def test_a_model_with_adapters_is_refused(accelerator):
-    data = turned_classes(num_rows=40)
-    folds = fold_numbers(data[2], 2, seed=0)
-    adapted, outcome = adapt(
-        IdentityProjections(8), *data, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
-    )
-    assert isinstance(adapted, PeftModel)
-    for model in (adapted, adapted.base_model.model):
-        with pytest.raises(InputError, match=r"The model has adapters.*pass model.unload\(\)"):
-            scores_of(data, folds, accelerator, model)
-    scores_of(data, folds, accelerator, adapted.unload(), num_steps=outcome.num_steps)
-
-
-def test_one_fold_alone_is_refused(accelerator):
-    data = turned_classes(num_rows=40)
-    with pytest.raises(InputError, match="All 40 rows are in one fold"):
-        scores_of(data, np.zeros(40, dtype=np.int64), accelerator)
 
 
 def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkeypatch):

@@ -14,7 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...config.arguments import EMBEDDED_MODEL
 from ...data import LabelledImages, with_image_column_undecoded
-from ...encoder import Backbone, encode_dataset, load_backbone, open_image
+from ...encoder.backbone import Backbone, load_backbone
+from ...encoder.features import encode_dataset
+from ...encoder.images import open_image
 from ...runtime.launch import make_accelerator
 from .bench import Bench
 from .machine import num_cores, one_thread

@@ -11,9 +11,10 @@ import numpy as np
 
 from ...config.arguments import Arguments
 from ...data.source import load_source
-from ...encoder import load_backbone, open_image
+from ...encoder.backbone import load_backbone
 from ...encoder.cache import FeatureCache
 from ...encoder.features import features_key
+from ...encoder.images import open_image
 from ...pipeline.provenance import identity
 from ...pipeline.run import run_selection
 from ...results.report.thumbnails import NUM_SHOWN

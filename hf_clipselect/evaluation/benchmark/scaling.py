@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ...data.source import load_source
-from ...encoder import load_backbone
+from ...encoder.backbone import load_backbone
 from ...encoder.feature_rows import FeatureRows
 from ...pipeline.embeddings import select_embeddings
 from ...scores.alignment import semantic_alignment_score

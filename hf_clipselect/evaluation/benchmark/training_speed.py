@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...adapters import Projections
 from ...adapters.losses import info_nce_loss
 from ...adapters.mlp import MlpAdapterConfig
 from ...adapters.placing import new_adapters
+from ...adapters.projections import Projections
 from ...adapters.training import Schedule, train_adapters
 from ...config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments
 from ...data import LabelledImages
 from ...data.prompts import class_prompts
-from ...encoder import Backbone, encode_dataset, encode_prompts, load_backbone
+from ...encoder.backbone import Backbone, load_backbone
 from ...encoder.feature_rows import FeatureRows
+from ...encoder.features import encode_dataset
+from ...encoder.texts import encode_prompts
 from ...pipeline.embeddings import select_embeddings
 from ...pipeline.run import run_selection
 from ...runtime.launch import make_accelerator
