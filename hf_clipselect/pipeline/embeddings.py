@@ -179,7 +179,7 @@ def select_embeddings(
     check_trust(trust, strict=strict)
     table = score_table(cells, names, np.arange(len(cells)), scores, facts)
     return SelectionResult(
-        scores=select_from_table(table, resolved, sizes, graph=graph, processes=processes),
+        scores=select_from_table(table, resolved, sizes, graph=graph),
         ratios=sizes,
         objective=resolved,
         source=DatasetSource("", None, None, None, fingerprint="", num_rows=len(cells), license=None),

@@ -191,7 +191,7 @@ class _Run:
             table, graph, trust = self._score(rows, plain, model, adaptation, processes)
         with timed(self.seconds, "select"):
             result = SelectionResult(
-                scores=select_from_table(table, self.objective, self.sizes, graph=graph, processes=processes),
+                scores=select_from_table(table, self.objective, self.sizes, graph=graph),
                 ratios=self.sizes,
                 objective=self.objective,
                 source=images.source,

@@ -82,8 +82,7 @@ def checked_embeds(embeds: Array, name: str) -> Array:
 
     Returns:
         `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them; rows that float32 can't hold are scaled, since
-        only their
-            direction counts.
+            only their direction counts.
 
     Raises:
         InputError: They are something else.
@@ -186,9 +185,7 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _within_float32(embeds: Array) -> Array:
-    """The same rows, those divided by their largest number that are too long or too short for float32; a copy if there
-    are any.
-    """
+    """The same array, or a copy in which rows that are too long or short for float32 are divided by their peak."""
     numbers = embeds.dtype.kind == "f" if isinstance(embeds, np.ndarray) else embeds.dtype.is_floating_point
     if not numbers or embeds.dtype.itemsize < 4:
         return embeds

@@ -6,8 +6,6 @@ Legend: N rows, K clusters, D embed_dim.
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits
 
 from ..errors import InputError
 
@@ -54,6 +52,9 @@ def image_clusters(
     Raises:
         InputError: There are fewer rows than clusters.
     """
+    from sklearn.cluster import MiniBatchKMeans  # here, because it takes a second to import
+    from threadpoolctl import threadpool_limits
+
     check_num_clusters(num_clusters, num_rows)
     count = default_num_clusters(num_rows) if num_clusters is None else num_clusters
     rng = np.random.default_rng([seed, 6])

@@ -66,8 +66,7 @@ def ensemble_alignment(
 
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
-        above 0,
-            `num_folds` is below 2, or there is one row.
+            above 0, `num_folds` is below 2, or there is one row.
     """
     if not 0 < logit_scale < float("inf"):
         raise InputError(f"logit_scale must be a number above 0, got {logit_scale!r}; CLIP's own is 100.")
@@ -104,9 +103,10 @@ def _out_of_fold_weights(
     so nothing leaks by it.
     """
     num_classes, penalty = len(pairs.texts), 1 / _INVERSE_PENALTY
-    squares: torch.Tensor | float = 0.0
+    num_inputs = pairs.images.shape[1] + 1
+    squares = torch.as_tensor(pairs.texts).new_zeros(num_inputs, num_inputs, dtype=torch.float64)
     for _, inputs in _blocks(pairs, order):
-        squares = squares + inputs.T.double() @ inputs.double()
+        squares += inputs.T.double() @ inputs.double()
     bound = squares / 2 + penalty * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     inverse = torch.linalg.inv(bound).float()
     weights = earlier = inverse.new_zeros(len(inverse), num_folds * num_classes)

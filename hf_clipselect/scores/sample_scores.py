@@ -11,6 +11,7 @@ from ..errors import InputError
 ROW_NUMBERS = {"duplicate_group", "better_caption"}
 
 
+@dataclass(frozen=True)
 class ArrayColumns:
     """A dataclass of arrays, some of which may be missing."""
 
@@ -85,8 +86,8 @@ def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labels (`np.ndarray` of shape `(num_rows,)`, int64): Labels of the readable rows.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in `[0,
-        num_present)`.
+        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in
+            `[0, num_present)`.
 
     Raises:
         InputError: Fewer than two have images.

@@ -82,8 +82,8 @@ def measure_trust(
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels of the readable rows, in `[0, C)`.
         plain (`np.ndarray` of shape `(N,)`, int64): Classes predicted by CLIP without adapters.
         adapted (`np.ndarray` of shape `(N,)`, int64, or None): The same with adapters; None where plain CLIP was kept.
-        text_embeds (`np.ndarray` of shape `(C, D)`):
-            Unit-norm prompt embeddings of CLIP without adapters, float32; the row of a class without rows is not read.
+        text_embeds (`np.ndarray` of shape `(C, D)`): Unit-norm prompt embeddings of CLIP without adapters, float32;
+            the row of a class without rows is not read.
         class_names (`Sequence[str]`): Names of the C classes, in label order.
 
     Returns:
@@ -126,14 +126,16 @@ def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_
     Returns:
         [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
     """
-    disagreement = [None if agrees is None else float(1 - agrees.mean()) for agrees in (plain, adapted)]
-    least = min(share for share in disagreement if share is not None)
+    disagreement_plain = float(1 - plain.mean())
+    disagreement_adapted = None if adapted is None else float(1 - adapted.mean())
+    least = disagreement_plain if disagreement_adapted is None else min(disagreement_plain, disagreement_adapted)
     warning = (
         f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either "
         "captions are wrong, or this model does not understand them: look at some by eye (label_agrees is false in "
         "the scores)."
     )
-    return Trust(1 / (num_references + 1), *disagreement, [], [], [], [warning] if least > 0.5 else [])
+    warnings = [warning] if least > 0.5 else []
+    return Trust(1 / (num_references + 1), disagreement_plain, disagreement_adapted, [], [], [], warnings)
 
 
 def check_trust(trust: Trust, *, strict: bool = False) -> None:
@@ -170,7 +172,7 @@ def _find_below_chance(
             "plain": float(agreeing["plain"][c] / sizes[c]),
             "adapted": float(agreeing["adapted"][c] / sizes[c]) if "adapted" in agreeing else None,
         }
-        for c in np.flatnonzero(np.logical_or.reduce(below))
+        for c in np.flatnonzero(np.logical_or.reduce(below)).tolist()
     ]
     return sorted(entries, key=lambda entry: min(_shares(entry)))
 

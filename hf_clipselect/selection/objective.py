@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import InputError
 
@@ -20,7 +20,7 @@ SOLVERS = ("exact", "sgd")
 ALPHA_IS_RATIO = "ratio"
 
 
-def _is_finite_number(value: Any) -> bool:
+def _is_finite_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
 
@@ -197,10 +197,10 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
     objective = dataclasses.replace(PRESETS[name], **set_knobs)
     if objective.alpha_is_ratio and not objective.gate:
         logger.warning(
-            '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, because wrong '
-            "labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the wrong rows "
-            "kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse or "
-            "clean, --diversity_weight 0, or the gate.",
+            '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, '
+            "because wrong labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the "
+            "wrong rows kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse "
+            "or clean, --diversity_weight 0, or the gate.",
             objective.name,
         )
     return objective

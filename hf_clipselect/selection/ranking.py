@@ -6,7 +6,6 @@ Legend: N rows.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from .objective import Objective
 
@@ -18,6 +17,8 @@ MUST_KEEP, FIRST, LAST, MUST_DROP = range(4)
 NUM_STRATA = 10
 
 GOLDEN_STEP = (5**0.5 - 1) / 2
+
+_ALIGNMENT_COLUMN = {"cosine": "sas", "margin": "margin", "ensemble": "ensemble"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RowColumns:
 
     def alignment(self, objective: Objective) -> np.ndarray:
         """The alignment score that an objective asks for."""
-        return {"cosine": self.sas, "margin": self.margin, "ensemble": self.ensemble}[objective.alignment]
+        return getattr(self, _ALIGNMENT_COLUMN[objective.alignment])
 
 
 def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np.ndarray:
@@ -80,15 +81,14 @@ def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np
 
 
 def passes_gate(objective: Objective, rows: RowColumns) -> np.ndarray:
-    """Which rows come first: those whose label agrees, from `gate_floor` of their class's alignment on; all without a
-    gate.
+    """Which rows come first: those whose label agrees, from `gate_floor` of their class's alignment on.
 
     Args:
         objective ([`Objective`]): The knobs.
         rows ([`RowColumns`]): The N rows.
 
     Returns:
-        `np.ndarray` of shape `(N,)`: Bool.
+        `np.ndarray` of shape `(N,)`: Bool; all True without a gate.
     """
     if not objective.gate:
         return np.ones(len(rows.labels), dtype=bool)
@@ -124,9 +124,7 @@ def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _spread_order(alignment: np.ndarray, diversity: np.ndarray) -> np.ndarray:
-    """Golden steps through the rows, listed by falling diversity within strata of falling alignment; ties by row
-    number.
-    """
+    """Golden-ratio steps through a list of the rows by falling diversity in strata of falling alignment."""
     num_rows = len(alignment)
     by_alignment = np.argsort(-alignment, kind="stable")
     stratum = np.empty(num_rows, dtype=np.int64)
@@ -152,7 +150,9 @@ def _zscore(scores: np.ndarray) -> np.ndarray:
 
 
 def _mid_ranks(scores: np.ndarray) -> np.ndarray:
-    return (rankdata(scores) - 0.5) / len(scores)
+    """The share of scores below each, and half of those equal to it."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - counts / 2)[place] / len(scores)
 
 
 def _rank(scores: np.ndarray) -> np.ndarray:

@@ -88,11 +88,9 @@ def duplicate_groups(graph: NeighborGraph, threshold: float = DUPLICATE_WEIGHT) 
 
 
 class _LazyGreedy:
-    """Gains only fall, so one that was worked out earlier is a bound: a row is looked at again only when its turn
-    comes.
+    """Picks rows by their gains. Gains only fall, so an earlier one is a bound: a row waits until its bound is next.
 
-    The order must be that of the values that are returned, rounded to float32 as they are; so `gains` is where they
-    are worked out.
+    The order must be that of the returned values, which are rounded to float32; so gains are worked out in `gains`.
     """
 
     def __init__(self, scores: np.ndarray, graph: NeighborGraph, weight: float) -> None:
@@ -100,9 +98,8 @@ class _LazyGreedy:
         self._scores, self._graph, self._weight = scores, graph, weight
         self._likeness = np.zeros_like(scores)  # the highest W to a row that is picked
         self._crowd_of = _crowds(graph)
-        # Single numbers are read several times faster through a memoryview than from an array.
-        self._each_gain, self._each_score = memoryview(self.gains), memoryview(scores)
-        self._each_likeness, self._each_start = memoryview(self._likeness), memoryview(graph.starts)
+        self._each_gain, self._each_score = _each(self.gains), _each(scores)
+        self._each_likeness, self._each_start = _each(self._likeness), graph.starts.data
 
     def pick(self, rows: np.ndarray) -> None:
         """Pick all of some rows, which rise, one by one; those that were picked before count."""
@@ -111,7 +108,7 @@ class _LazyGreedy:
         rows, bounds = rows[order], bounds[order]
         # Rows that lost something before their turn wait here for a later one: (minus a bound of the gain, row).
         waiting: list[tuple[float, int]] = []
-        for row, bound in zip(memoryview(rows), memoryview(bounds), strict=True):
+        for row, bound in zip(rows.data, _each(bounds), strict=True):
             self._pick_before((-bound, row), waiting)
             gain = self._gain(row)
             if gain < bound:
@@ -144,6 +141,11 @@ class _LazyGreedy:
             self._likeness[crowd] = np.maximum(self._likeness[crowd], np.float32(DUPLICATE_WEIGHT))
             for member in crowd.tolist():
                 del self._crowd_of[member]
+
+
+def _each(numbers: np.ndarray) -> "memoryview[float]":
+    """Float32 numbers to read one by one, several times as fast as from the array itself."""
+    return numbers.data.cast("B").cast("f")
 
 
 def _crowds(graph: NeighborGraph) -> dict[int, np.ndarray]:
