@@ -1,5 +1,7 @@
 """Adapters on the two projections: training on cached features, keeping, saving, loading."""
 
+from peft import PeftConfig, PeftModel
+
 from .adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
 from .decision import Adaptation, adapt, check_peft_config
 from .out_of_fold import out_of_fold_alignment
@@ -14,6 +16,8 @@ __all__ = [
     "Adaptation",
     "AdapterFiles",
     "IdentityProjections",
+    "PeftConfig",
+    "PeftModel",
     "Projections",
     "TextAlignment",
     "adapt",

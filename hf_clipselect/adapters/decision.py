@@ -77,6 +77,11 @@ class Adaptation:
     adapter: dict[str, str | None] | None = None
 
     @classmethod
+    def off(cls) -> "Adaptation":
+        """Of a run that trains none."""
+        return cls("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
+
+    @classmethod
     def of_given(cls, adapter: AdapterFiles, *, mode: str) -> "Adaptation":
         """Of a run that takes its adapters as they are."""
         config, _ = adapter.parsed_config
@@ -122,7 +127,7 @@ def adapt(
         `tuple[nn.Module, Adaptation]`: A `PeftModel` if adapters were kept, else `model`; and what was decided.
     """
     if arguments.adaptation == "off":
-        return model, Adaptation("off", kept=False, reason="Adaptation is off: the scores are those of plain CLIP.")
+        return model, Adaptation.off()
     data = (image_features, text_features, labels)
     training = AdapterTraining.for_rows(
         model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config

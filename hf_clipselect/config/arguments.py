@@ -8,7 +8,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ..errors import InputError
 from .argument_types import check_fields
@@ -365,6 +365,14 @@ class HubArguments:
             raise InputError(f"--create_pr goes to main and has no tag; leave {other} out, or --create_pr.")
 
 
+Group = TypeVar("Group")
+
+
+def with_defaults(group: type[Group], **values: Any) -> Group:
+    """A group of arguments, of which those that are `None` get their defaults."""
+    return group(**{name: value for name, value in values.items() if value is not None})
+
+
 @dataclass
 class Arguments:
     """All arguments of a run."""
@@ -384,8 +392,7 @@ class Arguments:
         groups = {}
         for group in dataclasses.fields(cls):
             names = {f.name for f in dataclasses.fields(group.type)}
-            given = {name: value for name, value in values.items() if name in names and value is not None}
-            groups[group.name] = group.type(**given)
+            groups[group.name] = with_defaults(group.type, **{n: value for n, value in values.items() if n in names})
         return cls(**groups)
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from .backbone import Backbone, check_heads, check_precision, check_tokenizer, f
 _INCIDENTAL = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 
 
-def check_passed(model: Any, processor: Any) -> None:
-    """Raise `InputError` unless both are what [`copy_backbone`] takes, as far as their types tell."""
+def check_passed(model: Any, processor: Any) -> tuple[PreTrainedModel, Any]:
+    """Both, or `InputError` unless they are what [`copy_backbone`] takes, as far as their types tell."""
     if model is None or processor is None:
         given, missing = ("processor", "model") if model is None else ("model", "processor")
         raise InputError(
@@ -39,6 +39,7 @@ def check_passed(model: Any, processor: Any) -> None:
             "processor must have an image_processor and a tokenizer, as AutoProcessor.from_pretrained gives it, got "
             f"a value of type {type(processor).__name__}."
         )
+    return model, processor
 
 
 def copy_backbone(

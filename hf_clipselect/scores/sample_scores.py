@@ -1,6 +1,6 @@
 """Scores of rows as arrays: what scoring gives and the scores table holds."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -56,27 +56,6 @@ class SampleScores(ArrayColumns):
             spread[name] = np.full(num_rows, -1 if values.dtype.kind == "i" else np.nan, dtype=values.dtype)
             spread[name][rows] = values
         return SampleScores(**spread)
-
-
-def cluster_scores(scores: SampleScores, labels: np.ndarray, clusters: np.ndarray) -> SampleScores:
-    """Scores of rows with captions, whose predictions are captions, as the table has them: in terms of clusters.
-
-    Args:
-        scores ([`SampleScores`]): Of N rows; predictions are the numbers of the captions that fit best.
-        labels (`np.ndarray` of shape `(N,)`, int64): Number of each row's own caption.
-        clusters (`np.ndarray` of shape `(N,)`, int64): Cluster of each row's image.
-
-    Returns:
-        [`SampleScores`]: With `better_caption`, and clusters as predictions.
-    """
-    captions, first_rows = np.unique(labels, return_index=True)
-    first_row = first_rows[np.searchsorted(captions, scores.predicted_label)]
-    agrees = scores.predicted_label == labels
-    return replace(
-        scores,
-        predicted_label=np.where(agrees, clusters, clusters[first_row]),
-        better_caption=np.where(agrees, -1, first_row),
-    )
 
 
 def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
