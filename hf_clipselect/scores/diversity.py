@@ -110,15 +110,7 @@ def sample_diversity_score(
 
 
 def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) -> int:
-    """Neighbours k of the rows of a class.
-
-    Args:
-        num_rows (`int`): Rows of the class.
-        fraction (`float`), num_neighbors (`int`, *optional*): As in [`sample_diversity_score`].
-
-    Returns:
-        `int`: In `[1, num_rows - 1]`; 0 for a class of one row.
-    """
+    """Neighbours k of a class of `num_rows` rows, in `[1, num_rows - 1]`; 0 for a class of one row."""
     wanted = round_half_up(fraction, num_rows) if num_neighbors is None else num_neighbors
     return min(max(wanted, 1), num_rows - 1)
 

@@ -42,22 +42,17 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
 
 
 def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows that depends on their labels and embeddings alone, for folds and sums that do not depend on
-    theirs.
+    """An order of the rows by their labels and embeddings alone: in it folds and sums don't depend on the rows' own.
 
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): From [`checked_embeds`].
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given classes.
-        seed (`int`): Draws the directions that the rows of a class are ordered along.
+    The rows of a class are ordered along directions that are drawn with the seed. Takes embeddings
+    `(num_rows, embed_dim)` from [`checked_embeds`], and int64 labels `(num_rows,)`.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in
-        it at which
-            another content than that of the row before begins, rising from 0.
+            it at which a row differs from the one before, rising from 0.
     """
-    directions = np.random.default_rng([seed, 2]).normal(
-        size=(3, embeds.shape[1])
-    )  # another stream than batches and held-out rows
+    # Another stream than those of batches and held-out rows.
+    directions = np.random.default_rng([seed, 2]).normal(size=(3, embeds.shape[1]))
     along = np.empty((3, len(labels)))
     for block in row_blocks(len(labels), width=2 * embeds.shape[1]):
         rows = as_numpy(embeds[block]).astype(np.float64)

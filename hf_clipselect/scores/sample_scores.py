@@ -59,17 +59,9 @@ class SampleScores(ArrayColumns):
 
 
 def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes, or captions, that have images, and the labels renumbered among them.
+    """The classes, or captions, that have images, `(C,)`, rising, and the labels `(num_rows,)` numbered among them.
 
-    Args:
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Labels of the readable rows.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in
-            `[0, num_present)`.
-
-    Raises:
-        InputError: Fewer than two have images.
+    Raises `InputError` where fewer than two have images.
     """
     classes, compact = np.unique(labels, return_inverse=True)
     if len(classes) < 2:

@@ -88,15 +88,7 @@ def measure_trust(
 
     Returns:
         [`Trust`]
-
-    Raises:
-        InputError: There is no row, or the numbers of rows or of classes differ.
     """
-    if not len(labels) == len(plain) == (len(plain) if adapted is None else len(adapted)) or len(labels) == 0:
-        given = ", ".join(str(len(array)) for array in (labels, plain, adapted) if array is not None)
-        raise InputError(f"labels and predictions must be as many, one for each row and at least one; got {given}.")
-    if len(text_embeds) != len(class_names):
-        raise InputError(f"text_embeds has {len(text_embeds)} rows for {len(class_names)} class names; pass one each.")
     predictions = {"plain": plain} | ({} if adapted is None else {"adapted": adapted})
     sizes = np.bincount(labels, minlength=len(class_names))
     disagreement = {key: float((predicted != labels).mean()) for key, predicted in predictions.items()}
@@ -139,15 +131,7 @@ def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_
 
 
 def check_trust(trust: Trust, *, strict: bool = False) -> None:
-    """Log the warnings, or refuse to go on.
-
-    Args:
-        trust ([`Trust`]): What was measured.
-        strict (`bool`, *optional*, defaults to `False`): Make all warnings one error.
-
-    Raises:
-        InputError: There are warnings and `strict` is set.
-    """
+    """Log the warnings; with `strict` raise `InputError` with all of them, if there are any."""
     if strict and trust.warnings:
         raise InputError(
             f"The selection can't be trusted. {' '.join(trust.warnings)} Nothing was selected; mend this, or leave "

@@ -41,16 +41,9 @@ def check_sizes(
 
 
 def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
-    """Check one or several selection ratios.
+    """One or several selection ratios as floats, in the order given.
 
-    Args:
-        ratios (`float` or `Sequence[float]`): Fractions of the rows to keep, each in `(0, 1]`, none twice.
-
-    Returns:
-        `tuple[float, ...]`: The ratios in the order given.
-
-    Raises:
-        InputError: There is none, one comes twice, is not a number or lies outside `(0, 1]`.
+    Raises `InputError` where there is none, or one comes twice, is not a number or lies outside `(0, 1]`.
     """
     return _check_each(ratios, "selection_ratio", _check_ratio)
 
@@ -90,31 +83,14 @@ def is_count(size: Size) -> TypeGuard[int]:
 def config_name(size: Size) -> str:
     """The config that holds the subset of a size: 0.3 -> "ratio_30", 0.125 -> "ratio_12_5", 500 -> "count_500".
 
-    Args:
-        size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
-
-    Returns:
-        `str`: A ratio in decimal percent without trailing zeros, "_" for the point.
-
-    Raises:
-        InputError: The size is out of range.
+    Raises `InputError` for a size that is out of range, as [`column_suffix`] does.
     """
     suffix = column_suffix(size)
     return suffix if is_count(size) else f"ratio_{suffix}"
 
 
 def column_suffix(size: Size) -> str:
-    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 500 -> "count_500".
-
-    Args:
-        size (`float` or `int`): As in [`config_name`].
-
-    Returns:
-        `str`: The suffix without the "_" before it.
-
-    Raises:
-        InputError: The size is out of range.
-    """
+    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 0.125 -> "12_5", 500 -> "count_500"."""
     if is_count(size):
         return f"count_{_check_count(size)}"
     percent = f"{Decimal(str(_check_ratio(size))) * 100:f}"
@@ -122,15 +98,7 @@ def column_suffix(size: Size) -> str:
 
 
 def round_half_up(fraction: float, count: int) -> int:
-    """`floor(fraction * count + 0.5)` in decimals, because in binary 0.29 * 50 is just below its half.
-
-    Args:
-        fraction (`float`): Any finite number, taken as it prints.
-        count (`int`): What it is a fraction of.
-
-    Returns:
-        `int`: The rounded product.
-    """
+    """`floor(fraction * count + 0.5)` in decimals, because in binary 0.29 * 50 is just below its half."""
     return int((Decimal(str(fraction)) * count + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
 
 

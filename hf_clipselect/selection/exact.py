@@ -36,17 +36,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def finite_scores(scores: np.ndarray) -> np.ndarray:
-    """Scores as a one-dimensional array that a sort can trust.
-
-    Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Scores.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: The same.
-
-    Raises:
-        InputError: The array has another shape, or a score is NaN or infinite.
-    """
+    """The same scores `(num_rows,)`; raises `InputError` where they have another shape, or one is NaN or infinite."""
     scores = np.asarray(scores)
     if scores.ndim != 1:
         raise InputError(f"Scores must be one number per row, got an array of shape {scores.shape}.")

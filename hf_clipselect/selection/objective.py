@@ -128,18 +128,16 @@ class Objective:
                 f"spread orders rows by alignment and diversity in its own way, so --{other} {getattr(self, other)} "
                 f"would do nothing {where}; leave it out, or pass --spread false."
             )
-        if self.class_balance == "none":
-            for knob in ("min_per_class", "class_quotas"):
-                if getattr(self, knob):
-                    flag = "class_quotas_file" if knob == "class_quotas" else knob
-                    raise InputError(
-                        f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional "
-                        "or uniform."
-                    )
-            if self.balance_by == "group":
+        needing = {
+            "min_per_class": self.min_per_class,
+            "class_quotas_file": self.class_quotas,
+            "balance_by group": self.balance_by == "group",
+        }
+        for flag, is_set in needing.items():
+            if is_set and self.class_balance == "none":
                 raise InputError(
-                    f"--balance_by group needs quotas, but class_balance is none {where}; pass --class_balance "
-                    "proportional or uniform."
+                    f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional or "
+                    "uniform."
                 )
         if self.solver == "sgd":
             for knob, off in (("class_balance", "none"), ("gate", False), ("spread", False), ("redundancy_weight", 0)):

@@ -7,11 +7,10 @@ Shapes: N rows.
 """
 
 from heapq import heappop, heappush, heapreplace
-from math import inf, isfinite
+from math import inf
 
 import numpy as np
 
-from ..errors import InputError
 from .exact import finite_scores
 from .neighbor_graph import DUPLICATE_WEIGHT, NeighborGraph
 
@@ -27,8 +26,8 @@ def redundancy_scores(
     edges join rows of the same class only, this holds for the rows of a class alone as well, and with that for quotas
     of classes; for those of other cells the graph has to be one [`NeighborGraph.within`] the cells.
 
-    In a group of near duplicates too large for the lists of nearest rows, some copies don't know each other: there
-    every member counts as a near duplicate of the one picked first. Lazily evaluated
+    In a group of near duplicates too large for the lists of nearest rows, some copies have no edge between them: there
+    every member counts as a near duplicate of the one picked first. The greedy is evaluated lazily
     (https://doi.org/10.1007/BFb0006528), which takes O(N log N) time for a bounded number of edges per row.
 
     Args:
@@ -42,20 +41,12 @@ def redundancy_scores(
         `np.ndarray` of shape `(N,)`: Float32, at most the score, higher is picked earlier within the tier.
 
     Raises:
-        InputError: The arrays don't match, a score is not finite, or the weight is negative.
+        InputError: A score is not finite.
     """
     scores = np.ascontiguousarray(finite_scores(scores), dtype=np.float32)
-    tiers = np.zeros(len(scores), dtype=np.int64) if tiers is None else np.asarray(tiers)
-    if len(scores) != graph.num_rows or tiers.shape != scores.shape:
-        raise InputError(
-            f"Scores, tiers and graph must have one entry per row, got {len(scores)} scores, tiers of shape "
-            f"{tiers.shape} and a graph of {graph.num_rows} rows."
-        )
-    if not (isfinite(weight) and weight >= 0):
-        raise InputError(f"redundancy_weight must be a number of at least 0, got {weight}.")
+    tiers = np.zeros(len(scores), dtype=np.int64) if tiers is None else tiers
     greedy = _LazyGreedy(scores, graph, float(weight))
-    # Classes don't see each other. One after the other they stay in a core's cache, which takes half of the time for
-    # many rows.
+    # No edge joins two classes. One after the other they stay in a core's cache, which halves the time of many rows.
     order = np.lexsort((tiers, graph.part))
     parts, tiers = graph.part[order], tiers[order]
     for rows in np.split(order, np.flatnonzero((np.diff(parts) != 0) | (np.diff(tiers) != 0)) + 1):

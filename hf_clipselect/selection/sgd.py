@@ -41,12 +41,7 @@ _SLACK = 1.1
 
 @dataclass(frozen=True)
 class SgdResult:
-    """What the loop found.
-
-    Args:
-        rows (`np.ndarray` of shape `(count,)`): Kept row numbers, int64, rising; the count is within theta * N of k.
-        iterations (`int`): Updates of the logits until then.
-    """
+    """Kept row numbers `(count,)`, int64, rising, and the updates of the logits that it took."""
 
     rows: np.ndarray
     iterations: int
@@ -68,7 +63,7 @@ def sgd_select(
         max_iterations (`int`, *optional*, defaults to `100_000`): Updates after which the loop gives up.
 
     Returns:
-        [`SgdResult`]: Rows and iterations.
+        [`SgdResult`]: Rows, within theta * N of k, and iterations.
 
     Raises:
         InputError: A condition of [`check_convergence`] fails, or the loop is not there after `max_iterations`.

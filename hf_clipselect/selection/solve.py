@@ -60,14 +60,9 @@ def select_rows(
         `np.ndarray` of shape `(count,)`: Row numbers, int64, rising.
 
     Raises:
-        InputError: The arrays don't match, a score is not finite, k is out of range, quotas can't be met, or "sgd"
-            does not converge.
+        InputError: A score is not finite, k is out of range, quotas can't be met, or "sgd" does not converge.
     """
     cells, tiers = candidates.cells, candidates.tiers
-    if len(scores) != len(cells):
-        raise InputError(
-            f"Scores and cells must have one entry per row, got {len(scores)} scores and {len(cells)} cells."
-        )
     scores = finite_scores(scores)  # here, where an error can name the row by its number among all rows
     quotas = check_candidates(candidates, k, objective, upper=upper)
     if objective.solver == "sgd":
@@ -117,10 +112,7 @@ def check_candidates(
     """Whether k rows can be chosen, and how many of each cell: by the class balance, within what must and may be kept.
 
     Args:
-        candidates ([`Candidates`]): The cells and tiers of the rows.
-        k (`int`): How many rows in all.
-        objective ([`Objective`]): The knobs.
-        upper (`np.ndarray` of shape `(C,)`, *optional*): Bounds of the quotas, see `class_quotas`.
+        candidates, k, objective, upper: As for [`select_rows`].
 
     Returns:
         `np.ndarray` of shape `(C,)`, *optional*: Quotas, int64, that add up to k; `None` without a class balance.

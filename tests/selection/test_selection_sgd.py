@@ -46,11 +46,11 @@ FAMILIES = {
 
 
 @pytest.mark.slow
-def test_the_verdict_agrees_with_the_loop_on_500_cases():
+def test_the_check_agrees_with_the_loop_on_150_cases():
     rng = np.random.default_rng(0)
     outcomes = []
-    for case in range(500):
-        size = round(math.exp(rng.uniform(math.log(20), math.log(1000))))
+    for case in range(150):
+        size = round(math.exp(rng.uniform(math.log(20), math.log(500))))
         scores = FAMILIES[list(FAMILIES)[case % len(FAMILIES)]](rng, size)
         k = max(1, math.floor(size * rng.choice([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9]) + 0.5))
         knobs = {
@@ -69,7 +69,7 @@ def test_the_verdict_agrees_with_the_loop_on_500_cases():
             np.testing.assert_array_equal(result.rows, expected[0])
             assert result.iterations == expected[1]
     counts = {condition: outcomes.count(condition) for condition in ("", "C1 reach", "C2 force", "C3 time")}
-    assert min(counts.values()) >= 25, counts
+    assert min(counts.values()) >= 10, counts
 
 
 @pytest.mark.parametrize("k", [10, 30])
