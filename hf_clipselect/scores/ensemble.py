@@ -38,8 +38,8 @@ def ensemble_alignment(
 
     The sum of two log probabilities of the given class: of CLIP, the softmax of `logit_scale` times the cosines with
     the prompts; and of a multinomial logistic regression on the unit-norm image embeddings (L2 penalty, C = 1),
-    trained without the row's fold. CLIP knows no label, the regression no prompt, so what one takes for right by
-    mistake the other finds. Not in the paper.
+    trained without the row's fold. CLIP sees no label and the regression no prompt, so each finds wrong labels that
+    the other misses. Not in the paper.
 
     The embeddings should be those of plain CLIP. Adapters that were trained on the same labels know them: on Food-101
     with a fifth of the labels moved to the next class, theirs lower the AUROC of this score from 99.8 to 97.9.
@@ -88,7 +88,7 @@ def ensemble_alignment(
         by_regression = (inputs @ weights).view(len(inputs), num_folds, -1)[of_block[0], folds[places]].double()
         both = by_clip.log_softmax(dim=1) + by_regression.log_softmax(dim=1)
         in_order[places] = both[of_block].cpu().numpy()
-    # Equal rows lie in several folds, and which of them in which is an accident: all get the mean.
+    # Equal rows lie in several folds by chance: all of them get their mean.
     counts = np.diff(firsts, append=len(order))
     alignment = np.empty(len(labels), dtype=np.float32)
     alignment[order] = np.repeat(np.add.reduceat(in_order, firsts) / counts, counts)

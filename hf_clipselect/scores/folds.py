@@ -35,14 +35,13 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
     order = np.random.default_rng([seed, 2]).permutation(len(labels))  # another stream than batches and held-out rows
     order = order[np.argsort(labels[order], kind="stable")]
     folds = np.empty(len(labels), dtype=np.int64)
-    # Dealt out one by one through all classes: where one class leaves off the next goes on, or fold 0 would get all
-    # odd rows.
+    # Dealt out one by one through all classes in turn; if each class began at fold 0, that would get all odd rows.
     folds[order] = np.arange(len(labels)) % num_folds
     return folds
 
 
 def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows by their labels and embeddings alone: in it folds and sums don't depend on the rows' own.
+    """An order that follows from labels and embeddings alone, for folds and sums that don't depend on the given order.
 
     The rows of a class are ordered along directions that are drawn with the seed. Takes embeddings
     `(num_rows, embed_dim)` from [`checked_embeds`], and int64 labels `(num_rows,)`.

@@ -1,7 +1,7 @@
-"""When not to trust a selection: what CLIP and the given labels make of each other, before anything is selected.
+"""Signs that a selection can't be trusted: where CLIP disagrees with the given labels or can't tell prompts apart.
 
 Legend: N readable rows, C classes, D embed_dim. "Agreement" is the fraction of the rows of a class whose prediction is
-their given label. A low one tells of wrong labels or of a prompt that CLIP does not understand, and can't tell which.
+their given label. A low one means wrong labels or a prompt that CLIP does not understand; it can't tell which.
 """
 
 import logging
@@ -30,8 +30,7 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Trust:
-    """What there is to doubt. Classes without rows are left out; shares of adapted predictions are None without
-    adapters.
+    """Reasons for doubt. Classes without rows are left out; shares of adapted predictions are None without adapters.
 
     Args:
         chance (`float`): Agreement of a guess: 1 over the number of classes with rows.
@@ -44,7 +43,7 @@ class Trust:
         confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and
             the share of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a
             half, and smaller ones up to 50 in all.
-        warnings (`list[str]`): What to doubt in sentences, with class names, each cause once; empty if nothing.
+        warnings (`list[str]`): Sentences about these, with class names, each cause once; empty where all is well.
     """
 
     chance: float

@@ -52,8 +52,8 @@ def class_quotas(
         if max(above.max(), below.max()) <= 0:
             quotas[open_classes] = shares
             break
-        # Of the two sides the one that changes the others' rest the more is settled first: what it gives or takes can
-        # only push the others towards the bounds of that same side.
+        # Classes above their upper bound, or those below their lower one, are settled first, whichever are off by more
+        # rows: what they give or take then moves the others only towards bounds of that same side.
         too_many = above.clip(0).sum() >= below.clip(0).sum()
         settled, bounds = (above > 0, high) if too_many else (below > 0, low)
         quotas[open_classes[settled]] = bounds[open_classes[settled]]

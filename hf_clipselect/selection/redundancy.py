@@ -1,4 +1,4 @@
-"""Rows that repeat what is already selected: a greedy order that puts them back, and the groups of near duplicates.
+"""Rows that repeat what is already selected: a greedy order that puts them last, and the groups of near duplicates.
 
 The objective of the paper is a sum over rows, so it keeps or drops near duplicates as a whole, and the diversity
 score, a mean over a tenth of a class, hardly sees them. This term is not in the paper.
