@@ -87,7 +87,7 @@ def select(prepared: AnyPrepared, table: Dataset, graph: NeighborGraph | None) -
     """Subsets of all sizes from the scores, beside those that earlier runs in the folder made of the same scores."""
     inputs, processes = prepared.inputs, prepared.processes
     result = SelectionResult(
-        scores=select_from_table(table, prepared.objective, prepared.sizes, graph=graph, processes=processes),
+        scores=select_from_table(table, prepared.objective, prepared.sizes, graph=graph),
         ratios=prepared.sizes,
         objective=prepared.objective,
         source=prepared.rows.source,

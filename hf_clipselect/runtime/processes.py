@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
@@ -32,20 +30,6 @@ class Processes:
     def count(self) -> int:
         """How many processes there are, on all machines together."""
         return 1 if self.accelerator is None else self.accelerator.num_processes
-
-    def sum(self, counts: np.ndarray) -> np.ndarray:
-        """Add up an array of integers, elementwise, over the processes.
-
-        Args:
-            counts (`np.ndarray`): Integers, of the same shape on every process.
-
-        Returns:
-            `np.ndarray`: The sums, int64, of that shape.
-        """
-        if self.count == 1:
-            return np.array(counts, dtype=np.int64)
-        counts = torch.tensor(counts, dtype=torch.int64, device=self.accelerator.device)
-        return self.accelerator.reduce(counts, reduction="sum").cpu().numpy()
 
     def gather(self, item: Any) -> list[Any]:
         """Collect one item from each process.

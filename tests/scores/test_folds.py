@@ -206,7 +206,7 @@ def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkey
 def test_auto_does_no_harm_to_real_features_with_and_without_folds(real_data, accelerator, record_property, noise):
     images, texts, labels = food_embeds(real_data)
     features, found, kept = (FeatureRows([images]), torch.from_numpy(texts)[None]), [], 0
-    for seed in range(5):
+    for seed in range(2):
         noisy = mislabelled(labels, noise, seed)
         model, outcome = adapt(
             IdentityProjections(512),
@@ -238,7 +238,7 @@ def test_auto_does_no_harm_to_real_features_with_and_without_folds(real_data, ac
     record_property(
         "printed",
         f"AUROC of the margin, {noise} noise: plain CLIP {plain:.2f}, auto {auto:.2f}, auto with five folds "
-        f"{out_of_fold:.2f}; adapters kept for {kept} of 5 seeds",
+        f"{out_of_fold:.2f}; adapters kept for {kept} of 2 seeds",
     )
     assert plain >= 99.7
     assert min(auto, out_of_fold) >= plain - 0.2
