@@ -56,20 +56,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from hf_clipselect import SelectionResult, sample_diversity_score, select_embeddings
-from hf_clipselect.adapters import Projections
 from hf_clipselect.adapters.losses import info_nce_loss
 from hf_clipselect.adapters.mlp import MlpAdapterConfig
 from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.projections import Projections
 from hf_clipselect.adapters.training import Schedule, train_adapters
 from hf_clipselect.config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments, Arguments
 from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
 from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.data.source import load_source
 from hf_clipselect.embedded import tiny_clip_path
-from hf_clipselect.encoder import Backbone, encode_dataset, encode_prompts, load_backbone, open_image
+from hf_clipselect.encoder.backbone import Backbone, load_backbone
 from hf_clipselect.encoder.cache import FeatureCache
 from hf_clipselect.encoder.feature_rows import FeatureRows
-from hf_clipselect.encoder.features import features_key
+from hf_clipselect.encoder.features import encode_dataset, features_key
+from hf_clipselect.encoder.images import open_image
+from hf_clipselect.encoder.texts import encode_prompts
 from hf_clipselect.errors import InputError
 from hf_clipselect.pipeline.provenance import identity, recipe_origin
 from hf_clipselect.pipeline.run import run_selection

@@ -28,7 +28,7 @@ import numpy as np
 
 from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.data.source import load_source
-from hf_clipselect.encoder import open_image
+from hf_clipselect.encoder.images import open_image
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.comparison.convnet import accuracy_of, embed_images, train_convnet
 from hf_clipselect.evaluation.comparison.embedding import clip_embeds

@@ -36,7 +36,8 @@ from hf_clipselect.config.arguments import EMBEDDED_DATASET, default_model
 from hf_clipselect.data import LabelledImages, prepare_dataset
 from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.data.source import load_source
-from hf_clipselect.encoder import load_backbone, open_image
+from hf_clipselect.encoder.backbone import load_backbone
+from hf_clipselect.encoder.images import open_image
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.evaluation.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.evaluation.metrics import load_metric

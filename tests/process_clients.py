@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from adapting import quick, turned_classes
 
-from hf_clipselect.adapters import IdentityProjections, out_of_fold_alignment
 from hf_clipselect.adapters import text_alignment as alignment
+from hf_clipselect.adapters.out_of_fold import out_of_fold_alignment
+from hf_clipselect.adapters.projections import IdentityProjections
 from hf_clipselect.errors import InputError
 from hf_clipselect.runtime.launch import make_accelerator
 from hf_clipselect.runtime.processes import Processes

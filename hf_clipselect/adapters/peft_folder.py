@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ..config.arguments import EMBEDDED_MODEL
 from ..config.python_calls import python_door
 from ..embedded import tiny_clip_path
-from ..encoder import load_backbone
+from ..encoder.backbone import load_backbone
 from ..errors import InputError
 from ..runtime.caller_state import own_settings
 from ..runtime.hub_ids import is_local_path

@@ -5,7 +5,7 @@ import os
 
 from accelerate.utils import broadcast_object_list
 
-from ..encoder import Backbone
+from ..encoder.backbone import Backbone
 from ..errors import InputError
 from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id
 from .adapter_files import AdapterFiles, fetch_adapter

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from ..config.arguments import DEFAULT_MODEL, Arguments
 from ..config.python_calls import python_door
 from ..data.row_facts import Listing
-from ..encoder import check_passed
+from ..encoder.passed_model import check_passed
 from ..errors import InputError
 from ..results.selection_result import SelectionResult
 from ..runtime.caller_state import own_settings

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..adapters import IdentityProjections, adapt, align_rows, out_of_fold_alignment
+from ..adapters.decision import adapt
+from ..adapters.out_of_fold import out_of_fold_alignment
+from ..adapters.projections import IdentityProjections
+from ..adapters.text_alignment import align_rows
 from ..config.arguments import Arguments
 from ..config.python_calls import python_door
 from ..data.row_facts import checked_class_quotas, facts_of

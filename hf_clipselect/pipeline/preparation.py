@@ -18,7 +18,8 @@ from ..data.places import hub_place, read_storage_options
 from ..data.prompts import class_prompts
 from ..data.row_facts import RowFacts
 from ..data.source import load_source
-from ..encoder import Backbone, too_long_prompts
+from ..encoder.backbone import Backbone
+from ..encoder.texts import too_long_prompts
 from ..errors import InputError, PushError
 from ..hub import Destination
 from ..results.run_folder import RunFolder

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..adapters import Adaptation
+from ..adapters.decision import Adaptation
 from ..config.arguments import Arguments
 from ..data import LabelledImages
-from ..encoder import Backbone
+from ..encoder.backbone import Backbone
 from ..runtime.hub_ids import lasting_name
 from ..runtime.redaction import hide_secrets, names_of_options
 from ..selection import Objective

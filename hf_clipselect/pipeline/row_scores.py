@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..adapters import Projections, TextAlignment, embed_rows
+from ..adapters.projections import Projections, embed_rows
+from ..adapters.text_alignment import TextAlignment
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
 from ..scores.diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles

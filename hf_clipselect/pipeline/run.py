@@ -14,23 +14,20 @@ from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..adapters import (
-    Adaptation,
-    AdapterFiles,
-    Projections,
-    align_rows,
-    check_given,
-    check_peft_config,
-    embed_prompts,
-    embed_rows,
-    fetch_given,
-    read_peft_config,
-)
+from ..adapters.adapter_files import AdapterFiles
+from ..adapters.decision import Adaptation, check_peft_config
+from ..adapters.peft_configs import read_peft_config
+from ..adapters.pretrained import check_given, fetch_given
+from ..adapters.projections import Projections, embed_prompts, embed_rows
+from ..adapters.text_alignment import align_rows
 from ..config.arguments import Arguments
 from ..data import LabelledImages
 from ..data.row_facts import Listing, RowFacts, checked_class_quotas, read_facts
-from ..encoder import Backbone, copy_backbone, encode_dataset, encode_prompts, load_backbone, warn_if_demonstration
+from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
 from ..encoder.feature_rows import FeatureRows
+from ..encoder.features import encode_dataset
+from ..encoder.passed_model import copy_backbone
+from ..encoder.texts import encode_prompts
 from ..errors import PushError, RunError
 from ..hub import Destination, publish
 from ..results.earlier_sizes import with_earlier_sizes

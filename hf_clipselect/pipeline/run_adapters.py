@@ -11,19 +11,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..adapters import (
-    Adaptation,
-    AdapterFiles,
-    adapt,
-    adapter_files_id,
-    fetch_adapter,
-    load_into,
-    out_of_fold_alignment,
-    save_adapters,
-)
+from ..adapters.adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
+from ..adapters.decision import Adaptation, adapt
+from ..adapters.out_of_fold import out_of_fold_alignment
+from ..adapters.peft_folder import load_into, save_adapters
 from ..config.arguments import Arguments
 from ..data import LabelledImages
-from ..encoder import Backbone, digest, read_array, write_array
+from ..encoder.backbone import Backbone
+from ..encoder.cache import digest, read_array, write_array
 from ..encoder.feature_rows import FeatureRows
 from ..errors import InputError
 from ..results.run_folder import RunFolder

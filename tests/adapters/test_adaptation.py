@@ -14,21 +14,16 @@ from peft import PeftModel
 from torch import nn
 
 from hf_clipselect import InputError
-from hf_clipselect.adapters import (
-    IdentityProjections,
-    Projections,
-    adapt,
-    align_rows,
-    embed_prompts,
-    read_peft_config,
-    save_adapters,
-)
-from hf_clipselect.adapters.decision import _compared, held_out_rows
+from hf_clipselect.adapters.decision import _compared, adapt, held_out_rows
 from hf_clipselect.adapters.losses import info_nce_loss
 from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.adapters.peft_configs import read_peft_config
+from hf_clipselect.adapters.peft_folder import save_adapters
 from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.projections import IdentityProjections, Projections, embed_prompts
+from hf_clipselect.adapters.text_alignment import align_rows
 from hf_clipselect.adapters.training import Schedule, mean_loss, train_adapters
-from hf_clipselect.encoder import load_backbone
+from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.feature_rows import FeatureRows
 from hf_clipselect.runtime.launch import make_accelerator
 

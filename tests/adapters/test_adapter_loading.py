@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel
 
 from hf_clipselect import InputError, load_adapters
-from hf_clipselect.adapters import fetch_adapter, read_peft_config, save_adapters
+from hf_clipselect.adapters.adapter_files import fetch_adapter
 from hf_clipselect.adapters.decision import check_peft_config
 from hf_clipselect.adapters.mlp import MlpAdapterConfig
-from hf_clipselect.adapters.peft_configs import peft_methods
-from hf_clipselect.adapters.peft_folder import load_into
+from hf_clipselect.adapters.peft_configs import peft_methods, read_peft_config
+from hf_clipselect.adapters.peft_folder import load_into, save_adapters
 from hf_clipselect.adapters.placing import refusing_misfits
 from hf_clipselect.adapters.pretrained import check_given
-from hf_clipselect.encoder import Backbone, load_backbone
+from hf_clipselect.encoder.backbone import Backbone, load_backbone
 
 
 PROJECTIONS = ["visual_projection", "text_projection"]

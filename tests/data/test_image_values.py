@@ -18,7 +18,7 @@ from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import one_split, prepare_dataset, with_image_column_undecoded
 from hf_clipselect.data.image_values import with_images
 from hf_clipselect.data.source import DatasetSource, describe_source, load_source
-from hf_clipselect.encoder import UnreadableImageError, open_image
+from hf_clipselect.encoder.images import UnreadableImageError, open_image
 from hf_clipselect.runtime.files import LARGEST_FILE
 
 

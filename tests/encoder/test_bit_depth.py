@@ -11,8 +11,10 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 
 from hf_clipselect.data import prepare_dataset, with_image_column_undecoded
-from hf_clipselect.encoder import encode_dataset, load_backbone, open_image, white_level
-from hf_clipselect.encoder.features import features_key
+from hf_clipselect.encoder.backbone import load_backbone
+from hf_clipselect.encoder.bit_depth import white_level
+from hf_clipselect.encoder.features import encode_dataset, features_key
+from hf_clipselect.encoder.images import open_image
 from hf_clipselect.results.report.thumbnails import small_images
 from hf_clipselect.runtime.launch import make_accelerator
 

@@ -31,12 +31,17 @@ from transformers import (
 )
 
 from hf_clipselect import InputError, MlpAdapterConfig, load_adapters, select_dataset
-from hf_clipselect.adapters import Projections, check_peft_config, embed_prompts, read_peft_config, save_adapters
+from hf_clipselect.adapters.decision import check_peft_config
+from hf_clipselect.adapters.peft_configs import read_peft_config
+from hf_clipselect.adapters.peft_folder import save_adapters
 from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.projections import Projections, embed_prompts
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.encoder import backbone as backbone_module
-from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, too_long_prompts
+from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.dual_encoder import of_model, output_size
+from hf_clipselect.encoder.features import encode_dataset
+from hf_clipselect.encoder.texts import encode_prompts, too_long_prompts
 from hf_clipselect.runtime.launch import make_accelerator
 
 

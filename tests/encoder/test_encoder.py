@@ -19,8 +19,11 @@ from hf_clipselect import select_dataset
 from hf_clipselect.data import prepare_dataset
 from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder import cache as cache_module
-from hf_clipselect.encoder import encode_dataset, encode_prompts, load_backbone, open_image, warn_if_demonstration
+from hf_clipselect.encoder.backbone import load_backbone, warn_if_demonstration
 from hf_clipselect.encoder.cache import FeatureCache, cached_array
+from hf_clipselect.encoder.features import encode_dataset
+from hf_clipselect.encoder.images import open_image
+from hf_clipselect.encoder.texts import encode_prompts
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.runtime.launch import make_accelerator
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hf_clipselect.data import prepare_dataset, with_image_column_undecoded
-from hf_clipselect.encoder import cores, load_backbone
+from hf_clipselect.encoder import cores
+from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.cores import share_cores
 from hf_clipselect.encoder.pixels import PreprocessedImages
 from hf_clipselect.encoder.threads import in_order, one_thread_each

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hf_clipselect.encoder import load_backbone
+from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.errors import InputError
 from hf_clipselect.runtime.files import file_sha256
 

@@ -11,7 +11,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from transformers import AutoModel, AutoProcessor, AutoTokenizer, BertConfig, BertModel
 
 from hf_clipselect import InputError, load_adapters, select_dataset
-from hf_clipselect.encoder import copy_backbone, load_backbone
+from hf_clipselect.encoder.backbone import load_backbone
+from hf_clipselect.encoder.passed_model import copy_backbone
 
 
 def parts_of(folder):

@@ -105,7 +105,7 @@ def hash_of(weights) -> str:
 def load(*names: str) -> dict:
     """What each model says of itself, with a hash of its weights; or why it can't be had."""
     from hf_clipselect import InputError
-    from hf_clipselect.encoder import load_backbone
+    from hf_clipselect.encoder.backbone import load_backbone
 
     found = {}
     for name in names:

@@ -16,7 +16,7 @@ from loopback_hub.server import LoopbackHub
 from sklearn.metrics import roc_auc_score
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset, select_embeddings
-from hf_clipselect.encoder import load_backbone
+from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.errors import InputError
 from hf_clipselect.results.scores_table import column_values
 

@@ -119,9 +119,10 @@ def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
 def test_published_adapters_give_the_scores_of_the_run(finished, clip_folder):
     dataset, result, folder = finished
     model = load_adapters(folder / "adapter")
-    from hf_clipselect.adapters import Projections  # noqa: PLC0415
+    from hf_clipselect.adapters.projections import Projections  # noqa: PLC0415
     from hf_clipselect.data.prompts import class_prompts  # noqa: PLC0415
-    from hf_clipselect.encoder import encode_prompts, load_backbone  # noqa: PLC0415
+    from hf_clipselect.encoder.backbone import load_backbone  # noqa: PLC0415
+    from hf_clipselect.encoder.texts import encode_prompts  # noqa: PLC0415
 
     backbone = load_backbone(str(clip_folder))
     texts = encode_prompts(backbone, class_prompts(dataset.features["label"].names), folder / "features")

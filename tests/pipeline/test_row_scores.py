@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_clipselect import InputError, sample_diversity_score, semantic_alignment_score
-from hf_clipselect.adapters import IdentityProjections
+from hf_clipselect.adapters.projections import IdentityProjections
 from hf_clipselect.encoder.feature_rows import FeatureRows
 from hf_clipselect.pipeline.row_scores import _shares, score_rows
 from hf_clipselect.runtime.processes import Processes

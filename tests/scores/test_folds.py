@@ -11,18 +11,13 @@ from process_clients import out_of_fold, run_processes
 from real_features import NOISES, food_embeds, mislabelled
 from sklearn.metrics import roc_auc_score
 
-from hf_clipselect.adapters import (
-    IdentityProjections,
-    Projections,
-    adapt,
-    embed_prompts,
-    embed_rows,
-    out_of_fold_alignment,
-    read_peft_config,
-)
 from hf_clipselect.adapters import text_alignment as alignment
+from hf_clipselect.adapters.decision import adapt
 from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.adapters.out_of_fold import out_of_fold_alignment
+from hf_clipselect.adapters.peft_configs import read_peft_config
 from hf_clipselect.adapters.placing import new_adapters
+from hf_clipselect.adapters.projections import IdentityProjections, Projections, embed_prompts, embed_rows
 from hf_clipselect.adapters.training import Schedule, train_adapters
 from hf_clipselect.config.arguments import AdaptationArguments
 from hf_clipselect.encoder.feature_rows import FeatureRows

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from hf_clipselect.data.prompts import class_prompts
-from hf_clipselect.encoder import load_backbone
+from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.errors import InputError
 from hf_clipselect.pipeline.run_log import collected_warnings
 from hf_clipselect.scores.alignment import alignment_scores

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from ...data import LabelledImages, prepare_dataset, with_image_column_undecoded
-from ...encoder import white_level
+from ...encoder.bit_depth import white_level
 from ...encoder.decoding import decoded_batches, warn_if_threads
 from ...encoder.pixels import PreprocessedImages
 from ...errors import InputError

@@ -12,7 +12,8 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 from torch.utils.data import Dataset as TorchDataset
 
-from ...encoder import UnreadableImageError, open_image, white_level
+from ...encoder.bit_depth import white_level
+from ...encoder.images import UnreadableImageError, open_image
 from ...errors import InputError
 from .architectures import SMALL_SIZE
 

@@ -15,8 +15,8 @@ from transformers import TimmWrapperConfig, set_seed
 
 from ...data import LabelledImages, with_image_column_undecoded
 from ...data.source import DatasetSource
-from ...encoder import open_image
 from ...encoder.decoding import why_no_processes
+from ...encoder.images import open_image
 from ...errors import InputError, PushError
 from ...hub import Repository
 from ...hub.access import check_access

@@ -5,10 +5,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ...adapters import Projections, embed_prompts, embed_rows
+from ...adapters.projections import Projections, embed_prompts, embed_rows
 from ...data import LabelledImages
 from ...data.prompts import class_prompts
-from ...encoder import encode_dataset, encode_prompts, load_backbone
+from ...encoder.backbone import load_backbone
+from ...encoder.features import encode_dataset
+from ...encoder.texts import encode_prompts
 from ...runtime.launch import make_accelerator
 from ...scores.arrays import as_numpy
 

@@ -9,7 +9,8 @@ import numpy as np
 from datasets import Dataset, Image
 from PIL import Image as PILImage
 
-from ...encoder import UnreadableImageError, open_image, white_level
+from ...encoder.bit_depth import white_level
+from ...encoder.images import UnreadableImageError, open_image
 from ..scores_table import column_values
 from .suspects import pick_suspects
 
