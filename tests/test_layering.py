@@ -24,7 +24,7 @@ TIERS = [
     {"results"},
     {"pipeline"},
     {"cli", "evaluation"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 TIER = {module: tier for tier, modules in enumerate(TIERS) for module in modules}
 
@@ -156,10 +156,10 @@ def test_no_cycles() -> None:
 
 def test_package_is_not_imported_inside_functions() -> None:
     """It hides a cycle, and a missing name until the function runs. Only the command line, which nothing imports, does
-    so.
+    so, and the package itself, whose names load when they are used.
     """
     hidden = []
-    for path in set(FILES) - {PACKAGE / "cli" / "commands.py"}:
+    for path in set(FILES) - {PACKAGE / "cli" / "commands.py", PACKAGE / "__init__.py"}:
         tree = parsed(path)
         hidden += [
             f"{path.relative_to(REPOSITORY)}:{node.lineno} {name}"

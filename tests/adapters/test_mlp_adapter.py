@@ -382,7 +382,7 @@ def test_config_refuses_what_names_no_modules(name, value):
 
 def test_registering_twice_is_harmless():
     types = list(PeftType)
-    importlib.reload(hf_clipselect.mlp_adapter)
+    importlib.reload(hf_clipselect.adapters.mlp)
     assert list(PeftType) == types and types.count("MLP_ADAPTER") == 1
     assert PeftType("MLP_ADAPTER") is PeftType["MLP_ADAPTER"] is MlpAdapterConfig().peft_type
 
