@@ -32,9 +32,7 @@ class _Hook(MetaPathFinder):
     def __init__(self, name: str, action: Callable[[], object]) -> None:
         self.name, self.action = name, action
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != self.name:
             return None
         # Where another thread has just removed the hook, there is no finder behind it: the caller asks the next one.
