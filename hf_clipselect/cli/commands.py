@@ -4,13 +4,12 @@ What a command needs is imported when it runs: torch takes seconds, which `--hel
 Ctrl-C may come.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
 from ..errors import InputError, RunError, long_paths_refused
 from ..runtime.interrupts import Interrupts, ignore_from_here
-from ..runtime.terminal import error_line, printable
+from ..runtime.terminal import error_line, is_main_process, printable
 from .streams import lasting_streams
 
 
@@ -123,6 +122,6 @@ def _in_order(command: _Command, *, ends_process: bool) -> int:
 
 
 def _tell_of(interrupts: Interrupts, where: str | None) -> None:
-    if os.environ.get("RANK", "0") == "0":  # as the launchers set it
+    if is_main_process():
         goes_on = "starts again" if where is None else f"goes on from what is in {where}"
         sys.stderr.write(f"Stopped by {interrupts.name}: the same command {goes_on}.\n")

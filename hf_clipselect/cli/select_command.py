@@ -13,7 +13,7 @@ from ..data.places import is_pattern
 from ..pipeline.run import run_selection
 from ..pipeline.run_log import logged_to_stderr
 from ..results.selection_result import SelectionResult
-from ..runtime.terminal import printable
+from ..runtime.terminal import is_main_process, printable
 from ..selection import config_name, is_count
 
 
@@ -27,13 +27,12 @@ def run_command(arguments: Arguments) -> None:
         InputError: The input is wrong.
         RunError: The machine or the Hub failed.
     """
-    is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the
     # new name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-    with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
+    with logged_to_stderr(logging.INFO if is_main_process() else logging.ERROR):
         result = run_selection(arguments)
-    if is_main_process:
+    if is_main_process():
         sys.stdout.write(_summary(result, arguments))
 
 

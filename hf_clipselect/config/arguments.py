@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ..errors import InputError
 from .argument_types import check_fields
-from .seeds import check_seed
+from .checks import check_at_least, check_seed
 
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
@@ -86,8 +86,8 @@ class DataArguments:
         check_fields(self)
         if self.data_files and self.dataset_name == EMBEDDED_DATASET:
             self.dataset_name = ""  # which is the default alone: the files say all
-        _check_at_least(1, "max_train_samples", self.max_train_samples)
-        _check_at_least(1, "num_clusters", self.num_clusters)
+        check_at_least(1, "max_train_samples", self.max_train_samples)
+        check_at_least(1, "num_clusters", self.num_clusters)
         if self.caption_column is None and self.num_clusters is not None:
             raise InputError(
                 f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with "
@@ -128,8 +128,8 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
-        _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
+        check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
+        check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
         if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
             raise InputError(
                 f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give "
@@ -171,7 +171,7 @@ class AdaptationArguments:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_at_least(0, "num_folds", self.num_folds)
+        check_at_least(0, "num_folds", self.num_folds)
         if self.num_folds == 1:
             raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
         if self.num_folds and (self.adaptation == "off" or self.adapter_name_or_path is not None):
@@ -184,8 +184,8 @@ class AdaptationArguments:
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"--{name} must be a number above 0, got {getattr(self, name)!r}.")
         for name in ("num_train_epochs", "min_train_steps"):
-            _check_at_least(1, name, getattr(self, name))
-        _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
+            check_at_least(1, name, getattr(self, name))
+        check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
         if self.adapter_name_or_path is not None and (self.adaptation == "off" or self.peft_config is not None):
             other = "--adaptation off" if self.adaptation == "off" else f"--peft_config {self.peft_config}"
             raise InputError(
@@ -284,7 +284,7 @@ class SelectionArguments:
                 ) from None
         if not 0 < self.neighbor_fraction <= 1:
             raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
-        _check_at_least(1, "num_neighbors", self.num_neighbors)
+        check_at_least(1, "num_neighbors", self.num_neighbors)
 
     def knobs(self) -> dict[str, Any]:
         """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
@@ -400,8 +400,3 @@ PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in
 def default_model(dataset_name: str) -> str:
     """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
-
-
-def _check_at_least(minimum: int, name: str, value: int | None) -> None:
-    if value is not None and value < minimum:
-        raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")

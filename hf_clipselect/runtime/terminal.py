@@ -1,5 +1,6 @@
 """Text for a terminal or a log: names from datasets and folders show what they hold, and do nothing."""
 
+import os
 import re
 
 
@@ -30,3 +31,8 @@ def error_line(error: BaseException) -> str:
         `str`: "error: ..." with a line break at the end.
     """
     return f"error: {printable(' '.join(str(error).split()))}\n"
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one of a launch that talks to the user; a lone process is."""
+    return os.environ.get("RANK", "0") == "0"  # as the launchers set it, before torch is imported
