@@ -1,7 +1,7 @@
 """Checks of single values: numbers, choices, seeds. No torch here."""
 
+import sys
 from collections.abc import Sequence
-from math import isfinite
 from numbers import Integral
 from typing import Any
 
@@ -17,8 +17,8 @@ def is_whole_number(value: object, *, at_least: int) -> bool:
 
 
 def is_finite_number(value: object) -> bool:
-    """Whether a value is an `int` or a `float`, no `bool`, and neither infinite nor NaN."""
-    return isinstance(value, int) and not isinstance(value, bool) or isinstance(value, float) and isfinite(value)
+    """Whether a value is an `int` or a `float`, no `bool`, and a finite number as a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def check_at_least(minimum: int, name: str, value: int | None) -> None:
