@@ -12,6 +12,7 @@ from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from ..errors import InputError
+from ..runtime.words import in_one_line
 from .name_patterns import check_name_patterns
 
 
@@ -107,7 +108,7 @@ def _read_object(what: str, content: bytes) -> dict[str, Any]:
     try:
         values = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        _refuse(what, f"it is not JSON ({' '.join(str(error).split())[:200]}).")
+        _refuse(what, f"it is not JSON ({in_one_line(error, 200)}).")
     if not isinstance(values, dict):
         _refuse(what, f"it holds a {type(values).__name__}, not an object.")
     return values
@@ -135,7 +136,7 @@ def _to_config(what: str, values: dict[str, Any]) -> tuple[PeftConfig, list[str]
             warnings.simplefilter("ignore")  # of unknown keys, which are handed on
             config = PeftConfig.from_peft_type(**values)
     except Exception as error:  # peft checks few types, and raises whatever comes of the wrong ones
-        _refuse(what, f"{type(error).__name__} {' '.join(str(error).split())[:300]}")
+        _refuse(what, f"{type(error).__name__} {in_one_line(error, 300)}")
     return config, sorted(set(values) - {field.name for field in dataclasses.fields(config)})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError
+from ..runtime.words import in_one_line
 
 
 _IN_WORDS = {"scalar": "a text", "sequence": "a list", "mapping": "a mapping"}
@@ -34,7 +35,7 @@ def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> lis
     except OSError as error:
         raise InputError(f"--{flag} {str(path)[:200]} can't be read: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--{flag} {path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise InputError(f"--{flag} {path} is not YAML: {in_one_line(error)}.") from None
     except RecursionError:
         raise InputError(f"--{flag} {path} is nested too deeply; write one line `name: value` for each.") from None
     lines = _named(root, path, flag)

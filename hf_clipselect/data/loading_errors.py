@@ -11,6 +11,7 @@ from datasets.exceptions import DatasetGenerationError
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.redaction import hide_secrets
+from ..runtime.words import in_one_line
 
 
 # What datasets says where the files of a split have columns at most.
@@ -37,7 +38,7 @@ def explained(what: str, problem: str, options: Mapping[str, Any] | None = None)
         if is_of_the_machine(error):
             raise
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
-        reason = hide_secrets(" ".join(str(cause).split()), options)[:400]
+        reason = hide_secrets(in_one_line(cause), options)[:400]
         if _WITHOUT_ROWS.search(reason):
             raise InputError(f"{what} {problem}: it holds no row.") from None
         if isinstance(cause, UnpicklingError):

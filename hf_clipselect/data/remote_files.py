@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import unused_name
 from ..runtime.redaction import hide_secrets
+from ..runtime.words import in_one_line
 from .archives import cache_folder
 from .places import is_pattern
 
@@ -75,7 +76,7 @@ def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> Fe
     except Exception as error:  # every file system raises errors of its own
         if is_of_the_machine(error):
             raise
-        reason = hide_secrets(" ".join(str(error).split()), options)[:400]
+        reason = hide_secrets(in_one_line(error), options)[:400]
         raise InputError(f"{flag} {shown} can't be read: {type(error).__name__}: {reason}") from None
 
 

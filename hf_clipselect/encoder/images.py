@@ -9,6 +9,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import read_plain_file
+from ..runtime.words import cut
 
 
 # Letters of a path in a message.
@@ -157,9 +158,5 @@ def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
 
 def _unreadable(source: object, reason: str) -> UnreadableImageError:
     path = source.get("path") if isinstance(source, dict) else None
-    name = f"image {_shown(str(path))}" if path else "image"
+    name = f"image {cut(str(path), _LONGEST_SHOWN)}" if path else "image"
     return UnreadableImageError(f"Cannot read {name}: {' '.join(reason.split()).rstrip('.')}.")
-
-
-def _shown(path: str) -> str:
-    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."

@@ -13,6 +13,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.hub_ids import is_hub_id, lasting_name
+from ..runtime.words import in_one_line
 from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
 
 
@@ -76,7 +77,7 @@ def copy_backbone(
             raise
         raise InputError(
             f"{what} can't be copied, as its weights are not those that its config describes: "
-            f"{' '.join(str(error).split())[:300]} Pass it as from_pretrained gives it: whole, on one device, not "
+            f"{in_one_line(error, 300)} Pass it as from_pretrained gives it: whole, on one device, not "
             "quantized and without adapters of PEFT."
         ) from None
     try:
@@ -90,7 +91,7 @@ def copy_backbone(
         if is_of_the_machine(error):
             raise
         raise InputError(
-            f"The processor that was passed can't be copied: {' '.join(str(error).split())[:300]} Pass the one that "
+            f"The processor that was passed can't be copied: {in_one_line(error, 300)} Pass the one that "
             "AutoProcessor.from_pretrained gives for the model."
         ) from None
     return freeze(

@@ -156,15 +156,15 @@ class RunAdapters:
 
     def take(self, adapter: AdapterFiles) -> tuple[nn.Module, Adaptation]:
         """Put given adapters on the model: nothing is trained, and what the folder held before goes."""
-        _check_same(Processes(self.accelerator), adapter.content_id)
+        _check_same(Processes(self.accelerator), adapter.files_id)
         adaptation = Adaptation.of_given(adapter, mode=self.arguments.adaptation.adaptation)
         logger.info(adaptation.reason)
         if self.accelerator.is_main_process:
-            if adapter_files_id(self.folder.adapter) != adapter.content_id:
+            if adapter_files_id(self.folder.adapter) != adapter.files_id:
                 self._forget()
                 with self.folder.replacing(self.folder.adapter) as temporary:
                     adapter.write_to(temporary)
-            self._remember(adaptation, digest({"format": _ADAPTATION_FORMAT, "adapter": adapter.content_id}))
+            self._remember(adaptation, digest({"format": _ADAPTATION_FORMAT, "adapter": adapter.files_id}))
         self.accelerator.wait_for_everyone()
         return load_into(self.backbone.model, adapter), adaptation
 

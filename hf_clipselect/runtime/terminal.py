@@ -3,6 +3,8 @@
 import os
 import re
 
+from .words import in_one_line
+
 
 # Control characters, line separators, marks that turn the reading direction, and halves of characters, which no stream
 # takes.
@@ -30,7 +32,7 @@ def error_line(error: BaseException) -> str:
     Returns:
         `str`: "error: ..." with a line break at the end.
     """
-    return f"error: {printable(' '.join(str(error).split()))}\n"
+    return f"error: {printable(in_one_line(error))}\n"
 
 
 def is_main_process() -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
+from ...config.checks import is_finite_number, is_whole_number
 from ...encoder.dual_encoder import WITH_PROJECTIONS
 from ...errors import InputError
 
@@ -96,12 +96,12 @@ class MlpAdapterConfig(PeftConfig):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        if self.hidden_dim is not None and not _is_positive_int(self.hidden_dim):
+        if self.hidden_dim is not None and not is_whole_number(self.hidden_dim, at_least=1):
             raise InputError(
                 f"hidden_dim of MlpAdapterConfig must be an integer of at least 1, or None for the output size of the "
                 f"adapted layer, got {self.hidden_dim!r}."
             )
-        if not _is_finite_number(self.scale):
+        if not is_finite_number(self.scale):
             raise InputError(f"scale of MlpAdapterConfig must be a finite number, got {self.scale!r}.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,10 +113,6 @@ class MlpAdapterConfig(PeftConfig):
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
 
 
-def _is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _are_names(value: object) -> bool:
     """A string is one regular expression."""
     return (
@@ -124,7 +120,3 @@ def _are_names(value: object) -> bool:
         or isinstance(value, str)
         or (isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value))
     )
-
-
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
