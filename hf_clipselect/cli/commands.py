@@ -4,6 +4,7 @@ What a command needs is imported when it runs: torch takes seconds, which `--hel
 Ctrl-C may come.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -92,7 +93,7 @@ class _Select(_Command):
             sys.stderr.write(error_line(error))
             return 2 if isinstance(error, InputError) else 1
         except SystemExit as ended:  # of the parser, which has said why
-            return ended.code
+            return int(ended.code or 0)
         return 0
 
 
@@ -111,7 +112,7 @@ def _in_order(command: _Command, *, ends_process: bool) -> int:
             ignore_from_here()
         if interrupts.received is not None:
             code = 128 + interrupts.received
-            _tell_of(interrupts, command.where)
+            _tell_of(interrupts.received, command.where)
         elif (lost := stdout.lost) is not None:
             place = f" The results are in {command.where}." if code == 0 and command.where is not None else ""
             sys.stderr.write(f"error: stdout can't be written to: {lost}.{place}\n")
@@ -121,7 +122,8 @@ def _in_order(command: _Command, *, ends_process: bool) -> int:
     return code
 
 
-def _tell_of(interrupts: Interrupts, where: str | None) -> None:
+def _tell_of(received: signal.Signals, where: str | None) -> None:
     if is_main_process():
+        name = "Ctrl-C" if received is signal.SIGINT else received.name
         goes_on = "starts again" if where is None else f"goes on from what is in {where}"
-        sys.stderr.write(f"Stopped by {interrupts.name}: the same command {goes_on}.\n")
+        sys.stderr.write(f"Stopped by {name}: the same command {goes_on}.\n")

@@ -38,10 +38,11 @@ def run_command(arguments: Arguments) -> None:
 
 def _summary(result: SelectionResult, arguments: Arguments) -> str:
     """What the run did, in a few lines: the first thing that a user sees."""
-    report, output_dir = result.report, Path(arguments.run.output_dir)
+    report, output_dir = result.report, Path(str(arguments.run.output_dir))
     lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
     for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
-        line = f"{config_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
+        agrees = f"CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
+        line = f"{config_name(ratio)}: {subset['rows']} rows; {agrees}"
         if subset["label_agrees_dropped"] is not None:
             line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
         lines.append(line)
@@ -50,7 +51,7 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
         f"subset: {_local_load_call(output_dir / 'subset', result, hub)}",
         f"report: {output_dir / 'report.html'}",
     ]
-    if hub.push_to_hub and not hub.create_pr:  # what a pull request brings is not there yet
+    if hub.push_to_hub and hub.hub_dataset_id and not hub.create_pr:  # what a pull request brings is not there yet
         at = f', revision="{hub.hub_revision}"' if hub.hub_revision is not None else ""
         lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")
         if hub.hub_model_id is not None and report["adaptation"]["kept"]:

@@ -8,7 +8,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from ..errors import InputError
 from .argument_types import check_fields
@@ -29,8 +29,8 @@ class DataArguments:
     dataset_name: str = field(
         default=EMBEDDED_DATASET,
         metadata={
-            "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or .zip file, or URL "
-            "of one (hf://, s3://, gs://, ...); or embedded/digits."
+            "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or "
+            ".zip file, or URL of one (hf://, s3://, gs://, ...); or embedded/digits."
         },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
@@ -120,8 +120,8 @@ class ModelArguments:
     dataloader_num_workers: int | None = field(
         default=None,
         metadata={
-            "help": "Processes that decode images, or threads where none can start; default: the other cores beside a GPU, "
-            "a timed share of them on a CPU."
+            "help": "Processes that decode images, or threads where none can start; default: the other cores beside "
+            "a GPU, a timed share of them on a CPU."
         },
     )
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
@@ -210,7 +210,8 @@ class SelectionArguments:
     alignment: Literal["cosine", "margin", "ensemble"] | None = field(
         default=None,
         metadata={
-            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic regression."
+            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic "
+            "regression."
         },
     )
     diversity_weight: float | str | None = field(
@@ -289,20 +290,10 @@ class SelectionArguments:
     def knobs(self) -> dict[str, Any]:
         """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
         names = (
-            "alignment",
-            "diversity_weight",
-            "normalization",
-            "class_balance",
-            "balance_by",
-            "min_per_class",
-            "gate",
-            "gate_floor",
-            "spread",
-            "redundancy_weight",
-            "solver",
-            "ratio_weight",
+            "alignment diversity_weight normalization class_balance balance_by min_per_class gate gate_floor spread"
         )
-        return {name: getattr(self, name) for name in names}
+        names += " redundancy_weight solver ratio_weight"
+        return {name: getattr(self, name) for name in names.split()}
 
 
 @dataclass
@@ -365,6 +356,14 @@ class HubArguments:
             raise InputError(f"--create_pr goes to main and has no tag; leave {other} out, or --create_pr.")
 
 
+Group = TypeVar("Group")
+
+
+def with_defaults(group: type[Group], **values: Any) -> Group:
+    """A group of arguments, of which those that are `None` get their defaults."""
+    return group(**{name: value for name, value in values.items() if value is not None})
+
+
 @dataclass
 class Arguments:
     """All arguments of a run."""
@@ -382,10 +381,9 @@ class Arguments:
         default.
         """
         groups = {}
-        for group in dataclasses.fields(cls):
-            names = {f.name for f in dataclasses.fields(group.type)}
-            given = {name: value for name, value in values.items() if name in names and value is not None}
-            groups[group.name] = group.type(**given)
+        for name, group in get_type_hints(cls).items():
+            names = {f.name for f in dataclasses.fields(group)}
+            groups[name] = with_defaults(group, **{n: value for n, value in values.items() if n in names})
         return cls(**groups)
 
     def to_dict(self) -> dict[str, Any]:

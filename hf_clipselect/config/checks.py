@@ -25,7 +25,7 @@ def check_at_least(minimum: int, name: str, value: int | None) -> None:
     """Refuse a number below a limit; `None` leaves the number to somebody else.
 
     Raises:
-        InputError: It is below `minimum`; the message begins with `--name`.
+        InputError: It is below `minimum`; the message begins with the flag of that name.
     """
     if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
@@ -35,7 +35,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Refuse what is none of the choices.
 
     Raises:
-        InputError: The message begins with `--name` and lists the choices.
+        InputError: The message begins with the flag of that name, and lists the choices.
     """
     if value not in choices:
         raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")
@@ -51,5 +51,5 @@ def check_seed(seed: Any, name: str = "seed") -> None:
     Raises:
         InputError: It is no whole number in [0, 2^32).
     """
-    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < _SEEDS:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < _SEEDS:
         raise InputError(f"{name} must be a whole number in [0, 2^32), got {seed!r}.")

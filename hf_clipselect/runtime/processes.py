@@ -42,10 +42,10 @@ class Processes:
         Returns:
             `np.ndarray`: The sums, int64, of that shape.
         """
-        if self.count == 1:
+        if self.accelerator is None or self.count == 1:
             return np.array(counts, dtype=np.int64)
-        counts = torch.tensor(counts, dtype=torch.int64, device=self.accelerator.device)
-        return self.accelerator.reduce(counts, reduction="sum").cpu().numpy()
+        sent = torch.tensor(counts, dtype=torch.int64, device=self.accelerator.device)
+        return self.accelerator.reduce(sent, reduction="sum").cpu().numpy()
 
     def gather(self, item: Any) -> list[Any]:
         """Collect one item from each process.
@@ -74,5 +74,5 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        if self.count > 1:
+        if self.accelerator is not None and self.count > 1:
             self.accelerator.wait_for_everyone()
