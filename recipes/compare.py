@@ -34,7 +34,7 @@ import logging
 from pathlib import Path
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.evaluation.comparison import parse_arguments, run_sweep, write_plots, write_tables, write_tsne
+from hf_clipselect.evaluation.comparison import parse_sweep_arguments, run_sweep, write_plots, write_tables, write_tsne
 from hf_clipselect.pipeline.provenance import recipe_origin
 from hf_clipselect.pipeline.run_log import logged_to_stderr
 from hf_clipselect.runtime.terminal import error_line
@@ -46,7 +46,7 @@ def main() -> int:
             # Of the selections themselves, hundreds of them, only what goes wrong.
             logging.getLogger("hf_clipselect").setLevel(logging.ERROR)
             logging.getLogger("hf_clipselect.evaluation.comparison").setLevel(logging.INFO)
-            arguments = parse_arguments()
+            arguments = parse_sweep_arguments()
             rows = run_sweep(arguments)
     except InputError as error:
         sys.stderr.write(error_line(error))

@@ -24,7 +24,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import logging
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.evaluation.comparison import parse_arguments, rekey_cells
+from hf_clipselect.evaluation.comparison import parse_sweep_arguments, rekey_cells
 from hf_clipselect.pipeline.run_log import logged_to_stderr
 from hf_clipselect.runtime.terminal import error_line
 
@@ -32,7 +32,7 @@ from hf_clipselect.runtime.terminal import error_line
 def main() -> int:
     try:
         with logged_to_stderr(logging.ERROR):
-            result = rekey_cells(parse_arguments())
+            result = rekey_cells(parse_sweep_arguments())
     except InputError as error:
         sys.stderr.write(error_line(error))
         return 2

@@ -25,24 +25,23 @@ sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.ge
 import logging
 
 from hf_clipselect.errors import InputError, RunError
-from hf_clipselect.evaluation.classifier import parse_arguments, train_classifier
+from hf_clipselect.evaluation.classifier import parse_training_arguments, train_classifier
 from hf_clipselect.pipeline.run_log import logged_to_stderr
 from hf_clipselect.runtime.launch import exit_now
-from hf_clipselect.runtime.terminal import error_line, printable
+from hf_clipselect.runtime.terminal import error_line, is_main_process, printable
 
 
 def main() -> int:
-    is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
     try:
-        arguments, training = parse_arguments()
-        with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
+        arguments, training = parse_training_arguments()
+        with logged_to_stderr(logging.INFO if is_main_process() else logging.ERROR):
             results = train_classifier(arguments, training)
     except (InputError, RunError) as error:
         sys.stderr.write(error_line(error))
         code = 2 if isinstance(error, InputError) else 1
         exit_now(code)
         return code
-    if is_main_process:
+    if is_main_process():
         print_results(results, training.output_dir)
     return 0
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from ..errors import InputError
 from ..runtime.downloads import fetch_files
+from ..runtime.words import in_one_line
 from .peft_configs import parse_adapter_config, read_config_bytes
 
 
@@ -42,7 +43,7 @@ class AdapterFiles:
         return _described(self.name, self.revision)
 
     @property
-    def content_id(self) -> str:
+    def files_id(self) -> str:
         """Hash of the two files, equal to the `adapter_files_id` of a folder that holds them."""
         return _hash(self.config + self.weights)
 
@@ -51,9 +52,7 @@ class AdapterFiles:
         try:
             return safetensors.torch.load(self.weights)
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(
-                f"The {WEIGHTS_NAME} of {self} is damaged: {' '.join(str(error).split())[:200]}."
-            ) from None
+            raise InputError(f"The {WEIGHTS_NAME} of {self} is damaged: {in_one_line(error, 200)}.") from None
 
     def write_to(self, folder: Path) -> None:
         """Write the two files, byte for byte, into a folder that exists."""

@@ -12,6 +12,7 @@ from peft import PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from ..errors import InputError
+from ..runtime.words import in_one_line
 from .name_patterns import check_name_patterns
 
 
@@ -111,7 +112,7 @@ def _to_config(what: str, content: bytes) -> tuple[PeftConfig, list[str]]:
             warnings.simplefilter("ignore")  # about unknown keys, which are returned
             config = PeftConfig.from_peft_type(**values)
     except Exception as error:  # peft checks few types: wrong ones raise anything
-        _refuse(what, f"{type(error).__name__} {' '.join(str(error).split())[:300]}")
+        _refuse(what, f"{type(error).__name__} {in_one_line(error, 300)}")
     return config, sorted(set(values) - {field.name for field in dataclasses.fields(config)})
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..encoder.dual_encoder import of_model
 from ..errors import InputError
+from ..runtime.words import in_one_line
 from .mlp import MLP_ADAPTER, MlpAdapterModel
 from .peft_configs import method_of
 
@@ -26,7 +27,7 @@ def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
     try:
         adapted = get_peft_model(model, on_heads(model, peft_config))
     except ValueError as error:
-        raise InputError(f"The PEFT config does not fit the model: {' '.join(str(error).split())[:400]}") from None
+        raise InputError(f"The PEFT config does not fit the model: {in_one_line(error, 400)}") from None
     check_on_projections(adapted, "The PEFT config")
     return adapted
 
@@ -89,8 +90,7 @@ def refusing_misfits(model: nn.Module, what: str) -> Iterator[None]:
         yield
     except Exception as error:  # peft checks few types: wrong ones raise anything
         raise InputError(
-            f"{what} does not fit a {type(model).__name__}: {type(error).__name__} "
-            f"{' '.join(str(error).split())[:400]}"
+            f"{what} does not fit a {type(model).__name__}: {type(error).__name__} {in_one_line(error, 400)}"
         ) from None
 
 

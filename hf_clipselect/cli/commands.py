@@ -1,19 +1,21 @@
 """The command line: `hf-clipselect select ...`, and what recipes/select.py runs.
 
-What a command needs is imported when it runs: torch takes seconds, in which a Ctrl-C comes, too.
+What a command needs is imported when it runs: torch takes seconds, which `--help` need not wait for, and in which a
+Ctrl-C may come.
 """
 
-import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ..errors import InputError, RunError, long_paths_refused
 from ..runtime.interrupts import Interrupts, ignore_from_here
-from ..runtime.terminal import error_line, printable
+from ..runtime.terminal import error_line, is_main_process, printable
 from .streams import lasting_streams
 
 
 _USAGE = """usage: hf-clipselect select [flags]
+       hf-clipselect --version
 
 commands:
   select    turn a labelled image dataset into a smaller, cleaner one
@@ -44,27 +46,38 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
     return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
 
 
-class _Usage:
-    where = None
+class _Command:
+    """What is typed; called, it gives the exit code."""
 
+    where: str | None = None  # the output folder, once it is known
+
+    def __call__(self) -> int:
+        raise NotImplementedError
+
+
+class _Usage(_Command):
     def __init__(self, argv: list[str]) -> None:
         self.argv = argv
 
     def __call__(self) -> int:
-        known = self.argv in (["-h"], ["--help"])
-        unknown = (
-            f"error: unknown command {printable(repr(self.argv[0]))}; the command is: select\n"
-            if self.argv
-            else _USAGE
-        )
-        (sys.stdout if known else sys.stderr).write(_USAGE if known else unknown)
-        return 0 if known else 2
+        if self.argv in (["-h"], ["--help"]):
+            sys.stdout.write(_USAGE)
+        elif self.argv == ["--version"]:
+            from importlib.metadata import version  # noqa: PLC0415
+
+            sys.stdout.write(f"hf-clipselect {version('hf_clipselect')}\n")
+        elif self.argv:
+            sys.stderr.write(f"error: unknown command {printable(repr(self.argv[0]))}; the command is: select\n")
+            return 2
+        else:
+            sys.stderr.write(_USAGE)
+            return 2
+        return 0
 
 
-class _Select:
+class _Select(_Command):
     def __init__(self, argv: Sequence[str] | None, prog: str | None) -> None:
         self.argv, self.prog = argv, prog
-        self.where: str | None = None  # the output folder, once it is known
 
     def __call__(self) -> int:
         from ..config.command_line import parse_arguments  # noqa: PLC0415
@@ -80,11 +93,11 @@ class _Select:
             sys.stderr.write(error_line(error))
             return 2 if isinstance(error, InputError) else 1
         except SystemExit as ended:  # of the parser, which has said why
-            return ended.code
+            return int(ended.code or 0)
         return 0
 
 
-def _in_order(command: Callable[[], int], *, ends_process: bool) -> int:
+def _in_order(command: _Command, *, ends_process: bool) -> int:
     """Run a command; Ctrl-C, SIGTERM and streams that nobody reads end it in one line, if at all."""
     with lasting_streams() as stdout:
         with Interrupts() as interrupts:
@@ -99,7 +112,7 @@ def _in_order(command: Callable[[], int], *, ends_process: bool) -> int:
             ignore_from_here()
         if interrupts.received is not None:
             code = 128 + interrupts.received
-            _tell_of(interrupts, command.where)
+            _tell_of(interrupts.received, command.where)
         elif (lost := stdout.lost) is not None:
             place = f" The results are in {command.where}." if code == 0 and command.where is not None else ""
             sys.stderr.write(f"error: stdout can't be written to: {lost}.{place}\n")
@@ -109,7 +122,8 @@ def _in_order(command: Callable[[], int], *, ends_process: bool) -> int:
     return code
 
 
-def _tell_of(interrupts: Interrupts, where: str | None) -> None:
-    if os.environ.get("RANK", "0") == "0":  # as the launchers set it
+def _tell_of(received: signal.Signals, where: str | None) -> None:
+    if is_main_process():
+        name = "Ctrl-C" if received is signal.SIGINT else received.name
         goes_on = "starts again" if where is None else f"goes on from what is in {where}"
-        sys.stderr.write(f"Stopped by {interrupts.name}: the same command {goes_on}.\n")
+        sys.stderr.write(f"Stopped by {name}: the same command {goes_on}.\n")

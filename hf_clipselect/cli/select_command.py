@@ -13,7 +13,7 @@ from ..data.places import is_pattern
 from ..pipeline.run import run_selection
 from ..pipeline.run_log import logged_to_stderr
 from ..results.selection_result import SelectionResult
-from ..runtime.terminal import printable
+from ..runtime.terminal import is_main_process, printable
 from ..selection import config_name, is_count
 
 
@@ -27,22 +27,22 @@ def run_command(arguments: Arguments) -> None:
         InputError: The input is wrong.
         RunError: The machine or the Hub failed.
     """
-    is_main_process = os.environ.get("RANK", "0") == "0"  # as the launchers set it
     # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the
     # new name.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-    with logged_to_stderr(logging.INFO if is_main_process else logging.ERROR):
+    with logged_to_stderr(logging.INFO if is_main_process() else logging.ERROR):
         result = run_selection(arguments)
-    if is_main_process:
+    if is_main_process():
         sys.stdout.write(_summary(result, arguments))
 
 
 def _summary(result: SelectionResult, arguments: Arguments) -> str:
     """What the run did, in a few lines: the first thing that a user sees."""
-    report, output_dir = result.report, Path(arguments.run.output_dir)
+    report, output_dir = result.report, Path(str(arguments.run.output_dir))
     lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
     for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
-        line = f"{config_name(ratio)}: {subset['rows']} rows; CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
+        agrees = f"CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
+        line = f"{config_name(ratio)}: {subset['rows']} rows; {agrees}"
         if subset["label_agrees_dropped"] is not None:
             line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
         lines.append(line)
@@ -51,7 +51,7 @@ def _summary(result: SelectionResult, arguments: Arguments) -> str:
         f"subset: {_local_load_call(output_dir / 'subset', result, hub)}",
         f"report: {output_dir / 'report.html'}",
     ]
-    if hub.push_to_hub and not hub.create_pr:  # what a pull request brings is not there yet
+    if hub.push_to_hub and hub.hub_dataset_id and not hub.create_pr:  # what a pull request brings is not there yet
         at = f', revision="{hub.hub_revision}"' if hub.hub_revision is not None else ""
         lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")
         if hub.hub_model_id is not None and report["adaptation"]["kept"]:

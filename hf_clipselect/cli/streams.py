@@ -47,7 +47,7 @@ class _Stream:
     def lost(self) -> str | None:
         """Why something that somebody waits for was not written; a reader that has gone waits for nothing."""
         self.flush()
-        return None if self.error is None or self.error.errno == errno.EPIPE else os.strerror(self.error.errno)
+        return None if self.error is None or self.error.errno == errno.EPIPE else self.error.strerror
 
 
 @contextmanager

@@ -8,11 +8,11 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from ..errors import InputError
 from .argument_types import check_fields
-from .seeds import check_seed
+from .checks import check_at_least, check_seed
 
 
 DEFAULT_MODEL = "openai/clip-vit-base-patch32"
@@ -29,8 +29,8 @@ class DataArguments:
     dataset_name: str = field(
         default=EMBEDDED_DATASET,
         metadata={
-            "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or .zip file, or URL "
-            "of one (hf://, s3://, gs://, ...); or embedded/digits."
+            "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or "
+            ".zip file, or URL of one (hf://, s3://, gs://, ...); or embedded/digits."
         },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
@@ -86,8 +86,8 @@ class DataArguments:
         check_fields(self)
         if self.data_files and self.dataset_name == EMBEDDED_DATASET:
             self.dataset_name = ""  # which is the default alone: the files say all
-        _check_at_least(1, "max_train_samples", self.max_train_samples)
-        _check_at_least(1, "num_clusters", self.num_clusters)
+        check_at_least(1, "max_train_samples", self.max_train_samples)
+        check_at_least(1, "num_clusters", self.num_clusters)
         if self.caption_column is None and self.num_clusters is not None:
             raise InputError(
                 f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with "
@@ -120,16 +120,16 @@ class ModelArguments:
     dataloader_num_workers: int | None = field(
         default=None,
         metadata={
-            "help": "Processes that decode images, or threads where none can start; default: the other cores beside a GPU, "
-            "a timed share of them on a CPU."
+            "help": "Processes that decode images, or threads where none can start; default: the other cores beside "
+            "a GPU, a timed share of them on a CPU."
         },
     )
     bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
-        _check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
+        check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
+        check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
         if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
             raise InputError(
                 f"--dataloader_num_workers {self.dataloader_num_workers} is more processes than a machine takes; give "
@@ -171,7 +171,7 @@ class AdaptationArguments:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _check_at_least(0, "num_folds", self.num_folds)
+        check_at_least(0, "num_folds", self.num_folds)
         if self.num_folds == 1:
             raise InputError("--num_folds 1 leaves no rows to train on; give 2 or more, or 0 for no folds.")
         if self.num_folds and (self.adaptation == "off" or self.adapter_name_or_path is not None):
@@ -184,8 +184,8 @@ class AdaptationArguments:
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"--{name} must be a number above 0, got {getattr(self, name)!r}.")
         for name in ("num_train_epochs", "min_train_steps"):
-            _check_at_least(1, name, getattr(self, name))
-        _check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
+            check_at_least(1, name, getattr(self, name))
+        check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
         if self.adapter_name_or_path is not None and (self.adaptation == "off" or self.peft_config is not None):
             other = "--adaptation off" if self.adaptation == "off" else f"--peft_config {self.peft_config}"
             raise InputError(
@@ -210,7 +210,8 @@ class SelectionArguments:
     alignment: Literal["cosine", "margin", "ensemble"] | None = field(
         default=None,
         metadata={
-            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic regression."
+            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic "
+            "regression."
         },
     )
     diversity_weight: float | str | None = field(
@@ -284,25 +285,15 @@ class SelectionArguments:
                 ) from None
         if not 0 < self.neighbor_fraction <= 1:
             raise InputError(f"--neighbor_fraction must lie in (0, 1], got {self.neighbor_fraction!r}.")
-        _check_at_least(1, "num_neighbors", self.num_neighbors)
+        check_at_least(1, "num_neighbors", self.num_neighbors)
 
     def knobs(self) -> dict[str, Any]:
         """The knobs of the objective, as `resolve_objective` takes them; `None` where the preset decides."""
         names = (
-            "alignment",
-            "diversity_weight",
-            "normalization",
-            "class_balance",
-            "balance_by",
-            "min_per_class",
-            "gate",
-            "gate_floor",
-            "spread",
-            "redundancy_weight",
-            "solver",
-            "ratio_weight",
+            "alignment diversity_weight normalization class_balance balance_by min_per_class gate gate_floor spread"
         )
-        return {name: getattr(self, name) for name in names}
+        names += " redundancy_weight solver ratio_weight"
+        return {name: getattr(self, name) for name in names.split()}
 
 
 @dataclass
@@ -390,9 +381,9 @@ class Arguments:
         default.
         """
         groups = {}
-        for group in dataclasses.fields(cls):
-            names = {f.name for f in dataclasses.fields(group.type)}
-            groups[group.name] = with_defaults(group.type, **{n: value for n, value in values.items() if n in names})
+        for name, group in get_type_hints(cls).items():
+            names = {f.name for f in dataclasses.fields(group)}
+            groups[name] = with_defaults(group, **{n: value for n, value in values.items() if n in names})
         return cls(**groups)
 
     def to_dict(self) -> dict[str, Any]:
@@ -407,8 +398,3 @@ PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in
 def default_model(dataset_name: str) -> str:
     """The model for a dataset when none is named: the embedded one fits the embedded digits alone."""
     return EMBEDDED_MODEL if dataset_name == EMBEDDED_DATASET else DEFAULT_MODEL
-
-
-def _check_at_least(minimum: int, name: str, value: int | None) -> None:
-    if value is not None and value < minimum:
-        raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")

@@ -7,9 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import InputError
-
-
-_IN_WORDS = {"scalar": "a text", "sequence": "a list", "mapping": "a mapping"}
+from ..runtime.words import in_one_line
 
 
 def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> list[tuple[str, yaml.Node]]:
@@ -34,28 +32,33 @@ def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> lis
     except OSError as error:
         raise InputError(f"--{flag} {str(path)[:200]} can't be read: {error.strerror}.") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"--{flag} {path} is not YAML: {' '.join(str(error).split())}.") from None
+        raise InputError(f"--{flag} {path} is not YAML: {in_one_line(error)}.") from None
     except RecursionError:
         raise InputError(f"--{flag} {path} is nested too deeply; write one line `name: value` for each.") from None
     lines = _named(root, path, flag)
-    inner = dict(lines).get(within)
+    inner = dict(lines).get(within) if within is not None else None
     return _named(inner, path, flag) if isinstance(inner, yaml.MappingNode) else lines
 
 
 def _named(root: yaml.Node | None, path: str | Path, flag: str) -> list[tuple[str, yaml.Node]]:
     if not isinstance(root, yaml.MappingNode):
-        given = "nothing" if root is None else _IN_WORDS[root.id]
+        given = "nothing" if root is None else _in_words(root)
         raise InputError(f"--{flag} {path} must hold lines `name: value`, got {given}.")
     names: set[str] = set()
     for key, _ in root.value:
         if not isinstance(key, yaml.ScalarNode):
             raise InputError(
-                f"--{flag} {path}, line {key.start_mark.line + 1}, begins with {_IN_WORDS[key.id]}, not with a name."
+                f"--{flag} {path}, line {key.start_mark.line + 1}, begins with {_in_words(key)}, not with a name."
             )
         if key.value in names:
             raise InputError(f"--{flag} {path} names {key.value} more than once; give it one line.")
         names.add(key.value)
     return [(key.value, value) for key, value in root.value]
+
+
+def _in_words(node: yaml.Node) -> str:
+    kinds = {yaml.ScalarNode: "a text", yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}
+    return kinds[type(node)]
 
 
 def read_config(path: Path, *, known: set[str]) -> dict[str, str | list[str]]:

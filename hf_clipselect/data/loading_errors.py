@@ -11,6 +11,7 @@ from datasets.exceptions import DatasetGenerationError
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.redaction import hide_secrets
+from ..runtime.words import in_one_line
 
 
 # What datasets says where the files of a split hold no rows.
@@ -36,7 +37,7 @@ def explained(
         if reads_rows and isinstance(error, IndexError):  # datasets takes the first of no rows, or of no files
             raise InputError(f"{what} has a split without rows, which can't be loaded.") from None
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
-        reason = hide_secrets(" ".join(str(cause).split()), options)[:400]
+        reason = hide_secrets(in_one_line(cause), options)[:400]
         if _WITHOUT_ROWS.search(reason):
             raise InputError(f"{what} {problem}: it holds no row.") from None
         if isinstance(cause, UnpicklingError):

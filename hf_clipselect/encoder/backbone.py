@@ -24,8 +24,9 @@ from ..runtime.downloads import is_outage
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import file_sha256
 from ..runtime.hub_ids import lasting_name, plain_name
+from ..runtime.words import in_one_line
 from .dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
-from .model_place import ModelPlace, example_but, find_model, shown
+from .model_place import ModelPlace, example_but, find_model, quoted
 from .weights import Weights, find_weights, read_pickles
 
 
@@ -95,7 +96,7 @@ def load_backbone(
         InputError: No such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.
     """
     check_precision(device, bf16=bf16)
-    what = f"--model_name_or_path {shown(name)}"
+    what = f"--model_name_or_path {quoted(name)}"
     place = find_model(name, revision)
     if name == EMBEDDED_MODEL:
         what_it_is = f"{EMBEDDED_MODEL} is a demonstration model that knows little but drawn digits"
@@ -119,8 +120,7 @@ def load_backbone(
         if _is_of_the_connection(error):
             remedy = "Check the connection and the token, and run the same again."
         raise InputError(
-            f"{what} (revision {shown(revision)}) can't be loaded: {' '.join(str(error).split())[:400].rstrip('.')}. "
-            f"{remedy}"
+            f"{what} (revision {quoted(revision)}) can't be loaded: {in_one_line(error, 400).rstrip('.')}. {remedy}"
         ) from None
     return freeze(
         model,

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from ..errors import InputError, RunError
 from ..runtime.files import write_atomically
+from ..runtime.words import cut
 from .feature_rows import FeatureRows
 
 
@@ -62,7 +63,8 @@ class FeatureCache:
         if not different or not any(self.folder.glob("images-*.safetensors")):
             return
         changes = "; ".join(
-            f"{name} {_short(there.get(name))} there, {_short(self.key.get(name))} now" for name in different
+            f"{name} {cut(json.dumps(there.get(name)), 80)} there, {cut(json.dumps(self.key.get(name)), 80)} now"
+            for name in different
         )
         raise InputError(
             f"The features in {self.folder} were made otherwise: {changes}. "
@@ -156,8 +158,3 @@ def _checksum(features: np.ndarray, metadata: Mapping[str, Any]) -> str:
     checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode())
     checksum.update(features.data)
     return checksum.hexdigest()
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -9,6 +9,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import read_plain_file
+from ..runtime.words import cut
 
 
 # White in 16-bit grey images that use all bits.
@@ -143,7 +144,6 @@ def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
 
 
 def _unreadable(source: object, reason: str) -> UnreadableImageError:
-    path = str(source.get("path") or "") if isinstance(source, dict) else ""
-    shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
-    name = f"image {shown}" if path else "image"
+    path = source.get("path") if isinstance(source, dict) else None
+    name = f"image {cut(str(path), _LONGEST_SHOWN)}" if path else "image"
     return UnreadableImageError(f"Cannot read {name}: {' '.join(reason.split()).rstrip('.')}.")

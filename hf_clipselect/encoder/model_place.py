@@ -43,7 +43,7 @@ def find_model(name: str, revision: str) -> ModelPlace:
         InputError: There is no such model or revision, the token may not read it, or the Hub can't be reached and the
             cache does not have it.
     """
-    what = f"--model_name_or_path {shown(name)}"
+    what = f"--model_name_or_path {quoted(name)}"
     if name.startswith(EMBEDDED_PREFIX) and name != EMBEDDED_MODEL:
         raise InputError(f"{what} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}.")
     no_model = (
@@ -54,7 +54,7 @@ def find_model(name: str, revision: str) -> ModelPlace:
     if os.path.isdir(folder):
         if revision != "main":
             raise InputError(
-                f"{what} is a folder, which has no revision; leave out --model_revision {shown(revision)}."
+                f"{what} is a folder, which has no revision; leave out --model_revision {quoted(revision)}."
             )
         if not os.path.exists(os.path.join(folder, "config.json")):
             raise InputError(f"{what} has no config.json, {no_model}")
@@ -70,17 +70,17 @@ def find_model(name: str, revision: str) -> ModelPlace:
         ) from None
     if not _REVISION.fullmatch(revision):
         raise InputError(
-            f"--model_revision {shown(revision)} is no name of a branch, tag or commit; give one, or leave it out."
+            f"--model_revision {quoted(revision)} is no name of a branch, tag or commit; give one, or leave it out."
         )
     with hub_refusals(what, name, revision):
         try:
             snapshot = Path(hf_hub_download(name, "config.json", revision=revision)).parent
         except RemoteEntryNotFoundError:
-            raise InputError(f"{what} has no config.json at revision {shown(revision)}, {no_model}") from None
+            raise InputError(f"{what} has no config.json at revision {quoted(revision)}, {no_model}") from None
     return ModelPlace(name, snapshot, commit=snapshot.name)
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """A name as messages show it: as it is, but in quotes and cut off where it is odd or long."""
     if 0 < len(text) <= _SHOWN and text.isprintable() and text == text.strip():
         return text

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from ..errors import InputError
 from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
-from ..runtime.parquet import content_id
+from ..runtime.parquet import shards_id
 from . import wording
 from .escape import Markdown, code_span, escape_markdown, python_literal
 from .licenses import HUB_LICENSES
@@ -167,7 +167,7 @@ def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
             # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not
             # under its files: without this, a later run in the same folder would give the rows of the first that was
             # loaded.
-            "description": content_id(folder / config),
+            "description": shards_id(folder / config),
         }
         entries.append(entry | {"default": True} if config == configs[0] else entry)
     return entries

@@ -14,6 +14,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from ..errors import InputError
 from ..runtime.files import write_text_atomically
+from ..runtime.words import in_one_line
 
 
 AGREEMENT_METRIC = "agreement with the given labels on held-out rows"
@@ -192,7 +193,7 @@ def _read(head: str) -> _Header:
     try:
         root = yaml.compose(block[2], Loader=yaml.SafeLoader) if block else None
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_one_line(error, 300)
         raise InputError(f"{_THEIR_HEADER} is not YAML: {reason}. {_REMEDY}") from None
     if root is None:
         return {}

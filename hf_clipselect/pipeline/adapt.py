@@ -165,15 +165,15 @@ def _train_or_find(prepared: AnyPrepared, inputs: ImageInputs, rows: EncodedRows
 def _take(prepared: AnyPrepared, inputs: ImageInputs, adapter: AdapterFiles) -> tuple[nn.Module, Adaptation]:
     """Put given adapters on the model: nothing is trained, and what the folder held before goes."""
     processes, folder = prepared.processes, inputs.folder
-    _check_same(processes, adapter.content_id)
+    _check_same(processes, adapter.files_id)
     adaptation = Adaptation.of_given(adapter, mode=prepared.arguments.adaptation.adaptation)
     logger.info(adaptation.reason)
     if processes.index == 0:
-        if adapter_files_id(folder.adapter) != adapter.content_id:
+        if adapter_files_id(folder.adapter) != adapter.files_id:
             _forget(inputs)
             with folder.replacing(folder.adapter) as temporary:
                 adapter.write_to(temporary)
-        _remember(inputs, adaptation, digest({"format": _ADAPTATION_FORMAT, "adapter": adapter.content_id}))
+        _remember(inputs, adaptation, digest({"format": _ADAPTATION_FORMAT, "adapter": adapter.files_id}))
     processes.wait()
     return load_into(inputs.model, adapter), adaptation
 

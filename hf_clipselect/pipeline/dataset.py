@@ -129,9 +129,10 @@ def select_dataset(
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
-        temperature, learning_rate, num_train_epochs, train_batch_size: Training of the adapters; defaults as the
-        flags. alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor,
-        spread, redundancy_weight, solver, ratio_weight:
+        temperature, learning_rate, num_train_epochs, train_batch_size:
+            Training of the adapters; defaults as the flags.
+        alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor, spread,
+        redundancy_weight, solver, ratio_weight:
             Knobs as in [`Objective`]; one that is set wins over the preset.
         class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
             Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the

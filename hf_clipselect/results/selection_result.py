@@ -20,6 +20,7 @@ from ..hub.merge import OUR_CONFIG, write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.files import make_folder
 from ..runtime.parquet import SHARDS, write_parquet
+from ..runtime.words import in_one_line
 from ..selection import Objective, Size, check_sizes, column_suffix, config_name
 from .run_report import report_at
 from .saved_scores import read_scores
@@ -331,7 +332,7 @@ class SelectionResult:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
             raise InputError(
                 f"{name} holds no selection that can be read ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:400]}); expected selection.json and scores/ as SelectionResult.save "
+                f"{in_one_line(error, 400)}); expected selection.json and scores/ as SelectionResult.save "
                 "or a run writes them."
             ) from None
 

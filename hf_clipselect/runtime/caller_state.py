@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,17 @@ class _ProcessWide:
 
     def _put_aside(self) -> None:
         self._hold(torch.get_default_dtype(), torch.float32, torch.set_default_dtype)
+        backends: Any = torch.backends
         # `torch.set_float32_matmul_precision` sets some of these.
         for backend, usual in (
-            (torch.backends.cuda.matmul, "ieee"),
-            (torch.backends.mkldnn.matmul, "ieee"),
-            (torch.backends.mkldnn.conv, "ieee"),
-            (torch.backends.cudnn.conv, "tf32"),
+            (backends.cuda.matmul, "ieee"),
+            (backends.mkldnn.matmul, "ieee"),
+            (backends.mkldnn.conv, "ieee"),
+            (backends.cudnn.conv, "tf32"),
         ):
             now = getattr(backend, "fp32_precision", "none")  # not before torch 2.9
             if now != "none":
-                self._hold(now, usual, lambda value, backend=backend: setattr(backend, "fp32_precision", value))
+                self._hold(now, usual, partial(setattr, backend, "fp32_precision"))
 
     def _hold(self, now: Any, usual: Any, set_to: Callable[[Any], None]) -> None:
         if now != usual:
@@ -71,8 +73,9 @@ def own_settings() -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast("cpu", enabled=False))
-        if torch.accelerator.is_available():
-            stack.enter_context(torch.autocast(torch.accelerator.current_accelerator().type, enabled=False))
+        accelerator = torch.accelerator.current_accelerator()
+        if accelerator is not None and torch.accelerator.is_available():
+            stack.enter_context(torch.autocast(accelerator.type, enabled=False))
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if sys.stderr is None:  # of a process that was started without one: progress bars write to it all the same

@@ -107,9 +107,9 @@ def remove_ours(folder: Path, *, is_ours: IsOurs) -> None:
             Path(parent, name).unlink()
         if ours:
             emptied += [Path(parent)]
-    for parent in [*reversed(emptied), folder]:
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
+    for place in [*reversed(emptied), folder]:
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
 
 
 def _carry_over(source: Path, target: Path, is_ours: IsOurs) -> None:

@@ -55,11 +55,6 @@ class Interrupts:
         if self._before:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    @property
-    def name(self) -> str:
-        """The signal that came, as people know it."""
-        return "Ctrl-C" if self.received is signal.SIGINT else self.received.name
-
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
         if time.monotonic() - self._raised_at > _SECONDS_APART:
@@ -94,8 +89,8 @@ def held_back() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in held[:1]:
-            signal.raise_signal(number)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def ignore_from_here() -> None:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 
 from ..errors import InputError
+from .words import in_one_line
 
 
 # How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10
@@ -42,7 +43,7 @@ def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_
     except ValueError as error:
         raise InputError(
             f"Accelerate refuses --report_to {report_to}, --use_cpu {use_cpu} or how it was launched: "
-            f"{' '.join(str(error).split())[:400]}"
+            f"{in_one_line(error, 400)}"
         ) from None
     if report_to != "none" and not accelerator.log_with:
         # Accelerate warns, and trains without the tracker.

@@ -210,7 +210,7 @@ class _PatientFile:
             self.check()
 
 
-def content_id(folder: Path) -> str:
+def shards_id(folder: Path) -> str:
     """A short text that changes with the content of the Parquet shards in a folder."""
     shards = hashlib.sha256()
     for path in sorted(folder.glob("*.parquet")):

@@ -58,5 +58,5 @@ class Processes:
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        if self.count > 1:
+        if self.accelerator is not None and self.count > 1:
             self.accelerator.wait_for_everyone()

@@ -76,14 +76,15 @@ def _in_words(error: BaseException) -> str:
 
 def _cause(error: BaseException) -> BaseException | None:
     """The answer of the server or the failure of the connection behind an error: the clients wrap them in others."""
-    chain, seen = [], error
-    while seen is not None:
-        chain.append(seen)
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    answers = [seen for seen in chain if isinstance(seen, HfHubHTTPError)]
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None:
+        chain.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    answers = [link for link in chain if isinstance(link, HfHubHTTPError)]
     # JSONDecodeError: a proxy or a login page answered in place of the Hub.
     failures = [
-        seen for seen in chain if isinstance(seen, (HTTPError, ConnectionError, TimeoutError, JSONDecodeError))
+        link for link in chain if isinstance(link, (HTTPError, ConnectionError, TimeoutError, JSONDecodeError))
     ]
     return next(iter([*answers, *reversed(failures)]), None)
 

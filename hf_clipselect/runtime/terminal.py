@@ -1,6 +1,9 @@
 """Text for a terminal or a log: names from datasets and folders show what they hold, and do nothing."""
 
+import os
 import re
+
+from .words import in_one_line
 
 
 # Control characters, line separators, marks that turn the reading direction, and halves of characters, which no stream
@@ -29,4 +32,9 @@ def error_line(error: BaseException) -> str:
     Returns:
         `str`: "error: ..." with a line break at the end.
     """
-    return f"error: {printable(' '.join(str(error).split()))}\n"
+    return f"error: {printable(in_one_line(error))}\n"
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one of a launch that talks to the user; a lone process is."""
+    return os.environ.get("RANK", "0") == "0"  # as the launchers set it, before torch is imported

@@ -1,4 +1,4 @@
-"""The grammar of messages that count and list what there is."""
+"""The grammar of messages: what is counted, listed, quoted and cut."""
 
 from collections.abc import Sequence
 
@@ -39,3 +39,13 @@ def listed(names: Sequence[object], *, limit: int = 20) -> str:
 def with_article(noun: str) -> str:
     """A name with "a" or "an" before it, by its first letter: "a DatasetDict", "an IterableDataset"."""
     return f"{'an' if noun[:1].lower() in tuple('aeio') else 'a'} {noun}"
+
+
+def in_one_line(text: object, limit: int | None = None) -> str:
+    """What `str` gives, such as the text of an error, without line breaks and rows of blanks, cut at a length."""
+    return " ".join(str(text).split())[:limit]
+
+
+def cut(text: str, limit: int) -> str:
+    """A text that is too long without its end, which dots stand for: so it is as long as the limit and three more."""
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -4,9 +4,9 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any, TypeGuard
+from typing import Any
 
+from ..config.checks import check_choice, is_finite_number, is_whole_number
 from ..errors import InputError
 
 
@@ -18,19 +18,6 @@ CLASS_BALANCES = ("none", "proportional", "uniform")
 BALANCE_BY = ("class", "group")
 SOLVERS = ("exact", "sgd")
 ALPHA_IS_RATIO = "ratio"
-
-
-def _is_finite_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _check_choice(knob: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"--{knob} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -82,32 +69,34 @@ class Objective:
     ratio_weight: float = 2.0
 
     def __post_init__(self) -> None:
-        _check_choice("alignment", self.alignment, ALIGNMENTS)
-        _check_choice("normalization", self.normalization, NORMALIZATIONS)
-        _check_choice("class_balance", self.class_balance, CLASS_BALANCES)
-        _check_choice("balance_by", self.balance_by, BALANCE_BY)
-        _check_choice("solver", self.solver, SOLVERS)
+        check_choice("alignment", self.alignment, ALIGNMENTS)
+        check_choice("normalization", self.normalization, NORMALIZATIONS)
+        check_choice("class_balance", self.class_balance, CLASS_BALANCES)
+        check_choice("balance_by", self.balance_by, BALANCE_BY)
+        check_choice("solver", self.solver, SOLVERS)
         self._check_values()
         self._check_relations()
 
     def _check_values(self) -> None:
         weight = self.diversity_weight
-        if weight != ALPHA_IS_RATIO and not (_is_finite_number(weight) and weight >= 0):
+        if weight != ALPHA_IS_RATIO and not (is_finite_number(weight) and weight >= 0):
             raise InputError(f'--diversity_weight must be a number of at least 0 or "ratio", got {weight!r}.')
         for knob in ("gate", "spread"):
             if not isinstance(getattr(self, knob), bool):
                 raise InputError(f"--{knob} must be true or false, got {getattr(self, knob)!r}.")
-        if not (_is_finite_number(self.gate_floor) and 0 <= self.gate_floor < 1):
+        if not (is_finite_number(self.gate_floor) and 0 <= self.gate_floor < 1):
             raise InputError(f"--gate_floor is a quantile and must lie in [0, 1), got {self.gate_floor!r}.")
-        if not (_is_finite_number(self.redundancy_weight) and self.redundancy_weight >= 0):
+        if not (is_finite_number(self.redundancy_weight) and self.redundancy_weight >= 0):
             raise InputError(f"--redundancy_weight must be a number of at least 0, got {self.redundancy_weight!r}.")
-        if not _is_count(self.min_per_class):
+        if not is_whole_number(self.min_per_class, at_least=0):
             raise InputError(f"--min_per_class must be a whole number of at least 0, got {self.min_per_class!r}.")
-        if not (_is_finite_number(self.ratio_weight) and self.ratio_weight > 0):
+        if not (is_finite_number(self.ratio_weight) and self.ratio_weight > 0):
             raise InputError(f"--ratio_weight must be a number above 0, got {self.ratio_weight!r}.")
         if self.class_quotas is not None:
             wrong = [
-                name for name, count in self.class_quotas.items() if not (isinstance(name, str) and _is_count(count))
+                name
+                for name, count in self.class_quotas.items()
+                if not (isinstance(name, str) and is_whole_number(count, at_least=0))
             ]
             if wrong or not self.class_quotas:
                 given = f"{wrong[0]!r}: {self.class_quotas[wrong[0]]!r}" if wrong else "nothing"
@@ -188,7 +177,7 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
         InputError: The preset, a knob or a value is unknown, or the knobs contradict each other.
     """
     name = DEFAULT_PRESET if name is None else name
-    _check_choice("objective", name, tuple(PRESETS))
+    check_choice("objective", name, tuple(PRESETS))
     set_knobs = {knob: value for knob, value in (knobs or {}).items() if value is not None}
     if unknown := sorted(set(set_knobs) - set(KNOBS)):
         raise InputError(f"Unknown knobs of an objective: {', '.join(unknown)}; known are {', '.join(KNOBS)}.")

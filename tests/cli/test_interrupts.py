@@ -102,6 +102,42 @@ def test_threads_other_than_the_main_one() -> None:
     assert passed
 
 
+SIGNAL_AT_AN_IMPORT = """
+import os, signal, sys
+
+number, module = int(sys.argv.pop(1)), sys.argv.pop(1)
+
+
+def send_once(event: str, details: tuple) -> None:
+    if event == "import" and details[0] == module and not sent:
+        sent.append(event)
+        os.kill(os.getpid(), number)
+
+
+sent = []
+sys.addaudithook(send_once)
+from hf_clipselect.cli import main
+
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [("numpy", signal.SIGINT), ("huggingface_hub", signal.SIGTERM), ("torch", signal.SIGINT)],
+)
+def test_a_command_is_stopped_while_libraries_are_imported(
+    module: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", SIGNAL_AT_AN_IMPORT, str(int(number)), module]
+    flags = ["select", "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True)
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+    place = f"goes on from what is in {tmp_path}/out" if module == "torch" else "starts again"
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr == f"Stopped by {name}: the same command {place}.\n"
+
+
 @pytest.mark.slow
 def test_a_run_is_stopped_at_any_moment(tmp_path: Path) -> None:
     """Signals to the whole group, as a terminal sends them; two of them at the moment when decoding processes

@@ -7,8 +7,8 @@ from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.config.yaml_file import read_lines
 from hf_clipselect.data.row_facts import read_class_quotas
 from hf_clipselect.errors import InputError
-from hf_clipselect.evaluation.classifier import parse_arguments as parse_training
-from hf_clipselect.evaluation.comparison import parse_arguments as parse_sweep
+from hf_clipselect.evaluation.classifier import parse_training_arguments as parse_training
+from hf_clipselect.evaluation.comparison import parse_sweep_arguments as parse_sweep
 
 
 def written(folder, text):

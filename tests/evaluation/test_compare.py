@@ -25,7 +25,7 @@ from hf_clipselect.evaluation.baselines import BASELINES
 from hf_clipselect.evaluation.comparison import (
     METHODS,
     SweepArguments,
-    parse_arguments,
+    parse_sweep_arguments,
     run_sweep,
     write_plots,
     write_tables,
@@ -127,8 +127,8 @@ def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_pa
             assert process.poll() is None and time.monotonic() < deadline
         process.send_signal(signal.SIGKILL)
     before = cell_files(tmp_path / "killed")
-    told = run_sweep(parse_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
-    whole = run_sweep(parse_arguments([*flags, "--output_dir", str(tmp_path / "whole")]))
+    told = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
+    whole = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "whole")]))
     after = cell_files(tmp_path / "killed")
     assert len(before) < len(after) and {name: after[name] for name in before} == before
     assert set(after) == set(cell_files(tmp_path / "whole"))
@@ -442,8 +442,8 @@ def test_every_committed_sweep_parses_and_commits_nothing_private(path):
     flags = ["--methods", *(name for name in written["methods"] if name not in absent)] if absent else []
     if absent:
         with pytest.raises(InputError, match=r"hf_clipselect\[peers\]"):
-            parse_arguments(["--config", str(path)])
-    arguments = parse_arguments(["--config", str(path), *flags])
+            parse_sweep_arguments(["--config", str(path)])
+    arguments = parse_sweep_arguments(["--config", str(path), *flags])
     assert len(arguments.seeds) >= 3 and {"random", "full"} < set(arguments.methods)
 
 

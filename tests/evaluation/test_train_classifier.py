@@ -29,7 +29,7 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.classifier import (
     ARCHITECTURES,
     PRETRAINED,
-    parse_arguments,
+    parse_training_arguments,
     top_k_accuracy,
     train_classifier,
 )
@@ -45,7 +45,7 @@ QUICK = ["--max_train_samples", "160", "--num_train_epochs", "2", "--per_device_
 
 
 def run(*flags: object) -> dict:
-    return train_classifier(*parse_arguments([*QUICK, "--disable_tqdm", "true", *map(str, flags)]))
+    return train_classifier(*parse_training_arguments([*QUICK, "--disable_tqdm", "true", *map(str, flags)]))
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -488,7 +488,7 @@ def test_pretrained_weights_are_named_for_architectures():
 
 @pytest.mark.parametrize("path", YAML_RECIPES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_yaml_recipes_are_the_papers_schedules(path):
-    arguments, training = parse_arguments(["--config", str(path), "--use_cpu"])
+    arguments, training = parse_training_arguments(["--config", str(path), "--use_cpu"])
     text, values = path.read_text(), yaml.safe_load(path.read_text())
     assert (
         all(f"# {word}:" in text for word in ("Paper", "Hardware", "Launch"))

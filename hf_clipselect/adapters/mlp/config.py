@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from types import UnionType
 from typing import Any
 
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
+from ...config.checks import is_finite_number, is_whole_number
 from ...encoder.dual_encoder import WITH_PROJECTIONS
 from ...errors import InputError
 
@@ -85,12 +84,12 @@ class MlpAdapterConfig(PeftConfig):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        if self.hidden_dim is not None and not (_is_number(self.hidden_dim, int) and self.hidden_dim >= 1):
+        if self.hidden_dim is not None and not is_whole_number(self.hidden_dim, at_least=1):
             raise InputError(
                 f"hidden_dim of MlpAdapterConfig must be an integer of at least 1, or None for the output size of the "
                 f"adapted layer, got {self.hidden_dim!r}."
             )
-        if not (_is_number(self.scale, int | float) and abs(self.scale) <= sys.float_info.max):
+        if not is_finite_number(self.scale):
             raise InputError(f"scale of MlpAdapterConfig must be a finite number, got {self.scale!r}.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,10 +98,9 @@ class MlpAdapterConfig(PeftConfig):
 
 
 def _are_names(value: object) -> bool:
-    if isinstance(value, list | tuple | set):
-        return all(isinstance(name, str) for name in value)
-    return value is None or isinstance(value, str)
-
-
-def _is_number(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+    """A string is one regular expression."""
+    return (
+        value is None
+        or isinstance(value, str)
+        or (isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value))
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...config.seeds import check_seed
+from ...config.checks import check_seed
 from ...errors import InputError
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...config.argument_types import shown
+from ...config.checks import check_seed
 from ...config.python_calls import python_door
-from ...config.seeds import check_seed
 from ...errors import InputError
 from ...scores.arrays import Array, checked_embeds, checked_labels
 from ...selection import Candidates, Objective, Size, check_sizes, class_quotas, resolve_objective, select_subsets

@@ -2,7 +2,7 @@
 
 from .architectures import ARCHITECTURES, PRETRAINED
 from .classifier_accuracy import top_k_accuracy
-from .training_arguments import ClassifierArguments, ClassifierTrainingArguments, parse_arguments
+from .training_arguments import ClassifierArguments, ClassifierTrainingArguments, parse_training_arguments
 from .training_run import train_classifier
 
 
@@ -11,7 +11,7 @@ __all__ = [
     "PRETRAINED",
     "ClassifierArguments",
     "ClassifierTrainingArguments",
-    "parse_arguments",
+    "parse_training_arguments",
     "top_k_accuracy",
     "train_classifier",
 ]

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import is_timm_available
 
 from ...errors import InputError
+from ...runtime.words import in_one_line
 from .small_image_resnet import SmallImageResNetConfig
 
 
@@ -110,7 +111,7 @@ def random_classifier(architecture: str, class_names: list[str], *, side: int) -
     except (ImportError, RuntimeError) as error:  # timm knows no such name
         if not architecture.startswith(TIMM_PREFIX):
             raise
-        raise InputError(f"--architecture {architecture} can't be built: {' '.join(str(error).split())}") from None
+        raise InputError(f"--architecture {architecture} can't be built: {in_one_line(error)}") from None
     if config.model_type == TimmWrapperConfig.model_type:
         _check_size(model, architecture, size)
     return Classifier(model, _image_processor(size), size)
@@ -148,7 +149,7 @@ def pretrained_classifier(name: str, class_names: list[str], *, revision: str = 
     except (OSError, ValueError, HFValidationError) as error:
         if isinstance(error, InputError):
             raise
-        reason = " ".join(str(error).split())[:400]
+        reason = in_one_line(error, 400)
         raise InputError(
             f"--model_name_or_path {name} can't be loaded as an image classifier: {reason} For random weights name an "
             f"--architecture: {', '.join(ARCHITECTURES)}."
@@ -197,8 +198,7 @@ def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
         model.eval()(pixel_values=torch.zeros(1, 3, size, size))
     except (AssertionError, RuntimeError) as error:
         raise InputError(
-            f"--architecture {architecture} does not take images of {size} x {size} pixels: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"--architecture {architecture} does not take images of {size} x {size} pixels: {in_one_line(error, 200)}"
         ) from None
     model.train()
 

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from ...config.arguments import EMBEDDED_DATASET
 from ...config.flag_parser import FlagParser
 from ...errors import InputError
+from ...runtime.words import in_one_line
 from .architectures import ARCHITECTURES
 
 
@@ -145,7 +146,7 @@ class ClassifierTrainingArguments(TrainingArguments):
     )
 
 
-def parse_arguments(
+def parse_training_arguments(
     argv: Sequence[str] | None = None,
 ) -> tuple[ClassifierArguments, ClassifierTrainingArguments]:
     """Read a command line.
@@ -168,7 +169,7 @@ def parse_arguments(
     except ValueError as error:  # TrainingArguments checks its own
         if isinstance(error, InputError):
             raise
-        raise InputError(f"The training arguments do not fit: {' '.join(str(error).split())}") from None
+        raise InputError(f"The training arguments do not fit: {in_one_line(error)}") from None
     if training.hub_token is not None:
         raise InputError(
             "--hub_token would be written into training_args.bin, which is pushed; run `hf auth login`, or set "

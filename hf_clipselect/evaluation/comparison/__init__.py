@@ -3,7 +3,7 @@
 from .known_methods import METHODS
 from .rekey import rekey_cells
 from .sweep import run_sweep
-from .sweep_arguments import SweepArguments, parse_arguments
+from .sweep_arguments import SweepArguments, parse_sweep_arguments
 from .sweep_plots import write_plots
 from .sweep_tables import write_tables
 from .tsne import write_tsne
@@ -12,7 +12,7 @@ from .tsne import write_tsne
 __all__ = [
     "METHODS",
     "SweepArguments",
-    "parse_arguments",
+    "parse_sweep_arguments",
     "rekey_cells",
     "run_sweep",
     "write_plots",

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...config.arguments import EMBEDDED_DATASET
+from ...config.checks import check_choice, check_seed
 from ...config.flag_parser import FlagParser
-from ...config.seeds import check_seed
 from ...errors import InputError
 from ...selection import check_ratios
 from ..robustness import NOISE_KINDS
@@ -73,7 +73,7 @@ class SweepArguments:
         self.selection_ratio = sorted(check_ratios(self.selection_ratio))
         if self.tsne_ratio is not None:
             check_ratios(self.tsne_ratio)
-        _check_choice("noise_kind", self.noise_kind, NOISE_KINDS)
+        check_choice("noise_kind", self.noise_kind, NOISE_KINDS)
         for name, highest in (("noise_rate", "1)"), ("corruption_rate", "1]")):
             for rate in getattr(self, name):
                 if not 0 <= rate <= 1 or (rate == 1 and highest == "1)"):
@@ -99,7 +99,7 @@ class SweepArguments:
         return dataclasses.asdict(self)
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
+def parse_sweep_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
     """Read a command line.
 
     Args:
@@ -117,8 +117,3 @@ def parse_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
     values = vars(parser.parse_with_config(argv))
     values.pop("config")
     return SweepArguments(**values)
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")

@@ -16,7 +16,7 @@ import numpy as np
 from datasets import Dataset, Value, concatenate_datasets
 from PIL import Image as PILImage
 
-from ...config.seeds import check_seed
+from ...config.checks import check_seed
 from ...errors import InputError
 from ...selection.counts import round_half_up
 from .image_rows import check_column_is_free, check_image_column, decoded_image, eight_bit_image, with_changed_images

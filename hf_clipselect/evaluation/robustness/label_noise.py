@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...config.seeds import check_seed
+from ...config.checks import check_seed
 from ...errors import InputError
 from ...scores.arrays import Array, as_numpy, checked_embeds, row_lengths, unit_rows
 from ...selection.counts import round_half_up

@@ -7,7 +7,7 @@ from datasets import Dataset, Value, concatenate_datasets
 from PIL import Image as PILImage
 from PIL import ImageEnhance
 
-from ...config.seeds import check_seed
+from ...config.checks import check_seed
 from ...errors import InputError
 from ...selection.counts import round_half_up
 from .image_rows import check_column_is_free, check_image_column, decoded_image, eight_bit_image, with_changed_images

@@ -1,0 +1,55 @@
+"""Checks of single values: numbers, choices, seeds. No torch here."""
+
+import sys
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, TypeGuard
+
+from ..errors import InputError
+
+
+_SEEDS = 2**32
+
+
+def is_whole_number(value: object, *, at_least: int) -> bool:
+    """Whether a value is an `int`, no `bool`, and not below a limit."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+
+
+def is_finite_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value is an `int` or a `float`, no `bool`, and a finite number as a float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def check_at_least(minimum: int, name: str, value: int | None) -> None:
+    """Refuse a number below a limit; `None` leaves the number to somebody else.
+
+    Raises:
+        InputError: It is below `minimum`; the message begins with the flag of that name.
+    """
+    if value is not None and value < minimum:
+        raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        InputError: The message begins with the flag of that name, and lists the choices.
+    """
+    if value not in choices:
+        raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_seed(seed: Any, name: str = "seed") -> None:
+    """Refuse what is no seed for numpy, scikit-learn and torch alike.
+
+    Args:
+        seed (`int`): What a caller gave.
+        name (`str`, *optional*, defaults to `"seed"`): Its name in the error.
+
+    Raises:
+        InputError: It is no whole number in [0, 2^32).
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < _SEEDS:
+        raise InputError(f"{name} must be a whole number in [0, 2^32), got {seed!r}.")
