@@ -1,1 +1,1 @@
-"""The order of a run: two doors prepare, then one sequence of functions for both."""
+"""The order of a run: `prepare_dataset` or `prepare_embeddings`, then one sequence of stages for both."""

@@ -1,7 +1,4 @@
-"""The second stage: the adapters of a run, trained, found in its folder, or given; the folder holds them afterwards.
-
-Legend: N readable rows.
-"""
+"""The second stage: adapters are trained, found in the run's folder, or given."""
 
 import hashlib
 import logging
@@ -55,13 +52,6 @@ class Adapted:
 def adapt(prepared: AnyPrepared, rows: EncodedRows) -> Adapted:
     """Train adapters, find those of the same settings in the folder, take the given ones, or leave CLIP as it is.
 
-    Args:
-        prepared ([`Prepared`]): From either door.
-        rows ([`EncodedRows`]): Their features.
-
-    Returns:
-        [`Adapted`]
-
     Raises:
         InputError: The processes of the run do not see the same files.
     """
@@ -80,16 +70,9 @@ def adapt(prepared: AnyPrepared, rows: EncodedRows) -> Adapted:
 
 
 def align_out_of_fold(prepared: AnyPrepared, rows: EncodedRows, model: PeftModel, *, num_steps: int) -> Alignment:
-    """Alignment by adapters that never saw the label they judge, computed or found in the folder.
+    """What `align_rows` gives, by adapters trained without the row's fold: computed, or found in the folder.
 
-    Args:
-        prepared ([`Prepared`]): With the number of folds among its arguments.
-        rows ([`EncodedRows`]): Their features.
-        model (`PeftModel`): With the kept adapters, which are taken off it.
-        num_steps (`int`): Steps that these were trained for.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As `align_rows`, the same on every process.
+    `model` holds the kept adapters, which are taken off it; `num_steps` is how long they were trained.
     """
     inputs, labels = prepared.inputs, rows.targets.labels
     num_folds = prepared.arguments.adaptation.num_folds
@@ -197,9 +180,9 @@ def _key(prepared: AnyPrepared, rows: EncodedRows) -> str:
         {
             "format": _ADAPTATION_FORMAT,
             "features": rows.features.key,
-            "text_features": hashlib.sha256(rows.features.texts.contiguous().numpy().tobytes()).hexdigest(),
-            "references": None if references is None else hashlib.sha256(references.tobytes()).hexdigest(),
-            "labels": hashlib.sha256(rows.targets.labels.tobytes()).hexdigest(),
+            "text_features": hashlib.sha256(rows.features.texts.contiguous().numpy().data).hexdigest(),
+            "references": None if references is None else hashlib.sha256(references.data).hexdigest(),
+            "labels": hashlib.sha256(rows.targets.labels.data).hexdigest(),
             "seed": prepared.seed,
             "arguments": {name: value for name, value in asdict(arguments).items() if name not in elsewhere},
             "peft_config": peft_config and Path(peft_config).read_text(encoding="utf-8"),
@@ -208,7 +191,7 @@ def _key(prepared: AnyPrepared, rows: EncodedRows) -> str:
 
 
 def _forget(inputs: ImageInputs) -> None:
-    """The record goes before the adapters it speaks of: a killed run leaves none that a later one would trust."""
+    """Remove the record before the adapters change: a later run trusts only adapters that have one."""
     inputs.folder.write_config({"identity": identity(inputs.images, inputs.backbone)})
 
 

@@ -1,4 +1,4 @@
-"""The first door: selection from a dataset of images."""
+"""`select_dataset`: selection from a dataset of images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -13,13 +13,7 @@ from .prepared import GivenRows
 
 
 def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size], *, num_folds: int) -> None:
-    """Refuse sizes, quotas, lists of rows, clusters and folds that can't be had of these rows.
-
-    Args:
-        rows ([`GivenRows`]): The rows considered.
-        objective ([`Objective`]): What to maximise.
-        sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
-        num_folds (`int`): Folds of the adapters; 0 for none.
+    """Refuse sizes, quotas, lists of rows, clusters and folds that these rows can't give.
 
     Raises:
         InputError: One of them can't be met, or a knob has no meaning for captions.

@@ -1,4 +1,4 @@
-"""The second door: selection from CLIP embeddings that are already there."""
+"""`select_embeddings`: selection from CLIP embeddings that are already computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -79,7 +79,7 @@ def select_embeddings(
 
     Returns:
         `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays, and unless
-            adaptation is off, `.report["adaptation"]` tells what became of the adapters.
+            adaptation is off, `.report["adaptation"]` tells whether adapters were kept, and why.
 
     Raises:
         InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two

@@ -71,12 +71,6 @@ class EncodedRows:
 def encode(prepared: AnyPrepared) -> EncodedRows:
     """Features of all rows and texts: through the frozen towers, from the run's folder, or embeddings as they are.
 
-    Args:
-        prepared ([`Prepared`]): From either door.
-
-    Returns:
-        [`EncodedRows`]
-
     Raises:
         InputError: An image can't be read and `--on_bad_image` is error, or fewer than two classes can be.
     """

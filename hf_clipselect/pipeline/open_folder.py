@@ -14,17 +14,7 @@ from ..runtime.processes import Processes
 def open_folder(
     stack: ExitStack, path: str | None, identity: Mapping[str, Any], processes: Processes, *, overwrite: bool
 ) -> RunFolder:
-    """Check the folder of a run and take it over, until the stack is closed this run's alone.
-
-    Args:
-        stack (`ExitStack`): Closed when the run ends.
-        path (`str`, *optional*): The folder; by default a temporary one.
-        identity (`Mapping[str, Any]`): What makes two runs the same.
-        processes ([`Processes`]): Those of the run, which share the folder.
-        overwrite (`bool`): Another run's results may go.
-
-    Returns:
-        [`RunFolder`]
+    """Check the folder of a run and lock it until the stack is closed; without a path it is a temporary one.
 
     Raises:
         InputError: As [`RunFolder.check`], or the processes do not see one folder.
@@ -57,7 +47,7 @@ def _take_over(folder: RunFolder, mine: Mapping[str, Any], *, overwrite: bool) -
 
 
 def _check_shared(folder: RunFolder, processes: Processes) -> None:
-    """Folders of one name on several machines need not be one folder: each would get a part of the features."""
+    """Refuse machines that do not share the folder: each would hold only a part of the features."""
     with folder.mark() if processes.index == 0 else nullcontext() as name:
         name = processes.broadcast(name)
         apart = [index for index, sees in enumerate(processes.gather(folder.has_mark(name))) if not sees]

@@ -62,7 +62,7 @@ def _class_embeds(model: nn.Module, rows: EncodedRows) -> np.ndarray:
 
 
 def _ensemble(prepared: AnyPrepared, rows: EncodedRows, class_embeds: np.ndarray) -> np.ndarray:
-    """Of plain CLIP whether adapters are kept or not: these know the labels that they would judge."""
+    """By plain CLIP even where adapters are kept, since adapters were trained on the labels that they would judge."""
     model, scores = prepared.inputs.model, None
     if prepared.processes.index == 0:
         scale = getattr(model, "logit_scale", None)  # embeddings come without one

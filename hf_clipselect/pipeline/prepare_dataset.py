@@ -1,4 +1,4 @@
-"""The first door's preparation: what a run checks, loads and opens before the first image is encoded."""
+"""Prepares a run on images: settings are checked, data and model loaded, the output folder opened."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Passed:
-    """What a caller passes in person, in the place of what arguments would name.
+    """Objects that a caller of `select_dataset` passes, where the command line names files.
 
     Args:
         dataset (`Dataset` or `DatasetDict`, *optional*): The dataset.
@@ -62,20 +62,9 @@ class Passed:
 def prepare_dataset(
     arguments: Arguments, passed: Passed, *, accelerator: Accelerator, stack: ExitStack, seconds: dict[str, float]
 ) -> Prepared[ImageInputs]:
-    """Check the settings, load what they name, and open the output folder.
+    """Check the settings, load what they name, and open the output folder, which is locked until the stack closes.
 
-    Args:
-        arguments ([`Arguments`]): All settings.
-        passed ([`Passed`]): What was passed instead.
-        accelerator (`Accelerator`): The engine of the run.
-        stack (`ExitStack`): Closed when the run ends; until then the folder is this run's.
-        seconds (`dict[str, float]`): Gets the wall-clock seconds of the loading.
-
-    Returns:
-        [`Prepared`]
-
-    Raises:
-        InputError: As `select_dataset`.
+    `seconds` gets the wall-clock seconds of the loading. Raises `InputError` as `select_dataset`.
     """
     chosen, adaptation = arguments.selection, arguments.adaptation
     sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)

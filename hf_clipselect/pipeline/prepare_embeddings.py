@@ -1,4 +1,4 @@
-"""The second door's preparation: embeddings, texts and labels that a caller has at hand, checked."""
+"""Prepares a run on embeddings: arrays and settings are checked, embeddings normalised."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,16 +41,7 @@ def prepare_embeddings(
 ) -> Prepared[EmbeddingInputs]:
     """Check arrays and settings, and normalise the embeddings.
 
-    Args:
-        given ([`GivenEmbeddings`]): N rows of embeddings, and texts.
-        arguments ([`Arguments`]): Adaptation, knobs and seed; nothing else of them counts.
-        sizes (`tuple[float | int, ...]`): Fractions of the rows to keep, or their numbers.
-
-    Returns:
-        [`Prepared`]
-
-    Raises:
-        InputError: As `select_embeddings`.
+    Of `arguments` only adaptation, knobs and seed count. Raises `InputError` as `select_embeddings`.
     """
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(given.class_quotas)}
     objective = resolve_objective(arguments.selection.objective, knobs)

@@ -1,4 +1,4 @@
-"""What both doors prepare: from here on a run knows no door."""
+"""The input of the stages, which `prepare_dataset` and `prepare_embeddings` both make."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar

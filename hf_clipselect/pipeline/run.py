@@ -1,4 +1,4 @@
-"""A run of the first door, from arguments to a published subset: prepare, the stages, report, write, publish."""
+"""A run on images, from arguments to a published subset: prepare, the stages, report, write, publish."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -45,7 +45,7 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
     place, run = arguments.run.output_dir, arguments.run
     with explained_failures(None if place is None else Path(place)), ExitStack() as stack:
         accelerator = make_accelerator(use_cpu=run.use_cpu, report_to=run.report_to, logging_dir=place)
-        # Before the report's warnings are collected: what the Hub looks like is no part of the result.
+        # Before warnings are collected for the report: those about the Hub do not describe the selection.
         destination = check_destination(arguments, accelerator)
         warnings = stack.enter_context(collected_warnings())
         prepared = prepare_dataset(
@@ -57,7 +57,7 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         result = replace(outcome.result, report=report)
         if accelerator.is_main_process:
             _write(prepared, result, outcome.rows.unreadable, description)
-        # The last thing that processes wait for: a push may take longer than a collective may.
+        # The other processes end here: they would time out while the main one pushes.
         accelerator.wait_for_everyone()
         if destination is not None and accelerator.is_main_process:
             _publish(prepared, destination, report)
@@ -113,7 +113,7 @@ def _report(
 def _write(
     prepared: Prepared[ImageInputs], result: SelectionResult, unreadable: dict[int, str], description: dict[str, Any]
 ) -> None:
-    # Until the results are there, config.yaml tells of no knobs that they could be taken to be made with.
+    # The settings are written last: in a folder that a killed run left, they always belong to the results.
     folder, images = prepared.inputs.folder, prepared.inputs.images
     config = folder.read_config()
     if not {"adaptation", "identity"} <= config.keys():

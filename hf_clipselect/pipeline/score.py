@@ -34,19 +34,9 @@ _GROUP_ROWS = 512
 
 
 def score(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted) -> tuple[SampleScores, NeighborGraph | None]:
-    """All scores of the readable rows, by the adapters that were kept or by plain CLIP.
+    """Scores of the readable rows, by the kept adapters or by plain CLIP; predictions are numbers of texts.
 
-    Args:
-        prepared ([`Prepared`]): From either door.
-        rows ([`EncodedRows`]): Their features.
-        adapted ([`Adapted`]): The model, and what plain CLIP made of the rows.
-
-    Returns:
-        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with the numbers of texts as predictions; and
-            which rows are alike, where redundancy counts.
-
-    Raises:
-        InputError: An embedding is zero or not finite.
+    The graph tells which rows are alike, where the objective weighs redundancy.
     """
     chosen, kept = prepared.arguments.selection, adapted.adaptation.kept
     scores, graph = score_rows(

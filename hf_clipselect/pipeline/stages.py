@@ -1,4 +1,4 @@
-"""The order of a run, whichever door it came through: encode -> adapt -> score -> judge -> select."""
+"""The stages of every run, in their order: encode -> adapt -> score -> judge -> select."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Outcome:
     Args:
         result ([`SelectionResult`]): The selection, without a report.
         rows ([`EncodedRows`]): The rows that could be read.
-        adapted ([`Adapted`]): What became of the adapters.
+        adapted ([`Adapted`]): The model that scored, with adapters or without.
         trust ([`Trust`]): What there is to doubt.
     """
 
@@ -53,7 +53,7 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
 
 
 def judge(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted, scores: SampleScores) -> Trust:
-    """Tell what there is to doubt, before anything is selected.
+    """Compare predictions with the given labels, and warn of classes that CLIP does not understand.
 
     Raises:
         InputError: With `--strict`, where CLIP does not understand classes.
