@@ -229,9 +229,6 @@ def test_two_processes_push_once(published, tmp_path):
     ("token", "flags", "words"),
     [
         (None, PUSH, "hf auth login"),
-        ("hf_alice_read", ["--push_to_hub", "--hub_dataset_id", "alice/d"], "may read but not write"),
-        ("hf_me_write", ["--push_to_hub", "--hub_dataset_id", "bob/d"], "bob/d"),
-        ("hf_me_write", ["--push_to_hub", "--hub_dataset_id", "digits"], "user/name"),
         ("hf_me_write", [*PUSH[:3], "--hub_model_id", "bob/m"], "--hub_model_id bob/m"),
     ],
 )
