@@ -37,7 +37,7 @@ from ..results.earlier_sizes import with_earlier_sizes
 from ..results.run_folder import RunFolder
 from ..results.run_report import summarize, with_sizes
 from ..results.scores_table import score_table
-from ..results.selection_json import published_report
+from ..results.saved_selection import published_report
 from ..results.selection_result import SelectionResult
 from ..results.subsets import check_demands, select_from_table
 from ..runtime.failures import during, explained_failures

@@ -34,8 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         InputError: Another process or thread works in the folder and does not end within some seconds, or the folder
-        can't be
-            written to.
+            can't be written to.
     """
     path = folder / LOCK_NAME
     lock = FileLock(path, is_singleton=False, fallback_to_soft=False)
@@ -60,7 +59,8 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # of a folder that was removed, perhaps
             if path.stat().st_ino == inode:
-                path.unlink()  # while the lock is held: who waits for it sees that its file is gone, and makes a new one
+                # While the lock is held: who waits for it sees that its file is gone, and makes a new one.
+                path.unlink()
         lock.release()
 
 

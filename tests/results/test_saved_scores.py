@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_clipselect import InputError, SelectionResult, load_pruned, select_embeddings
-from hf_clipselect.results.saved_scores import read_scores
+from hf_clipselect.results.saved_selection import read_scores
 
 
 @pytest.fixture

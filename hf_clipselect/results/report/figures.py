@@ -8,17 +8,17 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from ..scores_table import column_values
+
+
+# matplotlib takes long to import: it is imported where something is drawn.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 KEPT = "#0072b2"  # blue and orange of Okabe and Ito: told apart with every kind of colour blindness
@@ -173,7 +173,7 @@ def _shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float
     return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["suffix"]] / max(subset["rows"], 1)
 
 
-def _bars(axes: Axes, names: list[str], pairs: list[tuple[float, float]], limit: float) -> None:
+def _bars(axes: "Axes", names: list[str], pairs: list[tuple[float, float]], limit: float) -> None:
     position = np.arange(len(names))
     before, after = zip(*pairs, strict=True)
     axes.barh(position - 0.2, before, height=0.4, color=BEFORE, label="all rows")
@@ -186,9 +186,9 @@ def _bars(axes: Axes, names: list[str], pairs: list[tuple[float, float]], limit:
     _legend(axes)
 
 
-def _scatter(axes: Axes, sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> None:
+def _scatter(axes: "Axes", sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> None:
     # Points as pixels inside the SVG: thousands of vector marks make a page slow.
-    look = {"s": 9, "linewidths": 0.8, "alpha": 0.75, "rasterized": True}
+    look: dict[str, Any] = {"s": 9, "linewidths": 0.8, "alpha": 0.75, "rasterized": True}
     axes.scatter(sas[~kept], sds[~kept], c=DROPPED, marker="x", label="dropped", **look)
     axes.scatter(sas[kept], sds[kept], c=KEPT, marker="o", label="kept", **look)
     axes.set_xlabel("semantic alignment (SAS)")
@@ -196,7 +196,7 @@ def _scatter(axes: Axes, sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> 
     _legend(axes, reverse=True)
 
 
-def _histogram(axes: Axes, name: str, values: np.ndarray, kept: np.ndarray) -> None:
+def _histogram(axes: "Axes", name: str, values: np.ndarray, kept: np.ndarray) -> None:
     finite = np.isfinite(values)
     if finite.any():
         low, high = float(values[finite].min()), float(values[finite].max())
@@ -215,7 +215,7 @@ def _histogram(axes: Axes, name: str, values: np.ndarray, kept: np.ndarray) -> N
     axes.set_ylabel("rows")
 
 
-def _legend(axes: Axes, reverse: bool = False) -> None:
+def _legend(axes: "Axes", reverse: bool = False) -> None:
     # Above the axes, where it hides no data.
     axes.legend(
         loc="lower right",
@@ -230,6 +230,8 @@ def _legend(axes: Axes, reverse: bool = False) -> None:
 
 def can_draw(text: str) -> bool:
     """Whether the font of the figures has signs for all of a text, and there is any."""
+    from matplotlib.font_manager import findfont, get_font
+
     known = get_font(findfont("DejaVu Sans")).get_charmap()
     return bool(text) and all(ord(sign) in known for sign in text)
 
@@ -241,7 +243,11 @@ def _drawable(name: str, otherwise: str) -> str:
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _render(draw: Callable[[Axes], None], *, width: float, height: float) -> str:
+def _render(draw: Callable[["Axes"], None], *, width: float, height: float) -> str:
+    from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height))
         draw(figure.add_subplot())

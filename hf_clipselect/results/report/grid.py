@@ -5,12 +5,11 @@ from functools import cache
 
 import numpy as np
 from datasets import Dataset
-from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from ..scores_table import column_values
 from .figures import can_draw
-from .row_texts import Captions, row_texts
+from .suspects import Captions, row_texts
 
 
 GRID_COLUMNS = 8
@@ -82,7 +81,7 @@ def _draw_image(picture: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Im
 
 def _wrap(name: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The name in at most two lines, broken after a space or underscore where there is one, and shortened."""
-    lines = []
+    lines: list[str] = []
     name = " ".join(name.split())[:200]  # more than two lines hold, and little to measure
     while name and len(lines) < _NAME_LINES:
         fits = next(end for end in range(len(name), 0, -1) if end == 1 or font.getlength(name[:end]) <= width)
@@ -100,4 +99,6 @@ def _wrap(name: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 @cache
 def _font(weight: str = "normal") -> ImageFont.FreeTypeFont:
+    from matplotlib.font_manager import FontProperties, findfont
+
     return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight=weight)), _FONT_SIZE)

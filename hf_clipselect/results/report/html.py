@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...runtime.files import write_text_atomically
 from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
-from .row_texts import Captions, captions_of, row_texts
+from .suspects import Captions, captions_of, row_texts
 from .thumbnails import make_thumbnails, pick_rows
 
 
@@ -52,7 +52,7 @@ def write_html(
             f"The dataset has {len(dataset)} rows for {len(scores)} rows of scores; pass the rows that were scored, "
             "in the same order."
         )
-    images = None if dataset is None else (dataset, image_column)
+    images = None if dataset is None or image_column is None else (dataset, image_column)
     page = (
         _environment()
         .get_template("report.html")

@@ -1,6 +1,7 @@
-"""The most likely wrong labels of a selection, with the class or caption that CLIP proposes."""
+"""The most likely wrong labels of a selection, and rows in words: the given label beside what CLIP proposes."""
 
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +10,10 @@ from datasets import Dataset
 from ...errors import InputError
 from ...runtime.terminal import UNPRINTABLE
 from ..scores_table import column_values
-from .row_texts import Captions, row_texts
 
 
+# source_index of rows -> their captions
+Captions = Callable[[np.ndarray], Sequence[str]]
 # What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of
 # East Asian fonts.
 _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -55,8 +57,7 @@ def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None 
 
     Returns:
         `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each
-        subset
-            selected_<ratio> (bool), one row for each of `rows`, in their order.
+        subset selected_<ratio> (bool), one row for each of `rows`, in their order.
     """
     kept = [name for name in scores.column_names if name.startswith("selected_")]
     columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
@@ -79,3 +80,43 @@ def for_spreadsheets(table: pa.Table) -> pa.Table:
             texts = [f"'{text}" if text is not None and _FORMULA.match(text) else text for text in column.to_pylist()]
             table = table.set_column(index, table.field(index), pa.array(texts, pa.string()))
     return table
+
+
+def captions_of(dataset: Dataset, column: str, source_index: np.ndarray | None = None) -> Captions:
+    """Look up captions in the dataset that was selected from.
+
+    Args:
+        dataset (`Dataset`): The dataset, or the rows of it that were considered.
+        column (`str`): Its text column.
+        source_index (`np.ndarray`, *optional*): Of the rows of `dataset`, rising; default their row numbers.
+
+    Returns:
+        `Callable`: `source_index` of some rows -> their captions, as a list of strings.
+    """
+    texts = dataset.with_format(None).select_columns([column])
+
+    def look_up(wanted: np.ndarray) -> list[str]:
+        return texts[wanted if source_index is None else np.searchsorted(source_index, wanted)][column]
+
+    return look_up
+
+
+def row_texts(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> tuple[list[str], list[str]]:
+    """What a row is labelled, and what CLIP proposes instead.
+
+    Args:
+        scores (`Dataset`): The scores table of N rows.
+        rows (`np.ndarray`): Row numbers of `scores`, of readable rows.
+        captions (`Callable`, *optional*): From [`captions_of`]; without it rows with captions are called by their
+            clusters.
+
+    Returns:
+        `tuple[list[str], list[str]]`: Names of classes or clusters, or captions: the given and the best one of each
+        row.
+    """
+    if captions is not None and "better_caption" in scores.column_names:
+        own, better = (column_values(scores, name)[rows] for name in ("source_index", "better_caption"))
+        return list(captions(own)), list(captions(np.where(better < 0, own, better)))
+    names = scores.features["label"].names
+    given, best = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
+    return [names[label] for label in given], [names[label] for label in best]

@@ -9,7 +9,7 @@ from made_results import make_result
 from hf_clipselect import SelectionResult
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
-from hf_clipselect.results.selection_json import is_whole
+from hf_clipselect.results.saved_selection import is_whole
 
 
 REMOVED = object()
@@ -79,12 +79,12 @@ def test_whatever_a_stranger_changes_is_refused_or_harmless(saved):
     document = json.loads((saved / "selection.json").read_text())
     outcomes = {True: 0, False: 0}
     for number, place in enumerate(list(places(document))[1:]):
-        for value in STRANGE[number % 7 :: 7]:  # all values at all places take minutes
+        for value in STRANGE[number % 15 :: 15]:  # all values at all places take minutes
             result = read(saved, changed(document, place, value))
             outcomes[result is None] += 1
             if result is not None and is_whole(result.report):
                 assert subset_card(result.at(0.125).report, saved)
-    assert min(outcomes.values()) > 30
+    assert min(outcomes.values()) > 15
 
 
 @pytest.mark.parametrize(
