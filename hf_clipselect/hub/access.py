@@ -19,10 +19,8 @@ from .push import Repository
 
 logger = logging.getLogger(__name__)
 
-_DATA_SUFFIXES = frozenset(
-    """
-    .parquet .arrow .csv .tsv .json .jsonl .txt .xml .zip .tar .gz .jpg .jpeg .png .webp .gif .bmp .tif .tiff
-    """.split()
+_DATA_SUFFIXES = (
+    ".parquet .arrow .csv .tsv .json .jsonl .txt .xml .zip .tar .gz .jpg .jpeg .png .webp .gif .bmp .tif .tiff".split()
 )
 _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 

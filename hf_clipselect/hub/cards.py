@@ -136,8 +136,6 @@ def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> st
         "needs_us": needs_us,
         "example_prompts": wording.example_prompts(report),
         "held_out": report["adaptation"]["held_out_agreement_adapted"] is not None,
-        "accuracy_before": report["accuracy_before"],
-        "accuracy_after": report["accuracy_after"],
     }
     return _render("adapter_card.md", ModelCard, ModelCardData, metadata, context)
 
@@ -228,6 +226,7 @@ def _measured(report: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
 
 
 def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of the report as they are, and pieces of it in words, for both templates."""
     adaptation, model, versions = report["adaptation"], report["model"], report["versions"]
     adapter_text = None
     if adapter := adaptation.get("adapter"):
@@ -236,25 +235,20 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
     command = wording.command(report["arguments"])
     cell, cells = wording.cell_words(report)
     return {
-        "source": report["source"],
+        **report,
         "source_text": wording.source_text(report["source"]),
-        "model": model,
-        "captions": report["captions"],
         "cell": cell,
         "cells": cells,
         "model_text": wording.model_text(model),
         "weights_text": wording.weights_text(model),
         "prompts": wording.list_in_code(model["prompt_template"]),
         "adaptation": adaptation | {"reason": hide_paths(adaptation["reason"])},
-        "seed": report["seed"],
         "versions": wording.list_in_code(f"{name} {version}" for name, version in versions.items()),
         "adapter_was_given": adapter is not None,
         "adapter_text": adapter_text,
         "command_heading": "Command" if command else "All arguments",
         "command": command or wording.arguments_block(report["arguments"]),
-        "num_rows": report["num_rows"],
         "num_readable": report["num_rows"] - report["num_unreadable"],
-        "num_unreadable": report["num_unreadable"],
         "num_classes": len(report["classes"]),
     }
 

@@ -40,9 +40,8 @@ def load_pruned(
 
     Raises:
         InputError: Not one size is given; there is no such repository, revision or selection; the source can't be
-        loaded by its
-            name, because it was a local folder or a dataset in memory; or it is not the dataset that the selection was
-            made from.
+            loaded by its name, because it was a local folder or a dataset in memory; or it is not the dataset that
+            the selection was made from.
 
     Example:
 

@@ -161,13 +161,13 @@ class RunFolder:
         *,
         scores_only: bool = False,
     ) -> None:
-        """Everything but features, adapters and config.yaml, which are there already.
+        """Write everything but features, adapters and config.yaml, which are there already.
 
         Args:
             result (`SelectionResult`): The selection, with its report.
             images (`LabelledImages`): The dataset that was selected from.
             unreadable (`Mapping[int, str]`): source_index -> reason of the rows whose images could not be read.
-            scores_only (`bool`, *optional*, defaults to `False`): The subset folder holds no images.
+            scores_only (`bool`): The subset folder holds no images.
         """
         report = result.report
         with self._replacing_file("scores.parquet") as path:

@@ -96,17 +96,11 @@ _NULL = ("adapter?", "captions?")
 
 
 def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a report that belongs to the selection, without paths on the user's disk.
+    """The part of a report, or of what there is of one, that belongs to the selection.
 
-    Args:
-        report (`Mapping[str, Any]`): The report of a run, or what there is of one.
-
-    Returns:
-        `dict[str, Any]`: Without `seconds`, and without the arguments that say where the run wrote and what it pushed.
+    It has neither `seconds` nor the arguments that say where the run wrote and pushed, nor paths on the user's disk.
     """
-    published = {
-        key: value if key in _NOT_PATHS else hide_paths(value) for key, value in report.items() if key != "seconds"
-    }
+    published = {k: v if k in _NOT_PATHS else hide_paths(v) for k, v in report.items() if k != "seconds"}
     if "arguments" in published:
         published["arguments"] = {k: v for k, v in published["arguments"].items() if k not in PLACE_FLAGS}
     return published
@@ -140,9 +134,6 @@ def write_selection(
 def read_saved(folder: Path) -> dict[str, Any]:
     """Read `selection.json` and `scores/` of a folder, which anybody may have written.
 
-    Args:
-        folder (`Path`): The folder.
-
     Returns:
         `dict[str, Any]`: As [`read_selection`], with the scores as `scores` (`Dataset`), and what follows from them
         counted anew in `report`.
@@ -166,19 +157,11 @@ def read_saved(folder: Path) -> dict[str, Any]:
 
 
 def read_selection(path: Path) -> dict[str, Any]:
-    """Read `selection.json`, which anybody may have written.
-
-    Args:
-        path (`Path`): The file.
+    """Read `selection.json`, which anybody may have written; raises what [`read_saved`] raises.
 
     Returns:
         `dict[str, Any]`: objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source
         (`DatasetSource`) and report (`dict`), in which what the scores say is still to be counted.
-
-    Raises:
-        OSError: There is no such file.
-        ValueError, TypeError, RecursionError: It is not JSON, or a value is missing, of the wrong type or out of
-            range.
     """
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"selection.json has more than {_MOST_BYTES:,} bytes")
@@ -248,14 +231,7 @@ def _short(value: Any) -> str:
 
 
 def read_scores(folder: Path, *, num_rows: int) -> pa.Table:
-    """Read the Parquet files of a folder as one table of numbers and short texts.
-
-    Args:
-        folder (`Path`): Holds the shards that `write_parquet` writes.
-        num_rows (`int`): Rows of the source: there can't be more scores.
-
-    Returns:
-        `pa.Table`: Texts as `string`; which columns there are is not checked.
+    """Read the shards of a folder as one table, whose columns are not checked, of at most `num_rows` rows.
 
     Raises:
         OSError, pa.ArrowException: A file can't be read.

@@ -88,16 +88,7 @@ def select_from_table(
 
 
 def add_reason(table: Dataset, objective: Objective, size: Size) -> Dataset:
-    """Add the column `reason`: why a size keeps each row or not.
-
-    Args:
-        table (`Dataset`): A scores table with the two columns of the size, and no reasons.
-        objective (`Objective`): What was maximised.
-        size (`float` or `int`): The size.
-
-    Returns:
-        `Dataset`: The table with one column more.
-    """
+    """Add the column `reason`, which tells why a size keeps each row or not, to a table that has none."""
     return _with_reason(table, _readable_rows(table, objective), objective, size)
 
 

@@ -11,8 +11,8 @@ from hf_clipselect import SelectionResult, select_dataset, select_embeddings
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
-from hf_clipselect.results.scores_table import column_values
 from hf_clipselect.results.saved_selection import published_report
+from hf_clipselect.results.scores_table import column_values
 
 
 OURS = ["source_index", "sas", "sds", "selection_score"]

@@ -63,12 +63,7 @@ HISTOGRAMS = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with what the page says about it.
-
-    Args:
-        title (`str`), caption (`str`): Text above and below the figure.
-        source (`str`): The SVG as a data URI.
-    """
+    """A figure as an SVG in a data URI, with the texts above and below it."""
 
     title: str
     caption: str
@@ -76,15 +71,7 @@ class Plot:
 
 
 def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
-    """Draw how SAS, margin and SDS are spread over the rows kept and dropped.
-
-    Args:
-        report (`dict`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table.
-
-    Returns:
-        `list[Plot]`: One figure for each score.
-    """
+    """How SAS, margin and SDS are spread over the rows kept and dropped: one figure for each."""
     kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
     plots = []
     for name, (title, caption) in HISTOGRAMS.items():
@@ -94,15 +81,7 @@ def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
 
 
 def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
-    """Draw SAS against SDS, at most 5,000 rows of them, always the same ones.
-
-    Args:
-        report (`dict`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table.
-
-    Returns:
-        `Plot`
-    """
+    """SAS against SDS, at most 5,000 rows of them, always the same ones."""
     sas, sds = column_values(scores, "sas"), column_values(scores, "sds")
     kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
     rows = np.flatnonzero(np.isfinite(sas) & np.isfinite(sds))
@@ -116,13 +95,9 @@ def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
 
 
 def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
-    """Draw the share of each class before and after selection; of more than 40 classes the extremes only.
+    """The share of each class before and after selection, in two figures for more than 15 classes.
 
-    Args:
-        report (`dict`): What [`summarize`] returned.
-
-    Returns:
-        `list[Plot]`: One figure, or two for more than 15 classes.
+    Of more than 40 classes only the extremes are drawn.
     """
     entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
     one, several = ("cluster", "clusters") if report["captions"] else ("class", "classes")
@@ -130,14 +105,7 @@ def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
 
 
 def draw_group_shares(report: dict[str, Any]) -> list[Plot]:
-    """Draw the share of each group as [`draw_class_shares`] draws classes.
-
-    Args:
-        report (`dict`): What [`summarize`] returned.
-
-    Returns:
-        `list[Plot]`: One figure, two for more than 15 groups, none where the rows have no groups.
-    """
+    """The share of each group, as [`draw_class_shares`] draws classes; nothing where the rows have no groups."""
     entries = list(enumerate(report["groups"]))
     return _draw_shares(entries, report, one="group", several="groups") if entries else []
 
@@ -217,15 +185,8 @@ def _histogram(axes: "Axes", name: str, values: np.ndarray, kept: np.ndarray) ->
 
 def _legend(axes: "Axes", reverse: bool = False) -> None:
     # Above the axes, where it hides no data.
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=2,
-        borderaxespad=0,
-        reverse=reverse,
-        columnspacing=1.2,
-        markerscale=1.8,
-    )
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    axes.legend(ncols=2, reverse=reverse, columnspacing=1.2, markerscale=1.8, **place)
 
 
 def can_draw(text: str) -> bool:

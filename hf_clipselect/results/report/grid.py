@@ -28,11 +28,10 @@ def draw_grid(
     images: Mapping[int, Image.Image | None],
     captions: Captions | None = None,
 ) -> Image.Image:
-    """Draw some rows, eight side by side.
+    """Draw some rows, eight side by side, each with its texts as [`row_texts`] gives them.
 
     Args:
-        scores (`Dataset`): The scores table of N rows.
-        rows (`np.ndarray`): Row numbers of `scores`, at least one, in the order in which they are drawn.
+        scores (`Dataset`), rows (`np.ndarray`): The scores table, and its row numbers as they are drawn, at least one.
         images (`Mapping[int, PIL.Image.Image | None]`):
             By source_index, images of at most 144 pixels a side, None for one that can't be read.
         captions (`Callable`, *optional*): As for [`row_texts`].

@@ -32,12 +32,12 @@ MAX_TEXT = 120
 
 
 def write_html(
-    path: str | Path, report: dict[str, Any], scores: Dataset, *, dataset: Dataset | None, image_column: str | None
+    path: Path, report: dict[str, Any], scores: Dataset, *, dataset: Dataset | None, image_column: str | None
 ) -> None:
     """Write the page; the same input gives the same bytes.
 
     Args:
-        path (`str` or `Path`): File to write or replace; its folder exists.
+        path (`Path`): File to write or replace; its folder exists.
         report (`dict`): What [`summarize`] returned.
         scores (`Dataset`): The scores table, one row for each of the N rows considered.
         dataset (`Dataset` or None): The same N rows in the same order, with the images; at most 96 of them are
@@ -71,7 +71,7 @@ def write_html(
             adapted=bool(report["adaptation"].get("kept")),
         )
     )
-    write_text_atomically(Path(path), page)
+    write_text_atomically(path, page)
 
 
 def _environment() -> Environment:
@@ -120,24 +120,14 @@ def _fill_galleries(
 
 
 def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Captions | None) -> list[dict[str, Any]]:
-    score_columns = {"score": f"selection_score_{suffix}", "sas": "sas", "margin": "margin", "sds": "sds"}
-    numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
-    source_index = column_values(scores, "source_index")[rows]
-    agrees, kept, reason = (
-        column_values(scores, name)[rows] for name in ("label_agrees", f"selected_{suffix}", "reason")
-    )
+    columns = {name: name for name in ("source_index", "reason", "sas", "margin", "sds")}
+    columns |= {"agrees": "label_agrees", "kept": f"selected_{suffix}", "score": f"selection_score_{suffix}"}
+    values = {key: column_values(scores, name)[rows] for key, name in columns.items()}
     given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
+    described = [{key: column[i] for key, column in values.items()} for i in range(len(rows))]
     return [
-        {
-            "source_index": int(source_index[i]),
-            "label": given[i],
-            "predicted": best[i],
-            "agrees": bool(agrees[i]),
-            "kept": bool(kept[i]),
-            "reason": reason[i],
-            "scores": {key: values[i] for key, values in numbers.items()},
-        }
-        for i in range(len(rows))
+        row | {"label": label, "predicted": predicted}
+        for row, label, predicted in zip(described, given, best, strict=True)
     ]
 
 

@@ -48,16 +48,11 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
 
 
 def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> pa.Table:
-    """What is known about some rows, with class names or captions, for other programs and for people.
-
-    Args:
-        scores (`Dataset`): The scores table of N rows.
-        rows (`np.ndarray`): Row numbers of `scores`, from [`pick_suspects`].
-        captions (`Callable`, *optional*): As for [`row_texts`].
+    """What is known about some rows of the scores table, in their order, for other programs and for people.
 
     Returns:
         `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each
-        subset selected_<ratio> (bool), one row for each of `rows`, in their order.
+        subset selected_<ratio> (bool).
     """
     kept = [name for name in scores.column_names if name.startswith("selected_")]
     columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
@@ -67,14 +62,7 @@ def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None 
 
 
 def for_spreadsheets(table: pa.Table) -> pa.Table:
-    """The table as a CSV file may hold it: an apostrophe stands before texts that a spreadsheet would run as formulas.
-
-    Args:
-        table (`pa.Table`): Texts and numbers.
-
-    Returns:
-        `pa.Table`: The same columns; numbers stay as they are.
-    """
+    """The table for a CSV file: an apostrophe stands before texts that a spreadsheet would run as formulas."""
     for index, column in enumerate(table.columns):
         if pa.types.is_string(column.type):
             texts = [f"'{text}" if text is not None and _FORMULA.match(text) else text for text in column.to_pylist()]
@@ -83,15 +71,9 @@ def for_spreadsheets(table: pa.Table) -> pa.Table:
 
 
 def captions_of(dataset: Dataset, column: str, source_index: np.ndarray | None = None) -> Captions:
-    """Look up captions in the dataset that was selected from.
+    """A look-up of captions in the dataset that was selected from, or in the rows of it that were considered.
 
-    Args:
-        dataset (`Dataset`): The dataset, or the rows of it that were considered.
-        column (`str`): Its text column.
-        source_index (`np.ndarray`, *optional*): Of the rows of `dataset`, rising; default their row numbers.
-
-    Returns:
-        `Callable`: `source_index` of some rows -> their captions, as a list of strings.
+    `source_index` is that of the rows of `dataset`, rising; by default their row numbers.
     """
     texts = dataset.with_format(None).select_columns([column])
 
@@ -102,17 +84,9 @@ def captions_of(dataset: Dataset, column: str, source_index: np.ndarray | None =
 
 
 def row_texts(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> tuple[list[str], list[str]]:
-    """What a row is labelled, and what CLIP proposes instead.
+    """What readable rows are labelled, and what CLIP proposes instead: names of classes or clusters, or captions.
 
-    Args:
-        scores (`Dataset`): The scores table of N rows.
-        rows (`np.ndarray`): Row numbers of `scores`, of readable rows.
-        captions (`Callable`, *optional*): From [`captions_of`]; without it rows with captions are called by their
-            clusters.
-
-    Returns:
-        `tuple[list[str], list[str]]`: Names of classes or clusters, or captions: the given and the best one of each
-        row.
+    Without a look-up from [`captions_of`], rows with captions are called by their clusters.
     """
     if captions is not None and "better_caption" in scores.column_names:
         own, better = (column_values(scores, name)[rows] for name in ("source_index", "better_caption"))
