@@ -26,11 +26,7 @@ _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 
 
 def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
-    """Refuse a push that would fail at its end.
-
-    Args:
-        repositories (`Repository`): Where the push goes to.
-        flags (`Mapping[str, str]`): Type of a repository -> the flag that named it, for messages.
+    """Refuse a push that would fail at its end; `flags` are the types of repositories -> the flags that named them.
 
     Raises:
         InputError: No token or a wrong one, an id that is malformed or of somebody else, a token that may not write, a

@@ -95,14 +95,7 @@ def subset_card(
 
 
 def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> str:
-    """The README.md of a folder of adapters.
-
-    Args:
-        report (`Mapping[str, Any]`): The content of report.json of a run that kept its adapters.
-        repo_id (`str`, *optional*): Model repository on the Hub, for the snippets.
-
-    Returns:
-        `str`: YAML header and Markdown.
+    """The README.md of a folder of adapters, whose run kept them; `repo_id` is for the snippets.
 
     Raises:
         InputError: The run kept plain CLIP, or `repo_id` is not a Hub id.

@@ -31,26 +31,14 @@ def is_subset_file(path: str) -> bool:
 
 
 def check_subset_folder(folder: Path) -> None:
-    """Refuse a folder of subsets in which something else is where its files and folders are to be written.
-
-    Args:
-        folder (`Path`): The folder; it need not be there.
-
-    Raises:
-        InputError: As [`check_kind`].
-    """
+    """Refuse a folder of subsets in which something else stands where a run writes a file or a folder."""
     check_kind(folder / CARD, folder=False)
     check_kinds(folder, is_ours=is_subset_file, is_our_folder=lambda path: OUR_CONFIG.fullmatch(path) is not None)
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a run is published.
-
-    Args:
-        dataset (`Repository`): For the subset and the scores.
-        model (`Repository`, *optional*): For the adapters; without it they are not published.
-    """
+    """Where a run is published: its subset and scores, and its adapters where there is a repository for them."""
 
     dataset: Repository
     model: Repository | None = None
@@ -173,17 +161,10 @@ def _push_adapters(report: Mapping[str, Any], model: Repository | None, adapter:
 
 
 def publishable_adapter(folder: Path) -> dict[str, bytes | Path]:
-    """The files of an adapter folder as they go into a repository, without the card.
+    """The files of an adapter folder by their paths in a repository, without the card.
 
-    Args:
-        folder (`Path`): Holds `adapter_config.json` and `adapter_model.safetensors`.
-
-    Returns:
-        `dict[str, bytes | Path]`: Content, or a file with the content, by path in the repository. The config is the
-        file's, byte for byte, unless the base model that it names is a folder of this machine: then it names none.
-
-    Raises:
-        InputError: One of the two files is missing.
+    The config is the file's, byte for byte, unless the base model that it names is a folder of this machine: then it
+    names none. `InputError` where `adapter_config.json` or `adapter_model.safetensors` is missing.
     """
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         if not (folder / name).is_file():

@@ -91,9 +91,6 @@ def push_files(
         is_stale (`Callable[[str], bool]`): Whether a file of the repository that is not among `files` comes from an
             earlier push and goes; what people put there stays.
 
-    Returns:
-        `Pushed`
-
     Raises:
         PushError: The Hub refuses, or fails time after time.
         InputError: The card in the repository can't be read.
@@ -102,12 +99,7 @@ def push_files(
 
 
 def add_tag(pushed: Pushed, tag: str | None) -> str:
-    """Tag a commit, unless it bears the tag already.
-
-    Args:
-        pushed (`Pushed`): The commit.
-        tag (`str`, *optional*): Name of the tag; by default the next free one of v1, v2, ..., if the commit has none
-            of these.
+    """Tag a commit, unless it bears the tag already; the default is the next free one of v1, v2, ..., once.
 
     Returns:
         `str`: The tag that the commit bears.

@@ -44,11 +44,7 @@ _OURS = {
 
 
 class RunFolder:
-    """The folder of one dataset and one encoder; a repeated run finds what is done and goes on.
-
-    Args:
-        path (`Path`): The output folder.
-    """
+    """The output folder of one dataset and one encoder; a repeated run finds what is done and goes on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,12 +77,11 @@ class RunFolder:
 
         Args:
             identity (`Mapping[str, Any]`): What makes two runs the same: dataset, columns, rows, model.
-            overwrite (`bool`): The results of another run may go.
+            overwrite (`bool`): The results of another run may go; files of others stay, and a run goes in beside them.
 
         Raises:
             InputError: The folder holds the results of another run, files that no run wrote, a card that can't be
-                read, or a folder or a pipe that bears the name of a file. Others' files are never removed: with
-                `overwrite` a run only goes in beside them, and not where they bear its names.
+                read, or a folder or a pipe that bears the name of a file.
         """
         for name in _ENTRIES:
             check_kind(self.path / name, folder=name in _OURS)

@@ -40,7 +40,7 @@ def summarize(
     unreadable: Mapping[int, str],
     trust: Trust | None = None,
 ) -> dict[str, Any]:
-    """Count what a run kept and dropped.
+    """Count what a run kept and dropped, in plain JSON types; the mean of nothing and NaN are None.
 
     Args:
         scores (`Dataset`):
@@ -54,12 +54,6 @@ def summarize(
             arguments, versions, seed, seconds, warnings.
         unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
         trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
-
-    Returns:
-        `dict[str, Any]`: Plain JSON types only; a number that does not exist (NaN, the mean of nothing) is None.
-
-    Raises:
-        InputError: `plain_agrees` is not of length N.
     """
     if len(plain_agrees) != len(scores):
         raise InputError(

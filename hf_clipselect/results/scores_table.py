@@ -40,17 +40,12 @@ def score_table(
     scores: SampleScores,
     facts: RowFacts | None = None,
 ) -> Dataset:
-    """Write scores as columns through `map`, beside the labels, without touching an image.
+    """The scores table, without any selection yet: scores beside the labels, written through `map`.
 
     Args:
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels.
-        class_names (`Sequence[str]`): One name per class.
-        source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split.
-        scores (`SampleScores`): Scores of these rows.
-        facts (`RowFacts`, *optional*): What a user says of these rows.
-
-    Returns:
-        `Dataset`: The scores table, without any selection yet.
+        labels (`np.ndarray` of shape `(N,)`, int64), class_names (`Sequence[str]`): Given labels and their names.
+        source_index (`np.ndarray` of shape `(N,)`, int64): Row numbers in the source split.
+        scores (`SampleScores`), facts (`RowFacts`, *optional*): Of these rows.
     """
     columns = {"duplicate_group": np.full(len(labels), -1)} | scores.columns() | (facts or RowFacts()).columns()
     for name in ROW_NUMBERS & columns.keys():

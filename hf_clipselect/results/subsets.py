@@ -98,11 +98,8 @@ def check_demands(
     """Refuse sizes, quotas and lists of rows that can't be met, before any image is encoded.
 
     Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels.
-        class_names (`Sequence[str]`): One name per class.
+        labels (`np.ndarray` of shape `(N,)`, int64), class_names (`Sequence[str]`): Given labels and their names.
         facts (`RowFacts`): What a user says of these rows.
-        objective (`Objective`): What to maximise.
-        sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
 
     Raises:
         InputError: As [`select_from_table`].

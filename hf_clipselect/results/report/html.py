@@ -38,14 +38,10 @@ def write_html(
 
     Args:
         path (`Path`): File to write or replace; its folder exists.
-        report (`dict`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table, one row for each of the N rows considered.
-        dataset (`Dataset` or None): The same N rows in the same order, with the images; at most 96 of them are
-            decoded. None where there are no images: the page then shows rows without pictures.
+        report (`dict`), scores (`Dataset`): What [`summarize`] returned, and the scores table of N rows.
+        dataset (`Dataset` or None): The same N rows in the same order, of which at most 96 images are decoded; without
+            images the page shows rows without pictures.
         image_column (`str` or None): The image column of `dataset`.
-
-    Raises:
-        InputError: `dataset` has another number of rows than `scores`.
     """
     if dataset is not None and len(dataset) != len(scores):
         raise InputError(

@@ -20,18 +20,14 @@ _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.patte
 
 
 def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
-    """Pick the rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
+    """The rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
 
     Args:
-        scores (`Dataset`): The scores table of N rows.
         num (`int`, *optional*): At most this many; by default all.
-        label (`str`, *optional*): Only rows of this class, or cluster.
+        label (`str`, *optional*): Only rows of this class, or cluster; `InputError` if there is none.
 
     Returns:
         `np.ndarray`: Row numbers of `scores`, int64. Ties break by row number; rows without scores are left out.
-
-    Raises:
-        InputError: There is no such class.
     """
     margin = column_values(scores, "margin")
     chosen = ~column_values(scores, "label_agrees") & np.isfinite(margin)

@@ -47,15 +47,9 @@ def make_thumbnails(dataset: Dataset, image_column: str, rows: Iterable[int]) ->
 def small_images(
     dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int
 ) -> dict[int, PILImage.Image | None]:
-    """Decode only these rows and make them small.
+    """Decode only these rows, in any order, and make them small: RGB images of at most `max_side` pixels a side.
 
-    Args:
-        dataset (`Dataset`), image_column (`str`): Where the images are.
-        rows (`Iterable[int]`): Its row numbers, in any order, repeated or not.
-        max_side (`int`): Pixels a side that no image exceeds.
-
-    Returns:
-        `dict[int, PIL.Image.Image | None]`: For each row an RGB image, None where it can't be read.
+    One that can't be read is None.
     """
     return {row: image for row, (image, _) in _open_small(dataset, image_column, rows, max_side)}
 
