@@ -355,8 +355,8 @@ def test_license(stated, in_header, its_name):
     report = make_report()
     report["source"]["license"] = stated
     card = make_dataset_card(report)
-    data = DatasetCard(card).data
-    assert (data.license, data.license_name) == (in_header, its_name)
+    header = DatasetCard(card).data.to_dict()
+    assert (header.get("license"), header.get("license_name")) == (in_header, its_name)
     assert ("License of the source" in card) == (in_header is not None)
     assert check(card, "dataset") == {"errors": [], "warnings": []}
 
@@ -364,8 +364,8 @@ def test_license(stated, in_header, its_name):
 def test_a_license_that_the_hub_refuses_is_named_beside_other():
     report = make_report()
     report["source"]["license"] = "my-own"
-    data = DatasetCard(make_dataset_card(report, license_is_known=False)).data
-    assert (data.license, data.license_name) == ("other", "my-own")
+    header = DatasetCard(make_dataset_card(report, license_is_known=False)).data.to_dict()
+    assert (header["license"], header["license_name"]) == ("other", "my-own")
 
 
 @pytest.mark.parametrize(
@@ -688,7 +688,7 @@ def test_escaped_text_renders_as_itself():
 
 def test_templates_in_values_are_not_run():
     for card in both_cards(make_hostile_report()):
-        assert "49" not in card.replace(COMMIT, "")
+        assert "49" not in re.sub("[0-9a-f]{16,}", "", card)  # hashes may hold it
         assert "{% raw %}" in card
 
 

@@ -228,13 +228,13 @@ def folder_push(folder: str) -> dict:
     pushed = [
         publish(result.report, subset, Destination(Repository("alice/of-folder-push", "dataset"))) for _ in range(2)
     ]
-    card = DatasetCard.load("alice/of-folder-push")
+    header = DatasetCard.load("alice/of-folder-push").data.to_dict()
     return {
         "new": [part.is_new for parts in pushed for part in parts],
         "there": sorted(HfApi().list_repo_files("alice/of-folder-push", repo_type="dataset")),
         "here": sorted(path.relative_to(subset).as_posix() for path in subset.rglob("*") if path.is_file()),
         "words": (subset / "README.md").read_text().count("My words."),
-        "license": [card.data.license, card.data.license_name],
+        "license": [header["license"], header["license_name"]],
     }
 
 
