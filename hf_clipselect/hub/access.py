@@ -3,12 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.hf_api import GitRefs
+from huggingface_hub.hf_api import DatasetInfo, GitRefs
 
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT, check_repo_id
@@ -18,20 +19,14 @@ from .push import Repository
 
 logger = logging.getLogger(__name__)
 
-_DATA_SUFFIXES = frozenset(
-    """
-    .parquet .arrow .csv .tsv .json .jsonl .txt .xml .zip .tar .gz .jpg .jpeg .png .webp .gif .bmp .tif .tiff
-    """.split()
+_DATA_SUFFIXES = (
+    ".parquet .arrow .csv .tsv .json .jsonl .txt .xml .zip .tar .gz .jpg .jpeg .png .webp .gif .bmp .tif .tiff".split()
 )
 _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 
 
 def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
-    """Refuse a push that would fail at its end.
-
-    Args:
-        repositories (`Repository`): Where the push goes to.
-        flags (`Mapping[str, str]`): Type of a repository -> the flag that named it, for messages.
+    """Refuse a push that would fail at its end; `flags` are the types of repositories -> the flags that named them.
 
     Raises:
         InputError: No token or a wrong one, an id that is malformed or of somebody else, a token that may not write, a
@@ -53,17 +48,16 @@ def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
         )
     me = with_retries(f"Asking {HfApi().endpoint} who you are", _whoami)
     for repository in repositories:
-        with_retries(f"Looking at {repository}", lambda repository=repository: _check_rights(repository, me, flags))
+        with_retries(f"Looking at {repository}", partial(_check_rights, repository, me, flags))
 
 
 def _check_names(repository: Repository, *, flag: str) -> None:
     try:
-        check_repo_id(repository.repo_id)
-        is_full = "/" in repository.repo_id
+        check_repo_id(repository.repo_id if "/" in repository.repo_id else "")
     except InputError:
-        is_full = False
-    if not is_full:
-        raise InputError(f"--{flag} {repository.repo_id!r} is no id of a repository; give one such as user/name.")
+        raise InputError(
+            f"--{flag} {repository.repo_id!r} is no id of a repository; give one such as user/name."
+        ) from None
     for name, value in (("hub_revision", repository.branch), ("hub_tag", repository.tag)):
         if value is not None and (not _REF.fullmatch(value) or ".." in value or value.startswith("refs/")):
             raise InputError(
@@ -112,7 +106,7 @@ def _check_rights(repository: Repository, me: Mapping[str, Any], flags: Mapping[
             "%s is public and stays so; --hub_private_repo counts for new repositories.", repository.repo_id
         )
     _check_refs(repository, api.list_repo_refs(**repository.address))
-    if repository.repo_type == "dataset" and not (info.card_data or {}).get("configs"):
+    if isinstance(info, DatasetInfo) and not (info.card_data and info.card_data.get("configs")):
         _check_contents(repository, [file.rfilename for file in info.siblings or ()], flag)
 
 

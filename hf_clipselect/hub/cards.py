@@ -4,6 +4,7 @@ The text stands in templates/dataset_card.md and templates/adapter_card.md, whos
 every run; the keys of the run are added here. Nothing unknown is filled in.
 """
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,6 @@ from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub
 from ..runtime.parquet import shards_id
 from . import wording
 from .escape import Markdown, code_span, escape_markdown, python_literal
-from .licenses import HUB_LICENSES
 from .merge import AGREEMENT_METRIC, written_header
 
 
@@ -28,12 +28,13 @@ _OUR_METHOD = "MLP_ADAPTER"
 
 
 def subset_card(
-    report: dict[str, Any],
+    report: Mapping[str, Any],
     folder: Path,
     *,
     repo_id: str | None = None,
     adapter_id: str | None = None,
     adapter_revision: str | None = None,
+    license_is_known: bool = True,
 ) -> str:
     """The README.md of a folder of subsets and scores, which `load_dataset` and the Hub read.
 
@@ -41,13 +42,14 @@ def subset_card(
     folder without subsets is one of scores alone.
 
     Args:
-        report (`dict`): The content of report.json.
+        report (`Mapping[str, Any]`): The content of report.json.
         folder (`Path`): Holds `ratio_<percent>/` or `count_<n>/`, with `train-*.parquet`, and
             `scores/train-*.parquet`.
         repo_id (`str`, *optional*): Dataset repository on the Hub, for the snippets.
         adapter_id (`str`, *optional*):
             Model repository of the adapters behind the scores; by default that of the adapters that the run was given.
         adapter_revision (`str`, *optional*): Commit of the adapters in `adapter_id`.
+        license_is_known (`bool`): Whether a license of the source that looks like an id of the Hub is taken for one.
 
     Returns:
         `str`: YAML header and Markdown.
@@ -63,16 +65,16 @@ def subset_card(
     # Scores tell of every subset of the run, whose rows they mark.
     subsets = {name: subset for name, subset in _subsets(report).items() if name in configs or not has_images}
     first, source = next(iter(subsets)), report["source"]
-    source_on_hub = is_hub_id(source["name"], revision=source["revision"])
-    license_name = (source["license"] or "").strip()
+    on_hub = is_hub_id(source["name"], revision=source["revision"])
+    stated = (source["license"] or "").strip()
     prefix, otherwise = ("Subsets of", "Subsets chosen by CLIP") if has_images else ("CLIP scores of", "CLIP scores")
     title = wording.title(prefix, source["name"], otherwise=otherwise)
     metadata = {
         "pretty_name": title,
         "task_categories": ["image-to-text"] if report["captions"] else None,
-        "license": license_name.lower() if license_name.lower() in HUB_LICENSES else None,
+        **_license_keys(stated.lower(), is_known=license_is_known),
         "size_categories": [wording.size_category(subsets[first]["rows"] if has_images else report["num_rows"])],
-        "source_datasets": [source["name"]] if source_on_hub else None,
+        "source_datasets": [source["name"]] if on_hub else None,
         "configs": _config_entries(folder, configs),
     }
     context = _common_context(report) | _tables(report, subsets)
@@ -81,9 +83,9 @@ def subset_card(
         "location": repo_id or "path/to/subset",
         "on_hub": repo_id is not None,
         "has_images": has_images,
-        "source_is_on_hub": source_on_hub,
-        "source_can_be_loaded": source_on_hub or source["name"].startswith(EMBEDDED_PREFIX),
-        "license_text": license_name if license_name.lower() != "unknown" else "",
+        "source_is_on_hub": on_hub,
+        "source_can_be_loaded": on_hub or source["name"].startswith(EMBEDDED_PREFIX),
+        "license_text": stated if stated.lower() != "unknown" else "",
         "configs": configs,
         "further_columns": wording.further_columns(_score_columns(folder)) if SCORES_CONFIG in configs else [],
     }
@@ -92,15 +94,8 @@ def subset_card(
     return _render("dataset_card.md", DatasetCard, DatasetCardData, metadata, context)
 
 
-def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
-    """The README.md of a folder of adapters.
-
-    Args:
-        report (`dict`): The content of report.json of a run that kept its adapters.
-        repo_id (`str`, *optional*): Model repository on the Hub, for the snippets.
-
-    Returns:
-        `str`: YAML header and Markdown.
+def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> str:
+    """The README.md of a folder of adapters, whose run kept them; `repo_id` is for the snippets.
 
     Raises:
         InputError: The run kept plain CLIP, or `repo_id` is not a Hub id.
@@ -134,10 +129,17 @@ def adapter_card(report: dict[str, Any], *, repo_id: str | None = None) -> str:
         "needs_us": needs_us,
         "example_prompts": wording.example_prompts(report),
         "held_out": report["adaptation"]["held_out_agreement_adapted"] is not None,
-        "accuracy_before": report["accuracy_before"],
-        "accuracy_after": report["accuracy_after"],
     }
     return _render("adapter_card.md", ModelCard, ModelCardData, metadata, context)
+
+
+def _license_keys(stated: str, *, is_known: bool) -> dict[str, Any]:
+    """The license of the source as the Hub takes it: ids of a list that no library holds, or `other` and a name."""
+    if stated in ("", "unknown"):
+        return {}
+    if is_known and re.fullmatch(r"[a-z0-9.+-]+(, [a-z0-9.+-]+)*", stated):
+        return {"license": stated.split(", ") if "," in stated else stated}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", stated).strip("-") or "other"}
 
 
 def _subsets(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -159,17 +161,17 @@ def _score_columns(folder: Path) -> list[str]:
 
 
 def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
-    entries = []
-    for config in configs:
-        entry = {
+    # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not under its
+    # files: without the description, a later run in the same folder would give the rows of the first that was loaded.
+    entries: list[dict[str, Any]] = [
+        {
             "config_name": config,
             "data_files": [{"split": "train", "path": f"{config}/train-*.parquet"}],
-            # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not
-            # under its files: without this, a later run in the same folder would give the rows of the first that was
-            # loaded.
             "description": shards_id(folder / config),
         }
-        entries.append(entry | {"default": True} if config == configs[0] else entry)
+        for config in configs
+    ]
+    entries[0]["default"] = True
     return entries
 
 
@@ -178,20 +180,19 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
     first, objective, quantiles = next(iter(subsets)), report["objective"], report["score_quantiles"]
     classes = wording.shown_classes(report["classes"], subsets[first]["suffix"])
     suffixes = [subset["suffix"] for subset in report["subsets"]]
+    knobs = [f"{knob}: {value}" for knob, value in objective.items() if value is not None]
     return {
         "subsets": subsets,
         "first": first,
         "score_columns": wording.list_in_code(f"selection_score_{suffix}" for suffix in suffixes),
         "selected_columns": wording.list_in_code(f"selected_{suffix}" for suffix in suffixes),
-        "objective": wording.list_in_code(
-            f"{knob}: {value}" for knob, value in objective.items() if value is not None
-        ),
+        "objective": wording.list_in_code(knobs),
         "diversity_counts": objective["diversity_weight"] != 0 or objective["spread"],
         "order": wording.order_text(report),
         "balance": wording.balance_text(report),
         "classes": classes,
         "hidden_classes": len(classes) < len(report["classes"]),
-        "classes_without_images": wording.shorten(report["classes_without_images"]),
+        "classes_without_images": wording.first_names(report["classes_without_images"]),
         "quantile_names": wording.quantile_names(quantiles),
         "score_quantiles": [(name, list(values.values())) for name, values in quantiles.items()],
         "warnings": hide_paths(report["warnings"]),
@@ -218,29 +219,29 @@ def _measured(report: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
 
 
 def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
-    adaptation = report["adaptation"]
-    adapter = adaptation.get("adapter")
+    """The entries of the report as they are, and pieces of it in words, for both templates."""
+    adaptation, model, versions = report["adaptation"], report["model"], report["versions"]
+    adapter_text = None
+    if adapter := adaptation.get("adapter"):
+        on_hub = is_hub_id(adapter["name"], revision=adapter["revision"])
+        adapter_text = wording.adapter_text(adapter["name"], adapter["revision"], on_hub=on_hub)
     command = wording.command(report["arguments"])
+    cell, cells = wording.cell_words(report)
     return {
-        "source": report["source"],
+        **report,
         "source_text": wording.source_text(report["source"]),
-        "model": report["model"],
-        "captions": report["captions"],
-        "cell": wording.cell_words(report)[0],
-        "cells": wording.cell_words(report)[1],
-        "model_text": wording.model_text(report["model"]),
-        "weights_text": wording.weights_text(report["model"]),
-        "prompts": wording.list_in_code(report["model"]["prompt_template"]),
+        "cell": cell,
+        "cells": cells,
+        "model_text": wording.model_text(model),
+        "weights_text": wording.weights_text(model),
+        "prompts": wording.list_in_code(model["prompt_template"]),
         "adaptation": adaptation | {"reason": hide_paths(adaptation["reason"])},
-        "seed": report["seed"],
-        "versions": wording.list_in_code(f"{name} {version}" for name, version in report["versions"].items()),
+        "versions": wording.list_in_code(f"{name} {version}" for name, version in versions.items()),
         "adapter_was_given": adapter is not None,
-        "adapter_text": wording.given_adapter_text(adapter) if adapter else None,
+        "adapter_text": adapter_text,
         "command_heading": "Command" if command else "All arguments",
         "command": command or wording.arguments_block(report["arguments"]),
-        "num_rows": report["num_rows"],
         "num_readable": report["num_rows"] - report["num_unreadable"],
-        "num_unreadable": report["num_unreadable"],
         "num_classes": len(report["classes"]),
     }
 
@@ -263,12 +264,7 @@ def _render(
         # Escaping is what happens unless a value is marked as Markdown, so that no place in a template can forget it.
         finalize=lambda value: value if isinstance(value, Markdown) else escape_markdown(value),
     )
-    environment.filters |= {
-        "code": code_span,
-        "literal": python_literal,
-        "count": wording.count,
-        "number": wording.number,
-        "percent": wording.percent,
-    }
+    filters = {"code": code_span, "literal": python_literal}
+    environment.filters |= filters | {name: getattr(wording, name) for name in ("count", "number", "percent")}
     body = environment.from_string(template.text).render({**context, "wrote": Markdown(written_header(header))})
     return header + body

@@ -14,7 +14,6 @@ _REPLACEMENTS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"} | {mark:
 _SPECIAL = re.compile("|".join(map(re.escape, _REPLACEMENTS)))
 # A list, a heading underline or a rule would begin here.
 _LEADING_MARK = re.compile(r"^(?:\d+(?=[.)](?:\s|$))|(?=[-+=]))")
-_LINK_START = re.compile(r"://|\bwww\.", re.IGNORECASE)
 _NOT_FOR_CODE_SPANS = re.compile(r"[`|<>&\\]")
 
 
@@ -23,67 +22,30 @@ class Markdown(str):
 
 
 def one_line(text: object) -> str:
-    """Any text as one line that can be written as UTF-8.
-
-    Args:
-        text (`object`): What `str` takes.
-
-    Returns:
-        `str`: Without line breaks, control characters and lone surrogates; runs of spaces become one.
-    """
+    """Any text as one line of UTF-8: without line breaks, control characters and lone surrogates."""
     text = str(text).encode("utf-8", errors="replace").decode()
     return " ".join(UNPRINTABLE.sub(" ", text).split())
 
 
 def escape_markdown(text: object) -> Markdown:
-    """Make a text show as itself anywhere in Markdown: in a paragraph, a list, a heading or a cell of a table.
-
-    Args:
-        text (`object`): Any text; line breaks become spaces.
-
-    Returns:
-        `Markdown`: Renders as the text, without HTML, links, emphasis, lists or further cells.
-    """
+    """One line that shows as the text itself in a paragraph, a list, a heading or a cell of a table."""
     escaped = _SPECIAL.sub(lambda match: _REPLACEMENTS[match[0]], one_line(text))
-    escaped = _LEADING_MARK.sub(r"\g<0>\\", escaped)
-    return Markdown(_LINK_START.sub(lambda match: match[0].replace("/", "&#47;").replace(".", "&#46;"), escaped))
+    return Markdown(_LEADING_MARK.sub(r"\g<0>\\", escaped))
 
 
 def code_span(text: object) -> Markdown:
-    """A name in code letters, or merely escaped where a code span would not hold it in every place.
-
-    Args:
-        text (`object`): Any text; line breaks become spaces.
-
-    Returns:
-        `Markdown`: `text` between backticks; escaped instead if it has backticks, pipes, backslashes or HTML marks.
-    """
+    """A name in code letters, or merely escaped where a code span would not hold it in every place."""
     line = one_line(text)
     return escape_markdown(line) if not line or _NOT_FOR_CODE_SPANS.search(line) else Markdown(f"`{line}`")
 
 
 def code_block(text: str, language: str) -> Markdown:
-    """A fenced block that its content cannot close.
-
-    Args:
-        text (`str`): Content, any number of lines.
-        language (`str`): Word after the opening fence.
-
-    Returns:
-        `Markdown`: The block, its fence longer than any run of backticks inside.
-    """
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    """A fenced block that its content cannot close: the fence is longer than any run of backticks inside."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return Markdown(f"{fence}{language}\n{text.rstrip()}\n{fence}")
 
 
 def python_literal(text: object) -> Markdown:
-    """A string as Python code on one line, for the snippets.
-
-    Args:
-        text (`object`): Any text; line breaks become spaces.
-
-    Returns:
-        `Markdown`: A literal in double quotes.
-    """
+    """A string as Python code on one line, in double quotes."""
     return Markdown(json.dumps(one_line(text), ensure_ascii=False))

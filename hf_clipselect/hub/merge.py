@@ -38,11 +38,8 @@ _OURS = (
     "datasets",
     "metrics",
 )
-# A config of this name is the default one without saying so.
-_DEFAULT = "default"
 
-_THEIR_HEADER, _REMEDY = "The header of the README.md that is there already", "Repair or remove it."
-
+# The name of a key -> its node and that of its value.
 _Header = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
@@ -63,21 +60,17 @@ def merge_cards(ours: str, theirs: str) -> str:
         `str`: The merged card; merging `ours` into it again changes nothing.
 
     Raises:
-        InputError: The header of `theirs` is not YAML, nested too deeply, or no mapping.
+        InputError: The header of `theirs` is not YAML or no mapping.
     """
     if is_all_ours(theirs):
         return ours
-    theirs = theirs.removeprefix("\ufeff")  # before a header it would hide it
     newline = "\r\n" if "\r\n" in theirs else "\n"
     our_head, our_body = _split(ours.replace("\r\n", "\n"))
     their_head, their_body = _split(theirs)
-    try:
-        head = _merge_heads(our_head, their_head, newline, wrote=_written_before(their_body))
-    except RecursionError:  # of reading it, or of writing it
-        raise InputError(f"{_THEIR_HEADER} is nested too deeply. {_REMEDY}") from None
+    head = _merge_heads(our_head, their_head, newline, wrote=_written_before(their_body))
     if not their_body.strip():
         return head + our_body.replace("\n", newline)
-    start, end = _marked(our_body)
+    start, end = _marked(our_body) or (0, len(our_body))
     section = our_body[start:end].replace("\n", newline)
     if place := _marked(their_body):
         return head + their_body[: place[0]] + section + their_body[place[1] :]
@@ -86,41 +79,26 @@ def merge_cards(ours: str, theirs: str) -> str:
 
 
 def write_card(path: Path, card: str) -> None:
-    """Write README.md; what people wrote in one that is there stays.
-
-    Args:
-        path (`Path`): File to write or replace; its folder exists.
-        card (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
-
-    Raises:
-        InputError: As [`read_card`].
-    """
+    """Write a README.md, or our part of one that is there; raises what [`read_card`] raises."""
     write_text_atomically(path, merge_cards(card, read_card(path)))
 
 
 def read_card(path: Path) -> str:
-    """A README.md that people may have written in; empty where there is none.
-
-    Args:
-        path (`Path`): The file.
-
-    Returns:
-        `str`: One that [`merge_cards`] takes.
+    """A README.md that people may have written in, for [`merge_cards`]; empty where there is none.
 
     Raises:
         InputError: It is not UTF-8, or its header can't be read, so that nothing could be kept of it.
     """
     try:
         card = path.read_bytes().decode() if path.exists() else ""
-        _read(_split(card.removeprefix("\ufeff"))[0])
+        _read(_split(card)[0])
         return card
     except UnicodeDecodeError:
         raise InputError(
             f"{path} is not UTF-8, so what people wrote there can't be kept: save it as UTF-8, or move it away."
         ) from None
-    except (InputError, RecursionError) as error:
-        reason = f"{_THEIR_HEADER} is nested too deeply. {_REMEDY}" if isinstance(error, RecursionError) else error
-        raise InputError(f"{path} can't be kept as it is. {reason}") from None
+    except InputError as error:
+        raise InputError(f"{path} can't be kept as it is. {error}") from None
 
 
 def is_all_ours(card: str) -> bool:
@@ -135,24 +113,19 @@ def is_all_ours(card: str) -> bool:
 
 
 def written_header(head: str) -> str:
-    """What the end mark notes of a header: by it, the next push tells values that we wrote from those that people
-    wrote.
+    """What the end mark of our card notes of its header: the next push tells by it what we wrote from what people did.
 
-    Args:
-        head (`str`): Header of our card, with its two delimiters.
-
-    Returns:
-        `str`: A hash of the whole, and for each key that is neither merged by its entries nor always ours.
+    It holds a hash of the whole, and one for each key that is neither merged by its entries nor always ours.
     """
     header = _read(head)
     names = [name for name in header if name not in ("configs", "model-index", "dataset_info", *_UNITED)]
     return " ".join([f"{_WHOLE}={_short_hash(head)}", *(f"{name}={_digest(header, name)}" for name in names)])
 
 
-def _written_before(their_body: str) -> dict[str, str]:
-    place = _marked(their_body)
-    marks = list(_END.finditer(their_body, *place)) if place else []
-    return dict(_WROTE.findall(marks[-1][0])) if marks else {}
+def _written_before(body: str) -> dict[str, str]:
+    place = _marked(body)
+    marks = _END.findall(body, *place) if place else []
+    return dict(_WROTE.findall(marks[-1])) if marks else {}
 
 
 def _digest(header: _Header, name: str) -> str:
@@ -165,6 +138,7 @@ def _short_hash(text: str) -> str:
 
 def _split(card: str) -> tuple[str, str]:
     """The header with its two delimiters, empty where there is none, and the rest."""
+    card = card.removeprefix("\ufeff")  # before a header it would hide it
     header = REGEX_YAML_BLOCK.match(card)
     return (card[: header.end()], card[header.end() :]) if header else ("", card)
 
@@ -188,17 +162,16 @@ def _merge_heads(our_head: str, their_head: str, newline: str, *, wrote: dict[st
 
 
 def _read(head: str) -> _Header:
-    """Key and value nodes by the name of the key."""
+    whose, remedy = "The header of the README.md that is there already", "Repair or remove it."
     block = REGEX_YAML_BLOCK.match(head)
     try:
         root = yaml.compose(block[2], Loader=yaml.SafeLoader) if block else None
-    except yaml.YAMLError as error:
-        reason = in_one_line(error, 300)
-        raise InputError(f"{_THEIR_HEADER} is not YAML: {reason}. {_REMEDY}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{whose} is not YAML: {in_one_line(error, 300)}. {remedy}") from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, yaml.ScalarNode) for key, _ in root.value):
-        raise InputError(f"{_THEIR_HEADER} must be a mapping of names. {_REMEDY}")
+        raise InputError(f"{whose} must be a mapping of names. {remedy}")
     return {key.value: (key, value) for key, value in root.value}
 
 
@@ -217,62 +190,60 @@ def _meaning(header: _Header) -> str:
 
 def _merge_headers(ours: _Header, theirs: _Header, old: set[str]) -> _Header:
     """The names in `old` hold what an earlier push of ours wrote: they are renewed, or go where we say nothing now."""
-    merged = {name: pair for name, pair in theirs.items() if name not in old or name in ours}
-
-    def put(name: str, value: yaml.Node | None) -> None:
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = (theirs.get(name) or ours[name])[0], value
-
+    merged: dict[str, yaml.Node | None] = {
+        name: value for name, (_, value) in theirs.items() if name not in old or name in ours
+    }
     for name, (_, value) in ours.items():
         if name in _UNITED:
-            put(name, _united(theirs.get(name), value))
+            merged[name] = _united(theirs[name][1], value) if name in theirs else value
         elif name == "configs":
-            put(name, _merge_configs(_items(value), _entries(theirs.get(name))))
+            merged[name] = _merge_configs(_items(value), _entries(theirs, name))
         elif name == "model-index":
-            put(name, _merge_index(_items(value), _entries(theirs.get(name))))
+            merged[name] = _merge_index(_items(value), _entries(theirs, name))
         elif name in _OURS or name in old or name not in theirs:
-            put(name, value)
-    if "configs" in ours and "dataset_info" in merged:
-        put("dataset_info", _without_our_configs(merged["dataset_info"][1]))
+            merged[name] = value
+    if "configs" in ours and (info := merged.get("dataset_info")):
+        merged["dataset_info"] = _without_our_configs(info)
     if "model-index" in merged and "model-index" not in ours:
-        put("model-index", _merge_index([], _entries(theirs["model-index"])))
-    return merged
+        merged["model-index"] = _merge_index([], _entries(theirs, "model-index"))
+    keys = {name: key for name, (key, _) in (ours | theirs).items()}
+    return {name: (keys[name], value) for name, value in merged.items() if value is not None}
 
 
-def _united(theirs: tuple[yaml.Node, yaml.Node] | None, ours: yaml.Node) -> yaml.Node:
-    if theirs is None:
-        return ours
-    value = theirs[1]
-    if isinstance(value, yaml.ScalarNode):
-        items = [] if value.tag.endswith(":null") else [value]  # `tags: flowers` stands for a list of one
-    else:
-        items = _items(value)
+def _united(theirs: yaml.Node, ours: yaml.Node) -> yaml.Node:
+    items = _items(theirs)
+    if isinstance(theirs, yaml.ScalarNode) and not theirs.tag.endswith(":null"):
+        items = [theirs]  # `tags: flowers` stands for a list of one
     known = {item.value for item in items if isinstance(item, yaml.ScalarNode)}
-    return _same_or_list([*items, *(item for item in _items(ours) if item.value not in known)], value)
+    added = [item for item in _items(ours) if item.value not in known]
+    return _list([*items, *added]) if added or not _items(theirs) else theirs
 
 
 def _merge_configs(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> yaml.Node:
-    if any(_text(entry, "config_name") == _DEFAULT for entry in theirs):
-        ours = [_without_key(entry, "default") for entry in ours]
+    # A config of the name "default" is the default one without saying so.
+    if any(_text(entry, "config_name") == "default" for entry in theirs):
+        ours = [_not_default(entry) for entry in ours]
     ours_by_name = {_text(entry, "config_name"): entry for entry in ours}
     merged = []
     for entry in theirs:
         name = _text(entry, "config_name")
         if name in ours_by_name:
             merged.append(ours_by_name.pop(name))
-        elif name is None or not OUR_CONFIG.fullmatch(name):
-            merged.append(_without_key(entry, "default"))
+        elif not _is_our_config(entry):
+            merged.append(_not_default(entry))
     return _list([*merged, *ours_by_name.values()])
 
 
-def _without_our_configs(value: yaml.Node) -> yaml.Node | None:
+def _is_our_config(entry: yaml.Node) -> bool:
+    return OUR_CONFIG.fullmatch(_text(entry, "config_name") or "") is not None
+
+
+def _without_our_configs(info: yaml.Node) -> yaml.Node | None:
     """`dataset_info` without what it says of our configs: features of an earlier push make `load_dataset` fail."""
-    if isinstance(value, yaml.MappingNode):
-        return None if OUR_CONFIG.fullmatch(_text(value, "config_name") or "") else value
-    others = [entry for entry in _items(value) if not OUR_CONFIG.fullmatch(_text(entry, "config_name") or "")]
-    return _same_or_list(others, value) if others else None
+    if isinstance(info, yaml.MappingNode):
+        return None if _is_our_config(info) else info
+    others = [entry for entry in _items(info) if not _is_our_config(entry)]
+    return _list(others) if others else None
 
 
 def _merge_index(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> yaml.Node | None:
@@ -282,8 +253,8 @@ def _merge_index(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> yaml
     return _list([*others, *ours]) if others or ours else None
 
 
-def _entries(pair: tuple[yaml.Node, yaml.Node] | None) -> list[yaml.Node]:
-    return _items(pair[1]) if pair else []
+def _entries(header: _Header, name: str) -> list[yaml.Node]:
+    return _items(header[name][1]) if name in header else []
 
 
 def _items(value: yaml.Node) -> list[yaml.Node]:
@@ -291,21 +262,16 @@ def _items(value: yaml.Node) -> list[yaml.Node]:
 
 
 def _text(entry: yaml.Node, key: str) -> str | None:
-    if not isinstance(entry, yaml.MappingNode):
-        return None
-    return next((v.value for k, v in entry.value if k.value == key and isinstance(v, yaml.ScalarNode)), None)
+    pairs = entry.value if isinstance(entry, yaml.MappingNode) else []
+    return next((v.value for k, v in pairs if k.value == key and isinstance(v, yaml.ScalarNode)), None)
 
 
-def _without_key(entry: yaml.Node, name: str) -> yaml.Node:
+def _not_default(entry: yaml.Node) -> yaml.Node:
+    """A config without the key `default`."""
     if not isinstance(entry, yaml.MappingNode):
         return entry
-    pairs = [pair for pair in entry.value if pair[0].value != name]
-    return entry if len(pairs) == len(entry.value) else yaml.MappingNode(entry.tag, pairs, flow_style=entry.flow_style)
+    return yaml.MappingNode(entry.tag, [pair for pair in entry.value if pair[0].value != "default"], flow_style=False)
 
 
 def _list(items: Iterable[yaml.Node]) -> yaml.Node:
     return yaml.SequenceNode("tag:yaml.org,2002:seq", list(items), flow_style=False)
-
-
-def _same_or_list(items: list[yaml.Node], value: yaml.Node) -> yaml.Node:
-    return value if _items(value) == items else _list(items)

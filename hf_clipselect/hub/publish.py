@@ -1,5 +1,6 @@
 """A finished run on the Hub: the adapters, then the subset whose card names their commit, then the tags."""
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config.arguments import HubArguments
+from ..errors import InputError, PushError
 from ..runtime.folders import check_kind, check_kinds
+from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id
 from .access import check_access
 from .cards import adapter_card, subset_card
 from .merge import OUR_CONFIG, write_card
-from .published_adapter import publishable_adapter
 from .push import CARD, Pushed, Repository, add_tag, push_files
 
 
@@ -29,41 +31,35 @@ def is_subset_file(path: str) -> bool:
 
 
 def check_subset_folder(folder: Path) -> None:
-    """Refuse a folder of subsets in which something else is where its files and folders are to be written.
-
-    Args:
-        folder (`Path`): The folder; it need not be there.
-
-    Raises:
-        InputError: As [`check_kind`].
-    """
+    """Refuse a folder of subsets in which something else stands where a run writes a file or a folder."""
     check_kind(folder / CARD, folder=False)
     check_kinds(folder, is_ours=is_subset_file, is_our_folder=lambda path: OUR_CONFIG.fullmatch(path) is not None)
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a run is published.
-
-    Args:
-        dataset (`Repository`): For the subset and the scores.
-        model (`Repository`, *optional*): For the adapters; without it they are not published.
-    """
+    """Where a run is published: its subset and scores, and its adapters where there is a repository for them."""
 
     dataset: Repository
     model: Repository | None = None
 
     @classmethod
+    def to(cls, dataset_id: str, model_id: str | None, **how: Any) -> "Destination":
+        """The two repositories by their ids; `how` is the rest of a [`Repository`], the same for both."""
+        model = None if model_id is None else Repository(model_id, "model", **how)
+        return cls(Repository(dataset_id, "dataset", **how), model)
+
+    @classmethod
     def from_arguments(cls, arguments: HubArguments) -> "Destination":
         """The destination that the flags name; `arguments.push_to_hub` is true."""
-        how = {
-            "private": arguments.hub_private_repo,
-            "branch": arguments.hub_revision,
-            "create_pr": arguments.create_pr,
-            "tag": arguments.hub_tag,
-        }
-        model = Repository(arguments.hub_model_id, "model", **how) if arguments.hub_model_id is not None else None
-        return cls(Repository(arguments.hub_dataset_id, "dataset", **how), model)
+        return cls.to(
+            arguments.hub_dataset_id or "",
+            arguments.hub_model_id,
+            private=arguments.hub_private_repo,
+            branch=arguments.hub_revision,
+            create_pr=arguments.create_pr,
+            tag=arguments.hub_tag,
+        )
 
     def check(self) -> None:
         """Refuse what would fail at the end of a run; see [`check_access`] for what it raises."""
@@ -93,30 +89,19 @@ def publish(
         PushError: The Hub refuses, or fails time after time; calling again goes on from there.
         InputError: A card that stands on the Hub can't be read.
     """
-    pushed = []
-    adapters = _adapters_on_the_hub(report, destination, adapter, pushed)
-    card = subset_card(
-        report,
-        subset,
-        repo_id=destination.dataset.repo_id,
-        adapter_id=adapters and adapters.repo_id,
-        adapter_revision=adapters and adapters.commit,
-    )
-    write_card(subset / CARD, card)
+    adapters = _push_adapters(report, destination.model, adapter)
     if not report["source"]["license"]:
         logger.warning(
             "The source states no license that is known here, so our part of the card names none: add it there."
         )
-    found = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("*"))}
-    files = {name: path for name, path in found.items() if is_subset_file(name) and path.is_file()}
-    names = sorted({path.parent.name for name, path in files.items() if "/" in name})
-    data = push_files(
-        destination.dataset,
-        {**files, CARD: card.encode()},
-        message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
-        is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
-    )
-    pushed.append(data)
+    try:
+        data = _push_subset(report, subset, destination.dataset, adapters)
+    except PushError as error:
+        if '"license" must be one of' not in str(error):
+            raise
+        logger.warning("The Hub knows no license %r: the card names it beside `other`.", report["source"]["license"])
+        data = _push_subset(report, subset, destination.dataset, adapters, license_is_known=False)
+    pushed = [data] if adapters is None else [adapters, data]
     for part in pushed:
         tag = None if destination.dataset.create_pr else add_tag(part, destination.dataset.tag)
         state = "pushed to" if part.is_new else "unchanged, no commit made:"
@@ -124,13 +109,37 @@ def publish(
     return pushed
 
 
-def _adapters_on_the_hub(
-    report: Mapping[str, Any], destination: Destination, adapter: Path | None, pushed: list[Pushed]
-) -> Pushed | None:
-    """Push the adapters, and add them to what was pushed; None where the card has none to name but those that were
-    given.
-    """
-    model, given = destination.model, report["adaptation"].get("adapter")
+def _push_subset(
+    report: Mapping[str, Any],
+    subset: Path,
+    repository: Repository,
+    adapters: Pushed | None,
+    *,
+    license_is_known: bool = True,
+) -> Pushed:
+    card = subset_card(
+        report,
+        subset,
+        repo_id=repository.repo_id,
+        adapter_id=None if adapters is None else adapters.repo_id,
+        adapter_revision=None if adapters is None else adapters.commit,
+        license_is_known=license_is_known,
+    )
+    write_card(subset / CARD, card)
+    found = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("*"))}
+    files = {name: path for name, path in found.items() if is_subset_file(name) and path.is_file()}
+    names = sorted({path.parent.name for name, path in files.items() if "/" in name})
+    return push_files(
+        repository,
+        {**files, CARD: card.encode()},
+        message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
+        is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
+    )
+
+
+def _push_adapters(report: Mapping[str, Any], model: Repository | None, adapter: Path | None) -> Pushed | None:
+    """Push the adapters; None where there are none to push, or they come from a repository."""
+    given = report["adaptation"].get("adapter")
     if model is None:
         if adapter is not None and given is None:
             logger.warning("The adapters are not published; --hub_model_id names a repository for them.")
@@ -143,12 +152,26 @@ def _adapters_on_the_hub(
         return None
     card = adapter_card(report, repo_id=model.repo_id)
     write_card(adapter / CARD, card)
-    pushed.append(
-        push_files(
-            model,
-            {**publishable_adapter(adapter), CARD: card.encode()},
-            message="Publish adapters used by hf_clipselect" if given else "Publish adapters trained by hf_clipselect",
-            is_stale=lambda path: False,
-        )
+    return push_files(
+        model,
+        {**publishable_adapter(adapter), CARD: card.encode()},
+        message="Publish adapters used by hf_clipselect" if given else "Publish adapters trained by hf_clipselect",
+        is_stale=lambda path: False,
     )
-    return pushed[-1]
+
+
+def publishable_adapter(folder: Path) -> dict[str, bytes | Path]:
+    """The files of an adapter folder by their paths in a repository, without the card.
+
+    The config is the file's, byte for byte, unless the base model that it names is a folder of this machine: then it
+    names none. `InputError` where `adapter_config.json` or `adapter_model.safetensors` is missing.
+    """
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}; give the folder `adapter` of a run, which holds its adapters.")
+    content = (folder / "adapter_config.json").read_bytes()
+    config = json.loads(content)
+    base = config.get("base_model_name_or_path")
+    if base and not base.startswith(EMBEDDED_PREFIX) and not is_hub_id(base, revision=config.get("revision")):
+        content = json.dumps({**config, "base_model_name_or_path": None}, indent=2, sort_keys=True).encode()
+    return {"adapter_config.json": content, "adapter_model.safetensors": folder / "adapter_model.safetensors"}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -19,6 +20,13 @@ from .merge import merge_cards
 logger = logging.getLogger(__name__)
 
 CARD = "README.md"
+
+
+class Address(TypedDict):
+    """What the calls of `HfApi` take."""
+
+    repo_id: str
+    repo_type: str
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,7 @@ class Repository:
         return f"the {self.repo_type} repository {self.repo_id}"
 
     @property
-    def address(self) -> dict[str, str]:
-        """What the calls of `HfApi` take."""
+    def address(self) -> Address:
         return {"repo_id": self.repo_id, "repo_type": self.repo_type}
 
 
@@ -78,14 +85,11 @@ def push_files(
 
     Args:
         repository (`Repository`): Created if missing.
-        files (`Mapping[str, Path | bytes]`): Path in the repository -> file or content; `README.md` is merged with the
-            one there.
+        files (`Mapping[str, Path | bytes]`): Path in the repository -> file or content; `README.md` is among them, and
+            is merged with the one there.
         message (`str`): Title of the commit.
         is_stale (`Callable[[str], bool]`): Whether a file of the repository that is not among `files` comes from an
             earlier push and goes; what people put there stays.
-
-    Returns:
-        `Pushed`
 
     Raises:
         PushError: The Hub refuses, or fails time after time.
@@ -95,12 +99,7 @@ def push_files(
 
 
 def add_tag(pushed: Pushed, tag: str | None) -> str:
-    """Tag a commit, unless it bears the tag already.
-
-    Args:
-        pushed (`Pushed`): The commit.
-        tag (`str`, *optional*): Name of the tag; by default the next free one of v1, v2, ..., if the commit has none
-            of these.
+    """Tag a commit, unless it bears the tag already; the default is the next free one of v1, v2, ..., once.
 
     Returns:
         `str`: The tag that the commit bears.
@@ -108,18 +107,18 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
     Raises:
         PushError: Another commit has the tag, or the Hub fails time after time.
     """
-    address = {"repo_id": pushed.repo_id, "repo_type": pushed.repo_type}
+    repository = Repository(pushed.repo_id, pushed.repo_type)
 
     def attempt() -> str:
         api = HfApi()
-        refs = api.list_repo_refs(**address)
+        refs = api.list_repo_refs(**repository.address)
         commits = {ref.name: ref.target_commit for ref in refs.tags}
         mine = [name for name in _by_version(commits) if commits[name] == pushed.commit]
         # A branch of the same name would hide the tag.
         taken = _by_version([*commits, *(ref.name for ref in refs.branches)])
         name = tag or (mine[0] if mine else f"v{int(taken[0][1:]) + 1 if taken else 1}")
         if name not in commits:
-            api.create_tag(tag=name, revision=pushed.commit, **address)
+            api.create_tag(tag=name, revision=pushed.commit, **repository.address)
         elif commits[name] != pushed.commit:
             raise _tag_taken(name, pushed.repo_id, commits[name])
         return name
@@ -129,9 +128,8 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
 
 def _by_version(names: Iterable[str]) -> list[str]:
     """Those of v1, v2, ... that are among the names, the newest first."""
-    return sorted(
-        (name for name in names if re.fullmatch(r"v\d+", name)), key=lambda name: int(name[1:]), reverse=True
-    )
+    versions = [name for name in names if re.fullmatch(r"v\d+", name)]
+    return sorted(versions, key=lambda name: int(name[1:]), reverse=True)
 
 
 def _tag_taken(tag: str, repo_id: str, commit: str) -> PushError:
@@ -146,17 +144,15 @@ class _Push:
     files: Mapping[str, Path | bytes]
     message: str
     is_stale: Callable[[str], bool]
-
-    def __post_init__(self) -> None:
-        self.sent = False  # whether an attempt got as far as a commit, whose answer may have been lost
+    sent: bool = False  # whether an attempt got as far as a commit, whose answer may have been lost
 
     def attempt(self) -> Pushed:
         api, repository = HfApi(), self.repository
         head = self._head(api)
         there = _files_at(api, repository, head)
         # Made anew by every attempt: the client keeps in them what it once found in the repository.
-        additions = {path: _addition(path, content) for path, content in self.files.items()}
-        additions[CARD] = _addition(CARD, self._card(api, head, there).encode())
+        additions = {path: _addition(path, content) for path, content in self.files.items() if path != CARD}
+        additions[CARD] = CommitOperationAdd(CARD, self._card(api, head, there))
         changed, stale = self._missing(additions, there)
         if not changed and not stale:
             return self._pushed(api, head if self.sent else self._earlier_push(api, head, additions), is_new=self.sent)
@@ -168,12 +164,12 @@ class _Push:
             logger.warning("Files that an earlier push left in %s go: %s.", repository, ", ".join(stale))
         self.sent = True
         done = api.create_commit(
-            **repository.address,
             operations=[*changed, *(CommitOperationDelete(path, is_folder=False) for path in stale)],
             commit_message=self.message,
             revision=repository.branch or "main",
             parent_commit=head,
             create_pr=repository.create_pr,
+            **repository.address,
         )
         # The client leaves out what it finds on the branch, which may have moved on since `head`.
         if any(self._missing(additions, _files_at(api, repository, done.oid))):
@@ -205,25 +201,26 @@ class _Push:
 
     def _head(self, api: HfApi) -> str:
         """The newest commit of the branch; the repository and the branch are there afterwards."""
-        address, branch = self.repository.address, self.repository.branch
+        repository, branch = self.repository, self.repository.branch
         try:
-            return api.repo_info(**address, revision=branch or "main").sha
+            return _commit_at(api, repository, branch or "main")
         except RepositoryNotFoundError:
             # None, not False, leaves the choice to the settings of an organisation.
-            api.create_repo(**address, private=self.repository.private or None, exist_ok=True)
+            api.create_repo(private=repository.private or None, exist_ok=True, **repository.address)
         except RevisionNotFoundError:
-            api.create_branch(**address, branch=branch, exist_ok=True)
+            pass
         if branch is not None:
-            api.create_branch(**address, branch=branch, exist_ok=True)
-        return api.repo_info(**address, revision=branch or "main").sha
+            api.create_branch(branch=branch, exist_ok=True, **repository.address)
+        return _commit_at(api, repository, branch or "main")
 
-    def _card(self, api: HfApi, head: str, there: Mapping[str, RepoFile]) -> str:
-        ours = self.files[CARD].decode()
+    def _card(self, api: HfApi, head: str, there: Mapping[str, RepoFile]) -> bytes:
+        content = self.files[CARD]
+        ours = content if isinstance(content, bytes) else content.read_bytes()
         if CARD not in there:
             return ours
-        path = api.hf_hub_download(**self.repository.address, filename=CARD, revision=head)
+        path = api.hf_hub_download(filename=CARD, revision=head, **self.repository.address)
         try:
-            return merge_cards(ours, Path(path).read_bytes().decode())
+            return merge_cards(ours.decode(), Path(path).read_bytes().decode()).encode()
         except UnicodeDecodeError:
             raise InputError(
                 f"The README.md of {self.repository} is not UTF-8, so what people wrote there can't be kept: save it "
@@ -232,12 +229,14 @@ class _Push:
 
     def _open_pull_request(self, api: HfApi, additions: Mapping[str, CommitOperationAdd]) -> tuple[str, int] | None:
         """An open pull request of ours that brings just these files: an earlier push whose answer was lost, say."""
-        address = self.repository.address
         mine = api.get_repo_discussions(
-            **address, author=api.whoami()["name"], discussion_type="pull_request", discussion_status="open"
+            author=api.whoami()["name"],
+            discussion_type="pull_request",
+            discussion_status="open",
+            **self.repository.address,
         )
         for number in [request.num for request in mine]:
-            commit = api.repo_info(**address, revision=f"refs/pr/{number}").sha
+            commit = _commit_at(api, self.repository, f"refs/pr/{number}")
             if not any(self._missing(additions, _files_at(api, self.repository, commit))):
                 return commit, number
         return None
@@ -250,25 +249,25 @@ class _Push:
 
     def _pushed(self, api: HfApi, commit: str, *, is_new: bool, page: str | None = None) -> Pushed:
         repo_id, repo_type = self.repository.repo_id, self.repository.repo_type
-        prefix = "datasets/" if repo_type == "dataset" else ""
-        return Pushed(
-            repo_id, repo_type, commit, is_new, f"{api.endpoint}/{prefix}{repo_id}/{page or f'commit/{commit}'}"
-        )
+        address = f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+        return Pushed(repo_id, repo_type, commit, is_new, f"{address}/{page or f'commit/{commit}'}")
 
 
 def _addition(path: str, content: Path | bytes) -> CommitOperationAdd:
     return CommitOperationAdd(path, content if isinstance(content, bytes) else str(content))
 
 
+def _commit_at(api: HfApi, repository: Repository, revision: str) -> str:
+    return str(api.repo_info(revision=revision, **repository.address).sha)
+
+
 def _files_at(api: HfApi, repository: Repository, commit: str) -> dict[str, RepoFile]:
-    tree = api.list_repo_tree(**repository.address, revision=commit, recursive=True)
+    tree = api.list_repo_tree(revision=commit, recursive=True, **repository.address)
     return {item.path: item for item in tree if isinstance(item, RepoFile)}
 
 
 def _is_same(addition: CommitOperationAdd, there: RepoFile | None) -> bool:
-    """Whether the repository holds this content: by the sha256 of large files, else by the id that git gives a
-    file.
-    """
+    """Whether the repository holds this content: by the sha256 of large files, else by the id that git gives it."""
     if there is None or there.size != addition.upload_info.size:
         return False
     if there.lfs is not None:

@@ -48,19 +48,18 @@ def title(prefix: str, name: str, *, otherwise: str) -> str:
 
 def source_text(source: Mapping[str, Any]) -> Markdown:
     """The source dataset, to stand in a sentence."""
-    name = source["name"]
-    if not name:
+    if not source["name"]:
         return Markdown("an unnamed dataset that was passed in memory")
-    return _repository(name, source["revision"], url="https://huggingface.co/datasets", kind="dataset")
+    return _place(source, url="https://huggingface.co/datasets", kind="dataset", folder="a local folder")
 
 
 def model_text(model: Mapping[str, Any]) -> Markdown:
     """The CLIP model, to stand in a sentence."""
-    name, in_memory = model["name"], model.get("in_memory", False)
-    if not name:
+    in_memory = model.get("in_memory", False)
+    if not model["name"]:
         passed = "that was passed in memory" if in_memory else "whose embeddings were passed in"
         return Markdown(f"an unnamed model {passed}")
-    text = _repository(name, model["revision"], url="https://huggingface.co", kind="model")
+    text = _place(model, url="https://huggingface.co", kind="model", folder="a model in a local folder")
     # Its weights may be others by now: what it says is no claim of ours.
     return Markdown(f"a model that was passed in memory, by its own account {text}") if in_memory else text
 
@@ -70,10 +69,8 @@ def weights_text(model: Mapping[str, Any]) -> Markdown:
     parts = []
     if revision := model.get("weights_revision"):
         parts.append(f"weights from its conversion to safetensors by SFconvertbot, revision {code_span(revision)}")
-    parts += [
-        f"weights file {code_span(name)} with sha256 {code_span(sha256)}"
-        for name, sha256 in model.get("weights_files", {}).items()
-    ]
+    for name, sha256 in model.get("weights_files", {}).items():
+        parts.append(f"weights file {code_span(name)} with sha256 {code_span(sha256)}")
     if model["weights_sha256"]:
         parts.append(f"weights sha256 {code_span(model['weights_sha256'])}")
     return Markdown("".join(f", {part}" for part in parts))
@@ -94,11 +91,11 @@ def model_code(model: Mapping[str, Any]) -> Markdown | None:
 
 def example_prompts(report: Mapping[str, Any]) -> Markdown:
     """Prompts of a few classes as Python literals; where there are captions, texts that nobody owns."""
-    if report["captions"]:
-        return Markdown(", ".join(map(python_literal, _EXAMPLE_TEXTS)))
-    template = report["model"]["prompt_template"][0]
-    names = [clean_class_name(entry["name"]) for entry in report["classes"][:_EXAMPLE_CLASSES]]
-    return Markdown(", ".join(python_literal(template.replace(PLACEHOLDER, name)) for name in names))
+    texts: Iterable[str] = _EXAMPLE_TEXTS
+    if not report["captions"]:
+        template, classes = report["model"]["prompt_template"][0], report["classes"][:_EXAMPLE_CLASSES]
+        texts = (template.replace(PLACEHOLDER, clean_class_name(entry["name"])) for entry in classes)
+    return Markdown(", ".join(map(python_literal, texts)))
 
 
 def adapter_text(name: str, revision: str | None, *, on_hub: bool) -> Markdown:
@@ -107,12 +104,6 @@ def adapter_text(name: str, revision: str | None, *, on_hub: bool) -> Markdown:
         return Markdown(f"the folder {escape_markdown(plain_name(name))}")
     commit = f", revision {code_span(revision)}" if revision else ""
     return Markdown(f"[{escape_markdown(name)}](https://huggingface.co/{name}){commit}")
-
-
-def given_adapter_text(adapter: Mapping[str, Any]) -> Markdown:
-    """The adapters that a run was given and took as they were."""
-    name, revision = adapter["name"], adapter["revision"]
-    return adapter_text(name, revision, on_hub=is_hub_id(name, revision=revision))
 
 
 def command(arguments: Mapping[str, Any]) -> Markdown | None:
@@ -135,10 +126,10 @@ def arguments_block(arguments: Mapping[str, Any]) -> Markdown:
 
 def list_in_code(items: Iterable[object]) -> Markdown:
     """Items in code letters, separated by commas."""
-    return Markdown(", ".join(code_span(item) for item in items))
+    return Markdown(", ".join(map(code_span, items)))
 
 
-def shorten(names: Sequence[str]) -> Markdown:
+def first_names(names: Sequence[str]) -> Markdown:
     """The first names of a list, escaped, and how many more there are."""
     more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
     return Markdown(", ".join(map(escape_markdown, names[:_MAX_NAMES])) + more)
@@ -179,18 +170,17 @@ def order_text(report: Mapping[str, Any]) -> str:
     """Which rows the objective keeps, as a sentence behind what CLIP scored."""
     objective, what = report["objective"], "caption" if report["captions"] else "label"
     text = "The rows with the highest scores were kept"
-    if objective["spread"]:
-        text = f"Rows whose {what} it agrees with were kept first, spread evenly over easy and hard ones of each {cell_words(report)[0]}"
-    elif objective["gate"]:
-        text = f"Rows whose {what} it agrees with were kept first, those with the highest scores before the others"
+    if objective["spread"] or objective["gate"]:
+        spread = f"spread evenly over easy and hard ones of each {cell_words(report)[0]}"
+        how = spread if objective["spread"] else "those with the highest scores before the others"
+        text = f"Rows whose {what} it agrees with were kept first, {how}"
     return text + (", and what is like a kept row last" if objective["redundancy_weight"] else "")
 
 
 def further_columns(names: Iterable[str]) -> list[tuple[str, str, Markdown]]:
     """Name, type and meaning of those columns of the scores that not every run writes."""
-    return [
-        (name, kind, Markdown(meaning)) for name, (kind, meaning) in _FURTHER_COLUMNS.items() if name in set(names)
-    ]
+    there = set(names)
+    return [(name, kind, Markdown(text)) for name, (kind, text) in _FURTHER_COLUMNS.items() if name in there]
 
 
 def size_category(num_rows: int) -> str:
@@ -216,15 +206,13 @@ def percent(value: float | None) -> Markdown:
     return _UNKNOWN if value is None else Markdown(f"{value:.1%}")
 
 
-def _repository(name: str, revision: str | None, *, url: str, kind: str) -> Markdown:
+def _place(named: Mapping[str, Any], *, url: str, kind: str, folder: str) -> Markdown:
+    name = named["name"]
     if name.startswith(EMBEDDED_PREFIX):
         return Markdown(f"{code_span(name)} (part of hf_clipselect)")
-    if is_hub_id(name, revision=revision):
+    if is_hub_id(name, revision=named["revision"]):
         return Markdown(f"[{escape_markdown(name)}]({url}/{name})")
-    if is_local_path(name):
-        place = "a local folder" if kind == "dataset" else f"a {kind} in a local folder"
-        return Markdown(f"{place} named {escape_markdown(plain_name(name))}")
-    return Markdown(f"a {kind} named {escape_markdown(plain_name(name))}")
+    return Markdown(f"{folder if is_local_path(name) else f'a {kind}'} named {escape_markdown(plain_name(name))}")
 
 
 def _flag(name: str, value: object) -> list[str]:

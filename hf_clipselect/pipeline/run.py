@@ -11,7 +11,7 @@ from ..config.arguments import Arguments
 from ..errors import PushError, RunError
 from ..hub import Destination, publish
 from ..results.run_report import summarize, with_sizes
-from ..results.selection_json import published_report
+from ..results.saved_selection import published_report
 from ..results.selection_result import SelectionResult
 from ..runtime.failures import during, explained_failures
 from ..runtime.launch import make_accelerator

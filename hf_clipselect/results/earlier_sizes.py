@@ -28,12 +28,9 @@ def with_earlier_sizes(result: SelectionResult, subset: Path, processes: Process
     killed and is repeated finds the same sizes again, or those and its own.
 
     Args:
-        result ([`SelectionResult`]): The sizes that are asked for, the same on every process.
+        result (`SelectionResult`): The sizes that are asked for, the same on every process; they stay the first.
         subset (`Path`): The folder of subsets that the run replaces; it need not be there.
-        processes ([`Processes`]): Those of the run, of which the main one looks.
-
-    Returns:
-        [`SelectionResult`]: With the earlier sizes after those that are asked for.
+        processes (`Processes`): Those of the run, of which the main one looks.
     """
     sizes, columns = processes.broadcast(_earlier(result, subset) if processes.index == 0 else None)
     if not sizes:

@@ -40,9 +40,8 @@ def load_pruned(
 
     Raises:
         InputError: Not one size is given; there is no such repository, revision or selection; the source can't be
-        loaded by its
-            name, because it was a local folder or a dataset in memory; or it is not the dataset that the selection was
-            made from.
+            loaded by its name, because it was a local folder or a dataset in memory; or it is not the dataset that
+            the selection was made from.
 
     Example:
 
@@ -83,17 +82,11 @@ def _configs(card: Path) -> list[str]:
 
 
 def load_source_of(source: DatasetSource, place: str) -> Dataset:
-    """Load the dataset that a selection was made from, at the commit that it was made from.
-
-    Args:
-        source (`DatasetSource`): As the selection tells it.
-        place (`str`): Folder or repository of the selection, to be named in an error.
-
-    Returns:
-        `Dataset`: The split, not checked to be the same.
+    """The split that a selection was made from, at its commit, not checked to be the same.
 
     Raises:
-        InputError: It was a local folder or a dataset in memory, or it can't be loaded any more.
+        InputError: It was a local folder or a dataset in memory, or it can't be loaded any more. The message names
+            `place`, the folder or repository of the selection.
     """
     by_hand = f"load it yourself, and call SelectionResult.{{}}({place!r}).at(ratio).apply(dataset)"
     by_hand = by_hand.format("from_folder" if Path(place).is_dir() else "from_hub")

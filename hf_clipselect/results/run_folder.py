@@ -44,11 +44,7 @@ _OURS = {
 
 
 class RunFolder:
-    """The folder of one dataset and one encoder; a repeated run finds what is done and goes on.
-
-    Args:
-        path (`Path`): The output folder.
-    """
+    """The output folder of one dataset and one encoder; a repeated run finds what is done and goes on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,30 +59,41 @@ class RunFolder:
         Raises:
             InputError: The folder is a file, can't be created or written to, or another run works in it.
         """
-        self._check_kind()
-        self._create()
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"--output_dir {self.path} is a file; give a folder.")
+        except OSError as error:  # a name that no file system takes
+            raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.path).close()
+        except OSError as error:
+            raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
         with locked(self.path):
             yield
 
     def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Refuse a folder that belongs to something else.
+        """Refuse a folder, which is there, if it belongs to something else.
 
         Args:
             identity (`Mapping[str, Any]`): What makes two runs the same: dataset, columns, rows, model.
-            overwrite (`bool`): The results of another run may go.
+            overwrite (`bool`): The results of another run may go; files of others stay, and a run goes in beside them.
 
         Raises:
-            InputError: The folder is a file, holds the results of another run, files that no run wrote, a card that
-            can't be
-                read, or a folder or a pipe that bears the name of a file. Others' files are never removed: with
-                `overwrite` a run only goes in beside them, and not where they bear its names.
+            InputError: The folder holds the results of another run, files that no run wrote, a card that can't be
+                read, or a folder or a pipe that bears the name of a file.
         """
-        self._check_kind()
-        self._check_entries()
-        if not self.path.exists() or set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
+        for name in _ENTRIES:
+            check_kind(self.path / name, folder=name in _OURS)
+        check_kind(self.adapter / _CARD, folder=False)
+        check_subset_folder(self.subset)
+        for folder in (self.features, self.adapter):
+            check_kinds(folder, is_ours=_OURS[folder.name], is_our_folder=lambda _: False)
+        if set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
             return
         found = self.read_config().get("identity")
         if not isinstance(found, dict):
+            found = {}
             taken = [name for name in _ENTRIES if (self.path / name).exists()]
             if taken:
                 raise InputError(
@@ -112,10 +119,7 @@ class RunFolder:
             )
 
     def open(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Create the folder, or take it over; call `check` first. With `overwrite` another run's results are
-        removed.
-        """
-        self._create()
+        """Take the folder over, after `check`; with `overwrite` another run's results are removed."""
         for name, is_ours in _OURS.items():
             restore(self.path / name, is_ours=is_ours)
         found = self.read_config().get("identity")
@@ -152,13 +156,13 @@ class RunFolder:
         *,
         scores_only: bool = False,
     ) -> None:
-        """Everything but features, adapters and config.yaml, which are there already.
+        """Write everything but features, adapters and config.yaml, which are there already.
 
         Args:
             result (`SelectionResult`): The selection, with its report.
             images (`LabelledImages`): The dataset that was selected from.
             unreadable (`Mapping[int, str]`): source_index -> reason of the rows whose images could not be read.
-            scores_only (`bool`, *optional*, defaults to `False`): The subset folder holds no images.
+            scores_only (`bool`): The subset folder holds no images.
         """
         report = result.report
         with self._replacing_file("scores.parquet") as path:
@@ -192,9 +196,7 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
 
     def replacing(self, folder: Path) -> AbstractContextManager[Path]:
-        """A folder to fill; it takes the place of `folder` when the block ends well, with what people put into
-        that.
-        """
+        """A folder to fill: it takes the place of `folder` when the block ends well, with what people put there."""
         return replaced(folder, is_ours=_OURS[folder.name])
 
     @contextmanager
@@ -213,32 +215,8 @@ class RunFolder:
     def remove_adapter(self) -> None:
         self._remove_ours(self.adapter.name)
 
-    def _check_kind(self) -> None:
-        try:
-            if self.path.exists() and not self.path.is_dir():
-                raise InputError(f"--output_dir {self.path} is a file; give a folder.")
-        except OSError as error:  # a name that no file system takes
-            raise InputError(f"--output_dir {str(self.path)[:100]} can't be used: {error.strerror}.") from None
-
-    def _check_entries(self) -> None:
-        for name in _ENTRIES:
-            check_kind(self.path / name, folder=name in _OURS)
-        check_kind(self.adapter / _CARD, folder=False)
-        check_subset_folder(self.subset)
-        for folder in (self.features, self.adapter):
-            check_kinds(folder, is_ours=_OURS[folder.name], is_our_folder=lambda _: False)
-
-    def _create(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.path).close()
-        except OSError as error:
-            raise InputError(f"--output_dir {self.path} can't be written to: {error.strerror}.") from None
-
     def _remove_ours(self, name: str) -> None:
-        """Remove what runs wrote into one of their folders; a card that people wrote in stays, and is renewed by the
-        next run.
-        """
+        """Remove what runs wrote into one of their folders; a card that people wrote in stays for the next run."""
         card = self.path / name / _CARD
         try:
             without_card = not card.is_file() or not is_all_ours(card.read_bytes().decode())

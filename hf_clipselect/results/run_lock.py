@@ -27,15 +27,11 @@ _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep every other run out of a folder during a block.
-
-    Args:
-        folder (`Path`): A folder that exists.
+    """Keep every other run out of a folder, which exists, during a block.
 
     Raises:
-        InputError: Another process or thread works in the folder and does not end within some seconds, or the folder
-        can't be
-            written to.
+        InputError: Another process or thread works in it and does not end within some seconds, or it can't be written
+            to.
     """
     path = folder / LOCK_NAME
     lock = FileLock(path, is_singleton=False, fallback_to_soft=False)
@@ -60,7 +56,8 @@ def locked(folder: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # of a folder that was removed, perhaps
             if path.stat().st_ino == inode:
-                path.unlink()  # while the lock is held: who waits for it sees that its file is gone, and makes a new one
+                # While the lock is held: who waits for it sees that its file is gone, and makes a new one.
+                path.unlink()
         lock.release()
 
 

@@ -40,7 +40,7 @@ def summarize(
     unreadable: Mapping[int, str],
     trust: Trust | None = None,
 ) -> dict[str, Any]:
-    """Count what a run kept and dropped.
+    """Count what a run kept and dropped, in plain JSON types; the mean of nothing and NaN are None.
 
     Args:
         scores (`Dataset`):
@@ -54,12 +54,6 @@ def summarize(
             arguments, versions, seed, seconds, warnings.
         unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
         trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
-
-    Returns:
-        `dict[str, Any]`: Plain JSON types only; a number that does not exist (NaN, the mean of nothing) is None.
-
-    Raises:
-        InputError: `plain_agrees` is not of length N.
     """
     if len(plain_agrees) != len(scores):
         raise InputError(
@@ -68,13 +62,9 @@ def summarize(
     labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
     agrees = np.asarray(plain_agrees)
     rows, agreeing = (np.bincount(labels[mask], minlength=len(class_names)) for mask in (readable, readable & agrees))
+    taken = ("source", "model", "captions", "objective", "adaptation", "arguments", "versions", "seed", "seconds")
     report = {
-        **{
-            key: run[key]
-            for key in ("source", "model", "captions", "objective", "adaptation", "arguments", "versions")
-        },
-        "seed": run["seed"],
-        "seconds": run["seconds"],
+        **{key: run[key] for key in taken},
         "num_unreadable": len(unreadable),
         "unreadable": [
             {"source_index": index, "reason": unreadable[index]}
@@ -91,15 +81,9 @@ def summarize(
 
 
 def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
-    """The report of a run for other ratios: what follows from the scores is counted anew, the rest stays.
+    """The report of a run for other sizes: what follows from the scores is counted anew, the rest stays.
 
-    Args:
-        report (`Mapping[str, Any]`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table of that run, with the two columns of each ratio.
-        ratios (`Sequence[float | int]`): Sizes of the subsets that the report is to describe.
-
-    Returns:
-        `dict[str, Any]`: As [`summarize`] returns for these ratios; `arguments`, where they name a size, name these.
+    `scores` has the two columns of each size; `arguments`, where they name a size, name these.
     """
     arguments = report["arguments"]
     if not arguments.keys().isdisjoint(SIZE_ARGUMENTS):
@@ -127,17 +111,9 @@ def to_json_types(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def write_json(path: str | Path, report: dict[str, Any]) -> None:
-    """Write the report as strict JSON in UTF-8.
-
-    Args:
-        path (`str` or `Path`): File to write or replace; its folder exists.
-        report (`dict`): What [`summarize`] returned.
-
-    Raises:
-        ValueError: The report holds NaN or an infinity, which JSON has no word for.
-    """
-    write_text_atomically(Path(path), json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, report: Mapping[str, Any]) -> None:
+    """Write or replace a file of strict JSON in UTF-8; NaN, which JSON has no word for, is a `ValueError`."""
+    write_text_atomically(path, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
@@ -145,42 +121,37 @@ def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: S
     labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
     agrees = column_values(scores, "label_agrees")
     kept = {column_suffix(size): column_values(scores, f"selected_{column_suffix(size)}") for size in ratios}
-    classes = _count_classes(classes, labels, readable, agrees, kept)
+    counted = _count_cells([entry["name"] for entry in classes], labels, kept)
+    num_readable, agreeing = (np.bincount(labels[m], minlength=len(classes)) for m in (readable, agrees & readable))
+    for c, entry in enumerate(counted):
+        entry["accuracy_before"] = classes[c]["accuracy_before"]
+        entry["accuracy_after"] = _ratio(agreeing[c], num_readable[c])
+        entry["kept"] = entry.pop("kept")  # behind the others, where it always stood
     return {
         "num_rows": len(scores),
-        "classes": classes,
-        "classes_without_images": [entry["name"] for entry in classes if entry["rows"] == 0],
+        "classes": counted,
+        "classes_without_images": [entry["name"] for entry in counted if entry["rows"] == 0],
         **_count_groups(scores, kept),
         "accuracy_after": _mean(agrees, readable),
         "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
         "subsets": [
-            _describe_subset(scores, size, kept[column_suffix(size)], agrees, readable, classes) for size in ratios
+            _describe_subset(scores, size, kept[column_suffix(size)], agrees, readable, counted) for size in ratios
         ],
     }
 
 
-def _count_classes(
-    classes: Sequence[Mapping[str, Any]],
-    labels: np.ndarray,
-    readable: np.ndarray,
-    agrees: np.ndarray,
-    kept: Mapping[str, np.ndarray],
-) -> list[dict[str, Any]]:
-    def count(mask: np.ndarray) -> np.ndarray:
-        return np.bincount(labels[mask], minlength=len(classes))
-
-    rows, num_readable, after = np.bincount(labels, minlength=len(classes)), count(readable), count(agrees & readable)
-    kept_rows = {suffix: count(mask) for suffix, mask in kept.items()}
+def _count_cells(names: Sequence[str], cells: np.ndarray, kept: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Of each class or group, whose numbers are `cells`, the rows and those that each size keeps."""
+    rows = np.bincount(cells, minlength=len(names))
+    kept_rows = {suffix: np.bincount(cells[mask], minlength=len(names)) for suffix, mask in kept.items()}
     return [
         {
-            "name": entry["name"],
+            "name": name,
             "rows": rows[c],
-            "share": _ratio(rows[c], len(labels)),
-            "accuracy_before": entry["accuracy_before"],
-            "accuracy_after": _ratio(after[c], num_readable[c]),
+            "share": _ratio(rows[c], len(cells)),
             "kept": {suffix: counts[c] for suffix, counts in kept_rows.items()},
         }
-        for c, entry in enumerate(classes)
+        for c, name in enumerate(names)
     ]
 
 
@@ -190,20 +161,9 @@ def _count_groups(scores: Dataset, kept: Mapping[str, np.ndarray]) -> dict[str, 
         return {"num_groups": 0, "groups": []}
     # numpy would sort as many strings as there are rows.
     encoded = pc.dictionary_encode(pa.array(column_values(scores, "group"), pa.string()))
-    names, group = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-    rows = np.bincount(group, minlength=len(names))
-    kept_rows = {suffix: np.bincount(group[mask], minlength=len(names)) for suffix, mask in kept.items()}
-    listed = sorted(range(len(names)), key=lambda number: (-rows[number], names[number]))[:MAX_GROUPS_LISTED]
-    groups = [
-        {
-            "name": names[number],
-            "rows": rows[number],
-            "share": _ratio(rows[number], len(scores)),
-            "kept": {suffix: counts[number] for suffix, counts in kept_rows.items()},
-        }
-        for number in listed
-    ]
-    return {"num_groups": len(names), "groups": groups}
+    groups = _count_cells(encoded.dictionary.to_pylist(), encoded.indices.to_numpy(), kept)
+    groups.sort(key=lambda entry: (-entry["rows"], entry["name"]))
+    return {"num_groups": len(groups), "groups": groups[:MAX_GROUPS_LISTED]}
 
 
 def _describe_subset(

@@ -1,13 +1,12 @@
 """The scores table: one row per source row considered, as a `datasets.Dataset`.
 
 Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees (bool), sas, margin, sds (float32),
-sas_quantile,
-sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's near-duplicates;
-    none for a row
-without, and where they were not looked for), then for each size selection_score_<percent> (float32) and
-selected_<percent> (bool), or with count_<n> in place of the percentage, and reason (string: why the first size keeps
-the row or not). Where a run needs them there are group (string), ensemble (float32), must_keep and must_drop (bool). A
-row whose image could not be read has NaN scores, no prediction, and is never selected.
+sas_quantile, sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's
+near-duplicates; none for a row without, and where they were not looked for), then for each size
+selection_score_<percent> (float32) and selected_<percent> (bool), or with count_<n> in place of the percentage, and
+reason (string: why the first size keeps the row or not). Where a run needs them there are group (string), ensemble
+(float32), must_keep and must_drop (bool). A row whose image could not be read has NaN scores, no prediction, and is
+never selected.
 
 A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits
 best: another one's, where better_caption (int64) names the first row that has it, or its own, where that is none and
@@ -31,13 +30,7 @@ SCORE_COLUMNS = ("sas", "margin", "sds")
 # What another size can be selected from.
 NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
 # Columns that a table has only where a run needs them.
-_OPTIONAL = {
-    "group": Value("string"),
-    "ensemble": Value("float32"),
-    "must_keep": Value("bool"),
-    "must_drop": Value("bool"),
-    "better_caption": Value("int64"),
-}
+_OPTIONAL = ("group", "ensemble", "must_keep", "must_drop", "better_caption")
 
 
 def score_table(
@@ -47,17 +40,12 @@ def score_table(
     scores: SampleScores,
     facts: RowFacts | None = None,
 ) -> Dataset:
-    """Write scores as columns through `map`, beside the labels, without touching an image.
+    """The scores table, without any selection yet: scores beside the labels, written through `map`.
 
     Args:
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels.
-        class_names (`Sequence[str]`): One name per class.
-        source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split.
-        scores (`SampleScores`): Scores of these rows.
-        facts (`RowFacts`, *optional*): What a user says of these rows.
-
-    Returns:
-        `Dataset`: The scores table, without any selection yet.
+        labels (`np.ndarray` of shape `(N,)`, int64), class_names (`Sequence[str]`): Given labels and their names.
+        source_index (`np.ndarray` of shape `(N,)`, int64): Row numbers in the source split.
+        scores (`SampleScores`), facts (`RowFacts`, *optional*): Of these rows.
     """
     columns = {"duplicate_group": np.full(len(labels), -1)} | scores.columns() | (facts or RowFacts()).columns()
     for name in ROW_NUMBERS & columns.keys():
@@ -66,14 +54,14 @@ def score_table(
     for name in ("sas", "sds"):
         columns[f"{name}_quantile"] = np.full(len(labels), np.nan, dtype=np.float32)
         columns[f"{name}_quantile"][readable] = quantiles_within(labels[readable], columns[name][readable])
-    features = _features(list(class_names), columns)
-    given = Features({name: features[name] for name in ("source_index", "label")})
-    table = pa.table({"source_index": source_index, "label": labels}).cast(given.arrow_schema)
     content = hashlib.sha256(json.dumps(list(class_names)).encode() + labels.tobytes() + source_index.tobytes())
     for name, values in sorted(columns.items()):
-        content.update(
-            name.encode() + (json.dumps(values.tolist()).encode() if values.dtype.kind in "OU" else values.tobytes())
-        )
+        as_bytes = json.dumps(values.tolist()).encode() if values.dtype.kind in "OU" else values.tobytes()
+        content.update(name.encode() + as_bytes)
+    features = _features(class_names, columns)
+    given = Features({name: features[name] for name in ("source_index", "label")})
+    table = pa.table({"source_index": source_index, "label": labels}).cast(given.arrow_schema)
+    arrays = {"labels": labels, "columns": columns, "order": [name for name in features if name not in given]}
     scored = (
         Dataset(table)
         .with_format("arrow")
@@ -82,11 +70,7 @@ def score_table(
             with_indices=True,
             batched=True,
             batch_size=10_000,
-            fn_kwargs={
-                "labels": labels,
-                "columns": columns,
-                "order": [name for name in features if name not in given],
-            },
+            fn_kwargs=arrays,
             features=features,
             keep_in_memory=True,
             # Hashing the arrays' pickles takes longer than writing them.
@@ -95,43 +79,6 @@ def score_table(
         )
     )
     return scored.with_format(None)
-
-
-def check_score_table(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> None:
-    """Check a scores table that was read from a file, which anybody may have written.
-
-    Args:
-        table (`Dataset`): One row per source row considered.
-        sizes (`Sequence[float | int]`): The sizes whose two columns it must have.
-        num_rows (`int`): Rows of the source.
-
-    Raises:
-        ValueError: A column is missing or of another type, or holds what no run writes.
-    """
-    names = table.features["label"].names if isinstance(table.features.get("label"), ClassLabel) else []
-    expected = {**_features(names, set(_OPTIONAL) & set(table.column_names)), "reason": Value("string")}
-    for size in sizes:
-        expected |= {f"selection_score_{column_suffix(size)}": Value("float32")}
-        expected |= {f"selected_{column_suffix(size)}": Value("bool")}
-    if wrong := [name for name, feature in expected.items() if table.features.get(name) != feature]:
-        raise ValueError(f"no column {', '.join(wrong)} of the expected type in the scores")
-    rows, labels = column_values(table, "source_index"), column_values(table, "label")
-    if len(rows) == 0 or rows[0] < 0 or rows[-1] >= num_rows or (np.diff(rows) <= 0).any():
-        raise ValueError(f"source_index does not rise within the {num_rows} rows of the source")
-    if "group" in expected and table.data.column("group").null_count:
-        raise ValueError("rows have no group")
-    if not 0 <= labels.min() <= labels.max() < len(names):
-        raise ValueError(f"labels lie outside the {len(names)} classes")
-    predicted = column_values(table, "predicted_label")
-    scores = [column_values(table, name) for name in (*SCORE_COLUMNS, "ensemble") if name in expected]
-    readable = predicted >= 0
-    if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
-        raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
-    for size in sizes:
-        selected = column_values(table, f"selected_{column_suffix(size)}")
-        score = column_values(table, f"selection_score_{column_suffix(size)}")
-        if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
-            raise ValueError(f"the selection of {column_suffix(size)} is empty or holds rows without scores")
 
 
 def is_selection_column(name: str) -> bool:
@@ -171,23 +118,32 @@ def _score_columns(
     return batch
 
 
-def _features(class_names: list[str], optional: Collection[str]) -> Features:
+def expected_features(class_names: Sequence[str], column_names: Sequence[str], sizes: Sequence[Size]) -> Features:
+    """The columns that a table with these sizes must have; of the optional ones those that it has."""
+    features = _features(class_names, column_names)
+    for suffix in map(column_suffix, sizes):
+        features |= {f"selection_score_{suffix}": Value("float32"), f"selected_{suffix}": Value("bool")}
+    return Features({**features, "reason": Value("string")})
+
+
+def _features(class_names: Sequence[str], optional: Collection[str]) -> Features:
     """The columns in their order, without those of a selection; of the optional ones these."""
+    classes = ClassLabel(names=list(class_names))
     features = {
         "source_index": Value("int64"),
-        "label": ClassLabel(names=class_names),
-        "group": _OPTIONAL["group"],
-        "predicted_label": ClassLabel(names=class_names),
+        "label": classes,
+        "group": Value("string"),
+        "predicted_label": classes,
         "label_agrees": Value("bool"),
-        "better_caption": _OPTIONAL["better_caption"],
+        "better_caption": Value("int64"),
         "sas": Value("float32"),
         "margin": Value("float32"),
-        "ensemble": _OPTIONAL["ensemble"],
+        "ensemble": Value("float32"),
         "sds": Value("float32"),
         "sas_quantile": Value("float32"),
         "sds_quantile": Value("float32"),
         "duplicate_group": Value("int64"),
-        "must_keep": _OPTIONAL["must_keep"],
-        "must_drop": _OPTIONAL["must_drop"],
+        "must_keep": Value("bool"),
+        "must_drop": Value("bool"),
     }
     return Features({name: kind for name, kind in features.items() if name not in _OPTIONAL or name in optional})

@@ -15,7 +15,7 @@ from ..data import SUBSET_COLUMNS, one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import Destination, Pushed, Repository, check_subset_folder, fetch_files, publish, subset_card
+from ..hub import Destination, Pushed, check_subset_folder, fetch_files, publish, subset_card
 from ..hub.merge import OUR_CONFIG, write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.files import make_folder
@@ -23,9 +23,8 @@ from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
 from ..selection import Objective, Size, check_sizes, column_suffix, config_name
 from .run_report import report_at
-from .saved_scores import read_scores
-from .scores_table import NEEDED_COLUMNS, check_score_table, column_values, join_columns
-from .selection_json import is_whole, published_report, read_selection, write_selection
+from .saved_selection import is_whole, published_report, read_saved, write_selection
+from .scores_table import NEEDED_COLUMNS, column_values, join_columns
 from .subsets import add_reason, select_from_table
 
 
@@ -62,12 +61,16 @@ class SelectionResult:
     @property
     def selected(self) -> np.ndarray:
         """Row numbers of the kept rows in the dataset as passed: int64, sorted."""
-        return self._source_rows(column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
+        return column_values(self.scores, "source_index")[self._kept]
 
     @property
     def dropped(self) -> np.ndarray:
         """Row numbers of the considered rows that were not kept: int64, sorted."""
-        return self._source_rows(~column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}"))
+        return column_values(self.scores, "source_index")[~self._kept]
+
+    @property
+    def _kept(self) -> np.ndarray:
+        return column_values(self.scores, f"selected_{column_suffix(self.ratios[0])}")
 
     @python_door(selection_ratio="ratio", selection_count="count")
     @own_settings()
@@ -98,15 +101,9 @@ class SelectionResult:
                 f"The scores lack the columns {', '.join(missing)}, so nothing else can be selected from them; "
                 f"they have {', '.join(self.scores.column_names)}."
             )
-        if column_suffix(size) in map(
-            column_suffix, self.ratios
-        ):  # as it was selected: among several sizes quotas are held nested
-            others = {
-                f"{kind}_{column_suffix(other)}"
-                for other in self.ratios
-                if column_suffix(other) != column_suffix(size)
-                for kind in ("selection_score", "selected")
-            }
+        suffix, suffixes = column_suffix(size), set(map(column_suffix, self.ratios))
+        if suffix in suffixes:  # as it was selected: among several sizes quotas are held nested
+            others = {f"{kind}_{other}" for other in suffixes - {suffix} for kind in ("selection_score", "selected")}
             kept = [name for name in self.scores.column_names if name not in others | {"reason"}]
             scores = add_reason(self.scores.select_columns(kept), self.objective, size)
         else:
@@ -156,8 +153,7 @@ class SelectionResult:
 
         Raises:
             InputError: It is another dataset, a row names a file that is not the dataset's, what people wrote in
-            README.md can't be
-                read, or a folder or a pipe bears the name of a file to write.
+                README.md can't be read, or a folder or a pipe bears the name of a file to write.
         """
         if dataset is not None:
             dataset = one_split(dataset)
@@ -175,8 +171,8 @@ class SelectionResult:
             if OUR_CONFIG.fullmatch(path.parent.name):
                 path.unlink()
         write_parquet(self.scores, folder / "scores")
-        for name, subset in ({} if dataset is None else self._subsets(dataset)).items():
-            write_parquet(subset, folder / name)
+        for size in () if dataset is None else self.ratios:
+            write_parquet(self._at(size)._join(dataset), folder / config_name(size))
         report = published_report(self.report)
         if is_whole(report):
             write_card(folder / "README.md", subset_card(report, folder))
@@ -221,8 +217,7 @@ class SelectionResult:
 
         Raises:
             InputError: There is no such repository or revision, it is private and the token may not read it, the Hub
-            can't be
-                reached, or there is no selection in it that can be read.
+                can't be reached, or there is no selection in it that can be read.
 
         Example:
 
@@ -283,10 +278,8 @@ class SelectionResult:
         Example:
 
         ```python
-        result = select_dataset(dataset, selection_ratio=0.3, output_dir="clipselect_output")
-        result.push_to_hub(
-            "me/digits-pruned", dataset, adapter_dir="clipselect_output/adapter", hub_model_id="me/digits-clip-adapters"
-        )
+        result = select_dataset(dataset, selection_ratio=0.3, output_dir="out")
+        result.push_to_hub("me/digits", dataset, adapter_dir="out/adapter", hub_model_id="me/digits-clip-adapters")
         ```
         """
         if not is_whole(self.report):
@@ -301,34 +294,20 @@ class SelectionResult:
         if dataset is not None:
             dataset = one_split(dataset)
             self._check(dataset)
-        how = {"private": private, "branch": revision, "tag": tag, "create_pr": create_pr}
-        model = None if hub_model_id is None else Repository(hub_model_id, "model", **how)
-        destination = Destination(Repository(repo_id, "dataset", **how), model)
+        destination = Destination.to(
+            repo_id, hub_model_id, private=private, branch=revision, tag=tag, create_pr=create_pr
+        )
         destination.check()
         with TemporaryDirectory() as folder:
             self.save(folder, dataset, allow_outside_files=allow_outside_files)
             adapter = None if adapter_dir is None else Path(adapter_dir)
             return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
 
-    def _subsets(self, dataset: Dataset) -> dict[str, Dataset]:
-        """The kept rows of every ratio, by config name (`ratio_30`); the dataset is not checked again."""
-        return {config_name(size): self._at(size)._join(dataset) for size in self.ratios}
-
     @classmethod
     def _read(cls, folder: Path, name: str) -> "SelectionResult":
         """The folder may be anybody's: whatever is wrong in it is told in a sentence that calls it by this name."""
         try:
-            selection = read_selection(folder / "selection.json")
-            source, report = selection["source"], selection["report"]
-            scores = Dataset(read_scores(folder / "scores", num_rows=source.num_rows))
-            check_score_table(scores, selection["ratios"], num_rows=source.num_rows)
-            if is_whole(report):
-                if [entry["name"] for entry in report["classes"]] != scores.features["label"].names:
-                    raise ValueError("the classes of the report are not those of the scores")
-                if report["num_rows"] != len(scores):
-                    raise ValueError(f"the report speaks of {report['num_rows']} rows, the scores have {len(scores)}")
-                selection["report"] = report_at(report, scores, selection["ratios"])
-            return cls(scores=scores, **selection)
+            return cls(**read_saved(folder))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pa.ArrowException) as error:
             raise InputError(
                 f"{name} holds no selection that can be read ({type(error).__name__}: "
@@ -359,26 +338,19 @@ class SelectionResult:
         return with_own_images(dataset, self.source.image_column, self.source, allow_outside_files=True)
 
     def _join(self, dataset: Dataset) -> Dataset:
-        name = column_suffix(self.ratios[0])
-        columns = {
-            "source_index": column_values(self.scores, "source_index"),
-            "sas": column_values(self.scores, "sas"),
-            "sds": column_values(self.scores, "sds"),
-            "selection_score": column_values(self.scores, f"selection_score_{name}"),
-        }
+        score = f"selection_score_{column_suffix(self.ratios[0])}"
+        names = {"source_index": "source_index", "sas": "sas", "sds": "sds", "selection_score": score}
+        columns = {column: column_values(self.scores, name) for column, name in names.items()}
         dataset = dataset.with_format(None)
         if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
             logger.warning(
                 "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)
             )
             dataset = dataset.remove_columns(taken)
-        kept = np.flatnonzero(column_values(self.scores, f"selected_{name}"))
+        kept = np.flatnonzero(self._kept)
         if len(dataset) == len(self.scores) and dataset._indices is None:
             return join_columns(dataset, columns).select(kept)
         # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept ones are
         # enough.
         rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
         return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})
-
-    def _source_rows(self, mask: np.ndarray) -> np.ndarray:
-        return column_values(self.scores, "source_index")[mask]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 from datasets import Dataset
@@ -63,50 +63,30 @@ def select_from_table(
             or the table lacks what the objective needs.
     """
     base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
-    readable = np.flatnonzero(~np.isnan(column_values(table, "sas")))
-    rows = _row_columns(base, readable, objective)
-    passes = passes_gate(objective, rows) if objective.gate else None
-    candidates = _candidates(rows.labels, table.features["label"].names, _facts(base, readable), objective, passes)
-    ratios = [size / len(readable) if is_count(size) else size for size in sizes]
+    rows = _readable_rows(base, objective)
+    names = table.features["label"].names
+    candidates = _candidates(rows.columns.labels, names, rows.facts, objective, rows.passes)
+    num_readable = len(rows.places)
+    ratios = [size / num_readable if is_count(size) else size for size in sizes]
     by_ratio = {
-        ratio: _ranked_by(table, readable, objective, rows, ratio, candidates, graph)
+        ratio: _ranked_by(table, rows, objective, ratio, candidates, graph)
         for ratio in (set(ratios) if objective.alpha_is_ratio else ratios[:1])
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
     subsets = select_subsets(scores, candidates, sizes, objective)
-    _warn_of_small_cells(candidates, objective, selection_count(sizes[0], len(readable)))
+    _warn_of_small_cells(candidates, objective, selection_count(sizes[0], num_readable))
     added: dict[str, np.ndarray] = {}
     for size, score, subset in zip(sizes, scores, subsets, strict=True):
-        selected = np.zeros(len(readable), dtype=bool)
+        selected = np.zeros(num_readable, dtype=bool)
         selected[subset] = True
-        added[f"selection_score_{column_suffix(size)}"] = _scattered(score, readable, len(table), np.nan)
-        added[f"selected_{column_suffix(size)}"] = _scattered(selected, readable, len(table), False)
-    return add_reason(join_columns(base, added), objective, sizes[0])
+        added[f"selection_score_{column_suffix(size)}"] = rows.scattered(score, np.nan)
+        added[f"selected_{column_suffix(size)}"] = rows.scattered(selected, False)
+    return _with_reason(join_columns(base, added), rows, objective, sizes[0])
 
 
 def add_reason(table: Dataset, objective: Objective, size: Size) -> Dataset:
-    """Add the column `reason`: why a size keeps each row or not.
-
-    Args:
-        table (`Dataset`): A scores table with the two columns of the size, and no reasons.
-        objective (`Objective`): What was maximised.
-        size (`float` or `int`): The size.
-
-    Returns:
-        `Dataset`: The table with one column more.
-    """
-    readable = np.flatnonzero(~np.isnan(column_values(table, "sas")))
-    rows = _row_columns(table, readable, objective)
-    why = reasons(
-        objective,
-        rows,
-        scores=column_values(table, f"selection_score_{column_suffix(size)}")[readable],
-        selected=column_values(table, f"selected_{column_suffix(size)}")[readable],
-        tiers=_tiers(_facts(table, readable), passes_gate(objective, rows) if objective.gate else None),
-        duplicate_group=column_values(table, "duplicate_group")[readable],
-        source_index=column_values(table, "source_index")[readable],
-    )
-    return join_columns(table, {"reason": _scattered(why, readable, len(table), NOT_READABLE)})
+    """Add the column `reason`, which tells why a size keeps each row or not, to a table that has none."""
+    return _with_reason(table, _readable_rows(table, objective), objective, size)
 
 
 def check_demands(
@@ -115,11 +95,8 @@ def check_demands(
     """Refuse sizes, quotas and lists of rows that can't be met, before any image is encoded.
 
     Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels.
-        class_names (`Sequence[str]`): One name per class.
+        labels (`np.ndarray` of shape `(N,)`, int64), class_names (`Sequence[str]`): Given labels and their names.
         facts (`RowFacts`): What a user says of these rows.
-        objective (`Objective`): What to maximise.
-        sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
 
     Raises:
         InputError: As [`select_from_table`].
@@ -129,21 +106,52 @@ def check_demands(
         check_candidates(candidates, selection_count(size, len(labels)), objective)
 
 
-def _row_columns(table: Dataset, readable: np.ndarray, objective: Objective) -> RowColumns:
+@dataclass(frozen=True)
+class _ReadableRows:
+    """The rows that can be selected from: their places among the `num_rows` of the table, and what is known of them.
+
+    `passes` tells which of them the gate lets in, where the objective has one.
+    """
+
+    num_rows: int
+    places: np.ndarray
+    columns: RowColumns
+    facts: RowFacts
+    passes: np.ndarray | None
+
+    def scattered(self, values: np.ndarray, elsewhere: object) -> np.ndarray:
+        spread = np.full(self.num_rows, elsewhere, dtype=values.dtype)
+        spread[self.places] = values
+        return spread
+
+
+def _readable_rows(table: Dataset, objective: Objective) -> _ReadableRows:
     if objective.alignment == "ensemble" and "ensemble" not in table.column_names:
         raise InputError(
             "--alignment ensemble needs the column ensemble, which these scores lack; they have "
             f"{', '.join(table.column_names)}."
         )
-    names = {"labels": "label", "agrees": "label_agrees", **{name: name for name in SCORE_COLUMNS}}
-    if "ensemble" in table.column_names:
-        names["ensemble"] = "ensemble"
-    return RowColumns(**{argument: column_values(table, name)[readable] for argument, name in names.items()})
+    places = np.flatnonzero(~np.isnan(column_values(table, "sas")))
+    names = {"labels": "label", "agrees": "label_agrees"}
+    names |= {name: name for name in (*SCORE_COLUMNS, "ensemble") if name in table.column_names}
+    columns = RowColumns(**{argument: column_values(table, name)[places] for argument, name in names.items()})
+    told = [column.name for column in fields(RowFacts) if column.name in table.column_names]
+    facts = RowFacts(**{name: column_values(table, name)[places] for name in told})
+    passes = passes_gate(objective, columns) if objective.gate else None
+    return _ReadableRows(len(table), places, columns, facts, passes)
 
 
-def _facts(table: Dataset, readable: np.ndarray) -> RowFacts:
-    names = [column.name for column in fields(RowFacts) if column.name in table.column_names]
-    return RowFacts(**{name: column_values(table, name)[readable] for name in names})
+def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size: Size) -> Dataset:
+    why = reasons(
+        objective,
+        rows.columns,
+        scores=column_values(table, f"selection_score_{column_suffix(size)}")[rows.places],
+        selected=column_values(table, f"selected_{column_suffix(size)}")[rows.places],
+        tiers=_tiers(rows.facts, rows.passes),
+        duplicate_group=column_values(table, "duplicate_group")[rows.places],
+        source_index=column_values(table, "source_index")[rows.places],
+    )
+    return join_columns(table, {"reason": rows.scattered(why, NOT_READABLE)})
 
 
 def _candidates(
@@ -156,8 +164,8 @@ def _candidates(
                 "--balance_by group needs a category for each row; name its column with --group_column, or pass "
                 "groups beside embeddings."
             )
-        names, cells = np.unique(facts.group.astype(str), return_inverse=True)
-        names = names.tolist()
+        groups, cells = np.unique(facts.group.astype(str), return_inverse=True)
+        names = groups.tolist()
     else:
         classes, cells = np.unique(labels, return_inverse=True)
         names = [class_names[label] for label in classes]
@@ -185,18 +193,17 @@ def _tiers(facts: RowFacts, passes: np.ndarray | None) -> np.ndarray | None:
 
 def _ranked_by(
     table: Dataset,
-    readable: np.ndarray,
+    rows: _ReadableRows,
     objective: Objective,
-    rows: RowColumns,
     ratio: float,
     candidates: Candidates,
     graph: NeighborGraph | None,
 ) -> np.ndarray:
     """Scores of the readable rows, less their redundancy."""
     if not objective.redundancy_weight:
-        return selection_scores(objective, rows, ratio)
+        return selection_scores(objective, rows.columns, ratio)
     if graph is not None:
-        scores = selection_scores(objective, rows, ratio)
+        scores = selection_scores(objective, rows.columns, ratio)
         if objective.balance_by == "group":
             # A row must not lose for being like one of another group, whose quota may leave that one out.
             graph = graph.within(candidates.cells)
@@ -207,13 +214,11 @@ def _ranked_by(
             "--redundancy_weight compares images, which the scores alone do not tell: select again with this size "
             "beside the others."
         )
-    return column_values(table, earlier[0])[readable]
+    return column_values(table, earlier[0])[rows.places]
 
 
 def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -> None:
-    """Name the classes or groups of which fewer rows may be kept than they are due; the others got what was
-    missing.
-    """
+    """Name the classes or groups of which fewer rows may be kept than they are due; others got what was missing."""
     if objective.class_balance == "none":
         return
     sizes = np.bincount(candidates.cells)
@@ -221,9 +226,8 @@ def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -
     if candidates.tiers is not None:
         allowed = np.bincount(candidates.cells[candidates.tiers != MUST_DROP], minlength=len(sizes))
     due = largest_remainder(quota_weights(sizes, objective.class_balance), k)
-    small = np.setdiff1d(
-        np.flatnonzero(due > allowed), list(candidates.counts)
-    )  # a quota of its own is what was asked for
+    # A quota of its own is what was asked for.
+    small = np.setdiff1d(np.flatnonzero(due > allowed), list(candidates.counts))
     if len(small):
         named = ", ".join(f"{candidates.name(cell)} ({allowed[cell]} of {due[cell]})" for cell in small[:5].tolist())
         logger.warning(
@@ -234,9 +238,3 @@ def _warn_of_small_cells(candidates: Candidates, objective: Objective, k: int) -
             named,
             ", ..." if len(small) > 5 else "",
         )
-
-
-def _scattered(values: np.ndarray, rows: np.ndarray, num_rows: int, elsewhere: object) -> np.ndarray:
-    spread = np.full(num_rows, elsewhere, dtype=values.dtype)
-    spread[rows] = values
-    return spread

@@ -304,8 +304,8 @@ def test_cards_tell_where_the_weights_come_from():
     report = make_report()
     report["model"] |= {"name": "me/clip", "revision": None, "weights_sha256": digest, "in_memory": True}
     for card in both_cards(report):
-        told = "a model that was passed in memory, by its own account [me/clip](https://huggingface.co/me/clip), weights sha256"
-        assert f"{told} `{digest}`" in card
+        told = "a model that was passed in memory, by its own account [me/clip](https://huggingface.co/me/clip)"
+        assert f"{told}, weights sha256 `{digest}`" in card
 
 
 def test_no_model_index_without_a_measurement():
@@ -340,22 +340,32 @@ def test_a_name_without_namespace_needs_a_commit():
 
 
 @pytest.mark.parametrize(
-    ("license_name", "in_header", "in_text"),
+    ("stated", "in_header", "its_name"),
     [
-        ("MIT", "mit", True),
-        ("other", "other", True),
-        (None, None, False),
-        ("", None, False),
-        ("unknown", None, False),
-        ("My licence", None, True),
+        ("MIT", "mit", None),
+        ("other", "other", None),
+        ("cc-by-4.0, mit", ["cc-by-4.0", "mit"], None),
+        (None, None, None),
+        ("", None, None),
+        ("unknown", None, None),
+        ("My licence, 2nd", "other", "my-licence-2nd"),
     ],
 )
-def test_license(license_name, in_header, in_text):
+def test_license(stated, in_header, its_name):
     report = make_report()
-    report["source"]["license"] = license_name
+    report["source"]["license"] = stated
     card = make_dataset_card(report)
-    assert DatasetCard(card).data.license == in_header
-    assert ("License of the source" in card) == in_text
+    header = DatasetCard(card).data.to_dict()
+    assert (header.get("license"), header.get("license_name")) == (in_header, its_name)
+    assert ("License of the source" in card) == (in_header is not None)
+    assert check(card, "dataset") == {"errors": [], "warnings": []}
+
+
+def test_a_license_that_the_hub_refuses_is_named_beside_other():
+    report = make_report()
+    report["source"]["license"] = "my-own"
+    header = DatasetCard(make_dataset_card(report, license_is_known=False)).data.to_dict()
+    assert (header["license"], header["license_name"]) == ("other", "my-own")
 
 
 @pytest.mark.parametrize(
@@ -678,7 +688,7 @@ def test_escaped_text_renders_as_itself():
 
 def test_templates_in_values_are_not_run():
     for card in both_cards(make_hostile_report()):
-        assert "49" not in card.replace(COMMIT, "")
+        assert "49" not in re.sub("[0-9a-f]{16,}", "", card)  # hashes may hold it
         assert "{% raw %}" in card
 
 

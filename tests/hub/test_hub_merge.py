@@ -313,18 +313,6 @@ def test_a_broken_header_is_told(bad):
         merge_cards(OURS, f"---\n{bad}---\n# Mine\n")
 
 
-def test_a_header_nested_too_deeply_is_told():
-    outcomes = []
-    for depth in range(20, 1501, 40):
-        theirs = f"---\na: {'[' * depth}{']' * depth}\n---\n# Mine\n"
-        try:
-            outcomes.append(merge_cards(OURS, theirs).endswith("-->\n"))
-        except InputError as error:
-            assert "is nested too deeply. Repair or remove it" in str(error)
-            outcomes.append(None)
-    assert outcomes[0] is True and outcomes[-1] is None and False not in outcomes
-
-
 # What must hold for all cards.
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hf_clipselect import InputError
-from hf_clipselect.hub.published_adapter import publishable_adapter
+from hf_clipselect.hub.publish import publishable_adapter
 
 
 def folder_with(folder: Path, **config: object) -> bytes:

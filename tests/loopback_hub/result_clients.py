@@ -208,16 +208,18 @@ def formats_push(folder: str) -> dict[str, str]:
 
 
 def folder_push(folder: str) -> dict:
-    """A subset folder that people wrote in is pushed twice: what is on the Hub, and what is in the folder
-    afterwards.
+    """A subset folder that people wrote in is pushed twice: what is on the Hub, and what is in the folder afterwards.
+
+    The source states a license that the Hub does not know.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import DatasetCard, HfApi
     from made_results import make_result
 
     from hf_clipselect.hub import Destination, Repository, publish
 
     subset, dataset = Path(folder) / "subset", pictures(30)
     result = make_result(dataset, (0.3,), report=True)
+    result.report["source"]["license"] = "my-own"
     result.save(subset, dataset)
     for name in ("notes.txt", ".git/config", "ratio_30/notes.txt", "extra/train-00000-of-00001.parquet"):
         (subset / name).parent.mkdir(exist_ok=True)
@@ -226,11 +228,13 @@ def folder_push(folder: str) -> dict:
     pushed = [
         publish(result.report, subset, Destination(Repository("alice/of-folder-push", "dataset"))) for _ in range(2)
     ]
+    header = DatasetCard.load("alice/of-folder-push").data.to_dict()
     return {
         "new": [part.is_new for parts in pushed for part in parts],
         "there": sorted(HfApi().list_repo_files("alice/of-folder-push", repo_type="dataset")),
         "here": sorted(path.relative_to(subset).as_posix() for path in subset.rglob("*") if path.is_file()),
         "words": (subset / "README.md").read_text().count("My words."),
+        "license": [header["license"], header["license_name"]],
     }
 
 

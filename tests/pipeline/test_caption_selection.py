@@ -241,7 +241,10 @@ def test_captions_that_the_model_can_not_read_to_their_ends_are_told(pairs, tmp_
     exact = " ".join(["seven"] * (limit - 2))  # beside the marks of beginning and end
     texts[3], texts[7], texts[30], texts[41] = exact, f"{exact} A", f"B {exact}", f"{exact} A"
     dataset = pairs[0].select(range(60)).remove_columns("text").add_column("text", texts)
-    told = f"3 of 60 captions are longer than the {limit} tokens that the model reads, and are cut there; the first is that of source_index 7."
+    told = (
+        f"3 of 60 captions are longer than the {limit} tokens that the model reads, and are cut there; the first is "
+        "that of source_index 7."
+    )
     for _ in range(2):  # the second run finds its features
         caplog.clear()
         report = select(dataset, num_clusters=2, output_dir=tmp_path / "out").report

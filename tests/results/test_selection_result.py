@@ -11,8 +11,8 @@ from hf_clipselect import SelectionResult, select_dataset, select_embeddings
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
+from hf_clipselect.results.saved_selection import published_report
 from hf_clipselect.results.scores_table import column_values
-from hf_clipselect.results.selection_json import published_report
 
 
 OURS = ["source_index", "sas", "sds", "selection_score"]
@@ -146,7 +146,7 @@ def test_apply_with_only_some_rows_considered(dataset):
     assert image_bytes(kept) == [image_bytes(dataset)[row] for row in result.selected]
     scores = column_values(result.scores, "sas")[np.searchsorted(rows, result.selected)]
     assert kept["sas"][:] == scores.tolist()
-    (of_considered,) = result._subsets(dataset.select(rows)).values()
+    of_considered = result._join(dataset.select(rows))
     assert of_considered[:] == kept[:]
 
 

@@ -129,4 +129,5 @@ def test_what_people_put_into_a_subset_folder_stays_there_and_is_not_pushed(hub,
         "there": [".gitattributes", *ours],
         "here": sorted([*ours, *theirs]),
         "words": 1,
+        "license": ["other", "my-own"],
     }

@@ -21,7 +21,7 @@ from ...encoder.images import open_image
 from ...errors import InputError, PushError
 from ...hub import Repository
 from ...hub.access import check_access
-from ...results.selection_json import read_selection
+from ...results.saved_selection import read_selection
 from ...runtime.files import write_text_atomically
 from ...runtime.hub_ids import hide_paths
 from ...runtime.retries import describe

@@ -2,8 +2,7 @@
 
 from .grid import GRID_COLUMNS, PICTURE_SIDE, draw_grid
 from .html import write_html
-from .row_texts import captions_of
-from .suspects import for_spreadsheets, pick_suspects, suspects_table
+from .suspects import captions_of, for_spreadsheets, pick_suspects, suspects_table
 from .thumbnails import small_images
 
 

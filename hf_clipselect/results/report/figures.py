@@ -8,17 +8,17 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from ..scores_table import column_values
+
+
+# matplotlib takes long to import: it is imported where something is drawn.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 KEPT = "#0072b2"  # blue and orange of Okabe and Ito: told apart with every kind of colour blindness
@@ -63,12 +63,7 @@ HISTOGRAMS = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with what the page says about it.
-
-    Args:
-        title (`str`), caption (`str`): Text above and below the figure.
-        source (`str`): The SVG as a data URI.
-    """
+    """A figure as an SVG in a data URI, with the texts above and below it."""
 
     title: str
     caption: str
@@ -76,15 +71,7 @@ class Plot:
 
 
 def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
-    """Draw how SAS, margin and SDS are spread over the rows kept and dropped.
-
-    Args:
-        report (`dict`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table.
-
-    Returns:
-        `list[Plot]`: One figure for each score.
-    """
+    """How SAS, margin and SDS are spread over the rows kept and dropped: one figure for each."""
     kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
     plots = []
     for name, (title, caption) in HISTOGRAMS.items():
@@ -94,15 +81,7 @@ def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
 
 
 def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
-    """Draw SAS against SDS, at most 5,000 rows of them, always the same ones.
-
-    Args:
-        report (`dict`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table.
-
-    Returns:
-        `Plot`
-    """
+    """SAS against SDS, at most 5,000 rows of them, always the same ones."""
     sas, sds = column_values(scores, "sas"), column_values(scores, "sds")
     kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
     rows = np.flatnonzero(np.isfinite(sas) & np.isfinite(sds))
@@ -116,13 +95,9 @@ def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
 
 
 def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
-    """Draw the share of each class before and after selection; of more than 40 classes the extremes only.
+    """The share of each class before and after selection, in two figures for more than 15 classes.
 
-    Args:
-        report (`dict`): What [`summarize`] returned.
-
-    Returns:
-        `list[Plot]`: One figure, or two for more than 15 classes.
+    Of more than 40 classes only the extremes are drawn.
     """
     entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
     one, several = ("cluster", "clusters") if report["captions"] else ("class", "classes")
@@ -130,14 +105,7 @@ def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
 
 
 def draw_group_shares(report: dict[str, Any]) -> list[Plot]:
-    """Draw the share of each group as [`draw_class_shares`] draws classes.
-
-    Args:
-        report (`dict`): What [`summarize`] returned.
-
-    Returns:
-        `list[Plot]`: One figure, two for more than 15 groups, none where the rows have no groups.
-    """
+    """The share of each group, as [`draw_class_shares`] draws classes; nothing where the rows have no groups."""
     entries = list(enumerate(report["groups"]))
     return _draw_shares(entries, report, one="group", several="groups") if entries else []
 
@@ -173,7 +141,7 @@ def _shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float
     return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["suffix"]] / max(subset["rows"], 1)
 
 
-def _bars(axes: Axes, names: list[str], pairs: list[tuple[float, float]], limit: float) -> None:
+def _bars(axes: "Axes", names: list[str], pairs: list[tuple[float, float]], limit: float) -> None:
     position = np.arange(len(names))
     before, after = zip(*pairs, strict=True)
     axes.barh(position - 0.2, before, height=0.4, color=BEFORE, label="all rows")
@@ -186,9 +154,9 @@ def _bars(axes: Axes, names: list[str], pairs: list[tuple[float, float]], limit:
     _legend(axes)
 
 
-def _scatter(axes: Axes, sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> None:
+def _scatter(axes: "Axes", sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> None:
     # Points as pixels inside the SVG: thousands of vector marks make a page slow.
-    look = {"s": 9, "linewidths": 0.8, "alpha": 0.75, "rasterized": True}
+    look: dict[str, Any] = {"s": 9, "linewidths": 0.8, "alpha": 0.75, "rasterized": True}
     axes.scatter(sas[~kept], sds[~kept], c=DROPPED, marker="x", label="dropped", **look)
     axes.scatter(sas[kept], sds[kept], c=KEPT, marker="o", label="kept", **look)
     axes.set_xlabel("semantic alignment (SAS)")
@@ -196,7 +164,7 @@ def _scatter(axes: Axes, sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> 
     _legend(axes, reverse=True)
 
 
-def _histogram(axes: Axes, name: str, values: np.ndarray, kept: np.ndarray) -> None:
+def _histogram(axes: "Axes", name: str, values: np.ndarray, kept: np.ndarray) -> None:
     finite = np.isfinite(values)
     if finite.any():
         low, high = float(values[finite].min()), float(values[finite].max())
@@ -215,21 +183,16 @@ def _histogram(axes: Axes, name: str, values: np.ndarray, kept: np.ndarray) -> N
     axes.set_ylabel("rows")
 
 
-def _legend(axes: Axes, reverse: bool = False) -> None:
+def _legend(axes: "Axes", reverse: bool = False) -> None:
     # Above the axes, where it hides no data.
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncols=2,
-        borderaxespad=0,
-        reverse=reverse,
-        columnspacing=1.2,
-        markerscale=1.8,
-    )
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    axes.legend(ncols=2, reverse=reverse, columnspacing=1.2, markerscale=1.8, **place)
 
 
 def can_draw(text: str) -> bool:
     """Whether the font of the figures has signs for all of a text, and there is any."""
+    from matplotlib.font_manager import findfont, get_font
+
     known = get_font(findfont("DejaVu Sans")).get_charmap()
     return bool(text) and all(ord(sign) in known for sign in text)
 
@@ -241,7 +204,11 @@ def _drawable(name: str, otherwise: str) -> str:
     return name if len(name) <= MAX_NAME_LENGTH else name[: MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _render(draw: Callable[[Axes], None], *, width: float, height: float) -> str:
+def _render(draw: Callable[["Axes"], None], *, width: float, height: float) -> str:
+    from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height))
         draw(figure.add_subplot())

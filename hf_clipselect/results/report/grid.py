@@ -5,12 +5,11 @@ from functools import cache
 
 import numpy as np
 from datasets import Dataset
-from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from ..scores_table import column_values
 from .figures import can_draw
-from .row_texts import Captions, row_texts
+from .suspects import Captions, row_texts
 
 
 GRID_COLUMNS = 8
@@ -29,11 +28,10 @@ def draw_grid(
     images: Mapping[int, Image.Image | None],
     captions: Captions | None = None,
 ) -> Image.Image:
-    """Draw some rows, eight side by side.
+    """Draw some rows, eight side by side, each with its texts as [`row_texts`] gives them.
 
     Args:
-        scores (`Dataset`): The scores table of N rows.
-        rows (`np.ndarray`): Row numbers of `scores`, at least one, in the order in which they are drawn.
+        scores (`Dataset`), rows (`np.ndarray`): The scores table, and its row numbers as they are drawn, at least one.
         images (`Mapping[int, PIL.Image.Image | None]`):
             By source_index, images of at most 144 pixels a side, None for one that can't be read.
         captions (`Callable`, *optional*): As for [`row_texts`].
@@ -82,7 +80,7 @@ def _draw_image(picture: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Im
 
 def _wrap(name: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """The name in at most two lines, broken after a space or underscore where there is one, and shortened."""
-    lines = []
+    lines: list[str] = []
     name = " ".join(name.split())[:200]  # more than two lines hold, and little to measure
     while name and len(lines) < _NAME_LINES:
         fits = next(end for end in range(len(name), 0, -1) if end == 1 or font.getlength(name[:end]) <= width)
@@ -100,4 +98,6 @@ def _wrap(name: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 @cache
 def _font(weight: str = "normal") -> ImageFont.FreeTypeFont:
+    from matplotlib.font_manager import FontProperties, findfont
+
     return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight=weight)), _FONT_SIZE)

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...runtime.files import write_text_atomically
 from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
-from .row_texts import Captions, captions_of, row_texts
+from .suspects import Captions, captions_of, row_texts
 from .thumbnails import make_thumbnails, pick_rows
 
 
@@ -32,27 +32,23 @@ MAX_TEXT = 120
 
 
 def write_html(
-    path: str | Path, report: dict[str, Any], scores: Dataset, *, dataset: Dataset | None, image_column: str | None
+    path: Path, report: dict[str, Any], scores: Dataset, *, dataset: Dataset | None, image_column: str | None
 ) -> None:
     """Write the page; the same input gives the same bytes.
 
     Args:
-        path (`str` or `Path`): File to write or replace; its folder exists.
-        report (`dict`): What [`summarize`] returned.
-        scores (`Dataset`): The scores table, one row for each of the N rows considered.
-        dataset (`Dataset` or None): The same N rows in the same order, with the images; at most 96 of them are
-            decoded. None where there are no images: the page then shows rows without pictures.
+        path (`Path`): File to write or replace; its folder exists.
+        report (`dict`), scores (`Dataset`): What [`summarize`] returned, and the scores table of N rows.
+        dataset (`Dataset` or None): The same N rows in the same order, of which at most 96 images are decoded; without
+            images the page shows rows without pictures.
         image_column (`str` or None): The image column of `dataset`.
-
-    Raises:
-        InputError: `dataset` has another number of rows than `scores`.
     """
     if dataset is not None and len(dataset) != len(scores):
         raise InputError(
             f"The dataset has {len(dataset)} rows for {len(scores)} rows of scores; pass the rows that were scored, "
             "in the same order."
         )
-    images = None if dataset is None else (dataset, image_column)
+    images = None if dataset is None or image_column is None else (dataset, image_column)
     page = (
         _environment()
         .get_template("report.html")
@@ -71,7 +67,7 @@ def write_html(
             adapted=bool(report["adaptation"].get("kept")),
         )
     )
-    write_text_atomically(Path(path), page)
+    write_text_atomically(path, page)
 
 
 def _environment() -> Environment:
@@ -120,24 +116,14 @@ def _fill_galleries(
 
 
 def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Captions | None) -> list[dict[str, Any]]:
-    score_columns = {"score": f"selection_score_{suffix}", "sas": "sas", "margin": "margin", "sds": "sds"}
-    numbers = {key: column_values(scores, column)[rows] for key, column in score_columns.items()}
-    source_index = column_values(scores, "source_index")[rows]
-    agrees, kept, reason = (
-        column_values(scores, name)[rows] for name in ("label_agrees", f"selected_{suffix}", "reason")
-    )
+    columns = {name: name for name in ("source_index", "reason", "sas", "margin", "sds")}
+    columns |= {"agrees": "label_agrees", "kept": f"selected_{suffix}", "score": f"selection_score_{suffix}"}
+    values = {key: column_values(scores, name)[rows] for key, name in columns.items()}
     given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
+    described = [{key: column[i] for key, column in values.items()} for i in range(len(rows))]
     return [
-        {
-            "source_index": int(source_index[i]),
-            "label": given[i],
-            "predicted": best[i],
-            "agrees": bool(agrees[i]),
-            "kept": bool(kept[i]),
-            "reason": reason[i],
-            "scores": {key: values[i] for key, values in numbers.items()},
-        }
-        for i in range(len(rows))
+        row | {"label": label, "predicted": predicted}
+        for row, label, predicted in zip(described, given, best, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
-"""The most likely wrong labels of a selection, with the class or caption that CLIP proposes."""
+"""The most likely wrong labels of a selection, and rows in words: the given label beside what CLIP proposes."""
 
 import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -9,27 +10,24 @@ from datasets import Dataset
 from ...errors import InputError
 from ...runtime.terminal import UNPRINTABLE
 from ..scores_table import column_values
-from .row_texts import Captions, row_texts
 
 
+# source_index of rows -> their captions
+Captions = Callable[[np.ndarray], Sequence[str]]
 # What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of
 # East Asian fonts.
 _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
-    """Pick the rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
+    """The rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
 
     Args:
-        scores (`Dataset`): The scores table of N rows.
         num (`int`, *optional*): At most this many; by default all.
-        label (`str`, *optional*): Only rows of this class, or cluster.
+        label (`str`, *optional*): Only rows of this class, or cluster; `InputError` if there is none.
 
     Returns:
         `np.ndarray`: Row numbers of `scores`, int64. Ties break by row number; rows without scores are left out.
-
-    Raises:
-        InputError: There is no such class.
     """
     margin = column_values(scores, "margin")
     chosen = ~column_values(scores, "label_agrees") & np.isfinite(margin)
@@ -46,17 +44,11 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
 
 
 def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> pa.Table:
-    """What is known about some rows, with class names or captions, for other programs and for people.
-
-    Args:
-        scores (`Dataset`): The scores table of N rows.
-        rows (`np.ndarray`): Row numbers of `scores`, from [`pick_suspects`].
-        captions (`Callable`, *optional*): As for [`row_texts`].
+    """What is known about some rows of the scores table, in their order, for other programs and for people.
 
     Returns:
         `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each
-        subset
-            selected_<ratio> (bool), one row for each of `rows`, in their order.
+        subset selected_<ratio> (bool).
     """
     kept = [name for name in scores.column_names if name.startswith("selected_")]
     columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
@@ -66,16 +58,35 @@ def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None 
 
 
 def for_spreadsheets(table: pa.Table) -> pa.Table:
-    """The table as a CSV file may hold it: an apostrophe stands before texts that a spreadsheet would run as formulas.
-
-    Args:
-        table (`pa.Table`): Texts and numbers.
-
-    Returns:
-        `pa.Table`: The same columns; numbers stay as they are.
-    """
+    """The table for a CSV file: an apostrophe stands before texts that a spreadsheet would run as formulas."""
     for index, column in enumerate(table.columns):
         if pa.types.is_string(column.type):
             texts = [f"'{text}" if text is not None and _FORMULA.match(text) else text for text in column.to_pylist()]
             table = table.set_column(index, table.field(index), pa.array(texts, pa.string()))
     return table
+
+
+def captions_of(dataset: Dataset, column: str, source_index: np.ndarray | None = None) -> Captions:
+    """A look-up of captions in the dataset that was selected from, or in the rows of it that were considered.
+
+    `source_index` is that of the rows of `dataset`, rising; by default their row numbers.
+    """
+    texts = dataset.with_format(None).select_columns([column])
+
+    def look_up(wanted: np.ndarray) -> list[str]:
+        return texts[wanted if source_index is None else np.searchsorted(source_index, wanted)][column]
+
+    return look_up
+
+
+def row_texts(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> tuple[list[str], list[str]]:
+    """What readable rows are labelled, and what CLIP proposes instead: names of classes or clusters, or captions.
+
+    Without a look-up from [`captions_of`], rows with captions are called by their clusters.
+    """
+    if captions is not None and "better_caption" in scores.column_names:
+        own, better = (column_values(scores, name)[rows] for name in ("source_index", "better_caption"))
+        return list(captions(own)), list(captions(np.where(better < 0, own, better)))
+    names = scores.features["label"].names
+    given, best = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
+    return [names[label] for label in given], [names[label] for label in best]

@@ -20,16 +20,10 @@ MAX_SIDE = 96
 
 
 def pick_rows(scores: Dataset, suffix: str) -> dict[str, np.ndarray]:
-    """Pick the rows worth looking at, at most 24 of each kind.
+    """Row numbers worth looking at, at most 24 of each kind; ties break by row number.
 
-    Args:
-        scores (`Dataset`): The scores table of N rows.
-        suffix (`str`): What the columns of the subset end in, as `selected_<suffix>` does.
-
-    Returns:
-        `dict[str, np.ndarray]`: Row numbers of `scores`: `best` and `cut` (kept, highest and lowest selection score),
-        `dropped` (evenly spread from just below the cut to the lowest score), `suspect` (CLIP predicts another class
-        than the given one, lowest margin first). Ties break by row number; rows without scores are left out.
+    `best` and `cut` are kept, of the highest and lowest selection score; `dropped` are spread evenly from just below
+    the cut to the lowest score; of `suspect` CLIP predicts another class than the given one, lowest margin first.
     """
     score = column_values(scores, f"selection_score_{suffix}")
     kept = column_values(scores, f"selected_{suffix}")
@@ -44,17 +38,7 @@ def pick_rows(scores: Dataset, suffix: str) -> dict[str, np.ndarray]:
 
 
 def make_thumbnails(dataset: Dataset, image_column: str, rows: Iterable[int]) -> dict[int, str | None]:
-    """Decode only these rows and make them small.
-
-    Args:
-        dataset (`Dataset`): The dataset that `rows` counts in.
-        image_column (`str`): Its image column.
-        rows (`Iterable[int]`): Row numbers, in any order, repeated or not.
-
-    Returns:
-        `dict[int, str | None]`: For each row a data URI of an image of at most 96 pixels a side, None where the
-        image can't be read.
-    """
+    """As [`small_images`] of at most 96 pixels a side, each as a data URI."""
     return {
         row: None if image is None else _data_uri(image, "jpeg" if is_reduced else "png")
         for row, (image, is_reduced) in _open_small(dataset, image_column, rows, MAX_SIDE)
@@ -64,16 +48,9 @@ def make_thumbnails(dataset: Dataset, image_column: str, rows: Iterable[int]) ->
 def small_images(
     dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int
 ) -> dict[int, PILImage.Image | None]:
-    """As [`make_thumbnails`], but images.
+    """Decode only these rows, in any order, and make them small: RGB images of at most `max_side` pixels a side.
 
-    Args:
-        dataset (`Dataset`): The dataset that `rows` counts in.
-        image_column (`str`): Its image column.
-        rows (`Iterable[int]`): Row numbers, in any order, repeated or not.
-        max_side (`int`): Pixels a side that no image exceeds.
-
-    Returns:
-        `dict[int, PIL.Image.Image | None]`: For each row an RGB image, None where it can't be read.
+    One that can't be read is None.
     """
     return {row: image for row, (image, _) in _open_small(dataset, image_column, rows, max_side)}
 
