@@ -1,11 +1,11 @@
-"""Clients in processes of their own, as for a user: nothing of them is in the process of the tests."""
+"""Clients in processes of their own: nothing of them is in the process of the tests."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from preloaded import run_python
 
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -19,7 +19,6 @@ def run_client(clients: str, name: str, *arguments: object, env: Mapping[str, st
         name: The function, which gets the arguments as texts.
         env: The environment, as [`LoopbackHub.environment`] gives it; that of the tests if None.
     """
-    command = [sys.executable, "-m", f"loopback_hub.{clients}", name, *map(str, arguments)]
-    done = subprocess.run(command, env=env, cwd=TESTS, capture_output=True, text=True)
+    done = run_python("-m", f"loopback_hub.{clients}", name, *arguments, env=env, cwd=TESTS)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
