@@ -30,10 +30,9 @@ class Runs:
         return "\n".join(path.read_text()[-2000:] for path in sorted(self.notes.glob("output-*.txt")))
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    with ForkingClient() as client:
-        yield Runs(client, tmp_path_factory.mktemp("forked") / "notes")
+@pytest.fixture
+def runs(forking_client, tmp_path):
+    return Runs(forking_client, tmp_path / "notes")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -5,7 +5,7 @@ import random
 import shutil
 
 import pytest
-from interrupted import ForkingClient, content
+from interrupted import content
 from test_stopped_anywhere import Runs
 
 
@@ -31,10 +31,9 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    with ForkingClient() as client:
-        yield Runs(client, tmp_path_factory.mktemp("forked") / "notes")
+@pytest.fixture
+def runs(forking_client, tmp_path):
+    return Runs(forking_client, tmp_path / "notes")
 
 
 def test_a_folder_is_always_that_of_one_run_after_the_other(runs, tmp_path):
