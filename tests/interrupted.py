@@ -1,7 +1,7 @@
 """A client that dies where a test says, and notes which images went through the model.
 
-    python interrupted.py PLAN      runs recipes/select.py once per list of flags in the plan, as one process of a launch
-    python interrupted.py           reads plans from stdin, one a line, and answers each with a line of exit codes
+    python interrupted.py PLAN    runs recipes/select.py once per list of flags in the plan, as one process of a launch
+    python interrupted.py         reads plans from stdin, one a line, and answers each with a line of exit codes
 
 The second form forks the processes of each plan, so that they need not import everything once more.
 
@@ -54,7 +54,8 @@ class Kill:
 
     Args:
         operation: `"rename"` to a path; `"open"` of a path to write to; `"forward"` of images; `"step"` of the
-        optimizer. path: Pattern of the path, relative to the output folder.
+            optimizer.
+        path: Pattern of the path, relative to the output folder.
         nth: Which of these operations, from 1.
         moment: `"before"`, `"after"`, or `"torn"`: before a rename, when half of the file has reached the disk.
     """

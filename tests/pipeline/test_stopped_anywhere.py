@@ -45,7 +45,7 @@ def test_the_same_command_again_ends_the_same(runs, tmp_path, workers):
     assert runs.at_once({"flags": flags(expected)}) == [0], runs.output()
     seconds = time.monotonic() - start
     moments = random.Random(workers)
-    for number in range(3 if workers else 12):
+    for number in range(2 if workers else 6):
         folder = tmp_path / str(number)
         stops = [signal.SIGKILL, signal.SIGINT]
         moments.shuffle(stops)
