@@ -3,6 +3,7 @@ there.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -39,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts files with slow tests first: pytest-xdist gives out files in this order, and short ones fill the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what was imported; accelerate makes it look through everything after a training."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
