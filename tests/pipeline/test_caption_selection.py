@@ -152,6 +152,7 @@ def test_adapters_are_trained_on_pairs(pairs):
     assert result.report["trust"]["disagreement_adapted"] is not None
 
 
+@pytest.mark.slow
 def test_folds_score_pairs_by_adapters_that_never_saw_them(pairs):
     settings = {"adaptation": "always", "num_train_epochs": 1, "train_batch_size": 64}
     result = select(pairs[0], num_folds=2, **settings)
