@@ -3,9 +3,11 @@ there.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
+from interrupted import ForkingClient
 from made_reports import make_eight_report, make_eight_rows
 from PIL import Image as PILImage
 from tokenizers.pre_tokenizers import ByteLevel
@@ -31,6 +34,17 @@ atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--printed_file", type=Path, help='File for what tests record under "printed", as Markdown.')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts files with slow tests first: pytest-xdist gives out files in this order, and short ones fill the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what was imported; accelerate makes it look through everything after a training."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -83,6 +97,13 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def forking_client() -> Iterator[ForkingClient]:
+    """One for all files of a pytest worker: it takes seven seconds to start."""
+    with ForkingClient() as client:
+        yield client
 
 
 @pytest.fixture

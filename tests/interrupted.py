@@ -1,13 +1,14 @@
 """A client that dies where a test says, and notes which images went through the model.
 
-    python interrupted.py PLAN      runs recipes/select.py once per list of flags in the plan, as one process of a
-    launch python interrupted.py           reads plans from stdin, one a line, and gives each to forked processes of
-    its own, which do
-                                    not import everything once more; answers with a line of their exit codes
+    python interrupted.py PLAN    runs recipes/select.py once per list of flags in the plan, as one process of a launch
+    python interrupted.py         reads plans from stdin, one a line, and answers each with a line of exit codes
+
+The second form forks the processes of each plan, so that they need not import everything once more.
 
 A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill`
 (arguments of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have). A
-plan with `at_once` is one of runs that know nothing of each other; see `run_at_once`.
+plan with `runs_of_rank` has runs for each process. One with `at_once` is of runs that know nothing of each other; see
+`run_at_once`.
 """
 
 import gc
@@ -53,7 +54,8 @@ class Kill:
 
     Args:
         operation: `"rename"` to a path; `"open"` of a path to write to; `"forward"` of images; `"step"` of the
-        optimizer. path: Pattern of the path, relative to the output folder.
+            optimizer.
+        path: Pattern of the path, relative to the output folder.
         nth: Which of these operations, from 1.
         moment: `"before"`, `"after"`, or `"torn"`: before a rename, when half of the file has reached the disk.
     """
@@ -193,7 +195,7 @@ def serve() -> int:
             pid = os.fork()
             if pid == 0:
                 become(rank, plan, port)
-                return run(plan)
+                return run(plan | {"runs": plan["runs_of_rank"][rank]} if "runs_of_rank" in plan else plan)
             pids.append(pid)
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
     return 0

@@ -1,8 +1,6 @@
 """Models on the Hub that have no safetensors on main, through a Hub on this machine and the real clients."""
 
 import hashlib
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 import yaml
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
+from preloaded import run_python
 
 
 pytestmark = pytest.mark.slow
@@ -66,8 +65,7 @@ def select(hub: LoopbackHub, home: Path, images: Path, model: str, output_dir: P
         "--temperature",
         "0.1",
     ]
-    environment = {**hub.environment(home=home), "PYTHONPATH": os.pathsep.join(sys.path), **environment}
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    return run_python(*command, env={**hub.environment(home=home), **environment})
 
 
 def test_weights_are_found_and_what_was_taken_is_told(published, tmp_path):

@@ -1,8 +1,7 @@
-"""The whole road through the front door: the recipe pushes in one process, other processes load what it published."""
+"""The whole road: the recipe pushes in one process, other processes load what it published."""
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from conftest import REPOSITORY
 from loopback_hub.card import check, read_header
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
+from preloaded import run_python
 
 
 pytestmark = pytest.mark.slow
@@ -36,8 +36,8 @@ PUSH = ["--push_to_hub", "--hub_dataset_id", "me/pruned", "--hub_model_id", "me/
 def select(
     environment: dict, folder: Path, *flags: str, launcher: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess:
-    command = [sys.executable, *launcher, str(REPOSITORY / "recipes" / "select.py"), *SETTINGS, *flags]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    command = [*launcher, REPOSITORY / "recipes" / "select.py", *SETTINGS, *flags]
+    return run_python(*command, env=environment, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Every request of a push struck in turn: `python -m loopback_hub.matrix_clients NAME FOLDER` prints JSON.
+"""Every request of a push struck in turn: `python -m loopback_hub.matrix_clients NAME FOLDER FAULT` prints JSON.
 
 Two finished runs are published: the first undisturbed, the second while one of its requests goes wrong. What stands on
 main afterwards is the first or the second, whole; the same push again then ends as if nothing had happened.
@@ -19,9 +19,11 @@ STRIKES = {
     "reset": {"kind": "reset"},
     "lost answer": {"kind": "lost"},
 }
+# A request that is lost is done before the kill, one that is reset is not.
+KILLS = {"kill before": "reset", "kill after": "lost"}
 
 
-def runs(folder: str) -> dict:
+def make_runs(folder: Path) -> None:
     """Two finished runs of the digits: another ratio, other adapters."""
     from hf_clipselect import select_dataset
     from hf_clipselect.embedded import load_digits_dataset
@@ -33,9 +35,8 @@ def runs(folder: str) -> dict:
         "num_train_epochs": 2,
         "dataloader_num_workers": 0,
     }
-    select_dataset(dataset, selection_ratio=[0.3, 0.5], output_dir=Path(folder, "first"), **common)
-    select_dataset(dataset, selection_ratio=[0.2, 0.5], seed=1, output_dir=Path(folder, "second"), **common)
-    return {}
+    select_dataset(dataset, selection_ratio=[0.3, 0.5], output_dir=folder / "first", **common)
+    select_dataset(dataset, selection_ratio=[0.2, 0.5], seed=1, output_dir=folder / "second", **common)
 
 
 class Case:
@@ -101,48 +102,46 @@ class Case:
         return {"again": again, "same": same, "unknown": [record.name for record in self.hub.unknown]}
 
 
-def struck(folder: str) -> dict:
-    """Faults that the pusher lives through or tells of."""
+def struck(folder: str, fault: str) -> list[dict]:
+    """A fault that the pusher lives through or tells of, at each request in turn."""
     case, table = Case(Path(folder)), []
     with case.hub:
         case.prepare()
         for number, request in enumerate(case.requests, start=1):
-            for name, fault in STRIKES.items():
-                case.hub.load(case.start)
-                rule = case.hub.faults.add(nth=number, **fault)
-                outcome = case.publish("second")
-                found = {
-                    "request": request,
-                    "fault": name,
-                    "struck": rule.struck,
-                    "outcome": outcome,
-                    "state": case.state(),
-                }
-                case.hub.faults.clear()
-                table.append(found | case.finish())
-    return {"table": table}
+            case.hub.load(case.start)
+            rule = case.hub.faults.add(nth=number, **STRIKES[fault])
+            outcome = case.publish("second")
+            found = {
+                "request": request,
+                "fault": fault,
+                "struck": rule.struck,
+                "outcome": outcome,
+                "state": case.state(),
+            }
+            case.hub.faults.clear()
+            table.append(found | case.finish())
+    return table
 
 
-def killed(folder: str) -> dict:
-    """A forked child that pushes is killed with signal 9 at each request, before it is done and after."""
+def killed(folder: str, fault: str) -> list[dict]:
+    """A forked child that pushes is killed with signal 9 at each request in turn."""
     case, table = Case(Path(folder)), []
     with case.hub:
         case.prepare()
         for number, request in enumerate(case.requests, start=1):
-            for name, kind in {"kill before": "reset", "kill after": "lost"}.items():
-                case.hub.load(case.start)
-                status = _push_in_child(case, kind, number)
-                case.hub.settle()
-                found = {
-                    "request": request,
-                    "fault": name,
-                    "struck": int(status == 9),
-                    "outcome": "killed",
-                    "state": case.state(),
-                }
-                case.hub.faults.clear()
-                table.append(found | case.finish())
-    return {"table": table}
+            case.hub.load(case.start)
+            status = _push_in_child(case, KILLS[fault], number)
+            case.hub.settle()
+            found = {
+                "request": request,
+                "fault": fault,
+                "struck": int(status == 9),
+                "outcome": "killed",
+                "state": case.state(),
+            }
+            case.hub.faults.clear()
+            table.append(found | case.finish())
+    return table
 
 
 def _push_in_child(case: Case, kind: str, number: int) -> int:

@@ -1,7 +1,5 @@
 """Selection from image-text pairs through both doors, and what is said of it."""
 
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -13,6 +11,7 @@ from conftest import REPOSITORY
 from datasets import Dataset, Features, Image, Value, concatenate_datasets, load_dataset
 from loopback_hub.card import check, read_header
 from loopback_hub.server import LoopbackHub
+from preloaded import run_python
 from sklearn.metrics import roc_auc_score
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset, select_embeddings
@@ -153,6 +152,7 @@ def test_adapters_are_trained_on_pairs(pairs):
     assert result.report["trust"]["disagreement_adapted"] is not None
 
 
+@pytest.mark.slow
 def test_folds_score_pairs_by_adapters_that_never_saw_them(pairs):
     settings = {"adaptation": "always", "num_train_epochs": 1, "train_batch_size": 64}
     result = select(pairs[0], num_folds=2, **settings)
@@ -292,13 +292,12 @@ def test_embeddings_without_labels_are_pairs():
 @pytest.mark.slow
 def test_pairs_go_through_the_recipes(pairs, tmp_path):
     pairs[0].save_to_disk(tmp_path / "pairs")
-    command = [sys.executable, str(REPOSITORY / "recipes" / "select.py"), "--dataset_name", "pairs"]
+    command = [REPOSITORY / "recipes" / "select.py", "--dataset_name", "pairs"]
     command += ["--model_name_or_path", MODEL, "--caption_column", "text", "--selection_count", "100", "--use_cpu"]
     command += ["--adaptation", "always", "--num_train_epochs", "2", "--min_train_steps", "10"]
     command += ["--push_to_hub", "--hub_dataset_id", "me/pairs", "--hub_model_id", "me/adapters"]
     with LoopbackHub(tmp_path / "hub") as hub:
-        environment = hub.environment("hf_me_write")
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        done = run_python(*command, env=hub.environment("hf_me_write"), cwd=tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         for repo, kind in (("datasets/me/pairs", "dataset"), ("me/adapters", "model")):
             card = hub.read(repo, "README.md").decode()
@@ -308,12 +307,7 @@ def test_pairs_go_through_the_recipes(pairs, tmp_path):
     scores = pq.read_table(tmp_path / "clipselect_output" / "scores.parquet")
     assert sum(scores["selected_count_100"].to_pylist()) == 100
     assert set(scores["label"].to_pylist()) == {0, 1}  # one cluster for about 250 rows
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "recipes" / "suspects.py"), "clipselect_output", "--num", "5"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python(REPOSITORY / "recipes" / "suspects.py", "clipselect_output", "--num", "5", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     table = pq.read_table(tmp_path / "suspects" / "suspects.parquet").to_pylist()
     texts = pairs[0]["text"]

@@ -2,22 +2,24 @@
 
 import pytest
 from conftest import REPOSITORY
-from loopback_hub.processes import run_client
+from loopback_hub.matrix_clients import KILLS, STRIKES, make_runs
+from loopback_hub.processes import run_clients
 
 
-FAULTS = ("500", "reset", "lost answer", "kill before", "kill after")
+FAULTS = (*STRIKES, *KILLS)
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
+    """A row for each case. The faults run at once: a push waits a second before it tries again."""
     folder = tmp_path_factory.mktemp("matrix")
-    run_client("matrix_clients", "runs", folder / "runs")
-    rows = []
-    for name in ("struck", "killed"):
-        (folder / name).mkdir()
-        (folder / name / "runs").symlink_to(folder / "runs")
-        rows += run_client("matrix_clients", name, folder / name)["table"]
-    return rows
+    make_runs(folder / "runs")
+    calls = []
+    for fault in FAULTS:
+        (folder / fault).mkdir()
+        (folder / fault / "runs").symlink_to(folder / "runs")
+        calls.append(("killed" if fault in KILLS else "struck", folder / fault, fault))
+    return sum(run_clients("matrix_clients", calls), [])
 
 
 @pytest.mark.slow

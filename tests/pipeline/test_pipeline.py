@@ -248,8 +248,9 @@ def test_a_peft_config_that_does_not_fit_is_refused_before_anything_is_encoded(i
 
 
 def test_a_subset_can_be_selected_from_again(images_dataset, clip_folder, caplog):
-    subset = run(images_dataset, clip_folder, selection_ratio=0.5).apply(images_dataset)
-    again = run(subset, clip_folder, selection_ratio=0.5)
+    settings = {"selection_ratio": 0.5, "adaptation": "off"}
+    subset = run(images_dataset, clip_folder, **settings).apply(images_dataset)
+    again = run(subset, clip_folder, **settings)
     assert len(again.selected) == 15
     assert again.apply(subset).column_names == subset.column_names
     assert "are replaced in the subset by those of this selection" in caplog.text
@@ -257,7 +258,8 @@ def test_a_subset_can_be_selected_from_again(images_dataset, clip_folder, caplog
 
 @pytest.mark.parametrize("objective", ["clean", "paper", "released"])
 def test_every_objective_keeps_the_exact_count(images_dataset, clip_folder, objective):
-    result = run(images_dataset, clip_folder, objective=objective, selection_ratio=[0.29, 0.75])
+    settings = {"objective": objective, "selection_ratio": [0.29, 0.75], "adaptation": "off"}
+    result = run(images_dataset, clip_folder, **settings)
     assert [len(result.at(ratio).selected) for ratio in (0.29, 0.75)] == [17, 45]
 
 
@@ -334,7 +336,7 @@ def test_constant_scores_make_a_report_too(clip_folder, tmp_path):
     pictures = [PILImage.new("RGB", (8, 8), colour) for colour in ("red", "black") for _ in range(10)]
     features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "black thing"])})
     dataset = Dataset.from_dict({"image": pictures, "label": [0] * 10 + [1] * 10}, features=features)
-    result = run(dataset, clip_folder, tmp_path)
+    result = run(dataset, clip_folder, tmp_path, adaptation="off")
     assert len(result.selected) == 6 and (tmp_path / "report.html").exists()
 
 
@@ -354,15 +356,17 @@ def test_changed_image_files_are_encoded_again(clip_folder, tmp_path):
         features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "blue thing"])})
         return Dataset.from_dict({"image": paths, "label": [0, 1] * 5}, features=features)
 
-    run(dataset(), clip_folder, tmp_path / "run")
-    run(dataset(), clip_folder, tmp_path / "run")
+    settings = {"adaptation": "off", "output_dir": tmp_path / "run"}
+    run(dataset(), clip_folder, **settings)
+    run(dataset(), clip_folder, **settings)
     PILImage.new("RGB", (9, 9), "green").save(paths[3])
     with pytest.raises(InputError, match="holds another run: dataset"):
-        run(dataset(), clip_folder, tmp_path / "run")
-    again = run(dataset(), clip_folder, tmp_path / "run", overwrite_output_dir=True)
-    assert again.scores["sas"][:] == run(dataset(), clip_folder).scores["sas"][:]
+        run(dataset(), clip_folder, **settings)
+    again = run(dataset(), clip_folder, **settings, overwrite_output_dir=True)
+    assert again.scores["sas"][:] == run(dataset(), clip_folder, adaptation="off").scores["sas"][:]
 
 
+@pytest.mark.slow
 def test_adapters_of_another_tokenizer_are_trained_anew(images_dataset, clip_folder, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(clip_folder, model)
@@ -377,6 +381,7 @@ def test_adapters_of_another_tokenizer_are_trained_anew(images_dataset, clip_fol
     assert np.array_equal(fresh.scores["sas"][:], again.scores["sas"][:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["bytes", "missing file", "missing folder"])
 def test_damaged_adapters_are_trained_anew(images_dataset, clip_folder, tmp_path, damage):
     first = run(images_dataset, clip_folder, tmp_path)

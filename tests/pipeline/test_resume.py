@@ -75,25 +75,22 @@ class Runs:
         return "\n".join(path.read_text()[-2000:] for path in sorted(self.notes.glob("output-*.txt")))
 
 
-@pytest.fixture(scope="module")
-def client():
-    with ForkingClient() as client:
-        yield client
-
-
 @pytest.fixture
-def runs(client, tmp_path):
-    return Runs(client, tmp_path / "notes")
+def runs(forking_client, tmp_path):
+    return Runs(forking_client, tmp_path / "notes")
 
 
 @pytest.fixture(scope="module")
-def undisturbed(client, tmp_path_factory):
+def undisturbed(forking_client, tmp_path_factory):
     """The folder of a run that nobody disturbed, and the images it encoded, by the number of processes."""
     folder = tmp_path_factory.mktemp("undisturbed")
     outcomes = {}
     for processes in (1, 2):
         output_dir = folder / f"run-{processes}"
-        outcomes[processes] = output_dir, Runs(client, folder / "notes").finish(output_dir, processes=processes)
+        outcomes[processes] = (
+            output_dir,
+            Runs(forking_client, folder / "notes").finish(output_dir, processes=processes),
+        )
     return outcomes
 
 

@@ -30,10 +30,9 @@ class Runs:
         return "\n".join(path.read_text()[-2000:] for path in sorted(self.notes.glob("output-*.txt")))
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    with ForkingClient() as client:
-        yield Runs(client, tmp_path_factory.mktemp("forked") / "notes")
+@pytest.fixture
+def runs(forking_client, tmp_path):
+    return Runs(forking_client, tmp_path / "notes")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -46,7 +45,7 @@ def test_the_same_command_again_ends_the_same(runs, tmp_path, workers):
     assert runs.at_once({"flags": flags(expected)}) == [0], runs.output()
     seconds = time.monotonic() - start
     moments = random.Random(workers)
-    for number in range(3 if workers else 12):
+    for number in range(2 if workers else 6):
         folder = tmp_path / str(number)
         stops = [signal.SIGKILL, signal.SIGINT]
         moments.shuffle(stops)

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from datasets import Dataset, Image
 from interrupted import CLIENT, ForkingClient, free_port
 from limits import files_at_most
 from PIL import Image as PILImage
+from preloaded import run_python
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
@@ -271,12 +271,8 @@ def test_lost_process() -> None:
 def select(output_dir: Path, *flags: str, file_size: int | None = None) -> subprocess.CompletedProcess[str]:
     """recipes/select.py on the digits, in a process whose files may not grow beyond a size."""
     quick = ["--use_cpu", "--adaptation", "always", "--num_train_epochs", "1", "--min_train_steps", "4"]
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "recipes" / "select.py"), "--output_dir", str(output_dir), *quick, *flags],
-        capture_output=True,
-        text=True,
-        preexec_fn=None if file_size is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size,) * 2),
-    )
+    limited = [] if file_size is None else [REPOSITORY / "tests" / "limits.py", file_size]
+    return run_python(*limited, REPOSITORY / "recipes" / "select.py", "--output_dir", output_dir, *quick, *flags)
 
 
 def error_line(stderr: str) -> str:
@@ -405,14 +401,13 @@ def check_the_end_of(output: str, rank: int, stage: str, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_process(tmp_path: Path) -> None:
+def test_killed_process(forking_client: ForkingClient, tmp_path: Path) -> None:
     deaths = [(1, "encode", {"operation": "forward", "nth": 2}), (0, "adapt", {"operation": "step", "nth": 20})]
-    with ForkingClient() as client:
-        for rank, stage, kill in deaths:
-            folder = tmp_path / stage
-            codes = client.run(plan(folder, processes=2, dying_ranks=[rank], kill=kill))
-            assert (codes[rank], codes[1 - rank]) == (-signal.SIGKILL, 1)
-            check_the_end_of((folder / f"output-{1 - rank}.txt").read_text(), 1 - rank, stage, folder)
+    for rank, stage, kill in deaths:
+        folder = tmp_path / stage
+        codes = forking_client.run(plan(folder, processes=2, dying_ranks=[rank], kill=kill))
+        assert (codes[rank], codes[1 - rank]) == (-signal.SIGKILL, 1)
+        check_the_end_of((folder / f"output-{1 - rank}.txt").read_text(), 1 - rank, stage, folder)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -58,33 +59,32 @@ def runs(folder: Path, few: Path, pairs: Path) -> list[list[str]]:
     return [[*FLAGS, *flags[name], "--output_dir", str(folder / name)] for name in NAMES]
 
 
-def start(folder: Path, flags: list[list[str]], *launcher: str) -> subprocess.Popen:
+def plan(folder: Path, runs: list[list[str]]) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     # Containers number their processes from 1: those of several machines may well have the same number.
-    plan = {"runs": flags, "shard_rows": SHARD_ROWS, "notes": str(folder), "pid": 30}
-    with (folder / f"output-{len(list(folder.glob('output-*')))}.txt").open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, *launcher, str(CLIENT), json.dumps(plan)],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "ACCELERATE_USE_CPU": "true"},
-        )
+    return {"runs": runs, "shard_rows": SHARD_ROWS, "notes": str(folder), "pid": 30}
 
 
-def launcher(processes: int, *machine: str) -> list[str]:
-    return ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), *machine]
+def run_on_machines(folder: Path, runs: list[list[str]]) -> list[int]:
+    """Exit codes of the launchers of two machines with a process each."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "2", "--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
+    started = []
+    for rank in (0, 1):
+        with (folder / f"output-{rank}.txt").open("w") as output:
+            started.append(
+                subprocess.Popen(
+                    [*command, "--machine_rank", str(rank), str(CLIENT), json.dumps(plan(folder, runs))],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, "ACCELERATE_USE_CPU": "true"},
+                )
+            )
+    return [process.wait() for process in started]
 
 
-def machines() -> list[list[str]]:
-    """Launchers of two machines with a process each."""
-    meeting = ["--main_process_ip", "127.0.0.1", "--main_process_port", str(free_port())]
-    return [launcher(2, "--num_machines", "2", "--machine_rank", str(rank), *meeting) for rank in (0, 1)]
-
-
-def finish(folder: Path, *started: subprocess.Popen) -> Path:
-    codes = [process.wait() for process in started]
-    assert not any(codes), "\n".join(path.read_text()[-3000:] for path in sorted(folder.glob("output-*")))
-    return folder
+def output(folder: Path) -> str:
+    return "\n".join(path.read_text()[-3000:] for path in sorted(folder.glob("output-*")))
 
 
 @pytest.fixture(scope="module")
@@ -102,21 +102,25 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, few, pairs):
+def alone(tmp_path_factory, forking_client, few, pairs):
     """The runs of a single process."""
     folder = tmp_path_factory.mktemp("alone")
-    return finish(folder, start(folder, runs(folder, few, pairs)))
+    assert forking_client.run(plan(folder, runs(folder, few, pairs))) == [0], output(folder)
+    return folder
 
 
 @pytest.fixture(scope="module", params=LAUNCHES)
-def launched(request, tmp_path_factory, few, pairs):
+def launched(request, tmp_path_factory, forking_client, few, pairs):
     """The same runs by several processes, and how many these are."""
     folder = tmp_path_factory.mktemp(request.param)
     count = int(request.param[0])
-    commands = (
-        machines() if request.param == "2-machines" else [launcher(count, "--main_process_port", str(free_port()))]
-    )
-    return finish(folder, *[start(folder, runs(folder, few, pairs), *command) for command in commands]), count
+    flags = runs(folder, few, pairs)
+    if request.param == "2-machines":
+        codes = run_on_machines(folder, flags)
+    else:
+        codes = forking_client.run({**plan(folder, flags), "processes": count})
+    assert not any(codes), output(folder)
+    return folder, count
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -180,14 +184,12 @@ def test_the_broken_image_is_dropped_whoever_met_it(launched):
     assert dropped["source_index"].to_pylist() == [150]
 
 
-def test_machines_that_do_not_share_the_output_folder_are_refused(tmp_path):
+def test_machines_that_do_not_share_the_output_folder_are_refused(forking_client, tmp_path):
     folders = [tmp_path / "first", tmp_path / "second"]
-    started = [
-        start(folder, [[*FLAGS, "--max_train_samples", "40", "--output_dir", str(folder / "run")]], *command)
-        for folder, command in zip(folders, machines(), strict=True)
-    ]
-    assert all(process.wait() for process in started)
-    for folder in folders:
-        output = (folder / "output-0.txt").read_text()
-        assert "error: --output_dir" in output and "Traceback" not in output.split("error: ")[0], output[-3000:]
+    flags = [[*FLAGS, "--max_train_samples", "40", "--output_dir", str(folder / "run")] for folder in folders]
+    codes = forking_client.run({**plan(tmp_path, []), "processes": 2, "runs_of_rank": [[own] for own in flags]})
+    assert all(codes)
+    for rank, folder in enumerate(folders):
+        told = (tmp_path / f"output-{rank}.txt").read_text()
+        assert "error: --output_dir" in told and "Traceback" not in told.split("error: ")[0], told[-3000:]
         assert not list(folder.rglob("*.safetensors")) and not list(folder.rglob("*.parquet"))
