@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other, so that all of them hold the same answer."""
+"""Communication between the processes of a run, after which all of them hold the same values."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ class Processes:
     """All processes of the launch.
 
     Every method but the properties is collective: a process that calls it waits until all the others have called it
-    too. A lone process talks to nobody.
+    too. With one process nothing is sent.
 
     Args:
         accelerator (`Accelerator`, *optional*): The engine that the processes were launched under; without it this one

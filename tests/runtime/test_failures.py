@@ -240,8 +240,8 @@ for case, port in zip(sys.argv[1::2], sys.argv[2::2]):
     for rank in range(2):
         pids.append(os.fork())
         if pids[-1] == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-                              ACCELERATE_USE_CPU="true")
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", ACCELERATE_USE_CPU="true",
+                              MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
             work(case, rank)
             os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1])
