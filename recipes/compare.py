@@ -6,15 +6,16 @@
 
 The data are the embedded digits, on whose kept rows a small network is trained, or an .npz file of ready CLIP
 embeddings (`train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where
-    some classes have no
-text, `class_has_text`), on which logistic regressions are. For each seed a share of the training labels is made wrong
-and a share of the images damaged; the test rows stay untouched. Random rows and all rows are always among the methods;
-cleanlab and apricot are where the extra `peers` is installed (pip install "hf_clipselect[peers]").
+some classes have no text, `class_has_text`), on which logistic regressions are. For each seed a share of the training
+labels is made wrong and a share of the images damaged; the test rows stay untouched. Random rows and all rows are
+always among the methods; cleanlab and apricot are where the extra `peers` is installed (pip install
+"hf_clipselect[peers]").
 
 Leaves in --output_dir results.parquet and results.csv (a row for each method, ratio, seed and model), summary.csv
 (means and standard deviations), tables.md, and plots; with --tsne_ratio also t-SNE of the test rows and the Dunn index
 (tsne.md). All that is computed is kept in its folder cells/ under the hash of what decides it: a run that was stopped
-goes on, and one with more methods, ratios or seeds computes what is new. Everything runs on one thread, so that any
+goes on, and one with more methods, ratios or seeds computes what is new. Where the package's code has changed since,
+rekey_cells.py keeps what it still computes. Everything runs on one thread, so that any
 number of cores gives the same figures.
 """
 
@@ -54,7 +55,7 @@ def main() -> int:
     write_tables(rows, folder, origin=recipe_origin(__file__, "torch", "scikit-learn", "numpy"))
     plots = write_plots(rows, folder)
     if arguments.tsne_ratio is not None:
-        plots += [path for path in write_tsne(arguments) if path.suffix == ".png"]
+        plots += [path for path in write_tsne(arguments, arguments.tsne_ratio) if path.suffix == ".png"]
     print((folder / "tables.md").read_text(encoding="utf-8"))
     print(f"tables: {folder / 'results.csv'}, results.parquet, summary.csv, tables.md; plots: {len(plots)} files .png")
     return 0

@@ -26,12 +26,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_clipselect.data import LabelledImages, prepare_dataset
+from hf_clipselect.data import LabelledImages, read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.encoder.images import open_image
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 from hf_clipselect.evaluation.comparison.convnet import accuracy_of, embed_images, train_convnet
-from hf_clipselect.evaluation.comparison.embedding import clip_embeds
 from hf_clipselect.pipeline.provenance import recipe_origin
 from hf_clipselect.runtime.files import write_atomically, write_text_atomically
 from hf_clipselect.runtime.terminal import error_line
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def make_arrays(arguments: argparse.Namespace) -> dict[str, np.ndarray]:
-    splits = {split: prepare_dataset(*load_source(arguments.dataset_name, split=split)) for split in ("train", "test")}
+    splits = {split: read_images(*load_source(arguments.dataset_name, split=split)) for split in ("train", "test")}
     order = np.random.default_rng(0).permutation(len(splits["train"].labels))
     train, others = np.split(order, [arguments.max_train_samples])
     test = np.random.default_rng(1).permutation(len(splits["test"].labels))[: arguments.max_eval_samples]
@@ -101,7 +101,7 @@ def write_accuracy(accuracy: float, arguments: argparse.Namespace) -> None:
 
 
 def rows_of(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
-    return prepare_dataset(images.dataset.select(rows), replace(images.source, num_rows=len(rows)))
+    return read_images(images.dataset.select(rows), replace(images.source, num_rows=len(rows)))
 
 
 def pixels(images: LabelledImages) -> np.ndarray:

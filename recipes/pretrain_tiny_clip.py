@@ -522,9 +522,10 @@ tags:
 
 # Tiny CLIP of hf_clipselect
 
-A CLIP model of {parameters} parameters (32x32 images, patches of 8, float16 weights) that lets hf_clipselect run without
-a network. **For demonstration only**: it knows digits, capital letters and ten coloured shapes, and nothing else. On natural
-photographs it is useless; take [openai/clip-vit-base-patch32](https://huggingface.co/openai/clip-vit-base-patch32) there.
+A CLIP model of {parameters} parameters (32x32 images, patches of 8, float16 weights) that lets hf_clipselect run
+without a network. **For demonstration only**: it knows digits, capital letters and ten coloured shapes, and nothing
+else. On natural photographs it is useless; take
+[openai/clip-vit-base-patch32](https://huggingface.co/openai/clip-vit-base-patch32) there.
 
 ## Use
 
@@ -559,10 +560,10 @@ By class, in percent, with the first prompt:
 
     python recipes/pretrain_tiny_clip.py --output_dir hf_clipselect/embedded/tiny_clip --steps {steps} --seed {seed}
 
-{steps} steps of {batch_size} images and {cpu_minutes} CPU minutes on one core, imports and drawing included. All images are
-drawn by the script: digits from stroke skeletons written in it, digits and letters in the fonts that matplotlib ships
-(DejaVu, STIX, Computer Modern), coloured shapes. No dataset was read. The loss is CLIP's with every true caption of
-the batch as a positive, plus a linear classifier shared by both towers that is thrown away afterwards.
+{steps} steps of {batch_size} images and {cpu_minutes} CPU minutes on one core, imports and drawing included. All
+images are drawn by the script: digits from stroke skeletons written in it, digits and letters in the fonts that
+matplotlib ships (DejaVu, STIX, Computer Modern), coloured shapes. No dataset was read. The loss is CLIP's with every
+true caption of the batch as a positive, plus a linear classifier shared by both towers that is thrown away afterwards.
 """
 
 

@@ -89,6 +89,13 @@ def variants(dataset: Dataset) -> dict[str, Dataset]:
     }
 
 
+def one_of_each_format(dataset: Dataset) -> dict[str, Dataset]:
+    """Every format once, by turns as the rows are stored and picked out: for tests that take long."""
+    every = variants(dataset)
+    hows = ("stored", "picked")
+    return {name: every[f"{name}, {hows[number % 2]}"] for number, name in enumerate(FORMATS)}
+
+
 def contents(dataset: Dataset) -> list[dict[str, Any]]:
     """The rows as they are stored, images by their bytes."""
     rows = dataset.with_format(None).cast_column("image", Image(decode=False)).to_list()

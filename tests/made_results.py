@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from hf_clipselect import SelectionResult
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.data.source import describe_source
 from hf_clipselect.results.run_report import summarize
 from hf_clipselect.results.scores_table import column_values, score_table
@@ -34,7 +34,7 @@ def make_result(
         scores=select_from_table(score_table(labels, names, rows, scores), objective, ratios),
         ratios=ratios,
         objective=objective,
-        source=prepare_dataset(dataset, source or describe_source(dataset, name=name)).source,
+        source=read_images(dataset, source or describe_source(dataset, name=name)).source,
         seed=seed,
     )
     return dataclasses.replace(result, report=make_report(result)) if report else result

@@ -1,1 +1,1 @@
-"""Adapters on the two projections: training on cached features, keeping, saving, loading."""
+"""Adapters on the two heads of CLIP: training on cached features, keeping, saving, loading."""

@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -19,44 +18,37 @@ from .peft_configs import parse_adapter_config, read_config_bytes
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
-# Read into memory whole; adapters have some megabytes, and copies of all of a ViT-L/14 in float32 1.7 GB.
-_MAX_WEIGHTS_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
 class AdapterFiles:
-    """Adapters as they were found; the config is one that can be used, and not yet checked against a model.
+    """Adapters as they were found: the config is valid, and nothing is checked against a model yet.
 
     Args:
         name (`str`): Hub id, or absolute path of a folder.
         revision (`str`, *optional*): Commit on the Hub.
         config, weights (`bytes`): Content of adapter_config.json and adapter_model.safetensors.
+        peft_config (`PeftConfig`): The config, for inference.
+        unknown_keys (`list[str]`): Its keys that this version of peft does not know.
     """
 
     name: str
     revision: str | None
     config: bytes
     weights: bytes
+    peft_config: PeftConfig
+    unknown_keys: list[str]
 
     def __str__(self) -> str:
-        return f"{self.name} (revision {self.revision})" if self.revision else f"the folder {self.name!r}"
+        return _described(self.name, self.revision)
 
     @property
     def files_id(self) -> str:
         """Hash of the two files, equal to the `adapter_files_id` of a folder that holds them."""
         return _hash(self.config + self.weights)
 
-    @cached_property
-    def parsed_config(self) -> tuple[PeftConfig, list[str]]:
-        """As `parse_adapter_config`."""
-        return parse_adapter_config(f"The {CONFIG_NAME} of {self}", self.config)
-
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The weights by their names in the file, on the CPU.
-
-        Raises:
-            InputError: The file is not in the safetensors format.
-        """
+        """The weights by their names in the file, on the CPU; raises `InputError` for a damaged file."""
         try:
             return safetensors.torch.load(self.weights)
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
@@ -75,9 +67,6 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
         repo_or_folder (`str` or `Path`): A folder that exists, or a Hub id.
         revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
 
-    Returns:
-        `AdapterFiles`
-
     Raises:
         InputError: There is no such folder or repository, a revision is given for a folder, or it holds no adapters in
             safetensors, with a config that can be used.
@@ -91,32 +80,26 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
     else:
         fetched = fetch_files(name, [CONFIG_NAME], repo_type="model", revision=revision)
         folder, commit = fetched.folder, fetched.revision
-    adapter = AdapterFiles(name, commit, _read(name, folder / CONFIG_NAME), weights=b"")
-    adapter.parsed_config  # noqa: B018 - raises before weights are downloaded for it
-    if commit is not None:
+    config = _read(name, folder / CONFIG_NAME)
+    parsed = parse_adapter_config(f"The {CONFIG_NAME} of {_described(name, commit)}", config)
+    if commit is not None:  # only now: for a config that is refused no weights are downloaded
         folder = fetch_files(name, [CONFIG_NAME, WEIGHTS_NAME], repo_type="model", revision=commit).folder
-    return replace(adapter, weights=_read(name, folder / WEIGHTS_NAME))
+    return AdapterFiles(name, commit, config, _read(name, folder / WEIGHTS_NAME), *parsed)
 
 
 def adapter_files_id(folder: Path) -> str | None:
-    """Hash of the adapter in a folder, by which a run knows whether it is the one that it left; nothing if there is
-    none.
-    """
+    """Hash of the adapter files in a folder, by which a run recognises those that it left; None if there are none."""
     files = [path for path in (folder / CONFIG_NAME, folder / WEIGHTS_NAME) if path.is_file()]
     return _hash(b"".join(path.read_bytes() for path in files)) if files else None
 
 
+def _described(name: str, revision: str | None) -> str:
+    return f"{name} (revision {revision})" if revision else f"the folder {name!r}"
+
+
 def _read(name: str, path: Path) -> bytes:
     try:
-        if path.name == CONFIG_NAME:
-            return read_config_bytes(path)
-        size = path.stat().st_size
-        if size > _MAX_WEIGHTS_BYTES:
-            raise InputError(
-                f"{name} holds no adapter that can be loaded: {path.name} has {size:,} bytes; at most "
-                f"{_MAX_WEIGHTS_BYTES:,} are read."
-            )
-        return path.read_bytes()
+        return read_config_bytes(path) if path.name == CONFIG_NAME else path.read_bytes()
     except OSError as error:
         raise InputError(
             f"{name} holds no adapter that can be loaded: {path.name} can't be read ({error.strerror}). Expected "

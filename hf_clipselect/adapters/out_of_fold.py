@@ -1,4 +1,4 @@
-"""Scores of adapters that never saw the label they judge: trained on the other folds, once for each fold.
+"""Scores by adapters that never saw the label that they judge: for each fold, they are trained on the other folds.
 
 Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers.
 """
@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from peft import PeftConfig
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
-from ..errors import InputError
 from ..runtime.processes import Processes
+from .mlp import MlpAdapterConfig
 from .text_alignment import align_rows
 from .training import AdapterTraining
 
@@ -34,44 +33,27 @@ def out_of_fold_alignment(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest class, SAS and margin of every row, by adapters that were trained without the row's fold.
 
-    Takes as long as one training for each fold. Rows are embedded chunk by chunk; the embeddings of all are never
-    held. What is still learnt from all labels is `num_steps` alone.
+    It takes one training a fold. Only `num_steps` still depends on all labels.
 
     Args:
-        model (`nn.Module`): Frozen dual encoder without adapters: those that a run has kept were trained on every
-            label, and their `unload()` gives the model back. It is left as it was.
-        image_features ([`FeatureRows`] `(N, H)`): Input of the visual projection.
-        text_features (`torch.Tensor` of shape `(T, C, H')`): Input of the text projection.
+        model (`nn.Module`): Frozen dual encoder without adapters, since those that a run has kept have learnt from
+            every label; it is left as it was.
+        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         folds (`np.ndarray` of shape `(N,)`): Fold of each row, at least two in all, as from [`fold_numbers`].
-        num_steps (`int`): Steps of each training: those of the adapters that were kept, [`Adaptation.num_steps`].
-        arguments (`AdaptationArguments`): Training settings of the kept adapters.
-        seed (`int`): Decides initial weights and batches; the same initial weights for all folds, whose scores are
-            compared.
-        accelerator (`Accelerator`): Runs the training; its processes share the batches and the rows to score.
-        references (`np.ndarray` of shape `(R,)`, *optional*): As for [`adapt`].
-        peft_config (`PeftConfig`, *optional*): Method of the kept adapters; default the MLP adapters.
+        num_steps (`int`): Steps of each training, [`Adaptation.num_steps`] of the kept adapters.
+        seed (`int`): Decides batches and initial weights, which are the same for all folds.
+        arguments, accelerator, references, peft_config: As for [`adapt`].
 
     Returns:
         `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As [`align_rows`], the same on every
         process.
 
     Raises:
-        InputError: The model has adapters, there is one fold alone, or an embedding is zero or not finite.
+        InputError: An embedding is zero or not finite.
     """
-    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise InputError(
-            "The model has adapters, and those of the folds would be trained on top of what they learnt from all "
-            "labels; pass model.unload()."
-        )
     numbers = np.unique(folds)
-    if len(numbers) < 2:
-        raise InputError(
-            f"All {len(labels)} rows are in one fold, which leaves none to train on; give two folds or more."
-        )
-    training = AdapterTraining.for_rows(
-        model, len(labels), arguments, seed=seed, accelerator=accelerator, peft_config=peft_config
-    )
+    training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     predicted = np.empty(len(labels), dtype=np.int64)
     sas, margin = np.empty((2, len(labels)), dtype=np.float32)
     for place, number in enumerate(numbers, start=1):

@@ -1,4 +1,4 @@
-"""Adapters in the PEFT format: onto a model, checked, and into a folder."""
+"""Loads adapters in the PEFT format onto a model, checked, and saves them into a folder."""
 
 import logging
 import os
@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..runtime.caller_state import own_settings
 from ..runtime.hub_ids import is_local_path
 from .adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, fetch_adapter
+from .peft_configs import method_of
 from .placing import absent_targets, lay_out, refusing_misfits
 
 
@@ -34,9 +35,8 @@ def load_adapters(
 
     Args:
         repo_or_folder (`str` or `Path`): Hub id, or the `adapter` folder of a run.
-        base_model (`PreTrainedModel` or `str`, *optional*):
-            The CLIP to put them on, which is changed in place; default the one that they were trained on, which the
-            adapter's config names.
+        base_model (`PreTrainedModel` or `str`, *optional*): The CLIP to put them on, which is changed in place;
+            default the one that they were trained on, which the adapter's config names.
         revision (`str`, *optional*): Branch, tag or commit of the adapter repository.
 
     Returns:
@@ -44,9 +44,8 @@ def load_adapters(
         adapters, and `.pooler_output` of what they return is the projected, not normalised embedding.
 
     Raises:
-        InputError: No adapter there, it is of no known method, it does not fit the base model, or the base model can't
-        be
-            loaded.
+        InputError: There is no adapter, it is of no known method, it does not fit the base model, or the base model
+            can't be loaded.
 
     Example:
 
@@ -56,42 +55,24 @@ def load_adapters(
     """
     adapter = fetch_adapter(repo_or_folder, revision=revision)
     if base_model is not None:
-        warn_of_other_base(adapter, base_model if isinstance(base_model, str) else base_model.name_or_path)
+        warn_of_other_base(adapter, base_model if isinstance(base_model, str) else base_model.name_or_path or "")
     if base_model is None or isinstance(base_model, str):
         base_model = _load_base(adapter, base_model)
     return load_into(base_model, adapter)
 
 
 def load_into(model: nn.Module, adapter: AdapterFiles) -> PeftModel:
-    """Put adapters onto a model, in place.
-
-    Args:
-        model (`nn.Module`): The base model; it stays as it is where an error is raised.
-        adapter (`AdapterFiles`): The adapters.
-
-    Returns:
-        `PeftModel`: In evaluation mode.
-
-    Raises:
-        InputError: As `check_fits`.
-    """
+    """Put adapters onto a model, in place, in evaluation mode; what `check_fits` raises leaves the model as it is."""
     check_fits(adapter, model)
-    config, _ = adapter.parsed_config
-    # Of the random weights that peft draws, none is left, and the caller's random state stays.
+    # All random weights that peft draws are replaced, and the caller's random state stays.
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         adapter.write_to(Path(folder))
-        return PeftModel.from_pretrained(model, folder, config=config, torch_device="cpu").eval()
+        return PeftModel.from_pretrained(model, folder, config=adapter.peft_config, torch_device="cpu").eval()
 
 
 def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
-    """Log a warning where adapters are not said to be made for the model that they are put on.
-
-    Args:
-        adapter (`AdapterFiles`): The adapters.
-        name (`str`): The model: Hub id, folder or `embedded/tiny-clip`; empty where it has none.
-    """
-    config, _ = adapter.parsed_config
-    base = config.base_model_name_or_path
+    """Log a warning where adapters do not say that they are made for the model `name`, empty for a nameless one."""
+    base = adapter.peft_config.base_model_name_or_path
     if not base:
         logger.warning(
             "The adapters of %s do not say which model they are made for; on another one than that they give poor "
@@ -105,25 +86,18 @@ def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
 
 
 def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
-    """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken for
-    them.
+    """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken.
 
     peft itself leaves random weights where the file has none, and only warns.
 
-    Args:
-        adapter (`AdapterFiles`): The adapters.
-        model (`nn.Module`): The base model, which stays as it is.
-
     Returns:
-        `PeftModel`: The model with the adapters on the meta device, in training mode.
+        `PeftModel`: A copy of the model with the adapters on the meta device, in training mode.
 
     Raises:
-        InputError: The config is refused or does not fit the model; weights are missing, too many, of another shape,
-        or not
-            finite.
+        InputError: The config does not fit the model; weights are missing, too many, of another shape, or not finite.
     """
-    config, unknown = adapter.parsed_config
-    what = f"The {config.peft_type.value} config of {adapter}"
+    config = adapter.peft_config
+    what = f"The {method_of(config)} config of {adapter}"
     layout = lay_out(model, config, what)
     with refusing_misfits(model, what):
         expected = get_peft_model_state_dict(layout, save_embedding_layers=False)
@@ -149,40 +123,35 @@ def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
             type(model).__name__,
             ", ".join(absent)[:300],
         )
-    if unknown:
+    if adapter.unknown_keys:
         logger.warning(
             "The config of %s has keys that this version of peft does not know and ignores: %s.",
             adapter,
-            ", ".join(unknown)[:300],
+            ", ".join(adapter.unknown_keys)[:300],
         )
     return layout
 
 
 def save_adapters(adapted: PeftModel, folder: Path, *, base_model: str, base_revision: str | None) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`.
+    """Write `adapter_config.json` and `adapter_model.safetensors` into a folder, which is created if missing.
 
-    Args:
-        adapted (`PeftModel`): The trained adapters.
-        folder (`Path`): Created if missing.
-        base_model (`str`): Hub id, folder or `embedded/tiny-clip`, as the run named it; empty for a model without a
-            name.
-        base_revision (`str`, *optional*): Commit of the base model on the Hub.
+    `base_model` is the run's name of the base model, empty for one without a name, and `base_revision` its commit.
     """
     config = adapted.peft_config["default"]
-    # peft would write the place where transformers found the files: for the embedded model a path of this machine.
+    # peft would write where transformers found the files: for the embedded model a path on this machine.
     config.base_model_name_or_path = os.path.abspath(base_model) if os.path.isdir(base_model) else base_model or None
     config.revision = base_revision
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as saved:  # where peft finds no README.md to change
-        # "auto" asks the Hub for the base model's config; no embedding layer is ever adapted here.
+    with tempfile.TemporaryDirectory(dir=folder) as saved:  # not in the folder, whose README.md peft would change
+        # Not "auto", which asks the Hub for the base model's config: no embedding layer is adapted here.
         adapted.save_pretrained(saved, safe_serialization=True, save_embedding_layers=False)
         for name in (CONFIG_NAME, WEIGHTS_NAME):
-            # A copy has the rights of any new file, and what safetensors writes can be read by its owner alone.
+            # Copied, since safetensors writes files that only their owner may read.
             shutil.copyfile(Path(saved, name), folder / name)
 
 
 def _place(name: str) -> str:
-    """A name of a model by which the same one is known: folders in full, and the embedded model by its own."""
+    """The name of a model for comparison: the full path of a folder, but the embedded model by its own name."""
     if not os.path.isdir(name):
         return name
     return EMBEDDED_MODEL if os.path.samefile(name, tiny_clip_path()) else os.path.realpath(name)
@@ -193,8 +162,8 @@ def _describe(tensor: torch.Tensor) -> str:
 
 
 def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
-    config, _ = adapter.parsed_config
-    own = config.base_model_name_or_path
+    config = adapter.peft_config
+    own = config.base_model_name_or_path or ""
     if name is None and not own:
         raise InputError(
             f"The config of {adapter} does not name its base model; pass base_model=, the CLIP to put it on."
@@ -204,7 +173,7 @@ def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
             f"The base model of {adapter} is a folder of the machine that it was trained on, {own[:200]}; pass "
             "base_model=, the Hub id or folder of the same CLIP."
         )
-    # The commit that the config names is one of its own base model, and a folder of that name here has none.
+    # The config's commit is one of its own base model; a folder of that name has none.
     revision = config.revision if name in (None, own) and not os.path.isdir(own) else None
     try:
         return load_backbone(name or own, revision=revision or "main").model

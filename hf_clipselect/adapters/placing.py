@@ -1,11 +1,10 @@
-"""Adapters on the modules of a model: where they may sit, and how large they are before any memory is taken for
-them.
-"""
+"""Puts adapters on the modules of a model, and checks where they sit and how large they are before memory is taken."""
 
 import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -15,15 +14,15 @@ from ..encoder.dual_encoder import of_model
 from ..errors import InputError
 from ..runtime.words import in_one_line
 from .mlp import MLP_ADAPTER, MlpAdapterModel
+from .peft_configs import method_of
 
 
 def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
     """Fresh adapters on the two heads of a frozen model.
 
     Raises:
-        InputError: The config does not fit the model, misses the heads, or reaches into the towers, which never run
-        again once
-            the features are cached.
+        InputError: The config does not fit the model, misses the heads, or reaches into the towers, which do not run
+            again once the features are cached.
     """
     try:
         adapted = get_peft_model(model, on_heads(model, peft_config))
@@ -34,28 +33,19 @@ def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
 
 
 def on_heads(model: nn.Module, peft_config: PeftConfig) -> PeftConfig:
-    """A copy of a config, which peft may write into, pointed at the two heads of the model if it names no target."""
-    config = copy.deepcopy(peft_config)
+    """A copy of a config, since peft may write into it, for the two heads of the model if it names no target."""
+    config: Any = copy.deepcopy(peft_config)  # peft declares target_modules in the configs of the methods alone
     if config.target_modules is None:
         config.target_modules = {head.name for head in of_model(model).heads}
     return config
 
 
 def check_method(model: nn.Module, peft_config: PeftConfig, what: str) -> None:
-    """Check that adapters of this method can follow the cached features of a model.
-
-    Args:
-        model (`nn.Module`): The base model.
-        peft_config (`PeftConfig`): Of the adapters.
-        what (`str`): Subject of the error message.
-
-    Raises:
-        InputError: The features are taken behind a head, and the method acts inside of it.
-    """
+    """Raise `InputError`, which begins with `what`, for a method that acts inside a head whose output is cached."""
     behind = [head.name for head in of_model(model).heads if head.cached == "output"]
     if behind and peft_config.peft_type != MLP_ADAPTER:
         raise InputError(
-            f"{what} is of the method {peft_config.peft_type.value}, but the features of a {type(model).__name__} are "
+            f"{what} is of the method {method_of(peft_config)}, but the features of a {type(model).__name__} are "
             f"cached behind {behind[0]}, which is no linear layer. What follows it can only be an MLP adapter: leave "
             "--peft_config out, or give one of the method MLP_ADAPTER; other methods go with a model that has two "
             "linear projections."
@@ -63,15 +53,8 @@ def check_method(model: nn.Module, peft_config: PeftConfig, what: str) -> None:
 
 
 def check_on_projections(adapted: PeftModel, what: str) -> None:
-    """Check that adapters in training mode train nothing but the two heads, and of a head whose outputs are cached
-    what follows.
-
-    Args:
-        adapted (`PeftModel`): The model with the adapters.
-        what (`str`): Subject of the error message.
-
-    Raises:
-        InputError: They train something else, or nothing.
+    """Raise `InputError`, which begins with `what`, for adapters in training mode that train nothing, or anything but
+    the heads; of a head whose output is cached, anything but what follows it.
     """
     heads = of_model(adapted.get_base_model()).heads
     read = tuple(f"{head.name}.{MlpAdapterModel.prefix if head.cached == 'output' else ''}" for head in heads)
@@ -86,18 +69,10 @@ def check_on_projections(adapted: PeftModel, what: str) -> None:
 
 
 def lay_out(model: nn.Module, peft_config: PeftConfig, what: str) -> PeftModel:
-    """The model with fresh adapters, in training mode, on the meta device: names and shapes without any memory.
-
-    Args:
-        model (`nn.Module`): Stays as it is.
-        peft_config (`PeftConfig`): Stays as it is.
-        what (`str`): Subject of the error messages.
-
-    Returns:
-        `PeftModel`
+    """A copy of the model with fresh adapters, in training mode, on the meta device: names and shapes without memory.
 
     Raises:
-        InputError: The config does not fit the model.
+        InputError: The config does not fit the model. The message begins with `what`.
     """
     tensors = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): _without_data(tensor) for tensor in tensors}
@@ -110,18 +85,18 @@ def lay_out(model: nn.Module, peft_config: PeftConfig, what: str) -> PeftModel:
 
 @contextmanager
 def refusing_misfits(model: nn.Module, what: str) -> Iterator[None]:
-    """Turn whatever peft raises within into an `InputError` that says that a config does not fit a model."""
+    """Turn whatever peft raises inside the block into an `InputError`: the config does not fit the model."""
     try:
         yield
-    except Exception as error:  # peft checks few types, and raises whatever comes of the wrong ones
+    except Exception as error:  # peft checks few types: wrong ones raise anything
         raise InputError(
             f"{what} does not fit a {type(model).__name__}: {type(error).__name__} {in_one_line(error, 400)}"
         ) from None
 
 
 def absent_targets(model: nn.Module, peft_config: PeftConfig) -> list[str]:
-    """The target_modules that a model does not have; peft is content if one of a list exists."""
-    targets = peft_config.target_modules
+    """The target_modules that a model does not have; peft only complains if it has none of them."""
+    targets = vars(peft_config)["target_modules"]
     if not isinstance(targets, (list, set, tuple)):
         return []
     names = [name for name, _ in model.named_modules()]

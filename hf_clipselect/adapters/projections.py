@@ -1,5 +1,4 @@
-"""The two heads of a dual encoder, CLIP's projections, as what adapters attach to and what turns cached features into
-embeddings.
+"""The two heads of a dual encoder, in CLIP two projections: they carry the adapters and turn features into embeddings.
 
 Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers, D embed_dim.
 """
@@ -22,8 +21,8 @@ class Projections(nn.Module):
     """Cached features to unit-norm embeddings, through whatever adapters sit on the two heads.
 
     Args:
-        model (`nn.Module`): A dual encoder, or [`IdentityProjections`]; adapters replace its heads in place, so this
-            module is made anew after adapters were added or removed.
+        model (`nn.Module`): A dual encoder, or [`IdentityProjections`]. Adapters replace its heads in place, so this
+            module has to be made again after adapters were added or removed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,7 +40,7 @@ class Projections(nn.Module):
         return _unit_rows(self.visual_projection(image_features))
 
     def embed_texts(self, text_features: torch.Tensor) -> torch.Tensor:
-        """Several templates are averaged as unit vectors, as CLIP's own prompt ensembles are."""
+        """Embeddings of several templates are averaged as unit vectors, as in CLIP's own prompt ensembles."""
         embeds = _unit_rows(self.text_projection(text_features))
         return embeds[0] if len(embeds) == 1 else _unit_rows(embeds.mean(dim=0))
 
@@ -63,13 +62,11 @@ class _AfterHead(nn.Module):
 
 
 class IdentityProjections(nn.Module):
-    """Stands in for a dual encoder when embeddings are at hand: two frozen identity projections for adapters to
-    target.
-    """
+    """Stands in for a dual encoder where embeddings are given: two frozen identity projections for adapters."""
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        # Random weights, to be overwritten, would advance the caller's random state.
+        # Drawing weights only to overwrite them would advance the caller's random state.
         self.visual_projection = nn.utils.skip_init(nn.Linear, embed_dim, embed_dim, bias=False)
         self.text_projection = nn.utils.skip_init(nn.Linear, embed_dim, embed_dim, bias=False)
         for projection in (self.visual_projection, self.text_projection):
@@ -79,15 +76,7 @@ class IdentityProjections(nn.Module):
 
 @torch.inference_mode()
 def embed_rows(projections: Projections, features: FeatureRows, rows: np.ndarray) -> torch.Tensor:
-    """Embed some rows; what else there is of the features is neither read nor held.
-
-    Args:
-        projections ([`Projections`]): Of a model, with or without adapters.
-        features ([`FeatureRows`] `(N, H)`): As cached.
-        rows (`np.ndarray` of shape `(count,)`): Row numbers.
-
-    Returns:
-        `torch.Tensor` of shape `(count, D)`: Unit-norm embeddings, float32, on the model's device.
+    """Embed the rows with these numbers: `(count, D)`, unit-norm, float32, on the model's device.
 
     Raises:
         InputError: An embedding is zero or not finite.
@@ -102,21 +91,18 @@ def embed_rows(projections: Projections, features: FeatureRows, rows: np.ndarray
 
 @torch.inference_mode()
 def embed_prompts(projections: Projections, text_features: torch.Tensor) -> torch.Tensor:
-    """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as
-    `embed_rows`.
-    """
+    """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as above."""
     device = next(projections.parameters()).device
     return _checked(projections.embed_texts(text_features.to(device)), "prompts")
 
 
 def _unit_rows(embeds: torch.Tensor) -> torch.Tensor:
-    # A row of zeros becomes NaN, which `_checked` refuses as it refuses zeros; a guard against it would cost a
-    # twentieth of the steps of small adapters.
+    # A row of zeros becomes NaN, which `_checked` refuses; a guard here would take a twentieth of a small step.
     return embeds / torch.linalg.vector_norm(embeds, dim=-1, keepdim=True)
 
 
 def _checked(embeds: torch.Tensor, of: str) -> torch.Tensor:
-    # Normalised rows: anything but a length of about 1 is a NaN, or was a vector of zeros.
+    # Of normalised rows only those that were zero or not finite have another length than 1.
     bad = int((~(embeds.norm(dim=1) > 0.5)).sum())
     if bad:
         raise InputError(

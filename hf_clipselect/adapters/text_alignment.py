@@ -1,4 +1,4 @@
-"""How rows fit their texts, classes or captions, from cached features.
+"""How well rows fit their texts, classes or captions, computed from cached features.
 
 Legend: N rows, B some of them, T templates, C texts, H and H' hidden sizes of the towers, D embed_dim.
 """
@@ -14,7 +14,7 @@ from ..scores.captions import caption_alignment
 from .projections import Projections, embed_prompts, embed_rows
 
 
-# Rows that are embedded at once; the same for any number of processes, as the last digits may depend on it.
+# Rows that are embedded at once; the same for any number of processes, since the last digits may depend on it.
 _CHUNK_ROWS = 4096
 
 
@@ -56,17 +56,14 @@ def align_rows(
     references: np.ndarray | None = None,
     processes: Processes | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best text, SAS and margin of all rows; each process scores every so many chunks, and all get all scores.
+    """The best text (int64), SAS and margin (float32) of all rows, each `(N,)`; the processes share the work.
 
     Args:
         model (`nn.Module`): Dual encoder, with or without adapters.
         image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
         labels (`np.ndarray` of shape `(N,)`, int64): The row's own text, in `[0, C)`.
         references (`np.ndarray`, *optional*): As for [`TextAlignment`].
-        processes ([`Processes`], *optional*): Those that share the rows.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: int64 and twice float32.
+        processes ([`Processes`], *optional*): Those that share the rows; all get all scores.
 
     Raises:
         InputError: An embedding is zero or not finite.

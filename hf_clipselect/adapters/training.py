@@ -1,7 +1,6 @@
-"""Trains adapters on cached features: symmetric InfoNCE, through Accelerate, the same batches for any number of
-processes.
+"""Trains adapters on cached features with symmetric InfoNCE; the batches do not depend on the number of processes.
 
-Legend: N rows, T templates, C classes (or captions that differ), H and H' hidden sizes of the towers, D embed_dim.
+Legend: N rows, B rows of a batch, T templates, C classes or distinct captions, H and H' hidden sizes, D embed_dim.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from torch import nn
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
 from .losses import info_nce_loss
-from .mlp import MlpAdapterConfig
 from .placing import new_adapters
 from .projections import Projections
 
@@ -28,9 +26,9 @@ from .projections import Projections
 # The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
 _DECAY_AT = 2 / 3
 _DECAY_FACTOR = 0.1
-# Rows whose features are copied out of the shards together: a batch alone touches every shard for a few rows.
+# Rows whose features are copied from the shards together, since a single batch has few rows in each shard.
 _ROWS_AHEAD = 8192
-# Multiplications of a step, about: one thread does them in less than a millisecond.
+# Steps of fewer multiplications, which one thread does within a millisecond, run on one thread.
 _WORTH_THREADS = 5e7
 
 # image_features (N, H), text_features (T, C, H'), labels (N,)
@@ -39,13 +37,13 @@ Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what batches a dataset is trained on.
+    """How long and in what batches adapters are trained.
 
     Args:
         batch_size (`int`): Global batch size, at most the number of rows.
-        steps_per_epoch (`int`): Full batches in one pass; the rest of a pass is skipped, another rest each time.
-        num_steps (`int`): Length of the full run, which the learning rate schedule refers to.
-        evaluate_every (`int`): Steps between two looks at the held-out rows.
+        steps_per_epoch (`int`): Full batches in one pass; the rows left over are skipped, other rows in each pass.
+        num_steps (`int`): Length of the full run, which the learning rates refer to.
+        evaluate_every (`int`): Steps between two evaluations on the held-out rows.
     """
 
     batch_size: int
@@ -61,7 +59,7 @@ class Schedule:
         return cls(batch_size, steps_per_epoch, num_steps, evaluate_every=-(-num_steps // arguments.num_train_epochs))
 
     def for_fewer(self, num_rows: int) -> "Schedule":
-        """The same run on a part of the rows: as many steps, at the same learning rates."""
+        """The same number of steps and learning rates for a part of the rows."""
         batch_size = min(self.batch_size, num_rows)
         return replace(self, batch_size=batch_size, steps_per_epoch=num_rows // batch_size)
 
@@ -71,39 +69,22 @@ class Schedule:
 
 @dataclass(frozen=True)
 class AdapterTraining:
-    """Training of fresh adapters, as often as it is run: all that it depends on but the rows and how long.
+    """What all trainings of fresh adapters share: all but the rows and the number of steps.
 
-    Args:
-        model (`nn.Module`): Frozen dual encoder. A run puts its adapters onto it; `unload()` of what it returns takes
-            them off.
-        peft_config (`PeftConfig`): The method.
-        arguments (`AdaptationArguments`): Learning rate and temperature.
-        schedule (`Schedule`): Batches and learning rates on all rows; a run on fewer rows has its own batches.
-        seed (`int`): Decides initial weights, dropout and batches.
-        accelerator (`Accelerator`): Runs the training.
+    Each run puts new adapters onto `model`; `unload()` of what it returns takes them off. `num_rows` are all rows, of
+    which a run may take a part; `seed` decides initial weights, dropout and batches.
     """
 
     model: nn.Module
-    peft_config: PeftConfig
+    num_rows: int
     arguments: AdaptationArguments
-    schedule: Schedule
     seed: int
     accelerator: Accelerator
+    peft_config: PeftConfig
 
-    @classmethod
-    def for_rows(
-        cls,
-        model: nn.Module,
-        num_rows: int,
-        arguments: AdaptationArguments,
-        *,
-        seed: int,
-        accelerator: Accelerator,
-        peft_config: PeftConfig | None = None,
-    ) -> "AdapterTraining":
-        """With the schedule for so many rows; by default of the MLP adapters."""
-        schedule = Schedule.for_rows(num_rows, arguments)
-        return cls(model, peft_config or MlpAdapterConfig(), arguments, schedule, seed, accelerator)
+    @property
+    def schedule(self) -> Schedule:
+        return Schedule.for_rows(self.num_rows, self.arguments)
 
     def run(
         self,
@@ -113,7 +94,7 @@ class AdapterTraining:
         after_interval: Callable[[PeftModel, int], bool] | None = None,
         description: str = "Adapting",
     ) -> PeftModel:
-        """Fresh adapters, trained; initial weights and dropout follow the seed, the caller's random state stays."""
+        """Trains fresh adapters. Their randomness follows the seed, and the caller's random state stays."""
         device = self.accelerator.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
@@ -146,34 +127,30 @@ def train_adapters(
     after_interval: Callable[[int], bool] | None = None,
     description: str = "Adapting",
 ) -> None:
-    """Train the adapters on the two projections of `model`, in place.
+    """Train the adapters on the two heads of `model`, in place.
 
     Args:
         model (`nn.Module`): Dual encoder with adapters; only parameters that require gradients are trained.
-        image_features ([`FeatureRows`] `(N, H)`): Cached features of the rows to train on.
-        text_features (`torch.Tensor` of shape `(T, C, H')`): Cached features of the prompts.
+        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
         arguments (`AdaptationArguments`): Learning rate and temperature.
         schedule (`Schedule`): Batches and learning rates.
         num_steps (`int`): Steps to take, at most `schedule.num_steps`.
         seed (`int`): Decides the batches.
-        accelerator (`Accelerator`): Each process embeds its part of every global batch, and of its texts where there
-            are more of them than rows in a batch; the loss sees the whole batch.
-        after_interval (`Callable[[int], bool]`, *optional*):
-            Called with the number of steps taken, every `schedule.evaluate_every` steps; `False` ends the run.
+        accelerator (`Accelerator`): Each process embeds its part of every global batch; the loss sees the whole batch.
+        after_interval (`Callable[[int], bool]`, *optional*): Called with the number of steps taken, every
+            `schedule.evaluate_every` steps; `False` ends the run.
         description (`str`, *optional*): Title of the progress bar.
     """
     projections = Projections(model).train()
     trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
     projections = accelerator.prepare(projections)
-    # Not prepared: in float32 Accelerate's own optimizer adds nothing but a search for other packages in every step,
-    # which takes as long as the step of small adapters.
+    # Not prepared: in float32 Accelerate's optimizer only adds a search for other packages, which takes as long as a
+    # step of small adapters.
     optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
-    device = accelerator.device
-    # Captions may be as many as the rows: of so many only those of the batch are embedded.
-    many_texts = text_features.shape[1] > schedule.batch_size
-    if not many_texts:
-        text_features = text_features.to(device)
+    few_texts = text_features.shape[1] <= schedule.batch_size
+    if few_texts:
+        text_features = text_features.to(accelerator.device)
     batches = _batches(len(labels), schedule, num_steps, seed)
     ahead = max(1, _ROWS_AHEAD // schedule.batch_size)
     with (
@@ -183,17 +160,8 @@ def train_adapters(
         for step, (rows, mine) in enumerate(_with_own_features(batches, ahead, image_features, accelerator), start=1):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
-            texts, own = text_features, labels[rows]
-            if many_texts:
-                distinct, own = np.unique(own, return_inverse=True)
-                texts = text_features[:, _own_part(distinct, accelerator)].to(device)
-            image_embeds, text_embeds = projections(torch.from_numpy(mine).to(device), texts)
-            image_embeds = _gather_with_gradient(image_embeds, len(rows), accelerator)
-            if many_texts:
-                text_embeds = _gather_with_gradient(text_embeds, len(distinct), accelerator)
-            loss = info_nce_loss(
-                image_embeds, text_embeds, torch.from_numpy(own).to(device), temperature=arguments.temperature
-            )
+            embeds = _embed_batch(projections, mine, text_features, labels[rows], accelerator, few_texts=few_texts)
+            loss = info_nce_loss(*embeds, temperature=arguments.temperature)
             optimizer.zero_grad()
             accelerator.backward(loss)
             optimizer.step()
@@ -214,6 +182,31 @@ def train_adapters(
     accelerator.free_memory()
 
 
+def _embed_batch(
+    projections: nn.Module,
+    mine: np.ndarray,
+    text_features: torch.Tensor,
+    labels: np.ndarray,
+    accelerator: Accelerator,
+    *,
+    few_texts: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Embeddings of a global batch: images (B, D), texts, and the number of each image's text among them (B,).
+
+    `mine` are the features of this process's images. Where there are more texts than rows in a batch, as captions may
+    be, only those of the batch are embedded, each process its part.
+    """
+    device = accelerator.device
+    if not few_texts:
+        distinct, labels = np.unique(labels, return_inverse=True)
+        text_features = text_features[:, _own_part(distinct, accelerator)].to(device)
+    image_embeds, text_embeds = projections(torch.from_numpy(mine).to(device), text_features)
+    image_embeds = _gather_with_gradient(image_embeds, len(labels), accelerator)
+    if not few_texts:
+        text_embeds = _gather_with_gradient(text_embeds, len(distinct), accelerator)
+    return image_embeds, text_embeds, torch.from_numpy(labels).to(device)
+
+
 @torch.inference_mode()
 def mean_loss(
     model: nn.Module,
@@ -224,7 +217,7 @@ def mean_loss(
     batch_size: int,
     temperature: float,
 ) -> float:
-    """The training loss on rows that were held out, averaged over batches of the training's size."""
+    """The training loss on held-out rows, averaged over batches of the training's size."""
     projections = Projections(model)
     device = next(projections.parameters()).device
     texts, labels = np.unique(labels, return_inverse=True)
@@ -250,9 +243,7 @@ def _batches(num_rows: int, schedule: Schedule, num_steps: int, seed: int) -> It
 def _with_own_features(
     batches: Iterator[np.ndarray], batches_ahead: int, image_features: FeatureRows, accelerator: Accelerator
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The rows of each global batch, with the features of this process's part of them; read for many batches at
-    once.
-    """
+    """The rows of each global batch and the features of this process's part of them, read for many batches at once."""
     while ahead := list(islice(batches, batches_ahead)):
         own = [_own_part(rows, accelerator) for rows in ahead]
         features = np.split(image_features.take(np.concatenate(own)), np.cumsum([len(rows) for rows in own[:-1]]))
@@ -265,15 +256,14 @@ def _own_part(numbers: np.ndarray, accelerator: Accelerator) -> np.ndarray:
 
 @contextmanager
 def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
-    """One thread and torch's own kernels where steps are so small that threads wait, and oneDNN prepares, longer than
-    they work.
-    """
+    """One thread and torch's own kernels for small steps, in which threads and oneDNN only cost time."""
     if batch_size * sum(parameter.numel() for parameter in parameters) >= _WORTH_THREADS:
         yield
         return
     threads, enabled = torch.get_num_threads(), torch.backends.mkldnn.enabled
     torch.set_num_threads(1)
-    torch.backends.mkldnn.enabled = False  # its context manager sets further flags, with a warning
+    # torch's context manager would set further flags, with a warning.
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # torch types the property, not its value
     try:
         yield
     finally:
@@ -282,17 +272,14 @@ def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None
 
 
 def _gather_with_gradient(local: torch.Tensor, num_rows: int, accelerator: Accelerator) -> torch.Tensor:
-    """The embeddings of all parts of `_own_part` on every process, in order; `Accelerator.gather` alone cuts the
-    gradient.
-    """
+    """The embeddings of the parts of all processes, in order; `Accelerator.gather` alone would cut the gradient."""
     world = accelerator.num_processes
     if world == 1:
         return local
     sizes = [len(part) for part in np.array_split(np.arange(num_rows), world)]
     padded = torch.cat([local, local.new_zeros(max(sizes) - len(local), local.shape[1])])
     parts = list(accelerator.gather(padded.detach()).split(max(sizes)))
-    # Each process holds the loss of the whole batch but the gradient of its own rows only, and data parallelism takes
-    # the mean over processes: a gradient of `world` times the own rows makes that mean the gradient of the whole
-    # batch.
+    # Each process has the loss of the whole batch but the gradient of its own rows alone, and data parallelism takes
+    # the mean over processes: with the own rows' gradient times `world`, that mean is the gradient of the whole batch.
     parts[accelerator.process_index] = local + (world - 1) * (local - local.detach())
     return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import InputError
 
@@ -11,12 +11,12 @@ from ..errors import InputError
 _SEEDS = 2**32
 
 
-def is_whole_number(value: object, *, at_least: int) -> bool:
+def is_whole_number(value: object, *, at_least: int) -> TypeGuard[int]:
     """Whether a value is an `int`, no `bool`, and not below a limit."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
-def is_finite_number(value: object) -> bool:
+def is_finite_number(value: object) -> TypeGuard[float]:
     """Whether a value is an `int` or a `float`, no `bool`, and a finite number as a float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 

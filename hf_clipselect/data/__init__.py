@@ -1,7 +1,6 @@
 """Which rows: where a dataset comes from, its images, labels and captions."""
 
-from .labelled_images import SUBSET_COLUMNS, LabelledImages, prepare_dataset, with_image_column_undecoded
-from .passed_dataset import one_split
+from .labelled_images import SUBSET_COLUMNS, LabelledImages, one_split, read_images, with_image_column_undecoded
 from .source import DatasetSource, describe_source, load_source
 
 
@@ -12,6 +11,6 @@ __all__ = [
     "describe_source",
     "load_source",
     "one_split",
-    "prepare_dataset",
+    "read_images",
     "with_image_column_undecoded",
 ]

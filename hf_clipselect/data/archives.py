@@ -1,4 +1,4 @@
-"""Zip files as the folders that they hold, unpacked beside what `datasets` caches."""
+"""Zip files, unpacked into the cache of `datasets`."""
 
 import hashlib
 import lzma
@@ -7,6 +7,7 @@ import shutil
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -14,31 +15,20 @@ import datasets
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import unused_name
-from .unread_files import first_names
+from .folder_files import first_names
 
 
-def cache_folder(*what: object) -> Path:
-    """A folder of the cache of `datasets` that stands for some content.
-
-    Args:
-        *what (`object`): What its content follows from.
-
-    Returns:
-        `Path`: The same for the same content; it need not exist yet.
-    """
-    key = hashlib.sha256("\n".join(map(str, what)).encode(errors="surrogateescape")).hexdigest()[:32]
+def cache_folder(*content: object) -> Path:
+    """A folder in the cache of `datasets`, named by the hash of what its content follows from; it need not exist."""
+    key = hashlib.sha256("\n".join(map(str, content)).encode(errors="surrogateescape")).hexdigest()[:32]
     return Path(datasets.config.HF_DATASETS_CACHE) / "clipselect" / key
 
 
-def unpack(paths: list[str]) -> str:
-    """Unpack zip files, each into a folder of its name; one that holds a single folder of the same name is that
-    folder.
-
-    Args:
-        paths (`list[str]`): The files.
+def unpack(paths: Sequence[str]) -> str:
+    """Unpack zip files, unless that was done before, into one folder for each, named as the file without `.zip`.
 
     Returns:
-        `str`: A folder with one for each of them. What was unpacked before is not unpacked again.
+        `str`: The folder that holds these folders.
 
     Raises:
         InputError: One is no zip file, is broken, needs a password or holds two files of one name.
@@ -56,7 +46,7 @@ def unpack(paths: list[str]) -> str:
         try:
             os.replace(temporary, folder)
         except OSError:
-            if not folder.is_dir():  # by another process, meanwhile
+            if not folder.is_dir():  # another process was faster
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,12 +66,10 @@ def _unpack_one(path: str, folder: Path) -> None:
                     f"{path} holds {first_names(twice)} more than once, and one file would overwrite the other."
                 )
             archive.extractall(folder)
-    # zipfile raises RuntimeError for a password, NotImplementedError for a method that it does not know.
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path} can't be unpacked ({error}); unpack it yourself, and give the folder.") from None
-    except OSError as error:  # a name that is too long, or one of a file and of a folder
+    # zipfile raises RuntimeError for a password, NotImplementedError for a method that it does not know, and OSError
+    # for a name that is too long, or that is one of a file and of a folder.
+    except (zipfile.BadZipFile, RuntimeError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         if is_of_the_machine(error):
             raise
-        raise InputError(
-            f"{path} can't be unpacked ({error.strerror}); unpack it yourself, and give the folder."
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} can't be unpacked ({reason}); unpack it yourself, and give the folder.") from None

@@ -1,9 +1,9 @@
 """Images in a folder per class: which folders are classes, which are splits, and which images are in neither.
 
-The rules of `datasets` go by words in all names: an image called train_station_1.png makes it read that one alone, and
-a class folder called train hides the others. Here the place of a folder decides. Folders next to each other are splits
-when their names say so (train, val, test, train_images, ...) and they hold class folders; every other folder with
-images in it is a class.
+`datasets` looks for the names of splits in every path: an image called train_station_1.png makes it read that one
+alone, and a class folder called train hides the others. Here the place of a folder decides. Folders side by side are
+splits when their names say so (train, val, test, train_images, ...) and they hold class folders; every other folder
+with images in it is a class.
 """
 
 import hashlib
@@ -12,19 +12,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, NamedSplit
 
 from ..errors import InputError
-from .folder_files import FolderFiles
-from .unread_files import first_names
+from .folder_files import FolderFiles, first_names
 
 
 logger = logging.getLogger(__name__)
 
-# As in datasets.data_files.
+# The words of datasets.data_files.
 _WORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
@@ -35,30 +33,22 @@ _IN_FOLDER_NAME = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_SPLIT_OF_WORD)})(?:[-
 _IN_FILE_NAME = re.compile(rf"(?:^|[-._ 0-9])({'|'.join(_SPLIT_OF_WORD)})[-._ 0-9]")
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """What the places of images say.
-
-    Args:
-        splits (`dict[str, dict[str, str]]`): Split -> path of each image -> name of its class.
-        outside (`dict[str, str]`): Images in no split or class, with the reason, as [`check_unread`] takes them.
-    """
-
-    splits: dict[str, dict[str, str]]
-    outside: dict[str, str]
+# Split -> path of each image in the folder -> name of its class.
+SplitClasses = dict[str, dict[str, str]]
 
 
-def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool = True) -> ClassFolders:
+def read_class_folders(
+    images: Sequence[str], shown: str, *, with_splits: bool = True
+) -> tuple[SplitClasses, dict[str, str]]:
     """Find the splits and the classes.
 
     Args:
         images (`Sequence[str]`): Paths in the folder, sorted.
         shown (`str`): The folder, as a message may name it.
-        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; otherwise all images are of
-            `train`.
+        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; else all images are of `train`.
 
     Returns:
-        `ClassFolders`
+        `tuple[SplitClasses, dict[str, str]]`: The classes; and path -> reason for images in no split or class.
 
     Raises:
         InputError: The places can be read in two ways.
@@ -67,15 +57,15 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
     places = {"train": {folder: _parts(folder) for folder in sizes}}
     beside: dict[str, str] = {}
     if with_splits:
-        places = _splits({folder: _parts(folder) for folder in sizes}, _common_folder(images), shown, beside)
+        places = _splits(places["train"], _common_folder(images), shown, beside)
     class_of: dict[str, str] = {}
-    for folders in places.values():
+    split_of: dict[str, str] = {}
+    for split, folders in places.items():
         class_of |= _classes(folders, sizes, shown, beside)
+        split_of |= dict.fromkeys(folders, split)
     by_name = _split_of_each(images) if with_splits and list(places) == ["train"] else None
-    split_of = {folder: split for split, folders in places.items() for folder in folders}
-    splits: dict[str, dict[str, str]] = {
-        split: {} for split in (places if by_name is None else sorted(set(by_name), key=list(_WORDS).index))
-    }
+    names = places if by_name is None else sorted(set(by_name), key=list(_WORDS).index)
+    splits: SplitClasses = {split: {} for split in names}
     outside: dict[str, str] = {}
     for number, path in enumerate(images):
         folder = path.rpartition("/")[0]
@@ -84,18 +74,12 @@ def read_class_folders(images: Sequence[str], shown: str, *, with_splits: bool =
             splits[split][path] = class_of[folder]
         elif folder in beside:
             outside[path] = beside[folder]
-    return ClassFolders(splits, outside)
+    return splits, outside
 
 
 def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The folders of each split where all images lie in folders that are named by splits, and not by one alone; else
-    none.
-
-    Args:
-        images (`Sequence[str]`): Paths in the folder, sorted.
-
-    Returns:
-        `dict[str, tuple[str, ...]]`: Split -> paths of its folders, with a `/` at their ends.
+    """The folders of each split, each with a `/` at its end; none unless all of the images, given by their sorted
+    paths, lie in folders that name several splits.
     """
     base = _common_folder(images)
     tops = {tuple(path.split("/")[:-1][: len(base) + 1]) for path in images}
@@ -108,20 +92,14 @@ def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {split: splits[split] for split in _WORDS if split in splits} if len(splits) > 1 else {}
 
 
-def class_folder_dataset(files: FolderFiles, classes: ClassFolders, split: str) -> Dataset:
-    """The rows of one split, in the order of their paths; the classes are those of all splits, sorted.
+def class_folder_dataset(files: FolderFiles, classes: SplitClasses, split: str) -> Dataset:
+    """The rows of one split, in the order of their paths, as columns `image` and `label`.
 
-    Args:
-        files (`FolderFiles`): The folder.
-        classes (`ClassFolders`): What it holds.
-        split (`str`): One of its splits.
-
-    Returns:
-        `Dataset`: Columns `image` and `label`, with a fingerprint that changes with any of its files.
+    The classes are those of all splits, sorted. The fingerprint changes with any of the files.
     """
-    names = sorted({name for rows in classes.splits.values() for name in rows.values()})
+    names = sorted({name for rows in classes.values() for name in rows.values()})
     number = {name: index for index, name in enumerate(names)}
-    rows = classes.splits[split]
+    rows = classes[split]
     content = hashlib.sha256(f"{files.root} {names}".encode(errors="replace"))
     for path, name in rows.items():
         content.update(f"{path} {name} {files.found[path]}\n".encode(errors="replace"))
@@ -140,7 +118,7 @@ def _parts(folder: str) -> list[str]:
 
 
 def _common_folder(images: Sequence[str]) -> list[str]:
-    """The innermost folder that all images lie in, but for a split's."""
+    """The parts of the innermost folder that all images lie in and that is not in a split's."""
     parts = os.path.commonprefix([images[0], images[-1]]).split("/")[:-1]  # of all: they are sorted
     return parts[: next((depth for depth, part in enumerate(parts) if _split_of(part) is not None), len(parts))]
 
@@ -148,7 +126,7 @@ def _common_folder(images: Sequence[str]) -> list[str]:
 def _splits(
     folders: Mapping[str, list[str]], base: list[str], shown: str, beside: dict[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """The folders of each split, with the parts of their paths below it."""
+    """Split -> its folders, with the parts of their paths below the split's; the reason of others goes to `beside`."""
     folders = {folder: parts[len(base) :] for folder, parts in folders.items()}
     tops = {parts[0] for parts in folders.values() if parts}
     deep = {parts[0] for parts in folders.values() if len(parts) > 1}
@@ -174,7 +152,7 @@ def _splits(
 
 
 def _split_of_each(images: Sequence[str]) -> list[str] | None:
-    """The splits that the names of the files tell, where every one of them names one, and not all the same."""
+    """The split that each file's name tells; `None` unless every name tells one, and not all the same."""
     splits = []
     for path in images:
         found = _IN_FILE_NAME.search(path.rpartition("/")[2])
@@ -192,7 +170,7 @@ def _split_of(folder: str) -> str | None:
 def _classes(
     folders: Mapping[str, list[str]], sizes: Mapping[str, int], shown: str, beside: dict[str, str]
 ) -> dict[str, str]:
-    """The class of each folder of a split: its own name, at the depth that most images have."""
+    """The class of each folder of a split: its name, at the depth of most images; other folders go to `beside`."""
     while all(len(parts) > 1 for parts in folders.values()) and len({parts[0] for parts in folders.values()}) == 1:
         folders = {folder: parts[1:] for folder, parts in folders.items()}
     depths: Counter[int] = Counter()
@@ -215,7 +193,7 @@ def _classes(
 
 
 def _check_inner_folders(parents: Mapping[str, list[str]], shown: str) -> None:
-    """Folders in folders: the inner ones are classes unless their names say nothing without the outer ones."""
+    """Refuse folders in folders whose inner names occur twice, and warn that the inner ones are the classes."""
     for name, outer in parents.items():
         if len(outer) > 1:
             raise InputError(

@@ -1,32 +1,22 @@
-"""Finding the columns of a dataset: those of images, labels and captions, by name or because there is one
-candidate.
-"""
+"""Finding the columns of images, labels and captions of a dataset, by name or because there is one candidate."""
 
 import re
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Image, LargeList, List, Value
 
 from ..errors import InputError
 from .image_values import can_become_images, is_image
 
 
-# What tar shards and pandas add to the rows tells which row it is, not what is on it.
+# Columns that tar shards and pandas add: they number the rows.
 _BOOKKEEPING = re.compile(r"__\w+__|Unnamed: \d+")
 
 
 def find_image_column(dataset: Dataset, name: str | None) -> str:
-    """The image column: the one of that name, or the only one.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        name (`str`, *optional*): A column of images, of bytes or paths of image files, or of both.
-
-    Returns:
-        `str`: Its name.
+    """The image column: the one of that name, which may also hold bytes or paths; without a name the only one.
 
     Raises:
         InputError: There is no such column, it can't hold images, or there is not exactly one column of images.
@@ -36,9 +26,8 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
     images = images or [column for column, feature in dataset.features.items() if is_image(feature)]
     if name is None:
         castable = [column for column, feature in dataset.features.items() if can_become_images(feature)]
-        hint = (
-            "" if images or not castable else f" Bytes or paths of images ({', '.join(castable)}?) have to be named."
-        ) + _separator_hint(dataset)
+        named = f" Bytes or paths of images ({', '.join(castable)}?) have to be named."
+        hint = ("" if images or not castable else named) + _separator_hint(dataset)
         return _the_only(images, dataset, flag="--image_column_name", what="an image column", hint=hint)
     if name not in dataset.features or not can_become_images(dataset.features[name]):
         raise InputError(
@@ -50,19 +39,11 @@ def find_image_column(dataset: Dataset, name: str | None) -> str:
 
 
 def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> str:
-    """The label column: the one of that name, or the only candidate.
+    """The label column: the one of that name, or the only candidate; never the image column, which may hold strings.
 
     Class labels are looked for first, then strings and whole numbers, then booleans and floats that are whole numbers,
     then columns without a value. Columns that tar shards and pandas add (`__key__`, `__index_level_0__`) count only
     when named.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        name (`str`, *optional*): Name of the column.
-        image_column (`str`): The column of images, which may be strings.
-
-    Returns:
-        `str`: Its name.
 
     Raises:
         InputError: There is no such column, it holds no labels, or there is not exactly one candidate.
@@ -85,9 +66,8 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
                 " In a tar file labels stand beside their images, in files such as 1.cls or 1.txt for 1.png. If this "
                 "one holds class folders, unpack it, and give the folder."
             )
-        return _the_only(
-            next(filter(None, kinds), []), dataset, flag="--label_column_name", what="a label column", hint=hint
-        )
+        candidates = next(filter(None, kinds), [])
+        return _the_only(candidates, dataset, flag="--label_column_name", what="a label column", hint=hint)
     feature = features.get(name)
     if _is_label(feature) or _is_float(feature) or feature == Value("null"):
         return name
@@ -108,17 +88,10 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
 
 
 def find_caption_column(dataset: Dataset, name: str, image_column: str) -> str:
-    """The text column of that name, which is not the one of the images.
-
-    Raises:
-        InputError: There is none.
-    """
-    candidates = [
-        column
-        for column, feature in dataset.features.items()
-        if is_text(feature) and column != image_column and not _BOOKKEEPING.fullmatch(column)
-    ]
-    if name == image_column or not is_text(dataset.features.get(name)):
+    """Check that a column holds texts, and is not the image column; raise `InputError` otherwise."""
+    texts = [column for column, feature in dataset.features.items() if is_text(feature) and column != image_column]
+    candidates = [column for column in texts if not _BOOKKEEPING.fullmatch(column)]
+    if name not in texts:
         raise InputError(
             f"--caption_column {name} is not a text column of the dataset. Text columns: "
             f"{', '.join(candidates) or 'none'}; all columns: {', '.join(dataset.column_names)}."
@@ -179,10 +152,9 @@ def _is_list_of_labels(feature: Any) -> bool:
 
 
 def _holds_whole_numbers(dataset: Dataset, column: str) -> bool:
-    """A float column whose values, where there are any, may be the numbers of classes."""
+    """Whether the values of a float column, at least one, may be the numbers of classes."""
     if not _is_float(dataset.features[column]):
         return False
-    values = column_array(dataset, column).cast(pa.float64())
-    values = pc.drop_null(values).to_numpy(zero_copy_only=False)
-    values = values[~np.isnan(values)]
+    values = column_array(dataset, column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    values = values[~np.isnan(values)]  # null becomes NaN too
     return len(values) > 0 and bool((np.isfinite(values) & (values == np.floor(values)) & (values >= -1)).all())

@@ -1,8 +1,10 @@
-"""All files under a local folder, found in one walk: links are followed, loops of them are not."""
+"""All files under a local folder, found in one walk that follows links and ends at loops of them."""
 
 import hashlib
 import os
+import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,20 +12,24 @@ from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from PIL import Image
 
 from ..errors import InputError
+from ..runtime.words import listed
 
 
-# What systems leave in folders; nobody counts these as data.
+# What operating systems and Python leave in folders.
 _OF_THE_SYSTEM = {"__MACOSX", "__pycache__"}
 _METADATA = set(ImageFolder.METADATA_FILENAMES)
 TABLE_ENDINGS = set(".parquet .arrow .csv .tsv .json .jsonl .ndjson .tar .h5 .hdf5 .lance".split())
-# Not looked into to see whether they are images.
+# Files with these endings are not opened to see whether they are images.
 _NO_IMAGES = TABLE_ENDINGS.union(
     ".txt .md .xml .yaml .yml .html .htm .py .ipynb .log .npy .npz .pt .pth .pkl .pdf .db .ini .lock".split(),
     ".zip .gz .tgz .bz2 .xz .zst .7z .rar .mp4 .avi .mov .wav .mp3".split(),
 )
-# Kinds of images that cameras, phones and browsers write, and that Pillow does not read.
+# Image formats of cameras, phones and browsers that Pillow does not read.
 _FOREIGN_IMAGES = set(".heic .heif .heics .hif .avif .jxl .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .svg".split())
+_MAGIC_BYTES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\xff\x0a")
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
+# What Python makes of the bytes of a name that is not UTF-8.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -33,7 +39,7 @@ class FolderFiles:
     Args:
         root (`str`): Absolute path of the folder.
         found (`dict[str, tuple[int, int]]`): Size and time of change (ns) of every file that can be read.
-        broken (`dict[str, str]`): What can't be read although it lies there, with the reason.
+        broken (`dict[str, str]`): Path of what can't be read -> the reason.
         hidden (`list[str]`): Images and folders whose names begin with a dot, which are passed by.
         has_linked_folders (`bool`): Some folder in it is a symbolic link.
     """
@@ -52,12 +58,12 @@ class FolderFiles:
 
     @cached_property
     def tables(self) -> list[str]:
-        """Files that hold many rows; metadata.csv and the like describe images."""
+        """Files that hold rows, but for those that describe images."""
         return [path for path in self.found if ending(path) in TABLE_ENDINGS and name_of(path) not in _METADATA]
 
     @cached_property
     def metadata(self) -> list[str]:
-        """Files that tell of images: metadata.csv, metadata.jsonl or metadata.parquet."""
+        """Files that describe images: metadata.csv, metadata.jsonl or metadata.parquet."""
         return [path for path in self.found if name_of(path) in _METADATA]
 
     @cached_property
@@ -66,7 +72,7 @@ class FolderFiles:
 
     @cached_property
     def foreign_images(self) -> dict[str, str]:
-        """Images that no reader of folders takes, with the reason; a file of an unknown ending is looked into."""
+        """Images that are not read, with the reason; a file of an unknown ending is opened to see what it is."""
         readable, foreign = _readable_endings(), {}
         for path in self.found:
             suffix = ending(path)
@@ -74,7 +80,7 @@ class FolderFiles:
                 continue
             if suffix in _FOREIGN_IMAGES:
                 foreign[path] = f"{suffix} can't be read here: convert it to PNG or JPEG"
-            elif self._is_image(path):
+            elif _is_image(self.full(path)):
                 foreign[path] = f"an image with {suffix and f'the ending {suffix}' or 'no ending'}: rename it"
         return foreign
 
@@ -89,39 +95,24 @@ class FolderFiles:
             files.update(f"{path} {size} {changed}\n".encode(errors="replace"))
         return files.hexdigest()[:16]
 
-    def _is_image(self, path: str) -> bool:
-        with open(self.full(path), "rb") as file:
-            head = file.read(16)
-        return (
-            head.startswith((b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"\xff\x0a"))
-            or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-            or (head[4:8] == b"ftyp" and head[8:12] in _BRANDS)
-        )
-
 
 def walk(root: str) -> FolderFiles:
     """Find all files under a folder.
 
-    Hidden files and folders (`.name`), `__MACOSX` and `__pycache__` are passed by. A link to a file is a file of its
-    own name. A link to a folder is followed, unless that folder is one that the link lies in. A folder that is linked
-    to from inside a linked folder is entered once, so that links to each other come to an end.
-
-    Args:
-        root (`str`): The folder.
-
-    Returns:
-        `FolderFiles`
+    Hidden files and folders (`.name`), `__MACOSX` and `__pycache__` are passed by. A link to a file counts as a file.
+    A link to a folder is followed, unless that folder is one that the link lies in. A folder that is linked to from
+    inside a linked folder is entered once, so that links to each other come to an end.
 
     Raises:
         InputError: A folder in it can't be opened.
     """
     files = FolderFiles(os.path.abspath(root))
     entered: set[tuple[int, int]] = set()
-    # A name without an ending may be that of a class folder that is gone.
     of_images = _readable_endings() | _FOREIGN_IMAGES
+    # A name without an ending may be that of a class folder that is gone.
     of_data = of_images | TABLE_ENDINGS | {".zip", ""}
     top = os.stat(files.root)
-    waiting = [("", ((top.st_dev, top.st_ino),), False)]
+    waiting: list[tuple[str, tuple[tuple[int, int], ...], bool]] = [("", ((top.st_dev, top.st_ino),), False)]
     while waiting:
         folder, above, in_link = waiting.pop()
         try:
@@ -139,7 +130,7 @@ def walk(root: str) -> FolderFiles:
             except OSError as error:  # a link to nothing, or to itself
                 files.broken[path] = "a link to nothing" if entry.is_symlink() else f"can't be read: {error.strerror}"
                 continue
-            if not _is_utf8(entry.name):
+            if _SURROGATE.search(entry.name):
                 files.broken[path] = "its name is not UTF-8: rename it"
             elif stat.S_ISREG(status.st_mode):
                 files.found[path] = status.st_size, status.st_mtime_ns
@@ -163,20 +154,27 @@ def ending(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def name_of(path: str) -> str:
     """The last part of a path."""
     return path.rpartition("/")[2]
 
 
+def first_names(paths: Iterable[str]) -> str:
+    """The first three of some names, and how many more there are."""
+    return listed(list(paths), limit=3)
+
+
 def _readable_endings() -> set[str]:
-    """Those that `datasets` knows, and those of Pillow and its plugins."""
+    """The endings of images that `datasets`, Pillow or one of its plugins reads."""
     known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     return set(ImageFolder.EXTENSIONS) | known - TABLE_ENDINGS - {".hdf"}
+
+
+def _is_image(path: str) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(16)
+    return (
+        head.startswith(_MAGIC_BYTES)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in _BRANDS)
+    )

@@ -1,6 +1,4 @@
-"""Image columns as people have them, paths, bytes or both, in the one form that `datasets.Image` has: `{"bytes",
-"path"}`.
-"""
+"""Image columns of paths, bytes or both, brought into the form of `datasets.Image`: `{"bytes", "path"}`."""
 
 import hashlib
 import posixpath
@@ -15,27 +13,27 @@ import pyarrow.compute as pc
 from datasets import Dataset, Image, Value
 
 from ..errors import InputError
+from ..runtime.redaction import hide_secrets
 from .places import path_of_file_url
 
 
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://"
 _BYTES = re.compile("(large_)?binary(_view)?")
-# Bytes; no system that we run on opens a longer one.
-_LONGEST_PATH = 4095
 _PATHS = re.compile("(large_)?string(_view)?")
+# In bytes; neither Linux nor macOS opens a longer one.
+_LONGEST_PATH = 4095
 
 
 def is_image(feature: Any) -> bool:
-    """Whether a column holds images without anybody saying so: Parquet that `datasets` did not write has them as
-    structures.
-    """
+    """Whether a column holds images even if nobody names it: as `Image`, or as the structures of other programs."""
     return isinstance(feature, Image) or (isinstance(feature, dict) and len(feature) == 2 and _is_structure(feature))
 
 
 def can_become_images(feature: Any) -> bool:
-    """Whether a column that is named as the one of images may hold them: as paths, bytes, or structures of these."""
-    is_plain = isinstance(feature, Value) and (_BYTES.fullmatch(feature.dtype) or _PATHS.fullmatch(feature.dtype))
-    return isinstance(feature, Image) or bool(is_plain) or (isinstance(feature, dict) and _is_structure(feature))
+    """Whether a column that is named as the image column may hold images: paths, bytes, or structures of these."""
+    if isinstance(feature, Value):
+        return bool(_BYTES.fullmatch(feature.dtype) or _PATHS.fullmatch(feature.dtype))
+    return isinstance(feature, Image) or (isinstance(feature, dict) and _is_structure(feature))
 
 
 def with_images(
@@ -44,18 +42,8 @@ def with_images(
     """Make a column one of images, each with its bytes or with the path of a file.
 
     The type of the column becomes `Image()`, in the subset too; one that is `Image` already keeps its mode. Nothing is
-    decoded, and bytes stay as they are. Relative paths are taken from `folder`; where that is a URL, the files are
-    fetched.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        column (`str`): The column; one that is missing or can't hold images is left alone.
-        folder (`str`, *optional*): Local folder or fsspec URL of the file that names the paths; default the working
-            directory.
-        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from `folder`.
-
-    Returns:
-        `Dataset`: The same where there was nothing to do.
+    decoded, and bytes stay as they are. Relative paths start from `folder`, the local folder of the file that names
+    them; if it is an fsspec URL, the files are fetched. A column that is missing or can't hold images is left alone.
 
     Raises:
         InputError: An image is given by a URL of the web or by a text that can be no path, or a file can't be fetched.
@@ -70,10 +58,10 @@ def with_images(
             dataset = dataset.cast_column(column, Value(feature.dtype.removesuffix("_view")))
         dataset = dataset.cast_column(column, Image())
     paths = lone_paths(dataset.data.column(column))
-    is_remote = folder is not None and "://" in folder
-    _check_for_urls(dataset, paths, column, folder if is_remote else "file:/")
-    if is_remote and pc.any(pc.is_valid(paths)).as_py():
-        return _with_fetched_images(dataset, column, folder, storage_options or {})
+    url = folder if folder is not None and "://" in folder else None
+    _check_for_urls(dataset, paths, column, url or "file:/")
+    if url is not None and pc.any(pc.is_valid(paths)).as_py():
+        return _with_fetched_images(dataset, column, url, storage_options or {})
     if pc.any(pc.starts_with(paths, "file:/")).as_py() or (folder and pc.any(_is_relative(paths)).as_py()):
         return _mapped(dataset, column, _as_local, folder=folder)
     return dataset
@@ -87,12 +75,12 @@ def lone_paths(images: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array
 
 
 def stored_rows(dataset: Dataset) -> np.ndarray:
-    """The place of each row in the store of a dataset, which may hold others and in another order."""
+    """The place of each row in the table that a dataset is stored in, which may hold more rows, in another order."""
     return np.arange(len(dataset)) if dataset._indices is None else dataset._indices.column(0).to_numpy()
 
 
-def rows_of(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
-    """The rows of a dataset that lie in some places of its store, each with its place, in the dataset's order."""
+def rows_stored_at(dataset: Dataset, stored: np.ndarray) -> list[tuple[int, int]]:
+    """The rows, in order, that are stored in these places, each with its place."""
     if len(stored) == 0:
         return []
     places = stored_rows(dataset)
@@ -116,19 +104,19 @@ def _is_relative(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 def _check_for_urls(dataset: Dataset, paths: pa.ChunkedArray, column: str, folder: str) -> None:
     is_url = pc.match_substring_regex(paths, _URL)
     elsewhere = pc.and_(is_url, pc.invert(pc.starts_with(paths, folder.rstrip("/") + "/")))
-    rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(elsewhere, False)).to_numpy())
+    rows = rows_stored_at(dataset, pc.indices_nonzero(pc.fill_null(elsewhere, False)).to_numpy())
     if rows:
         row, stored = rows[0]
         raise InputError(
             f"{len(rows)} rows of --image_column_name {column} hold a URL (first: "
-            f"{_without_query(paths[stored].as_py())} at source_index {row}), and images are not downloaded. Download "
+            f"{hide_secrets(paths[stored].as_py())} at source_index {row}), and images are not downloaded. Download "
             "them first, for example with img2dataset, or use a column of bytes or of paths of local files."
         )
 
 
 def _check_for_long_texts(dataset: Dataset, column: str) -> None:
     long = pc.greater(pc.binary_length(dataset.data.column(column).cast(pa.large_string())), _LONGEST_PATH)
-    rows = rows_of(dataset, pc.indices_nonzero(pc.fill_null(long, False)).to_numpy())
+    rows = rows_stored_at(dataset, pc.indices_nonzero(pc.fill_null(long, False)).to_numpy())
     if rows:
         raise InputError(
             f"{len(rows)} rows of --image_column_name {column} hold a text that is too long for a path (first: "
@@ -138,28 +126,26 @@ def _check_for_long_texts(dataset: Dataset, column: str) -> None:
 
 
 def _with_fetched_images(dataset: Dataset, column: str, folder: str, storage_options: Mapping[str, Any]) -> Dataset:
-    # Not from the cache of an earlier call: other files may lie there now.
+    # The cache of an earlier call is not used: the files may be others now.
     dataset = _mapped(dataset, column, _fetched, cached=False, folder=folder, storage_options=dict(storage_options))
     content = hashlib.sha256(dataset._fingerprint.encode())
     for chunk in pc.struct_field(dataset.data.column(column), "bytes").chunks:
         for image in chunk:
             content.update(image.as_buffer() or b"")
-    # What is kept of these images must not be taken for that of others.
+    # The features of these images must not be taken for those of others.
     dataset._fingerprint = content.hexdigest()[:16]
     return dataset
 
 
 def _mapped(dataset: Dataset, column: str, change: Any, *, cached: bool = True, **settings: Any) -> Dataset:
     """The dataset with one column changed; the others are copied, which costs little where images are paths."""
-    settings["column"] = column
-    rows = dataset.with_format("arrow")
-    return rows.map(
-        change, batched=True, fn_kwargs=settings, load_from_cache_file=cached, desc="Finding images"
-    ).with_format(None)
+    rows, settings = dataset.with_format("arrow"), {**settings, "column": column}
+    rows = rows.map(change, batched=True, fn_kwargs=settings, load_from_cache_file=cached, desc="Finding images")
+    return rows.with_format(None)
 
 
 def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:
-    """Paths of local files without a scheme, and relative ones from the folder on."""
+    """Strip `file:` from the paths, and join relative ones to the folder."""
     images = batch.column(column)
     paths, alone = pc.struct_field(images, "path"), lone_paths(images)
     found = alone
@@ -172,7 +158,7 @@ def _as_local(batch: pa.Table, *, column: str, folder: str | None) -> pa.Table:
 
 
 def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapping[str, Any]) -> pa.Table:
-    """The bytes of the files that paths below a URL name, fetched side by side; others stay as they are."""
+    """Fetch the files that paths below a URL name, in parallel; other values stay as they are."""
     images, folder = batch.column(column), folder.rstrip("/") + "/"
     system, root = fsspec.url_to_fs(folder, **storage_options)
     data, names = pc.struct_field(images, "bytes").to_pylist(), pc.struct_field(images, "path").to_pylist()
@@ -188,9 +174,7 @@ def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapp
         content = found.get(place, found.get(system._strip_protocol(place)))
         if isinstance(content, bytes):
             data[row] = content
-        elif not isinstance(
-            content, FileNotFoundError
-        ):  # that is an unreadable image, as a local path without a file is
+        elif not isinstance(content, FileNotFoundError):  # a missing file is an unreadable image, as it is locally
             raise InputError(
                 f"{names[row]}, an image of --image_column_name {column}, can't be fetched: {type(content).__name__}."
             )
@@ -200,7 +184,6 @@ def _fetched(batch: pa.Table, *, column: str, folder: str, storage_options: Mapp
 def _with_column(
     batch: pa.Table, column: str, data: pa.ChunkedArray | pa.Array, paths: pa.ChunkedArray | pa.Array
 ) -> pa.Table:
-    # A batch is small enough for one chunk each.
     is_null, data, paths = (
         pa.concat_arrays(part.chunks) if isinstance(part, pa.ChunkedArray) else part
         for part in (batch.column(column).is_null(), data, paths)
@@ -208,8 +191,3 @@ def _with_column(
     values = pa.StructArray.from_arrays([data, paths], ["bytes", "path"], mask=is_null)
     place = batch.column_names.index(column)
     return batch.set_column(place, batch.schema.field(place), values)
-
-
-def _without_query(url: str) -> str:
-    """A URL without what may be a key."""
-    return re.sub(r"[?#].*|(?<=://)[^/@]*@", "", url)

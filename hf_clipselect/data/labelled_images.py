@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image
+from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
 from ..errors import InputError
 from ..runtime.parquet import without_hollow_columns
@@ -18,7 +18,6 @@ from ..selection import class_quotas
 from .columns import find_caption_column, find_image_column, find_label_column, is_text
 from .labels import read_captions, read_labels
 from .outside_files import with_own_images
-from .passed_dataset import one_split
 from .prompts import read_class_names
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
@@ -53,8 +52,8 @@ class LabelledImages:
     has_captions: bool = False
 
 
-def prepare_dataset(
-    dataset: Dataset,
+def read_images(
+    dataset: Dataset | DatasetDict,
     source: DatasetSource | None = None,
     *,
     image_column_name: str | None = None,
@@ -84,14 +83,10 @@ def prepare_dataset(
         allow_outside_files (`bool`, *optional*, defaults to `False`):
             Rows of a dataset that was loaded by its name may name files outside of its own folder.
 
-    Returns:
-        `LabelledImages`
-
     Raises:
         InputError: Empty dataset, no or several candidate columns, an image that is a URL or lies outside of the
-        dataset's folder, a
-            label that is missing, -1, no whole number or outside the names, a caption that is missing or blank, or
-            fewer than two classes or captions.
+            dataset's folder, a label that is missing, -1, no whole number or outside the names, a caption that is
+            missing or blank, or fewer than two classes or captions.
     """
     dataset = without_hollow_columns(one_split(dataset))
     source = source or describe_source(dataset)
@@ -112,32 +107,69 @@ def prepare_dataset(
         content_id=content_id(dataset, image_column, label_column),
         fingerprint=fingerprint_with_files(dataset, image_column, source.fingerprint),
     )
-    if reserved := {image_column, label_column} & set(SUBSET_COLUMNS):
-        raise InputError(
-            f"The column {', '.join(sorted(reserved))} bears the name of a column that a subset gets "
-            f"({', '.join(SUBSET_COLUMNS)}); rename it with dataset.rename_column."
-        )
-    if class_names_file is not None:
-        class_names = read_class_names(class_names_file)
-    # Of the whole split, so that the classes and their numbers do not depend on `max_samples`.
+    _check_column_names({image_column, label_column})
+    # Labels of the whole split, so that the classes and their numbers do not depend on `max_samples`.
     if caption_column is None:
-        labels, names = read_labels(dataset, label_column, class_names)
+        names_of_user = class_names if class_names_file is None else read_class_names(class_names_file)
+        labels, names = read_labels(dataset, label_column, names_of_user)
     else:
-        labels, names = read_captions(dataset, caption_column)
+        labels, names = read_captions(dataset, label_column)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
         rows = _spread_rows(labels if caption_column is None else np.zeros_like(labels), max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
-    if caption_column is not None:
-        return _with_captions_in_use(
-            LabelledImages(dataset, image_column, label_column, names, labels, rows, source, has_captions=True)
+    if caption_column is None:
+        _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
+    else:
+        labels, names = _captions_in_use(labels, names, label_column)
+    return LabelledImages(
+        dataset, image_column, label_column, names, labels, rows, source, has_captions=caption_column is not None
+    )
+
+
+def one_split(dataset: Any) -> Dataset:
+    """The one split that a caller passed: a `Dataset`, or a `DatasetDict` that holds one alone.
+
+    Raises:
+        InputError: It is anything else, or holds several splits.
+    """
+    if isinstance(dataset, DatasetDict) and len(dataset) == 1:
+        [dataset] = dataset.values()
+    if isinstance(dataset, Dataset):
+        return dataset
+    got = f"got {type(dataset).__name__}"
+    if isinstance(dataset, (IterableDataset, IterableDatasetDict)):
+        raise InputError(
+            f"Expected a datasets.Dataset, whose rows have numbers, {got}. Load it with streaming=False, or collect "
+            "the rows of a split with Dataset.from_list(list(split), features=split.features)."
         )
-    _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
-    return LabelledImages(dataset, image_column, label_column, names, labels, rows, source)
+    if isinstance(dataset, DatasetDict):
+        names = list(map(str, dataset))
+        if not names:
+            raise InputError("Expected a datasets.Dataset, got DatasetDict without a split.")
+        raise InputError(
+            f"Expected one split of a dataset, {got} of {', '.join(names)}. Pass one of them, such as "
+            f"dataset[{names[0]!r}], or load it alone with load_dataset(..., split={names[0]!r})."
+        )
+    raise InputError(f"Expected a datasets.Dataset with an image and a label or caption column, {got}.")
+
+
+def with_image_column_undecoded(images: LabelledImages) -> Dataset:
+    """The image column alone, as `{"bytes", "path"}` values: decoding is left to whoever reads it."""
+    column = images.image_column
+    return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
+
+
+def _check_column_names(columns: set[str]) -> None:
+    if reserved := columns & set(SUBSET_COLUMNS):
+        raise InputError(
+            f"The column {', '.join(sorted(reserved))} bears the name of a column that a subset gets "
+            f"({', '.join(SUBSET_COLUMNS)}); rename it with dataset.rename_column."
+        )
 
 
 def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are_texts: bool) -> None:
-    """Refuse rows of one class alone; tell of classes without rows, and of texts that may be captions."""
+    """Refuse rows of one class alone; warn about classes without rows, and about texts that may be captions."""
     if are_texts and 2 * len(names) > len(labels):
         logger.warning(
             "Column %r has %d different labels in %d rows. If these are captions, name it with --caption_column.",
@@ -154,18 +186,12 @@ def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are
         )
     if not present.all():
         empty = [name for name, has_images in zip(names, present, strict=True) if not has_images]
-        told = (
-            "%d class has no image and takes no part: %s"
-            if len(empty) == 1
-            else "%d classes have no image and take no part: %s"
-        )
-        logger.warning(told, len(empty), listed(empty, limit=10))
+        told = "class has no image and takes no part" if len(empty) == 1 else "classes have no image and take no part"
+        logger.warning("%d %s: %s", len(empty), told, listed(empty, limit=10))
 
 
 def _spread_rows(labels: np.ndarray, count: int) -> np.ndarray:
-    """Every class's share of `count` rows: the first rows of a dataset that is sorted by class would hold one
-    class.
-    """
+    """Numbers of `count` rows, sorted, of every class its share: the first rows of a sorted dataset hold one class."""
     quotas = class_quotas(labels, count, balance="proportional", num_classes=int(labels.max()) + 1)
     rows = [
         np.flatnonzero(labels == label)[np.arange(quota) * size // max(quota, 1)]
@@ -174,19 +200,12 @@ def _spread_rows(labels: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
-def with_image_column_undecoded(images: LabelledImages) -> Dataset:
-    """The image column alone, as `{"bytes", "path"}` values: decoding is left to whoever reads it."""
-    column = images.image_column
-    return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
-
-
-def _with_captions_in_use(images: LabelledImages) -> LabelledImages:
+def _captions_in_use(labels: np.ndarray, captions: Sequence[str], column: str) -> tuple[np.ndarray, list[str]]:
     """Without the captions that no row has any more: each costs a pass through the text tower."""
-    used, labels = np.unique(images.labels, return_inverse=True)
-    captions = [images.class_names[number] for number in used]
-    if len(captions) < 2:
+    used, labels = np.unique(labels, return_inverse=True)
+    if len(used) < 2:
         raise InputError(
-            f"All {len(labels)} rows of column {images.label_column!r} have the caption {captions[0][:80]!r}; "
-            "selection compares captions, and needs at least two that differ."
+            f"All {len(labels)} rows of column {column!r} have the caption {captions[used[0]][:80]!r}; selection "
+            "compares captions, and needs at least two that differ."
         )
-    return replace(images, class_names=captions, labels=labels.astype(np.int64))
+    return labels.astype(np.int64), [captions[number] for number in used]

@@ -1,4 +1,4 @@
-"""Reading labels and captions: the values of a column -> numbers of classes, and the names of these."""
+"""The values of a label or caption column, turned into numbers of classes and the names of these."""
 
 import logging
 import unicodedata
@@ -18,17 +18,16 @@ from .columns import column_array, is_text
 
 logger = logging.getLogger(__name__)
 
-# Beyond it not every whole number is a float64.
+# Above it some whole numbers have no float64.
 _MOST_EXACT = 2**53
 
 
 def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
     """Turn the values of a label column into numbers of classes.
 
-    Class labels keep their numbers. Of strings and whole numbers those that occur become the classes, in sorted order;
-    strings are compared as they are, to the last space. Floats count as the whole numbers they are, booleans as the
-    classes False and True. With class names, whole numbers (and floats, 0 for False and 1 for True) are positions
-    among these.
+    Class labels keep their numbers. The strings or whole numbers that occur become the classes, in sorted order;
+    strings that differ by a space are different. Floats count as whole numbers, booleans as classes False and True.
+    With class names, whole numbers and floats are positions among these, 0 stands for False and 1 for True.
 
     Args:
         dataset (`Dataset`): N rows.
@@ -43,7 +42,7 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
         don't fit.
     """
     feature = dataset.features[column]
-    given = None if class_names is None else _checked_class_names(class_names)
+    names_of_user = None if class_names is None else _checked_class_names(class_names)
     values = column_array(dataset, column)
     _check_for_missing(values, column)
     if is_text(feature):
@@ -55,14 +54,14 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
         labels = _whole_numbers(values, column)
         if isinstance(feature, ClassLabel) and feature.names:
             names = list(map(str, feature.names))  # YAML and JSON take no strings of numpy
-        elif given is not None:
-            names = given
+        elif names_of_user is not None:
+            names = names_of_user
         else:
             labels, names = _numbered(labels, column)
-    if given is not None and len(given) != len(names):
+    if names_of_user is not None and len(names_of_user) != len(names):
         raise InputError(
-            f"Got {len(given)} class names, but column {column!r} has {len(names)} classes; give one name per class, "
-            "in label order (--class_names_file)."
+            f"Got {len(names_of_user)} class names, but column {column!r} has {len(names)} classes; give one name per "
+            "class, in label order (--class_names_file)."
         )
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(outside):
@@ -71,19 +70,11 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
             f"label {labels[outside[0]]} at source_index {outside[0]}). Labels must lie in [0, {len(names)}); remove "
             "these rows, or name all classes with --class_names_file."
         )
-    return labels.astype(np.int64), names if given is None else given
+    return labels.astype(np.int64), names_of_user or names
 
 
 def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]:
-    """Number the captions.
-
-    Args:
-        dataset (`Dataset`): N rows.
-        column (`str`): The text column.
-
-    Returns:
-        `tuple[np.ndarray, list[str]]`: Of each row the number `(N,)`, int64, of its caption among those that differ;
-        and these, sorted.
+    """Number the captions of N rows: numbers `(N,)`, int64, and the captions that differ, sorted.
 
     Raises:
         InputError: A row has no caption, or a blank one.
@@ -100,10 +91,9 @@ def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]
 
 
 def number_strings(values: pa.Array) -> tuple[np.ndarray, list[str]]:
-    """Of each string its number among those that differ, int64, and these, sorted by code point.
+    """The number of each string, int64, among the strings that differ, and these, sorted by code point.
 
-    Not by `np.unique`: it sorts as many strings as there are rows, all as long as the longest, and drops NULs at their
-    ends.
+    `np.unique` would sort as many strings as there are rows, pad all to the longest, and drop NULs at their ends.
     """
     encoded = values.cast(pa.large_string()).dictionary_encode()
     strings, numbers = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
@@ -173,7 +163,7 @@ def _checked_class_names(class_names: Any) -> list[str]:
 
 
 def _warn_about_lookalikes(names: Sequence[str], column: str) -> None:
-    """Classes whose names nobody can tell apart are most likely one."""
+    """Warn about classes whose names look the same: they are most likely one."""
     alike: dict[str, list[str]] = {}
     for name in names:
         words = unicodedata.normalize("NFKC", name).split()

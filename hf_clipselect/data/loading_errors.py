@@ -1,4 +1,4 @@
-"""What `datasets` says when it can't load something, as a sentence."""
+"""What `datasets` or a file system raises when it can't load something, as a sentence."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,29 +14,28 @@ from ..runtime.redaction import hide_secrets
 from ..runtime.words import in_one_line
 
 
-# What datasets says where the files of a split have columns at most.
+# What datasets says where the files of a split hold no rows.
 _WITHOUT_ROWS = re.compile("corresponds to no data|Must pass at least one table")
 
 
 @contextmanager
-def explained(what: str, problem: str, options: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Turn what `datasets` raises inside a block into an `InputError`; failures of the machine pass through.
+def explained(
+    what: str, problem: str, options: Mapping[str, Any] | None = None, *, reads_rows: bool = True
+) -> Iterator[None]:
+    """Turn what is raised inside a block into an `InputError`; failures of the machine pass through.
 
-    Args:
-        what (`str`): The flag and the name that was given.
-        problem (`str`): Such as `"can't be loaded"`.
-        options (`Mapping[str, Any]`, *optional*): Options of a file system, whose values are not told.
+    The message begins with the flag and the name that a user gave, and a problem such as "can't be loaded". It tells
+    no value of the options of a file system.
     """
     try:
         yield
     except InputError:
         raise
-    except IndexError:
-        # datasets saves a split without rows as no file at all, and stumbles over that when it loads the dataset.
-        raise InputError(f"{what} has a split without rows, which can't be loaded.") from None
-    except Exception as error:  # datasets hands what files hold to decoders of every kind, each with errors of its own
+    except Exception as error:  # every file system and every decoder raises errors of its own
         if is_of_the_machine(error):
             raise
+        if reads_rows and isinstance(error, IndexError):  # datasets takes the first of no rows, or of no files
+            raise InputError(f"{what} has a split without rows, which can't be loaded.") from None
         cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
         reason = hide_secrets(in_one_line(cause), options)[:400]
         if _WITHOUT_ROWS.search(reason):
@@ -45,5 +44,5 @@ def explained(what: str, problem: str, options: Mapping[str, Any] | None = None)
             raise InputError(
                 f"{what} {problem}: it holds a pickle that is torn, or could run code and is not opened."
             ) from None
-        advice = " Text must be UTF-8: save the file as that." if isinstance(cause, UnicodeDecodeError) else ""
-        raise InputError(f"{what} {problem}: {type(cause).__name__}: {reason}{advice and f'.{advice}'}") from None
+        advice = ". Text must be UTF-8: save the file as that." if isinstance(cause, UnicodeDecodeError) else ""
+        raise InputError(f"{what} {problem}: {type(cause).__name__}: {reason}{advice}") from None

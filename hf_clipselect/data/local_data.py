@@ -1,8 +1,8 @@
-"""Rows from a folder or from files on this machine, where nothing is left out without a word."""
+"""Rows from a folder or from files on this machine; files that are left out are told."""
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,19 +14,18 @@ from ..runtime.words import are
 from .archives import unpack
 from .class_folders import class_folder_dataset, read_class_folders, read_split_folders
 from .declared_files import check_builder, check_saved
-from .folder_files import TABLE_ENDINGS, FolderFiles, ending, name_of, walk
+from .folder_files import TABLE_ENDINGS, FolderFiles, ending, first_names, name_of, walk
 from .places import SourceFlags, is_pattern
 from .table_files import (
     READERS,
     builder_of_files,
     declared_configs,
-    folder_without_hops,
     reader_name,
     reader_of_files,
     splits_of_config,
     splits_of_folder,
+    unchained_folder,
 )
-from .unread_files import check_unread, first_names
 
 
 logger = logging.getLogger(__name__)
@@ -37,14 +36,8 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller asks of a place.
-
-    Args:
-        shown (`str`): The place, as messages may name it.
-        config_name (`str`, *optional*): Configuration.
-        split (`str`): Name of the split.
-        allow_unread_files (`bool`): Files may be left out, with a warning.
-        flags (`SourceFlags`): What errors call these.
+    """What a user wants of a place that messages call `shown`: a split, of a configuration, and whether files may be
+    left out with a warning; `flags` is what errors call these.
     """
 
     shown: str
@@ -52,6 +45,11 @@ class Wanted:
     split: str
     allow_unread_files: bool
     flags: SourceFlags
+
+    @property
+    def flag_and_name(self) -> str:
+        """What an error begins with: the flag, and the name that a user gave."""
+        return f"{self.flags.name} {self.shown}"
 
     def pick(self, splits: Dataset | DatasetDict) -> Dataset:
         """The split asked for, of those that were loaded."""
@@ -64,30 +62,34 @@ class Wanted:
         self.check_split(splits)
         return splits[self.split]
 
-    def check_split(self, splits: Sequence[str]) -> None:
+    def check_split(self, splits: Collection[str]) -> None:
         """Raise `InputError` unless the split is one of these."""
         if self.split not in splits:
             raise InputError(f"{self.flags.split} {self.split}: {self.shown} has the splits {', '.join(splits)}.")
 
-    def check_unread(self, unread: dict[str, str], total: int, kind: str = "image files") -> None:
-        """Stop, or warn where that was allowed, if files would be left out."""
-        check_unread(
-            unread,
-            total=total,
-            shown=self.shown,
-            accept=self.flags.accept,
-            accepted=self.allow_unread_files,
-            kind=kind,
-        )
+    def check_unread(self, unread: Mapping[str, str], total: int, kind: str = "image files") -> None:
+        """Raise `InputError`, or warn where the user accepts that, if files would be left out.
+
+        `unread` gives the reason for each path in a few words: "a link to nothing"; `total` counts these files too.
+        """
+        if not unread:
+            return
+        reasons: dict[str, list[str]] = {}
+        for path, reason in unread.items():
+            reasons.setdefault(reason, []).append(path)
+        told = "; ".join(f"{first_names(paths)} ({reason})" for reason, paths in reasons.items())
+        counts = f"{len(unread):,} of {total:,} {kind} in {self.shown}"
+        if self.allow_unread_files:
+            logger.warning("%s are not read: %s.", counts, told)
+            return
+        accept = self.flags.accept
+        without = "" if accept is None else f", or pass {accept} to go on without them"
+        raise InputError(f"{counts} would not be read: {told}. Mend or move these{without}.")
 
 
 def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk`
     wrote.
-
-    Args:
-        folder (`str`): Path of the folder.
-        wanted (`Wanted`): What of it.
 
     Returns:
         `tuple[Dataset, str | None]`: The split, and the folder that paths in its columns are relative to, where there
@@ -100,10 +102,10 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     folder = os.path.abspath(folder)
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):
         check_saved(folder, wanted.shown)
-        return wanted.pick(load_from_disk(folder_without_hops(folder))), None
+        return wanted.pick(load_from_disk(unchained_folder(folder))), None
     files, configs = walk(folder), declared_configs(folder)
     if not files.found and not files.broken:
-        raise InputError(f"{wanted.flags.name} {wanted.shown} can't be loaded: it doesn't contain any data files.")
+        raise InputError(f"{wanted.flag_and_name} can't be loaded: it doesn't contain any data files.")
     if files.hidden:
         logger.info("%s: hidden files and folders are left out: %s.", wanted.shown, first_names(sorted(files.hidden)))
     if any("data_files" in config or "data_dir" in config for config in configs):
@@ -122,24 +124,14 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
 
 
 def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
-    """Load files as one split, `train`, whatever they are called.
-
-    Args:
-        paths (`Sequence[str]`): Files that hold rows, or images in class folders, all of one kind; or zip files.
-        wanted (`Wanted`): What of them.
-
-    Returns:
-        `tuple[Dataset, str | None]`: As [`load_folder`].
-
-    Raises:
-        InputError: They are of several kinds, or of none that can be read.
-        Exception: Whatever `datasets` raises.
+    """Load files as one split, `train`, whatever they are called: files of rows, or images in class folders, all of
+    one kind; or zip files. Returns and raises as [`load_folder`].
     """
     paths = [os.path.abspath(path) for path in dict.fromkeys(paths)]
     if all(ending(path) == ".zip" for path in paths):
         return _load_zips(paths, wanted)
     _check_no_config(wanted)
-    reader, settings, mine = reader_of_files(paths)
+    reader, mine = reader_of_files(paths)
     known = set(mine)
     if others := [path for path in paths if path not in known]:
         raise InputError(
@@ -154,13 +146,11 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
             state = os.stat(path)
             files.found[os.path.relpath(path, root)] = state.st_size, state.st_mtime_ns
         return _from_images(files, wanted, with_splits=False), root
-    return _from_builder(builder_of_files(reader, {"train": paths}, settings=settings), wanted)
+    return _from_builder(builder_of_files(reader, {"train": paths}), wanted)
 
 
 def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
-    """Zip files that were named: what one is called says nothing; several are one split, and their names may be
-    classes.
-    """
+    """The folder in one zip file, whatever the file is called; or several as one split, whose names may be classes."""
     folder = unpack(paths)
     if len(paths) == 1:
         return load_folder(f"{folder}/{Path(paths[0]).stem}", wanted)
@@ -173,7 +163,7 @@ def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
 
 def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:
     if builder.name == "parquet":
-        # By itself datasets takes the rows of a file's first group, and stumbles over a file without rows.
+        # By default datasets takes the size of a file's first row group, and can't read a file without rows.
         builder.config.batch_size = builder.config.batch_size or _ROWS_AT_ONCE
     builder.download_and_prepare()
     dataset = wanted.pick(builder.as_dataset())
@@ -182,7 +172,7 @@ def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str
 
 
 def _builder_of_configs(files: FolderFiles, configs: list[dict], wanted: Wanted) -> DatasetBuilder:
-    """README.md says which files are read; `datasets` finds them, unless it would stumble over a name or a link."""
+    """The files that README.md names are found by `datasets`, unless a name or a link keeps it from that."""
     if not _is_hard_for_datasets(files):
         return _builder_of_folder(files, wanted)
     names = [str(config.get("config_name", "default")) for config in configs]
@@ -193,10 +183,9 @@ def _builder_of_configs(files: FolderFiles, configs: list[dict], wanted: Wanted)
             f"{wanted.flags.config} {wanted.config_name}: {wanted.shown} has the configurations {', '.join(names)}."
         )
     splits = splits_of_config(files, configs[names.index(name)])
-    wanted.check_split(list(splits))
-    reader, settings, _ = reader_of_files([path for paths in splits.values() for path in paths])
-    splits = {split: reader_of_files(paths)[2] for split, paths in splits.items()}
-    return builder_of_files(reader, splits, settings=settings)
+    wanted.check_split(splits)
+    reader, _ = reader_of_files([path for paths in splits.values() for path in paths])
+    return builder_of_files(reader, {split: reader_of_files(paths)[1] for split, paths in splits.items()})
 
 
 def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
@@ -205,10 +194,10 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
         read = {path for paths in builder.config.data_files.values() for path in paths}
     else:
         _check_no_config(wanted)
-        reader, settings, paths = reader_of_files(files.tables)
+        reader, paths = reader_of_files(files.tables)
         splits = splits_of_folder(files, paths)
-        builder = builder_of_files(reader, splits, settings=settings)
-        read = {path for paths in splits.values() for path in paths}
+        builder = builder_of_files(reader, splits)
+        read = {path for of_split in splits.values() for path in of_split}
     mine = [path for path in files.tables if reader_name(path) == builder.name]
     root = os.path.realpath(files.root)  # as `datasets` calls it
     unread = {
@@ -225,8 +214,8 @@ def _builder_of_tables(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
 
 def _builder_of_folder(files: FolderFiles, wanted: Wanted) -> DatasetBuilder:
     # `datasets` caches a folder whose README.md names its configs, as every clone of a Hub dataset does, under the
-    # folder's name and what the README says, not under the files: another folder of the same name would give the first
-    # one's rows.
+    # folder's name and what the README says, not under the files: a second folder of the same name would give the
+    # first one's rows.
     builder = load_dataset_builder(files.root, wanted.config_name, description=files.state())
     check_builder(builder, files.root, wanted.shown)
     return builder
@@ -238,21 +227,19 @@ def _is_hard_for_datasets(files: FolderFiles) -> bool:
 
 def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True) -> Dataset:
     _check_no_config(wanted)
-    of_rows = TABLE_ENDINGS | {".zip"}
-    unread = {
-        path: reason for path, reason in files.broken.items() if ending(path) not in of_rows
-    } | files.foreign_images
+    broken = {path: why for path, why in files.broken.items() if ending(path) not in TABLE_ENDINGS | {".zip"}}
+    unread = broken | files.foreign_images
     total = len(files.images) + len(unread)
     if not files.images:
         wanted.check_unread(unread, total)
-        raise InputError(f"{wanted.flags.name} {wanted.shown} holds no image that can be read.")
+        raise InputError(f"{wanted.flag_and_name} holds no image that can be read.")
     if files.metadata:
         return _from_metadata(files, wanted, unread, with_splits=with_splits)
-    classes = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
-    wanted.check_split(list(classes.splits))
-    if not classes.splits[wanted.split]:
+    classes, outside = read_class_folders(files.images, wanted.shown, with_splits=with_splits)
+    wanted.check_split(classes)
+    if not classes[wanted.split]:
         raise InputError(_no_class_folders(files, wanted))
-    wanted.check_unread({**unread, **classes.outside}, total)
+    wanted.check_unread(unread | outside, total)
     left = [path for path in [*files.tables, *files.zips] if ending(path) not in _TEXT_TABLES]
     _tell_left_out("files beside class folders", left, wanted)
     return class_folder_dataset(files, classes, wanted.split)
@@ -261,7 +248,7 @@ def _from_images(files: FolderFiles, wanted: Wanted, *, with_splits: bool = True
 def _from_metadata(files: FolderFiles, wanted: Wanted, unread: dict[str, str], *, with_splits: bool) -> Dataset:
     """Images that metadata files describe, in their split's folder or above the folders of all splits."""
     splits = (read_split_folders(files.images) if with_splits else {}) or {"train": ("",)}
-    wanted.check_split(list(splits))
+    wanted.check_split(splits)
     mine = [path for path in files.images if path.startswith(splits[wanted.split])]
     of_others = tuple(folder for split, folders in splits.items() if split != wanted.split for folder in folders)
     metadata = [path for path in files.metadata if not path.startswith(of_others)]
@@ -269,7 +256,7 @@ def _from_metadata(files: FolderFiles, wanted: Wanted, unread: dict[str, str], *
         raise InputError(f"{wanted.shown} has no metadata file for the images of its split {wanted.split}.")
     builder = builder_of_files("imagefolder", {wanted.split: [files.full(path) for path in [*mine, *metadata]]})
     builder.download_and_prepare()
-    dataset, root = builder.as_dataset(split=wanted.split), folder_without_hops(files.root)
+    dataset, root = builder.as_dataset(split=wanted.split), unchained_folder(files.root)
     rows = [[os.path.normpath(path).removeprefix(f"{root}/") for path in paths] for paths in _image_paths(dataset)]
     if of_others:
         kept = [row for row, paths in enumerate(rows) if not any(path.startswith(of_others) for path in paths)]
@@ -297,7 +284,7 @@ def _image_paths(dataset: Dataset) -> list[list[str]]:
 def _check_no_config(wanted: Wanted) -> None:
     if wanted.config_name not in (None, "default"):
         raise InputError(
-            f"{wanted.flags.name} {wanted.shown} can't be loaded: it has the configuration default alone, so no "
+            f"{wanted.flag_and_name} can't be loaded: it has the configuration default alone, so no "
             f"{wanted.flags.config} {wanted.config_name}; leave it out."
         )
 
@@ -308,8 +295,9 @@ def _tell_left_out(what: str, paths: Sequence[str], wanted: Wanted) -> None:
 
 
 def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
+    flag = wanted.flags.name
     told = (
-        f"{wanted.flags.name} {wanted.shown} holds {len(files.images):,} images ({first_names(files.images)}), but no "
+        f"{wanted.flag_and_name} holds {len(files.images):,} images ({first_names(files.images)}), but no "
         "class folders: expected a folder for each class, such as cat/1.png and dog/2.png, or beside the images a "
         "metadata.csv with a column file_name and one of labels, or of texts for --caption_column."
     )
@@ -319,8 +307,8 @@ def _no_class_folders(files: FolderFiles, wanted: Wanted) -> str:
         told += (
             f" {first_names(tables)} {are(len(tables))} not read: a file of labels would have to be called "
             f"metadata{suffix}, with a column file_name of paths relative to it; or give the file itself as "
-            f"{wanted.flags.name}, and its column of paths as --image_column_name."
+            f"{flag}, and its column of paths as --image_column_name."
         )
     if files.zips:
-        told += f" {first_names(files.zips)} {are(len(files.zips))} not read beside images: give it as {wanted.flags.name}."
+        told += f" {first_names(files.zips)} {are(len(files.zips))} not read beside images: give it as {flag}."
     return told

@@ -1,32 +1,29 @@
-"""Which files the rows of a dataset may name: those of its own folder, where somebody else may have written the
-dataset.
-"""
+"""Which files the rows of a dataset may name: somebody else may have written the rows, so files of its own folder."""
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
-from datasets import config as datasets_config
+from datasets import Dataset, config
 from datasets.features.features import require_storage_embed
 from huggingface_hub import constants
 
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT
-from .image_values import lone_paths, rows_of, with_images
+from .image_values import lone_paths, rows_stored_at, with_images
 from .source import DatasetSource
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
-    """Refuse a dataset whose rows name files outside of its own folder: they would be embedded in the subset, and
-    published.
+    """Refuse a dataset whose rows name files outside of its own folder: a subset would embed and publish them.
 
-    Looked at are all columns whose files a subset embeds, without reading any. Links are followed: what a folder links
-    to is the business of whoever owns it. `datasets`' and the Hub's caches of datasets belong to every dataset.
+    All columns whose files a subset embeds are checked, and no file is read. A link in the folder may lead anywhere,
+    since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset.
 
     Args:
         dataset (`Dataset`): The rows. One that was made in memory may name any file; it has no name, no folder, and
@@ -45,7 +42,7 @@ def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None
         if not require_storage_embed(feature):
             continue
         found = _outside(dataset.data.column(column), feature, inside)
-        rows = rows_of(dataset, np.array(list(found), dtype=np.int64))
+        rows = rows_stored_at(dataset, np.array(list(found), dtype=np.int64))
         if rows:
             row, stored = rows[0]
             raise InputError(
@@ -63,30 +60,17 @@ def with_own_images(
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
 ) -> Dataset:
-    """[`with_images`] for a dataset of this source: relative paths are of its folder, and others must not lead out of
-    it.
-
-    Args:
-        dataset (`Dataset`): The rows.
-        image_column (`str`): The column of images.
-        source (`DatasetSource`): Where the rows came from.
-        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read from a URL.
-        allow_outside_files (`bool`, *optional*, defaults to `False`): All files may be named.
-
-    Returns:
-        `Dataset`: As [`with_images`].
-
-    Raises:
-        InputError: As [`with_images`] and [`check_files_stay_inside`].
+    """[`with_images`] with relative paths that start from the folder of the source, and with `storage_options` for
+    fsspec if that is a URL; then [`check_files_stay_inside`] unless all files are allowed. Raises what these do.
     """
-    folder = source.paths_relative_to or folder_of(source.name)
+    folder = source.paths_relative_to or _folder_of(source.name)
     dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
     if not allow_outside_files:
         check_files_stay_inside(dataset, source.name, folder)
     return dataset
 
 
-def folder_of(name: str) -> str | None:
+def _folder_of(name: str) -> str | None:
     """The local folder that a dataset of this name lies in; None for one of the Hub, or in memory."""
     if not name or not os.path.exists(name):
         return None
@@ -95,16 +79,15 @@ def folder_of(name: str) -> str | None:
 
 def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, ...]:
     """What the paths of the dataset's own files begin with."""
-    # The names below them are hashes and commits, which nobody can guess who was not given the files.
-    config = datasets_config
+    # Names in caches are hashes and commits, which only someone who was given the files can know.
     caches = [*caches, config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, config.EXTRACTED_DATASETS_PATH]
     places = [f"{constants.HF_HUB_CACHE}/datasets--", *(f"{cache}/" for cache in caches)]
     if folder is not None and "://" in folder:
         places.append(folder.rstrip("/") + "/")
     else:
-        places += [f"{place.rstrip('/')}/" for place in (folder, folder_of(name)) if place is not None]
+        places += [f"{place.rstrip('/')}/" for place in (folder, _folder_of(name)) if place is not None]
     places = [os.path.expanduser(place) for place in places]
-    # datasets resolves links to the folder itself, or does not.
+    # datasets resolves links to the folder itself in some cases.
     resolved = [
         f"{os.path.realpath(os.path.dirname(place))}/{os.path.basename(place)}" for place in places if place[0] == "/"
     ]
@@ -112,9 +95,7 @@ def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, 
 
 
 def _caches_of_hub_data(dataset: Dataset) -> list[str]:
-    """The caches of `datasets` that hold rows of the Hub, as
-    <cache>/<repository>/<config>/<version>/<commit>/<file>.
-    """
+    """The caches that hold rows from the Hub: <cache>/<repository>/<config>/<version>/<commit>/<file>."""
     files = [Path(file["filename"]) for file in dataset.cache_files]
     return [str(file.parents[4]) for file in files if len(file.parents) > 5 and COMMIT.fullmatch(file.parent.name)]
 
@@ -125,12 +106,10 @@ def _outside(values: pa.ChunkedArray, feature: Any, inside: tuple[str, ...]) -> 
     start = 0
     for chunk in values.chunks:
         for paths, rows in _lone_paths_below(feature, chunk, np.arange(start, start + len(chunk))):
-            is_inside = pc.invert(pc.match_substring_regex(paths, r"(^|/)\.\.(/|$)"))
-            begins = [pc.starts_with(paths, place) for place in inside]
-            for begin in begins[1:]:
-                begins[0] = pc.or_(begins[0], begin)
-            is_inside = pc.fill_null(pc.and_(is_inside, begins[0]), True)
-            for place in pc.indices_nonzero(pc.invert(is_inside)).to_pylist():
+            climbs = pc.match_substring_regex(paths, r"(^|/)\.\.(/|$)")
+            begins = reduce(pc.or_, (pc.starts_with(paths, place) for place in inside))
+            is_suspect = pc.fill_null(pc.or_(climbs, pc.invert(begins)), False)
+            for place in pc.indices_nonzero(is_suspect).to_pylist():
                 path = paths[place].as_py()
                 if "://" in path or not (os.path.abspath(path) + "/").startswith(inside):
                     found.setdefault(int(rows[place]), path)

@@ -1,6 +1,4 @@
-"""What a name of a dataset or of a file can mean: a path here, a repository on the Hub, a URL of another file
-system.
-"""
+"""What a name of a dataset or of a file can mean: a path on this machine, a repository on the Hub, or a URL."""
 
 import json
 import os
@@ -23,14 +21,7 @@ _MAGIC = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True)
 class SourceFlags:
-    """What a command line calls the parts of a source, to stand in errors.
-
-    Args:
-        name (`str`): Flag of the dataset.
-        config (`str`): Flag of the configuration.
-        split (`str`): Flag of the split.
-        accept (`str`, *optional*): Flag that accepts files that are not read, where there is one.
-    """
+    """What errors call the name, configuration and split of a dataset, and what accepts that files are not read."""
 
     name: str = "--dataset_name"
     config: str = "--dataset_config_name"
@@ -40,13 +31,7 @@ class SourceFlags:
 
 @dataclass(frozen=True)
 class HubPlace:
-    """A dataset repository, or a folder or file of one.
-
-    Args:
-        repo (`str`): Its id.
-        revision (`str`, *optional*): Branch, tag or commit.
-        path (`str`): Folder or file in it; empty for the whole repository.
-    """
+    """A branch, tag or commit of a dataset repository, and a folder or file in it; an empty path means all of it."""
 
     repo: str
     revision: str | None
@@ -68,7 +53,7 @@ def hub_place(name: str) -> HubPlace | None:
 
 
 def local_name(name: str) -> str:
-    """A name as a path here, where it is written as one: `file:///...` and `~/...`; every other name as it is."""
+    """The path that `file:///...` or `~/...` means; every other name as it is."""
     path = path_of_file_url(name)
     return os.path.expanduser(path) if path.startswith("~") else path
 
@@ -76,8 +61,7 @@ def local_name(name: str) -> str:
 def path_of_file_url(name: str) -> str:
     """The path in `file:///...`, `file://localhost/...` or `file:/...`; every other name as it is.
 
-    What stands behind a `%` is taken for a sign's code, as `Path.as_uri` writes it, unless there is a file or folder
-    of the very name.
+    Percent codes, as `Path.as_uri` writes them, are decoded unless a file or folder has the very name.
     """
     path = _FILE_URL.sub("", name)
     if path == name or "%" not in path:
@@ -88,7 +72,7 @@ def path_of_file_url(name: str) -> str:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path holds signs that `glob`, and with it `datasets`, reads as a pattern."""
+    """Whether a path holds characters that `glob`, and with it `datasets`, reads as a pattern."""
     return _MAGIC.search(path) is not None
 
 
@@ -96,7 +80,7 @@ def read_storage_options(text: str | None) -> dict[str, Any]:
     """Read the JSON of `--storage_options`; no error tells a value.
 
     Raises:
-        InputError: It is no JSON object, or the names alone, as config.yaml keeps them.
+        InputError: It is no JSON object, or holds the names alone, as config.yaml keeps them.
     """
     if text is None:
         return {}

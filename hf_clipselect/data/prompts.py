@@ -16,25 +16,21 @@ logger = logging.getLogger(__name__)
 
 PLACEHOLDER = "{}"
 
+# What is left of the bytes of a text that is not UTF-8; tokenizers refuse it.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDNET_ID = re.compile(r"n\d{8}")
 _LEADING_WORDNET_ID = re.compile(r"^n\d{8}[\s,:-]+(?=\S)")
-# A hyphen joins a word ("T-shirt") unless it stands beside an underscore.
+# A hyphen is part of a word ("T-shirt") unless it stands beside an underscore.
 _UNDERSCORES = re.compile(r"-*_[_-]*")
-# "1,000 m" is one name.
+# Not the comma of "1,000 m".
 _COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 
 
 def clean_class_name(name: str) -> str:
-    """Turn the name of a class, as datasets give it, into words for a prompt.
+    """Turn the name of a class into words for a prompt, with single spaces; empty only if the name is blank.
 
-    Underscores become spaces, a leading WordNet id goes when a name follows it, and of a list of synonyms the first
-    one stays: "n01440764 tench, Tinca tinca" gives "tench". The case is left as it is.
-
-    Args:
-        name (`str`): Name of a class.
-
-    Returns:
-        `str`: The words, with single spaces; empty only if `name` is blank.
+    Underscores become spaces, a leading WordNet id is dropped if a name follows it, and of synonyms the first is kept:
+    "n01440764 tench, Tinca tinca" gives "tench". The case is left as it is.
     """
     words = _words(name)
     synonyms = [synonym.strip() for synonym in _COMMA.split(words)]
@@ -69,13 +65,9 @@ def class_prompts(
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Read the names of the classes from a text file: UTF-8, one name per line, in label order.
+    """Read the names of the classes from a UTF-8 text file with one name per line, in label order.
 
-    Args:
-        path (`str` or `Path`): The file.
-
-    Returns:
-        `list[str]`: The names without surrounding spaces; blank lines at the end of the file do not count.
+    Surrounding spaces and blank lines at the end of the file are dropped.
 
     Raises:
         InputError: The file cannot be read as UTF-8, or a line is blank or repeats another.
@@ -105,7 +97,7 @@ def _check_templates(templates: Sequence[str]) -> None:
     if not templates:
         raise InputError('--prompt_template is empty; give at least one template, e.g. "A photo of a {}.".')
     for template in templates:
-        if not _is_unicode(template):
+        if _SURROGATE.search(template):
             raise InputError(f"--prompt_template {template!r} is no UTF-8 text; write it anew.")
         if template.count(PLACEHOLDER) != 1:
             raise InputError(
@@ -114,21 +106,10 @@ def _check_templates(templates: Sequence[str]) -> None:
             )
 
 
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be written: without what Python makes of bytes that are not UTF-8, which tokenizers
-    refuse.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _distinct_names(class_names: Sequence[str]) -> list[str]:
     cleaned = [clean_class_name(name) for name in class_names]
     for label, name in enumerate(cleaned):
-        if not _is_unicode(name):
+        if _SURROGATE.search(name):
             raise InputError(
                 f"The name of class {label}, {name!r}, holds half of a sign (a lone surrogate); write it anew."
             )
@@ -137,14 +118,10 @@ def _distinct_names(class_names: Sequence[str]) -> list[str]:
                 f"The name of class {label} is blank; name all classes with --class_names_file (one name per line, "
                 "in label order)."
             )
-    shared = _shared(cleaned)
+    count = Counter(name.casefold() for name in cleaned)
     return [
-        _words(full) if name.casefold() in shared else name for full, name in zip(class_names, cleaned, strict=True)
+        _words(full) if count[name.casefold()] > 1 else name for full, name in zip(class_names, cleaned, strict=True)
     ]
-
-
-def _shared(names: Sequence[str]) -> set[str]:
-    return {name for name, count in Counter(name.casefold() for name in names).items() if count > 1}
 
 
 def _warn_about_meaningless(names: Sequence[str]) -> None:
@@ -154,23 +131,19 @@ def _warn_about_meaningless(names: Sequence[str]) -> None:
         if name.isdecimal() or name in ("False", "True") or _WORDNET_ID.fullmatch(name)
     ]
     if labels:
+        examples = ", ".join(f"{label}: {names[label]!r}" for label in labels[:5])
         logger.warning(
             "%d of %d class names say nothing to CLIP: %s. Put real names into a text file, one per line in label "
             "order, and pass it with --class_names_file.",
             len(labels),
             len(names),
-            _examples(names, labels),
+            examples + (", ..." if len(labels) > 5 else ""),
         )
-
-
-def _examples(names: Sequence[str], labels: Sequence[int]) -> str:
-    shown = ", ".join(f"{label}: {names[label]!r}" for label in labels[:5])
-    return shown + (", ..." if len(labels) > 5 else "")
 
 
 def _read_text(path: str | Path) -> str:
     try:
-        # "utf-8-sig" drops the mark that some editors put before the first name.
+        # "utf-8-sig" drops the byte order mark that some editors write.
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"--class_names_file {path} is not UTF-8 ({error.reason}); save it as UTF-8 text.") from error

@@ -1,14 +1,12 @@
 """Files of other file systems (s3, gs, http, ...), fetched into the cache of `datasets`.
 
-They are fetched here, and not by `datasets`, because it would write the URLs with their signatures beside what it
-caches.
+`datasets` does not fetch them itself, because it would write the URLs with their signatures beside what it caches.
 """
 
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,45 +15,28 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from ..errors import InputError
-from ..runtime.failures import is_of_the_machine
 from ..runtime.files import unused_name
 from ..runtime.redaction import hide_secrets
-from ..runtime.words import in_one_line
 from .archives import cache_folder
+from .loading_errors import explained
 from .places import is_pattern
 
 
 # Protocol -> extra of this package that brings its file system.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+# Keys under which file systems tell which version of a file it is.
 _VERSIONS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
 _BATCH = 256
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """Files of a URL, here.
+def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> tuple[str | None, list[str]]:
+    """Fetch what URLs of one file system name: files, all files of a folder, or those that a pattern matches.
 
-    Args:
-        folder (`str`): Holds them under their paths below the URL.
-        paths (`list[str]`): All of them, absolute, sorted.
-        is_folder (`bool`): The URL is that of a folder.
-    """
-
-    folder: str
-    paths: list[str]
-    is_folder: bool
-
-
-def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> Fetched:
-    """Fetch what URLs name: files, all files of a folder, or those that a pattern matches.
-
-    Args:
-        urls (`Sequence[str]`): Such as `s3://bucket/folder` or `gs://bucket/train-*.parquet`, all of one file system.
-        options (`Mapping[str, Any]`): Of this file system.
-        flag (`str`): The flag that they were given with.
+    What was fetched before and has not changed is not fetched again. An error begins with `flag`.
 
     Returns:
-        `Fetched`: What was fetched before and has not changed is not fetched again.
+        `tuple[str | None, list[str]]`: The fetched folder, where the one URL is that of a folder; and the absolute
+        paths of all files, sorted.
 
     Raises:
         InputError: There is no such file, it can't be read, or a package is missing; the message tells no credentials.
@@ -65,28 +46,26 @@ def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> Fe
         raise InputError(
             f"{flag} {shown}: all URLs must be of one file system; {hide_secrets(others[0])} is of another."
         )
-    try:
-        return _fetch(urls, options, shown, is_http=protocol in ("http", "https"))
-    except InputError:
-        raise
-    except ImportError as error:
-        extra = _EXTRAS.get(protocol)
-        needs = f"pip install 'hf_clipselect[{extra}]'" if extra else str(error)
-        raise InputError(f"{flag} {shown} needs a package for {protocol}:// that is not installed: {needs}.") from None
-    except Exception as error:  # every file system raises errors of its own
-        if is_of_the_machine(error):
-            raise
-        reason = hide_secrets(in_one_line(error), options)[:400]
-        raise InputError(f"{flag} {shown} can't be read: {type(error).__name__}: {reason}") from None
+    with explained(f"{flag} {shown}", "can't be read", options, reads_rows=False):
+        try:
+            return _fetch(urls, options, shown, is_http=protocol in ("http", "https"))
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            needs = f"pip install 'hf_clipselect[{extra}]'" if extra else str(error)
+            raise InputError(
+                f"{flag} {shown} needs a package for {protocol}:// that is not installed: {needs}."
+            ) from None
 
 
-def _fetch(urls: Sequence[str], options: Mapping[str, Any], shown: str, *, is_http: bool) -> Fetched:
+def _fetch(
+    urls: Sequence[str], options: Mapping[str, Any], shown: str, *, is_http: bool
+) -> tuple[str | None, list[str]]:
     infos: dict[str, Mapping[str, Any]] = {}
     folder_names: list[str] = []
     for url in urls:
         system, path = url_to_fs(url, **options)
         system.invalidate_cache()
-        if is_http:  # whose folders are pages
+        if is_http:  # folders of a web server are pages
             infos[path] = system.info(path)
         elif is_pattern(path):
             infos |= {name: info for name, info in system.glob(path, detail=True).items() if info["type"] == "file"}
@@ -96,9 +75,10 @@ def _fetch(urls: Sequence[str], options: Mapping[str, Any], shown: str, *, is_ht
         else:
             infos[path] = system.info(path)
     is_folder = len(urls) == len(folder_names) == 1
-    base = folder_names[0].rstrip("/") if is_folder else _common_folder([_plain(name, is_http) for name in infos])
-    below = {name: _plain(name, is_http)[len(base) :].strip("/") for name in infos}
-    below = {name: path for name, path in below.items() if not re.search(r"(^|/)\.(?!\.)", path)}
+    plain = {name: urlsplit(name)._replace(query="", fragment="").geturl() if is_http else name for name in infos}
+    base = folder_names[0].rstrip("/") if is_folder else _common_folder(list(plain.values()))
+    below = {name: path[len(base) :].strip("/") for name, path in plain.items()}
+    below = {name: path for name, path in below.items() if not re.search(r"(^|/)\.(?!\.)", path)}  # hidden files
     if not below:
         raise InputError(f"{shown} holds no files.")
     if escaping := [path for path in below.values() if ".." in path.split("/")]:
@@ -106,12 +86,7 @@ def _fetch(urls: Sequence[str], options: Mapping[str, Any], shown: str, *, is_ht
     versions = [(path, infos[name].get("size"), _version(infos[name])) for name, path in sorted(below.items())]
     folder = cache_folder("remote", shown, *versions)
     _download(system, {name: folder / path for name, path in below.items()}, folder)
-    return Fetched(str(folder), sorted(str(folder / path) for path in below.values()), is_folder)
-
-
-def _plain(name: str, is_http: bool) -> str:
-    """The path of a file, without the query of a URL."""
-    return urlsplit(name)._replace(query="", fragment="").geturl() if is_http else name
+    return str(folder) if is_folder else None, sorted(str(folder / path) for path in below.values())
 
 
 def _common_folder(names: list[str]) -> str:
@@ -123,7 +98,7 @@ def _version(info: Mapping[str, Any]) -> str:
 
 
 def _download(system: AbstractFileSystem, targets: Mapping[str, Path], folder: Path) -> None:
-    """Fetch what is not there yet; a file that is there is whole."""
+    """Fetch the files that are not there yet; a file that is there is whole."""
     missing = [name for name, target in targets.items() if not target.exists()]
     temporary = unused_name(folder)
     try:
@@ -133,7 +108,7 @@ def _download(system: AbstractFileSystem, targets: Mapping[str, Path], folder: P
             parts = [str(temporary / str(number)) for number in range(len(some))]
             system.get(some, parts)
             for name, part in zip(some, parts, strict=True):
-                # The same time wherever and whenever it is fetched: it is part of the fingerprint.
+                # The time is part of the fingerprint, which must not depend on when a file was fetched.
                 os.utime(part, (0, 0))
                 targets[name].parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, targets[name])

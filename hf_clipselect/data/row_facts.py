@@ -16,7 +16,7 @@ from ..scores.sample_scores import ArrayColumns
 from .columns import column_array
 
 
-# A group for each row would tell nothing, and fill the report.
+# A group for every row would say nothing and fill the report.
 _MOST_GROUPS = 1000
 
 Listing = str | Path | Sequence[int] | np.ndarray
@@ -27,7 +27,7 @@ class RowFacts(ArrayColumns):
     """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
 
     Args:
-        group (str, *optional*): Category of each row, such as its source or camera.
+        group (object of `str`, *optional*): Category of each row, such as its source or camera.
         must_keep, must_drop (bool, *optional*): Rows that every subset holds, and rows that none holds.
     """
 
@@ -58,12 +58,12 @@ def read_facts(
     Raises:
         InputError: A column or file is missing or holds something else, or a row is to be kept and dropped.
     """
-    listed = {
-        name: None if listing is None else listed_rows(listing, name, dataset=dataset, source_index=source_index)
-        for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
-    }
-    _check_apart(**listed, source_index=source_index)
-    return RowFacts(group=None if group_column is None else read_groups(dataset, group_column), **listed)
+    kept, dropped = (
+        None if listing is None else listed_rows(listing, flag, dataset=dataset, source_index=source_index)
+        for listing, flag in ((must_keep, "must_keep"), (must_drop, "must_drop"))
+    )
+    _check_apart(kept, dropped, source_index)
+    return RowFacts(None if group_column is None else read_groups(dataset, group_column), kept, dropped)
 
 
 def facts_of(
@@ -73,10 +73,10 @@ def facts_of(
     must_keep: Sequence[int] | np.ndarray | None = None,
     must_drop: Sequence[int] | np.ndarray | None = None,
 ) -> RowFacts:
-    """What a caller says of rows that are no dataset.
+    """What a caller says of N rows that are no dataset.
 
     Args:
-        num_rows (`int`): Number of rows N.
+        num_rows (`int`): N.
         groups (`Sequence[str]` of length `N`, *optional*): Categories.
         must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers.
 
@@ -90,36 +90,28 @@ def facts_of(
         groups = as_numpy(on_its_device(groups, "groups"))
         if groups.shape != (num_rows,):
             raise InputError(f"Expected {num_rows} groups, one per row, got an array of shape {groups.shape}.")
-        groups = np.array([str(group) for group in groups.tolist()], dtype=object)
+        groups = np.array(list(map(str, groups.tolist())), dtype=object)
     rows = np.arange(num_rows)
-    listed = {
-        name: None if listing is None else _at_rows(listing, rows, name)
-        for name, listing in (("must_keep", must_keep), ("must_drop", must_drop))
-    }
-    _check_apart(**listed, source_index=rows)
-    return RowFacts(group=groups, **listed)
+    kept = None if must_keep is None else _at_rows(must_keep, rows, "must_keep")
+    dropped = None if must_drop is None else _at_rows(must_drop, rows, "must_drop")
+    _check_apart(kept, dropped, rows)
+    return RowFacts(groups, kept, dropped)
 
 
 def read_groups(dataset: Dataset, column: str) -> np.ndarray:
-    """The category of every row, as text.
-
-    Args:
-        dataset (`Dataset`): The N rows.
-        column (`str`): A column of strings, integers, booleans or class labels.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Strings; "none" where the column holds nothing.
+    """The category of every row, as text: an object array of shape `(N,)`, "none" where the column holds nothing.
 
     Raises:
-        InputError: There is no such column, it holds something else, or more than 1,000 categories.
+        InputError: There is no such column, it holds something else than strings, integers, booleans or class labels,
+            or more than 1,000 categories.
     """
     feature = dataset.features.get(column)
-    kinds = {name for name, kind in dataset.features.items() if _is_categorical(kind)}
-    if column not in kinds:
+    candidates = sorted(name for name, kind in dataset.features.items() if _is_categorical(kind))
+    if column not in candidates:
         problem = "is no column of the dataset" if feature is None else f"is a column of {feature}"
         raise InputError(
             f"--group_column {column} {problem}; name a column of strings, integers, booleans or class labels; "
-            f"{there_are(sorted(kinds))}."
+            f"{there_are(candidates)}."
         )
     values = column_array(dataset, column).to_pylist()
     if isinstance(feature, ClassLabel):
@@ -134,36 +126,28 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
 
 
 def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: np.ndarray) -> np.ndarray:
-    """Find the rows that a user lists.
-
-    Args:
-        listing (`str`, `Path`, `Sequence[int]` or `np.ndarray`): Name of a boolean column of the dataset, or a text
-            file with one source_index per line, or the numbers themselves.
-        flag (`str`): Name of the flag in errors.
-        dataset (`Dataset`): The N rows considered.
-        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
+    """Find the rows that a user lists: by the name of a boolean column of the dataset, by a text file with one
+    source_index per line, or by the numbers themselves.
 
     Returns:
-        `np.ndarray` of shape `(N,)`: Bool.
+        `np.ndarray` of shape `(N,)`: Bool, for the N rows of the dataset; `source_index` numbers them in the source.
 
     Raises:
         InputError: There is no such column or file, or it lists what is no row of the dataset.
     """
     if not isinstance(listing, (str, Path)):
         return _at_rows(listing, source_index, flag)
-    if str(listing) in dataset.column_names:
-        return _boolean_column(dataset, str(listing), flag)
+    if (column := str(listing)) in dataset.column_names:
+        if dataset.features[column] != Value("bool"):
+            raise InputError(
+                f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
+            )
+        return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
     return _at_rows(_read_numbers(Path(listing), flag, dataset), source_index, flag)
 
 
 def read_class_quotas(path: str | Path) -> dict[str, int]:
-    """Read the rows to keep of some classes: YAML lines `class name: rows`.
-
-    Args:
-        path (`str` or `Path`): The file.
-
-    Returns:
-        `dict[str, int]`: Counts of at least 0 by name.
+    """Read how many rows to keep of some classes, 0 or more each, from YAML lines `class name: rows`.
 
     Raises:
         InputError: The file can't be read, or a line is something else or repeats a name.
@@ -181,10 +165,10 @@ def read_class_quotas(path: str | Path) -> dict[str, int]:
 
 
 def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) -> dict[str, int] | None:
-    """Rows to keep of some classes, from a file where a path is given."""
-    if class_quotas is None or isinstance(class_quotas, Mapping):
-        return None if class_quotas is None else dict(class_quotas)
-    return read_class_quotas(class_quotas)
+    """Class -> rows to keep of it, read from the file if `class_quotas` is a path."""
+    if isinstance(class_quotas, (str, Path)):
+        return read_class_quotas(class_quotas)
+    return None if class_quotas is None else dict(class_quotas)
 
 
 def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
@@ -215,25 +199,16 @@ def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, sou
 
 
 def _is_categorical(feature: object) -> bool:
-    if isinstance(feature, ClassLabel):
-        return True
-    return isinstance(feature, Value) and (
+    is_plain = isinstance(feature, Value) and (
         feature.dtype in ("string", "large_string", "bool") or "int" in feature.dtype
     )
-
-
-def _boolean_column(dataset: Dataset, column: str, flag: str) -> np.ndarray:
-    if dataset.features[column] != Value("bool"):
-        raise InputError(
-            f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
-        )
-    return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
+    return is_plain or isinstance(feature, ClassLabel)
 
 
 def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
     columns = [name for name, feature in dataset.features.items() if feature == Value("bool")]
     try:
-        lines = path.read_text(encoding="utf-8-sig").split()  # some editors put a mark before the first number
+        lines = path.read_text(encoding="utf-8-sig").split()  # without the byte order mark that some editors write
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(

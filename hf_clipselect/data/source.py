@@ -2,25 +2,30 @@
 
 import hashlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
+from huggingface_hub import hf_hub_download
+from huggingface_hub.repocard import metadata_load
 
 from ..runtime.files import read_plain_file
 from ..runtime.redaction import hide_secrets
-from .hub_data import license_of_card
+from .columns import column_array
 from .image_values import stored_rows
-from .loading import Request
+from .loading import Request, load
 from .local_data import Wanted
 from .places import SourceFlags, read_storage_options
 
+
+logger = logging.getLogger(__name__)
 
 _IMAGES_HASHED = 16
 _PARTS = ("data_dir", "data_files")
@@ -46,8 +51,7 @@ class DatasetSource:
         data_dir (`str`, *optional*), data_files (`list[str]`, *optional*): The part of a repository on the Hub that
             was read.
         paths_relative_to (`str`, *optional*):
-            Folder or URL that relative paths in its columns start from: that of the file that names them. It is
-            written nowhere.
+            Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
     """
 
     name: str
@@ -111,20 +115,19 @@ def load_source(
 
     Raises:
         InputError: No such dataset, configuration, split or revision; the Hub or a file system can't be reached; or
-        files of a
-            folder would be left out.
+            files of a folder would be left out.
     """
     options = read_storage_options(storage_options)
     wanted = Wanted(hide_secrets(name, options), config_name, split, allow_unread_files, flags or SourceFlags())
-    loaded = Request(name, wanted, revision, data_files, data_dir, options).load()
+    loaded = load(Request(name, wanted, revision, data_files or [], data_dir, options))
     source = replace(
-        describe_source(loaded.dataset, name=loaded.name, config_name=config_name, revision=loaded.commit),
+        describe_source(loaded.dataset, name=loaded.name, config_name=config_name, revision=loaded.revision),
         data_dir=loaded.data_dir,
         data_files=loaded.data_files,
         paths_relative_to=loaded.paths_relative_to,
     )
     if source.license is None and loaded.card is not None:
-        source = replace(source, license=license_of_card(loaded.card, loaded.commit))
+        source = replace(source, license=_license_of_card(loaded.card, loaded.revision))
     return loaded.dataset, source
 
 
@@ -148,27 +151,21 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
 
     The fingerprint that `datasets` gives changes with the way a dataset is loaded and with its format; this does not.
     """
-    table = dataset.with_format("arrow")
-    labels = table.select_columns([label_column])[:].column(0).to_pylist()
-    content = hashlib.sha256(json.dumps(labels).encode())
+    content = hashlib.sha256(json.dumps(column_array(dataset, label_column).to_pylist()).encode())
     rows = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES_HASHED).astype(np.int64))
-    for image in table.select_columns([image_column]).select(rows)[:].column(0).to_pylist():
+    for image in column_array(dataset.select(rows), image_column).to_pylist():
         image = image or {}
         content.update(image.get("bytes") or _bytes_there(image.get("path") or ""))
     return content.hexdigest()[:16]
 
 
 def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str) -> str:
-    """A fingerprint that changes with image files too: `datasets` hashes the paths of a dataset, not what lies
-    there.
-    """
-    table = dataset.data.column(image_column)
-    if (
-        not pa.types.is_struct(table.type)
-        or not (no_bytes := pc.is_null(pc.struct_field(table, "bytes")).to_numpy()).any()
-    ):
+    """A fingerprint that changes with image files too, of which `datasets` hashes the paths alone."""
+    images = dataset.data.column(image_column)
+    no_bytes = pc.is_null(pc.struct_field(images, "bytes")).to_numpy()
+    if not no_bytes.any():
         return fingerprint
-    paths = pc.struct_field(table, "path").to_pylist()
+    paths = pc.struct_field(images, "path").to_pylist()
     files = hashlib.sha256(fingerprint.encode())
     for row in stored_rows(dataset).tolist():
         path = paths[row] or ""
@@ -184,5 +181,24 @@ def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str
 def _bytes_there(path: str) -> bytes:
     try:
         return read_plain_file(path)
-    except (OSError, ValueError):  # whoever decodes it tells why
+    except (OSError, ValueError):  # the decoder tells why it can't be read
         return b""
+
+
+def _license_of_card(name: str, revision: str | None) -> str | None:
+    """The license that the README.md of a folder or a repository states, which `datasets` does not read; several are
+    listed.
+    """
+    try:
+        card: str | Path = Path(name) / "README.md"
+        if not Path(name).is_dir():
+            card = hf_hub_download(name, "README.md", repo_type="dataset", revision=revision)
+        stated = (metadata_load(card) or {}).get("license")
+    except Exception as error:
+        # The rows are there; a card that is broken or out of reach must not stop a run, whatever is wrong with it.
+        logger.debug("No license was read for %s: %s", name, error)
+        return None
+    licenses = [
+        entry.strip() for entry in (stated if isinstance(stated, list) else [stated]) if isinstance(entry, str)
+    ]
+    return ", ".join(filter(None, licenses)) or None

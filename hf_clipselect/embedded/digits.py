@@ -19,13 +19,14 @@ SPLITS = ("train", "test", "all")
 NUM_TEST_ROWS = 500
 
 
-def load_digits_dataset(split: str = "train") -> Dataset:
+def load_digits_dataset(split: str = "train", *, flag: str = "--train_split_name") -> Dataset:
     """Load scikit-learn's 1,797 handwritten digits with the columns `image` and `label`.
 
     Args:
         split (`str`, *optional*, defaults to `"train"`):
             `"train"` (1,297 rows), `"test"` (500 rows) or `"all"`. Train and test are stratified by label and never
             change; the rows of each keep the order of scikit-learn.
+        flag (`str`, *optional*, defaults to `"--train_split_name"`): What the error calls the split.
 
     Returns:
         `Dataset`: `image` is an 8x8 PNG of mode L, white ink on black, each pixel floor(value * 255 / 16) of the
@@ -36,9 +37,7 @@ def load_digits_dataset(split: str = "train") -> Dataset:
         InputError: If `split` is another name.
     """
     if split not in SPLITS:
-        raise InputError(
-            f"embedded/digits has no split {split!r}: choose one of {', '.join(SPLITS)} (--train_split_name)."
-        )
+        raise InputError(f"embedded/digits has no split {split!r}: choose one of {', '.join(SPLITS)} ({flag}).")
     # scikit-learn takes over a second to import and nothing but this dataset needs it.
     from sklearn.datasets import load_digits
 

@@ -1,6 +1,4 @@
-"""A frozen dual encoder: any model with `get_image_features`, `get_text_features` and two heads that adapters can sit
-on.
-"""
+"""A frozen dual encoder: a model with `get_image_features`, `get_text_features` and two heads for adapters."""
 
 import copy
 import hashlib
@@ -28,7 +26,7 @@ from ..runtime.files import file_sha256
 from ..runtime.hub_ids import lasting_name, plain_name
 from ..runtime.words import in_one_line
 from .dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
-from .model_place import ModelPlace, find_model, other_than, quoted
+from .model_place import ModelPlace, example_but, find_model, quoted
 from .weights import Weights, find_weights, read_pickles
 
 
@@ -40,19 +38,15 @@ class Backbone:
     """A frozen dual encoder with its preprocessing.
 
     Args:
-        model (`PreTrainedModel`): In evaluation mode, without gradients, with the two heads of its kind of dual
-            encoder.
+        model (`PreTrainedModel`): In evaluation mode, without gradients.
         image_processor, tokenizer: Its preprocessing, as `transformers` loads them.
         name (`str`): Hub id, absolute path of a folder, or `embedded/tiny-clip`.
         revision (`str`, *optional*): Commit on the Hub.
-        weights_sha256 (`str`, *optional*):
-            Hash of config and weights where there is no commit: of the files of a folder, or of a model that was
-            passed.
-        hidden_size (`int`): Size of the image features: of what is cached, the input of a linear head or the output of
-            another.
+        weights_sha256 (`str`, *optional*): Hash of config and weights where there is no commit.
+        hidden_size (`int`): Size of the cached image features: the input of a linear head, or the output of another.
         embed_dim (`int`): Size of the embeddings, the output of both heads.
         weights (`Weights`): Where the weights come from, if not from safetensors of that commit or folder.
-        in_memory (`bool`): The model was passed. Its name is what it says itself, and empty where that means nothing.
+        in_memory (`bool`): The model was passed. Its name is the one that it states, empty where that is no name.
     """
 
     model: PreTrainedModel
@@ -67,50 +61,36 @@ class Backbone:
     in_memory: bool = False
 
     def describe(self) -> dict[str, Any]:
-        """Name, commit and hash; and whatever else there is to tell of the weights, which is nothing for most."""
-        origin = {
-            "weights_revision": self.weights.revision,
-            "weights_files": self.weights.hashes,
-            "in_memory": self.in_memory,
-        }
-        return {
-            "name": self.name,
-            "revision": self.revision,
-            "weights_sha256": self.weights_sha256,
-            **{name: value for name, value in origin.items() if value},
-        }
+        """Name, commit and hash; and where the weights come from, if not from safetensors of that commit or folder."""
+        known = {"name": self.name, "revision": self.revision, "weights_sha256": self.weights_sha256}
+        weights = {"weights_revision": self.weights.revision, "weights_files": self.weights.hashes}
+        more = {**weights, "in_memory": self.in_memory}
+        return {**known, **{name: value for name, value in more.items() if value}}
 
     def identity(self) -> dict[str, Any]:
-        """What decides the features: weights, preprocessing, dtype, and the point of the network if it is not before
-        projections.
-        """
+        """What decides the features: weights, preprocessing, dtype, and where they are taken in unusual models."""
         kind = of_model(self.model)
-        points = (
-            {} if kind == WITH_PROJECTIONS else {"image_features": kind.image_head, "text_features": kind.text_head}
-        )
+        cached = {"image_features": str(kind.image_head), "text_features": str(kind.text_head)}
         known = {name: value for name, value in self.describe().items() if name not in ("name", "in_memory")}
         return {
             "model": self.name if self.revision else None,
             **known,
             "image_processor": json.loads(self.image_processor.to_json_string()),
             "dtype": str(self.model.dtype),
-            **{features: str(head) for features, head in points.items()},
+            **({} if kind == WITH_PROJECTIONS else cached),
         }
 
 
 def load_backbone(
     name: str, *, revision: str = "main", device: torch.device | str = "cpu", bf16: bool = False
 ) -> Backbone:
-    """Load a frozen dual encoder; no code of a repository or a pickle runs.
+    """Load a frozen dual encoder. No code of a repository or a pickle is run.
 
     Args:
         name (`str`): Hub id, local folder or `embedded/tiny-clip`.
         revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit on the Hub.
         device (`torch.device`, *optional*, defaults to `"cpu"`): Where it runs.
         bf16 (`bool`, *optional*, defaults to `False`): bfloat16 towers; for a GPU alone.
-
-    Returns:
-        `Backbone`
 
     Raises:
         InputError: No such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.
@@ -119,18 +99,14 @@ def load_backbone(
     what = f"--model_name_or_path {quoted(name)}"
     place = find_model(name, revision)
     if name == EMBEDDED_MODEL:
-        logger.warning(
-            "%s is a demonstration model that knows little but drawn digits; use --model_name_or_path %s for real "
-            "work.",
-            EMBEDDED_MODEL,
-            DEFAULT_MODEL,
-        )
+        what_it_is = f"{EMBEDDED_MODEL} is a demonstration model that knows little but drawn digits"
+        logger.warning("%s; use --model_name_or_path %s for real work.", what_it_is, DEFAULT_MODEL)
     try:
-        # All parts of one commit: a branch may move between them, and transformers does not tell which commit it took.
+        # All parts from one commit, because a branch may move between two downloads.
         of_commit = {"revision": place.commit, "trust_remote_code": False}
         config = AutoConfig.from_pretrained(place.source, **of_commit)
         weights = find_weights(place)
-        model = _load_model(place, config, weights, what, example=other_than(name))
+        model = _load_model(place, config, weights, what, example=example_but(name))
         # The PIL backend needs no torchvision and gives the same pixels on every machine.
         image_processor = AutoImageProcessor.from_pretrained(place.source, backend="pil", **of_commit)
         tokenizer = AutoTokenizer.from_pretrained(place.source, **of_commit)
@@ -140,7 +116,7 @@ def load_backbone(
     except Exception as error:  # files from anybody make transformers raise anything
         if is_of_the_machine(error):
             raise
-        remedy = f"Give a Hub id or folder of a CLIP{other_than(name)}."
+        remedy = f"Give a Hub id or folder of a CLIP{example_but(name)}."
         if _is_of_the_connection(error):
             remedy = "Check the connection and the token, and run the same again."
         raise InputError(
@@ -166,9 +142,7 @@ def check_precision(device: torch.device | str, *, bf16: bool) -> None:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Raise `ValueError` for what transformers makes up where there are no tokenizer files: every prompt would be the
-    same.
-    """
+    """Raise `ValueError` for what transformers makes up without tokenizer files: all prompts would be the same."""
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ValueError("it has no tokenizer.")
 
@@ -182,42 +156,37 @@ def freeze(
     bf16: bool,
     **origin: Any,
 ) -> Backbone:
-    """The model itself as a backbone: in evaluation mode, without gradients, where it is to run.
-
-    `origin` is what the fields of [`Backbone`] say of where it comes from.
-    """
+    """The model itself as a backbone on `device`; `origin` are the fields of [`Backbone`] about where it is from."""
     if bf16:
         _towers_to_bf16(model)
-    image_head = of_model(model).image_head
-    last = model.get_submodule(image_head.name)
+    last = model.get_submodule(of_model(model).image_head.name)
     return Backbone(
         model=model.eval().requires_grad_(False).to(device),
         image_processor=image_processor,
         tokenizer=tokenizer,
-        hidden_size=last.in_features if image_head.cached == "input" else output_size(last),
+        hidden_size=last.in_features if isinstance(last, nn.Linear) else output_size(last),
         embed_dim=output_size(last),
         **origin,
     )
 
 
 def warn_if_demonstration(backbone: Backbone, dataset_name: str) -> None:
-    """The embedded model has hardly seen anything but digits: its choice on other images means little."""
+    """Warn that the embedded model, which has seen little but digits, selects other images poorly."""
     if backbone.name == EMBEDDED_MODEL and dataset_name != EMBEDDED_DATASET:
         logger.warning(
             "%s was trained on drawn digits and shapes; on %s its scores only show that the run works. "
             "Use --model_name_or_path %s for a selection worth training on.",
             EMBEDDED_MODEL,
-            plain_name(dataset_name) or "this dataset",  # the report keeps the warning, and people publish it
+            plain_name(dataset_name) or "this dataset",  # no path, since the report repeats the warning
             DEFAULT_MODEL,
         )
 
 
 @contextmanager
 def head_features(model: PreTrainedModel, head: Head) -> Iterator[Callable[[Callable[[], Any]], torch.Tensor]]:
-    """Gives a function that runs a forward pass, in any thread, and returns what is cached of it: what goes into a
-    head, or out.
+    """Gives a function that runs a forward pass, in any thread, and returns what is cached: a head's input or output.
 
-    Hooks serve every dual encoder alike, whichever way it pools.
+    Hooks work for every dual encoder, however it pools.
     """
     seen = threading.local()
 
@@ -248,8 +217,8 @@ def _load_model(
 ) -> PreTrainedModel:
     options = {"dtype": torch.float32, "output_loading_info": True}
     if weights.pickles:
-        # By its tensors: given the place of pickles on the Hub, transformers asks a service of the Hub to convert
-        # them, in a thread, and sends it the user's token.
+        # By its tensors: given the Hub id of pickles, transformers asks a service of the Hub to convert them, and
+        # sends it the user's token.
         with torch.device("meta"):
             kind = type(AutoModel.from_config(config, trust_remote_code=False))
         model, loading = kind.from_pretrained(None, config=config, state_dict=read_pickles(weights), **options)
@@ -264,14 +233,14 @@ def _load_model(
             **options,
         )
     check_heads(model, what, example=example)
-    # transformers would fill them with random numbers; the features do not depend on the temperature.
+    # transformers fills missing weights with random numbers; the features do not depend on the temperature.
     if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
         raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]}.")
     return model
 
 
 def _is_of_the_connection(error: BaseException | None) -> bool:
-    """Whether transformers could not ask the Hub for a file, as its errors tell by what they were raised from."""
+    """Whether the Hub could not be asked for a file: transformers raises its errors from those of the connection."""
     while error is not None:
         if isinstance(error, HTTPError | ConnectionError | LocalEntryNotFoundError) and is_outage(error):
             return True
@@ -280,29 +249,25 @@ def _is_of_the_connection(error: BaseException | None) -> bool:
 
 
 def check_heads(model: PreTrainedModel, what: str, *, example: str) -> None:
-    """Raise `InputError`, which begins with `what`, for a model that is no dual encoder with heads to put adapters
-    on.
-    """
+    """Raise `InputError`, which begins with `what`, for a model that is no dual encoder with two heads of one size."""
     heads, modules = [head.name for head in of_model(model).heads], dict(model.named_modules())
     missing = [part for part in ("get_image_features", "get_text_features") if not hasattr(model, part)]
     missing += [head for head in heads if head not in modules]
     sizes = set() if missing else {output_size(modules[head]) for head in heads}
-    if missing or None in sizes or len(sizes) > 1:
+    if missing or 0 in sizes or len(sizes) > 1:
+        problem = f"whose {' and '.join(heads)} are not linear layers or attention poolers of one size"
+        if missing:
+            problem = f"without {', '.join(missing)}"
         raise InputError(
-            f"{what} is a {type(model).__name__}"
-            + (
-                f" without {', '.join(missing)}"
-                if missing
-                else f" whose {' and '.join(heads)} are not linear layers or attention poolers of one size"
-            )
-            + f". A dual encoder of images and texts is needed ({KNOWN}){example}."
+            f"{what} is a {type(model).__name__} {problem}. "
+            f"A dual encoder of images and texts is needed ({KNOWN}){example}."
         )
 
 
 def _towers_to_bf16(model: PreTrainedModel) -> None:
-    """Everything but the two heads: scores and adapters stand on those, and stay float32."""
+    """Convert all but the two heads, which adapters and scores need in float32."""
     exact = {head.name: copy.deepcopy(model.get_submodule(head.name)) for head in of_model(model).heads}
-    model.to(torch.bfloat16)
+    model.bfloat16()
     for name, head in exact.items():
         model.set_submodule(name, head)
 

@@ -1,4 +1,4 @@
-"""How many bits the grey values of a dataset really have: cameras and scanners store 10, 12 or 14 of them in 16."""
+"""How many bits the grey values of a dataset really have: cameras and scanners store 10, 12 or 14 bits in 16."""
 
 import numpy as np
 from datasets import Dataset
@@ -13,12 +13,9 @@ _SAMPLE = 64
 def white_level(dataset: Dataset, image_column: str) -> int:
     """The value that is white in the 16-bit grey images of a dataset.
 
-    Of some images, spread evenly over the rows, the largest value decides: one below 4,096 means 12 bits. All images
-    of a dataset are scaled alike, so that a dark one stays darker than a bright one.
-
-    Args:
-        dataset (`Dataset`): Rows with an `Image(decode=False)` column.
-        image_column (`str`): That column.
+    The largest value of a sample of images, spread evenly over the rows, decides: one below 4,096 means 12 bits. All
+    images of a dataset are scaled alike, so that a dark one stays darker than a bright one. The column holds undecoded
+    images.
 
     Returns:
         `int`: 255, 1023, 4095, 16383 or 65535; 65535 also where the sample holds no 16-bit grey image.

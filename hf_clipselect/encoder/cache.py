@@ -1,8 +1,8 @@
-"""Features on disk: shards of rows that appear whole or not at all, and never outlive the key they were made with."""
+"""Features on disk: shards of rows that are written whole, and read only under the key that they were made with."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from ..runtime.words import cut
 from .feature_rows import FeatureRows
 
 
-# Part of every key: raise it when the meaning or the layout of the stored features changes.
+# Part of every key; raised when the meaning or the layout of the stored features changes.
 _FORMAT = 2
 SHARD_ROWS = 4096
-# All metadata of a file under one name: safetensors writes several in random order, and equal features in equal bytes
-# are easier to trust.
+# All metadata of a file under one name: safetensors writes several names in random order, and equal features should
+# give equal bytes.
 _METADATA = "hf_clipselect"
 _MANIFEST = "manifest.json"
 
@@ -40,14 +40,7 @@ class Shard:
 
 
 class FeatureCache:
-    """The features folder of a run.
-
-    Args:
-        folder (`Path`): Created if missing.
-        key (`Mapping[str, Any]`): Everything that decides the image features. Shards written under another key are not
-            read.
-        num_rows (`int`): Rows of the dataset.
-    """
+    """The features folder of a run, created if missing. `key` is everything that decides the image features."""
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any], num_rows: int) -> None:
         self.folder = folder
@@ -61,16 +54,11 @@ class FeatureCache:
         return [Shard(i, start, min(start + SHARD_ROWS, self.num_rows)) for i, start in enumerate(starts)]
 
     def check_key(self) -> None:
-        """Refuse a folder whose features were made with another key: to encode anew may take hours, and is for the
-        user to say.
-
-        Raises:
-            InputError: With what differs.
-        """
+        """Raise `InputError` for features of another key: encoding again may take hours, so the user decides."""
         try:
             there = json.loads((self.folder / _MANIFEST).read_bytes())["key"]
             different = [name for name in {**there, **self.key} if there.get(name) != self.key.get(name)]
-        except (OSError, ValueError, KeyError, TypeError):  # without a manifest the shards are looked at one by one
+        except (OSError, ValueError, KeyError, TypeError):  # no manifest: the shards are checked one by one
             return
         if not different or not any(self.folder.glob("images-*.safetensors")):
             return
@@ -81,22 +69,20 @@ class FeatureCache:
         raise InputError(
             f"The features in {self.folder} were made otherwise: {changes}. "
             + ("Another version of hf_clipselect wrote them. " if {"format", "shard_rows"} & set(different) else "")
-            + "Run with the settings they were made with, choose another --output_dir, or pass --overwrite_output_dir to "
-            "encode the images anew."
+            + "Run with the settings they were made with, choose another --output_dir, or pass "
+            "--overwrite_output_dir to encode the images anew."
         )
 
     def is_whole(self, shard: Shard) -> bool:
-        """Whether a shard is there, of this key, and undamaged; reads it in full."""
+        """Whether a shard is there, of this key, and undamaged; reads it whole."""
         return _load(self.folder / shard.file_name, self._shard_key(shard)) is not None
 
     def write(self, shard: Shard, features: np.ndarray, unreadable: Mapping[int, str]) -> None:
-        """Store one shard: features (rows, hidden_size) float32, and the rows that could not be read with the
-        reason.
-        """
+        """Store the features (rows, hidden_size) of a shard, and why some of its rows could not be read."""
         _store(self.folder / shard.file_name, self._shard_key(shard), features, unreadable)
 
     def write_manifest(self, *, complete: bool) -> None:
-        """Note the key, and once all shards are there their checksums: for `check_key`, people and other programs."""
+        """Write the key, and the shards' checksums once all are there: for `check_key`, people and other programs."""
         shards = []
         for shard in self.shards() if complete else []:
             with safe_open(self.folder / shard.file_name, "numpy") as file:
@@ -106,10 +92,9 @@ class FeatureCache:
         write_atomically(self.folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
 
     def open(self) -> tuple[FeatureRows, dict[int, str]]:
-        """All features, mapped and not read, and the unreadable rows with the reason; the shards were found whole
-        before.
-        """
-        parts, unreadable = [], {}
+        """All features, mapped and not read, and why some rows have none; `is_whole` has checked the shards before."""
+        parts: list[np.ndarray] = []
+        unreadable: dict[int, str] = {}
         for shard in self.shards():
             path = self.folder / shard.file_name
             try:
@@ -130,22 +115,13 @@ class FeatureCache:
         return f"{self.digest}:{shard.start}-{shard.stop}"
 
 
-def cached_array(path: Path, key: Mapping[str, Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """A small array that is computed once for a key and read from `path` from then on."""
-    stored = read_array(path, key)
-    if stored is None:
-        stored = np.ascontiguousarray(compute())
-        write_array(path, key, stored)
-    return stored
-
-
 def read_array(path: Path, key: Mapping[str, Any]) -> np.ndarray | None:
-    """What `write_array` wrote for the same key; nothing if it is absent, damaged, or of another key."""
+    """What `write_array` wrote under the same key; None if it is absent, damaged, or of another key."""
     return _load(path, digest({"format": _FORMAT, **key}))
 
 
 def write_array(path: Path, key: Mapping[str, Any], array: np.ndarray) -> None:
-    """Keep a small array, as float32."""
+    """Write a small array as float32."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _store(path, digest({"format": _FORMAT, **key}), array, {})
 
@@ -163,7 +139,6 @@ def _store(path: Path, key: str, features: np.ndarray, unreadable: Mapping[int, 
 
 
 def _load(path: Path, key: str) -> np.ndarray | None:
-    """What `_store` wrote under this key; nothing if it is absent, damaged, or of another key."""
     try:
         with safe_open(path, "numpy") as file:
             metadata = json.loads(file.metadata()[_METADATA])
@@ -172,20 +147,13 @@ def _load(path: Path, key: str) -> np.ndarray | None:
             features = file.get_tensor("features")
         if metadata.pop("sha256") != _checksum(features, metadata):
             return None
-    except (
-        OSError,
-        SafetensorError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # a damaged header can be anything
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError):  # of a damaged header
         return None
     return features
 
 
 def _checksum(features: np.ndarray, metadata: Mapping[str, Any]) -> str:
-    # With the shape and the type: a flipped bit there would turn the same bytes into other numbers.
+    # With shape and dtype: a flipped bit there would turn the same bytes into other numbers.
     stored = {**metadata, "shape": features.shape, "dtype": str(features.dtype)}
     checksum = hashlib.sha256(json.dumps(stored, sort_keys=True).encode())
     checksum.update(features.data)

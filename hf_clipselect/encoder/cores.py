@@ -1,4 +1,4 @@
-"""How decoding and the model share the cores of a machine."""
+"""How image decoding and the model share the cores of a machine."""
 
 import os
 import time
@@ -11,34 +11,25 @@ from .threads import one_thread_each
 from .tower import ImageTower
 
 
-# Images that are timed, and below how many a dataset is not worth it.
 _TRIAL_IMAGES = 8
+# Fewer rows are not worth a trial.
 _WORTH_A_TRIAL = 512
 
 
 def share_cores(
     pixels: PreprocessedImages, tower: ImageTower, rows: Sequence[int], *, num_workers: int | None = None
 ) -> tuple[int, int]:
-    """How many processes decode, and how many threads run the model on a CPU, for these rows.
+    """How many processes decode (0 for none), and how many threads run the model on a CPU.
 
-    With a GPU the other cores are free to decode. On a CPU both sides work there, and one that has more threads than
-    cores only makes the other wait: a few images are timed, and each side gets its share.
-
-    Args:
-        pixels (`PreprocessedImages`): What the processes run.
-        tower (`ImageTower`): What the threads run.
-        rows (`Sequence[int]`): The rows to come.
-        num_workers (`int`, *optional*): Decoding processes that the user asked for.
-
-    Returns:
-        `tuple[int, int]`: Decoding processes, 0 for none; and threads, which do not count on a GPU.
+    With a GPU all other cores decode. On a CPU both sides need the cores, so a few images are timed and each side gets
+    its share. `num_workers` is the number of processes that the user asked for.
     """
     cores, threads = available_cores(), torch.get_num_threads()
     if num_workers is not None:
         return num_workers, threads
     if tower.backbone.model.device.type != "cpu":
         return max(1, cores - 1), threads
-    # The launchers of several processes give each of them one thread, whatever its share of the cores.
+    # Launchers give each of several processes one thread, whatever its share of the cores.
     most = cores if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1 else threads
     if cores == 1 or len(rows) < _WORTH_A_TRIAL:
         return 0, most
@@ -47,13 +38,13 @@ def share_cores(
 
 
 def available_cores() -> int:
-    """The cores that this process may use, shared with the other processes that were launched on this machine."""
+    """The cores of this process: its share where several processes were launched on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _decoding_share(pixels: PreprocessedImages, tower: ImageTower, rows: list[int]) -> float:
-    """Decoding's part of the CPU time of an image."""
+    """The fraction of an image's CPU time that decoding takes."""
     with one_thread_each(torch.device("cpu")):
         tower(pixels.__getitems__(rows[:1]).pixels)  # the first passes prepare more than they compute
         start = time.process_time()

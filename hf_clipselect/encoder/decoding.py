@@ -1,8 +1,8 @@
-"""Batches of images, decoded ahead of the model: by processes where these can start, else by threads."""
+"""Batches of images, decoded ahead of the model: by processes where they can start, else by threads."""
 
 import multiprocessing
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from torch.utils.data import DataLoader
 
@@ -13,24 +13,21 @@ from .threads import in_order
 
 def decoded_batches(
     pixels: PreprocessedImages, batches: Sequence[list[int]], *, num_workers: int, pin_memory: bool = False
-) -> Iterator[PixelBatch]:
-    """Decode batches of rows.
+) -> Generator[PixelBatch, None, None]:
+    """Decode batches of rows, in their order, with so many processes or threads; 0 for the caller's own thread.
 
-    Args:
-        pixels (`PreprocessedImages`): The images.
-        batches (`Sequence[list[int]]`): The rows of each batch.
-        num_workers (`int`): How many processes or threads; 0 to decode in the caller's thread.
-        pin_memory (`bool`, *optional*, defaults to `False`): For a GPU.
-
-    Yields:
-        `PixelBatch`: In the order of the batches, and the same whoever decoded it.
+    Processes, threads and the caller decode the same values. `pin_memory` is for a GPU.
     """
     num_workers = min(num_workers, len(batches))
     if num_workers and why_no_processes() is None:
         loader = DataLoader(
-            pixels, batch_sampler=batches, collate_fn=hand_over, num_workers=num_workers, pin_memory=pin_memory
+            pixels,
+            batch_sampler=batches,
+            collate_fn=hand_over,  # type: ignore[arg-type]  # `__getitems__` gives a batch, not a list
+            num_workers=num_workers,
+            pin_memory=pin_memory,
         )
-        with held_back():  # in the processes for good: they end with the run, which is what an interrupt is for
+        with held_back():  # the processes inherit it: an interrupt is for the run, which ends them
             decoded = iter(loader)
         yield from decoded
         return
@@ -41,8 +38,8 @@ def decoded_batches(
 def why_no_processes() -> str | None:
     """Why this process can't start others that decode; `None` where it can.
 
-    A start method other than fork runs the caller's script once more in each of them: without `if __name__ ==
-    "__main__":` that ends in an error, or never.
+    A start method other than fork runs the caller's script again in each process: without `if __name__ ==
+    "__main__":` that fails, or never ends.
     """
     method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
     if method != "fork":
@@ -51,7 +48,7 @@ def why_no_processes() -> str | None:
 
 
 def warn_if_threads(num_workers: int | None) -> None:
-    """Tell a user who asked for decoding processes where threads take their place."""
+    """Warn a user who asked for decoding processes where threads take their place."""
     why = why_no_processes()
     if num_workers and why is not None:
         warnings.warn(

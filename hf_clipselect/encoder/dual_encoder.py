@@ -1,8 +1,8 @@
 """The kinds of dual encoders: which modules end their two towers, and how they take text.
 
-Adapters sit on the two heads, the last modules of the towers. A linear head is cheap, so what is cached is its input,
-and every PEFT method can adapt it. The head of SigLIP's image tower pools the patches of an image by attention: its
-input is large, so what is cached is its output, and what can be trained is what follows it, an MLP adapter.
+Adapters sit on the two heads, the last modules of the towers. A linear head is cheap: its input is cached, and every
+PEFT method can adapt it. The head of SigLIP's image tower pools the patches of an image by attention: its input is
+large, so its output is cached, and only what follows it, an MLP adapter, can be trained.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,13 @@ from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionP
 from transformers.models.siglip2.modeling_siglip2 import Siglip2MultiheadAttentionPoolingHead
 
 
-# For error messages: those that are tested.
+# The kinds that are tested, for error messages.
 KNOWN = "CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP, CLIPSeg, SigLIP, SigLIP 2, vision-text-dual-encoder"
 
 
 @dataclass(frozen=True)
 class Head:
-    """The last module of a tower.
-
-    Args:
-        name (`str`): Where it is in the model.
-        cached (`str`): `"input"` or `"output"`: the side of it that features are cached on.
-    """
+    """The last module of a tower: its name in the model, and whether its `"input"` or its `"output"` is cached."""
 
     name: str
     cached: str = "input"
@@ -35,11 +30,11 @@ class Head:
 
 @dataclass(frozen=True)
 class DualEncoder:
-    """What sets one kind of dual encoder apart from another.
+    """A kind of dual encoder.
 
     Args:
         image_head, text_head (`Head`): Their outputs are the embeddings, not normalised.
-        pads_text (`bool`): It was trained on texts of one length, padding included and not masked.
+        pads_text (`bool`): It was trained on texts of one length, whose padding is not masked.
     """
 
     image_head: Head
@@ -53,30 +48,23 @@ class DualEncoder:
 
 WITH_PROJECTIONS = DualEncoder(Head("visual_projection"), Head("text_projection"))
 _WITH_POOLER = DualEncoder(Head("vision_model.head", "output"), Head("text_model.head"), pads_text=True)
-_BY_MODEL_TYPE = {"siglip": _WITH_POOLER, "siglip2": _WITH_POOLER}
+_BY_MODEL_TYPE: dict[str | None, DualEncoder] = {"siglip": _WITH_POOLER, "siglip2": _WITH_POOLER}
 
 
 def of_model(model: nn.Module) -> DualEncoder:
-    """The kind of a model; one with two projections, as most are, if it is no other.
-
-    Args:
-        model (`nn.Module`): Of `transformers`, or anything with `visual_projection` and `text_projection`.
-
-    Returns:
-        `DualEncoder`
-    """
+    """The kind of a model of `transformers`; any other module counts as one with two projections."""
     return of_type(model.config.model_type if isinstance(model, PreTrainedModel) else None)
 
 
 def of_type(model_type: str | None) -> DualEncoder:
-    """As `of_model`, by the `model_type` of a config."""
+    """The kind that a config's `model_type` stands for; most have two projections."""
     return _BY_MODEL_TYPE.get(model_type, WITH_PROJECTIONS)
 
 
-def output_size(module: nn.Module) -> int | None:
-    """Size of the vectors that a module gives; nothing if it is no module that can be a head."""
+def output_size(module: nn.Module) -> int:
+    """Size of the vectors that a head gives; 0 for a module that can't be a head."""
     if isinstance(module, nn.Linear):
         return module.out_features
     if isinstance(module, SiglipMultiheadAttentionPoolingHead | Siglip2MultiheadAttentionPoolingHead):
         return module.probe.shape[-1]
-    return None
+    return 0

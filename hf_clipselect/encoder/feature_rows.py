@@ -1,4 +1,4 @@
-"""Rows of features that need not be in memory: parts of arrays, mapped from files or not, seen as one."""
+"""Rows of features that need not be in memory: several arrays, often mapped from files, read as one."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class FeatureRows:
-    """Features `(N, H)`, float32, of which rows are copied out as they are asked for.
+    """Features `(N, H)`, float32, whose rows are copied when they are asked for.
 
     Args:
         parts (`Sequence[np.ndarray]`): At least one array of shape `(rows, H)`, float32, in row order.
-        rows (`np.ndarray` of shape `(N,)`, *optional*): Row numbers among the parts; default all rows.
+        rows (`np.ndarray` of shape `(N,)`, *optional*): Row numbers in the parts together; default all rows.
     """
 
     def __init__(self, parts: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
@@ -26,18 +26,11 @@ class FeatureRows:
         return self._parts[0].shape[1]
 
     def subset(self, rows: np.ndarray) -> "FeatureRows":
-        """The same features, of these rows alone; nothing is copied."""
+        """The features of some rows; nothing is copied."""
         return FeatureRows(self._parts, rows if self._rows is None else self._rows[rows])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """A copy of these rows.
-
-        Args:
-            rows (`np.ndarray` of shape `(count,)`): Row numbers in `[0, N)`, in any order.
-
-        Returns:
-            `np.ndarray` of shape `(count, H)`: Features, float32.
-        """
+        """A copy `(count, H)`, float32, of the rows with these numbers in `[0, N)`, in any order."""
         if self._rows is not None:
             rows = self._rows[rows]
         if len(self._parts) == 1:

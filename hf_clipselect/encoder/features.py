@@ -1,13 +1,12 @@
-"""Runs the frozen image tower once over a dataset: decode ahead, forward here, shards on disk.
+"""Runs the frozen image tower once over a dataset: decodes ahead, runs the model here, writes shards to disk.
 
-Legend: N rows, H hidden size of the image tower (what goes into its linear head, or comes out of another).
+Legend: N rows, H size of the image features: of the input of a linear head, or the output of another.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,15 @@ from ..data import LabelledImages, with_image_column_undecoded
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine, shortened
 from ..runtime.processes import Processes
-from .backbone import Backbone
+from .backbone import Backbone, head_features
 from .bit_depth import white_level
 from .cache import FeatureCache, Shard
 from .cores import share_cores
 from .decoding import decoded_batches, warn_if_threads
+from .dual_encoder import of_model
 from .feature_rows import FeatureRows
 from .images import FULL_WHITE
-from .pixels import PixelBatch, PreprocessedImages
+from .pixels import PreprocessedImages
 from .threads import in_order, one_thread_each
 from .tower import ImageTower
 
@@ -41,8 +41,7 @@ class ImageFeatures:
     """Features of every row of a dataset.
 
     Args:
-        features ([`FeatureRows`] `(N, H)`): What is cached of the image tower, mapped from the shards; zeros for an
-            unreadable row.
+        features ([`FeatureRows`] `(N, H)`): Mapped from the shards; zeros for an unreadable row.
         unreadable (`dict[int, str]`): Position in the dataset -> why its image could not be read.
         key (`str`): Hash of everything that decided the features.
         num_encoded (`int`): Rows that went through the model in this run; 0 when all came from the cache.
@@ -72,20 +71,16 @@ def encode_dataset(
         backbone (`Backbone`): The frozen encoder.
         folder (`Path`): Features folder, shared by all processes.
         accelerator (`Accelerator`): Shards are spread over its processes.
-        batch_size (`int`, *optional*, defaults to 64): Images per forward pass; part of the cache key, since another
-            batch size may change the last digits. One that is too large for the memory is halved.
-        num_workers (`int`, *optional*): Decoding processes, or threads where none can start; default as `share_cores`
-            finds.
+        batch_size (`int`, *optional*, defaults to 64): Images per forward pass. It is part of the cache key, because
+            it may change the last digits. A batch that is too large for the memory is halved.
+        num_workers (`int`, *optional*): Decoding processes, or threads where none can start; default as by
+            `share_cores`.
         on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
         overwrite (`bool`, *optional*, defaults to `False`): Features of another key may be replaced.
 
-    Returns:
-        `ImageFeatures`
-
     Raises:
         InputError: The folder holds features of another key, an image can't be read (with `"error"`), or the model
-        gives values
-            that are not finite.
+            gives values that are not finite.
     """
     processes = Processes(accelerator)
     white = white_level(with_image_column_undecoded(images), images.image_column)
@@ -105,7 +100,7 @@ def encode_dataset(
         )
     if not overwrite:
         cache.check_key()
-    missing = _missing_shards(cache, processes)  # after which every process has looked at the manifest
+    missing = _missing_shards(cache, processes)  # afterwards every process has read the manifest
     if accelerator.is_main_process and missing:
         cache.write_manifest(complete=False)
     if not missing:
@@ -121,12 +116,12 @@ def encode_dataset(
     ):
         cache.write(shard, features, unreadable)
     processes.wait()
-    features, unreadable = cache.open()
+    rows, reasons = cache.open()
     if accelerator.is_main_process:
-        cache.write_manifest(complete=True)  # each time: a run may have been killed between its last shard and this
-    if unreadable and on_bad_image == "error":
-        _raise_unreadable(images, unreadable)
-    return ImageFeatures(features, unreadable, cache.digest, sum(shard.stop - shard.start for shard in missing))
+        cache.write_manifest(complete=True)  # always: an earlier run may have been killed after its last shard
+    if reasons and on_bad_image == "error":
+        _raise_unreadable(images, reasons)
+    return ImageFeatures(rows, reasons, cache.digest, sum(shard.stop - shard.start for shard in missing))
 
 
 def features_key(
@@ -161,20 +156,19 @@ def _encode_shards(
     num_workers: int | None,
     on_bad_image: str,
 ) -> Iterator[tuple[Shard, np.ndarray, dict[int, str]]]:
-    # Batches are fixed slices of a shard, so that a restarted run repeats the very same forward passes.
-    batches = [
-        list(range(start, min(start + batch_size, shard.stop)))
+    # Batches are fixed slices of a shard, so that a restarted run repeats the same forward passes.
+    batches_of = [
+        [list(range(at, min(at + batch_size, shard.stop))) for at in range(shard.start, shard.stop, batch_size)]
         for shard in shards
-        for start in range(shard.start, shard.stop, batch_size)
     ]
+    batches = list(chain.from_iterable(batches_of))
     warn_if_threads(num_workers)
     undecoded = with_image_column_undecoded(images)
     pixels = PreprocessedImages(undecoded, images.image_column, backbone.image_processor, white=white)
-    remaining = iter(shards)
-    shard, parts, unreadable = next(remaining, None), [], {}
     device = backbone.model.device
     with ExitStack() as stack:
-        tower = stack.enter_context(ImageTower(backbone))
+        run = stack.enter_context(head_features(backbone.model, of_model(backbone.model).image_head))
+        tower = ImageTower(backbone, run)
         with _fitting(backbone):
             workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
         threads = stack.enter_context(one_thread_each(device, threads=threads))
@@ -184,32 +178,34 @@ def _encode_shards(
         decoded = stack.enter_context(
             closing(decoded_batches(pixels, batches, num_workers=workers, pin_memory=device.type == "cuda"))
         )
-        encoded = in_order(partial(_encode_batch, tower), decoded, threads=threads)
+        encoded = in_order(lambda batch: (batch, tower(batch.pixels)), decoded, threads=threads)
         with _fitting(backbone):
             first = list(islice(encoded, 1))
-        for rows, features, reasons in chain(first, encoded):
-            if reasons and on_bad_image == "error":
-                _raise_unreadable(images, reasons)
-            # Left on the device until the shard is complete: a copy in each step would make a GPU wait for it.
-            parts.append(features)
-            unreadable.update(reasons)
-            progress.update(len(rows))
-            if rows[-1] + 1 == shard.stop:
-                array = torch.cat(parts).float().cpu().numpy()
-                good = [row for row in range(shard.start, shard.stop) if row not in unreadable]
-                _check_finite(array, good, images, backbone)
-                yield shard, _at_their_rows(array, good, shard), unreadable
-                shard, parts, unreadable = next(remaining, None), [], {}
+        encoded = chain(first, encoded)
+        for shard, own in zip(shards, batches_of, strict=True):
+            parts: list[torch.Tensor] = []
+            unreadable: dict[int, str] = {}
+            for batch, features in islice(encoded, len(own)):
+                if batch.unreadable and on_bad_image == "error":
+                    _raise_unreadable(images, batch.unreadable)
+                # Kept on the device until the shard is complete: a GPU would wait for a copy in each step.
+                parts.append(features)
+                unreadable.update(batch.unreadable)
+                progress.update(len(batch.rows))
+            array = torch.cat(parts).float().cpu().numpy()
+            good = np.setdiff1d(np.arange(shard.start, shard.stop), list(unreadable))
+            _check_finite(array, good, images, backbone)
+            at_their_rows = np.zeros((shard.stop - shard.start, array.shape[1]), dtype=np.float32)
+            at_their_rows[good - shard.start] = array
+            yield shard, at_their_rows, unreadable
 
 
 @contextmanager
 def _fitting(backbone: Backbone) -> Iterator[None]:
-    """Tell, of an error at the first images, that the image processor gives what the model does not take, as another
-    model's does.
-    """
+    """Explain an error at the first images: the image processor gives what the model does not take."""
     try:
         yield
-    except Exception as error:  # sizes, numbers of channels and names, each with an error of its own
+    except Exception as error:  # wrong sizes, channels and names each raise an error of their own
         if isinstance(error, InputError) or is_of_the_machine(error):
             raise
         raise InputError(
@@ -218,25 +214,13 @@ def _fitting(backbone: Backbone) -> Iterator[None]:
         ) from error
 
 
-def _encode_batch(tower: ImageTower, batch: PixelBatch) -> tuple[list[int], torch.Tensor, dict[int, str]]:
-    return batch.rows, tower(batch.pixels), batch.unreadable
-
-
-def _check_finite(features: np.ndarray, rows: list[int], images: LabelledImages, backbone: Backbone) -> None:
+def _check_finite(features: np.ndarray, rows: np.ndarray, images: LabelledImages, backbone: Backbone) -> None:
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise InputError(
             f"The model {backbone.name or 'that was passed'} gives features that are not finite for source_index "
             f"{images.source_index[rows[bad[0]]]}; check its weights, or leave out --bf16."
         )
-
-
-def _at_their_rows(features: np.ndarray, rows: list[int], shard: Shard) -> np.ndarray:
-    if len(rows) == shard.stop - shard.start:
-        return features
-    filled = np.zeros((shard.stop - shard.start, features.shape[1]), dtype=np.float32)
-    filled[np.asarray(rows, dtype=np.int64) - shard.start] = features
-    return filled
 
 
 def _raise_unreadable(images: LabelledImages, reasons: dict[int, str]) -> None:

@@ -1,4 +1,4 @@
-"""Any image of a dataset -> upright 8-bit RGB. Pure PIL, so that DataLoader workers can run it."""
+"""Turns any image of a dataset into upright 8-bit RGB, with PIL alone, so that DataLoader workers can run it."""
 
 import io
 from typing import Any
@@ -9,13 +9,15 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import read_plain_file
-from ..runtime.words import cut
 
+
+# White in 16-bit grey images that use all bits.
+FULL_WHITE = 65535
 
 # Letters of a path in a message.
 _LONGEST_SHOWN = 300
-# What turns a stored image upright, by the value of its EXIF orientation tag. `PIL.ImageOps.exif_transpose` does the
-# same but also writes the EXIF block anew, which fails on odd blocks of otherwise sound images.
+# What turns an image upright, by its EXIF orientation. `PIL.ImageOps.exif_transpose` also rewrites the EXIF block,
+# which fails on odd blocks of sound images.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,22 +30,19 @@ _UPRIGHT = {
 
 
 class UnreadableImageError(InputError):
-    """An image that cannot be decoded. The message says in one line which (where that is known) and why."""
-
-
-FULL_WHITE = 65535
+    """An image that cannot be decoded. The message says in one line why, and of which file where that is known."""
 
 
 def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
     """Decode an image in full and return it upright, in RGB.
 
-    The EXIF orientation is applied; an EXIF block that cannot be parsed is ignored. Of several frames the first one is
-    taken. The modes are converted as in [`to_rgb`].
+    The EXIF orientation is applied; an EXIF block that can't be parsed is ignored. The first of several frames is
+    taken. Modes are converted as by [`to_rgb`].
 
     Args:
-        source (`dict`, `bytes` or `PIL.Image.Image`):
-            An undecoded value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`, where the
-            path of a local file counts only without bytes), an encoded image, or a PIL image, which is not modified.
+        source (`dict`, `bytes` or `PIL.Image.Image`): A value of a `datasets.Image(decode=False)` column
+            (`{"bytes": ..., "path": ...}`; the path is read only where there are no bytes), an encoded image, or a PIL
+            image, which is not modified.
         white (`int`, *optional*, defaults to 65535): White of 16-bit grey images, as `white_level` finds it for a
             dataset.
 
@@ -51,13 +50,12 @@ def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FUL
         `PIL.Image.Image`: A new image of mode RGB without metadata.
 
     Raises:
-        UnreadableImageError: There is no image in `source`, the file is missing or no plain file, or PIL cannot decode
-        it
-            whole: not an image, truncated, or so large that PIL takes it for a decompression bomb.
+        UnreadableImageError: There is no image in `source`, the file is missing or no plain file, or PIL can't decode
+            it whole: it is no image, truncated, or so large that PIL takes it for a decompression bomb.
     """
     try:
         image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(_read_bytes(source)))
-        # PIL decodes lazily: without this a truncated file passes until its pixels are used.
+        # PIL decodes lazily: without this a truncated file would pass until its pixels are used.
         image.load()
         rgb = to_rgb(_upright(image), white=white)
     except UnidentifiedImageError as error:
@@ -67,15 +65,12 @@ def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FUL
             raise  # it says nothing about the image
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         raise _unreadable(source, reason) from error
-    # The EXIF block among them: read again, it would turn the image a second time.
-    rgb.info.clear()
+    rgb.info.clear()  # the EXIF block would turn the image a second time
     return rgb
 
 
 def largest_wide_grey(source: dict[str, Any]) -> int:
-    """The largest value of a grey image of more than 8 bits; 0 for any other, which is not decoded, and for an
-    unreadable one.
-    """
+    """The largest value of a grey image of more than 8 bits; 0 for all others, which are not decoded."""
     try:
         image = Image.open(io.BytesIO(_read_bytes(source)))
         return int(np.asarray(image).max()) if image.mode.startswith("I") else 0
@@ -88,14 +83,13 @@ def largest_wide_grey(source: dict[str, Any]) -> int:
 def to_rgb(image: Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
     """Convert an image of any mode to RGB.
 
-    Transparency, of a channel, a palette or a single colour, is composited over white. Grey values wider than 8 bits
+    Transparency, of a channel, a palette or a single colour, is composited over white. Grey values of more than 8 bits
     are scaled, not clipped: 16-bit modes from [0, white], or from [0, 65535] where an image exceeds that; integer (I)
-    and float (F) modes as the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255] or,
-    for I, what is given as white, [0, 65535]), or else from their minimum and maximum.
+    and float (F) modes from the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255]
+    or, for I, [0, white], then [0, 65535]), else from their minimum and maximum.
 
     Args:
-        image (`PIL.Image.Image`):
-            An image of any mode that PIL converts to RGB. It is not modified.
+        image (`PIL.Image.Image`): Of any mode that PIL converts to RGB. It is not modified.
         white (`int`, *optional*, defaults to 65535): The value of 16-bit and integer modes that is white.
 
     Returns:
@@ -117,38 +111,30 @@ def _grey_to_8_bits(image: Image.Image, white: int) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("the image holds values that are not finite")
+    tops = [white, FULL_WHITE]
     if image.mode == "F":
-        tops = (1, 255, FULL_WHITE)
+        tops = [1, 255, FULL_WHITE]
     elif image.mode == "I" and white == FULL_WHITE:
-        tops = (255, FULL_WHITE)
-    else:
-        tops = (white, FULL_WHITE)
-    low, high = _value_range(values, tops=tops)
-    return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
-
-
-def _value_range(values: np.ndarray, *, tops: tuple[int, ...]) -> tuple[float, float]:
+        tops = [255, FULL_WHITE]
     low, high = float(values.min()), float(values.max())
-    for top in tops:
-        if low >= 0 and high <= top:
-            return 0.0, float(top)
-    return low, max(high, low + 1.0)
+    top = next((float(top) for top in tops if low >= 0 and high <= top), None)
+    low, high = (low, max(high, low + 1.0)) if top is None else (0.0, top)
+    return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a broken EXIF block raises anything; the pixels are whole all the same
+    except Exception:  # a broken EXIF block raises anything, and the pixels may be whole
         return image
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
     if isinstance(source, dict):
-        data, path = source.get("bytes"), source.get("path")
-        if data is None and path is None:
+        if source.get("bytes") is None and source.get("path") is None:
             raise ValueError("neither bytes nor a path is given")
-        source = read_plain_file(path) if data is None else data
+        source = read_plain_file(source["path"]) if source.get("bytes") is None else source["bytes"]
     if not isinstance(source, bytes):
         raise TypeError(f"expected a dictionary with bytes or path, bytes or a PIL image, got {type(source).__name__}")
     if not source:
@@ -157,6 +143,7 @@ def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
 
 
 def _unreadable(source: object, reason: str) -> UnreadableImageError:
-    path = source.get("path") if isinstance(source, dict) else None
-    name = f"image {cut(str(path), _LONGEST_SHOWN)}" if path else "image"
+    path = str(source.get("path") or "") if isinstance(source, dict) else ""
+    shown = path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
+    name = f"image {shown}" if path else "image"
     return UnreadableImageError(f"Cannot read {name}: {' '.join(reason.split()).rstrip('.')}.")

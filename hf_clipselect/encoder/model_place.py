@@ -1,4 +1,4 @@
-"""Where a model lies: a folder, or one commit of a repository on the Hub."""
+"""Finds a model: a folder, or one commit of a repository on the Hub."""
 
 import os
 import re
@@ -15,19 +15,16 @@ from ..runtime.downloads import hub_refusals
 from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id
 
 
-# What git takes as the name of a branch or tag, in the length that a file may have.
+# What git takes as the name of a branch or tag, at most as long as a file name.
 _REVISION = re.compile(r"(?!.*\.\.)[^\s\x00-\x1f\x7f~^:?*\[\\]{1,250}")
 _SHOWN = 100
 
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """A model that is there, if not checked.
+    """A model that exists and is not checked yet: the folder or Hub id that `from_pretrained` takes, and its commit.
 
-    Args:
-        source (`str`): Folder or Hub id, as `from_pretrained` takes it.
-        snapshot (`Path`): The folder; of a commit that in the cache of the Hub client, which bears its name.
-        commit (`str`, *optional*): Commit on the Hub.
+    `snapshot` is the folder; for a commit, the one in the Hub client's cache that is named after it.
     """
 
     source: str
@@ -40,25 +37,17 @@ class ModelPlace:
 
 
 def find_model(name: str, revision: str) -> ModelPlace:
-    """Find a model by its name.
-
-    Args:
-        name (`str`): Hub id, folder or `embedded/tiny-clip`.
-        revision (`str`): Branch, tag or commit; `"main"` for a folder, which has none.
-
-    Returns:
-        `ModelPlace`
+    """Find a model by its Hub id, folder or `embedded/tiny-clip`; `revision` is `"main"` for the last two.
 
     Raises:
         InputError: There is no such model or revision, the token may not read it, or the Hub can't be reached and the
-        cache
-            does not have it.
+            cache does not have it.
     """
     what = f"--model_name_or_path {quoted(name)}"
     if name.startswith(EMBEDDED_PREFIX) and name != EMBEDDED_MODEL:
         raise InputError(f"{what} is not embedded in the package; the embedded model is {EMBEDDED_MODEL}.")
     no_model = (
-        f"so it is no model of transformers; give a Hub id or folder of a CLIP{other_than(name)}. Adapters are named "
+        f"so it is no model of transformers; give a Hub id or folder of a CLIP{example_but(name)}. Adapters are named "
         "by --adapter_name_or_path."
     )
     folder = str(tiny_clip_path()) if name == EMBEDDED_MODEL else os.path.expanduser(name)
@@ -77,7 +66,7 @@ def find_model(name: str, revision: str) -> ModelPlace:
     except InputError:
         raise InputError(
             f"{what} is neither a folder that exists nor a Hub id; give a Hub id or folder of a "
-            f"CLIP{other_than(name)}."
+            f"CLIP{example_but(name)}."
         ) from None
     if not _REVISION.fullmatch(revision):
         raise InputError(
@@ -92,12 +81,12 @@ def find_model(name: str, revision: str) -> ModelPlace:
 
 
 def quoted(text: str) -> str:
-    """A name as messages show it: as it is, and where it is odd in quotes and short."""
+    """A name as messages show it: as it is, but in quotes and cut off where it is odd or long."""
     if 0 < len(text) <= _SHOWN and text.isprintable() and text == text.strip():
         return text
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
-def other_than(name: str) -> str:
-    """The example that a message about a model ends with; nothing where it would recommend the model itself."""
+def example_but(name: str) -> str:
+    """The example model at the end of a message; nothing where it would recommend the refused model itself."""
     return "" if name.strip("/ ").lower() == DEFAULT_MODEL else f", e.g. {DEFAULT_MODEL}"

@@ -1,9 +1,11 @@
-"""A model that the caller has loaded already, as a backbone: a copy of it, so that the caller's own stays as it is."""
+"""Makes a backbone of a model that the caller has loaded: a copy, so that the caller's model stays as it is."""
 
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,12 +19,12 @@ from ..runtime.words import in_one_line
 from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
 
 
-# What a config says of where and how a model was loaded, not of what it computes.
+# Keys of a config that say where and how a model was loaded, not what it computes.
 _INCIDENTAL = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"})
 
 
-def check_passed(model: Any, processor: Any) -> None:
-    """Raise `InputError` unless both are what [`copy_backbone`] takes, as far as their types tell."""
+def check_passed(model: Any, processor: Any) -> tuple[PreTrainedModel, Any]:
+    """Both, or `InputError` unless they are what [`copy_backbone`] takes, as far as their types tell."""
     if model is None or processor is None:
         given, missing = ("processor", "model") if model is None else ("model", "processor")
         raise InputError(
@@ -40,14 +42,13 @@ def check_passed(model: Any, processor: Any) -> None:
             "processor must have an image_processor and a tokenizer, as AutoProcessor.from_pretrained gives it, got "
             f"a value of type {type(processor).__name__}."
         )
+    return model, processor
 
 
 def copy_backbone(
     model: PreTrainedModel, processor: Any, *, device: torch.device | str = "cpu", bf16: bool = False
 ) -> Backbone:
-    """Make a backbone of a model in memory.
-
-    The copy has the weights of the model in float32, and nothing else of it: no hooks, no mode, no device.
+    """Make a backbone of a model in memory: a copy of its weights in float32, without its hooks, mode and device.
 
     Args:
         model (`PreTrainedModel`): A dual encoder, on any device, in any dtype and mode; it stays as it is.
@@ -59,41 +60,28 @@ def copy_backbone(
         `Backbone`: Known by the hash of its config and weights.
 
     Raises:
-        InputError: One of the two is missing or something else, the model is no dual encoder or was changed so that
-        its config
-            does not describe it, or bf16 on a CPU.
+        InputError: One of the two is missing or of another type, the model is no dual encoder or was changed so that
+            its config does not describe it, or bf16 on a CPU.
     """
     check_precision(device, bf16=bf16)
     check_passed(model, processor)
     image_processor, tokenizer = processor.image_processor, processor.tokenizer
-    what = f"The model that was passed (a {type(model).__name__})"
     check_heads(model, "The model that was passed", example="")
-    # Through its JSON: without what loading noted in it, such as the kind of attention.
+    # Copied through its dictionary, which leaves out what loading noted in it, such as the kind of attention.
     config = type(model.config).from_dict(model.config.to_dict())
-    try:
+    with _refusing(
+        f"The model that was passed (a {type(model).__name__}) can't be copied, as its weights are not those that its "
+        "config describes",
+        "Pass it as from_pretrained gives it: whole, on one device, not quantized and without adapters of PEFT.",
+    ):
         copied = _copy(model, config)
-    except Exception as error:  # of weights that are packed, sharded or not there
-        if is_of_the_machine(error):
-            raise
-        raise InputError(
-            f"{what} can't be copied, as its weights are not those that its config describes: "
-            f"{in_one_line(error, 300)} Pass it as from_pretrained gives it: whole, on one device, not "
-            "quantized and without adapters of PEFT."
-        ) from None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            image_processor.save_pretrained(folder)
-            image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-            tokenizer.save_pretrained(folder)
-            tokenizer = type(tokenizer).from_pretrained(folder)
+    remedy = "Pass the one that AutoProcessor.from_pretrained gives for the model."
+    with _refusing("The processor that was passed can't be copied", remedy), tempfile.TemporaryDirectory() as folder:
+        image_processor.save_pretrained(folder)
+        image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+        tokenizer.save_pretrained(folder)
+        tokenizer = type(tokenizer).from_pretrained(folder)
         check_tokenizer(tokenizer)
-    except Exception as error:
-        if is_of_the_machine(error):
-            raise
-        raise InputError(
-            f"The processor that was passed can't be copied: {in_one_line(error, 300)} Pass the one that "
-            "AutoProcessor.from_pretrained gives for the model."
-        ) from None
     return freeze(
         copied,
         image_processor,
@@ -107,8 +95,19 @@ def copy_backbone(
     )
 
 
+@contextmanager
+def _refusing(what: str, remedy: str) -> Iterator[None]:
+    """Turn what transformers raises, of any type, into an `InputError`."""
+    try:
+        yield
+    except Exception as error:
+        if is_of_the_machine(error):
+            raise
+        raise InputError(f"{what}: {in_one_line(error, 300)} {remedy}") from None
+
+
 def _copy(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    # The random weights that it begins with are all replaced, and the caller's random state stays.
+    # All its random weights are replaced, and the caller's random state stays.
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         copied = type(model)(config).float()
     copied.load_state_dict(model.state_dict(), strict=True)
@@ -117,10 +116,8 @@ def _copy(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _name(model: PreTrainedModel) -> str:
-    """What the model says that it was loaded from, where that is a repository or a folder."""
-    name = model.name_or_path
-    if not isinstance(name, str):
-        return ""
+    """What the model says it was loaded from, if that is a repository or a folder; else an empty name."""
+    name = str(model.name_or_path or "")
     return lasting_name(name) if name and (is_hub_id(name) or os.path.isdir(name)) else ""
 
 

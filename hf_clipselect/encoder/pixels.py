@@ -1,4 +1,4 @@
-"""Decoding and preprocessing of images, as the DataLoader's workers run it."""
+"""Decoding and preprocessing of images, in the DataLoader's workers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,35 +10,29 @@ from torch.utils.data import get_worker_info
 from .images import FULL_WHITE, UnreadableImageError, open_image
 
 
-# A batch of so many bytes goes through the pipe of a worker: shared memory takes longer to agree on than that takes to
-# copy.
+# What an image processor gives, by name, a row an image: `pixel_values`, of some also masks and shapes.
+Pixels = dict[str, torch.Tensor | np.ndarray]
+
+# Batches of at most so many bytes are copied through a worker's pipe, which is quicker than shared memory.
 _BYTES_THROUGH_A_PIPE = 2**22
 
 
 @dataclass(frozen=True)
 class PixelBatch:
-    """Some rows of a dataset, ready for the model.
-
-    Args:
-        rows (`list[int]`): Positions in the dataset.
-        pixels (`dict[str, torch.Tensor | np.ndarray]`, *optional*): All that the image processor gives, by name, a row
-            for each image that could be read: `pixel_values`, of some also masks and shapes. `None` where there is
-            none.
-        unreadable (`dict[int, str]`): Row -> why its image could not be read.
-    """
+    """Some rows of a dataset: the pixels of the images that could be read, if any, and why the others could not."""
 
     rows: list[int]
-    pixels: dict[str, torch.Tensor | np.ndarray] | None
+    pixels: Pixels | None
     unreadable: dict[int, str]
 
     def pin_memory(self) -> "PixelBatch":
         """Called by a DataLoader that feeds a GPU."""
-        pinned = self.pixels and {name: torch.as_tensor(values).pin_memory() for name, values in self.pixels.items()}
-        return PixelBatch(self.rows, pinned, self.unreadable)
+        pinned: Pixels = {name: torch.as_tensor(values).pin_memory() for name, values in (self.pixels or {}).items()}
+        return PixelBatch(self.rows, pinned or None, self.unreadable)
 
 
 class PreprocessedImages(torch.utils.data.Dataset):
-    """Decodes and preprocesses in the DataLoader's workers; a bad image becomes a reason, not an exception."""
+    """Decodes and preprocesses rows; why an image can't be read is noted, not raised."""
 
     def __init__(self, images: Any, column: str, image_processor: Any, *, white: int = FULL_WHITE) -> None:
         self.images = images
@@ -50,7 +44,8 @@ class PreprocessedImages(torch.utils.data.Dataset):
         return len(self.images)
 
     def __getitems__(self, rows: list[int]) -> PixelBatch:
-        readable, unreadable = [], {}
+        readable = []
+        unreadable: dict[int, str] = {}
         for row, value in zip(rows, self.images[rows][self.column], strict=True):
             try:
                 readable.append(open_image(value, white=self.white))
@@ -62,14 +57,14 @@ class PreprocessedImages(torch.utils.data.Dataset):
 
 
 def hand_over(batch: PixelBatch) -> PixelBatch:
-    """Make a worker's batch ready for its way to the process of the model: the `collate_fn` of the DataLoader."""
+    """Prepare a worker's batch for its way to the process of the model: the `collate_fn` of the DataLoader."""
     if batch.pixels is None or get_worker_info() is None:
         return batch
     if sum(values.nbytes for values in batch.pixels.values()) <= _BYTES_THROUGH_A_PIPE:
-        arrays = {name: values.numpy() for name, values in batch.pixels.items()}
+        arrays: Pixels = {name: np.asarray(values) for name, values in batch.pixels.items()}
         return PixelBatch(batch.rows, arrays, batch.unreadable)
-    # A thread of the worker would do so later. Where /dev/shm is full (Docker gives it 64 MB) it only prints its
-    # error, and the run waits for the batch forever; here the error reaches the run.
+    # Otherwise a thread of the worker shares it later. Where /dev/shm is full (Docker gives it 64 MB) that thread only
+    # prints its error, and the run waits for ever; here the error reaches the run.
     for values in batch.pixels.values():
-        values.share_memory_()
+        torch.as_tensor(values).share_memory_()
     return batch

@@ -1,16 +1,16 @@
-"""Prompts and captions through the frozen text tower, once."""
+"""Runs the frozen text tower once over prompts or captions."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from .backbone import Backbone, head_features
-from .cache import cached_array
+from .cache import read_array, write_array
 from .dual_encoder import of_model
 from .threads import in_order, one_thread_each
 
@@ -19,7 +19,7 @@ _PROMPTS_AT_ONCE = 256
 
 
 def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -> torch.Tensor:
-    """Text features of prompts, before the text head; read from `folder` if the same prompts were encoded before.
+    """The text head's inputs for prompts; read from `folder` if the same prompts were encoded before.
 
     Args:
         backbone (`Backbone`): The frozen encoder.
@@ -37,36 +37,40 @@ def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -
         max_length=_max_length(backbone),
         return_tensors="pt",
     )
-    if padded:  # some tokenizers give a mask all the same
+    if padded:  # some tokenizers give a mask anyway
         tokens = {"input_ids": tokens["input_ids"]}
-    # The tokens stand for the tokenizer, which no hash of the weights covers.
+    # The tokens are part of the key because no hash of the weights covers the tokenizer.
     hashes = {name: hashlib.sha256(values.numpy().tobytes()).hexdigest() for name, values in tokens.items()}
     key = {"prompts": prompts, "tokens": hashes, **backbone.identity()}
-    features = cached_array(folder / "text.safetensors", key, lambda: _encode_tokens(backbone.model, tokens))
+    features = read_array(folder / "text.safetensors", key)
+    if features is None:
+        features = _encode_tokens(backbone.model, tokens)
+        write_array(folder / "text.safetensors", key, features)
     return torch.from_numpy(features).reshape(len(prompts), len(prompts[0]), -1)
 
 
 def too_long_prompts(backbone: Backbone, prompts: list[list[str]]) -> tuple[np.ndarray, int]:
-    """The classes of which a prompt is longer than the model reads: [`encode_prompts`] cuts what is beyond.
+    """The classes that have a prompt longer than the model reads; [`encode_prompts`] cuts it.
 
     Args:
         backbone (`Backbone`): The frozen encoder.
         prompts (`list[list[str]]`): Templates x classes.
 
     Returns:
-        `tuple[np.ndarray, int]`: Class numbers, int64, rising; and the most tokens that the model reads, its own marks
-        among them.
+        `tuple[np.ndarray, int]`: Class numbers, int64, ascending; and the most tokens that the model reads, special
+        tokens included.
     """
-    limit, found = _max_length(backbone), set()
+    limit = _max_length(backbone)
+    found: set[int] = set()
     for row in prompts:
         for start in range(0, len(row), _PROMPTS_AT_ONCE):
-            # Not verbose: transformers would tell of the first long one in words of its own.
+            # Not verbose: transformers would warn of the first long prompt itself.
             tokens = backbone.tokenizer(row[start : start + _PROMPTS_AT_ONCE], verbose=False)["input_ids"]
             found.update(start + place for place, ids in enumerate(tokens) if len(ids) > limit)
     return np.array(sorted(found), dtype=np.int64), limit
 
 
-def _encode_tokens(model: PreTrainedModel, tokens: Mapping[str, torch.Tensor]) -> np.ndarray:
+def _encode_tokens(model: Any, tokens: Mapping[str, torch.Tensor]) -> np.ndarray:
     batches = [
         {name: values[start : start + _PROMPTS_AT_ONCE].to(model.device) for name, values in tokens.items()}
         for start in range(0, len(tokens["input_ids"]), _PROMPTS_AT_ONCE)
@@ -81,10 +85,10 @@ def _encode_tokens(model: PreTrainedModel, tokens: Mapping[str, torch.Tensor]) -
 
 
 def _max_length(backbone: Backbone) -> int:
-    # Some tokenizers state an astronomic maximum; the position embeddings are the real bound.
+    # Some tokenizers state an astronomic maximum; the position embeddings are the true bound.
     positions = backbone.model.config.text_config.max_position_embeddings
     for name, module in backbone.model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and its kin have a place for padding, and count from behind it.
+            # RoBERTa and its kin number positions from behind that of the padding.
             positions -= 0 if module.padding_idx is None else module.padding_idx + 1
     return min(backbone.tokenizer.model_max_length, positions)

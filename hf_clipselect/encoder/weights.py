@@ -1,8 +1,7 @@
-"""Where the weights of a model come from: safetensors, else their conversion to it, else a pickle that may hold
-tensors alone.
+"""Finds the weights of a model: safetensors, else a conversion to safetensors, else a pickle that holds only tensors.
 
-Many repositories have `pytorch_model.bin` and no safetensors on `main`, CLIP's own among them. The account
-SFconvertbot of Hugging Face has opened a pull request on most of these, which adds the same weights as safetensors.
+Many repositories, CLIP's own among them, have `pytorch_model.bin` and no safetensors on `main`. The account
+SFconvertbot of Hugging Face has opened a pull request on most of them that adds the same weights as safetensors.
 """
 
 import json
@@ -31,8 +30,7 @@ CONVERTER = "SFconvertbot"
 _SAFETENSORS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
 _PICKLES = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
 _SHARD = re.compile(r"pytorch_model[\w.-]*\.bin")
-# The cache of the Hub client keeps what a commit is called under refs/; this name is ours, and goes when the commit is
-# removed.
+# The Hub client's cache keeps the names of commits under refs/. This one is ours; it is removed with the commit.
 _CHOSEN = "refs/hf_clipselect/weights-of-{commit}"
 
 
@@ -41,7 +39,7 @@ class Weights:
     """The files that the weights of a model are read from.
 
     Args:
-        revision (`str`, *optional*): Commit of the conversion that holds them; by default that of the model itself.
+        revision (`str`, *optional*): Commit of the conversion that holds them; default the model's own commit.
         pickles (`tuple[Path, ...]`): `pytorch_model.bin` or its shards, where there are no safetensors.
         hashes (`dict[str, str]`): Name of each pickle -> its sha256, which for one file is the one that the Hub shows.
     """
@@ -52,16 +50,10 @@ class Weights:
 
 
 def find_weights(place: ModelPlace) -> Weights:
-    """The weights of a model; those on the Hub are downloaded where they are no safetensors of its commit.
+    """The weights of a model; what is not safetensors of its own commit on the Hub is downloaded here.
 
-    What was chosen for a commit is kept in the cache beside it: the same weights are taken from then on, without the
-    Hub too.
-
-    Args:
-        place (`ModelPlace`): The model.
-
-    Returns:
-        `Weights`: Of a folder also where there are none, which `transformers` tells of in its words.
+    The choice for a commit is kept beside it in the cache, so that later runs take the same weights, also offline. A
+    folder without weights is no error here: `transformers` tells of it.
 
     Raises:
         ValueError: There are no weights that can be read, the index of their shards is damaged, or a shard is missing.
@@ -71,21 +63,15 @@ def find_weights(place: ModelPlace) -> Weights:
 
 
 def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
-    """The tensors of pickles; what else a pickle may do, above all run code, is refused.
-
-    Args:
-        weights (`Weights`): With pickles.
-
-    Returns:
-        `dict[str, torch.Tensor]`: By their names, on the CPU; mapped from the files where these allow it.
+    """The tensors of pickles by their names, on the CPU, mapped where the files allow it.
 
     Raises:
-        ValueError: A file holds anything but tensors by name, or is damaged.
+        ValueError: A file is damaged, or holds anything but tensors by name, such as code to run.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in weights.pickles:
         try:
-            # Files of before PyTorch 1.6 are no zip files, and can't be mapped.
+            # Files from before PyTorch 1.6 are no zip files and can't be mapped.
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
         except Exception as error:  # bytes from anybody make the unpickler raise anything
             if is_of_the_machine(error):
@@ -127,20 +113,18 @@ def _on_hub(repo_id: str, snapshot: Path) -> Weights:
     else:
         first = _download(repo_id, _PICKLES, commit)
         weights = _of_pickles([Path(hf_hub_download(repo_id, part, revision=commit)) for part in _parts(first)])
-    with suppress(OSError):  # a cache that others own: then the Hub is asked each time
+    with suppress(OSError):  # in a cache that may not be written to, the Hub is asked each time
         record.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(record, chosen)
     return weights
 
 
 def _choose(repo_id: str, commit: str) -> str | None:
-    """The commit to take the weights from; nothing if they are safetensors of the commit itself, which is no
-    choice.
-    """
+    """The commit to take the weights from; None if they are safetensors of the commit itself."""
     try:
         _, files = _files(repo_id, commit)
     except (HTTPError, OSError, JSONDecodeError) as error:
-        # Without the Hub, what an earlier version of another program left in the cache will do.
+        # Without the Hub, pickles that another program left in the cache will do.
         if _cached(repo_id, _PICKLES, commit) and is_outage(error):
             return commit
         raise
@@ -150,7 +134,7 @@ def _choose(repo_id: str, commit: str) -> str | None:
         return conversion
     if not files.keys().isdisjoint(_PICKLES):
         return commit
-    if any(name.endswith(".safetensors") for name in files):  # of a name that the config may tell
+    if any(name.endswith(".safetensors") for name in files):  # under a name that the config may give
         return None
     raise ValueError(
         f"it has neither {SAFE_WEIGHTS_NAME} nor {WEIGHTS_NAME}, whole or in shards, and no conversion by {CONVERTER}."
@@ -169,19 +153,19 @@ def _find_conversion(repo_id: str, files: Mapping[str, str | None]) -> str | Non
         if is_outage(error):
             raise
         return None  # discussions are switched off
-    except (JSONDecodeError, KeyError):  # a mirror of the Hub that has none
+    except (JSONDecodeError, KeyError):  # a mirror of the Hub has none
         return None
     for request in opened:
         if request.author != CONVERTER or not request.is_pull_request or request.status not in ("open", "draft"):
             continue
         converted_at, converted = _files(repo_id, request.git_reference)
-        # Otherwise it was made of other weights than those of the commit that is asked for.
+        # With other pickles beside it, it is a conversion of other weights than those asked for.
         if not converted.keys().isdisjoint(_SAFETENSORS) and _pickles_of(converted) == _pickles_of(files):
             return converted_at
     return None
 
 
-def _files(repo_id: str, revision: str) -> tuple[str, dict[str, str | None]]:
+def _files(repo_id: str, revision: str | None) -> tuple[str | None, dict[str, str | None]]:
     """The commit, and each of its files with the id of its content."""
     info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
     return info.sha, {file.rfilename: file.blob_id for file in info.siblings or ()}
@@ -196,7 +180,7 @@ def _cached(repo_id: str, names: tuple[str, ...], commit: str) -> bool:
 
 
 def _download(repo_id: str, names: tuple[str, str], commit: str) -> Path:
-    """The one file of all weights, or the index of its shards."""
+    """The file of all weights, or the index of its shards."""
     whole, index = names
     known = _cached(repo_id, (index,), commit)
     try:
@@ -206,7 +190,7 @@ def _download(repo_id: str, names: tuple[str, str], commit: str) -> Path:
 
 
 def _parts(path: Path) -> list[str]:
-    """The names of the files that hold the weights: the file itself, or the shards that it is the index of."""
+    """The names of the files that hold the weights: the file itself, or the shards that an index names."""
     if path.name != WEIGHTS_INDEX_NAME:
         return [path.name]
     try:

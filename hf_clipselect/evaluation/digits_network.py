@@ -1,10 +1,9 @@
-"""A small network on the pixels of the digits: what a subset of them is worth to somebody who trains on it.
+"""A small network on the pixels of the digits, trained on subsets of them to compare the subsets.
 
 Shapes: N training rows, B rows of a batch, M initialisations.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..embedded.digits import CLASS_NAMES, load_digits_dataset
+from ..encoder.threads import one_thread_each
 from ..errors import InputError
 from ..scores.arrays import Array, checked_labels
 
@@ -68,7 +68,7 @@ def digits_accuracy(
             "digit_pixels."
         )
     labels = torch.from_numpy(checked_labels(labels, num_rows=len(pixels), num_classes=len(CLASS_NAMES)))
-    with _one_thread():
+    with one_thread_each(torch.device("cpu")):
         networks = train_networks(
             torch.from_numpy(pixels), labels, seed=seed, num_networks=num_initialisations, num_steps=num_steps
         )
@@ -143,14 +143,3 @@ def _batches(num_rows: int, num_networks: int, num_steps: int, generator: torch.
 def _test_rows() -> tuple[torch.Tensor, torch.Tensor]:
     test = load_digits_dataset("test")
     return torch.from_numpy(digit_pixels(test)), torch.tensor(test["label"])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # Threads would take longer to meet than to multiply, and how many there are decides the last digits.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,7 +6,16 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..config.arguments import DEFAULT_MODEL, Arguments
+from ..config.arguments import (
+    DEFAULT_MODEL,
+    AdaptationArguments,
+    Arguments,
+    DataArguments,
+    ModelArguments,
+    RunArguments,
+    SelectionArguments,
+    with_defaults,
+)
 from ..config.python_calls import python_door
 from ..data.row_facts import Listing
 from ..encoder.passed_model import check_passed
@@ -14,6 +23,7 @@ from ..errors import InputError
 from ..results.selection_result import SelectionResult
 from ..runtime.caller_state import own_settings
 from ..selection import check_sizes, is_count
+from .prepare_dataset import Passed
 from .run import run_selection
 
 
@@ -159,15 +169,7 @@ def select_dataset(
     subset = result.apply(dataset)
     ```
     """
-    values = dict(locals())
     sizes = check_sizes(selection_ratio, selection_count)
-    values["selection_ratio"] = [size for size in sizes if not is_count(size)] or None
-    values["selection_count"] = [size for size in sizes if is_count(size)] or None
-    values["prompt_template"] = [prompt_template] if isinstance(prompt_template, str) else prompt_template
-    for path in ("output_dir", "adapter_name_or_path", "peft_config", "model_name_or_path"):
-        values[path] = None if values[path] is None else str(values[path])
-    for listing in ("must_keep", "must_drop"):  # lists of rows are no argument of a command line
-        values[listing] = str(values[listing]) if isinstance(values[listing], (str, Path)) else None
     passed_model = None
     if model is not None or processor is not None:
         if model_name_or_path != DEFAULT_MODEL or model_revision != "main":
@@ -175,16 +177,70 @@ def select_dataset(
                 "A model was passed together with model_name_or_path or model_revision, which name another one; pass "
                 "model and processor, or the name."
             )
-        check_passed(model, processor)
-        passed_model, values["model_name_or_path"] = (model, processor), None
-    arguments = Arguments.from_dict({**values, "dataset_name": ""})
-    arguments.run.output_dir = values["output_dir"]  # None here means no folder at all, not the default one
-    return run_selection(
-        arguments,
-        dataset=dataset,
-        class_names=class_names,
-        class_quotas=class_quotas,
-        must_keep=must_keep,
-        must_drop=must_drop,
-        passed_model=passed_model,
+        passed_model = check_passed(model, processor)
+    arguments = Arguments(
+        data=with_defaults(
+            DataArguments,
+            dataset_name="",
+            image_column_name=image_column_name,
+            label_column_name=label_column_name,
+            caption_column=caption_column,
+            num_clusters=num_clusters,
+            group_column=group_column,
+            on_bad_image=on_bad_image,
+            allow_outside_files=allow_outside_files,
+        ),
+        model=with_defaults(
+            ModelArguments,
+            model_name_or_path=str(model_name_or_path) if passed_model is None else None,
+            model_revision=model_revision,
+            prompt_template=[prompt_template] if isinstance(prompt_template, str) else prompt_template,
+            per_device_eval_batch_size=per_device_eval_batch_size,
+            dataloader_num_workers=dataloader_num_workers,
+            bf16=bf16,
+        ),
+        adaptation=with_defaults(
+            AdaptationArguments,
+            adaptation=adaptation,
+            adapter_name_or_path=_text(adapter_name_or_path),
+            peft_config=_text(peft_config),
+            temperature=temperature,
+            learning_rate=learning_rate,
+            num_train_epochs=num_train_epochs,
+            train_batch_size=train_batch_size,
+            num_folds=num_folds,
+        ),
+        selection=with_defaults(
+            SelectionArguments,
+            selection_ratio=[size for size in sizes if not is_count(size)] or None,
+            selection_count=[size for size in sizes if is_count(size)] or None,
+            objective=objective,
+            alignment=alignment,
+            diversity_weight=diversity_weight,
+            normalization=normalization,
+            class_balance=class_balance,
+            balance_by=balance_by,
+            min_per_class=min_per_class,
+            gate=gate,
+            gate_floor=gate_floor,
+            spread=spread,
+            redundancy_weight=redundancy_weight,
+            solver=solver,
+            ratio_weight=ratio_weight,
+            neighbor_fraction=neighbor_fraction,
+            num_neighbors=num_neighbors,
+            # Lists of rows are no argument of a command line.
+            must_keep=str(must_keep) if isinstance(must_keep, (str, Path)) else None,
+            must_drop=str(must_drop) if isinstance(must_drop, (str, Path)) else None,
+            strict=strict,
+        ),
+        run=RunArguments(
+            output_dir=_text(output_dir), overwrite_output_dir=overwrite_output_dir, seed=seed, use_cpu=use_cpu
+        ),
     )
+    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, passed_model)
+    return run_selection(arguments, passed)
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)

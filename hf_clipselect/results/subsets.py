@@ -9,7 +9,6 @@ from datasets import Dataset
 
 from ..data.row_facts import RowFacts
 from ..errors import InputError
-from ..runtime.processes import Processes
 from ..runtime.words import are, there_are
 from ..selection import (
     FIRST,
@@ -46,7 +45,6 @@ def select_from_table(
     sizes: Sequence[Size],
     *,
     graph: NeighborGraph | None = None,
-    processes: Processes | None = None,
 ) -> Dataset:
     """Add selection_score_<percent> and selected_<percent> for every size, and the reasons for the first.
 
@@ -56,15 +54,13 @@ def select_from_table(
         sizes (`Sequence[float | int]`): Fractions of the readable rows to keep, or their numbers.
         graph ([`NeighborGraph`], *optional*): Which of the readable rows are alike. Where redundancy counts and there
             is none, the scores of an earlier selection of the table are taken, which know of it.
-        processes ([`Processes`], *optional*): Those that hold the same table and share the work.
 
     Returns:
         `Dataset`: The table with two columns more for each size, and `reason`.
 
     Raises:
         InputError: A size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't converge,
-        or the table
-            lacks what the objective needs.
+            or the table lacks what the objective needs.
     """
     base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
     readable = np.flatnonzero(~np.isnan(column_values(table, "sas")))
@@ -77,7 +73,7 @@ def select_from_table(
         for ratio in (set(ratios) if objective.alpha_is_ratio else ratios[:1])
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
-    subsets = select_subsets(scores, candidates, sizes, objective, processes=processes)
+    subsets = select_subsets(scores, candidates, sizes, objective)
     _warn_of_small_cells(candidates, objective, selection_count(sizes[0], len(readable)))
     added: dict[str, np.ndarray] = {}
     for size, score, subset in zip(sizes, scores, subsets, strict=True):

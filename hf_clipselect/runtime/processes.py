@@ -1,10 +1,8 @@
-"""Communication between the processes of a run, after which all of them hold the same values."""
+"""What the processes of a run tell each other, so that all of them hold the same answer."""
 
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
@@ -14,7 +12,7 @@ class Processes:
     """All processes of the launch.
 
     Every method but the properties is collective: a process that calls it waits until all the others have called it
-    too. With one process nothing is sent.
+    too. A lone process talks to nobody.
 
     Args:
         accelerator (`Accelerator`, *optional*): The engine that the processes were launched under; without it this one
@@ -32,20 +30,6 @@ class Processes:
     def count(self) -> int:
         """How many processes there are, on all machines together."""
         return 1 if self.accelerator is None else self.accelerator.num_processes
-
-    def sum(self, counts: np.ndarray) -> np.ndarray:
-        """Add up an array of integers, elementwise, over the processes.
-
-        Args:
-            counts (`np.ndarray`): Integers, of the same shape on every process.
-
-        Returns:
-            `np.ndarray`: The sums, int64, of that shape.
-        """
-        if self.accelerator is None or self.count == 1:
-            return np.array(counts, dtype=np.int64)
-        sent = torch.tensor(counts, dtype=torch.int64, device=self.accelerator.device)
-        return self.accelerator.reduce(sent, reduction="sum").cpu().numpy()
 
     def gather(self, item: Any) -> list[Any]:
         """Collect one item from each process.

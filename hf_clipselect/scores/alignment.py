@@ -48,11 +48,7 @@ def alignment_scores(
     """The nearest class and both kinds of SAS, from one product of images and prompts.
 
     Args:
-        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
-            here.
-        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`): One prompt embedding per
-            class.
-        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
+        image_embeds, text_embeds, labels: As for [`semantic_alignment_score`].
 
     Returns:
         `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The class whose prompt is nearest, of

@@ -1,13 +1,12 @@
 """Embeddings and labels as callers give them: checked, normalised, each where it is.
 
-A tensor on another device stays there. On the CPU everything is numpy's: many short operations of torch spend more
-time in meetings of its threads than in the work, and numpy's products took 0.6 to 0.95 of the time of torch's (AMD
-EPYC).
+A tensor on another device stays there. On the CPU all arrays are numpy's: in many short operations torch's threads
+wait for each other longer than they work, and numpy's products took 0.6 to 0.95 of the time of torch's (AMD EPYC).
 
 Shapes: N rows, D embedding dimension, B some of the rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -36,18 +35,11 @@ def as_numpy(array: Array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
-def on_its_device(array: Array, name: str = "image_embeds") -> Array:
-    """A tensor on the CPU as a numpy array, of the same memory unless it is float16 or bfloat16.
+def on_its_device(array: Array | Sequence, name: str = "image_embeds") -> Array:
+    """What a caller gave as an array of numpy's, or as a tensor where it is one on another device than the CPU.
 
-    Args:
-        array (`np.ndarray`, `torch.Tensor` or nested sequence): What a caller gave.
-        name (`str`, *optional*, defaults to `"image_embeds"`): Its name in the error.
-
-    Returns:
-        `np.ndarray` or `torch.Tensor`: An array, or a tensor on another device.
-
-    Raises:
-        InputError: It is a ragged list, or a tensor that is not dense.
+    A tensor on the CPU shares its memory with the array unless it is float16 or bfloat16. Raises `InputError`, with
+    the name, for a ragged list and for a tensor that is not dense.
     """
     if not isinstance(array, torch.Tensor):
         try:
@@ -64,13 +56,9 @@ def on_its_device(array: Array, name: str = "image_embeds") -> Array:
     array = array.detach()
     if array.device.type != "cpu":
         return array
-    # numpy knows no bfloat16
-    return (
-        (array.float() if array.is_floating_point() and array.dtype != torch.float64 else array)
-        .resolve_conj()
-        .resolve_neg()
-        .numpy()
-    )
+    if array.is_floating_point() and array.dtype != torch.float64:
+        array = array.float()  # numpy knows no bfloat16
+    return array.resolve_conj().resolve_neg().numpy()
 
 
 def checked_embeds(embeds: Array, name: str) -> Array:
@@ -82,8 +70,7 @@ def checked_embeds(embeds: Array, name: str) -> Array:
 
     Returns:
         `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them; rows that float32 can't hold are scaled, since
-        only their
-            direction counts.
+            only their direction counts.
 
     Raises:
         InputError: They are something else.
@@ -127,15 +114,9 @@ def row_lengths(embeds: Array, name: str) -> Array:
 
 
 def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
-    """Some rows as a new array of unit-norm rows.
+    """Some rows `(B, D)` divided by their lengths: a new array, float32, on the device of the embeddings.
 
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): From [`checked_embeds`].
-        rows (`np.ndarray` or `slice`): Which, B of them.
-        lengths (`np.ndarray` or `torch.Tensor` of shape `(N,)`): From [`row_lengths`].
-
-    Returns:
-        `np.ndarray` or `torch.Tensor` of shape `(B, D)`: Float32, on the device of the embeddings.
+    The embeddings `(N, D)` are from [`checked_embeds`], the lengths `(N,)` from [`row_lengths`].
     """
     taken, divisor = _as_float32(embeds[rows]), lengths[rows][:, None]
     if isinstance(rows, slice):
@@ -144,7 +125,7 @@ def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
     return taken
 
 
-def checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
+def checked_labels(labels: Array | Sequence[int], *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
     """Check given classes.
 
     Args:
@@ -172,7 +153,7 @@ def checked_labels(labels: Array, *, num_rows: int, num_classes: int | None = No
 
 
 def row_blocks(num_rows: int, *, width: int) -> Iterator[slice]:
-    """Slices of rows, so that a block of that width keeps to 16 MB of float32."""
+    """Slices of rows whose blocks of that width take at most 16 MB of float32."""
     step = max(1, _BLOCK_ELEMENTS // width)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
@@ -186,9 +167,7 @@ def _kind(dtype: torch.dtype) -> str:
 
 
 def _within_float32(embeds: Array) -> Array:
-    """The same rows, those divided by their largest number that are too long or too short for float32; a copy if there
-    are any.
-    """
+    """The same array, or a copy in which rows that are too long or short for float32 are divided by their peak."""
     numbers = embeds.dtype.kind == "f" if isinstance(embeds, np.ndarray) else embeds.dtype.is_floating_point
     if not numbers or embeds.dtype.itemsize < 4:
         return embeds

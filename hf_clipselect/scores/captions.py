@@ -20,15 +20,7 @@ LIKE_THE_OWN = 0.1
 
 
 def draw_references(num_captions: int, *, seed: int) -> np.ndarray:
-    """The captions that all rows are compared with: all, or 1,000 of them.
-
-    Args:
-        num_captions (`int`): C, at least 2.
-        seed (`int`): Seed of the draw.
-
-    Returns:
-        `np.ndarray` of shape `(R,)`: Caption numbers, int64, rising.
-    """
+    """The captions that all rows are compared with: all C, or 1,000 drawn with the seed; `(R,)`, int64, rising."""
     if num_captions <= NUM_REFERENCES:
         return np.arange(num_captions)
     # Another stream than those of batches, held-out rows and folds.

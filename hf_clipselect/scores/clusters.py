@@ -6,8 +6,6 @@ Legend: N rows, K clusters, D embed_dim.
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
-from threadpoolctl import threadpool_limits
 
 from ..errors import InputError
 
@@ -15,7 +13,7 @@ from ..errors import InputError
 # Rows of a cluster, about, where the number of clusters is not given: diversity compares the rows of a cluster with
 # each other, and costs N^2 / K.
 ROWS_PER_CLUSTER, MAX_CLUSTERS = 250, 1000
-# A cluster below this part of the mean size is given up: diversity and quotas say nothing about a handful of rows.
+# A cluster below this part of the mean size is dissolved: diversity and quotas say nothing about a handful of rows.
 TINY = 0.1
 # More rows for each centroid do not make it better.
 _ROWS_PER_CENTROID = 256
@@ -38,7 +36,7 @@ def image_clusters(
 ) -> np.ndarray:
     """Share the rows out among clusters of like images, by k-means.
 
-    The centroids are found on at most 256 rows for each. Clusters of less than a tenth of the mean size are given up:
+    The centroids are found on at most 256 rows for each. Clusters of less than a tenth of the mean size are dissolved:
     their rows go to the nearest of the others. So there may be fewer clusters than were asked for.
 
     Args:
@@ -54,6 +52,9 @@ def image_clusters(
     Raises:
         InputError: There are fewer rows than clusters.
     """
+    from sklearn.cluster import MiniBatchKMeans  # here, because it takes a second to import
+    from threadpoolctl import threadpool_limits
+
     check_num_clusters(num_clusters, num_rows)
     count = default_num_clusters(num_rows) if num_clusters is None else num_clusters
     rng = np.random.default_rng([seed, 6])

@@ -1,8 +1,8 @@
 """How far an image is from its like: the sample diversity score (SDS).
 
-Shapes: n rows of one class, D embedding dimension, k neighbours, B rows of a block. Scores are float32. A tensor on
-another device is scored there. No n x n matrix is ever built, and no list of the k neighbours is kept.
-Only as many nearest rows are kept as are asked for: m of each row.
+Shapes: n rows of one class, D embedding dimension, k neighbours, m nearest rows that are listed, B rows of a block.
+Scores are float32. A tensor on another device is scored there. No n x n matrix is ever built, and no list of the k
+neighbours is kept.
 """
 
 import logging
@@ -19,13 +19,11 @@ from ..runtime.caller_state import own_settings
 from ..runtime.notices import NOT_IN_REPORT
 from ..selection.counts import round_half_up
 from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, on_its_device, row_lengths, unit_rows
-from .smallest import in_pieces, mean_of_smallest
 
 
 logger = logging.getLogger(__name__)
 
-# A class of more rows is estimated where that is close enough: the cost of the exact scores grows with the square of
-# the class.
+# The scores of a larger class are estimated where that is close enough: the cost of exact ones grows with its square.
 EXACT_UP_TO = 100_000
 
 # A block of distances has this many elements (32 MB), and so many rows at least: a product with few rows is slow.
@@ -34,7 +32,7 @@ _BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
 _DIRECT_BELOW = 50
 # Half of a squared distance is below this only by the rounding of 1 - cos in float32.
 _SQUARED_ROUNDING = 1e-6
-# A large class's cost is foreseen from this part of its rows.
+# The time that a large class takes is foreseen from this part of its rows.
 _TIMED_PART = 0.01
 # The estimator: rows of the pilot, the fewest references, and the error allowed as a part of the scores' spread.
 _PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
@@ -112,15 +110,7 @@ def sample_diversity_score(
 
 
 def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) -> int:
-    """Neighbours k of the rows of a class.
-
-    Args:
-        num_rows (`int`): Rows of the class.
-        fraction (`float`), num_neighbors (`int`, *optional*): As in [`sample_diversity_score`].
-
-    Returns:
-        `int`: In `[1, num_rows - 1]`; 0 for a class of one row.
-    """
+    """Neighbours k of a class of `num_rows` rows, in `[1, num_rows - 1]`; 0 for a class of one row."""
     wanted = round_half_up(fraction, num_rows) if num_neighbors is None else num_neighbors
     return min(max(wanted, 1), num_rows - 1)
 
@@ -128,10 +118,10 @@ def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) ->
 def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDiversity:
     """Diversity scores of one class, computed where its embeddings are, and the nearest rows of each if asked for.
 
-    Beyond `EXACT_UP_TO` rows they are the mean distances to the nearest of m random rows, of which the same part is
-    taken as k is of the class. m is the least power of two from 4,096 to half of the class whose error, measured on
-    1,024 rows, is below a quarter of the spread of their scores; if there is none, the scores are exact. The random
-    rows depend on the size of the class alone.
+    Beyond `EXACT_UP_TO` rows they are estimated: the mean distances to the nearest of some random rows, of which the
+    same part is taken as k is of the class. Their number is the least power of two from 4,096 to half of the class
+    whose error, measured on 1,024 rows, is below a quarter of the spread of their scores; if there is none, the scores
+    are exact. The random rows depend on the size of the class alone.
 
     The nearest rows are never estimated. They come from the products that exact scores need anyway, and change no
     score.
@@ -145,18 +135,24 @@ def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDive
         [`ClassDiversity`]: Scores in the order of the rows; 0 for a class of one row.
     """
     embeds, num_rows = on_its_device(embeds), len(embeds)
-    lists = _NearestRows(min(num_nearest, num_rows - 1)) if num_nearest else None
-    diversity = None
+    diversity = _estimate(embeds, k) if num_rows > EXACT_UP_TO else None
     if num_rows == 1:
         diversity = ClassDiversity(np.zeros(1, dtype=np.float32))
-    elif num_rows > EXACT_UP_TO:
-        diversity = _estimate(embeds, k)
+    if diversity is not None and not num_nearest:
+        return diversity
+    means, nearest, listed = [], [], []
+    for queries, others, cosines in _all_blocks(embeds):
+        if num_nearest:
+            found = torch.as_tensor(cosines).topk(min(num_nearest, num_rows - 1), dim=1)
+            nearest.append(as_numpy(found.indices.int()))
+            listed.append(as_numpy(found.values))
+        if diversity is None:  # after the lists, because this overwrites the cosines
+            means.append(as_numpy(_block_means(queries, others, cosines, k)))
     if diversity is None:
-        diversity = ClassDiversity(_mean_distances(embeds, slice(None), k, lists=lists))
-    elif lists is not None:
-        for _, _, cosines in _all_blocks(embeds):
-            lists.add(cosines)
-    return diversity if lists is None else replace(diversity, nearest=lists.rows(), cosines=lists.cosines())
+        diversity = ClassDiversity(np.concatenate(means))
+    if not num_nearest:
+        return diversity
+    return replace(diversity, nearest=np.concatenate(nearest), cosines=np.concatenate(listed))
 
 
 def warn_of_singles(classes: Sequence[int]) -> None:
@@ -167,16 +163,7 @@ def warn_of_singles(classes: Sequence[int]) -> None:
 
 
 def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str:
-    """What people are told about a class whose scores were estimated.
-
-    Args:
-        label (`int`): The class.
-        num_rows (`int`): Its rows.
-        diversity ([`ClassDiversity`]): Its scores, estimated.
-
-    Returns:
-        `str`: One sentence.
-    """
+    """The sentence about a class of `num_rows` rows whose scores were estimated."""
     return (
         f"Class {label} has {num_rows:,} rows: its diversity scores were estimated from {diversity.num_references:,} "
         f"random ones; their error is {diversity.relative_error:.2f} of their spread, measured on {_PILOT_ROWS:,} "
@@ -185,9 +172,7 @@ def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str
 
 
 def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
-    """Scores from random rows, as few as are enough; nothing where the error would be too large, as a pilot of rows
-    shows.
-    """
+    """Scores from as few random rows as are enough; None where the error on a pilot of rows stays too large."""
     num_rows = len(embeds)
     generator = np.random.default_rng(num_rows)
     pilot = np.sort(generator.choice(num_rows, min(_PILOT_ROWS, num_rows), replace=False))
@@ -206,48 +191,15 @@ def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
 
 
 def _mean_distances(
-    embeds: Array,
-    rows: np.ndarray | slice,
-    k: int,
-    references: np.ndarray | None = None,
-    *,
-    lists: "_NearestRows | None" = None,
+    embeds: Array, rows: np.ndarray | slice, k: int, references: np.ndarray | None = None
 ) -> np.ndarray:
     """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
-    means = []
-    embeds = on_its_device(embeds)
-    is_whole = isinstance(rows, slice) and rows == slice(None) and references is None
-    for queries, others, cosines in _all_blocks(embeds) if is_whole else _blocks_of_cosines(embeds, rows, references):
-        if lists is not None:
-            lists.add(cosines)  # first, because the means overwrite the cosines
-        means.append(as_numpy(_block_means(queries, others, cosines, k)))
-    return np.concatenate(means)
-
-
-class _NearestRows:
-    """Collects the nearest rows of each row, a block of cosines at a time."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._rows: list[np.ndarray] = []
-        self._cosines: list[np.ndarray] = []
-
-    def add(self, cosines: Array) -> None:
-        nearest = torch.as_tensor(cosines).topk(self._count, dim=1)
-        self._rows.append(as_numpy(nearest.indices.int()))
-        self._cosines.append(as_numpy(nearest.values))
-
-    def rows(self) -> np.ndarray:
-        return np.concatenate(self._rows)
-
-    def cosines(self) -> np.ndarray:
-        return np.concatenate(self._cosines)
+    blocks = _blocks_of_cosines(on_its_device(embeds), rows, references)
+    return np.concatenate([as_numpy(_block_means(*block, k)) for block in blocks])
 
 
 def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """The blocks of all rows with all rows; of a class that is too large for that, how long they will take is told
-    once.
-    """
+    """All rows against all rows; for a class that would be estimated, the log says once how long that takes."""
     start, done = time.perf_counter(), 0
     is_told = len(embeds) <= EXACT_UP_TO
     for block in _blocks_of_cosines(embeds, slice(None), None):
@@ -267,7 +219,7 @@ def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
 def _blocks_of_cosines(
     embeds: Array, rows: np.ndarray | slice, references: np.ndarray | None
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """Rows `(B, D)`, all they are compared with `(M, D)`, and their cosines `(B, M)`, a block at a time.
+    """Some rows `(B, D)`, what they are compared with `(M, D)`, and their cosines `(B, M)`, a block at a time.
 
     A row's cosine with itself is minus infinity: under rounding, and between duplicates, the nearest row need not be
     the row itself.
@@ -282,7 +234,7 @@ def _blocks_of_cosines(
     device = {} if isinstance(embeds, np.ndarray) else {"device": embeds.device}
     buffer = library(embeds).empty((step, len(others)), dtype=embeds.dtype, **device)
     for start in range(0, len(queries), step):
-        # A slice, not a copy: numpy computes but half of the product of a matrix with itself.
+        # A slice, not a copy: numpy computes only half of the product of a matrix with itself.
         some, among = queries[start : start + step], own[start : start + step]
         cosines = library(embeds).matmul(some, others.T, out=buffer[: len(some)])
         present = np.flatnonzero(among >= 0)
@@ -291,24 +243,25 @@ def _blocks_of_cosines(
 
 
 def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array:
+    """Mean distance `(B,)` of each query to its k nearest others. Overwrites the cosines."""
     if k >= _DIRECT_BELOW:
-        return mean_of_smallest(_distances(cosines), k) * 2**0.5
+        halved = _highest(cosines, k)
+        library(halved).subtract(1, halved, out=halved)  # half of the squared distances
+        halved[halved < _SQUARED_ROUNDING] = 0
+        return library(halved).sqrt(halved, out=halved).mean(1) * 2**0.5
     # By difference vectors: 2 - 2 cos cancels where rows are close, and few neighbours do not average it out.
     nearest = torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T
-    total = 0
+    distances = []
     for column in nearest.numpy() if isinstance(others, np.ndarray) else nearest:
         difference = queries - others[column]
-        total = total + library(difference).einsum("nd,nd->n", difference, difference) ** 0.5
-    return total / k
+        distances.append(library(difference).einsum("nd,nd->n", difference, difference) ** 0.5)
+    return library(queries).stack(distances).mean(0)
 
 
-def _distances(cosines: Array) -> Array:
-    """Distances of unit-norm rows divided by the root of 2, in the place of their cosines."""
-    pieces = in_pieces(cosines) if isinstance(cosines, np.ndarray) else [slice(None)]
-    for rows in pieces:
-        squared = cosines[rows]
-        library(squared).subtract(1, squared, out=squared)
-        if squared.min() < _SQUARED_ROUNDING:
-            squared[squared < _SQUARED_ROUNDING] = 0
-        library(squared).sqrt(squared, out=squared)
-    return cosines
+def _highest(cosines: Array, k: int) -> Array:
+    """The k highest of each row `(B, k)`, in no order; of numpy's arrays a view, whose rows are reordered."""
+    if isinstance(cosines, torch.Tensor):
+        return cosines.topk(k, dim=1, sorted=False).values
+    first = cosines.shape[1] - k
+    cosines.partition(first, axis=1)  # several times as fast as topk on a CPU
+    return cosines[:, first:]

@@ -35,29 +35,23 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
     order = np.random.default_rng([seed, 2]).permutation(len(labels))  # another stream than batches and held-out rows
     order = order[np.argsort(labels[order], kind="stable")]
     folds = np.empty(len(labels), dtype=np.int64)
-    # Dealt out one by one through all classes: where one class leaves off the next goes on, or fold 0 would get all
-    # odd rows.
+    # Dealt out one by one through all classes in turn; if each class began at fold 0, that would get all odd rows.
     folds[order] = np.arange(len(labels)) % num_folds
     return folds
 
 
 def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows that depends on their labels and embeddings alone, for folds and sums that do not depend on
-    theirs.
+    """An order that follows from labels and embeddings alone, for folds and sums that don't depend on the given order.
 
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): From [`checked_embeds`].
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given classes.
-        seed (`int`): Draws the directions that the rows of a class are ordered along.
+    The rows of a class are ordered along directions that are drawn with the seed. Takes embeddings
+    `(num_rows, embed_dim)` from [`checked_embeds`], and int64 labels `(num_rows,)`.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in
-        it at which
-            another content than that of the row before begins, rising from 0.
+            it at which a row differs from the one before, rising from 0.
     """
-    directions = np.random.default_rng([seed, 2]).normal(
-        size=(3, embeds.shape[1])
-    )  # another stream than batches and held-out rows
+    # Another stream than those of batches and held-out rows.
+    directions = np.random.default_rng([seed, 2]).normal(size=(3, embeds.shape[1]))
     along = np.empty((3, len(labels)))
     for block in row_blocks(len(labels), width=2 * embeds.shape[1]):
         rows = as_numpy(embeds[block]).astype(np.float64)

@@ -1,6 +1,6 @@
 """Scores of rows as arrays: what scoring gives and the scores table holds."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..errors import InputError
 ROW_NUMBERS = {"duplicate_group", "better_caption"}
 
 
+@dataclass(frozen=True)
 class ArrayColumns:
     """A dataclass of arrays, some of which may be missing."""
 
@@ -57,39 +58,10 @@ class SampleScores(ArrayColumns):
         return SampleScores(**spread)
 
 
-def cluster_scores(scores: SampleScores, labels: np.ndarray, clusters: np.ndarray) -> SampleScores:
-    """Scores of rows with captions, whose predictions are captions, as the table has them: in terms of clusters.
-
-    Args:
-        scores ([`SampleScores`]): Of N rows; predictions are the numbers of the captions that fit best.
-        labels (`np.ndarray` of shape `(N,)`, int64): Number of each row's own caption.
-        clusters (`np.ndarray` of shape `(N,)`, int64): Cluster of each row's image.
-
-    Returns:
-        [`SampleScores`]: With `better_caption`, and clusters as predictions.
-    """
-    captions, first_rows = np.unique(labels, return_index=True)
-    first_row = first_rows[np.searchsorted(captions, scores.predicted_label)]
-    agrees = scores.predicted_label == labels
-    return replace(
-        scores,
-        predicted_label=np.where(agrees, clusters, clusters[first_row]),
-        better_caption=np.where(agrees, -1, first_row),
-    )
-
-
 def present_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes, or captions, that have images, and the labels renumbered among them.
+    """The classes, or captions, that have images, `(C,)`, rising, and the labels `(num_rows,)` numbered among them.
 
-    Args:
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Labels of the readable rows.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`: Classes `(num_present,)` rising, and labels `(num_rows,)` in `[0,
-        num_present)`.
-
-    Raises:
-        InputError: Fewer than two have images.
+    Raises `InputError` where fewer than two have images.
     """
     classes, compact = np.unique(labels, return_inverse=True)
     if len(classes) < 2:

@@ -1,7 +1,7 @@
-"""When not to trust a selection: what CLIP and the given labels make of each other, before anything is selected.
+"""Signs that a selection can't be trusted: where CLIP disagrees with the given labels or can't tell prompts apart.
 
 Legend: N readable rows, C classes, D embed_dim. "Agreement" is the fraction of the rows of a class whose prediction is
-their given label. A low one tells of wrong labels or of a prompt that CLIP does not understand, and can't tell which.
+their given label. A low one means wrong labels or a prompt that CLIP does not understand; it can't tell which.
 """
 
 import logging
@@ -30,8 +30,7 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Trust:
-    """What there is to doubt. Classes without rows are left out; shares of adapted predictions are None without
-    adapters.
+    """Reasons for doubt. Classes without rows are left out; shares of adapted predictions are None without adapters.
 
     Args:
         chance (`float`): Agreement of a guess: 1 over the number of classes with rows.
@@ -44,7 +43,7 @@ class Trust:
         confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and
             the share of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a
             half, and smaller ones up to 50 in all.
-        warnings (`list[str]`): What to doubt in sentences, with class names, each cause once; empty if nothing.
+        warnings (`list[str]`): Sentences about these, with class names, each cause once; empty where all is well.
     """
 
     chance: float
@@ -82,21 +81,13 @@ def measure_trust(
         labels (`np.ndarray` of shape `(N,)`, int64): Given labels of the readable rows, in `[0, C)`.
         plain (`np.ndarray` of shape `(N,)`, int64): Classes predicted by CLIP without adapters.
         adapted (`np.ndarray` of shape `(N,)`, int64, or None): The same with adapters; None where plain CLIP was kept.
-        text_embeds (`np.ndarray` of shape `(C, D)`):
-            Unit-norm prompt embeddings of CLIP without adapters, float32; the row of a class without rows is not read.
+        text_embeds (`np.ndarray` of shape `(C, D)`): Unit-norm prompt embeddings of CLIP without adapters, float32;
+            the row of a class without rows is not read.
         class_names (`Sequence[str]`): Names of the C classes, in label order.
 
     Returns:
         [`Trust`]
-
-    Raises:
-        InputError: There is no row, or the numbers of rows or of classes differ.
     """
-    if not len(labels) == len(plain) == (len(plain) if adapted is None else len(adapted)) or len(labels) == 0:
-        given = ", ".join(str(len(array)) for array in (labels, plain, adapted) if array is not None)
-        raise InputError(f"labels and predictions must be as many, one for each row and at least one; got {given}.")
-    if len(text_embeds) != len(class_names):
-        raise InputError(f"text_embeds has {len(text_embeds)} rows for {len(class_names)} class names; pass one each.")
     predictions = {"plain": plain} | ({} if adapted is None else {"adapted": adapted})
     sizes = np.bincount(labels, minlength=len(class_names))
     disagreement = {key: float((predicted != labels).mean()) for key, predicted in predictions.items()}
@@ -126,26 +117,20 @@ def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_
     Returns:
         [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
     """
-    disagreement = [None if agrees is None else float(1 - agrees.mean()) for agrees in (plain, adapted)]
-    least = min(share for share in disagreement if share is not None)
+    disagreement_plain = float(1 - plain.mean())
+    disagreement_adapted = None if adapted is None else float(1 - adapted.mean())
+    least = disagreement_plain if disagreement_adapted is None else min(disagreement_plain, disagreement_adapted)
     warning = (
         f"For {least:.0%} of the images one of {num_references} other captions fits better than their own. Either "
         "captions are wrong, or this model does not understand them: look at some by eye (label_agrees is false in "
         "the scores)."
     )
-    return Trust(1 / (num_references + 1), *disagreement, [], [], [], [warning] if least > 0.5 else [])
+    warnings = [warning] if least > 0.5 else []
+    return Trust(1 / (num_references + 1), disagreement_plain, disagreement_adapted, [], [], [], warnings)
 
 
 def check_trust(trust: Trust, *, strict: bool = False) -> None:
-    """Log the warnings, or refuse to go on.
-
-    Args:
-        trust ([`Trust`]): What was measured.
-        strict (`bool`, *optional*, defaults to `False`): Make all warnings one error.
-
-    Raises:
-        InputError: There are warnings and `strict` is set.
-    """
+    """Log the warnings; with `strict` raise `InputError` with all of them, if there are any."""
     if strict and trust.warnings:
         raise InputError(
             f"The selection can't be trusted. {' '.join(trust.warnings)} Nothing was selected; mend this, or leave "
@@ -170,7 +155,7 @@ def _find_below_chance(
             "plain": float(agreeing["plain"][c] / sizes[c]),
             "adapted": float(agreeing["adapted"][c] / sizes[c]) if "adapted" in agreeing else None,
         }
-        for c in np.flatnonzero(np.logical_or.reduce(below))
+        for c in np.flatnonzero(np.logical_or.reduce(below)).tolist()
     ]
     return sorted(entries, key=lambda entry: min(_shares(entry)))
 

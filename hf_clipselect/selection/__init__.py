@@ -1,7 +1,6 @@
 """From scores to a subset: pure functions of arrays."""
 
 from .counts import Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
-from .distributed import ProcessGroup, distributed_top_k
 from .exact import top_k
 from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
 from .objective import KNOBS, Objective, resolve_objective
@@ -9,7 +8,7 @@ from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
 from .reasons import NOT_READABLE, reasons
 from .redundancy import duplicate_groups, redundancy_scores
-from .sgd import ConvergenceVerdict, SgdResult, check_convergence, convergence_verdict, sgd_select
+from .sgd import sgd_select
 from .solve import Candidates, check_candidates, select_rows, select_subsets
 
 
@@ -22,23 +21,17 @@ __all__ = [
     "NOT_READABLE",
     "NUM_NEAREST",
     "Candidates",
-    "ConvergenceVerdict",
     "NeighborGraph",
     "Objective",
-    "ProcessGroup",
     "RowColumns",
-    "SgdResult",
     "Size",
     "check_candidates",
-    "check_convergence",
     "check_ratios",
     "check_sizes",
     "class_graph",
     "class_quotas",
     "column_suffix",
     "config_name",
-    "convergence_verdict",
-    "distributed_top_k",
     "duplicate_groups",
     "is_count",
     "joined_graph",

@@ -6,7 +6,7 @@ A size is a ratio (a float: the fraction of the rows to keep) or a count (an int
 from collections.abc import Callable, Sequence
 from decimal import ROUND_FLOOR, Decimal
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -25,8 +25,8 @@ def check_sizes(
     """Check the sizes that a caller asks for.
 
     Args:
-        ratios (`float` or `Sequence[float]`, *optional*):
-            Fractions of the rows to keep, each in `(0, 1]`, none twice; 0.3 where no count is given either.
+        ratios (`float` or `Sequence[float]`, *optional*): Fractions of the rows to keep, each in `(0, 1]`, none
+            twice; 0.3 where no count is given either.
         counts (`int` or `Sequence[int]`, *optional*): Numbers of rows to keep, each at least 1, none twice.
 
     Returns:
@@ -41,23 +41,15 @@ def check_sizes(
 
 
 def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
-    """Check one or several selection ratios.
+    """One or several selection ratios as floats, in the order given.
 
-    Args:
-        ratios (`float` or `Sequence[float]`): Fractions of the rows to keep, each in `(0, 1]`, none twice.
-
-    Returns:
-        `tuple[float, ...]`: The ratios in the order given.
-
-    Raises:
-        InputError: There is none, one comes twice, is not a number or lies outside `(0, 1]`.
+    Raises `InputError` where there is none, or one comes twice, is not a number or lies outside `(0, 1]`.
     """
     return _check_each(ratios, "selection_ratio", _check_ratio)
 
 
 def selection_count(size: Size, num_rows: int) -> int:
-    """Number of rows that a size keeps: `floor(ratio * num_rows + 0.5)` on a ratio as written in decimals, or the
-    count itself.
+    """Number of rows that a size keeps: a count itself, of a ratio as written in decimals `floor(ratio * N + 0.5)`.
 
     Args:
         size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
@@ -67,8 +59,8 @@ def selection_count(size: Size, num_rows: int) -> int:
         `int`: The count k, in `[1, num_rows]`.
 
     Raises:
-        InputError: The ratio is not in `(0, 1]`, or so small that it keeps no row; or there are fewer rows than the
-        count.
+        InputError: The ratio is not in `(0, 1]` or so small that it keeps no row, or there are fewer rows than the
+            count.
     """
     if is_count(size):
         if _check_count(size) > num_rows:
@@ -83,41 +75,22 @@ def selection_count(size: Size, num_rows: int) -> int:
     return count
 
 
-def is_count(size: Size) -> bool:
+def is_count(size: Size) -> TypeGuard[int]:
     """Whether a size is a number of rows, not a fraction of them."""
     return isinstance(size, (int, np.integer)) and not isinstance(size, bool)
 
 
 def config_name(size: Size) -> str:
-    """The name of the subset of a size, and of its config: 0.3 -> "ratio_30", 0.125 -> "ratio_12_5", 500 ->
-    "count_500".
+    """The config that holds the subset of a size: 0.3 -> "ratio_30", 0.125 -> "ratio_12_5", 500 -> "count_500".
 
-    Args:
-        size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
-
-    Returns:
-        `str`: A ratio in decimal percent without trailing zeros, "_" for the point.
-
-    Raises:
-        InputError: The size is out of range.
+    Raises `InputError` for a size that is out of range, as [`column_suffix`] does.
     """
     suffix = column_suffix(size)
     return suffix if is_count(size) else f"ratio_{suffix}"
 
 
 def column_suffix(size: Size) -> str:
-    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 500 -> "count_500" as in
-    `selected_count_500`.
-
-    Args:
-        size (`float` or `int`): As in [`config_name`].
-
-    Returns:
-        `str`: The suffix without the "_" before it.
-
-    Raises:
-        InputError: The size is out of range.
-    """
+    """What the columns of a size end in: 0.3 -> "30" as in `selected_30`, 0.125 -> "12_5", 500 -> "count_500"."""
     if is_count(size):
         return f"count_{_check_count(size)}"
     percent = f"{Decimal(str(_check_ratio(size))) * 100:f}"
@@ -125,15 +98,7 @@ def column_suffix(size: Size) -> str:
 
 
 def round_half_up(fraction: float, count: int) -> int:
-    """`floor(fraction * count + 0.5)` in decimals, because in binary 0.29 * 50 is just below its half.
-
-    Args:
-        fraction (`float`): Any finite number, taken as it prints.
-        count (`int`): What it is a fraction of.
-
-    Returns:
-        `int`: The rounded product.
-    """
+    """`floor(fraction * count + 0.5)` in decimals, because in binary 0.29 * 50 is just below its half."""
     return int((Decimal(str(fraction)) * count + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
 
 

@@ -5,10 +5,6 @@ import numpy as np
 from ..errors import InputError
 
 
-# Below this a partition of all rows is over before a sample is drawn.
-_MIN_ROWS_TO_SAMPLE = 10_000
-
-
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """The k rows with the highest scores; of equal scores the lower row number goes first.
 
@@ -31,7 +27,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
         raise InputError(f"The number of rows to keep must lie in [0, {num_rows}], got {k}.")
     if k == 0:
         return np.empty(0, dtype=np.int64)
-    threshold = _kth_highest(scores, k)
+    threshold = np.partition(scores, num_rows - k)[num_rows - k]
     rows = np.flatnonzero(scores >= threshold)
     if len(rows) > k:
         ties = np.flatnonzero(scores[rows] == threshold)
@@ -40,17 +36,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def finite_scores(scores: np.ndarray) -> np.ndarray:
-    """Scores as a one-dimensional array that a sort can trust.
-
-    Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Scores.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: The same.
-
-    Raises:
-        InputError: The array has another shape, or a score is NaN or infinite.
-    """
+    """The same scores `(num_rows,)`; raises `InputError` where they have another shape, or one is NaN or infinite."""
     scores = np.asarray(scores)
     if scores.ndim != 1:
         raise InputError(f"Scores must be one number per row, got an array of shape {scores.shape}.")
@@ -59,23 +45,3 @@ def finite_scores(scores: np.ndarray) -> np.ndarray:
         row = int(np.argmin(finite))
         raise InputError(f"Scores must be finite, got {scores[row]} in row {row}.")
     return scores
-
-
-def _kth_highest(scores: np.ndarray, k: int) -> np.floating:
-    """The k-th highest score, k at least 1.
-
-    An even sample tells between which two scores it lies, about three standard deviations to each side; then only the
-    rows between them are partitioned (Floyd and Rivest, 1975). Where a sample misleads, all rows are.
-    """
-    num_rows = len(scores)
-    if num_rows >= _MIN_ROWS_TO_SAMPLE:
-        sample = np.sort(scores[:: round(num_rows ** (1 / 3))])
-        place, slack = len(sample) * (num_rows - k) / num_rows, 1.5 * len(sample) ** 0.5 + 1
-        low, high = sample[max(int(place - slack), 0)], sample[min(int(place + slack), len(sample) - 1)]
-        from_low, above_high = scores >= low, scores > high
-        num_above = np.count_nonzero(above_high)
-        if num_above < k <= np.count_nonzero(from_low):
-            if low == high:  # many ties
-                return low
-            scores, k = np.compress(from_low ^ above_high, scores), k - num_above
-    return np.partition(scores, len(scores) - k)[len(scores) - k]

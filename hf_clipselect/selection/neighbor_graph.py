@@ -1,4 +1,4 @@
-"""Which rows are how alike: a graph of the nearest rows of the same class.
+"""How alike rows are: a graph of the nearest rows of the same class.
 
 Shapes: N rows, n rows of one class, m nearest rows that are listed for each, E edges, each counted from both its ends.
 """
@@ -14,8 +14,8 @@ NUM_NEAREST = 32
 # Rows joined by a weight of at least this count as near duplicates. On the synthetic set of the tests copies at a
 # cosine of 0.992 have weights of 0.91 and more, other rows of a class 0.05 at most.
 DUPLICATE_WEIGHT = 0.8
-# What counts as no likeness at all stays below this: in a class full of exact copies these keep a weight of 1 in spite
-# of rounding.
+# The cosine that has weight 0 stays below this, so that in a class full of exact copies these keep a weight of 1 in
+# spite of rounding.
 _HIGHEST_ZERO = 1 - 1e-4
 
 
@@ -29,8 +29,8 @@ class NeighborGraph:
         weights (`np.ndarray` of shape `(E,)`): Likeness W in (0, 1], float32; 1 for exact copies.
         crowded (`np.ndarray` of shape `(N,)`): True for a row whose list of nearest rows is full of near duplicates,
             so that it may have more of them than edges.
-        part (`np.ndarray` of shape `(N,)`): What no edge leaves: the lowest row number of the row's class, -1 for rows
-            of none; int64.
+        part (`np.ndarray` of shape `(N,)`): The lowest row number of the row's class, which no edge leaves; -1 for
+            rows of no class; int64.
     """
 
     starts: np.ndarray

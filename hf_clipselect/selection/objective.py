@@ -117,18 +117,16 @@ class Objective:
                 f"spread orders rows by alignment and diversity in its own way, so --{other} {getattr(self, other)} "
                 f"would do nothing {where}; leave it out, or pass --spread false."
             )
-        if self.class_balance == "none":
-            for knob in ("min_per_class", "class_quotas"):
-                if getattr(self, knob):
-                    flag = "class_quotas_file" if knob == "class_quotas" else knob
-                    raise InputError(
-                        f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional "
-                        "or uniform."
-                    )
-            if self.balance_by == "group":
+        needing = {
+            "min_per_class": self.min_per_class,
+            "class_quotas_file": self.class_quotas,
+            "balance_by group": self.balance_by == "group",
+        }
+        for flag, is_set in needing.items():
+            if is_set and self.class_balance == "none":
                 raise InputError(
-                    f"--balance_by group needs quotas, but class_balance is none {where}; pass --class_balance "
-                    "proportional or uniform."
+                    f"--{flag} needs quotas, but class_balance is none {where}; pass --class_balance proportional or "
+                    "uniform."
                 )
         if self.solver == "sgd":
             for knob, off in (("class_balance", "none"), ("gate", False), ("spread", False), ("redundancy_weight", 0)):
@@ -186,10 +184,10 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
     objective = dataclasses.replace(PRESETS[name], **set_knobs)
     if objective.alpha_is_ratio and not objective.gate:
         logger.warning(
-            '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, because wrong '
-            "labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the wrong rows "
-            "kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse or "
-            "clean, --diversity_weight 0, or the gate.",
+            '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, '
+            "because wrong labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the "
+            "wrong rows kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse "
+            "or clean, --diversity_weight 0, or the gate.",
             objective.name,
         )
     return objective

@@ -52,8 +52,8 @@ def class_quotas(
         if max(above.max(), below.max()) <= 0:
             quotas[open_classes] = shares
             break
-        # Of the two sides the one that changes the others' rest the more is settled first: what it gives or takes can
-        # only push the others towards the bounds of that same side.
+        # Classes above their upper bound, or those below their lower one, are settled first, whichever are off by more
+        # rows: what they give or take then moves the others only towards bounds of that same side.
         too_many = above.clip(0).sum() >= below.clip(0).sum()
         settled, bounds = (above > 0, high) if too_many else (below > 0, low)
         quotas[open_classes[settled]] = bounds[open_classes[settled]]
@@ -62,17 +62,9 @@ def class_quotas(
 
 
 def quota_weights(sizes: np.ndarray, balance: str) -> np.ndarray:
-    """The shares that classes are due, before any bound.
+    """The weights `(num_classes,)` by which classes of these sizes share, int64; 0 for a class without rows.
 
-    Args:
-        sizes (`np.ndarray` of shape `(num_classes,)`): Rows of each class.
-        balance (`str`): As in [`class_quotas`].
-
-    Returns:
-        `np.ndarray` of shape `(num_classes,)`: Weights, int64; 0 for a class without rows.
-
-    Raises:
-        InputError: The balance is unknown.
+    Raises `InputError` for an unknown balance.
     """
     if balance not in CLASS_QUOTAS:
         raise InputError(f"class_balance must be one of {', '.join(CLASS_QUOTAS)} to give quotas, got {balance!r}.")
@@ -80,14 +72,9 @@ def quota_weights(sizes: np.ndarray, balance: str) -> np.ndarray:
 
 
 def largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
-    """Integer shares of a total by weight, in integer arithmetic so that equal remainders are equal.
+    """Shares `(num_classes,)` of a total by weight, int64, in integer arithmetic so that equal remainders are equal.
 
-    Args:
-        weights (`np.ndarray` of shape `(num_classes,)`): Integers of at least 0, not all 0 unless the total is.
-        total (`int`): What the shares add up to.
-
-    Returns:
-        `np.ndarray` of shape `(num_classes,)`: Shares, int64.
+    The weights `(num_classes,)` are integers of at least 0, not all of them 0 unless the total is.
     """
     if total == 0:
         return np.zeros(len(weights), dtype=np.int64)

@@ -6,7 +6,6 @@ Legend: N rows.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from .objective import Objective
 
@@ -18,6 +17,8 @@ MUST_KEEP, FIRST, LAST, MUST_DROP = range(4)
 NUM_STRATA = 10
 
 GOLDEN_STEP = (5**0.5 - 1) / 2
+
+_ALIGNMENT_COLUMN = {"cosine": "sas", "margin": "margin", "ensemble": "ensemble"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class RowColumns:
 
     def alignment(self, objective: Objective) -> np.ndarray:
         """The alignment score that an objective asks for."""
-        return {"cosine": self.sas, "margin": self.margin, "ensemble": self.ensemble}[objective.alignment]
+        return getattr(self, _ALIGNMENT_COLUMN[objective.alignment])
 
 
 def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np.ndarray:
@@ -75,20 +76,14 @@ def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np
             scores[members[order]] = 1 - np.arange(len(members)) / len(members)
         return scores
     alpha = ratio if objective.alpha_is_ratio else float(objective.diversity_weight)
-    normalize = _NORMALIZE[objective.normalization]
-    return (normalize(alignment) + alpha * normalize(np.asarray(rows.sds, dtype=np.float64))).astype(np.float32)
+    diversity = _normalized(rows.sds, objective.normalization)
+    return (_normalized(alignment, objective.normalization) + alpha * diversity).astype(np.float32)
 
 
 def passes_gate(objective: Objective, rows: RowColumns) -> np.ndarray:
-    """Which rows come first: those whose label agrees, from `gate_floor` of their class's alignment on; all without a
-    gate.
+    """Which rows come first, `(N,)`, bool: those whose label agrees, from `gate_floor` of their class's alignment on.
 
-    Args:
-        objective ([`Objective`]): The knobs.
-        rows ([`RowColumns`]): The N rows.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Bool.
+    Without a gate all rows do.
     """
     if not objective.gate:
         return np.ones(len(rows.labels), dtype=bool)
@@ -102,14 +97,9 @@ def passes_gate(objective: Objective, rows: RowColumns) -> np.ndarray:
 
 
 def quantiles_within(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where each value stands among those of its class: the share below it, and half of those equal to it.
+    """Where each of the finite values `(N,)` stands in its class: the share below it, and half of those equal to it.
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`): Integer classes from 0.
-        values (`np.ndarray` of shape `(N,)`): Finite values.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Quantiles, float32, in (0, 1); 0.5 for a class of one row.
+    Quantiles `(N,)`, float32, in (0, 1); 0.5 for a class of one row.
     """
     quantiles = np.empty(len(labels), dtype=np.float32)
     for members in _by_class(labels, np.arange(len(labels))):
@@ -124,9 +114,7 @@ def _by_class(labels: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _spread_order(alignment: np.ndarray, diversity: np.ndarray) -> np.ndarray:
-    """Golden steps through the rows, listed by falling diversity within strata of falling alignment; ties by row
-    number.
-    """
+    """Golden-ratio steps through a list of the rows by falling diversity in strata of falling alignment."""
     num_rows = len(alignment)
     by_alignment = np.argsort(-alignment, kind="stable")
     stratum = np.empty(num_rows, dtype=np.int64)
@@ -137,26 +125,24 @@ def _spread_order(alignment: np.ndarray, diversity: np.ndarray) -> np.ndarray:
     return listed[places]
 
 
-def _minmax_mean(scores: np.ndarray) -> np.ndarray:
+def _normalized(scores: np.ndarray, how: str) -> np.ndarray:
+    """Scores in float64 by one of the normalisations of [`Objective`]; 0 for constant ones, which rank nothing."""
+    scores = np.asarray(scores, dtype=np.float64)
+    if how == "none":
+        return scores
     low, high = scores.min(), scores.max()
     if low == high:
         return np.zeros_like(scores)
-    scaled = (scores - low) / (high - low)
-    return scaled / scaled.mean()
-
-
-def _zscore(scores: np.ndarray) -> np.ndarray:
-    centred = scores - scores.mean()
-    deviation = centred.std()
-    return centred / deviation if scores.min() < scores.max() else np.zeros_like(scores)
+    if how == "minmax_mean":
+        scaled = (scores - low) / (high - low)
+        return scaled / scaled.mean()
+    if how == "zscore":
+        centred = scores - scores.mean()
+        return centred / centred.std()
+    return _mid_ranks(scores)
 
 
 def _mid_ranks(scores: np.ndarray) -> np.ndarray:
-    return (rankdata(scores) - 0.5) / len(scores)
-
-
-def _rank(scores: np.ndarray) -> np.ndarray:
-    return _mid_ranks(scores) if scores.min() < scores.max() else np.zeros_like(scores)
-
-
-_NORMALIZE = {"none": lambda scores: scores, "minmax_mean": _minmax_mean, "zscore": _zscore, "rank": _rank}
+    """The share of scores below each, and half of those equal to it."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - counts / 2)[place] / len(scores)

@@ -10,7 +10,7 @@ The straight-through estimator takes dp_i/dd_i = p_i (1 - p_i) for the derivativ
 
 so that no autograd is needed, and the gradient of sqrt(gap^2), which is NaN at a gap of 0, never arises. While too
 many rows are kept every logit with s_i < beta falls, the lowest scores fastest: rows leave in the order of their
-scores, and rows of equal score leave together. From that follow the three conditions that `convergence_verdict` checks
+scores, and rows of equal score leave together. From that follow the three conditions that `check_convergence` checks
 before the loop runs.
 """
 
@@ -41,30 +41,10 @@ _SLACK = 1.1
 
 @dataclass(frozen=True)
 class SgdResult:
-    """What the loop found.
-
-    Args:
-        rows (`np.ndarray` of shape `(count,)`): Kept row numbers, int64, rising; the count is within theta * N of k.
-        iterations (`int`): Updates of the logits until then.
-    """
+    """Kept row numbers `(count,)`, int64, rising, and the updates of the logits that it took."""
 
     rows: np.ndarray
     iterations: int
-
-
-@dataclass(frozen=True)
-class ConvergenceVerdict:
-    """Whether the loop can arrive.
-
-    Args:
-        converges (`bool`): True when the conditions hold.
-        condition (`str`): The one that fails: "size", "C1 reach", "C2 force" or "C3 time"; else empty.
-        message (`str`): What is wrong and the value that would do; else empty.
-    """
-
-    converges: bool
-    condition: str = ""
-    message: str = ""
 
 
 def sgd_select(
@@ -83,10 +63,10 @@ def sgd_select(
         max_iterations (`int`, *optional*, defaults to `100_000`): Updates after which the loop gives up.
 
     Returns:
-        [`SgdResult`]: Rows and iterations.
+        [`SgdResult`]: Rows, within theta * N of k, and iterations.
 
     Raises:
-        InputError: A condition of `convergence_verdict` fails, or the loop is not there after `max_iterations`.
+        InputError: A condition of [`check_convergence`] fails, or the loop is not there after `max_iterations`.
     """
     check_convergence(scores, k, ratio_weight=ratio_weight, theta=theta, max_iterations=max_iterations)
     scores = finite_scores(scores).astype(np.float64)
@@ -117,100 +97,64 @@ def sgd_select(
 def check_convergence(
     scores: np.ndarray, k: int, *, ratio_weight: float = 2.0, theta: float = 5e-4, max_iterations: int = 100_000
 ) -> None:
-    """Raise where `convergence_verdict` says that the loop cannot arrive.
-
-    Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): As for `sgd_select`.
-        k (`int`): As for `sgd_select`.
-        ratio_weight (`float`, *optional*, defaults to `2.0`): As for `sgd_select`.
-        theta (`float`, *optional*, defaults to `5e-4`): As for `sgd_select`.
-        max_iterations (`int`, *optional*, defaults to `100_000`): As for `sgd_select`.
-
-    Raises:
-        InputError: With the message of the verdict.
-    """
-    verdict = convergence_verdict(scores, k, ratio_weight=ratio_weight, theta=theta, max_iterations=max_iterations)
-    if not verdict.converges:
-        raise InputError(verdict.message)
-
-
-def convergence_verdict(
-    scores: np.ndarray, k: int, *, ratio_weight: float = 2.0, theta: float = 5e-4, max_iterations: int = 100_000
-) -> ConvergenceVerdict:
-    """Decide from order statistics of the scores whether the loop will arrive.
+    """Raise where order statistics of the scores tell that the loop cannot arrive.
 
     - C1, reach: some count that splits no ties lies within theta * N of k.
     - C2, force: beta is above the score of the last row that must leave, the (k + floor(theta * N) + 1)-th highest.
       Rows with a score of beta or more never leave.
     - C3, time: that row leaves within `max_iterations`, which takes `iterations_to_leave`.
 
-    They are necessary. A loop that meets them may still jump over a narrow window for long; `sgd_select` then raises.
+    These conditions are necessary. A loop that meets them may still jump over a narrow window for long; `sgd_select`
+    then raises.
 
     Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Finite combined scores.
-        k (`int`): Target count, in `[1, num_rows]`.
-        ratio_weight (`float`, *optional*, defaults to `2.0`): Beta of eq. 6.
-        theta (`float`, *optional*, defaults to `5e-4`): Tolerated gap as a fraction of the rows.
-        max_iterations (`int`, *optional*, defaults to `100_000`): Updates that the loop may make.
-
-    Returns:
-        [`ConvergenceVerdict`]: The verdict.
+        scores, k, ratio_weight, theta, max_iterations: As for [`sgd_select`].
 
     Raises:
-        InputError: A score is not finite, or k is out of range.
+        InputError: A condition fails, which the message names with the value that would do; there are fewer than 20
+            rows; a score is not finite; or k is out of range.
     """
     scores = finite_scores(scores).astype(np.float64)
     num_rows = len(scores)
     if not 1 <= k <= num_rows:
         raise InputError(f"The number of rows to keep must lie in [1, {num_rows}], got {k}.")
     if num_rows < MIN_ROWS:
-        return _failure("size", f"it needs at least {MIN_ROWS} rows, got {num_rows}")
+        raise _cannot_arrive("size", f"it needs at least {MIN_ROWS} rows, got {num_rows}")
     tolerance = _tolerance(theta, num_rows)
     nearest = _nearest_reachable_count(scores, k)
     if abs(nearest - k) > tolerance:
-        return _failure(
+        raise _cannot_arrive(
             "C1 reach",
             f"it cannot stop within {tolerance} of {k} rows, because rows of equal score leave together; the nearest "
             f"count that it can reach is {nearest} (--selection_ratio {nearest / num_rows:.6g})",
         )
     last_to_go = k + tolerance  # its rank from 0
     if last_to_go >= num_rows:
-        return ConvergenceVerdict(converges=True)
+        return
     score = float(np.partition(scores, num_rows - 1 - last_to_go)[num_rows - 1 - last_to_go])
     enough_weight = score + _SLACK * _CROSSING / max(max_iterations - _LAG, 1)  # for C2 and C3
     if ratio_weight <= score:
-        return _failure(
+        raise _cannot_arrive(
             "C2 force",
             f"it never drops rows that score ratio_weight ({ratio_weight:g}) or more, and must drop one that scores "
             f"{score:.6g}; a ratio_weight of {enough_weight:.6g} would do",
         )
     needed = iterations_to_leave(score, ratio_weight=ratio_weight)
     if needed > max_iterations:
-        return _failure(
+        raise _cannot_arrive(
             "C3 time",
             f"it needs about {needed:.0f} iterations and may make {max_iterations}; a ratio_weight of "
             f"{enough_weight:.6g} would do",
         )
-    return ConvergenceVerdict(converges=True)
 
 
 def iterations_to_leave(score: float, *, ratio_weight: float) -> float:
-    """Iterations until a row of this score is dropped, while more than k rows are kept.
-
-    Args:
-        score (`float`): Combined score of the row, below `ratio_weight`.
-        ratio_weight (`float`): Beta of eq. 6.
-
-    Returns:
-        `float`: Iterations; independent of the number of rows.
-    """
+    """Iterations until a row of this score, below `ratio_weight`, is dropped while more than k rows are kept."""
     return _CROSSING / (ratio_weight - score) + _LAG
 
 
-def _failure(condition: str, problem: str) -> ConvergenceVerdict:
-    return ConvergenceVerdict(
-        False, condition, f"The loop of solver sgd cannot arrive ({condition}): {problem}. Or pass --solver exact."
-    )
+def _cannot_arrive(condition: str, problem: str) -> InputError:
+    return InputError(f"The loop of solver sgd cannot arrive ({condition}): {problem}. Or pass --solver exact.")
 
 
 def _tolerance(theta: float, num_rows: int) -> int:

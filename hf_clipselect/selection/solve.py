@@ -3,7 +3,7 @@
 Legend: N rows, C cells (the classes, or the groups, that quotas are for).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from ..errors import InputError
 from ..runtime.words import are, counted
 from .counts import Size, selection_count
-from .distributed import ProcessGroup, distributed_top_k
 from .exact import finite_scores, top_k
 from .objective import Objective
 from .quotas import class_quotas
@@ -47,57 +46,36 @@ def select_rows(
     objective: Objective,
     *,
     upper: np.ndarray | None = None,
-    processes: ProcessGroup | None = None,
 ) -> np.ndarray:
     """Select the rows of the first tiers and highest scores, within the quotas and with the solver of the objective.
 
     Args:
-        scores (`np.ndarray` of shape `(N,)`): Finite scores from `selection_scores`, higher is better; float32
-            where several processes share the work.
+        scores (`np.ndarray` of shape `(N,)`): Finite scores from `selection_scores`, higher is better.
         candidates ([`Candidates`]): The cells and tiers of the rows.
         k (`int`): How many rows. Solver "exact" keeps exactly k, solver "sgd" its own count within theta * N.
         objective ([`Objective`]): The knobs.
         upper (`np.ndarray` of shape `(C,)`, *optional*): Bounds of the quotas, see `class_quotas`.
-        processes ([`ProcessGroup`], *optional*): Those that share the work. All of them call this with the same
-            arguments, and all get the same rows as one process alone.
 
     Returns:
         `np.ndarray` of shape `(count,)`: Row numbers, int64, rising.
 
     Raises:
-        InputError: The arrays don't match, a score is not finite, k is out of range, quotas can't be met, or "sgd"
-        does not
-            converge.
+        InputError: A score is not finite, k is out of range, quotas can't be met, or "sgd" does not converge.
     """
     cells, tiers = candidates.cells, candidates.tiers
-    if len(scores) != len(cells):
-        raise InputError(
-            f"Scores and cells must have one entry per row, got {len(scores)} scores and {len(cells)} cells."
-        )
     scores = finite_scores(scores)  # here, where an error can name the row by its number among all rows
     quotas = check_candidates(candidates, k, objective, upper=upper)
     if objective.solver == "sgd":
         return sgd_select(scores, k, ratio_weight=objective.ratio_weight).rows
-    if objective.class_balance == "none":
-        several = processes is not None and processes.count > 1
-        best = (lambda scores, k: _shared_top_k(scores, k, processes)) if several else top_k
-        return best(scores, k) if tiers is None else _best_by_tier(np.arange(len(scores)), k, scores, tiers, best)
-    # Every process does all the cells: a fraction of a second for a million rows, and messages per cell cost more.
+    if quotas is None:
+        return _best(np.arange(len(scores)), k, scores, tiers)
     groups = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells))[:-1])
-    kept = [
-        rows[top_k(scores[rows], quota)] if tiers is None else _best_by_tier(rows, quota, scores, tiers, top_k)
-        for rows, quota in zip(groups, quotas, strict=True)
-    ]
+    kept = [_best(rows, quota, scores, tiers) for rows, quota in zip(groups, quotas.tolist(), strict=True)]
     return np.sort(np.concatenate(kept))
 
 
 def select_subsets(
-    scores: Sequence[np.ndarray],
-    candidates: Candidates,
-    sizes: Sequence[Size],
-    objective: Objective,
-    *,
-    processes: ProcessGroup | None = None,
+    scores: Sequence[np.ndarray], candidates: Candidates, sizes: Sequence[Size], objective: Objective
 ) -> list[np.ndarray]:
     """Select one subset per size; unless alpha follows the ratio, each is part of every larger one.
 
@@ -110,7 +88,6 @@ def select_subsets(
         candidates ([`Candidates`]): The cells and tiers of the rows.
         sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
         objective ([`Objective`]): The knobs.
-        processes ([`ProcessGroup`], *optional*): As for `select_rows`.
 
     Returns:
         `list[np.ndarray]`: Kept row numbers for each size, int64, rising.
@@ -122,7 +99,7 @@ def select_subsets(
     subsets: dict[int, np.ndarray] = {}
     upper, num_cells = None, int(candidates.cells.max()) + 1
     for place in sorted(range(len(sizes)), key=lambda place: -counts[place]):
-        rows = select_rows(scores[place], candidates, counts[place], objective, upper=upper, processes=processes)
+        rows = select_rows(scores[place], candidates, counts[place], objective, upper=upper)
         subsets[place] = rows
         if not objective.alpha_is_ratio:
             upper = np.bincount(candidates.cells[rows], minlength=num_cells)
@@ -135,17 +112,14 @@ def check_candidates(
     """Whether k rows can be chosen, and how many of each cell: by the class balance, within what must and may be kept.
 
     Args:
-        candidates ([`Candidates`]): The cells and tiers of the rows.
-        k (`int`): How many rows in all.
-        objective ([`Objective`]): The knobs.
-        upper (`np.ndarray` of shape `(C,)`, *optional*): Bounds of the quotas, see `class_quotas`.
+        candidates, k, objective, upper: As for [`select_rows`].
 
     Returns:
         `np.ndarray` of shape `(C,)`, *optional*: Quotas, int64, that add up to k; `None` without a class balance.
 
     Raises:
         InputError: More rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to look at
-        tiers.
+            tiers.
     """
     cells, tiers = candidates.cells, candidates.tiers
     num_cells = int(cells.max()) + 1
@@ -190,25 +164,14 @@ def check_candidates(
     return class_quotas(cells, k, balance=objective.class_balance, num_classes=num_cells, lower=low, upper=bounds)
 
 
-def _best_by_tier(
-    rows: np.ndarray,
-    k: int,
-    scores: np.ndarray,
-    tiers: np.ndarray,
-    best: Callable[[np.ndarray, int], np.ndarray],
-) -> np.ndarray:
-    """k of these rows, tier by tier."""
+def _best(rows: np.ndarray, k: int, scores: np.ndarray, tiers: np.ndarray | None) -> np.ndarray:
+    """k of these rows, tier by tier and within a tier by score."""
+    if tiers is None:
+        return rows[top_k(scores[rows], k)]
     kept = []
     for tier in range(MUST_DROP):
         of_tier = rows[tiers[rows] == tier]
         count = min(k, len(of_tier))
-        kept.append(of_tier if count == len(of_tier) else of_tier[best(scores[of_tier], count)])
+        kept.append(of_tier[top_k(scores[of_tier], count)])
         k -= count
     return np.sort(np.concatenate(kept))
-
-
-def _shared_top_k(scores: np.ndarray, k: int, processes: ProcessGroup) -> np.ndarray:
-    """`top_k` of scores that every process holds, each looking at a slice of them."""
-    slices = np.array_split(scores, processes.count)
-    before = sum(map(len, slices[: processes.index]))
-    return np.concatenate(processes.gather(before + distributed_top_k(slices[processes.index], k, processes)))

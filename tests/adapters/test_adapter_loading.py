@@ -181,7 +181,7 @@ def test_pickle_is_never_read(clip, mlp):
         (b"{", "is not JSON"),
         (b"\xff\xfe", "is not JSON"),
         (b"[" * 60_000, "is not JSON"),
-        (b'{"peft_type": "LORA", "lora_alpha": NaN}', "NaN is no number"),
+        (b'{"peft_type": "LORA", "lora_alpha": NaN}', "lora_alpha to nan, which is no finite number"),
         (b"[1]", "holds a list, not an object"),
         (b"{}", "its peft_type is 'None'. Methods that adapt modules .*LORA, MISS, MLP_ADAPTER"),
         (b'{"peft_type": ["LORA"]}', "its peft_type is"),
@@ -221,7 +221,6 @@ def test_a_config_that_is_none_is_refused(clip, mlp, content, message):
         ({"eva_config": {"rho": 2}}, "only numbers, names and *_pattern mappings are"),
         ({"target_modules": ["visual_projection", "text_projektion"]}, "text_projection.lora_A.weight belongs to no"),
         ({"target_modules": ["jection"]}, "Target modules"),
-        ({"rank_pattern": {str(i): 4 for i in range(501)}}, "sets rank_pattern to 501 values; at most 500"),
         ({"modules_to_save": [str(i) for i in range(401)]}, "use at most 400 names"),
         ({"modules_to_save": [["(a+)+!"]]}, "sets modules_to_save to ['(a+)+!'], but names of modules are texts"),
         ({"target_modules": "nowhere"}, "does not fit a CLIPModel"),
@@ -239,7 +238,16 @@ def test_a_config_that_asks_for_more_than_the_file_holds_is_refused(clip, lora, 
 
 # Each of these takes for ever on the names of a CLIP: groups with quantifiers, alternatives in a row, many
 # quantifiers.
-ENDLESS = [r"([a-z_.0-9]+)*X", "(.+)+X", "(.*){9}X", "(?:.|.)" * 50 + "X", ".?" * 60 + "X", ".*" * 30 + "X"]
+ENDLESS = [
+    r"([a-z_.0-9]+)*X",
+    "(?x)(.+) +X",
+    "(.+)(?#)+X",
+    "(.+)+X",
+    "(.*){9}X",
+    "(?:.|.)" * 50 + "X",
+    ".?" * 60 + "X",
+    ".*" * 30 + "X",
+]
 USED_IN = {
     "target_modules": lambda pattern: pattern,
     "exclude_modules": lambda pattern: pattern,
@@ -259,10 +267,8 @@ def test_a_pattern_that_takes_for_ever_to_match_is_refused(clip, lora, tmp_path,
         read_peft_config(lora / "adapter_config.json")
 
 
-@pytest.mark.parametrize(
-    "pattern", ["(", ")", "a)(b", "[", "[]", "a**", "*a", "(?=a)", r"(a)\1", "a|*", "{", "a{2}", "\\"]
-)
-def test_a_pattern_outside_the_small_grammar_is_refused(clip, lora, pattern):
+@pytest.mark.parametrize("pattern", ["(", "a)(b", "[]", "a**", "(?=a)", "a{2}", "\\", "(" * 20_000 + ")" * 20_000])
+def test_a_pattern_that_is_none_or_repeats_groups_is_refused(clip, lora, pattern):
     assert "sets exclude_modules to" in refusal(clip, edit(lora, exclude_modules=pattern))
 
 
@@ -281,11 +287,6 @@ def test_usual_patterns_are_read(tmp_path, pattern):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"peft_type": "LORA", "target_modules": pattern, "rank_pattern": {pattern: 2}}))
     assert read_peft_config(path).rank_pattern == {pattern: 2}
-
-
-def test_more_weights_than_any_adapter_has_are_not_read(clip, mlp):
-    os.truncate(mlp / "adapter_model.safetensors", 2**31 + 1)  # sparse: takes no room on the disk
-    assert "adapter_model.safetensors has 2,147,483,649 bytes; at most 2,147,483,648" in refusal(clip, mlp)
 
 
 def test_a_config_of_any_size_is_read_only_as_far_as_one_can_be(clip, mlp):

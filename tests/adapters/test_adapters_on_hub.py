@@ -29,11 +29,20 @@ def published(tmp_path_factory: pytest.TempPathFactory):
         yield hub, work, run_hub_client(hub, "publish", work)
 
 
-def test_adapters_come_back_bit_equal(published):
+@pytest.fixture(scope="module")
+def loaded(published):
+    """What one process loads and is refused, and the paths that it asks the Hub for."""
+    hub, _, before = published
+    seen = len(hub.requests)
+    found = run_hub_client(hub, "load", before["old"]["commit"])
+    return found, [record.path for record in hub.requests[seen:]]
+
+
+def test_adapters_come_back_bit_equal(published, loaded):
     hub, _, before = published
     old, new = before["old"], before["new"]
     assert len(hub.history("alice/adapters")) == 3 and hub.head("alice/adapters") == new["commit"]
-    back = run_hub_client(hub, "load", old["commit"])
+    back, _ = loaded
     assert back["new"] == back["stock"] == new["embeddings"]
     assert back["old"] == old["embeddings"] and back["lora"] == before["lora"]["embeddings"]
     assert len({value["embeddings"] for value in before.values()}) == 3
@@ -60,15 +69,13 @@ def test_a_private_repository_opens_only_to_those_who_may_read_it(published):
     assert "alice/secret does not exist, or it is private and nobody is logged in" in stranger["private"]
 
 
-def test_what_nobody_should_load_is_refused(published):
-    hub, work, before = published
-    run_hub_client(hub, "publish_bad", work)
-    seen = len(hub.requests)
-    told = run_hub_client(hub, "refusals", before["old"]["commit"])
-    assert not [record for record in hub.requests[seen:] if record.path.endswith(".bin")]
+def test_what_nobody_should_load_is_refused(loaded):
+    found, requests = loaded
+    told = found["refusals"]
+    assert not [path for path in requests if path.endswith(".bin")]
     # Where the config is refused, no weights are downloaded.
-    loaded = [record.path for record in hub.requests[seen:] if record.path.endswith(".safetensors")]
-    assert [path for path in loaded if "hole" in path] and not [p for p in loaded if "xlora" in p or "huge" in p]
+    weights = [path for path in requests if path.endswith(".safetensors")]
+    assert [path for path in weights if "hole" in path] and not [p for p in weights if "xlora" in p or "huge" in p]
     expected = {
         "pickle": "pickle files such as adapter_model.bin, which can run code, are never read",
         "hole": "is missing",

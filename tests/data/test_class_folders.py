@@ -195,6 +195,8 @@ def test_metadata(tmp_path):
     message = message_of(load_source, str(folder))
     assert "1 of 3 image files" in message and "test/3.png (no line in metadata.csv)" in message
     assert len(load_source(str(folder), allow_unread_files=True)[0]) == 2
+    (folder / "metadata.csv").write_text("file_name,label\n")
+    assert "has a split without rows" in message_of(load_source, str(folder))
     splits = write_images(tmp_path / "splits", ["train/1.png", "train/2.png", "test/1.png"])
     (splits / "train/metadata.jsonl").write_text(
         '{"file_name": "1.png", "label": 0}\n{"file_name": "2.png", "label": 1}\n'
@@ -244,7 +246,10 @@ def test_the_name_of_a_folder_is_no_pattern(tmp_path, name, images_dataset, monk
     (tmp_path / "deep").rename(tables / "deep")
     assert len(load_source(f"{name}/tables")[0]) == 60
     assert len(load_source(f"{name}/tables", split="test")[0]) == 5
-    card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: deep/test-*\n- config_name: big\n  data_files: deep/*\n---\n"
+    card = (
+        "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: deep/test-*\n"
+        "- config_name: big\n  data_files: deep/*\n---\n"
+    )
     (tables / "README.md").write_text(card)
     assert len(load_source(f"{name}/tables", "small")[0]) == 5
     assert len(load_source(f"{name}/tables", "big")[0]) == 65

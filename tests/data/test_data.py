@@ -1,4 +1,3 @@
-import io
 import logging
 import os
 import subprocess
@@ -11,18 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
-from folders import message_of
-from PIL import Image as PILImage
+from folders import message_of, png, write_images
 
-from hf_clipselect.data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data import LabelledImages, read_images, with_image_column_undecoded
 from hf_clipselect.data.source import DatasetSource, describe_source, load_source
 from hf_clipselect.embedded import load_digits_dataset
-
-
-def png(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    PILImage.new("RGB", (6, 5), (shade, 0, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def dataset_of(label: list[Any] | None = None, label_feature: Any = None, **columns: tuple[list[Any], Any]) -> Dataset:
@@ -37,10 +29,7 @@ def dataset_of(label: list[Any] | None = None, label_feature: Any = None, **colu
 
 
 def write_image_folder(folder: Path, classes: dict[str, int]) -> None:
-    for name, count in classes.items():
-        (folder / name).mkdir(parents=True)
-        for row in range(count):
-            (folder / name / f"{row}.png").write_bytes(png(10 * row))
+    write_images(folder, [f"{name}/{row}.png" for name, count in classes.items() for row in range(count)])
 
 
 class TestLoadSource:
@@ -48,7 +37,7 @@ class TestLoadSource:
         write_image_folder(tmp_path / "train", {"dog": 2, "cat": 3})
         write_image_folder(tmp_path / "test", {"dog": 1, "cat": 1})
         dataset, source = load_source(str(tmp_path))
-        images = prepare_dataset(dataset, source)
+        images = read_images(dataset, source)
         assert (source.name, source.split, source.num_rows) == (str(tmp_path), "train", 5)
         assert source.fingerprint == dataset._fingerprint
         assert (images.image_column, images.label_column) == ("image", "label")
@@ -73,7 +62,7 @@ class TestLoadSource:
     def test_parquet_with_the_metadata_of_datasets(self, tmp_path: Path, images_dataset: Dataset) -> None:
         images_dataset.to_parquet(tmp_path / "train.parquet")
         dataset, source = load_source(str(tmp_path))
-        images = prepare_dataset(dataset, source)
+        images = read_images(dataset, source)
         assert images.dataset.features == images_dataset.features
         assert images.class_names == ["red thing", "green_thing", "blue thing"]
         assert images.labels.tolist() == images_dataset["label"]
@@ -84,7 +73,7 @@ class TestLoadSource:
         cells = [{"path": None, "bytes": png(row)} for row in range(4)]
         table = pa.table({"picture": pa.array(cells, image), "kind": ["b", "a", "b", "a"]})
         pq.write_table(table, tmp_path / "train.parquet")
-        images = prepare_dataset(*load_source(str(tmp_path)))
+        images = read_images(*load_source(str(tmp_path)))
         assert (images.image_column, images.label_column) == ("picture", "kind")
         assert images.dataset.features["picture"] == Image()
         assert images.dataset[3]["picture"].getpixel((0, 0)) == (3, 0, 0)
@@ -160,11 +149,12 @@ class TestLoadSource:
     ) -> None:
         write_image_folder(tmp_path / "images", {"a": 2, "b": 2})
         images_dataset.save_to_disk(tmp_path / "disk")
-        here = [load_source(str(tmp_path / name))[1].fingerprint for name in ("images", "disk")]
+        names = [str(tmp_path / "images"), str(tmp_path / "disk"), "embedded/digits"]
+        here = [load_source(name)[1].fingerprint for name in names]
         script = "import sys; from hf_clipselect.data.source import load_source; "
         script += "print(*[load_source(name)[1].fingerprint for name in sys.argv[1:]])"
         run = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / "images"), str(tmp_path / "disk")],
+            [sys.executable, "-c", script, *names],
             env={**os.environ, "HF_HOME": str(tmp_path / "home")},
             capture_output=True,
             text=True,
@@ -222,7 +212,7 @@ class TestDescribeSource:
 class TestColumns:
     def test_only_candidates_are_found(self) -> None:
         dataset = dataset_of(kind=(["x", "y"], Value("string")), weight=([0.5, 1.5], Value("float32")))
-        images = prepare_dataset(dataset.rename_column("image", "photo"))
+        images = read_images(dataset.rename_column("image", "photo"))
         assert (images.image_column, images.label_column) == ("photo", "kind")
         assert images.dataset.column_names == ["photo", "kind", "weight"]
 
@@ -232,23 +222,23 @@ class TestColumns:
             id=([7, 8], Value("int64")),
             y=([1, 0], ClassLabel(names=["a", "b"])),
         )
-        images = prepare_dataset(dataset)
+        images = read_images(dataset)
         assert images.label_column == "y"
         assert images.labels.tolist() == [1, 0]
-        assert prepare_dataset(dataset, label_column_name="caption").class_names == ["x", "y"]
-        assert prepare_dataset(dataset, label_column_name="id").class_names == ["7", "8"]
+        assert read_images(dataset, label_column_name="caption").class_names == ["x", "y"]
+        assert read_images(dataset, label_column_name="id").class_names == ["7", "8"]
 
     def test_several_label_candidates(self) -> None:
         dataset = dataset_of(caption=(["x", "y"], Value("string")), id=([7, 8], Value("int64")))
-        message = message_of(prepare_dataset, dataset)
+        message = message_of(read_images, dataset)
         assert message.startswith("Expected exactly one candidate for a label column, found 2: caption, id.")
         assert "image (Image), caption (string), id (int64)" in message
         assert message.endswith("Choose with --label_column_name.")
         both = dataset_of(coarse=([0, 1], ClassLabel(names=["a", "b"])), fine=([0, 1], ClassLabel(names=["c", "d"])))
-        assert "found 2: coarse, fine" in message_of(prepare_dataset, both)
+        assert "found 2: coarse, fine" in message_of(read_images, both)
 
     def test_no_label_candidate(self) -> None:
-        message = message_of(prepare_dataset, dataset_of(weight=([0.5, 1.5], Value("float32"))))
+        message = message_of(read_images, dataset_of(weight=([0.5, 1.5], Value("float32"))))
         assert "a label column, found none" in message
         assert "weight (float32)" in message
 
@@ -257,45 +247,40 @@ class TestColumns:
         dataset = concatenate_datasets(
             [dataset, dataset.select_columns("image").rename_column("image", "mask")], axis=1
         )
-        message = message_of(prepare_dataset, dataset)
+        message = message_of(read_images, dataset)
         assert "an image column, found 2: image, mask." in message
         assert message.endswith("Choose with --image_column_name.")
-        assert prepare_dataset(dataset, image_column_name="mask").image_column == "mask"
+        assert read_images(dataset, image_column_name="mask").image_column == "mask"
 
     def test_no_image_candidate(self) -> None:
-        message = message_of(prepare_dataset, dataset_of([0, 1], Value("int64")).remove_columns("image"))
+        message = message_of(read_images, dataset_of([0, 1], Value("int64")).remove_columns("image"))
         assert "an image column, found none. Columns: label (int64)" in message
 
     def test_wrong_names_list_the_right_ones(self, images_dataset: Dataset) -> None:
-        message = message_of(prepare_dataset, images_dataset, image_column_name="label")
+        message = message_of(read_images, images_dataset, image_column_name="label")
         assert "--image_column_name label" in message and "Image columns: image; all columns: image, label" in message
-        message = message_of(prepare_dataset, images_dataset, label_column_name="labels")
+        message = message_of(read_images, images_dataset, label_column_name="labels")
         assert "--label_column_name labels" in message and "Candidates: label; all columns: image, label" in message
-        assert "--label_column_name image" in message_of(prepare_dataset, images_dataset, label_column_name="image")
+        assert "--label_column_name image" in message_of(read_images, images_dataset, label_column_name="image")
 
 
 class TestLabels:
-    @pytest.mark.parametrize("feature", [Value("string"), Value("large_string")], ids=str)
-    def test_strings_become_sorted_classes(self, feature: Value) -> None:
-        images = prepare_dataset(dataset_of(["b", "c", "a", "b"], feature))
-        assert images.class_names == ["a", "b", "c"]
-        assert images.labels.tolist() == [1, 2, 0, 1]
-        assert images.labels.dtype == np.int64
-
-    @pytest.mark.parametrize("feature", [Value("int64"), Value("uint8"), Value("int32")], ids=str)
-    def test_integers_become_classes_in_numeric_order(self, feature: Value) -> None:
-        images = prepare_dataset(dataset_of([10, 2, 10, 3], feature))
-        assert images.class_names == ["2", "3", "10"]
-        assert images.labels.tolist() == [2, 0, 2, 1]
-        assert images.labels.dtype == np.int64
+    def test_strings_and_integers_become_classes_in_their_order(self) -> None:
+        for values, feature, names in [
+            (["b", "c", "a", "b"], Value("string"), ["a", "b", "c"]),
+            ([3, 10, 2, 3], Value("int64"), ["2", "3", "10"]),
+        ]:
+            images = read_images(dataset_of(values, feature))
+            assert (images.class_names, images.labels.tolist()) == (names, [1, 2, 0, 1])
+            assert images.labels.dtype == np.int64
 
     def test_class_label_keeps_its_numbers(self) -> None:
-        images = prepare_dataset(dataset_of([2, 0, 2], ClassLabel(names=["z", "m", "a"])))
+        images = read_images(dataset_of([2, 0, 2], ClassLabel(names=["z", "m", "a"])))
         assert images.class_names == ["z", "m", "a"]
         assert images.labels.tolist() == [2, 0, 2]
 
     def test_dataset_is_left_as_it_is(self, images_dataset: Dataset) -> None:
-        images = prepare_dataset(images_dataset)
+        images = read_images(images_dataset)
         assert images.dataset is images_dataset
         assert images.source.fingerprint == images_dataset._fingerprint
         assert images.source_index.tolist() == list(range(60))
@@ -309,7 +294,7 @@ class TestLabels:
             dataset = images_dataset.with_transform(lambda batch: {"label": [9] * len(batch["label"])})
         else:
             dataset, expected = images_dataset.select(range(59, -1, -1)), expected[::-1]
-        images = prepare_dataset(dataset)
+        images = read_images(dataset)
         assert images.labels.tolist() == expected.tolist()
         # Whatever the format, whoever decodes gets plain bytes.
         assert with_image_column_undecoded(images)[0]["image"]["bytes"][:4] == b"\x89PNG"
@@ -318,20 +303,20 @@ class TestLabels:
     def test_missing_label(self, feature: Any) -> None:
         values = [None, "a", None] if feature == Value("string") else [1, None, None]
         rows = dataset_of([*values, values[0] or values[1]], feature)
-        message = message_of(prepare_dataset, rows)
+        message = message_of(read_images, rows)
         assert message.startswith("2 rows have no label in column 'label'")
         assert f"source_index {values.index(None)})" in message
 
     @pytest.mark.parametrize("feature", [ClassLabel(names=["a", "b"]), Value("int64")], ids=str)
     def test_label_minus_one(self, feature: Any) -> None:
-        message = message_of(prepare_dataset, dataset_of([0, 1, -1, 1, -1], feature))
+        message = message_of(read_images, dataset_of([0, 1, -1, 1, -1], feature))
         assert message.startswith("2 rows of column 'label' hold ")
         assert "label -1" in message and "source_index 2" in message
 
     def test_label_outside_the_names(self, tmp_path: Path) -> None:
         names = tmp_path / "names.txt"
         names.write_text("cat\ndog\n")
-        message = message_of(prepare_dataset, dataset_of([0, 1, 0, 2], Value("int64")), class_names_file=str(names))
+        message = message_of(read_images, dataset_of([0, 1, 0, 2], Value("int64")), class_names_file=str(names))
         assert "outside the 2 class names (first: label 2 at source_index 3)" in message
         assert "--class_names_file" in message
         # Written around the check of ClassLabel, as other programs do.
@@ -339,10 +324,10 @@ class TestLabels:
         labels = Dataset(table).cast(Features({"label": Value("int64")}))
         labels.info.features["label"] = ClassLabel(names=["a", "b"])
         dataset = concatenate_datasets([dataset_of(x=([1.0] * 3, Value("float32"))), labels], axis=1)
-        assert "first: label 5 at source_index 1" in message_of(prepare_dataset, dataset)
+        assert "first: label 5 at source_index 1" in message_of(read_images, dataset)
 
     def test_empty_dataset(self, images_dataset: Dataset, tmp_path: Path) -> None:
-        assert message_of(prepare_dataset, images_dataset.select([])).startswith("The dataset passed has no rows")
+        assert message_of(read_images, images_dataset.select([])).startswith("The dataset passed has no rows")
         (tmp_path / "parquet").mkdir()
         images_dataset.select([]).to_parquet(tmp_path / "parquet" / "train.parquet")
         message = message_of(load_source, str(tmp_path / "parquet"))
@@ -351,21 +336,21 @@ class TestLabels:
         assert f"{tmp_path / 'disk'} has a split without rows" in message_of(load_source, str(tmp_path / "disk"))
 
     def test_one_class_only(self) -> None:
-        message = message_of(prepare_dataset, dataset_of([1, 1], ClassLabel(names=["a", "b", "c"])))
+        message = message_of(read_images, dataset_of([1, 1], ClassLabel(names=["a", "b", "c"])))
         assert "images of 1 class only ('b')" in message
         assert "--label_column_name" in message
-        assert "1 class only ('x')" in message_of(prepare_dataset, dataset_of(["x", "x"], Value("string")))
+        assert "1 class only ('x')" in message_of(read_images, dataset_of(["x", "x"], Value("string")))
 
     def test_classes_without_images_are_named_in_a_warning(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, "hf_clipselect"):
-            images = prepare_dataset(dataset_of([0, 2], ClassLabel(names=["cat", "dog", "owl", "bat"])))
+            images = read_images(dataset_of([0, 2], ClassLabel(names=["cat", "dog", "owl", "bat"])))
         assert images.class_names == ["cat", "dog", "owl", "bat"]
         assert [record.getMessage() for record in caplog.records] == [
             "2 classes have no image and take no part: dog, bat"
         ]
         caplog.clear()
         with caplog.at_level(logging.WARNING, "hf_clipselect"):
-            prepare_dataset(dataset_of([0, 29], ClassLabel(names=[f"c{i}" for i in range(30)])))
+            read_images(dataset_of([0, 29], ClassLabel(names=[f"c{i}" for i in range(30)])))
         assert caplog.records[0].getMessage().endswith("c8, c9, c10 and 18 more")
 
 
@@ -376,50 +361,50 @@ class TestClassNames:
         return str(path)
 
     def test_for_class_label(self, images_dataset: Dataset, tmp_path: Path) -> None:
-        images = prepare_dataset(images_dataset, class_names_file=self.write(tmp_path, "red", "green", "blue"))
+        images = read_images(images_dataset, class_names_file=self.write(tmp_path, "red", "green", "blue"))
         assert images.class_names == ["red", "green", "blue"]
         assert images.labels.tolist() == images_dataset["label"]
 
     def test_for_integers_the_numbers_are_the_lines(self, tmp_path: Path) -> None:
         file = self.write(tmp_path, "zero", "one", "two", "three")
-        images = prepare_dataset(dataset_of([3, 1, 3], Value("int64")), class_names_file=file)
+        images = read_images(dataset_of([3, 1, 3], Value("int64")), class_names_file=file)
         assert images.class_names == ["zero", "one", "two", "three"]
         assert images.labels.tolist() == [3, 1, 3]
 
     def test_for_strings_the_names_follow_their_sorted_order(self, tmp_path: Path) -> None:
         dataset = dataset_of(["n02", "n01", "n02"], Value("string"))
-        images = prepare_dataset(dataset, class_names_file=self.write(tmp_path, "tench", "shark"))
+        images = read_images(dataset, class_names_file=self.write(tmp_path, "tench", "shark"))
         assert images.class_names == ["tench", "shark"]
         assert images.labels.tolist() == [1, 0, 1]
-        assert prepare_dataset(dataset, class_names=("tench", "shark")).class_names == ["tench", "shark"]
+        assert read_images(dataset, class_names=("tench", "shark")).class_names == ["tench", "shark"]
 
     @pytest.mark.parametrize("feature", [ClassLabel(names=["a", "b"]), Value("string")], ids=str)
     def test_another_number_of_names(self, feature: Any, tmp_path: Path) -> None:
         dataset = dataset_of(["a", "b", "a"] if feature == Value("string") else [0, 1, 0], feature)
         for names in (["x"], ["x", "y", "z"]):
-            message = message_of(prepare_dataset, dataset, class_names_file=self.write(tmp_path, *names))
+            message = message_of(read_images, dataset, class_names_file=self.write(tmp_path, *names))
             assert message.startswith(f"Got {len(names)} class names, but column 'label' has 2 classes")
             assert "--class_names_file" in message
 
     def test_names_that_come_twice(self) -> None:
         dataset = dataset_of([0, 1, 2], ClassLabel(names=["a", "b", "c"]))
-        message = message_of(prepare_dataset, dataset, class_names=["x", "y", "x"])
+        message = message_of(read_images, dataset, class_names=["x", "y", "x"])
         assert message.startswith("The class names hold x more than once")
 
     def test_file_that_cannot_be_read(self, images_dataset: Dataset, tmp_path: Path) -> None:
-        message = message_of(prepare_dataset, images_dataset, class_names_file=str(tmp_path / "none.txt"))
+        message = message_of(read_images, images_dataset, class_names_file=str(tmp_path / "none.txt"))
         assert "--class_names_file" in message and "No such file" in message
 
     def test_missing_string_label_is_told_before_the_count(self, tmp_path: Path) -> None:
         dataset = dataset_of(["a", None, "b"], Value("string"))
-        message = message_of(prepare_dataset, dataset, class_names_file=self.write(tmp_path, "x", "y"))
+        message = message_of(read_images, dataset, class_names_file=self.write(tmp_path, "x", "y"))
         assert message.startswith("1 rows have no label")
 
 
 class TestMaxTrainSamples:
     def prepare_sorted(self, max_samples: int) -> LabelledImages:
         # Sorted by class, as many datasets are.
-        return prepare_dataset(dataset_of(sorted("abc" * 4), Value("string")), max_samples=max_samples)
+        return read_images(dataset_of(sorted("abc" * 4), Value("string")), max_samples=max_samples)
 
     def test_rows_are_spread_evenly_and_keep_their_numbers(self) -> None:
         images = self.prepare_sorted(5)
@@ -433,7 +418,7 @@ class TestMaxTrainSamples:
         assert images.source.num_rows == 12  # the source is the whole split
 
     def test_every_class_keeps_its_share_whatever_the_order_of_the_rows(self) -> None:
-        images = prepare_dataset(dataset_of(["a", "b", "c", "c"] * 6, Value("string")), max_samples=12)
+        images = read_images(dataset_of(["a", "b", "c", "c"] * 6, Value("string")), max_samples=12)
         assert np.bincount(images.labels).tolist() == [3, 3, 6]
         assert (np.diff(images.source_index) > 0).all()
 
@@ -447,7 +432,7 @@ class TestMaxTrainSamples:
         names.write_text("ant\nbee\ncat\n")
         dataset = dataset_of(sorted("abc" * 4), Value("string"))
         with caplog.at_level(logging.WARNING, "hf_clipselect"):
-            images = prepare_dataset(dataset, class_names_file=str(names), max_samples=2)
+            images = read_images(dataset, class_names_file=str(names), max_samples=2)
         assert images.class_names == ["ant", "bee", "cat"]
         assert images.labels.tolist() == [0, 1]
         assert "1 class has no image and takes no part: cat" in caplog.text

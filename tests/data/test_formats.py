@@ -2,9 +2,7 @@
 
 import pytest
 from datasets import Dataset, load_dataset
-from formats import FORMATS, contents, make_pictures, variants
-from loopback_hub.processes import run_client
-from loopback_hub.server import LoopbackHub
+from formats import FORMATS, contents, make_pictures, one_of_each_format, variants
 from made_results import make_result
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset
@@ -30,10 +28,12 @@ def pictures(tmp_path):
 def test_subsets_that_are_applied_and_saved_hold_the_rows_of_the_source(pictures, tmp_path):
     stored = contents(pictures)
     plain = make_result(pictures, (0.3, 0.5), report=True)
-    for place, (name, dataset) in enumerate(variants(pictures).items()):
+    of_half = make_result(pictures, (0.5,), rows=range(0, 60, 2), report=True)
+    for name, dataset in variants(pictures).items():
         assert contents(dataset) == stored, name
-        for result in (plain, make_result(pictures, (0.5,), rows=range(0, 60, 2), report=True)):
+        for result in (plain, of_half):
             assert_same_rows(result.apply(dataset), pictures, stored)
+    for place, (name, dataset) in enumerate(one_of_each_format(pictures).items()):
         plain.save(tmp_path / str(place), dataset)
         for config in ("ratio_30", "ratio_50"):
             saved = load_dataset(str(tmp_path / str(place)), config, split="train")
@@ -65,7 +65,7 @@ def test_columns_of_an_earlier_subset_stay_in_the_format_that_names_them(picture
 @pytest.mark.slow
 def test_a_run_of_any_format_writes_the_rows_of_the_source(pictures, clip_folder, tmp_path):
     stored, kept = contents(pictures), set()
-    for place, (name, dataset) in enumerate(variants(pictures).items()):
+    for place, (name, dataset) in enumerate(one_of_each_format(pictures).items()):
         folder = tmp_path / str(place)
         result = select_dataset(
             dataset,
@@ -83,10 +83,3 @@ def test_a_run_of_any_format_writes_the_rows_of_the_source(pictures, clip_folder
         assert_same_rows(load_pruned(folder, ratio=0.3), pictures, stored)
         assert (folder / "report.html").read_text().count("data:image/") >= 18
     assert len(kept) == 1  # the encoder saw the same images
-
-
-@pytest.mark.slow
-def test_a_push_of_any_format_publishes_the_rows_of_the_source(tmp_path):
-    with LoopbackHub(tmp_path / "hub") as hub:
-        differences = run_client("result_clients", "formats_push", tmp_path, env=hub.environment("hf_alice_write"))
-    assert len(differences) == 2 * len(FORMATS) and set(differences.values()) == {""}

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_clipselect import select_dataset
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.data.columns import find_image_column, find_label_column
 from hf_clipselect.data.labels import number_strings, read_captions, read_labels
 from hf_clipselect.errors import InputError
@@ -227,9 +227,9 @@ def test_floats_and_booleans_come_after_strings_and_integers() -> None:
 
 def test_paths_of_images_are_no_labels_and_no_captions(images_dataset: Dataset) -> None:
     dataset = Dataset.from_dict({"file": ["a.png", "b.png"], "label": [0, 1]})
-    assert prepare_dataset(dataset, image_column_name="file").label_column == "label"
+    assert read_images(dataset, image_column_name="file").label_column == "label"
     for flag in ("label_column_name", "caption_column"):
-        message = message_of(prepare_dataset, dataset, image_column_name="file", **{flag: "file"})
+        message = message_of(read_images, dataset, image_column_name="file", **{flag: "file"})
         assert message.startswith(f"--{flag} file ")
 
 

@@ -20,12 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from folders import by_folder, message_of, png, rows_of, write_images
-from loopback_hub.processes import run_client
-from loopback_hub.server import LoopbackHub
 
 from hf_clipselect.cli import main
 from hf_clipselect.config.arguments import Arguments
-from hf_clipselect.data import prepare_dataset
 from hf_clipselect.data.source import load_source
 from hf_clipselect.pipeline.provenance import _without_secrets
 
@@ -395,27 +392,3 @@ class TestSecrets:
         assert main(["select", "--storage_option", options_with(SECRETS[2]), "--dataset_nam", url]) == 2
         err = capfd.readouterr().err
         assert "unrecognized arguments" in err and not [secret for secret in SECRETS if secret in err]
-
-
-def test_paths_reach_the_columns(tmp_path):
-    folder = write_images(tmp_path, PETS)
-    images = prepare_dataset(*load_source(str(folder)))
-    assert (images.image_column, images.label_column, images.class_names) == ("image", "label", ["cat", "dog"])
-
-
-@pytest.mark.slow
-def test_datasets_on_the_hub(tmp_path):
-    with LoopbackHub(tmp_path) as hub:
-        found = run_client("data_clients", "datasets_by_place", env=hub.environment("hf_alice_write"))
-    new, old = ([1, 2, 3], "alice/rows", 1), ([1, 2], "alice/rows", 0)
-    assert found["folder"] == found["url"] == [*new, "data", None]
-    assert found["old"] == found["commit"] == found["url of a tag"] == [*old, "data", None]
-    assert found["files"] == [[1, 2, 3, 9], *new[1:], None, ["more/*/*.parquet"]]
-    assert found["url of a file"] == [[1, 2, 9], *old[1:], None, ["more/deep/b.parquet"]]
-    assert found["url and flag"] == [[1, 2, 9], *old[1:], "more/deep", None]
-    assert found["files by url"][:3] == [[1, 2], "hf://datasets/alice/rows@v1/data/a.parquet", None]
-    assert "names the revision v1, but --dataset_revision is main" in found["two revisions"]
-    assert "can't be loaded from the Hub" in found["no revision"] and "'v2'" in found["no revision"]
-    assert "can't be loaded from the Hub" in found["no folder"]
-    assert "can't be loaded from the Hub" in found["no repository"] and "doesn't exist" in found["no repository"]
-    assert "--storage_options is for URLs" in found["options"] and "hush" not in found["options"]

@@ -2,7 +2,6 @@
 himself.
 """
 
-import io
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -13,24 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
-from folders import message_of
-from loopback_hub.processes import run_client
-from loopback_hub.server import LoopbackHub
-from PIL import Image as PILImage
+from folders import message_of, png
 from recipe_files import load_recipe
 
 from hf_clipselect.config.arguments import Arguments
-from hf_clipselect.data import load_source, prepare_dataset
+from hf_clipselect.data import load_source, read_images
 from hf_clipselect.data.outside_files import check_files_stay_inside
 from hf_clipselect.evaluation.classifier.eval_sets import load_eval_sets
 from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
 from hf_clipselect.pipeline.run import run_selection
 
 
-def png(shade: int) -> bytes:
-    buffer = io.BytesIO()
-    PILImage.new("L", (8, 8), shade).save(buffer, "PNG")
-    return buffer.getvalue()
+QUICK = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "use_cpu": True, "dataloader_num_workers": 0}
 
 
 def cells(*paths: Any) -> list[dict[str, Any]]:
@@ -69,14 +62,14 @@ def test_a_path_that_leads_out_is_refused_with_its_row(spelling: str, tmp_path: 
     path = spelling.format(path=elsewhere, folder=folder)
     write(folder, cells(folder / "mine.png", "./mine.png", path, path))
     dataset, source = load_source(str(folder))
-    message = message_of(prepare_dataset, dataset, source)
+    message = message_of(read_images, dataset, source)
     assert message.startswith("source_index 10 of the dataset ") and "in column 'image'" in message
     assert message.endswith("pass --allow_outside_files.")
-    assert len(prepare_dataset(dataset, source, allow_outside_files=True).labels) == 12
+    assert len(read_images(dataset, source, allow_outside_files=True).labels) == 12
     # Only the rows that are taken count, and a dataset that was made in memory may name any file.
-    assert len(prepare_dataset(dataset.select(range(10)), source).labels) == 10
-    assert message_of(prepare_dataset, dataset.select([11, 0, 3]), source).startswith("source_index 0 ")
-    assert len(prepare_dataset(Dataset.from_list(dataset.to_list()).cast_column("image", Image())).labels) == 12
+    assert len(read_images(dataset.select(range(10)), source).labels) == 10
+    assert message_of(read_images, dataset.select([11, 0, 3]), source).startswith("source_index 0 ")
+    assert len(read_images(Dataset.from_list(dataset.to_list()).cast_column("image", Image())).labels) == 12
 
 
 def test_every_column_whose_files_would_be_embedded_counts(tmp_path: Path, elsewhere: Path) -> None:
@@ -95,12 +88,12 @@ def test_every_column_whose_files_would_be_embedded_counts(tmp_path: Path, elsew
         ]
     ):
         folder = write(tmp_path / str(number), cells(), more=(values, feature))
-        message = message_of(prepare_dataset, *load_source(str(folder)), image_column_name="image")
+        message = message_of(read_images, *load_source(str(folder)), image_column_name="image")
         assert message.startswith("source_index 7 of the dataset ") and "in column 'more'" in message, feature
     # What is embedded nowhere is text like any other.
     plain = [*none, outside]
     folder = write(tmp_path / "plain", cells(), more=(plain, {"bytes": Value("binary"), "path": Value("string")}))
-    assert len(prepare_dataset(*load_source(str(folder)), image_column_name="image").labels) == 8
+    assert len(read_images(*load_source(str(folder)), image_column_name="image").labels) == 8
 
 
 def test_links_in_a_folder_are_followed(tmp_path: Path) -> None:
@@ -112,26 +105,19 @@ def test_links_in_a_folder_are_followed(tmp_path: Path) -> None:
             (tmp_path / "data" / name / f"{row}.png").symlink_to(tmp_path / "store" / name / f"{row}.png")
     (tmp_path / "link").symlink_to(tmp_path / "data")
     for name in ("data", "link"):
-        assert len(prepare_dataset(*load_source(str(tmp_path / name))).labels) == 6
+        assert len(read_images(*load_source(str(tmp_path / name))).labels) == 6
 
 
 def test_urls_are_no_files_of_a_folder(tmp_path: Path) -> None:
     for url in ("s3://bucket/x.png", "zip://x.png::/etc/x.zip", "hf://datasets/a/b/x.png", "http://x.org/y.png"):
         folder = write(tmp_path / "data", cells(), mask=(cells()[:7] + cells(url)[8:], Image()))
-        message = message_of(prepare_dataset, *load_source(str(folder)), image_column_name="image")
+        message = message_of(read_images, *load_source(str(folder)), image_column_name="image")
         assert f"source_index 7 of the dataset {folder} names the file {url!r} in column 'mask'" in message
 
 
 def test_a_run_by_name_refuses_and_the_flag_takes_them(tmp_path: Path, elsewhere: Path) -> None:
     folder = write(tmp_path / "data", cells(elsewhere))
-    settings = {
-        "dataset_name": str(folder),
-        "model_name_or_path": "embedded/tiny-clip",
-        "adaptation": "off",
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
-        "selection_count": [9],
-    }
+    settings = {**QUICK, "dataset_name": str(folder), "selection_count": [9]}
     out = tmp_path / "out"
     message = message_of(run_selection, Arguments.from_dict({**settings, "output_dir": str(out)}))
     assert str(elsewhere) in message and not out.exists()
@@ -147,11 +133,8 @@ def test_a_table_of_paths(tmp_path: Path, elsewhere: Path) -> None:
         (folder / "im" / f"{row}.png").write_bytes(png(20 * row))
     lines = [f"im/{row}.png,{'ab'[row % 2]}" for row in range(8)]
     settings = {
+        **QUICK,
         "dataset_name": str(folder / "train.csv"),
-        "model_name_or_path": "embedded/tiny-clip",
-        "adaptation": "off",
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
         "selection_count": [4],
         "image_column_name": "file",
         "output_dir": str(tmp_path / "out"),
@@ -170,7 +153,7 @@ def test_a_table_of_paths(tmp_path: Path, elsewhere: Path) -> None:
 
 
 def test_sets_to_test_a_classifier_on_are_looked_at_too(tmp_path: Path, elsewhere: Path) -> None:
-    train = prepare_dataset(*load_source(str(write(tmp_path / "train", cells()))))
+    train = read_images(*load_source(str(write(tmp_path / "train", cells()))))
     lists = [[row % 2] for row in range(9)]
     for name, columns in (("labels", {}), ("lists", {"right": (lists, List(Value("int64")))})):
         folder = write(tmp_path / name, cells(elsewhere), **columns)
@@ -188,13 +171,7 @@ def test_pictures_of_suspects_are_of_the_dataset_alone(
     suspects = load_recipe("suspects.py")
     folder = write(tmp_path / "data", cells(elsewhere))
     out = tmp_path / "out"
-    settings = {
-        "model_name_or_path": "embedded/tiny-clip",
-        "adaptation": "off",
-        "use_cpu": True,
-        "dataloader_num_workers": 0,
-    }
-    arguments = {**settings, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
+    arguments = {**QUICK, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
     result = run_selection(Arguments.from_dict(arguments))
     asked = {"selection": str(out), "dataset_name": None, "dataset_config_name": None, "train_split_name": None}
     assert suspects.load_images(result, Namespace(**asked, allow_outside_files=False)) is None
@@ -208,21 +185,6 @@ def test_a_million_paths_are_looked_at_without_a_loop() -> None:
     check_files_stay_inside(dataset, folder="/data/set")
     message = message_of(check_files_stay_inside, dataset.select([5, 3]), folder="/data/other")
     assert message.startswith("source_index 0 of the dataset names the file '/data/set/im/5.png'")
-
-
-@pytest.mark.slow
-def test_data_from_the_hub(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.png"
-    with LoopbackHub(tmp_path / "hub") as hub:
-        told = run_client(
-            "outside_files_clients", "rows_that_name_files", str(secret), env=hub.environment("hf_me_write")
-        )
-    refused = {"by name", "passed", "changed", "saved", "pushed"}
-    assert told.pop("rows of a scores file") == 12
-    assert "can't be loaded from the Hub" in told.pop("by its card")
-    assert {door for door, answer in told.items() if answer != "fine"} == refused
-    for door in refused:
-        assert "source_index 11 " in told[door] and str(secret) in told[door], told[door]
 
 
 @pytest.mark.parametrize("spelling", ["{}", "../private/x.parquet", "file://{}"])

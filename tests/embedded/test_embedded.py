@@ -1,26 +1,26 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 from datasets import ClassLabel, Image
+from recipe_files import RECIPES, load_recipe
 from sklearn.datasets import load_digits
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
 
-from hf_clipselect.embedded import DIGITS, TINY_CLIP, load_digits_dataset, tiny_clip_path
+from hf_clipselect.embedded import load_digits_dataset, tiny_clip_path
 from hf_clipselect.errors import InputError
 
 
-ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
 def run_python(*arguments: str, **environment: str) -> str:
     """Standard output of a fresh process that sees this checkout and no network."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", **environment}
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1", **environment}
     done = subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,10 +58,6 @@ def digit_hits(all_digits) -> np.ndarray:
     return predicted == np.array(all_digits["label"][:])
 
 
-def test_names_are_the_contract():
-    assert (DIGITS, TINY_CLIP) == ("embedded/digits", "embedded/tiny-clip")
-
-
 def test_digits_have_the_pixels_and_labels_of_scikit_learn(all_digits):
     source = load_digits()
     assert all_digits.column_names == ["image", "label"]
@@ -77,6 +73,7 @@ def test_split_is_stratified_disjoint_and_in_the_source_order(all_digits):
     train, test = load_digits_dataset(), load_digits_dataset("test")
     assert (len(train), len(test), len(all_digits)) == (1297, 500, 1797)
     assert (str(train.split), str(test.split)) == ("train", "test")
+    assert len({part._fingerprint for part in (train, test, all_digits)}) == 3
     total = np.bincount(all_digits["label"][:])
     for part in (train, test):
         expected = total * len(part) / len(all_digits)
@@ -95,17 +92,6 @@ def test_unknown_split_names_the_choices():
         load_digits_dataset("validation")
 
 
-@pytest.mark.slow
-def test_fingerprint_is_the_same_in_another_process_and_differs_by_split():
-    code = (
-        "from hf_clipselect.embedded import load_digits_dataset as load\n"
-        "print(*[load(split)._fingerprint for split in ('train', 'test', 'all')])"
-    )
-    here = [load_digits_dataset(split)._fingerprint for split in ("train", "test", "all")]
-    assert run_python("-c", code).split() == here
-    assert len(set(here)) == 3
-
-
 def test_checkpoint_is_small_and_holds_no_pickle():
     files = [path for path in tiny_clip_path().rglob("*") if path.is_file()]
     assert {path.name for path in files} == {
@@ -117,20 +103,6 @@ def test_checkpoint_is_small_and_holds_no_pickle():
         "tokenizer_config.json",
     }
     assert sum(path.stat().st_size for path in files) <= 3 * 1024**2
-
-
-@pytest.mark.slow
-def test_checkpoint_loads_in_a_process_without_network():
-    code = (
-        "import torch\n"
-        "from transformers import AutoImageProcessor, AutoModel, AutoTokenizer\n"
-        "from hf_clipselect.embedded import tiny_clip_path\n"
-        "model = AutoModel.from_pretrained(tiny_clip_path(), dtype=torch.float32)\n"
-        "AutoImageProcessor.from_pretrained(tiny_clip_path(), backend='pil')\n"
-        "AutoTokenizer.from_pretrained(tiny_clip_path())\n"
-        "print(type(model).__name__, model.dtype)"
-    )
-    assert run_python("-c", code).split() == ["CLIPModel", "torch.float32"]
 
 
 def test_zero_shot_accuracy_on_all_digits(digit_hits):
@@ -183,36 +155,39 @@ def test_longest_text_fits_and_padding_does_not_matter():
     torch.testing.assert_close(alone, padded, atol=1e-5, rtol=1e-5)
 
 
-def pretrain(folder: Path, *, steps: int, seed: int = 42) -> str:
-    script = str(ROOT / "recipes" / "pretrain_tiny_clip.py")
-    return run_python(script, "--output_dir", str(folder), "--steps", str(steps), "--seed", str(seed))
-
-
 @pytest.mark.slow
 def test_pretraining_writes_a_model_and_depends_on_the_seed_alone(tmp_path):
-    output = pretrain(tmp_path / "first", steps=3)
-    pretrain(tmp_path / "second", steps=3)
-    pretrain(tmp_path / "other", steps=3, seed=7)
+    first, second = tmp_path / "first", tmp_path / "second"
+    output = run_python(str(RECIPES / "pretrain_tiny_clip.py"), "--output_dir", str(first), "--steps", "3")
     assert "zero-shot accuracy on scikit-learn's digits" in output
-    assert CLIPModel.from_pretrained(tmp_path / "first").config.vision_config.image_size == 32
-    assert "--steps 3 --seed 42" in (tmp_path / "first" / "README.md").read_text(encoding="utf-8")
+    assert CLIPModel.from_pretrained(first).config.vision_config.image_size == 32
+    assert "--steps 3 --seed 42" in (first / "README.md").read_text(encoding="utf-8")
+    train, num_threads = load_recipe("pretrain_tiny_clip.py").train, torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        model, tokenizer = train(3, seed=42)
+        other, _ = train(3, seed=7)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(num_threads)
+    for part in (model.half(), tokenizer):
+        part.save_pretrained(second)
     for name in ("model.safetensors", "tokenizer.json"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
-    first, other = (tmp_path / name / "model.safetensors" for name in ("first", "other"))
-    assert first.read_bytes() != other.read_bytes()
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    weights, others = model.state_dict(), other.half().state_dict()
+    assert not any(torch.equal(weights[name], others[name]) for name in weights if "proj.weight" in name)
     # The shipped checkpoint has the vocabulary and the weights' shapes that the recipe gives today.
-    shipped, fresh = (AutoTokenizer.from_pretrained(path) for path in (tiny_clip_path(), tmp_path / "first"))
+    shipped, fresh = (AutoTokenizer.from_pretrained(path) for path in (tiny_clip_path(), first))
     assert shipped.get_vocab() == fresh.get_vocab()
-    shipped, fresh = (CLIPModel.from_pretrained(path) for path in (tiny_clip_path(), tmp_path / "first"))
+    shipped, fresh = (CLIPModel.from_pretrained(path) for path in (tiny_clip_path(), first))
     assert {n: p.shape for n, p in shipped.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
 
 
-@pytest.mark.slow
-def test_pretraining_refuses_no_steps(tmp_path):
-    script = str(ROOT / "recipes" / "pretrain_tiny_clip.py")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, script, "--output_dir", str(tmp_path / "model"), "--steps", "0"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--steps must be at least 1" in done.stderr
+def test_pretraining_refuses_no_steps(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pretrain", "--output_dir", str(tmp_path / "model"), "--steps", "0"])
+    with pytest.raises(SystemExit) as ended:
+        load_recipe("pretrain_tiny_clip.py").main()
+    assert ended.value.code == 2
+    assert "--steps must be at least 1" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()

@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 
-from hf_clipselect.data import prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data import read_images, with_image_column_undecoded
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.bit_depth import white_level
 from hf_clipselect.encoder.features import encode_dataset, features_key
@@ -73,9 +73,9 @@ def test_features_see_what_an_image_of_8_bits_shows_and_are_kept_under_a_key_of_
 ) -> None:
     accelerator = make_accelerator(use_cpu=True)
     backbone = load_backbone(str(clip_folder), revision="main", device=accelerator.device)
-    twelve = prepare_dataset(gradients(12))
+    twelve = read_images(gradients(12))
     shown = [open_image(value, white=4095) for value in with_image_column_undecoded(twelve)[:]["image"]]
-    eight = prepare_dataset(rows_of([encoded(np.asarray(image)) for image in shown]))
+    eight = read_images(rows_of([encoded(np.asarray(image)) for image in shown]))
     with caplog.at_level(logging.WARNING, "hf_clipselect"):
         features, expected = (
             encode_dataset(images, backbone, tmp_path / name, accelerator=accelerator, num_workers=0).features

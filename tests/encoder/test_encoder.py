@@ -16,11 +16,10 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPTokenizer
 
 from hf_clipselect import select_dataset
-from hf_clipselect.data import prepare_dataset
-from hf_clipselect.encoder import backbone as backbone_module
+from hf_clipselect.data import read_images
 from hf_clipselect.encoder import cache as cache_module
 from hf_clipselect.encoder.backbone import load_backbone, warn_if_demonstration
-from hf_clipselect.encoder.cache import FeatureCache, cached_array
+from hf_clipselect.encoder.cache import FeatureCache, read_array, write_array
 from hf_clipselect.encoder.features import encode_dataset
 from hf_clipselect.encoder.images import open_image
 from hf_clipselect.encoder.texts import encode_prompts
@@ -38,7 +37,7 @@ def backbone(clip_folder):
 
 @pytest.fixture
 def images(images_dataset):
-    return prepare_dataset(images_dataset)
+    return read_images(images_dataset)
 
 
 def encode(images, backbone, folder, *, num_workers=0, **options):
@@ -353,21 +352,6 @@ def test_refuses_bf16_on_a_cpu(clip_folder):
     assert_one_line(error, "--bf16", "GPU")
 
 
-def test_bf16_towers_keep_the_projections_and_the_features_near(backbone, images, tmp_path):
-    model = copy.deepcopy(backbone.model)
-    backbone_module._towers_to_bf16(model)
-    half = dataclasses.replace(backbone, model=model)
-    assert half.identity()["dtype"] == "torch.bfloat16"
-    assert torch.equal(model.visual_projection.weight, backbone.model.visual_projection.weight)
-    assert torch.equal(model.text_projection.weight, backbone.model.text_projection.weight)
-    exact, near = encode(images, backbone, tmp_path / "a").features, encode(images, half, tmp_path / "b").features
-    assert near.dtype == np.float32
-    assert not np.array_equal(near, exact)
-    np.testing.assert_allclose(near, exact, atol=0.05)
-    text = encode_prompts(half, PROMPTS, tmp_path / "b")
-    torch.testing.assert_close(text, encode_prompts(backbone, PROMPTS, tmp_path / "a"), atol=0.05, rtol=0)
-
-
 # Images and prompts; other dual encoders have tests of their own (test_dual_encoders.py)
 
 
@@ -430,21 +414,6 @@ def test_damaged_prompt_features_are_made_anew(backbone, tmp_path):
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert torch.equal(encode_prompts(backbone, PROMPTS, tmp_path), first)
     assert path.read_bytes() == content
-
-
-def test_long_prompts_are_cut_at_the_positions_of_the_model(backbone, tmp_path):
-    long = "A photo of a " + "very " * 100 + "big cat."
-    endless = copy.deepcopy(backbone.tokenizer)
-    endless.model_max_length = 10**30
-    text = encode_prompts(backbone, [[long]], tmp_path / "a")
-    assert text.isfinite().all()
-    same = encode_prompts(dataclasses.replace(backbone, tokenizer=endless), [[long]], tmp_path / "b")
-    assert torch.equal(same, text)
-    tokens = backbone.tokenizer([long], truncation=True, max_length=77, return_tensors="pt")
-    assert tokens["input_ids"].shape == (1, 77)
-    with torch.inference_mode():
-        embeds = backbone.model.text_projection(text[0])
-        assert torch.equal(embeds, backbone.model.get_text_features(**tokens).pooler_output)
 
 
 # The cache
@@ -545,11 +514,11 @@ def test_the_manifest_lists_key_and_shards(tmp_path):
     assert len({shard["sha256"] for shard in manifest["shards"]}) == 3
 
 
-def test_an_array_is_computed_once_for_a_key(tmp_path):
+def test_an_array_is_read_under_its_own_key_alone(tmp_path):
     path = tmp_path / "new" / "array.safetensors"
-    first = cached_array(path, {"a": 1}, lambda: np.ones((2, 3), np.float32))
-    assert np.array_equal(cached_array(path, {"a": 1}, lambda: pytest.fail("computed again")), first)
-    assert np.array_equal(cached_array(path, {"a": 2}, lambda: np.zeros(4, np.float32)), np.zeros(4))
+    write_array(path, {"a": 1}, np.ones((2, 3)))
+    assert np.array_equal(read_array(path, {"a": 1}), np.ones((2, 3), np.float32))
+    assert read_array(path, {"a": 2}) is None
 
 
 # Whole datasets
@@ -629,8 +598,8 @@ def test_whatever_decides_the_features_is_part_of_the_key(backbone, images, imag
         "processor": (images, dataclasses.replace(backbone, image_processor=processor), {}),
         "model": (images, dataclasses.replace(backbone, weights_sha256="0" * 64), {}),
         "revision": (images, dataclasses.replace(backbone, weights_sha256=None, revision="0" * 40), {}),
-        "rows": (prepare_dataset(images_dataset.select(range(59, -1, -1))), backbone, {}),
-        "samples": (prepare_dataset(images_dataset, max_samples=30), backbone, {}),
+        "rows": (read_images(images_dataset.select(range(59, -1, -1))), backbone, {}),
+        "samples": (read_images(images_dataset, max_samples=30), backbone, {}),
     }
     keys = {first.key}
     for images_of_run, backbone_of_run, options in runs.values():
@@ -687,7 +656,7 @@ def test_an_undecodable_image_stops_the_run_by_its_source_index(backbone, images
     dataset = with_bad_image(images_dataset, 14, 40)
     for options, workers in (({}, 0), ({"max_samples": 30}, 2)):
         with pytest.raises(InputError) as error:
-            encode(prepare_dataset(dataset, **options), backbone, tmp_path, num_workers=workers)
+            encode(read_images(dataset, **options), backbone, tmp_path, num_workers=workers)
         assert_one_line(error, "source_index 14 ", "--on_bad_image drop")
         assert shard_files(tmp_path) == {}
 
@@ -696,7 +665,7 @@ def test_undecodable_images_can_be_dropped(backbone, images, images_dataset, tmp
     whole = encode(images, backbone, tmp_path / "whole", batch_size=6).features
     # Batches of 6 with one bad image, and with nothing else.
     bad = [14, *range(30, 36)]
-    broken_images = prepare_dataset(with_bad_image(images_dataset, *bad))
+    broken_images = read_images(with_bad_image(images_dataset, *bad))
     dropped = encode(broken_images, backbone, tmp_path / "drop", batch_size=6, on_bad_image="drop")
     assert sorted(dropped.unreadable) == bad
     assert all("not an image" in reason for reason in dropped.unreadable.values())
@@ -708,7 +677,7 @@ def test_undecodable_images_can_be_dropped(backbone, images, images_dataset, tmp
 
 
 def test_dropped_images_in_the_cache_are_still_an_error_without_drop(backbone, images_dataset, tmp_path):
-    images = prepare_dataset(with_bad_image(images_dataset, 14, 40), max_samples=30)
+    images = read_images(with_bad_image(images_dataset, 14, 40), max_samples=30)
     encode(images, backbone, tmp_path, on_bad_image="drop")
     with pytest.raises(InputError) as error:
         encode(images, backbone, tmp_path)
@@ -717,7 +686,7 @@ def test_dropped_images_in_the_cache_are_still_an_error_without_drop(backbone, i
 
 def test_a_stopped_run_goes_on_with_the_shard_that_it_lacks(backbone, images_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "SHARD_ROWS", 16)
-    images = prepare_dataset(with_bad_image(images_dataset, 40))
+    images = read_images(with_bad_image(images_dataset, 40))
     with pytest.raises(InputError, match="source_index 40 "):
         encode(images, backbone, tmp_path)
     assert sorted(shard_files(tmp_path)) == ["images-00000.safetensors", "images-00001.safetensors"]
@@ -730,7 +699,7 @@ def test_a_stopped_run_goes_on_with_the_shard_that_it_lacks(backbone, images_dat
 def test_features_that_are_not_finite_are_refused_and_not_kept(backbone, images_dataset, tmp_path):
     nan = broken(backbone)
     nan.model.visual_projection.weight.copy_(backbone.model.visual_projection.weight)
-    images = prepare_dataset(with_bad_image(images_dataset, 0, 1), max_samples=30)
+    images = read_images(with_bad_image(images_dataset, 0, 1), max_samples=30)
     with pytest.raises(InputError) as error:
         encode(images, nan, tmp_path, on_bad_image="drop")
     assert_one_line(error, "not finite", "source_index 2;")
@@ -750,7 +719,7 @@ def test_all_kinds_of_images_in_one_dataset(backbone, tmp_path):
     ]
     cmyk = encoded_image(colour.convert("CMYK"), "TIFF")
     images = [encoded_image(picture) for pair in pairs for picture in pair] + [cmyk, encoded_image(colour)]
-    encoded = encode(prepare_dataset(dataset_of(images)), backbone, tmp_path)
+    encoded = encode(read_images(dataset_of(images)), backbone, tmp_path)
     assert encoded.unreadable == {}
     np.testing.assert_allclose(encoded.features[0::2], encoded.features[1::2], atol=1e-5)
 
@@ -759,7 +728,7 @@ def test_all_kinds_of_images_in_one_dataset(backbone, tmp_path):
 def test_tiny_and_narrow_images_keep_their_channels_last(size, backbone, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     picture = PILImage.fromarray(pixels)
-    features = encode(prepare_dataset(dataset_of([encoded_image(picture)] * 2)), backbone, tmp_path).features
+    features = encode(read_images(dataset_of([encoded_image(picture)] * 2)), backbone, tmp_path).features
     scaled = picture.resize([16 * side // min(picture.size) for side in picture.size], PILImage.Resampling.BICUBIC)
     left, top = (scaled.width - 16) // 2, (scaled.height - 16) // 2
     values = np.asarray(scaled.crop((left, top, left + 16, top + 16))) / 255
@@ -772,13 +741,13 @@ def test_tiny_and_narrow_images_keep_their_channels_last(size, backbone, tmp_pat
 
 @pytest.mark.parametrize("form", ["torch", "numpy", "arrow"])
 def test_the_format_of_the_dataset_does_not_matter(form, backbone, images, images_dataset, tmp_path):
-    formatted = prepare_dataset(images_dataset.with_format(form))
+    formatted = read_images(images_dataset.with_format(form))
     expected = encode(images, backbone, tmp_path / "plain").features
     assert np.array_equal(encode(formatted, backbone, tmp_path / form, num_workers=2).features, expected)
 
 
 def test_a_format_that_hides_the_image_column_does_not_matter(backbone, images, images_dataset, tmp_path):
-    formatted = prepare_dataset(images_dataset.with_format("numpy", columns=["label"]))
+    formatted = read_images(images_dataset.with_format("numpy", columns=["label"]))
     expected = encode(images, backbone, tmp_path / "plain").features
     assert np.array_equal(encode(formatted, backbone, tmp_path / "formatted").features, expected)
 
@@ -786,9 +755,9 @@ def test_a_format_that_hides_the_image_column_does_not_matter(backbone, images, 
 def test_datasets_with_an_indices_mapping(backbone, images, images_dataset, tmp_path):
     features = encode(images, backbone, tmp_path / "plain").features
     order = np.random.default_rng(0).permutation(60)
-    shuffled = prepare_dataset(images_dataset.select(order))
+    shuffled = read_images(images_dataset.select(order))
     np.testing.assert_allclose(encode(shuffled, backbone, tmp_path / "b").features, features[order], atol=1e-6)
-    picked = prepare_dataset(images_dataset.shuffle(seed=1).filter(lambda label: label != 1, input_columns="label"))
+    picked = read_images(images_dataset.shuffle(seed=1).filter(lambda label: label != 1, input_columns="label"))
     np.testing.assert_allclose(
         encode(picked, backbone, tmp_path / "c", num_workers=2).features,
         one_at_a_time(picked.dataset, backbone),
@@ -804,4 +773,4 @@ def test_images_that_are_files(backbone, images, images_dataset, tmp_path):
     features = Features({"image": Image(), "label": images_dataset.features["label"]})
     dataset = Dataset.from_dict({"image": paths, "label": images_dataset["label"][:]}, features=features)
     expected = encode(images, backbone, tmp_path / "bytes").features
-    assert np.array_equal(encode(prepare_dataset(dataset), backbone, tmp_path / "files").features, expected)
+    assert np.array_equal(encode(read_images(dataset), backbone, tmp_path / "files").features, expected)

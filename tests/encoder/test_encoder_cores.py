@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect.data import prepare_dataset, with_image_column_undecoded
+from hf_clipselect.data import read_images, with_image_column_undecoded
 from hf_clipselect.encoder import cores
-from hf_clipselect.encoder.backbone import load_backbone
+from hf_clipselect.encoder.backbone import head_features, load_backbone
 from hf_clipselect.encoder.cores import share_cores
+from hf_clipselect.encoder.dual_encoder import of_model
 from hf_clipselect.encoder.pixels import PreprocessedImages
 from hf_clipselect.encoder.threads import in_order, one_thread_each
 from hf_clipselect.encoder.tower import ImageTower
@@ -17,10 +18,10 @@ from hf_clipselect.encoder.tower import ImageTower
 
 @pytest.fixture
 def work(clip_folder, images_dataset):
-    images, backbone = prepare_dataset(images_dataset), load_backbone(str(clip_folder))
+    images, backbone = read_images(images_dataset), load_backbone(str(clip_folder))
     pixels = PreprocessedImages(with_image_column_undecoded(images), "image", backbone.image_processor)
-    with ImageTower(backbone) as tower:
-        yield pixels, tower
+    with head_features(backbone.model, of_model(backbone.model).image_head) as run:
+        yield pixels, ImageTower(backbone, run)
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from hf_clipselect import InputError
 from hf_clipselect.evaluation.baselines import BASELINES, select_baseline, train_probe
 from hf_clipselect.evaluation.baselines.herding import herding_rows
 from hf_clipselect.evaluation.baselines.k_center import k_center_rows
-from hf_clipselect.evaluation.baselines.registry import Given
+from hf_clipselect.evaluation.baselines.registry import Given, PickingBaseline
 from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.selection import top_k
 
 
 RATIOS = [0.2, 0.31, 0.7]
-PICKING = [name for name, baseline in BASELINES.items() if baseline.rows is not None]
+PICKING = [name for name, baseline in BASELINES.items() if isinstance(baseline, PickingBaseline)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from hf_clipselect import InputError
 from hf_clipselect.evaluation.baselines import glister
 from hf_clipselect.evaluation.baselines.cg_score import cg_score_gigabytes, cg_scores, complexity_gaps
 from hf_clipselect.evaluation.baselines.el2n import el2n_scores
-from hf_clipselect.evaluation.baselines.forgetting import forgetting_scores
+from hf_clipselect.evaluation.baselines.forgetting import ForgettingCounter
 from hf_clipselect.evaluation.baselines.glister import glister_rows
 from hf_clipselect.evaluation.baselines.grand import grand_scores
 from hf_clipselect.evaluation.baselines.moderate import moderate_scores
@@ -129,6 +129,13 @@ def test_moso_by_hand():
 
 
 # Forgetting
+
+
+def forgetting_scores(epochs):
+    counter = ForgettingCounter(epochs.shape[1])
+    for is_right in epochs:
+        counter.add_epoch(is_right)
+    return counter.scores()
 
 
 def test_forgetting_by_hand():

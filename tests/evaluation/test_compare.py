@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image as PILImage
-from recipe_files import RECIPES, load_recipe
+from recipe_files import RECIPES, run_recipe
 from sklearn.linear_model import LogisticRegression
+from small_sweeps import cell_files, sweep_of, write_features
 
 from hf_clipselect import select_embeddings
 from hf_clipselect.embedded import load_digits_dataset
@@ -32,9 +33,9 @@ from hf_clipselect.evaluation.comparison import (
 )
 from hf_clipselect.evaluation.comparison.cells import Cells, code_digest, digest_of
 from hf_clipselect.evaluation.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
-from hf_clipselect.evaluation.comparison.cost import measured
 from hf_clipselect.evaluation.comparison.peers import check_facility_location_memory, check_installed, is_installed
-from hf_clipselect.evaluation.comparison.tables import markdown, read_rows
+from hf_clipselect.evaluation.comparison.sweep_tables import markdown, read_rows
+from hf_clipselect.evaluation.cost import measured
 from hf_clipselect.evaluation.digits_network import digit_pixels, digits_accuracy
 from hf_clipselect.evaluation.robustness import add_label_noise
 
@@ -44,31 +45,7 @@ RESULTS = sorted(path.parent for path in (RECIPES / "results").glob("*/results.c
 
 @pytest.fixture(scope="module")
 def features_file(tmp_path_factory):
-    """Four classes around their texts, of which one has none."""
-    rng = np.random.default_rng(0)
-    texts = np.eye(4, 16, dtype=np.float16)
-    labels = {"train": np.arange(240) % 4, "test": np.arange(80) % 4}
-    images = {
-        split: (texts[of_split] + 0.2 * rng.normal(size=(len(of_split), 16))).astype(np.float16)
-        for split, of_split in labels.items()
-    }
-    texts[2] = np.nan
-    path = tmp_path_factory.mktemp("blobs") / "features.npz"
-    np.savez(
-        path,
-        class_text_embeds=texts,
-        class_has_text=np.array([True, True, False, True]),
-        train_image_embeds=images["train"],
-        train_labels=labels["train"],
-        test_image_embeds=images["test"],
-        test_labels=labels["test"],
-    )
-    return path
-
-
-def sweep_of(path, folder, **changes):
-    values = {"methods": ["diverse", "clean"], "selection_ratio": [0.2, 0.5], "seeds": [0], "probe_c": [1.0]}
-    return SweepArguments(dataset_name=str(path), output_dir=str(folder), **{**values, **changes})
+    return write_features(tmp_path_factory.mktemp("blobs") / "features.npz")
 
 
 def one(rows, **wanted):
@@ -140,27 +117,8 @@ def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
     assert all(row["noise_share"] == 0 for row in rows)
 
 
-def cell_files(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "cells").glob("*.npz")}
-
-
-@pytest.fixture
-def run_recipe(monkeypatch, capsys, tmp_path):
-    """The command in this process, which has imported all of it already; gives exit code, output and messages."""
-
-    def run(*flags):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, flags)])
-        recipe = load_recipe("compare.py")
-        capsys.readouterr()
-        code = recipe.main()
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path, run_recipe):
+def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
     flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1".split()
     command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
@@ -178,11 +136,11 @@ def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_pa
     for ours, theirs in zip(told, whole, strict=True):
         for name in set(ours) - costs:
             assert ours[name] == theirs[name] or (np.isnan(ours[name]) and np.isnan(theirs[name])), name
-    code, printed, messages = run_recipe(*flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8)
+    done = run_recipe("compare.py", *flags, "--output_dir", "killed", "--selection_ratio", 0.3, 0.6, 0.8, cwd=tmp_path)
     # For the new ratio and each seed: two selections, and two trainings with each of two probes.
-    assert code == 0 and "12 results were computed" in messages
+    assert done.returncode == 0 and "12 results were computed" in done.stderr
     assert {name: cell_files(tmp_path / "killed")[name] for name in after} == after
-    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", printed, re.MULTILINE), printed
+    assert re.search(r"^\| `moso` \|( [\d.*]+ ± \d+\.\d \|){3}$", done.stdout, re.MULTILINE), done.stdout
     for name in ("accuracy_probe_C_1.png", "cost_probe_C_100.png", "noise_share.png"):
         with PILImage.open(tmp_path / "killed" / name) as plot:
             assert plot.width >= 800
@@ -271,9 +229,7 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     arrays |= {f"{split}_labels": of_split for split, of_split in labels.items()}
     arrays |= {f"{split}_image_embeds": pixels.mean(axis=(1, 2)) for split, pixels in images.items()}
     np.savez(tmp_path / "colours.npz", class_text_embeds=np.eye(3), **arrays)
-    arguments = sweep_of(
-        tmp_path / "colours.npz", tmp_path, methods=["diverse"], selection_ratio=[0.5], tsne_ratio=0.5
-    )
+    arguments = sweep_of(tmp_path / "colours.npz", tmp_path, methods=["diverse"], selection_ratio=[0.5])
     rows = run_sweep(arguments)
     assert {(row["data"], row["model"]) for row in rows} == {("colours", "convnet")}
     kept = one(rows, method="diverse")
@@ -283,7 +239,7 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     embeds = embed_images(model, arrays["test_images"])
     assert embeds.shape == (30, 64) and np.array_equal(embeds, embed_images(again, arrays["test_images"]))
     before = len(cell_files(tmp_path))
-    written = write_tsne(arguments)
+    written = write_tsne(arguments, 0.5)
     assert {path.name for path in written} == {"tsne.md", "dunn_index.csv", "tsne.png"} and all(
         map(Path.is_file, written)
     )
@@ -467,10 +423,10 @@ def test_tables_hold_means_and_deviations_and_name_who_is_better(tmp_path):
     assert [path.name for path in write_plots(rows, tmp_path)] == ["accuracy.png", "cost.png", "noise_share.png"]
 
 
-def test_bad_input_exits_with_one_line(run_recipe, tmp_path):
-    code, printed, messages = run_recipe("--methods", "best")
-    assert code == 2 and printed == "" and not any(tmp_path.iterdir())
-    [line] = messages.splitlines()
+def test_bad_input_exits_with_one_line(tmp_path):
+    done = run_recipe("compare.py", "--methods", "best", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and not any(tmp_path.iterdir())
+    [line] = done.stderr.splitlines()
     assert line.startswith("error: ") and "choose from all, diverse" in line
 
 

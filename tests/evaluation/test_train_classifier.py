@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from huggingface_hub import ModelCard
 from loopback_hub.server import LoopbackHub
 from made_results import make_result
 from PIL import Image as PILImage
+from recipe_files import run_recipe
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
@@ -35,7 +35,7 @@ from hf_clipselect.evaluation.classifier import (
 )
 from hf_clipselect.evaluation.classifier.architectures import pretrained_classifier, random_classifier
 from hf_clipselect.evaluation.classifier.checkpoints import check_fits
-from hf_clipselect.evaluation.classifier.rows import Rows, random_resized_crop, random_small_crop
+from hf_clipselect.evaluation.classifier.pixel_rows import Rows, random_resized_crop, random_small_crop
 from hf_clipselect.evaluation.classifier.trainer import milestone_factor
 
 
@@ -571,10 +571,7 @@ def test_two_processes_train_one_model(trained, tmp_path):
     assert results["eval"]["embedded/digits:test"]["num_rows"] == 500
 
 
-def test_bad_input_exits_with_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(RECIPE), "--architecture", "resnet-19", "--use_cpu"])
-    with pytest.raises(SystemExit) as left:
-        runpy.run_path(str(RECIPE), run_name="__main__")
-    assert left.value.code == 2 and not any(tmp_path.iterdir())
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: --architecture resnet-19")
+def test_bad_input_exits_with_one_line(tmp_path):
+    done = run_recipe("train_classifier.py", "--architecture", "resnet-19", "--use_cpu", cwd=tmp_path)
+    assert done.returncode == 2 and not any(tmp_path.iterdir())
+    assert done.stderr.splitlines()[-1].startswith("error: --architecture resnet-19")

@@ -168,6 +168,7 @@ def test_a_server_killed_at_any_file_leaves_old_or_new(
         repository.commit("refs/pr/new", [change], author="alice", title="t", base="main")
     code = """if True:
         import os, sys, json
+        sys.path.append("hub")
         from test_loopback_hub import killed_at, state_of
         folder, action, outcomes, step = sys.argv[1], sys.argv[2], [], 0
         while step < 200 and (not outcomes or outcomes[-1][0] != 0):

@@ -44,7 +44,7 @@ def push(repo: str, folder: Path, **settings: object) -> str:
 
 
 def publish(work: str) -> dict:
-    """Two commits of MLP adapters, LoRA in a private repository; what each gave before the push."""
+    """Two commits of MLP adapters, LoRA in a private repository, and bad ones; what each good one gave before."""
     from hf_clipselect import load_adapters
 
     lora = Path(work) / "lora.json"
@@ -63,10 +63,11 @@ def publish(work: str) -> dict:
             "selected": result.selected.tolist(),
             "commit": push(repo, folder / "adapter", **access),
         }
+    publish_bad(work)
     return found
 
 
-def publish_bad(work: str) -> dict:
+def publish_bad(work: str) -> None:
     """Repositories that hold what nobody should load, made from good adapters."""
     import shutil
 
@@ -93,11 +94,10 @@ def publish_bad(work: str) -> dict:
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     for name in ("pickle", "hole", *configs):
         push(f"alice/{name}", Path(work) / name)
-    return {}
 
 
 def load(old: str) -> dict:
-    """The ways to get the adapters back; the first import alone makes the method known to peft."""
+    """The ways to get the adapters back, and what is refused; the import alone makes the method known to peft."""
     import hf_clipselect
 
     return {
@@ -105,6 +105,7 @@ def load(old: str) -> dict:
         "new": embeddings(hf_clipselect.load_adapters("alice/adapters")),
         "old": embeddings(hf_clipselect.load_adapters("alice/adapters", revision=old)),
         "lora": embeddings(hf_clipselect.load_adapters("alice/secret")),
+        "refusals": refusals(old),
     }
 
 

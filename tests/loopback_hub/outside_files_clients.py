@@ -23,7 +23,7 @@ def rows_that_name_files(secret: str) -> dict:
     from huggingface_hub import HfApi
 
     from hf_clipselect import InputError, SelectionResult, select_dataset
-    from hf_clipselect.data import load_source, prepare_dataset
+    from hf_clipselect.data import load_source, read_images
 
     Path(secret).write_bytes(png(7))
     images = [{"bytes": png(row), "path": None} for row in range(11)] + [{"bytes": None, "path": secret}]
@@ -31,10 +31,10 @@ def rows_that_name_files(secret: str) -> dict:
     hostile = Dataset.from_dict({"image": images, "label": [0, 1] * 6}, features=features)
     api = HfApi()
     for name in ("hostile", "folder"):
-        api.create_repo(f"me/{name}", repo_type="dataset")
+        api.create_repo(f"alice/{name}", repo_type="dataset")
     pq.write_table(hostile.with_format("arrow")[:], Path(secret).with_name("train.parquet"))
     api.upload_file(
-        repo_id="me/hostile",
+        repo_id="alice/hostile",
         repo_type="dataset",
         path_or_fileobj=Path(secret).with_name("train.parquet"),
         path_in_repo="train.parquet",
@@ -42,15 +42,15 @@ def rows_that_name_files(secret: str) -> dict:
     for name in "ab":
         for row in range(6):
             api.upload_file(
-                repo_id="me/folder",
+                repo_id="alice/folder",
                 repo_type="dataset",
                 path_or_fileobj=png(20 * row),
                 path_in_repo=f"{name}/{row}.png",
             )
     table = Path(secret).with_name("train.parquet")
     card = f"---\nconfigs:\n- config_name: default\n  data_files: {table}\n---\n"
-    api.create_repo("me/card", repo_type="dataset")
-    api.upload_file(repo_id="me/card", repo_type="dataset", path_or_fileobj=card.encode(), path_in_repo="README.md")
+    api.create_repo("alice/card", repo_type="dataset")
+    api.upload_file(repo_id="alice/card", repo_type="dataset", path_or_fileobj=card.encode(), path_in_repo="README.md")
     settings = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "dataloader_num_workers": 0}
 
     def told(call, *args, **kwargs) -> str:
@@ -60,21 +60,21 @@ def rows_that_name_files(secret: str) -> dict:
             return str(error)
         return "fine"
 
-    loaded = load_dataset("me/hostile", split="train")
+    loaded = load_dataset("alice/hostile", split="train")
     kept = select_dataset(loaded, selection_count=12, allow_outside_files=True, **settings)
     folder = str(Path(secret).parent / "saved")
     return {
-        "by its card": told(load_source, "me/card"),
-        "by name": told(prepare_dataset, *load_source("me/hostile")),
+        "by its card": told(load_source, "alice/card"),
+        "by name": told(read_images, *load_source("alice/hostile")),
         "passed": told(select_dataset, loaded, **settings),
-        "passed in part": told(prepare_dataset, loaded.select(range(11))),
-        "changed": told(prepare_dataset, loaded.filter(lambda row: True).map(lambda row: {"more": 1})),
+        "passed in part": told(read_images, loaded.select(range(11))),
+        "changed": told(read_images, loaded.filter(lambda row: True).map(lambda row: {"more": 1})),
         "saved": told(kept.save, folder, loaded),
-        "pushed": told(kept.push_to_hub, "me/kept", loaded),
+        "pushed": told(kept.push_to_hub, "alice/kept", loaded),
         "saved all the same": told(kept.save, folder, loaded, allow_outside_files=True),
         "made in memory": told(select_dataset, hostile, **settings),
-        "files of a repository": told(prepare_dataset, *load_source("me/folder")),
-        "files of a repository, passed": told(select_dataset, load_dataset("me/folder", split="train"), **settings),
+        "files of a repository": told(read_images, *load_source("alice/folder")),
+        "files of a repository, passed": told(select_dataset, load_dataset("alice/folder", split="train"), **settings),
         "rows of a scores file": len(SelectionResult.from_folder(folder).scores),
     }
 

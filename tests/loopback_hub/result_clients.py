@@ -192,12 +192,12 @@ def source_get() -> list:
 def formats_push(folder: str) -> dict[str, str]:
     """A push of the same rows in every format; for each, what is wrong with the subset that is read back."""
     from datasets import load_dataset
-    from formats import contents, make_pictures, variants
+    from formats import contents, make_pictures, one_of_each_format
     from made_results import make_result
 
     pictures = make_pictures(Path(folder))
     stored, result, found = contents(pictures), make_result(pictures, (0.3,), report=True), {}
-    for place, (name, dataset) in enumerate(variants(pictures).items()):
+    for place, (name, dataset) in enumerate(one_of_each_format(pictures).items()):
         result.push_to_hub(f"alice/format-{place}", dataset)
         subset = load_dataset(f"alice/format-{place}", "ratio_30", split="train")
         rows, columns = contents(subset), list(pictures.features)

@@ -2,15 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from datasets import Image
+from recipe_files import launch_recipe, run_recipe
 
 
 MACHINE = {"cpu", "cores", "memory_gb", "gpu", "torch_threads", "torch", "numpy", "transformers"}
@@ -18,10 +17,9 @@ MACHINE = {"cpu", "cores", "memory_gb", "gpu", "torch_threads", "torch", "numpy"
 ALWAYS = {"sds_error", "top_k_equal", "results_decoded", "report_decoded"}
 
 
-def run(folder: Path, *flags: str) -> tuple[list[list[str]], dict]:
+def run(folder: Path, *flags: str, start: Callable = run_recipe) -> tuple[list[list[str]], dict]:
     """The cells of the printed table without its head, and the JSON; the exit code is checked against the latter."""
-    command = [sys.executable, str(REPOSITORY / "recipes" / "benchmark.py"), "--output_dir", "results", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    done = start("benchmark.py", "--output_dir", "results", *flags, cwd=folder)
     assert done.returncode in (0, 1), done.stderr[-3000:]
     written = json.loads((folder / "results" / "results.json").read_text())
     missed = [name for name, row in written["rows"].items() if row["met"] is False]
@@ -62,7 +60,7 @@ def check_row(cells: list[str], row: dict) -> None:
 
 @pytest.mark.slow
 def test_the_table_and_the_json_tell_the_same(tmp_path):
-    table, written = run(tmp_path, "--rows", "500")
+    table, written = run(tmp_path, "--rows", "500", start=launch_recipe)
     for cells, row in zip(table, written["rows"].values(), strict=True):
         check_row(cells, row)
     assert written["machine"].keys() >= MACHINE and written["machine"]["torch"] == torch.__version__
@@ -122,9 +120,6 @@ def test_memory_of_a_whole_selection_stage_by_stage(tmp_path):
     assert row["ours"] * 1e9 == max(list(row["peaks"].values())[2:])
 
 
-@pytest.mark.slow
 def test_a_dataset_that_is_not_there_is_told_in_a_line(tmp_path):
-    script = REPOSITORY / "recipes" / "benchmark.py"
-    command = [sys.executable, str(script), "--only", "encoding", "--dataset_name", str(tmp_path / "absent")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = run_recipe("benchmark.py", "--only", "encoding", "--dataset_name", tmp_path / "absent", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1

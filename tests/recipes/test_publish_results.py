@@ -45,7 +45,10 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
     (run / "results.parquet").write_bytes(b"not kept")
     recipe.keep(run, tmp_path / "results" / "run")
     assert {path.name for path in (tmp_path / "results" / "run").iterdir()} == {"tables.md", "results.csv"}
-    page = "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\nMore\n<!-- results/run: Accuracy, %: only random rows -->\n"
+    page = (
+        "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\n"
+        "More\n<!-- results/run: Accuracy, %: only random rows -->\n"
+    )
     once = recipe.filled(page, tmp_path / "results")
     assert once == (
         f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows "

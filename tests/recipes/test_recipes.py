@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import REPOSITORY
+from recipe_files import RECIPES, run_recipe
 
 from hf_clipselect.config.command_line import parse_arguments
 
 
-RECIPES = REPOSITORY / "recipes"
 SCRIPTS = sorted(RECIPES.glob("*.py"))
 BIN = Path(sys.executable).parent
 
@@ -41,10 +40,9 @@ def test_every_recipe_drops_its_own_folder_from_the_path_first(script):
     assert script.stem == "select" or script.stem not in sys.stdlib_module_names
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_recipe_prints_its_help(script, tmp_path):
-    done = launch(sys.executable, script, "--help", cwd=tmp_path)
+    done = run_recipe(script.name, "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--output_" in done.stdout, done.stderr
 
 
@@ -113,11 +111,8 @@ def test_two_processes_give_the_single_process_subset(launched, tmp_path):
         np.testing.assert_allclose(one[score].to_numpy(), two[score].to_numpy(), atol=1e-5)
 
 
-@pytest.mark.slow
 def test_processes_that_do_not_see_each_other_are_refused(tmp_path):
-    done = launch(
-        sys.executable, RECIPES / "select.py", "--use_cpu", "--output_dir", "run", cwd=tmp_path, WORLD_SIZE="2"
-    )
+    done = run_recipe("select.py", "--use_cpu", "--output_dir", "run", cwd=tmp_path, WORLD_SIZE="2")
     assert done.returncode != 0 and not (tmp_path / "run").exists()
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
@@ -130,9 +125,8 @@ def test_the_console_command_does_the_same_as_the_recipe(launched, tmp_path):
     assert np.array_equal(selected(tmp_path / "clipselect_output"), selected(output_dir))
 
 
-@pytest.mark.slow
 def test_bad_input_exits_with_one_line(tmp_path):
-    done = launch(sys.executable, RECIPES / "select.py", "--selection_ratio", "1.5", cwd=tmp_path)
+    done = run_recipe("select.py", "--selection_ratio", "1.5", cwd=tmp_path)
     assert done.returncode == 2 and not any(tmp_path.iterdir())
     assert done.stderr.strip().splitlines() == [
         line for line in done.stderr.splitlines() if line.startswith("error: ")

@@ -1,20 +1,17 @@
-import subprocess
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY
 from datasets import Dataset, Image
 from made_reports import NAN, random_table, scores_table
 from made_results import make_result
 from PIL import Image as PILImage
+from recipe_files import launch_recipe, run_recipe
 
 from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.cli import select
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.robustness import add_label_noise
@@ -30,7 +27,7 @@ from hf_clipselect.results.report import (
 from hf_clipselect.results.scores_table import column_values
 
 
-RECIPE = REPOSITORY / "recipes" / "suspects.py"
+RECIPE = "suspects.py"
 
 
 def test_suspects_by_hand(eight_rows):
@@ -139,15 +136,11 @@ def test_grid_marks_what_cannot_be_read():
     assert (broken[:, different.min() : different.max()] < 150).all(axis=2).sum() > 30
 
 
-def launch(*command, cwd):
-    return subprocess.run([sys.executable, str(RECIPE), *map(str, command)], capture_output=True, text=True, cwd=cwd)
-
-
 @pytest.fixture(scope="module")
 def noisy_run(tmp_path_factory):
     """The digits with a fifth of wrong labels as a folder, a run on it, and which labels are wrong."""
     folder = tmp_path_factory.mktemp("noisy")
-    clean = prepare_dataset(*load_source("embedded/digits", split="train"))
+    clean = read_images(*load_source("embedded/digits", split="train"))
     noisy = add_label_noise(clean.labels, 10, rate=0.2, seed=0)
     feature = clean.dataset.features["label"]
     clean.dataset.remove_columns("label").add_column("label", noisy, feature=feature).save_to_disk(folder / "data")
@@ -165,7 +158,8 @@ def noisy_run(tmp_path_factory):
 @pytest.mark.slow
 def test_recipe_lists_wrong_labels_with_the_right_ones(noisy_run, tmp_path):
     folder, wrong, clean = noisy_run
-    done = launch(folder / "run", "--dataset_name", folder / "data", "--num", 200, cwd=tmp_path)
+    flags = [folder / "run", "--dataset_name", folder / "data", "--num", 200]
+    done = launch_recipe(RECIPE, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     table = pq.read_table(tmp_path / "suspects" / "suspects.parquet")
     rows = table["source_index"].to_numpy()
@@ -184,7 +178,9 @@ def test_recipe_lists_wrong_labels_with_the_right_ones(noisy_run, tmp_path):
 @pytest.mark.slow
 def test_recipe_without_images_writes_the_tables_and_says_so(noisy_run, tmp_path):
     folder, _, _ = noisy_run
-    done = launch(folder / "run" / "subset", "--label", "three", "--num", 5, "--output_dir", "out", cwd=tmp_path)
+    done = run_recipe(
+        RECIPE, folder / "run" / "subset", "--label", "three", "--num", 5, "--output_dir", "out", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "images: none. The selection in" in done.stdout and "--dataset_name" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["suspects.csv", "suspects.parquet"]
@@ -196,7 +192,7 @@ def test_recipe_takes_the_images_of_a_source_that_has_a_name(tmp_path):
     dataset, source = load_source("embedded/digits")
     result = make_result(dataset, name="embedded/digits", source=source, report=True)
     result.save(tmp_path / "saved")
-    done = launch("saved", "--num", 3, cwd=tmp_path)
+    done = run_recipe(RECIPE, "saved", "--num", 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "suspects.png, 3 of them" in done.stdout and (tmp_path / "suspects" / "suspects.png").exists()
 
@@ -222,7 +218,7 @@ def test_recipe_takes_the_images_that_a_file_names(tmp_path):
     ]
     flags += ["--dataset_name", str(tmp_path / "data" / "rows.csv"), "--image_column_name", "photo"]
     assert select([*flags, "--output_dir", str(tmp_path / "run")]) == 0
-    done = launch(tmp_path / "run", "--num", 1, cwd=tmp_path)
+    done = run_recipe(RECIPE, tmp_path / "run", "--num", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "suspects.png, 1 of them" in done.stdout
 
@@ -239,7 +235,7 @@ def test_recipe_takes_the_images_that_a_file_names(tmp_path):
     ],
 )
 def test_recipe_tells_what_is_wrong_in_one_line(noisy_run, flags, message, tmp_path):
-    done = launch(*(noisy_run[0] / "run" if flag == "RUN" else flag for flag in flags), cwd=tmp_path)
+    done = run_recipe(RECIPE, *(noisy_run[0] / "run" if flag == "RUN" else flag for flag in flags), cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr and done.stderr.splitlines()[-1].startswith("error: ")
 

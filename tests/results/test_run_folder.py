@@ -11,7 +11,7 @@ from datasets import Dataset, Image, get_dataset_config_names, load_dataset
 from made_results import make_result
 
 from hf_clipselect import SelectionResult, select_dataset
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import adapter_card
 from hf_clipselect.results.run_folder import RunFolder
@@ -298,7 +298,7 @@ class TestWriting:
         assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
 
     def test_scores_only_leaves_no_images(self, images_dataset: Dataset, tmp_path: Path) -> None:
-        folder, images = RunFolder(tmp_path / "out"), prepare_dataset(images_dataset)
+        folder, images = RunFolder(tmp_path / "out"), read_images(images_dataset)
         folder.open(IDENTITY, overwrite=False)
         result = make_result(images_dataset, (0.3, 0.125), report=True)
         folder.write_results(result, images, {})

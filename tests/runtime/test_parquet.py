@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets, load_dataset
 
-from hf_clipselect.data import prepare_dataset
+from hf_clipselect.data import read_images
 from hf_clipselect.errors import InputError
 from hf_clipselect.runtime import parquet
 from hf_clipselect.runtime.parquet import write_parquet
@@ -163,5 +163,5 @@ def test_structures_without_a_field_are_left_out_with_a_warning(
     with pytest.raises(InputError, match="'json' has an empty structure.*remove_columns"):
         write_parquet(mixed, tmp_path / "b")
     with pytest.raises(InputError, match="'json' has an empty structure"):  # before the work
-        prepare_dataset(mixed)
-    assert prepare_dataset(rows.add_column("json", [{}] * 3)).dataset.column_names == rows.column_names
+        read_images(mixed)
+    assert read_images(rows.add_column("json", [{}] * 3)).dataset.column_names == rows.column_names

@@ -9,7 +9,7 @@ import torch
 from hf_clipselect import sample_diversity_score
 from hf_clipselect.errors import InputError
 from hf_clipselect.pipeline.run_log import collected_warnings
-from hf_clipselect.scores import arrays, diversity, smallest
+from hf_clipselect.scores import arrays, diversity
 from hf_clipselect.scores.diversity import class_diversity, estimate_notice, neighbor_count
 
 
@@ -127,7 +127,6 @@ def exact_scores(embeds, k):
 @pytest.mark.parametrize("block", [2**23, 2**17])
 def test_a_large_class_equals_float64(k, block, monkeypatch):
     monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", block)
-    monkeypatch.setattr(smallest, "_GROUP_ELEMENTS", 2**16)
     embeds = clusters(1500)
     result = sample_diversity_score(embeds, np.zeros(1500, dtype=int), num_neighbors=k)
     np.testing.assert_allclose(result, exact_scores(embeds, k), rtol=1e-5)
@@ -278,15 +277,17 @@ def test_neighbor_count(num_rows, fraction, num_neighbors, k):
 
 @pytest.fixture
 def small_limit(monkeypatch):
-    monkeypatch.setattr(diversity, "EXACT_UP_TO", 10_000)
+    """Half of the estimator's sizes, which takes a quarter of the time."""
+    monkeypatch.setattr(diversity, "EXACT_UP_TO", 5000)
+    monkeypatch.setattr(diversity, "_MIN_REFERENCES", 2048)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_estimate_is_as_good_as_is_told(seed, small_limit):
-    embeds = unit(clusters(12_000, seed=seed)).astype(np.float32)
-    estimated = class_diversity(embeds, 1200)
-    assert estimated.num_references == 4096
-    exact = diversity._mean_distances(embeds, slice(None), 1200)
+    embeds = unit(clusters(6000, seed=seed)).astype(np.float32)
+    estimated = class_diversity(embeds, 600)
+    assert estimated.num_references == 2048
+    exact = diversity._mean_distances(embeds, slice(None), 600)
     ranks = [scores.argsort().argsort() for scores in (estimated.scores, exact)]
     assert np.corrcoef(ranks)[0, 1] >= 0.96
     error = np.sqrt(np.mean((estimated.scores.astype(np.float64) - exact) ** 2)) / exact.std()
@@ -294,11 +295,11 @@ def test_an_estimate_is_as_good_as_is_told(seed, small_limit):
 
 
 def test_nearest_rows_are_not_estimated(small_limit):
-    embeds = unit(clusters(12_000)).astype(np.float32)
-    found, alone = class_diversity(embeds, 1200, num_nearest=8), class_diversity(embeds, 1200)
-    assert found.num_references == alone.num_references == 4096
+    embeds = unit(clusters(6000)).astype(np.float32)
+    found, alone = class_diversity(embeds, 600, num_nearest=8), class_diversity(embeds, 600)
+    assert found.num_references == alone.num_references == 2048
     np.testing.assert_array_equal(found.scores, alone.scores)
-    some = np.arange(0, 12_000, 400)
+    some = np.arange(0, 6000, 200)
     cosines = embeds[some] @ embeds.T
     cosines[np.arange(len(some)), some] = -np.inf
     np.testing.assert_allclose(found.cosines[some], -np.sort(-cosines, axis=1)[:, :8], atol=1e-6)
@@ -308,44 +309,42 @@ def test_small_groups_that_a_sample_misses_are_not_estimated(small_limit):
     # A row whose group is not among the references seems far from its like, which no variance inside the groups
     # foretells.
     rng = np.random.default_rng(0)
-    centres = unit(rng.normal(size=(1000, 32)))
-    radii = np.exp(rng.uniform(np.log(0.01), 0, 1000))
-    groups = np.repeat(np.arange(1000), 12)
-    embeds = centres[groups] + radii[groups, None] * rng.normal(size=(12_000, 32)) / 32**0.5
+    centres = unit(rng.normal(size=(500, 32)))
+    radii = np.exp(rng.uniform(np.log(0.01), 0, 500))
+    groups = np.repeat(np.arange(500), 12)
+    embeds = centres[groups] + radii[groups, None] * rng.normal(size=(6000, 32)) / 32**0.5
     assert class_diversity(unit(embeds).astype(np.float32), 10).num_references is None
 
 
 def test_an_estimate_is_repeated_and_told(small_limit, caplog):
-    embeds = clusters(10_500, dim=8)
-    labels = np.repeat([3, 5], [10_400, 100])
+    embeds = clusters(5200, dim=8)
+    labels = np.repeat([3, 5], [5100, 100])
     first = sample_diversity_score(embeds, labels)
     [record] = caplog.records
-    assert "Class 3 has 10,400 rows: its diversity scores were estimated from 4,096 random ones" in record.getMessage()
+    assert "Class 3 has 5,100 rows: its diversity scores were estimated from 2,048 random ones" in record.getMessage()
     np.testing.assert_array_equal(sample_diversity_score(embeds, labels), first)
-    alone = sample_diversity_score(embeds[10_400:], np.zeros(100, dtype=int))
-    np.testing.assert_allclose(first[10_400:], alone, rtol=1e-6)
+    alone = sample_diversity_score(embeds[5100:], np.zeros(100, dtype=int))
+    np.testing.assert_allclose(first[5100:], alone, rtol=1e-6)
 
 
 def test_how_long_the_exact_scores_of_a_large_class_take_is_told_once(small_limit, caplog):
-    rows = np.random.default_rng(0).normal(size=(10_500, 16))
+    rows = np.random.default_rng(0).normal(size=(5200, 16))
     embeds = unit(rows).astype(np.float32)
     with collected_warnings() as warnings:
-        scores = class_diversity(embeds, 1050).scores
-        listed = class_diversity(embeds[:10_000], 1000)
-    told = re.fullmatch(
-        r"The 10,500 rows of a class are compared exactly, each with all others, and not estimated from some: this takes about \d+ seconds\.",
-        "\n".join(caplog.messages),
-    )
-    assert told and warnings == []  # another machine would take another time for the same scores
-    np.testing.assert_array_equal(scores, diversity._mean_distances(embeds, slice(None), 1050))
+        scores = class_diversity(embeds, 520).scores
+        listed = class_diversity(embeds[:5000], 500)
+    [told] = caplog.messages
+    assert re.fullmatch(r"The 5,200 rows of a class are compared exactly, .* this takes about \d+ seconds\.", told)
+    assert warnings == []  # another machine would take another time for the same scores
+    np.testing.assert_array_equal(scores, diversity._mean_distances(embeds, slice(None), 520))
     assert listed.num_references is None
 
 
-@pytest.mark.parametrize("k", [1050, 20])
+@pytest.mark.parametrize("k", [520, 20])
 def test_no_estimate_where_it_would_be_far_off(k, small_limit, caplog):
-    # Rows of one cloud are all about as far from their like; and of 20 neighbours 4,096 references hold 8.
+    # Rows of one cloud are all about as far from their like; and of 20 neighbours 2,048 references hold 8.
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(10_500, 16 if k == 1050 else 8))
+    rows = rng.normal(size=(5200, 16 if k == 520 else 8))
     embeds = torch.from_numpy(unit(rows)).float()
     result = class_diversity(embeds, k)
     assert result.num_references is None
@@ -353,8 +352,8 @@ def test_no_estimate_where_it_would_be_far_off(k, small_limit, caplog):
 
 
 def test_a_class_of_duplicates_is_not_estimated(small_limit):
-    embeds = torch.ones(10_001, 4) / 2
-    result = class_diversity(embeds, 1000)
+    embeds = torch.ones(5001, 4) / 2
+    result = class_diversity(embeds, 500)
     assert result.num_references is None
     assert not result.scores.any()
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from adapting import quick, turned_classes
-from peft import PeftModel
 from process_clients import out_of_fold, run_processes
 from real_features import NOISES, food_embeds, mislabelled
 from sklearn.metrics import roc_auc_score
@@ -189,25 +188,6 @@ def test_a_class_of_one_row_is_scored_without_having_been_seen(accelerator):
     assert np.isfinite(sas).all() and np.isfinite(margin).all() and set(predicted) <= {0, 1, 2, 3}
 
 
-def test_a_model_with_adapters_is_refused(accelerator):
-    data = turned_classes(num_rows=40)
-    folds = fold_numbers(data[2], 2, seed=0)
-    adapted, outcome = adapt(
-        IdentityProjections(8), *data, arguments=quick(adaptation="always"), seed=0, accelerator=accelerator
-    )
-    assert isinstance(adapted, PeftModel)
-    for model in (adapted, adapted.base_model.model):
-        with pytest.raises(InputError, match=r"The model has adapters.*pass model.unload\(\)"):
-            scores_of(data, folds, accelerator, model)
-    scores_of(data, folds, accelerator, adapted.unload(), num_steps=outcome.num_steps)
-
-
-def test_one_fold_alone_is_refused(accelerator):
-    data = turned_classes(num_rows=40)
-    with pytest.raises(InputError, match="All 40 rows are in one fold"):
-        scores_of(data, np.zeros(40, dtype=np.int64), accelerator)
-
-
 def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkeypatch):
     first, second = run_processes(2, "out_of_fold", tmp_path)
     assert first == second
@@ -226,7 +206,7 @@ def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkey
 def test_auto_does_no_harm_to_real_features_with_and_without_folds(real_data, accelerator, record_property, noise):
     images, texts, labels = food_embeds(real_data)
     features, found, kept = (FeatureRows([images]), torch.from_numpy(texts)[None]), [], 0
-    for seed in range(5):
+    for seed in range(2):
         noisy = mislabelled(labels, noise, seed)
         model, outcome = adapt(
             IdentityProjections(512),
@@ -258,7 +238,7 @@ def test_auto_does_no_harm_to_real_features_with_and_without_folds(real_data, ac
     record_property(
         "printed",
         f"AUROC of the margin, {noise} noise: plain CLIP {plain:.2f}, auto {auto:.2f}, auto with five folds "
-        f"{out_of_fold:.2f}; adapters kept for {kept} of 5 seeds",
+        f"{out_of_fold:.2f}; adapters kept for {kept} of 2 seeds",
     )
     assert plain >= 99.7
     assert min(auto, out_of_fold) >= plain - 0.2

@@ -199,18 +199,6 @@ def test_warnings_reach_the_log_or_become_one_error(caplog):
     check_trust(measure_trust(labels, labels, None, orthogonal(2), ["cat", "dog"]), strict=True)
 
 
-@pytest.mark.parametrize(
-    ("labels", "plain", "adapted", "message"),
-    [([0, 1], [0], None, "got 2, 1"), ([0, 1], [0, 1], [0], "got 2, 2, 1"), ([], [], None, "got 0, 0")],
-)
-def test_what_does_not_fit_together_is_refused(labels, plain, adapted, message):
-    arrays = [None if values is None else np.array(values, dtype=np.int64) for values in (labels, plain, adapted)]
-    with pytest.raises(InputError, match=message):
-        measure_trust(*arrays, orthogonal(2), ["cat", "dog"])
-    with pytest.raises(InputError, match="3 rows for 2 class names"):
-        measure_trust(np.arange(2), np.arange(2), None, orthogonal(3), ["cat", "dog"])
-
-
 def test_prompts_of_the_embedded_model_on_digits_are_told_apart():
     backbone = load_backbone("embedded/tiny-clip")
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

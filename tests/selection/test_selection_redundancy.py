@@ -130,19 +130,6 @@ def test_rejects_scores_that_cannot_be_ranked(bad):
         redundancy_scores(np.array([0, bad]), graph_of(2, {}), 0.5)
 
 
-@pytest.mark.parametrize("weight", [-0.1, np.nan, np.inf])
-def test_rejects_a_weight_out_of_range(weight):
-    with pytest.raises(InputError, match="redundancy_weight must be a number of at least 0, got"):
-        redundancy_scores(np.zeros(2), graph_of(2, {}), weight)
-
-
-def test_rejects_arrays_that_do_not_match():
-    with pytest.raises(InputError, match=r"got 3 scores, tiers of shape \(3,\) and a graph of 2 rows"):
-        redundancy_scores(np.zeros(3), graph_of(2, {}), 0.5)
-    with pytest.raises(InputError, match=r"got 2 scores, tiers of shape \(3,\)"):
-        redundancy_scores(np.zeros(2), graph_of(2, {}), 0.5, tiers=np.zeros(3, dtype=int))
-
-
 # --- groups
 
 
@@ -211,15 +198,14 @@ def graph_and_scores(made):
     return joined_graph(parts, len(made.labels)), sas + np.float32(0.1) * sds
 
 
-@pytest.mark.parametrize("class_size", [400, pytest.param(5000, marks=pytest.mark.slow)])
-def test_copies_are_put_back(class_size):
-    made = redundant_set(class_size)
+def test_copies_are_put_back():
+    made = redundant_set(400)
     graph, scores = graph_and_scores(made)
     gains = redundancy_scores(scores, graph, 0.5)
     for ratio in (0.1, 0.3):
         k = int(ratio * len(scores))
         ranked, greedy = top_k(scores, k), top_k(gains, k)
-        assert made.redundant_share(ranked) >= (0.1 if class_size == 5000 else 0.08)
+        assert made.redundant_share(ranked) >= 0.08
         assert made.redundant_share(greedy) <= 0.005
         assert made.wrong[greedy].mean() <= made.wrong[ranked].mean() + 0.005
         quotas = class_quotas(made.labels, k, balance="proportional", num_classes=10)

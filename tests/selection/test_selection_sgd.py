@@ -1,12 +1,13 @@
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.selection import check_convergence, convergence_verdict, sgd_select, top_k
-from hf_clipselect.selection.sgd import iterations_to_leave
+from hf_clipselect.selection import sgd_select, top_k
+from hf_clipselect.selection.sgd import check_convergence, iterations_to_leave
 
 
 def plain_loop(scores, k, *, ratio_weight, max_iterations, theta=5e-4):
@@ -24,6 +25,15 @@ def plain_loop(scores, k, *, ratio_weight, max_iterations, theta=5e-4):
     return None
 
 
+def refusal(scores, k, **knobs):
+    """What the check says before the loop runs; empty where it lets it run."""
+    try:
+        check_convergence(scores, k, **knobs)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 FAMILIES = {
     "uniform": lambda rng, size: rng.random(size),
     "beta": lambda rng, size: 0.2 + 0.15 * rng.beta(4, 2, size),
@@ -36,21 +46,21 @@ FAMILIES = {
 
 
 @pytest.mark.slow
-def test_the_verdict_agrees_with_the_loop_on_500_cases():
+def test_the_check_agrees_with_the_loop_on_150_cases():
     rng = np.random.default_rng(0)
     outcomes = []
-    for case in range(500):
-        size = round(math.exp(rng.uniform(math.log(20), math.log(1000))))
+    for case in range(150):
+        size = round(math.exp(rng.uniform(math.log(20), math.log(500))))
         scores = FAMILIES[list(FAMILIES)[case % len(FAMILIES)]](rng, size)
         k = max(1, math.floor(size * rng.choice([0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9]) + 0.5))
         knobs = {
             "ratio_weight": float(rng.choice([0.8, 1.2, 2.0, 3.0])),
             "max_iterations": int(rng.choice([1500, 3000, 5000])),
         }
-        verdict = convergence_verdict(scores, k, **knobs)
+        refused = refusal(scores, k, **knobs)
         expected = plain_loop(scores, k, **knobs)
-        assert verdict.converges == (expected is not None), (case, verdict)
-        outcomes.append(verdict.condition)
+        assert (not refused) == (expected is not None), (case, refused)
+        outcomes += re.findall(r"C\d \w+", refused)[:1] or [""]
         if expected is None:
             with pytest.raises(InputError):
                 sgd_select(scores, k, **knobs)
@@ -59,7 +69,7 @@ def test_the_verdict_agrees_with_the_loop_on_500_cases():
             np.testing.assert_array_equal(result.rows, expected[0])
             assert result.iterations == expected[1]
     counts = {condition: outcomes.count(condition) for condition in ("", "C1 reach", "C2 force", "C3 time")}
-    assert min(counts.values()) >= 25, counts
+    assert min(counts.values()) >= 10, counts
 
 
 @pytest.mark.parametrize("k", [10, 30])
@@ -122,31 +132,28 @@ def test_scores_far_apart_do_not_overflow():
 
 def test_reach_names_the_nearest_count():
     scores = np.repeat([3.0, 2.0, 1.0], [30, 30, 40]) / 4
-    verdict = convergence_verdict(scores, 50)
-    assert (verdict.converges, verdict.condition) == (False, "C1 reach")
-    assert "nearest count that it can reach is 60 (--selection_ratio 0.6)" in verdict.message
-    assert "--solver exact" in verdict.message
+    refused = refusal(scores, 50)
+    assert "cannot arrive (C1 reach)" in refused
+    assert "nearest count that it can reach is 60 (--selection_ratio 0.6)" in refused and "--solver exact" in refused
     assert len(sgd_select(scores, 60).rows) == 60
-    assert "is 30" in convergence_verdict(scores, 40).message
-    assert "is 30" in convergence_verdict(scores, 1).message
+    assert "is 30" in refusal(scores, 40)
+    assert "is 30" in refusal(scores, 1)
 
 
 def test_force_names_the_weight_that_would_do():
     scores = np.linspace(0, 3, 101)  # the 31st highest is 2.1
-    verdict = convergence_verdict(scores, 30)
-    assert (verdict.converges, verdict.condition) == (False, "C2 force")
-    assert "one that scores 2.1; a ratio_weight of 2.12393 would do" in verdict.message  # 2.1 + 1.1 * 2175 / 99990
-    with pytest.raises(InputError, match="C2 force"):
+    with pytest.raises(InputError, match="C2 force") as raised:
         sgd_select(scores, 30)
+    # 2.1 + 1.1 * 2175 / 99990
+    assert "one that scores 2.1; a ratio_weight of 2.12393 would do" in str(raised.value)
     assert len(sgd_select(scores, 30, ratio_weight=2.12393).rows) == 30
 
 
 def test_time_names_the_iterations_that_would_do():
     scores = np.linspace(0, 1, 101)  # the 31st highest is 0.7: 2175 / 1.3 + 10 iterations
-    verdict = convergence_verdict(scores, 30, max_iterations=1000)
-    assert (verdict.converges, verdict.condition) == (False, "C3 time")
-    assert "about 1683 iterations" in verdict.message
-    assert "a ratio_weight of 3.11689 would do" in verdict.message
+    refused = refusal(scores, 30, max_iterations=1000)
+    assert "cannot arrive (C3 time)" in refused and "about 1683 iterations" in refused
+    assert "a ratio_weight of 3.11689 would do" in refused
     assert len(sgd_select(scores, 30, max_iterations=1852).rows) == 30
     assert len(sgd_select(scores, 30, max_iterations=1000, ratio_weight=3.11689).rows) == 30
 
@@ -154,16 +161,14 @@ def test_time_names_the_iterations_that_would_do():
 def test_few_rows_are_left_to_the_exact_solver():
     scores = np.linspace(0, 1, 20)
     assert len(sgd_select(scores, 5).rows) == 5
-    verdict = convergence_verdict(scores[:19], 5)
-    assert verdict.condition == "size"
-    with pytest.raises(InputError, match="at least 20 rows, got 19.*--solver exact"):
+    with pytest.raises(InputError, match=r"\(size\): it needs at least 20 rows, got 19.*--solver exact"):
         check_convergence(scores[:19], 5)
 
 
 def test_a_loop_that_jumps_over_the_target_raises():
     # The conditions hold, but both middle scores are so close that they leave in the same step.
     scores = np.concatenate([np.linspace(0.8, 0.9, 10), [0.5 + 1e-12, 0.5], np.linspace(0, 0.1, 10)])
-    assert convergence_verdict(scores, 11, max_iterations=3000).converges
+    assert not refusal(scores, 11, max_iterations=3000)
     with pytest.raises(InputError, match="after 3000 iterations.*--solver exact"):
         sgd_select(scores, 11, max_iterations=3000)
 

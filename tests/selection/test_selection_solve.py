@@ -194,11 +194,6 @@ def test_sgd_keeps_the_best_rows():
         select_rows(scores, Candidates(np.zeros(400, dtype=int), np.full(400, FIRST)), 100, objective)
 
 
-def test_rejects_arrays_that_do_not_match():
-    with pytest.raises(InputError, match="3 scores and 2 cells"):
-        select_rows(np.zeros(3), one_cell(2), 1, FREE)
-
-
 @BALANCES
 def test_subsets_are_nested(objective):
     rng = np.random.default_rng(2)

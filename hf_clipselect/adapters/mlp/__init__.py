@@ -13,7 +13,7 @@ __all__ = ["DEFAULT_TARGET_MODULES", "MLP_ADAPTER", "MlpAdapterConfig", "MlpAdap
 
 def _register() -> None:
     registered = PEFT_TYPE_TO_CONFIG_MAPPING.get(MLP_ADAPTER)
-    # peft refuses a second registration; a reloaded module is no clash, a method of another package is one.
+    # peft refuses a second registration, which a reloaded module needs; that of another package is refused.
     if registered is not None and registered.__module__ == MlpAdapterConfig.__module__:
         return
     register_peft_method(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
-from ...config.checks import is_finite_number, is_whole_number
 from ...encoder.dual_encoder import WITH_PROJECTIONS
 from ...errors import InputError
 
@@ -42,48 +43,36 @@ class MlpAdapterConfig(PeftConfig):
     """Configuration of the MLP adapter: a residual MLP on the output of each targeted layer.
 
     Args:
-        target_modules (`list[str]` or `str`, *optional*):
-            Layers that get an adapter, linear ones or the attention poolers that end SigLIP's image towers: names (or
-            ends of names), or one regular expression over the full name. `None` stands for the two heads of the dual
-            encoder: CLIP's projections, `["visual_projection", "text_projection"]`, or SigLIP's `["vision_model.head",
-            "text_model.head"]`.
-        exclude_modules (`list[str]` or `str`, *optional*):
-            Modules that get no adapter although `target_modules` names them.
-        modules_to_save (`list[str]`, *optional*):
-            Further modules that are trained in full and saved with the adapter.
-        hidden_dim (`int`, *optional*):
-            Width of the hidden layer, at least 1. `None` takes the output size D of the target (D -> D -> D).
-        scale (`float`, *optional*, defaults to `1.0`):
-            Factor on the MLP's output before it is added.
+        target_modules (`list[str]` or `str`, *optional*): Layers that get an adapter, linear ones or the attention
+            poolers that end SigLIP's image towers: names (or ends of names), or one regular expression over the full
+            name. `None` stands for the two heads of the dual encoder: CLIP's projections, `["visual_projection",
+            "text_projection"]`, or SigLIP's `["vision_model.head", "text_model.head"]`.
+        exclude_modules (`list[str]` or `str`, *optional*): Modules that get no adapter although `target_modules` names
+            them.
+        modules_to_save (`list[str]`, *optional*): Further modules that are trained in full and saved with the adapter.
+        hidden_dim (`int`, *optional*): Width of the hidden layer, at least 1. `None` takes the output size D of the
+            target (D -> D -> D).
+        scale (`float`, *optional*, defaults to `1.0`): Finite factor on the MLP's output before it is added.
 
     Raises:
         [`~hf_clipselect.errors.InputError`]: If modules are not named by strings, or `hidden_dim` or `scale` is out of
-        range.
+            range.
 
     Example:
 
     ```python
     >>> from peft import get_peft_model
-    >>> from hf_clipselect.mlp_adapter import MlpAdapterConfig
+    >>> from hf_clipselect import MlpAdapterConfig
 
     >>> model = get_peft_model(clip_model, MlpAdapterConfig())
     ```
     """
 
-    target_modules: list[str] | str | None = field(
-        default=None,
-        metadata={"help": "Layers to adapt: names or a regular expression. None: the two heads of the model."},
-    )
-    exclude_modules: list[str] | str | None = field(
-        default=None, metadata={"help": "Modules to leave alone: names or a regular expression."}
-    )
-    modules_to_save: list[str] | None = field(
-        default=None, metadata={"help": "Further modules that are trained in full and saved with the adapter."}
-    )
-    hidden_dim: int | None = field(
-        default=None, metadata={"help": "Width of the hidden layer. None: the output size of the target."}
-    )
-    scale: float = field(default=1.0, metadata={"help": "Factor on the MLP's output before it is added."})
+    target_modules: list[str] | set[str] | str | None = None
+    exclude_modules: list[str] | set[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    hidden_dim: int | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,32 +80,29 @@ class MlpAdapterConfig(PeftConfig):
         for name in ("target_modules", "exclude_modules", "modules_to_save"):
             if not _are_names(value := getattr(self, name)):
                 raise InputError(f"{name} of MlpAdapterConfig must be a list of names of modules, got {value!r}.")
-        # peft matches against sets (a list of names would work, but is slower to search and is not what it stores).
+        # peft itself stores sets, which are quick to search.
         if isinstance(self.target_modules, list):
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        if self.hidden_dim is not None and not is_whole_number(self.hidden_dim, at_least=1):
+        if self.hidden_dim is not None and not (_is_number(self.hidden_dim, int) and self.hidden_dim >= 1):
             raise InputError(
                 f"hidden_dim of MlpAdapterConfig must be an integer of at least 1, or None for the output size of the "
                 f"adapted layer, got {self.hidden_dim!r}."
             )
-        if not is_finite_number(self.scale):
+        if not (_is_number(self.scale, int | float) and abs(self.scale) <= sys.float_info.max):
             raise InputError(f"scale of MlpAdapterConfig must be a finite number, got {self.scale!r}.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary; sets become sorted lists, so that the saved file is the same every time.
-
-        Returns:
-            `dict[str, Any]`: The fields by name.
-        """
+        """The fields by name; sets become sorted lists, so that the saved file is the same every time."""
         return {key: sorted(value) if isinstance(value, set) else value for key, value in super().to_dict().items()}
 
 
 def _are_names(value: object) -> bool:
-    """A string is one regular expression."""
-    return (
-        value is None
-        or isinstance(value, str)
-        or (isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value))
-    )
+    if isinstance(value, list | tuple | set):
+        return all(isinstance(name, str) for name in value)
+    return value is None or isinstance(value, str)
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

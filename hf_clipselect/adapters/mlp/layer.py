@@ -24,15 +24,12 @@ MERGE_REFUSED = (
 class MlpAdapterLayer(nn.Module, BaseTunerLayer):
     """Wraps a layer and adds the residuals of its active adapters to the output.
 
-    Every active adapter reads the output of the base layer, not of another adapter: residuals add up, in any order.
+    Every active adapter reads the output of the base layer, not of another adapter, so their order does not matter.
 
     Args:
-        base_layer (`torch.nn.Linear`, or an attention pooler of SigLIP):
-            The layer to adapt, whose output has the size D.
-        adapter_name (`str`):
-            Name of the first adapter, which becomes the active one.
-        config ([`MlpAdapterConfig`]):
-            Hidden width and scale of that adapter.
+        base_layer (`torch.nn.Linear`, or an attention pooler of SigLIP): The layer to adapt, with output size D.
+        adapter_name (`str`): Name of the first adapter, which becomes the active one.
+        config ([`MlpAdapterConfig`]): Hidden width and scale of that adapter.
     """
 
     # One ModuleDict per MLP layer: peft strips the adapter's name from a key only where it stands second to last
@@ -52,14 +49,7 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
         self.update_layer(adapter_name, config=config)
 
     def update_layer(self, adapter_name: str, *, config: MlpAdapterConfig) -> None:
-        """Add an adapter, or reset one of the same name.
-
-        Args:
-            adapter_name (`str`):
-                Name of the adapter.
-            config ([`MlpAdapterConfig`]):
-                Its hidden width and scale.
-        """
+        """Add an adapter, or reset the one of this name."""
         embed_dim = output_size(self.base_layer)
         hidden_dim = config.hidden_dim or embed_dim
         last_layer = nn.Linear(hidden_dim, embed_dim)
@@ -68,32 +58,18 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
         self.mlp_adapter_fc0[adapter_name] = nn.Linear(embed_dim, hidden_dim)
         self.mlp_adapter_fc1[adapter_name] = last_layer
         self.mlp_adapter_scale[adapter_name] = config.scale
-        # Told, since peft looks for a `weight`, which a pooler does not have.
+        # The device is passed because peft would look for a `weight`, which a pooler does not have.
         self._move_adapter_to_device_of_base_layer(adapter_name, next(self.base_layer.parameters()).device)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Apply the base layer and add the residuals of the active adapters.
-
-        Args:
-            inputs (`torch.Tensor`):
-                Inputs of the base layer: of a linear one `(..., in_features)`, of a pooler the patches and their mask.
-
-        Returns:
-            `torch.Tensor` of shape `(..., D)`: As `add_residuals`.
-        """
+        """Apply the base layer to `(..., in_features)`, or to a pooler's patches and mask, and `add_residuals`."""
         return self.add_residuals(self.base_layer(*inputs))
 
     def add_residuals(self, base_output: torch.Tensor) -> torch.Tensor:
-        """Add the residuals of the active adapters to an output of the base layer.
+        """Add the residuals of the active adapters to an output `(..., D)` of the base layer, cached or not.
 
-        Args:
-            base_output (`torch.Tensor` of shape `(..., D)`):
-                What the base layer gave, now or when it was cached.
-
-        Returns:
-            `torch.Tensor` of shape `(..., D)`: In the dtype of `base_output`. Residuals are computed in the dtype of
-            the adapter and summed before they are rounded to it.
+        Residuals are computed and added in the dtype of the adapter; the sum is rounded to that of `base_output`.
         """
         if self.disable_adapters:
             return base_output
@@ -106,12 +82,8 @@ class MlpAdapterLayer(nn.Module, BaseTunerLayer):
 
     def _mlp(self, name: str, base_output: torch.Tensor) -> torch.Tensor:
         first, last = self.mlp_adapter_fc0[name], self.mlp_adapter_fc1[name]
-        return last(nn.functional.gelu(first(base_output.to(first.weight.dtype))))
+        return last(nn.functional.gelu(first(base_output.to(first.get_parameter("weight").dtype))))
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refuse: the adapter is nonlinear.
-
-        Raises:
-            [`~hf_clipselect.errors.InputError`]: Always.
-        """
+        """Raise `InputError`: the adapter is nonlinear."""
         raise InputError(MERGE_REFUSED)

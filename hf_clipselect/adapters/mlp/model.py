@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 
 from ...encoder.dual_encoder import of_type, output_size
 from ...errors import InputError
-from .config import DEFAULT_TARGET_MODULES, MlpAdapterConfig
+from .config import DEFAULT_TARGET_MODULES
 from .layer import MERGE_REFUSED, MlpAdapterLayer
 
 
@@ -21,17 +21,18 @@ class MlpAdapterModel(BaseTuner):
 
     prefix: str = "mlp_adapter_"
     tuner_layer_cls = MlpAdapterLayer
-    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+    target_module_mapping: dict[str, list[str]] = {}
 
-    def _prepare_adapter_config(self, peft_config: MlpAdapterConfig, model_config: dict[str, Any]) -> MlpAdapterConfig:
-        # Not `target_module_mapping`: a model of a type that no table knows has the two projections too.
+    # peft's tuners declare configs of any method; this one gets a `MlpAdapterConfig`.
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+        # Not through `target_module_mapping`: models of types that no table lists have two projections too.
         if peft_config.target_modules is None:
             peft_config.target_modules = {head.name for head in of_type(model_config.get("model_type")).heads}
         return peft_config
 
     def _create_and_replace(
         self,
-        peft_config: MlpAdapterConfig,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
@@ -42,7 +43,7 @@ class MlpAdapterModel(BaseTuner):
         if isinstance(target, MlpAdapterLayer):
             target.update_layer(adapter_name, config=peft_config)
             return
-        if output_size(target) is None:
+        if not output_size(target):
             kind = type(target)
             raise InputError(
                 "An MLP adapter goes on torch.nn.Linear modules only, and on the head of SigLIP's images, but "
@@ -55,7 +56,7 @@ class MlpAdapterModel(BaseTuner):
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         if isinstance(new_module, MlpAdapterLayer):
             super()._replace_module(parent, child_name, new_module, child)
-        else:  # the base layer comes back; peft would set its `weight`, which a pooler does not have
+        else:  # the base layer is put back; peft would set its `weight`, which a pooler does not have
             setattr(parent, child_name, new_module)
 
     def _check_merge_allowed(self) -> None:

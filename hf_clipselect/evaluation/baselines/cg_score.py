@@ -62,7 +62,7 @@ def cg_scores(
     labels = checked_labels(labels, num_rows=len(images))
     check_cg_memory(labels, max_gigabytes)
     scores = np.zeros(len(labels))
-    for label in np.flatnonzero(np.bincount(labels)):
+    for label in np.flatnonzero(np.bincount(labels)).tolist():
         own, others = np.flatnonzero(labels == label), np.flatnonzero(labels != label)
         for draw in range(num_draws):
             rng = np.random.default_rng([seed, _STREAM, label, draw])

@@ -53,8 +53,7 @@ def d2_rows(
 
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, a score is not finite or negative, or an argument
-        is
-            out of range.
+            is out of range.
     """
     images = unit_embeds(embeds)
     scores = checked_scores(scores, len(images))
@@ -93,7 +92,8 @@ def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarr
 
 def _pick(values: list[float], starts: np.ndarray, columns: np.ndarray, weights: np.ndarray, count: int) -> np.ndarray:
     """Always the highest value, from a heap that also holds values that have changed since."""
-    picks, picked = [], [False] * len(values)
+    picks: list[int] = []
+    picked = [False] * len(values)
     heap = [(-value, row) for row, value in enumerate(values)]
     heapify(heap)
     while len(picks) < count:

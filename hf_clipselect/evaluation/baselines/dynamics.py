@@ -1,6 +1,6 @@
-"""What a training shows of its rows, taken down while it runs.
+"""Measures of the training rows, recorded while a proxy is trained.
 
-Nothing is held for each row and epoch: N numbers for each measure, and the features at two times.
+Memory does not grow with the epochs: N numbers for each measure, and the features at two times.
 
 Legend: N rows, C classes, H hidden size (the input of the last layer).
 """
@@ -17,7 +17,7 @@ class TrainingDynamics:
     Args:
         error_norms (`np.ndarray` of shape `(N,)`): EL2N after the early epochs, the mean over several runs, float32.
         gradient_norms (`np.ndarray` of shape `(N,)`): GraNd of the last layer, likewise, float32.
-        forgetting_events (`np.ndarray` of shape `(N,)`): As in [`forgetting_scores`], float32.
+        forgetting_events (`np.ndarray` of shape `(N,)`): As [`ForgettingCounter`] counts them, float32.
         moso (`np.ndarray` of shape `(N,)`): MoSo over the checkpoints, float32.
         margins (`np.ndarray` of shape `(N,)`): Logit of the given class less the largest other one, over all epochs,
             as the rows came up in batches, float32: the area under the margin

@@ -42,19 +42,3 @@ class ForgettingCounter:
             `np.ndarray` of shape `(N,)`: Float32, at least 0, higher is kept first.
         """
         return np.where(self._was_ever_right, self._events, self._num_epochs).astype(np.float32)
-
-
-def forgetting_scores(is_right: np.ndarray) -> np.ndarray:
-    """Forgetting events of one training that was recorded in full.
-
-    Args:
-        is_right (`np.ndarray` of shape `(num_epochs, num_rows)`, bool): Whether a row was classified rightly, epoch by
-            epoch.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: As [`ForgettingCounter.scores`] gives them.
-    """
-    counter = ForgettingCounter(is_right.shape[1])
-    for epoch in is_right:
-        counter.add_epoch(epoch)
-    return counter.scores()

@@ -53,14 +53,14 @@ def glister_rows(
     """
     inputs, targets = torch.from_numpy(features), torch.from_numpy(labels)
     val_inputs, val_targets = torch.from_numpy(val_features), torch.from_numpy(val_labels)
-    head = torch.from_numpy(head)
-    errors = prediction_errors(_probabilities(inputs, head), targets)
+    weights = torch.from_numpy(head)
+    errors = prediction_errors(_probabilities(inputs, weights), targets)
     is_open = np.ones(len(features), dtype=bool)
-    taken, step = [], torch.zeros_like(head)
+    taken, step = [], torch.zeros_like(weights)
     per_round, num_taken = -(-len(features) // _NUM_ROUNDS), 0
     eta = 1 / (per_round * (np.einsum("nh,nh->", features, features, dtype=np.float64) / len(features) + 1))
     while num_taken < count:
-        stepped = head - eta * step
+        stepped = weights - eta * step
         gradient = mean_gradient(_probabilities(val_inputs, stepped), val_targets, val_inputs)
         gains = np.empty(len(features), dtype=np.float32)
         for block in row_blocks(len(features), width=max(head.shape)):

@@ -4,8 +4,7 @@ Paul, Ganguli and Dziugaite, "Deep Learning on a Data Diet: Finding Important Ex
 2021, https://huggingface.co/papers/2107.07075.
 
 GraNd_i = E ||grad_w loss(x_i, y_i; w)||_2 at the weights w of a few epochs, E the mean over networks of different
-initial
-weights (ten in the paper). The rows with the largest gradients are kept, so wrong labels are among the first.
+initial weights (ten in the paper). The rows with the largest gradients are kept, so wrong labels are among the first.
 
 Deviation, a usual one: the gradient is that of the last layer alone, whose norm needs no backward pass. Of a cross
 entropy on logits W h + b it is the outer product of p - onehot(y) and (h, 1).

@@ -1,6 +1,7 @@
 """An image classifier as the proxy, as in the papers: any that `transformers` knows, on the images themselves."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ...data import LabelledImages, prepare_dataset, with_image_column_undecoded
+from ...data import LabelledImages, read_images, with_image_column_undecoded
 from ...encoder.bit_depth import white_level
 from ...encoder.decoding import decoded_batches, warn_if_threads
 from ...encoder.pixels import PreprocessedImages
@@ -46,7 +47,7 @@ def train_image_classifier(
     num_workers: int = 0,
     seed: int = 0,
 ) -> TrainingDynamics:
-    """Train an image classifier, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
+    """Train an image classifier, and record what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
     Optimizer, learning rate, weight decay and batch size are those of the papers' ResNets on CIFAR; for a transformer
     pass `optimizer="adamw", learning_rate=1e-3`, or 1e-4 where it is pretrained. Trained in float32, without
@@ -70,15 +71,14 @@ def train_image_classifier(
 
     Raises:
         InputError: The columns are not found, an image can't be read, a configuration comes without an image
-        processor,
-            the model has no linear layer at its end, or the training diverged.
+            processor, the model has no linear layer at its end, or the training diverged.
     """
     training = ProxyTraining(
         num_epochs, num_runs, batch_size, learning_rate, weight_decay, optimizer, early_epochs, num_checkpoints, seed
     )
-    columns = {"image_column_name": image_column_name, "label_column_name": label_column_name}
-    images = prepare_dataset(dataset, **columns)
-    val_images = None if val_dataset is None else prepare_dataset(val_dataset, **columns)
+    prepare = partial(read_images, image_column_name=image_column_name, label_column_name=label_column_name)
+    images = prepare(dataset)
+    val_images = None if val_dataset is None else prepare(val_dataset)
     if image_processor is None:
         if not isinstance(model, str):
             raise InputError(
@@ -159,13 +159,11 @@ class _Classifier:
         self._device = accelerator.device
         # Both as the training rows are: a model must not see one brighter than the other.
         white = white_level(with_image_column_undecoded(images), images.image_column)
-        self._pixels, self._val_pixels = (
-            given
-            and PreprocessedImages(
-                with_image_column_undecoded(given), given.image_column, image_processor, white=white
-            )
+        self._pixels = [
+            PreprocessedImages(with_image_column_undecoded(given), given.image_column, image_processor, white=white)
             for given in (images, val_images)
-        )
+            if given is not None
+        ]
 
     def new_model(self) -> nn.Module:
         labels = {"id2label": dict(enumerate(self._names)), "label2id": {n: i for i, n in enumerate(self._names)}}
@@ -179,22 +177,21 @@ class _Classifier:
         last_layer(model)
         return _WithFeatures(model)
 
-    def last_layer(self, model: nn.Module) -> nn.Linear:
+    def last_layer(self, model: _WithFeatures) -> nn.Linear:
         return last_layer(model.model)
 
     def fixed_features(self, *, validation: bool = False) -> None:
         return None
 
     def batches(self, batches: Sequence[np.ndarray], *, validation: bool = False) -> Iterator[dict[str, Any]]:
-        pixels = self._val_pixels if validation else self._pixels
         decoded = decoded_batches(
-            pixels,
+            self._pixels[validation],
             [rows.tolist() for rows in batches],
             num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
         )
         for batch in decoded:
-            if batch.unreadable:
+            if batch.pixels is None or batch.unreadable:
                 row, reason = next(iter(batch.unreadable.items()))
                 raise InputError(f"Row {row} of the dataset: {reason} Remove it before a proxy is trained.")
             yield {

@@ -31,12 +31,12 @@ def train_probe(
     num_checkpoints: int = 10,
     seed: int = 0,
 ) -> TrainingDynamics:
-    """Train a linear classifier on embeddings, and take down what EL2N, GraNd, Forgetting, MoSo and Glister need.
+    """Train a linear classifier on embeddings, and record what EL2N, GraNd, Forgetting, MoSo and Glister need.
 
     The embeddings are normalised, the mean of all is taken off, and what remains is scaled to a mean squared length of
-    1: embeddings of CLIP share a direction that a probe would learn for long. Of embeddings of one length GraNd is
-    else a multiple of EL2N. On the CPU one thread does the work, so that the same seed gives the same bytes on any
-    number of cores.
+    1: embeddings of CLIP share a direction that a probe would take long to learn, and with embeddings of one length
+    GraNd would be a multiple of EL2N. On the CPU one thread does the work, so that the same seed gives the same bytes
+    on any number of cores.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Embeddings, normalised here.
@@ -97,7 +97,7 @@ class _Probe:
     def new_model(self) -> nn.Module:
         return _Linear(self._rows.shape[1], self._num_classes)
 
-    def last_layer(self, model: nn.Module) -> nn.Linear:
+    def last_layer(self, model: _Linear) -> nn.Linear:
         return model.head
 
     def fixed_features(self, *, validation: bool = False) -> np.ndarray | None:

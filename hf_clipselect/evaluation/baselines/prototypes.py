@@ -13,7 +13,7 @@ from ...scores.arrays import Array, row_blocks
 from .inputs import checked_count, unit_embeds
 
 
-# All rows in every step are worth their time up to here; beyond, k-means sees small batches of them.
+# Up to so many rows k-means takes all of them in every step; beyond, it takes small batches to save time.
 _FULL_UP_TO = 100_000
 _SMALLEST_LENGTH = 1e-12
 

@@ -5,7 +5,6 @@ Legend: N rows, C classes, H hidden size (the input of the last layer), B rows o
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,14 +25,14 @@ from .proxy_training import OPTIMIZERS, Proxy, ProxyTraining
 logger = logging.getLogger(__name__)
 
 _STREAM = 6
-# A last epoch that is no better than this much above the share of the largest class has shown nothing of the rows.
+# A proxy whose accuracy exceeds the share of the largest class by no more than this has learnt nothing of the rows.
 _LEARNT = 0.05
 
 
 def train_proxy(
     proxy: Proxy, labels: np.ndarray, training: ProxyTraining, *, num_val_rows: int, accelerator: Accelerator
 ) -> TrainingDynamics:
-    """Train a proxy, and take down what the methods need.
+    """Train a proxy, and record what the methods need.
 
     Beside the training, all rows are read once in every run for EL2N and GraNd, and twice at each checkpoint of MoSo,
     without gradients. The caller's random state stays as it was.
@@ -57,11 +56,11 @@ def train_proxy(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         full = _Run(proxy, labels, training, 0, accelerator)
         full.train(training.num_epochs, num_val_rows=num_val_rows)
-        norms = full.early.norms / training.num_runs
+        norms = full.early_norms / training.num_runs
         for number in range(1, training.num_runs):
             run = _Run(proxy, labels, training, number, accelerator)
             run.train(training.early_epochs)
-            norms += run.early.norms / training.num_runs
+            norms += run.early_norms / training.num_runs
         features = full.features(len(labels))
         accelerator.free_memory()
     largest = float(np.bincount(labels).max() / len(labels))
@@ -80,10 +79,10 @@ def train_proxy(
         moso=full.moso.astype(np.float32),
         margins=full.margins.astype(np.float32),
         features=features,
-        early_features=full.early.features,
-        early_head=full.early.head,
+        early_features=full.early_features,
+        early_head=full.early_head,
         train_accuracy=full.train_accuracy,
-        early_val_features=full.early.val_features,
+        early_val_features=full.early_val_features,
     )
 
 
@@ -97,18 +96,6 @@ def _check_rows(labels: np.ndarray, training: ProxyTraining, num_processes: int)
             f"Batches of {smallest} of the {len(labels)} rows cannot be shared by {num_processes} processes; raise "
             "batch_size, or launch fewer."
         )
-
-
-@dataclass
-class _Early:
-    """What a run shows after the early epochs: norms of errors and gradients `(2, N)`; only the first run shows the
-    rest.
-    """
-
-    norms: np.ndarray
-    features: np.ndarray | None = None
-    head: np.ndarray | None = None
-    val_features: np.ndarray | None = None
 
 
 class _Run:
@@ -126,7 +113,10 @@ class _Run:
         self._optimizer = OPTIMIZERS[training.optimizer](
             self._model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.early: _Early | None = None
+        # Filled after the early epochs; all but the norms only in the first run.
+        self.early_norms = np.zeros((2, len(labels)))
+        self.early_features, self.early_head = np.zeros((2, 0, 0), dtype=np.float32)
+        self.early_val_features: np.ndarray | None = None
         self.forgetting = ForgettingCounter(len(labels))
         self.moso, self.margins = np.zeros((2, len(labels)))
         self.train_accuracy = 0.0
@@ -152,11 +142,11 @@ class _Run:
     def _measure_after(self, epoch: int, num_val_rows: int) -> None:
         training, num_rows, is_first = self._training, len(self._labels), self._number == 0
         if epoch == training.early_epochs:
-            self.early = _Early(self._early_norms())
+            self.early_norms = self._norms()
             if is_first:
-                self.early.features, self.early.head = self.features(num_rows), self._head()
+                self.early_features, self.early_head = self.features(num_rows), self._head()
             if is_first and num_val_rows:
-                self.early.val_features = self.features(num_val_rows, validation=True)
+                self.early_val_features = self.features(num_val_rows, validation=True)
         checkpoints = training.checkpoints()
         if is_first and epoch in checkpoints:
             per_epoch = training.steps_per_epoch(num_rows)
@@ -195,7 +185,8 @@ class _Run:
             gathered[rows] = features.float().cpu().numpy()
         return self._over_processes(gathered)
 
-    def _early_norms(self) -> np.ndarray:
+    def _norms(self) -> np.ndarray:
+        """EL2N and GraNd of all rows, `(2, N)`."""
         norms = np.zeros((2, len(self._labels)))
         for rows, features, logits in self._look(len(self._labels)):
             given = logits.softmax(dim=1), self._device_labels[rows]
@@ -203,7 +194,7 @@ class _Run:
         return self._over_processes(norms)
 
     def _moso_products(self) -> np.ndarray:
-        num_rows, gradient = len(self._labels), 0.0
+        num_rows, gradient = len(self._labels), torch.zeros((), device=self._accelerator.device)
         for rows, features, logits in self._look(num_rows):
             part = mean_gradient(logits.softmax(dim=1), self._device_labels[rows], features)
             gradient = gradient + part * (len(rows) / num_rows)

@@ -1,6 +1,6 @@
 """What is trained as a proxy, and how."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import cos, pi
@@ -14,7 +14,10 @@ from ...config.checks import check_seed
 from ...errors import InputError
 
 
-OPTIMIZERS = {"sgd": partial(torch.optim.SGD, momentum=0.9), "adamw": torch.optim.AdamW}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "adamw": torch.optim.AdamW,
+}
 
 
 class Proxy(Protocol):
@@ -23,8 +26,8 @@ class Proxy(Protocol):
     def new_model(self) -> nn.Module:
         """A model with weights from torch's random state, which turns inputs of a batch into features and logits."""
 
-    def last_layer(self, model: nn.Module) -> nn.Linear:
-        """Where the logits come from."""
+    def last_layer(self, model: Any) -> nn.Linear:
+        """Where the logits of what `new_model` gave come from."""
 
     def fixed_features(self, *, validation: bool = False) -> np.ndarray | None:
         """The input of the last layer where the training does not change it, else `None`."""

@@ -4,7 +4,7 @@ Legend: N rows.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -51,42 +51,72 @@ class Given:
         """
         return int(np.random.default_rng([self.seed, _STREAM]).integers(2**31))
 
+    @property
+    def trained(self) -> TrainingDynamics:
+        """The dynamics, for a method that names them in its `needs`."""
+        if self.dynamics is None:
+            raise LookupError('a method that takes dynamics must have "dynamics" in its needs')
+        return self.dynamics
+
+    @property
+    def validation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features and labels of the validation rows, for a method that names them in its `needs`."""
+        if self.trained.early_val_features is None or self.val_labels is None:
+            raise LookupError('a method that takes validation rows must have "validation" in its needs')
+        return self.trained.early_val_features, self.val_labels
+
     def embeds_of(self, rows: np.ndarray) -> np.ndarray:
         return as_numpy(self.embeds[rows])
 
     def difficulty_of(self, rows: np.ndarray) -> np.ndarray:
-        """The area under the margin turned round, so that the easiest row of all has 0 and harder ones more."""
-        margins = self.dynamics.margins
+        """The highest area under the margin less that of each row: 0 for the easiest row, more for harder ones."""
+        margins = self.trained.margins
         return margins.max() - margins[rows]
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A method: either scores, of which the highest are kept, or rows that are picked.
+class ScoringBaseline:
+    """A method that scores rows, of which the highest are kept.
 
     Args:
         summary (`str`): What it keeps, in a few words.
+        scores (`Callable`): Scores `(N,)` of what is given.
         needs (`frozenset[str]`): Of "labels", "dynamics" (a proxy is trained where none are given) and "validation"
             rows.
-        scores (`Callable`, *optional*): Scores `(N,)` of what is given.
-        rows (`Callable`, *optional*): So many of some rows of what is given, by their places among these.
+    """
+
+    summary: str
+    scores: Callable[[Given], np.ndarray]
+    needs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class PickingBaseline:
+    """A method that picks rows.
+
+    Args:
+        summary (`str`), needs (`frozenset[str]`): As of [`ScoringBaseline`].
+        rows (`Callable`): So many of some rows of what is given, by their places among these.
         in_order (`bool`): Whether the first n of the picked rows are what it picks where n are wanted.
     """
 
     summary: str
-    needs: frozenset[str] = field(default_factory=frozenset)
-    scores: Callable[[Given], np.ndarray] | None = None
-    rows: Callable[[Given, np.ndarray, int], np.ndarray] | None = None
+    rows: Callable[[Given, np.ndarray, int], np.ndarray]
+    needs: frozenset[str] = frozenset()
     in_order: bool = True
 
 
+Baseline = ScoringBaseline | PickingBaseline
+
+
 def _glister_scores(given: Given) -> np.ndarray:
-    dynamics, num_rows = given.dynamics, len(given.labels)
+    dynamics, num_rows = given.trained, len(given.labels)
+    val_features, val_labels = given.validation
     order = glister_rows(
         dynamics.early_features,
         given.labels,
-        dynamics.early_val_features,
-        given.val_labels,
+        val_features,
+        val_labels,
         dynamics.early_head,
         num_rows,
     )
@@ -99,59 +129,59 @@ _LABELS, _TRAINED = frozenset({"labels"}), frozenset({"labels", "dynamics"})
 
 # What every baseline is called in tables and recipes.
 BASELINES: dict[str, Baseline] = {
-    "random": Baseline("random rows", scores=lambda given: random_scores(len(given.labels), seed=given.seed)),
-    "herding": Baseline(
+    "random": ScoringBaseline("random rows", scores=lambda given: random_scores(len(given.labels), seed=given.seed)),
+    "herding": PickingBaseline(
         "rows whose mean follows the mean of their class",
         needs=_LABELS,
         rows=lambda given, rows, count: herding_rows(given.embeds_of(rows), given.labels[rows], count),
     ),
-    "moderate": Baseline(
+    "moderate": ScoringBaseline(
         "rows at the median distance to the centre of their class",
         needs=_LABELS,
         scores=lambda given: moderate_scores(given.embeds, given.labels),
     ),
-    "el2n": Baseline(
-        "the largest errors early in a training", needs=_TRAINED, scores=lambda given: given.dynamics.error_norms
+    "el2n": ScoringBaseline(
+        "the largest errors early in a training", needs=_TRAINED, scores=lambda given: given.trained.error_norms
     ),
-    "grand": Baseline(
-        "the largest gradients early in a training", needs=_TRAINED, scores=lambda given: given.dynamics.gradient_norms
+    "grand": ScoringBaseline(
+        "the largest gradients early in a training", needs=_TRAINED, scores=lambda given: given.trained.gradient_norms
     ),
-    "forgetting": Baseline(
+    "forgetting": ScoringBaseline(
         "rows that a training forgets most often",
         needs=_TRAINED,
-        scores=lambda given: given.dynamics.forgetting_events,
+        scores=lambda given: given.trained.forgetting_events,
     ),
-    "prototypes": Baseline(
+    "prototypes": ScoringBaseline(
         "rows far from every k-means centre, as many as classes",
         needs=_LABELS,
         scores=lambda given: prototype_scores(
             given.embeds, num_clusters=len(np.unique(given.labels)), seed=given.own_seed
         ),
     ),
-    "cg_score": Baseline(
+    "cg_score": ScoringBaseline(
         "rows that make a class harder to tell from the others for a wide network",
         needs=_LABELS,
         scores=lambda given: cg_scores(given.embeds, given.labels, seed=given.seed, max_gigabytes=given.max_gigabytes),
     ),
-    "glister": Baseline(
+    "glister": ScoringBaseline(
         "rows whose gradients lower the loss on validation rows",
         needs=_TRAINED | {"validation"},
         scores=_glister_scores,
     ),
-    "moso": Baseline(
-        "rows whose gradients agree with those of all others", needs=_TRAINED, scores=lambda given: given.dynamics.moso
+    "moso": ScoringBaseline(
+        "rows whose gradients agree with those of all others", needs=_TRAINED, scores=lambda given: given.trained.moso
     ),
-    "ccs": Baseline(
+    "ccs": PickingBaseline(
         "rows of every difficulty",
         needs=_TRAINED,
         rows=lambda given, rows, count: ccs_rows(given.difficulty_of(rows), count, seed=given.own_seed),
         in_order=False,
     ),
-    "k_center": Baseline(
+    "k_center": PickingBaseline(
         "rows such that none is far from a kept one",
         rows=lambda given, rows, count: k_center_rows(given.embeds_of(rows), count, seed=given.own_seed),
     ),
-    "d2_pruning": Baseline(
+    "d2_pruning": PickingBaseline(
         "hard rows that differ",
         needs=_TRAINED,
         rows=lambda given, rows, count: d2_rows(given.embeds_of(rows), given.difficulty_of(rows), count),

@@ -15,7 +15,7 @@ from ...selection import selection_count as rows_of_size  # an argument has the 
 from .cg_score import check_cg_memory
 from .dynamics import TrainingDynamics
 from .probe import train_probe
-from .registry import BASELINES, Baseline, Given
+from .registry import BASELINES, Baseline, Given, PickingBaseline, ScoringBaseline
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,8 @@ def select_baseline(
 
     Raises:
         InputError: The method, a ratio or the balance is unknown, the seed is out of range, shapes don't match, there
-        are no
-            validation rows where the method needs them, or it would need more memory; all of it before the method
-            starts.
+            are no validation rows where the method needs them, or it would need more memory; all of it before the
+            method starts.
 
     Example:
 
@@ -130,26 +129,26 @@ def select_baseline(
     sizes = check_sizes(selection_ratio, selection_count)
     if not isinstance(dynamics, TrainingDynamics | None):
         raise InputError(f"dynamics must be TrainingDynamics, got {shown(dynamics)}; train_probe gives some.")
-    if image_embeds is None and dynamics is None:
-        raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
-    embeds = checked_embeds(dynamics.features if image_embeds is None else image_embeds, "image_embeds")
+    if image_embeds is None:
+        if dynamics is None:
+            raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
+        image_embeds = dynamics.features
+    embeds = checked_embeds(image_embeds, "image_embeds")
     labels = checked_labels(labels, num_rows=len(embeds))
     counts = [rows_of_size(size, len(labels)) for size in sizes]
-    if dynamics is not None and len(dynamics.error_norms) != len(labels):
-        raise InputError(
-            f"dynamics are of {len(dynamics.error_norms)} rows and there are {len(labels)} labels; train the proxy on "
-            "these rows."
-        )
+    _check_dynamics(dynamics, labels)
+    of_validation = None
     if "validation" in baseline.needs:
-        val_labels = _checked_validation(method, labels, val_image_embeds, val_labels, dynamics)
+        of_validation = _checked_validation(method, labels, val_image_embeds, val_labels, dynamics)
     if method == "cg_score":
         check_cg_memory(labels, max_gigabytes)
     if "dynamics" in baseline.needs and dynamics is None:
         validation = val_image_embeds if "validation" in baseline.needs else None
         dynamics = train_probe(embeds, labels, val_image_embeds=validation, seed=seed)
-    given = Given(embeds, labels, seed, max_gigabytes, dynamics, val_labels)
-    scores = None if baseline.scores is None else baseline.scores(given)
-    if scores is not None:
+    given = Given(embeds, labels, seed, max_gigabytes, dynamics, of_validation)
+    scores = None
+    if isinstance(baseline, ScoringBaseline):
+        scores = baseline.scores(given)
         kept = _kept_by_score(scores, labels, counts, objective)
     else:
         kept = _kept_by_picking(baseline, given, counts, class_balance)
@@ -160,6 +159,14 @@ def _of_name(method: str) -> Baseline:
     if method not in BASELINES:
         raise InputError(f"method must be one of {', '.join(BASELINES)}, got {method!r}.")
     return BASELINES[method]
+
+
+def _check_dynamics(dynamics: TrainingDynamics | None, labels: np.ndarray) -> None:
+    if dynamics is not None and len(dynamics.error_norms) != len(labels):
+        raise InputError(
+            f"dynamics are of {len(dynamics.error_norms)} rows and there are {len(labels)} labels; train the proxy on "
+            "these rows."
+        )
 
 
 def _objective(class_balance: str) -> Objective:
@@ -186,10 +193,10 @@ def _checked_validation(
             f"{missing}, or take another method."
         )
     num_classes = int(labels.max()) + 1
-    val_labels = checked_labels(val_labels, num_rows=len(features))
-    if val_labels.max() >= num_classes:
-        raise InputError(f"val_labels must be classes of labels, in [0, {num_classes}), got {val_labels.max()}.")
-    return val_labels
+    checked = checked_labels(val_labels, num_rows=len(features))
+    if checked.max() >= num_classes:
+        raise InputError(f"val_labels must be classes of labels, in [0, {num_classes}), got {checked.max()}.")
+    return checked
 
 
 def _kept_by_score(
@@ -198,7 +205,9 @@ def _kept_by_score(
     return select_subsets([scores] * len(counts), Candidates(labels), counts, objective)
 
 
-def _kept_by_picking(baseline: Baseline, given: Given, counts: Sequence[int], class_balance: str) -> list[np.ndarray]:
+def _kept_by_picking(
+    baseline: PickingBaseline, given: Given, counts: Sequence[int], class_balance: str
+) -> list[np.ndarray]:
     labels = given.labels
     if class_balance == "none":
         return [np.sort(rows) for rows in _picked(baseline, given, np.arange(len(labels)), counts)]
@@ -213,7 +222,7 @@ def _kept_by_picking(baseline: Baseline, given: Given, counts: Sequence[int], cl
     return [np.sort(np.concatenate(rows)) for rows in zip(*parts, strict=True)]
 
 
-def _picked(baseline: Baseline, given: Given, members: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
+def _picked(baseline: PickingBaseline, given: Given, members: np.ndarray, counts: Sequence[int]) -> list[np.ndarray]:
     """So many of the members, for each count."""
     if baseline.in_order:
         most = max(counts)

@@ -1,7 +1,7 @@
 """Training an image classifier on a dataset or a subset of it, with transformers."""
 
 from .architectures import ARCHITECTURES, PRETRAINED
-from .top_k import top_k_accuracy
+from .classifier_accuracy import top_k_accuracy
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments, parse_training_arguments
 from .training_run import train_classifier
 

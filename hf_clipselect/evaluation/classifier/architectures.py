@@ -1,7 +1,6 @@
 """Image classifiers by name, with random or pretrained weights, and the image processors that go with them."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,19 +31,19 @@ logger = logging.getLogger(__name__)
 SMALL_SIZE, LARGE_SIZE = 64, 224
 TIMM_PREFIX = "timm/"
 
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 # Part of the image that is kept when it is tested: 224 of 256 pixels, as is usual.
 _TESTED_PART = 0.875
 
 _BASIC = {"layer_type": "basic"}
 _WIDE, _WIDER = {"hidden_sizes": [64, 128, 256, 512]}, {"hidden_sizes": [256, 512, 1024, 2048]}
-_RESNETS = {
+_RESNETS: dict[str, dict[str, Any]] = {
     # He et al. (2016), section 4.2: the one of 0.27 million parameters for CIFAR.
     "resnet-20": {"embedding_size": 16, "hidden_sizes": [16, 32, 64], "depths": [3, 3, 3], **_BASIC},
     "resnet-18": {"depths": [2, 2, 2, 2], **_WIDE, **_BASIC},
     "resnet-50": {"depths": [3, 4, 6, 3], **_WIDER},
 }
-_VITS = {
+_VITS: dict[str, dict[str, Any]] = {
     name: {
         "hidden_size": width,
         "num_hidden_layers": depth,
@@ -175,7 +174,7 @@ def _config(architecture: str, size: int, labels: dict[str, Any]) -> PretrainedC
     if architecture == "swin-t":
         patch = max(1, size // 32)
         # transformers' Swin needs windows that fit into the last stage, which has an eighth of the patches a side.
-        patches = {"patch_size": patch, "window_size": max(1, size // patch // 8)} if small else {}
+        patches: dict[str, Any] = {"patch_size": patch, "window_size": max(1, size // patch // 8)} if small else {}
         return SwinConfig(image_size=size, **patches, **labels)
     name = _TIMM.get(architecture, architecture)
     if not name.startswith(TIMM_PREFIX):
@@ -205,8 +204,8 @@ def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
 
 
 def _image_processor(
-    size: int, *, mean: Sequence[float] = _IMAGENET_MEAN, std: Sequence[float] = _IMAGENET_STD
-) -> Any:
+    size: int, *, mean: list[float] = _IMAGENET_MEAN, std: list[float] = _IMAGENET_STD
+) -> CLIPImageProcessorPil:
     """Resizes the shorter side and crops the centre: images of up to 64 pixels as they are, larger ones a little
     larger.
     """

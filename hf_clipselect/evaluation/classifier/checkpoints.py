@@ -1,4 +1,4 @@
-"""Where a training run goes on from, and what an earlier run left in its folder."""
+"""Finds the checkpoint that a training run resumes from, and removes what an earlier run left in its folder."""
 
 import shutil
 from pathlib import Path
@@ -17,14 +17,14 @@ RESULTS_FILE = "results.json"
 
 
 def find_checkpoint(arguments: ClassifierArguments, training: ClassifierTrainingArguments) -> str | None:
-    """Where to go on from; a folder of another run is not written over.
+    """Find the checkpoint to resume from, and refuse to overwrite the folder of another run.
 
     Args:
         arguments ([`ClassifierArguments`]): Whether another run may be written over.
-        training ([`ClassifierTrainingArguments`]): The output folder, and what is to be gone on from.
+        training ([`ClassifierTrainingArguments`]): The output folder, and the checkpoint that the user names.
 
     Returns:
-        `str`, *optional*: Folder of a whole checkpoint; none: from the start.
+        `str`, *optional*: Folder of a complete checkpoint; `None` to train from the start.
 
     Raises:
         InputError: The folder holds another run, or what is named is no checkpoint.

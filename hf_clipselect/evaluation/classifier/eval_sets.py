@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from datasets import ClassLabel, Dataset, List, Value
 
-from ...data import LabelledImages, prepare_dataset
+from ...data import LabelledImages, read_images
 from ...data.image_values import can_become_images, is_image
 from ...data.outside_files import with_own_images
 from ...data.places import SourceFlags
@@ -78,7 +78,7 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
         # The rows of a ratio that was not written as images are found by its scores.
         dataset = load_pruned(arguments.dataset_name, ratio=arguments.selection_ratio)
         source = describe_source(dataset, name=lasting_name(arguments.dataset_name))
-    return prepare_dataset(
+    return read_images(
         dataset,
         source,
         image_column_name=arguments.image_column_name,
@@ -134,7 +134,8 @@ def _load_set(name: str, arguments: ClassifierArguments, train: LabelledImages) 
     path, *details = name.split(":")
     if len(details) > 2 or not all([path, *details]):
         raise InputError(f"--eval_dataset {name} must be NAME, NAME:SPLIT or NAME:CONFIG:SPLIT.")
-    config, split = {0: (None, arguments.eval_split_name), 1: (None, *details), 2: tuple(details)}[len(details)]
+    config = details[0] if len(details) == 2 else None
+    split = details[-1] if details else arguments.eval_split_name
     try:
         loaded = load_source(path, config, split, flags=_EVAL_FLAGS)
     except InputError as error:
@@ -157,7 +158,7 @@ def _matched(
     else:
         image_column_name = arguments.image_column_name
         try:
-            images = prepare_dataset(
+            images = read_images(
                 dataset,
                 source,
                 image_column_name=image_column_name if image_column_name in dataset.column_names else None,
@@ -169,7 +170,7 @@ def _matched(
         image_column, label_column, dataset = images.image_column, images.label_column, images.dataset
         values, feature = images.labels[:, None].tolist(), dataset.features[label_column]
         if not isinstance(feature, ClassLabel):
-            # Integers keep their values, where prepare_dataset numbers those that occur.
+            # Integers keep their values, where read_images numbers those that occur.
             feature = _named(feature, images)
             if not isinstance(feature, ClassLabel):
                 values = [[int(value)] for value in dataset.with_format(None)[label_column]]
@@ -223,8 +224,9 @@ def _has_class_label(dataset: Dataset) -> bool:
 
 def _only_image_column(name: str, dataset: Dataset, arguments: ClassifierArguments) -> str:
     columns = [column for column, feature in dataset.features.items() if is_image(feature)]
-    if can_become_images(dataset.features.get(arguments.image_column_name)):
-        return arguments.image_column_name
+    chosen = arguments.image_column_name
+    if chosen is not None and can_become_images(dataset.features.get(chosen)):
+        return chosen
     if len(columns) != 1:
         raise InputError(
             f"--eval_dataset {name} has {len(columns)} image columns ({', '.join(columns) or 'none'}); choose with "

@@ -27,7 +27,7 @@ class SmallImageResNetForImageClassification(ResNetForImageClassification):
         self.resnet.embedder.embedder.convolution = nn.Conv2d(
             config.num_channels, config.embedding_size, kernel_size=3, stride=1, padding=1, bias=False
         )
-        self.resnet.embedder.pooler = nn.Identity()
+        self.resnet.embedder.pooler = nn.Identity()  # type: ignore[assignment]
         self.post_init()
 
 

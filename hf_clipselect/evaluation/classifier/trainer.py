@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .rows import Rows
-from .top_k import top_k_accuracy
+from .classifier_accuracy import top_k_accuracy
+from .pixel_rows import Rows
 
 
 def milestone_factor(step: int, milestone_steps: Sequence[int], gamma: float) -> float:
@@ -45,12 +45,11 @@ class ClassifierTrainer(Trainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The schedule of `lr_milestones`, or of `args.lr_scheduler_type`."""
-        if self.lr_scheduler is None and self.lr_milestones:
+        optimizer = optimizer or self.optimizer
+        if optimizer is not None and self.lr_scheduler is None and self.lr_milestones:
             per_epoch = num_training_steps / (self.args.num_train_epochs or 1)  # none: nothing to schedule
             steps = [round(epoch * per_epoch) for epoch in self.lr_milestones]
-            self.lr_scheduler = LambdaLR(
-                optimizer or self.optimizer, lambda step: milestone_factor(step, steps, self.lr_gamma)
-            )
+            self.lr_scheduler = LambdaLR(optimizer, lambda step: milestone_factor(step, steps, self.lr_gamma))
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
 
@@ -80,5 +79,5 @@ class _TellEpoch(TrainerCallback):
 
 
 def accuracy_of_evaluation(prediction: EvalPrediction) -> dict[str, float]:
-    """What `Trainer` tells of an evaluation during training."""
+    """The accuracy that `Trainer` logs for an evaluation during training."""
     return top_k_accuracy(np.asarray(prediction.predictions), np.asarray(prediction.label_ids)[:, None])

@@ -38,8 +38,8 @@ class ClassifierArguments:
     eval_dataset: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Sets to test on, each NAME, NAME:SPLIT or NAME:CONFIG:SPLIT, with the same class names or some of them. Default: "
-            "dataset_name itself."
+            "help": "Sets to test on, each NAME, NAME:SPLIT or NAME:CONFIG:SPLIT, with the same class names or some "
+            "of them. Default: dataset_name itself."
         },
     )
     eval_split_name: str = field(default="test", metadata={"help": "Split to test on where eval_dataset names none."})
@@ -61,8 +61,8 @@ class ClassifierArguments:
     architecture: str | None = field(
         default=None,
         metadata={
-            "help": f"Network with random weights: {', '.join(ARCHITECTURES)}, or timm/NAME. Default: resnet-20 for {EMBEDDED_DATASET}, "
-            "else resnet-50; none with model_name_or_path."
+            "help": f"Network with random weights: {', '.join(ARCHITECTURES)}, or timm/NAME. Default: resnet-20 for "
+            f"{EMBEDDED_DATASET}, else resnet-50; none with model_name_or_path."
         },
     )
     pretrained: bool = field(
@@ -125,9 +125,7 @@ class ClassifierTrainingArguments(TrainingArguments):
     a CPU.
     """
 
-    output_dir: str | None = field(
-        default="classifier_output", metadata={"help": "Folder of the model and its results."}
-    )
+    output_dir: str = field(default="classifier_output", metadata={"help": "Folder of the model and its results."})
     num_train_epochs: float = field(default=15.0, metadata={"help": "Passes over the rows."})
     per_device_train_batch_size: int = field(default=64, metadata={"help": "Rows of a step, in each process."})
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Rows of a forward pass when testing."})
@@ -161,8 +159,8 @@ def parse_training_arguments(
 
     Raises:
         InputError: A value is out of range, arguments contradict each other, or the YAML file is missing, broken or
-        has an unknown key. SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or
-        asks for `--help`.
+            has an unknown key.
+        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
     parser = FlagParser([ClassifierArguments, ClassifierTrainingArguments])
     parser.parse_with_config(argv)

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ from ...runtime.files import write_text_atomically
 from ...runtime.hub_ids import hide_paths
 from ...runtime.retries import describe
 from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
-from .card import classifier_card
 from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run
+from .classifier_accuracy import top_k_accuracy
+from .classifier_card import classifier_card
 from .eval_sets import EvalSet, load_eval_sets, load_train_rows
-from .rows import Rows
+from .pixel_rows import Rows
 from .small_image_resnet import SmallImageResNetConfig
-from .top_k import top_k_accuracy
 from .trainer import ClassifierTrainer
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments
 
@@ -55,8 +56,7 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
 
     Raises:
         InputError: The rows, the network, the schedule or the checkpoint do not fit, the folder holds another run, the
-        training diverged,
-            or the Hub would refuse the push.
+            training diverged, or the Hub would refuse the push.
         PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
     _check_processes(training)
@@ -69,7 +69,7 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
     classifier = _classifier(arguments, train)
     if checkpoint is not None:
         check_fits(checkpoint, classifier.model)
-    results = {
+    results: dict[str, Any] = {
         "model": _model_facts(arguments, classifier),
         "train": _train_facts(arguments, training, train),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
@@ -85,26 +85,7 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         card = classifier_card(results, sources, model_name=name, selected_from=selected_from)
         write_text_atomically(output_dir / "README.md", card)
 
-    train_rows = _rows(
-        train.dataset,
-        train.image_column,
-        classifier,
-        train.labels,
-        augment=arguments.augmentation == "standard",
-        flip=arguments.horizontal_flip,
-        seed=training.seed,
-    )
-    first = eval_sets[0]
-    trainer = ClassifierTrainer(
-        model=classifier.model,
-        args=training,
-        train_dataset=train_rows,
-        eval_dataset=_rows(first.dataset, first.image_column, classifier, first.targets[:, 0]),
-        processing_class=classifier.image_processor,
-        lr_milestones=arguments.lr_milestones,
-        lr_gamma=arguments.lr_gamma,
-        write_card=write_card,
-    )
+    trainer = _trainer(arguments, training, classifier, train, eval_sets[0], write_card)
     if checkpoint is None and trainer.is_world_process_zero():
         remove_run(output_dir)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
@@ -123,18 +104,46 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
 
 
 def _classifier(arguments: ClassifierArguments, train: LabelledImages) -> Classifier:
-    name = arguments.model_name_or_path
-    if arguments.pretrained:
-        name = PRETRAINED.get(arguments.architecture)
-        if name is None:
-            raise InputError(
-                f"--pretrained: no weights are known for {arguments.architecture}, only for {', '.join(PRETRAINED)}; "
-                "name some with --model_name_or_path."
-            )
-    if name is not None:
-        return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
-    first = with_image_column_undecoded(train)[0][train.image_column]
-    return random_classifier(arguments.architecture, train.class_names, side=max(open_image(first).size))
+    architecture, name = arguments.architecture, arguments.model_name_or_path
+    if architecture is not None and not arguments.pretrained:
+        first = with_image_column_undecoded(train)[0][train.image_column]
+        return random_classifier(architecture, train.class_names, side=max(open_image(first).size))
+    name = name or PRETRAINED.get(architecture or "")
+    if name is None:
+        raise InputError(
+            f"--pretrained: no weights are known for {architecture}, only for {', '.join(PRETRAINED)}; name some with "
+            "--model_name_or_path."
+        )
+    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
+
+
+def _trainer(
+    arguments: ClassifierArguments,
+    training: ClassifierTrainingArguments,
+    classifier: Classifier,
+    train: LabelledImages,
+    tested: EvalSet,
+    write_card: Callable[[], None],
+) -> ClassifierTrainer:
+    train_rows = _rows(
+        train.dataset,
+        train.image_column,
+        classifier,
+        train.labels,
+        augment=arguments.augmentation == "standard",
+        flip=arguments.horizontal_flip,
+        seed=training.seed,
+    )
+    return ClassifierTrainer(
+        model=classifier.model,
+        args=training,
+        train_dataset=train_rows,
+        eval_dataset=_rows(tested.dataset, tested.image_column, classifier, tested.targets[:, 0]),
+        processing_class=classifier.image_processor,
+        lr_milestones=arguments.lr_milestones,
+        lr_gamma=arguments.lr_gamma,
+        write_card=write_card,
+    )
 
 
 def _rows(

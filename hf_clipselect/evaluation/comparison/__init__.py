@@ -1,10 +1,11 @@
-"""Methods x ratios x damage x seeds on the same data: what each keeps, what that is worth, and what it costs."""
+"""Methods x ratios x damage x seeds on the same data: what each keeps, how well that trains, and what it costs."""
 
-from .methods import METHODS
-from .plots import write_plots
+from .known_methods import METHODS
+from .rekey import rekey_cells
 from .sweep import run_sweep
 from .sweep_arguments import SweepArguments, parse_sweep_arguments
-from .tables import write_tables
+from .sweep_plots import write_plots
+from .sweep_tables import write_tables
 from .tsne import write_tsne
 
 
@@ -12,6 +13,7 @@ __all__ = [
     "METHODS",
     "SweepArguments",
     "parse_sweep_arguments",
+    "rekey_cells",
     "run_sweep",
     "write_plots",
     "write_tables",

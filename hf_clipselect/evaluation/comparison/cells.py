@@ -1,9 +1,10 @@
 """Results of a sweep on disk, each under the hash of everything that decides it."""
 
+import ast
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,18 @@ from ...runtime.files import make_folder, write_atomically
 # Part of every key: raise it when the meaning or the layout of what is stored changes.
 _FORMAT = 1
 _PACKAGE = Path(__file__).resolve().parents[2]
-_APART = {"report", "hub", "classifier", "sweep_arguments.py", "tables.py", "plots.py", "tsne.py"}
+_APART = {
+    "report",
+    "hub",
+    "cli",
+    "classifier",
+    "benchmark",
+    "sweep_arguments.py",
+    "sweep_tables.py",
+    "sweep_plots.py",
+    "tsne.py",
+    "rekey.py",
+}
 
 Values = dict[str, np.ndarray]
 
@@ -43,14 +55,17 @@ class Cells:
         Returns:
             `dict[str, np.ndarray]`, *optional*: The arrays by name; nothing if the file is absent or damaged.
         """
-        try:
-            # Read before it is opened: a damaged archive closes none of its files.
-            with np.load(io.BytesIO(self._path(key).read_bytes()), allow_pickle=False) as arrays:
-                values = {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
-            return None
-        self.num_found += 1
+        values = _read(self._path(key))
+        if values is not None:
+            self.num_found += 1
         return values
+
+    def all(self) -> Iterator[tuple[Path, dict[str, Any], Values]]:
+        """File, key and arrays of everything that is stored; damaged files are left out."""
+        for path in sorted(self._folder.glob("*.npz")):
+            values = _read(path)
+            if values is not None:
+                yield path, json.loads(values.pop("key").item()), values
 
     def store(self, key: Mapping[str, Any], values: Mapping[str, np.ndarray | float]) -> None:
         """Keep arrays or numbers under a key.
@@ -60,13 +75,23 @@ class Cells:
             values (`Mapping`): Arrays or numbers by name.
         """
         buffer = io.BytesIO()
-        np.savez(buffer, **values, key=json.dumps(key, sort_keys=True))
+        arrays: dict[str, Any] = {**values, "key": json.dumps(key, sort_keys=True)}
+        np.savez(buffer, **arrays)
         write_atomically(self._path(key), buffer.getvalue())
         self.num_stored += 1
 
     def _path(self, key: Mapping[str, Any]) -> Path:
         text = json.dumps({"format": _FORMAT, **key}, sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+
+
+def _read(path: Path) -> Values | None:
+    try:
+        # Read before it is opened: a damaged archive closes none of its files.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+        return None
 
 
 def digest_of(*contents: np.ndarray | bytes | str) -> str:
@@ -92,9 +117,12 @@ def digest_of(*contents: np.ndarray | bytes | str) -> str:
 def code_digest(*modules: str) -> str:
     """Hash of the package's own code, so that a changed method is not taken for the one that was measured.
 
+    Comments, docstrings and formatting do not count. What was computed before any other change can be kept with
+    [`~hf_clipselect.evaluation.comparison.rekey_cells`].
+
     Args:
-        *modules (`str`): Files or folders of the package, such as "evaluation/digits_network.py"; default all that
-            decides a selection, which is everything but what shows it, publishes it or trains on it.
+        *modules (`str`): Files of the package, such as "evaluation/digits_network.py"; default all that decides a
+            selection, which is everything but what shows it, publishes it or trains on it.
 
     Returns:
         `str`: 32 hexadecimal digits.
@@ -103,4 +131,20 @@ def code_digest(*modules: str) -> str:
         files = [_PACKAGE / module for module in modules]
     else:
         files = [path for path in _PACKAGE.rglob("*.py") if not _APART & set(path.relative_to(_PACKAGE).parts)]
-    return digest_of(*(path.read_bytes() for path in sorted(files)))
+    return digest_of(*(plain_code(path.read_text(encoding="utf-8")) for path in sorted(files)))
+
+
+def plain_code(source: str) -> str:
+    """Python code without comments and docstrings, formatted in one way.
+
+    Args:
+        source (`str`): A file of Python code.
+
+    Returns:
+        `str`: The same statements.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)

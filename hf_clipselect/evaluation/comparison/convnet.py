@@ -1,4 +1,4 @@
-"""A small convolutional network for small photographs: what a subset of them is worth to somebody who trains on it.
+"""A small convolutional network for small photographs, trained on subsets of them to compare the subsets.
 
 Shapes: N images, B images of a batch, H height, W width.
 """
@@ -71,7 +71,8 @@ def train_convnet(
     with one_thread_each(torch.device("cpu")), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         rng = np.random.default_rng([seed, 1])
-        model = ConvNet(num_classes, width).to(memory_format=torch.channels_last)
+        model = ConvNet(num_classes, width)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
         optimizer = torch.optim.SGD(
             model.parameters(), lr=_LEARNING_RATE, momentum=0.9, weight_decay=5e-4, nesterov=True
         )

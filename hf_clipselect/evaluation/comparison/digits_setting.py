@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 
 from ...config.arguments import EMBEDDED_DATASET, EMBEDDED_MODEL
-from ...data import prepare_dataset
+from ...data import read_images
 from ...data.source import load_source
 from ...embedded import load_digits_dataset, tiny_clip_path
 from ...pipeline.dataset import select_dataset
@@ -21,7 +21,7 @@ from ..digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_net
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
 from .cells import code_digest, digest_of
-from .embedding import clip_embeds
+from .clip_embeds import clip_embeds
 from .setting import Damage, Setting
 
 
@@ -39,7 +39,7 @@ class DigitsSetting(Setting):
     models = (_MODEL,)
 
     def __init__(self, damage: Damage, **options: Any) -> None:
-        self._clean = prepare_dataset(*load_source(EMBEDDED_DATASET, split="train"))
+        self._clean = read_images(*load_source(EMBEDDED_DATASET, split="train"))
         super().__init__(EMBEDDED_DATASET, damage, self._clean.labels, **options)
 
     @property
@@ -78,7 +78,7 @@ class DigitsSetting(Setting):
         return digest_of(self._pixels, *(path.read_bytes() for path in weights))
 
     def embed(self) -> tuple[np.ndarray, np.ndarray]:
-        return clip_embeds(prepare_dataset(self._damaged, self._clean.source), EMBEDDED_MODEL)
+        return clip_embeds(read_images(self._damaged, self._clean.source), EMBEDDED_MODEL)
 
     def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
         return select_dataset(

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from ...errors import InputError
 from ...pipeline.embeddings import select_embeddings
 from ...results.selection_result import SelectionResult
-from ...scores.arrays import checked_embeds, checked_labels, row_lengths
+from ...scores.arrays import as_numpy, checked_embeds, checked_labels, row_lengths
 from .cells import code_digest, digest_of
 from .convnet import ConvNet, accuracy_of, embed_images, train_convnet
 from .setting import Damage, Setting
@@ -32,7 +32,8 @@ _MAX_ITERATIONS = 5000
 
 
 class ReadyFeatures:
-    """Embeddings of the classes that have a text, with labels renumbered among them.
+    """Embeddings of the classes that have a text, with labels renumbered among them; images are empty where the file
+    has none.
 
     Args:
         path (`Path`): The file.
@@ -51,12 +52,12 @@ class ReadyFeatures:
             raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(_NEEDED)}.")
         self.name = path.stem if path.stem != "features" else path.resolve().parent.name
         try:
-            texts = checked_embeds(arrays["class_text_embeds"], "class_text_embeds")
+            texts = as_numpy(checked_embeds(arrays["class_text_embeds"], "class_text_embeds"))
             classes = _classes_with_text(arrays, len(texts))
             self.texts = texts[classes].astype(np.float32)
-            self.embeds, self.labels, self.images = _rows_of(arrays, "train", texts.shape, classes)
-            self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", texts.shape, classes)
-            if (self.images is None) != (self.test_images is None):
+            self.embeds, self.labels, self.images = _rows_of(arrays, "train", texts, classes)
+            self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", texts, classes)
+            if ("train_images" in arrays) != ("test_images" in arrays):
                 raise InputError("train_images and test_images belong together; give both or neither.")
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
@@ -83,7 +84,7 @@ class FeaturesSetting(Setting):
             )
         self._features = features
         self._probes = {f"probe C={c:g}": c for c in probe_c}
-        self.models = tuple(self._probes) if features.images is None else (_CONVNET,)
+        self.models = tuple(self._probes) if len(features.images) == 0 else (_CONVNET,)
         super().__init__(features.name, damage, features.labels, **options)
 
     @property
@@ -135,16 +136,14 @@ class FeaturesSetting(Setting):
 
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
         given = self._features
+        files = ["evaluation/comparison/features_setting.py"]
         if model == _CONVNET:
-            code = code_digest("evaluation/comparison/features_setting.py", "evaluation/comparison/convnet.py")
-            inputs = given.images[rows], given.test_images
+            files.append("evaluation/comparison/convnet.py")
+            inputs, seed = (given.images[rows], given.test_images), {"seed": self.seed}
         else:
-            code, inputs = (
-                code_digest("evaluation/comparison/features_setting.py"),
-                (given.embeds[rows], given.test_embeds),
-            )
-        seed = {"seed": self.seed} if model == _CONVNET else {}  # a probe starts where it starts
-        return {"model": model, "code": code, "rows": digest_of(*inputs, self.labels[rows], given.test_labels), **seed}
+            inputs, seed = (given.embeds[rows], given.test_embeds), {}  # a probe draws nothing
+        content = digest_of(*inputs, self.labels[rows], given.test_labels)
+        return {"model": model, "code": code_digest(*files), "rows": content, **seed}
 
 
 def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
@@ -158,12 +157,12 @@ def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.nd
 
 
 def _rows_of(
-    arrays: dict[str, np.ndarray], split: str, texts_shape: tuple[int, int], classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    arrays: dict[str, np.ndarray], split: str, texts: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Embeddings, labels and images of the rows whose class has a text."""
-    num_classes, embed_dim = texts_shape
+    num_classes, embed_dim = texts.shape
     name = f"{split}_image_embeds"
-    embeds = checked_embeds(arrays[name], name)
+    embeds = as_numpy(checked_embeds(arrays[name], name))
     if embeds.shape[1] != embed_dim:
         raise InputError(
             f"{name} and class_text_embeds must share their last dimension, got {embeds.shape[1]} and {embed_dim}."
@@ -173,12 +172,13 @@ def _rows_of(
         labels = checked_labels(arrays[f"{split}_labels"], num_rows=len(embeds), num_classes=num_classes)
     except InputError as error:
         raise InputError(f"{split}_labels: {error}") from None
-    images = arrays.get(f"{split}_images")
-    if images is not None and (images.shape[:1] + images.shape[3:] != (len(embeds), 3) or images.dtype != np.uint8):
+    name = f"{split}_images"
+    images = arrays.get(name, np.empty((0, 0, 0, 3), dtype=np.uint8))
+    if name in arrays and (images.shape[:1] + images.shape[3:] != (len(embeds), 3) or images.dtype != np.uint8):
         raise InputError(
-            f"{split}_images must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape "
+            f"{name} must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape "
             f"{images.shape}."
         )
     rows = np.isin(labels, classes)
     of_classes = embeds[rows].astype(np.float32), np.searchsorted(classes, labels[rows])
-    return *of_classes, None if images is None else images[rows]
+    return *of_classes, images[rows] if name in arrays else images

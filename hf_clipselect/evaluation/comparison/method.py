@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...results.selection_result import SelectionResult
-from .cost import Cost
+from ..cost import Cost
 from .setting import Setting
 
 
@@ -29,6 +29,10 @@ class Selected:
     scores: np.ndarray | None
 
 
+def _serves_all(setting: Setting, ratios: Sequence[float]) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Method:
     """A way to select.
@@ -42,7 +46,7 @@ class Method:
             counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
-        check (`Callable`, *optional*): Refuses a setting and ratios that it can't serve, before anything is computed.
+        check (`Callable`): Refuses a setting and ratios that it can't serve, before anything is computed.
     """
 
     name: str
@@ -51,7 +55,7 @@ class Method:
     uses: frozenset[str] = frozenset()
     settings: dict[str, Any] = field(default_factory=dict)
     package: str | None = None
-    check: Callable[[Setting, Sequence[float]], None] | None = None
+    check: Callable[[Setting, Sequence[float]], None] = _serves_all
 
     def key(self) -> dict[str, Any]:
         """All that decides what it keeps beside the setting, the ratio and the code."""

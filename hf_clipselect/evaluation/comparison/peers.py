@@ -39,8 +39,8 @@ def check_installed(method: str, package: str) -> None:
     """
     if not is_installed(package):
         raise InputError(
-            f'{method} needs the package {package}, which is not installed: pip install "hf_clipselect[peers]", or leave {method} '
-            "out of --methods."
+            f"{method} needs the package {package}, which is not installed: pip install "
+            f'"hf_clipselect[peers]", or leave {method} out of --methods.'
         )
 
 

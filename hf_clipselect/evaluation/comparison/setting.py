@@ -13,9 +13,10 @@ import numpy as np
 from ...results.selection_result import SelectionResult
 from ...selection import class_quotas
 from ..baselines import TrainingDynamics, train_probe
+from ..cost import Cost, measured
 from ..robustness import add_label_noise, similarity_transition_matrix
+from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest, digest_of
-from .cost import Cost, measured
 
 
 # Streams of their own: the seed alone draws the rows with wrong labels, [seed, 1] the damaged ones.
@@ -32,7 +33,7 @@ class Damage:
         seed (`int`): Of both, and of the selections and trainings that follow.
     """
 
-    noise_kind: str
+    noise_kind: NoiseKind
     noise_rate: float
     corruption_rate: float
     corruption_severity: int
@@ -60,7 +61,7 @@ def describe_setting(name: str, damage: Damage) -> str:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What CLIP makes of the images and the class names, and what that took.
+    """CLIP embeddings of the images and the class names, and what computing them cost.
 
     Args:
         images (`np.ndarray` of shape `(N, D)`), texts (`np.ndarray` of shape `(C, D)`): Float32.
@@ -125,7 +126,7 @@ class Setting(ABC):
 
     @abstractmethod
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train a model on some rows; what it makes of the test rows, `(num_test_rows, H)`, and their right
+        """Train a model on some rows; its embeddings of the test rows, `(num_test_rows, H)`, and their right
         classes.
         """
 
@@ -178,7 +179,7 @@ class Setting(ABC):
 
     @cached_property
     def proxy(self) -> tuple[TrainingDynamics, Cost]:
-        """A linear probe trained on all rows, once for every method that needs a training, and what that took."""
+        """A linear probe trained on all rows, once for every method that needs a training, and what that cost."""
         key = {"what": "proxy", "content": self.content, "seed": self.seed, "code": code_digest()}
         values = self.cells.find(key)
         if values is None:
@@ -188,7 +189,9 @@ class Setting(ABC):
             values = {name: value for name, value in vars(dynamics).items() if value is not None}
             values["cost"] = cost.as_array()
             self.cells.store(key, values)
-        measures = {field.name: values[field.name] for field in fields(TrainingDynamics) if field.name in values}
+        measures: dict[str, Any] = {
+            field.name: values[field.name] for field in fields(TrainingDynamics) if field.name in values
+        }
         return TrainingDynamics(**measures), Cost(*values["cost"].tolist())
 
     @cached_property

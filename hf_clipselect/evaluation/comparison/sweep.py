@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -12,12 +12,13 @@ from threadpoolctl import threadpool_limits
 
 from ...config.arguments import EMBEDDED_DATASET
 from ...errors import InputError
+from ..cost import Cost, measured
 from ..metrics import load_metric
+from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest
-from .cost import Cost, measured
 from .digits_setting import DigitsSetting
 from .features_setting import FeaturesSetting, ReadyFeatures
-from .methods import FULL, METHODS, Method, Selected
+from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
 
@@ -38,23 +39,21 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
         arguments ([`SweepArguments`]): What to run, and the folder.
 
     Returns:
-        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; all rows come once, with
-        the
-            ratio 1.
+        `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; the method that keeps
+            all rows comes once, with the ratio 1.
 
     Raises:
-        InputError: The data can't be read, or a method can't serve them; told before anything is computed.
+        InputError: The data can't be read, or a method can't serve them; raised before anything is computed.
     """
     settings = settings_of(arguments)
     for setting in settings:
         for name in arguments.methods:
-            if METHODS[name].check is not None:
-                METHODS[name].check(setting, arguments.selection_ratio)
-    rows = []
+            METHODS[name].check(setting, arguments.selection_ratio)
+    rows: list[Row] = []
     steps = [(setting, name) for setting in settings for name in arguments.methods]
     for done, (setting, name) in enumerate(steps, start=1):
         ratios = [1.0] if name == FULL else arguments.selection_ratio
-        rows += _measure(setting, METHODS[name], ratios)
+        rows += measure(setting, METHODS[name], ratios)
         described = describe_setting(setting.name, setting.damage)
         logger.info("%d of %d: %s, seed %d, %s", done, len(steps), described, setting.seed, name)
     logger.info("%d results were computed, %d were there.", settings[0].cells.num_stored, settings[0].cells.num_found)
@@ -78,8 +77,9 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
     }
+    noise_kind = cast(NoiseKind, arguments.noise_kind)  # one of NOISE_KINDS, or the arguments would be refused
     damages = [
-        Damage(arguments.noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
+        Damage(noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
         for noise_rate in arguments.noise_rate
         for corruption_rate in arguments.corruption_rate
         for seed in arguments.seeds
@@ -114,8 +114,9 @@ def kept_rows(setting: Setting, method: Method, ratios: list[float]) -> dict[flo
 
 
 def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[float, dict[str, np.ndarray]]:
-    found = {ratio: setting.cells.find(_selection_key(setting, method, ratio)) for ratio in ratios}
-    missing = [ratio for ratio, values in found.items() if values is None]
+    stored = {ratio: setting.cells.find(_selection_key(setting, method, ratio)) for ratio in ratios}
+    found = {ratio: values for ratio, values in stored.items() if values is not None}
+    missing = [ratio for ratio in ratios if ratio not in found]
     if missing:
         shared = method.shared_cost(setting)
         # As many threads as cores would decide last digits, and whose CPU seconds are compared.
@@ -127,7 +128,17 @@ def _selections(setting: Setting, method: Method, ratios: list[float]) -> dict[f
     return found
 
 
-def _measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[Row]:
+    """Rows of one method in one setting.
+
+    Args:
+        setting ([`Setting`]): What it selects from.
+        method ([`Method`]): Which one.
+        ratios (`list[float]`): Fractions of the rows to keep.
+
+    Returns:
+        `Iterator[dict]`: One row for each ratio and model.
+    """
     found = _selections(setting, method, ratios)
     damage = setting.damage
     for ratio in ratios:

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ...selection import check_ratios
 from ..robustness import NOISE_KINDS
 from ..robustness.corruptions import SEVERITIES
-from .methods import ALL, resolve_methods
+from .known_methods import ALL, resolve_methods
 
 
 @dataclass
@@ -110,8 +110,7 @@ def parse_sweep_arguments(argv: Sequence[str] | None = None) -> SweepArguments:
 
     Raises:
         InputError: A value is out of range, a method is unknown or its package is missing, or the YAML file is
-        missing, broken or
-            has an unknown key.
+            missing, broken or has an unknown key.
         SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
     """
     parser = FlagParser([SweepArguments])

@@ -1,5 +1,5 @@
-"""Figure 7 of https://huggingface.co/papers/2410.11215: how well the classes of the test rows lie apart in what a
-model makes of them, trained on all rows or on those that were kept.
+"""Figure 7 of https://huggingface.co/papers/2410.11215: how well the classes of the test rows lie apart in the
+embeddings of a model that was trained on all rows or on those that were kept.
 
 Legend: N test rows, H hidden size.
 """
@@ -19,21 +19,22 @@ from threadpoolctl import threadpool_limits
 
 from ...runtime.files import write_atomically, write_text_atomically
 from ..metrics import load_metric
-from .methods import FULL, METHODS, RANDOM
-from .plots import CLASS_COLORS, STYLE, save_plot
+from .known_methods import FULL, METHODS, RANDOM
 from .setting import Setting, describe_setting
 from .sweep import kept_rows, settings_of
 from .sweep_arguments import SweepArguments
-from .tables import DEFAULT
+from .sweep_plots import CLASS_COLORS, STYLE, save_plot
+from .sweep_tables import DEFAULT
 
 
-def write_tsne(arguments: SweepArguments) -> list[Path]:
+def write_tsne(arguments: SweepArguments, ratio: float) -> list[Path]:
     """Draw t-SNE of the test rows of the first seed, and write the Dunn index of every seed.
 
-    All rows, random rows and what the default objective keeps at `tsne_ratio`, for each setting and model.
+    All rows, random rows and what the default objective keeps at one ratio, for each setting and model.
 
     Args:
-        arguments ([`SweepArguments`]): Those of the sweep, whose selections are taken; its `tsne_ratio` is set.
+        arguments ([`SweepArguments`]): Those of the sweep, whose selections are taken.
+        ratio (`float`): Fraction of the rows to keep.
 
     Returns:
         `list[Path]`: tsne.md, dunn_index.csv and the PNG files.
@@ -42,23 +43,23 @@ def write_tsne(arguments: SweepArguments) -> list[Path]:
     lines, files = [], [folder / "tsne.md", folder / "dunn_index.csv"]
     pictures: dict[tuple[str, str], list[tuple[str, np.ndarray, np.ndarray]]] = {}
     for setting, model, method in _trainings(arguments):
-        ratio = 1.0 if method == FULL else arguments.tsne_ratio
-        embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [ratio])[ratio])
+        kept = 1.0 if method == FULL else ratio
+        embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [kept])[kept])
         points = _tsne(embeds, seed=setting.seed)
         name = describe_setting(setting.name, setting.damage)
-        line = {"setting": name, "model": model, "method": method, "selection_ratio": ratio, "seed": setting.seed}
+        line = {"setting": name, "model": model, "method": method, "selection_ratio": kept, "seed": setting.seed}
         lines.append(line | {"embeddings": _dunn(embeds, labels), "t-SNE": _dunn(points, labels)})
         if setting.seed == arguments.seeds[0]:
             pictures.setdefault((name, model), []).append((method, points, labels))
     for number, ((name, model), panels) in enumerate(pictures.items()):
         path = folder / ("tsne.png" if len(pictures) == 1 else f"tsne_{number + 1}.png")
         with style.context(["default", STYLE]):
-            save_plot(_draw(f"{name}; {model}", panels, arguments.tsne_ratio), path)
+            save_plot(_draw(f"{name}; {model}", panels, ratio), path)
         files.append(path)
     sink = pa.BufferOutputStream()
     pc.write_csv(pa.Table.from_pylist(lines), sink)
     write_atomically(folder / "dunn_index.csv", sink.getvalue().to_pybytes())
-    write_text_atomically(folder / "tsne.md", _table(lines, arguments.tsne_ratio))
+    write_text_atomically(folder / "tsne.md", _table(lines, ratio))
     return files
 
 

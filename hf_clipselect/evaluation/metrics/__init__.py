@@ -35,7 +35,7 @@ def load_metric(name: str) -> evaluate.Metric:
     Example:
 
     ```python
-    >>> from hf_clipselect.metrics import load_metric
+    >>> from hf_clipselect.evaluation.metrics import load_metric
     >>> metric = load_metric("top_k_accuracy")
     >>> metric.compute(predictions=[[0.1, 0.9], [0.8, 0.2]], references=[1, 1], top_k=[1])
     {'top_1_accuracy': 0.5}

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import pairwise_distances_chunked
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.scores.arrays import checked_embeds, checked_labels
+from hf_clipselect.scores.arrays import as_numpy, checked_embeds, checked_labels
 
 
 _BLOCK_MB = 64
@@ -30,14 +30,15 @@ Two rows alone decide each of the two, so one outlier or one wrong label can dec
 
 _INPUTS = """
 Args:
-    embeds (`list`, `np.ndarray` or `torch.Tensor` of shape `(N, D)`): Embeddings, or t-SNE's two coordinates; taken as they
-        are.
-    references (`list`, `np.ndarray` or `torch.Tensor` of shape `(N,)`): Classes of the rows, integers from 0, at least two.
+    embeds (`list`, `np.ndarray` or `torch.Tensor` of shape `(N, D)`): Embeddings, or t-SNE's two coordinates; taken as
+        they are.
+    references (`list`, `np.ndarray` or `torch.Tensor` of shape `(N,)`): Classes of the rows, integers from 0, at least
+        two.
 
 Returns:
-    `dict[str, float]`: `dunn_index`, at least 0, higher is better separated. Above 1 every row is nearer to all of its class
-    than to any other. 0 where rows of two classes are equal; infinite where no class spreads and none meets another. O(N^2 D)
-    time.
+    `dict[str, float]`: `dunn_index`, at least 0, higher is better separated. Above 1 every row is nearer to all of its
+    class than to any other. 0 where rows of two classes are equal; infinite where no class spreads and none meets
+    another. O(N^2 D) time.
 """
 
 
@@ -58,7 +59,7 @@ class DunnIndex(evaluate.Metric):
     def _compute(self, embeds: Any, references: Any, **_of_others: Any) -> dict[str, float]:
         if len({len(row) for row in embeds}) > 1:
             raise InputError("embeds must have rows of one length, got several.")
-        rows = checked_embeds(np.asarray(embeds, dtype=np.float32), "embeds")
+        rows = as_numpy(checked_embeds(np.asarray(embeds, dtype=np.float32), "embeds"))
         labels = checked_labels(np.asarray(references), num_rows=len(rows))
         if not np.isfinite(rows).all():
             raise InputError(f"embeds must be finite; row {int(np.argmin(np.isfinite(rows).all(axis=1)))} is not.")

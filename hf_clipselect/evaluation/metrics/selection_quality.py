@@ -16,19 +16,19 @@ from hf_clipselect.selection.exact import finite_scores
 
 
 _DESCRIPTION = """
-What a selection keeps of a data set of which more is known than the selection knew: which labels are wrong, which images are
-damaged. Shares are fractions of 1. A figure that does not exist, such as the part of the wrong labels where there are none,
-is NaN.
+What a selection keeps of a data set of which more is known than the selection knew: which labels are wrong, which
+images are damaged. Shares are fractions of 1. A figure that does not exist, such as the part of the wrong labels where
+there are none, is NaN.
 """
 
 _INPUTS = """
 Args:
-    selected (`list` or `np.ndarray` of shape `(N,)`): Whether each row was kept, bool; a column `selected_<percent>` of the
-        scores table, or `np.isin(np.arange(N), result.selected)`.
+    selected (`list` or `np.ndarray` of shape `(N,)`): Whether each row was kept, bool; a column `selected_<percent>`
+        of the scores table, or `np.isin(np.arange(N), result.selected)`.
     references (`list` or `np.ndarray` of shape `(N,)`): Given classes, integers from 0.
     is_noisy (`list` or `np.ndarray` of shape `(N,)`, *optional*): Whether the label is wrong, bool.
-    scores (`list` or `np.ndarray` of shape `(N,)`, *optional*): What the rows were ranked by, higher is kept first; used
-        with `is_noisy`.
+    scores (`list` or `np.ndarray` of shape `(N,)`, *optional*): What the rows were ranked by, higher is kept first;
+        used with `is_noisy`.
     is_corrupted (`list` or `np.ndarray` of shape `(N,)`, *optional*): Whether the image is damaged, bool.
     embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`, *optional*): Image embeddings, normalised here.
 
@@ -36,21 +36,22 @@ Returns:
     `dict[str, float]`: What the inputs allow of
 
     - `num_kept`: K.
-    - `class_max_min`: Kept rows of the largest class over those of the smallest, among the classes that the data set has; 1
-      or more, lower is more balanced, infinite where a class is lost.
-    - `class_entropy`: Entropy of the classes of the kept rows over the logarithm of the number of classes that the data set
-      has; in [0, 1], higher is more balanced, 1 where all are equal (and for a single class).
-    - `noise_share` (`is_noisy`): Wrong labels among the kept rows, in [0, 1], lower is better; random rows have the rate of
-      the whole.
-    - `noise_kept` (`is_noisy`): Part of all wrong labels that was kept, in [0, 1], lower is better; random rows have K / N.
+    - `class_max_min`: Kept rows of the largest class over those of the smallest, among the classes that the data set
+      has; 1 or more, lower is more balanced, infinite where a class is lost.
+    - `class_entropy`: Entropy of the classes of the kept rows over the logarithm of the number of classes that the
+      data set has; in [0, 1], higher is more balanced, 1 where all are equal (and for a single class).
+    - `noise_share` (`is_noisy`): Wrong labels among the kept rows, in [0, 1], lower is better; random rows have the
+      rate of the whole.
+    - `noise_kept` (`is_noisy`): Part of all wrong labels that was kept, in [0, 1], lower is better; random rows
+      have K / N.
     - `noise_auroc` (`is_noisy`, `scores`): Area under the ROC curve of finding wrong labels by their low score: the
-      probability that a right label scores higher than a wrong one, ties counting half; in [0, 1], higher is better, 0.5 is
-      chance.
+      probability that a right label scores higher than a wrong one, ties counting half; in [0, 1], higher is better,
+      0.5 is chance.
     - `corrupted_share` (`is_corrupted`): Damaged images among the kept rows, in [0, 1], lower is better.
-    - `coverage` (`embeds`): Mean over all N rows of the cosine with the most similar kept row (1 for a kept one); higher is
-      better covered, -1 to 1. Facility location over N.
-    - `redundancy` (`embeds`): Mean over the kept rows of the cosine with the most similar other kept row; in [-1, 1], lower
-      repeats less, 1 where each has a copy. NaN for one row.
+    - `coverage` (`embeds`): Mean over all N rows of the cosine with the most similar kept row (1 for a kept one);
+      higher is better covered, -1 to 1. Facility location over N.
+    - `redundancy` (`embeds`): Mean over the kept rows of the cosine with the most similar other kept row; in [-1, 1],
+      lower repeats less, 1 where each has a copy. NaN for one row.
 
     `embeds` cost O(N K D) time, in blocks. Compare selections of the same size.
 """

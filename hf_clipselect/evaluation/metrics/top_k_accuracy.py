@@ -22,8 +22,8 @@ Args:
     top_k (`int` or `Sequence[int]`, *optional*, defaults to `(1, 5)`): Each k, at least 1.
 
 Returns:
-    `dict[str, float]`: `top_<k>_accuracy` for each k, in [0, 1], higher is better. Of equal logits the lower class comes
-    first, as in `argmax`. 1 where k is C or more: all classes are among the first k.
+    `dict[str, float]`: `top_<k>_accuracy` for each k, in [0, 1], higher is better. Of equal logits the lower class
+    comes first, as in `argmax`. 1 where k is C or more: all classes are among the first k.
 """
 
 

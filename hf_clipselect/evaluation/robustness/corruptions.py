@@ -98,7 +98,7 @@ def fog(pixels: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarr
 def motion_blur(pixels: np.ndarray, severity: int, rng: np.random.Generator) -> np.ndarray:
     """Average along a straight line of any direction, 10 % of the shorter side long for each severity.
 
-    Beyond the border the outermost pixels go on. The work grows with the length in pixels.
+    Beyond the border the outermost pixels are repeated. The work grows with the length in pixels.
 
     Args:
         pixels (`np.ndarray` of shape `(H, W, K)`): Float32 in [0, 1].

@@ -53,17 +53,18 @@ def add_label_noise(
 
     Raises:
         InputError: `rate`, `seed`, `num_classes`, the matrix or the labels are out of range, the labels are no vector
-        of integers, the kind
-            is unknown, or the rate is more than a class has rows for.
+            of integers, the kind is unknown, or the rate is more than a class has rows for.
     """
     noisy = _check_labels(labels, num_classes)
-    _check_kind(kind, rate, transition_matrix)
+    matrix = _checked_matrix(kind, transition_matrix, num_classes)
     if rate is not None and not 0 <= rate < 1:
         raise InputError(f"rate is the fraction of labels to change and must lie in [0, 1), got {rate}.")
     check_seed(seed)
     rng = np.random.default_rng(seed)
-    if kind == "class_dependent":
-        return _move_by_matrix(noisy, _check_matrix(transition_matrix, num_classes), rate, rng)
+    if matrix is not None:
+        return _move_by_matrix(noisy, matrix, rate, rng)
+    if rate is None:
+        raise InputError(f"Label noise of the kind {kind!r} needs a rate, such as rate=0.2.")
     rows = rng.choice(len(noisy), size=round_half_up(rate, len(noisy)), replace=False)
     # A step of 1 to C - 1 classes, modulo C, reaches every other class with the same probability.
     steps = rng.integers(1, num_classes, size=len(rows)) if kind == "symmetric" else 1
@@ -88,8 +89,7 @@ def similarity_transition_matrix(class_embeds: Array, *, temperature: float = 0.
 
     Raises:
         InputError: Fewer than two classes, the embeddings are no matrix of finite numbers, one is zero, or the
-        temperature is not
-            above 0.
+            temperature is not above 0.
     """
     embeds = checked_embeds(class_embeds, "class_embeds")
     if len(embeds) < 2:
@@ -141,18 +141,15 @@ def _round_randomly(weights: np.ndarray, total: int, rng: np.random.Generator) -
     return np.diff(ends, prepend=0)
 
 
-def _check_kind(kind: str, rate: float | None, transition_matrix: np.ndarray | None) -> None:
+def _checked_matrix(kind: str, transition_matrix: np.ndarray | None, num_classes: int) -> np.ndarray | None:
     if kind not in NOISE_KINDS:
         raise InputError(f"There is no label noise of the kind {kind!r}; choose one of {', '.join(NOISE_KINDS)}.")
     if (kind == "class_dependent") != (transition_matrix is not None):
         given = "got none" if transition_matrix is None else f"but kind is {kind!r}"
         raise InputError(f'kind="class_dependent" and a transition_matrix belong together, {given}.')
-    if rate is None and kind != "class_dependent":
-        raise InputError(f"Label noise of the kind {kind!r} needs a rate, such as rate=0.2.")
-
-
-def _check_matrix(matrix: np.ndarray, num_classes: int) -> np.ndarray:
-    matrix = np.asarray(matrix, dtype=np.float64)
+    if transition_matrix is None:
+        return None
+    matrix = np.asarray(transition_matrix, dtype=np.float64)
     if matrix.shape != (num_classes, num_classes):
         raise InputError(
             f"transition_matrix must have the shape ({num_classes}, {num_classes}), a row and a column for each "

@@ -1,0 +1,153 @@
+"""The first stage: rows that can be read, as features, with what each is aligned with.
+
+Legend: N readable rows, T templates, C classes or captions with rows, H and H' hidden sizes of the towers.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..adapters.projections import IdentityProjections, Projections, embed_rows
+from ..encoder.feature_rows import FeatureRows
+from ..encoder.features import encode_dataset
+from ..encoder.texts import encode_prompts
+from ..runtime.words import are, counted
+from ..scores.arrays import as_numpy
+from ..scores.captions import draw_references
+from ..scores.clusters import image_clusters
+from ..scores.sample_scores import present_classes
+from ..scores.targets import Captions, Classes, Targets
+from .prepared import AnyPrepared, GivenRows, ImageInputs
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the two towers make of the rows and of the texts, before their heads.
+
+    Args:
+        images ([`FeatureRows`] `(N, H)`): Of the rows.
+        texts (`torch.Tensor` of shape `(T, C, H')`): Of the texts.
+        key (`str`): Hash of what decided the features of the images; empty where nothing keeps them.
+    """
+
+    images: FeatureRows
+    texts: torch.Tensor
+    key: str = ""
+
+    @property
+    def both(self) -> tuple[FeatureRows, torch.Tensor]:
+        return self.images, self.texts
+
+    def plain_embeds(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        """Unit-norm embeddings `(count, D)` of some rows by plain CLIP; those that were passed stay as they are."""
+        if isinstance(model, IdentityProjections):
+            return self.images.take(rows)
+        return as_numpy(embed_rows(Projections(model), self.images, rows))
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """The readable rows.
+
+    Args:
+        numbers (`np.ndarray` of shape `(N,)`): Their places among the rows considered, rising.
+        targets ([`Classes`] or [`Captions`]): What each is aligned with.
+        features ([`Features`]): Of the rows, and of the texts that have rows.
+        unreadable (`dict[int, str]`): source_index -> reason of the rows that could not be read.
+    """
+
+    numbers: np.ndarray
+    targets: Targets
+    features: Features
+    unreadable: dict[int, str]
+
+
+def encode(prepared: AnyPrepared) -> EncodedRows:
+    """Features of all rows and texts: through the frozen towers, from the run's folder, or embeddings as they are.
+
+    Args:
+        prepared ([`Prepared`]): From either door.
+
+    Returns:
+        [`EncodedRows`]
+
+    Raises:
+        InputError: An image can't be read and `--on_bad_image` is error, or fewer than two classes can be.
+    """
+    inputs, given = prepared.inputs, prepared.rows
+    if isinstance(inputs, ImageInputs):
+        features, unreadable = _through_towers(prepared, inputs)
+    else:
+        texts = torch.from_numpy(inputs.text_embeds)[None]
+        features, unreadable = Features(FeatureRows([inputs.image_embeds]), texts), {}
+    numbers = np.setdiff1d(np.arange(len(given.labels)), list(unreadable))
+    numbers_of_texts, labels = present_classes(given.labels[numbers])
+    images = features.images.subset(numbers) if unreadable else features.images
+    features = Features(images, features.texts[:, numbers_of_texts], features.key)
+    if given.has_captions:
+        targets: Targets = _captions(prepared, features, labels)
+    else:
+        targets = Classes(labels, numbers_of_texts, given.class_names)
+    reasons = {int(given.source_index[row]): reason for row, reason in sorted(unreadable.items())}
+    return EncodedRows(numbers, targets, features, reasons)
+
+
+def _through_towers(prepared: AnyPrepared, inputs: ImageInputs) -> tuple[Features, dict[int, str]]:
+    arguments, processes, folder = prepared.arguments, prepared.processes, inputs.folder.features
+    encoded = encode_dataset(
+        inputs.images,
+        inputs.backbone,
+        folder,
+        accelerator=inputs.accelerator,
+        batch_size=arguments.model.per_device_eval_batch_size,
+        num_workers=arguments.model.dataloader_num_workers,
+        on_bad_image=arguments.data.on_bad_image,
+        overwrite=arguments.run.overwrite_output_dir,
+    )
+    if processes.index > 0:
+        processes.wait()  # until the main one has stored them: the last digits may be others on another machine
+    texts = encode_prompts(inputs.backbone, inputs.prompts, folder)
+    if processes.index == 0:
+        processes.wait()
+    _tell_of_unreadable(encoded.unreadable, prepared.rows)
+    return Features(encoded.features, texts, encoded.key), encoded.unreadable
+
+
+def _tell_of_unreadable(unreadable: dict[int, str], rows: GivenRows) -> None:
+    if not unreadable:
+        return
+    logger.warning(
+        "%d of %s could not be read and %s no part.",
+        len(unreadable),
+        counted(len(rows.labels), "image"),
+        "takes" if len(unreadable) == 1 else "take",
+    )
+    logger.info("dropped.parquet names them with the reason.")
+    must_keep = rows.facts.must_keep
+    if must_keep is not None and (lost := must_keep[list(unreadable)].sum()):
+        logger.warning(
+            "%s of --must_keep %s among the images that could not be read, and %s not kept.",
+            counted(lost, "row"),
+            are(lost),
+            are(lost),
+        )
+
+
+def _captions(prepared: AnyPrepared, features: Features, labels: np.ndarray) -> Captions:
+    """Clusters of the images stand in for classes, by plain CLIP: adapters are trained on the captions."""
+    clusters = None
+    if prepared.processes.index == 0:
+        clusters = image_clusters(
+            lambda some: features.plain_embeds(prepared.inputs.model, some),
+            len(labels),
+            num_clusters=prepared.rows.num_clusters,
+            seed=prepared.seed,
+        )
+    references = draw_references(features.texts.shape[1], seed=prepared.seed)
+    return Captions(labels, references, prepared.processes.broadcast(clusters))

@@ -1,0 +1,68 @@
+"""The output folder of a run, opened: checked, and this run's alone."""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..results.run_folder import RunFolder
+from ..runtime.processes import Processes
+
+
+def open_folder(
+    stack: ExitStack, path: str | None, identity: Mapping[str, Any], processes: Processes, *, overwrite: bool
+) -> RunFolder:
+    """Check the folder of a run and take it over, until the stack is closed this run's alone.
+
+    Args:
+        stack (`ExitStack`): Closed when the run ends.
+        path (`str`, *optional*): The folder; by default a temporary one.
+        identity (`Mapping[str, Any]`): What makes two runs the same.
+        processes ([`Processes`]): Those of the run, which share the folder.
+        overwrite (`bool`): Another run's results may go.
+
+    Returns:
+        [`RunFolder`]
+
+    Raises:
+        InputError: As [`RunFolder.check`], or the processes do not see one folder.
+    """
+    temporary = None
+    if path is None and processes.index == 0:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory())
+    # All processes share the main one's.
+    folder = RunFolder(Path(processes.broadcast(temporary) if path is None else path))
+    problem = None
+    if processes.index == 0:
+        try:
+            if path is not None:
+                stack.enter_context(folder.locked())
+            _take_over(folder, identity, overwrite=overwrite)
+        except InputError as error:
+            problem = error
+    problem = processes.broadcast(problem)
+    if problem is not None:
+        raise problem
+    _check_shared(folder, processes)
+    return folder
+
+
+def _take_over(folder: RunFolder, mine: Mapping[str, Any], *, overwrite: bool) -> None:
+    folder.check(mine, overwrite=overwrite)
+    folder.open(mine, overwrite=overwrite)
+    if not folder.read_config():
+        folder.write_config({"identity": mine})
+
+
+def _check_shared(folder: RunFolder, processes: Processes) -> None:
+    """Folders of one name on several machines need not be one folder: each would get a part of the features."""
+    with folder.mark() if processes.index == 0 else nullcontext() as name:
+        name = processes.broadcast(name)
+        apart = [index for index, sees in enumerate(processes.gather(folder.has_mark(name))) if not sees]
+    if apart:
+        raise InputError(
+            f"--output_dir {folder.path} is not one folder for all: process {apart[0]} does not see what process 0 "
+            "wrote there. On several machines give a folder on a file system that they share."
+        )

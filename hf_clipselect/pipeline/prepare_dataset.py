@@ -1,0 +1,213 @@
+"""The first door's preparation: what a run checks, loads and opens before the first image is encoded."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedModel
+
+from ..adapters.decision import check_peft_config
+from ..adapters.peft_configs import read_peft_config
+from ..adapters.pretrained import check_given, fetch_given
+from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
+from ..data import LabelledImages, read_images
+from ..data.places import read_storage_options
+from ..data.prompts import class_prompts
+from ..data.row_facts import Listing, checked_class_quotas, read_facts
+from ..data.source import load_source
+from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
+from ..encoder.passed_model import copy_backbone
+from ..encoder.texts import too_long_prompts
+from ..errors import InputError
+from ..runtime.processes import Processes
+from ..selection import check_sizes, resolve_objective
+from .demands import check_row_demands
+from .open_folder import open_folder
+from .prepared import GivenRows, ImageInputs, Prepared
+from .provenance import identity
+from .run_log import timed
+
+
+logger = logging.getLogger(__name__)
+
+# Signs of a long text that a message shows.
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What a caller passes in person, in the place of what arguments would name.
+
+    Args:
+        dataset (`Dataset` or `DatasetDict`, *optional*): The dataset.
+        class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
+        class_quotas, must_keep, must_drop (*optional*): As `select_dataset` takes them.
+        model (`tuple[PreTrainedModel, Any]`, *optional*): Model and processor.
+    """
+
+    dataset: Dataset | DatasetDict | None = None
+    class_names: Sequence[str] | None = None
+    class_quotas: Mapping[str, int] | str | Path | None = None
+    must_keep: Listing | None = None
+    must_drop: Listing | None = None
+    model: tuple[PreTrainedModel, Any] | None = None
+
+
+def prepare_dataset(
+    arguments: Arguments, passed: Passed, *, accelerator: Accelerator, stack: ExitStack, seconds: dict[str, float]
+) -> Prepared[ImageInputs]:
+    """Check the settings, load what they name, and open the output folder.
+
+    Args:
+        arguments ([`Arguments`]): All settings.
+        passed ([`Passed`]): What was passed instead.
+        accelerator (`Accelerator`): The engine of the run.
+        stack (`ExitStack`): Closed when the run ends; until then the folder is this run's.
+        seconds (`dict[str, float]`): Gets the wall-clock seconds of the loading.
+
+    Returns:
+        [`Prepared`]
+
+    Raises:
+        InputError: As `select_dataset`.
+    """
+    chosen, adaptation = arguments.selection, arguments.adaptation
+    sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)
+    quotas = checked_class_quotas(chosen.class_quotas_file if passed.class_quotas is None else passed.class_quotas)
+    objective = resolve_objective(chosen.objective, {**chosen.knobs(), "class_quotas": quotas})
+    peft_config = None if adaptation.peft_config is None else read_peft_config(adaptation.peft_config)
+    with timed(seconds, "load"):
+        adapter = fetch_given(adaptation.adapter_name_or_path)
+        images = _load_images(arguments, passed.dataset, passed.class_names)
+        prompts = _prompts_of(images, arguments)
+        rows = _rows_of(images, arguments, passed)
+        check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
+        backbone = _load_backbone(arguments, passed.model, accelerator)
+        warn_if_demonstration(backbone, images.source.name)
+        _warn_about_long_texts(images, prompts, backbone)
+        if peft_config is not None:
+            check_peft_config(backbone.model, peft_config)
+        if adapter is not None:
+            check_given(adapter, backbone)
+    folder = open_folder(
+        stack,
+        arguments.run.output_dir,
+        identity(images, backbone),
+        Processes(accelerator),
+        overwrite=arguments.run.overwrite_output_dir,
+    )
+    return Prepared(
+        inputs=ImageInputs(images, prompts, backbone, accelerator, folder, peft_config, adapter),
+        rows=rows,
+        arguments=arguments,
+        objective=objective,
+        sizes=sizes,
+    )
+
+
+def _load_images(
+    arguments: Arguments, dataset: Dataset | DatasetDict | None, class_names: Sequence[str] | None
+) -> LabelledImages:
+    data = arguments.data
+    source = None
+    if class_names is not None and data.caption_column is not None:
+        raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
+    if dataset is None:
+        dataset, source = load_source(
+            data.dataset_name,
+            data.dataset_config_name,
+            data.train_split_name,
+            revision=data.dataset_revision,
+            data_files=data.data_files,
+            data_dir=data.data_dir,
+            storage_options=data.storage_options,
+            allow_unread_files=data.allow_unread_files,
+        )
+    return read_images(
+        dataset,
+        source,
+        image_column_name=data.image_column_name,
+        label_column_name=data.label_column_name,
+        caption_column=data.caption_column,
+        class_names=class_names,
+        class_names_file=data.class_names_file,
+        max_samples=data.max_train_samples,
+        storage_options=read_storage_options(data.storage_options),
+        allow_outside_files=data.allow_outside_files,
+    )
+
+
+def _rows_of(images: LabelledImages, arguments: Arguments, passed: Passed) -> GivenRows:
+    chosen = arguments.selection
+    facts = read_facts(
+        images.dataset,
+        images.source_index,
+        group_column=arguments.data.group_column,
+        must_keep=chosen.must_keep if passed.must_keep is None else passed.must_keep,
+        must_drop=chosen.must_drop if passed.must_drop is None else passed.must_drop,
+    )
+    return GivenRows(
+        labels=images.labels,
+        class_names=images.class_names,
+        has_captions=images.has_captions,
+        source_index=images.source_index,
+        source=images.source,
+        facts=facts,
+        num_clusters=arguments.data.num_clusters,
+    )
+
+
+def _load_backbone(
+    arguments: Arguments, passed: tuple[PreTrainedModel, Any] | None, accelerator: Accelerator
+) -> Backbone:
+    model, device = arguments.model, accelerator.device
+    if passed is not None:
+        return copy_backbone(*passed, device=device, bf16=model.bf16)
+    name = model.model_name_or_path or default_model(arguments.data.dataset_name)
+    return load_backbone(name, revision=model.model_revision, device=device, bf16=model.bf16)
+
+
+def _prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:
+    """Templates x classes; or the captions as they are."""
+    templates = arguments.model.prompt_template
+    if not images.has_captions:
+        return class_prompts(images.class_names, templates)
+    if templates != [DEFAULT_PROMPT_TEMPLATE]:
+        raise InputError(
+            f"--prompt_template {templates[0]!r} is for the names of classes; captions are used as they are. Leave it "
+            "out."
+        )
+    return [images.class_names]
+
+
+def _warn_about_long_texts(images: LabelledImages, prompts: list[list[str]], backbone: Backbone) -> None:
+    """Tell of prompts or captions whose ends the model will not read."""
+    cut, limit = too_long_prompts(backbone, prompts)
+    if images.has_captions:
+        rows = np.flatnonzero(np.isin(images.labels, cut))
+        if len(rows):
+            logger.warning(
+                "%d of %d captions are longer than the %d tokens that the model reads, and are cut there; the first "
+                "is that of source_index %d. What stands at the end of such a caption does not count.",
+                len(rows),
+                len(images.labels),
+                limit,
+                images.source_index[rows[0]],
+            )
+            # Not in the warning: the report keeps that, and may be published without the captions.
+            logger.info("It begins with %r.", images.class_names[images.labels[rows[0]]][:_SHOWN])
+    elif len(cut):
+        logger.warning(
+            "The prompts of %d of %d classes are longer than the %d tokens that the model reads, and are cut there; "
+            "the name of the first begins with %r. Give such classes shorter names with --class_names_file.",
+            len(cut),
+            len(images.class_names),
+            limit,
+            images.class_names[cut[0]][:_SHOWN],
+        )

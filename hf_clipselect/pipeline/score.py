@@ -1,0 +1,167 @@
+"""The third stage: features to the scores of every row, class by class, so that no array of all embeddings is held.
+
+Legend: N readable rows, T templates, C classes or captions with rows, H and H' hidden sizes of the towers.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..adapters.decision import PeftModel
+from ..adapters.projections import Projections, embed_rows
+from ..adapters.text_alignment import TextAlignment
+from ..encoder.feature_rows import FeatureRows
+from ..runtime.processes import Processes
+from ..scores.diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles
+from ..scores.sample_scores import SampleScores
+from ..scores.targets import Targets
+from ..selection import NUM_NEAREST, NeighborGraph, class_graph, duplicate_groups, joined_graph
+from .adapt import Adapted, align_out_of_fold
+from .encode import EncodedRows
+from .plain_clip import Alignment
+from .prepared import AnyPrepared
+
+
+logger = logging.getLogger(__name__)
+
+# Rows of small classes that are embedded at once. The groups are the same for any number of processes: the last digits
+# of a matrix product may depend on its shape, and they decide ties.
+_GROUP_ROWS = 512
+
+
+def score(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted) -> tuple[SampleScores, NeighborGraph | None]:
+    """All scores of the readable rows, by the adapters that were kept or by plain CLIP.
+
+    Args:
+        prepared ([`Prepared`]): From either door.
+        rows ([`EncodedRows`]): Their features.
+        adapted ([`Adapted`]): The model, and what plain CLIP made of the rows.
+
+    Returns:
+        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with the numbers of texts as predictions; and
+            which rows are alike, where redundancy counts.
+
+    Raises:
+        InputError: An embedding is zero or not finite.
+    """
+    chosen, kept = prepared.arguments.selection, adapted.adaptation.kept
+    scores, graph = score_rows(
+        adapted.model,
+        *rows.features.both,
+        rows.targets,
+        neighbor_fraction=chosen.neighbor_fraction,
+        num_neighbors=chosen.num_neighbors,
+        num_nearest=NUM_NEAREST if prepared.objective.redundancy_weight else 0,
+        processes=prepared.processes,
+        alignment=None if kept else adapted.plain.alignment,
+    )
+    scores = replace(scores, ensemble=adapted.plain.ensemble)
+    if prepared.arguments.adaptation.num_folds and isinstance(adapted.model, PeftModel):
+        num_steps = adapted.adaptation.num_steps
+        predicted, sas, margin = align_out_of_fold(prepared, rows, adapted.model, num_steps=num_steps)
+        scores = replace(scores, predicted_label=predicted, sas=sas, margin=margin)
+    return scores, graph
+
+
+def score_rows(
+    model: nn.Module,
+    features: FeatureRows,
+    text_features: torch.Tensor,
+    targets: Targets,
+    *,
+    neighbor_fraction: float,
+    num_neighbors: int | None,
+    processes: Processes,
+    num_nearest: int = 0,
+    alignment: Alignment | None = None,
+) -> tuple[SampleScores, NeighborGraph | None]:
+    """Scores of rows; each class, or cluster, is scored by one process, and all processes get all scores.
+
+    Args:
+        model (`nn.Module`): Dual encoder, with or without adapters.
+        features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
+        targets ([`Classes`] or [`Captions`]): What the rows are aligned with.
+        neighbor_fraction (`float`), num_neighbors (`int`, *optional*): As in `sample_diversity_score`.
+        processes ([`Processes`]): Those of the run.
+        num_nearest (`int`, *optional*, defaults to 0): Nearest rows of each row in the graph; 0 for no graph.
+        alignment (`tuple` of three `np.ndarray` of shape `(N,)`, *optional*): What `align_rows` gives for this model,
+            where that is known already.
+
+    Returns:
+        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with the numbers of texts as predictions; and
+            which rows are alike.
+
+    Raises:
+        InputError: An embedding is zero or not finite.
+    """
+    projections = Projections(model)
+    align = _aligner(projections, text_features, targets, alignment)
+    cells, names = targets.cells, targets.cell_numbers
+    sizes = np.bincount(cells, minlength=len(names))
+    by_cell = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
+    mine, parts, notices = [], [], []
+    for group in _shares(sizes, processes.count)[processes.index]:
+        rows = np.concatenate([by_cell[cell] for cell in group])
+        embeds = embed_rows(projections, features, rows)
+        predicted, sas, margin = align(rows, embeds)
+        sds = []
+        for cell, of_cell in zip(group, embeds.split([int(sizes[cell]) for cell in group]), strict=True):
+            k = neighbor_count(len(of_cell), neighbor_fraction, num_neighbors)
+            diversity = class_diversity(of_cell, k, num_nearest=num_nearest)
+            if diversity.nearest is not None and diversity.cosines is not None:
+                parts.append((by_cell[cell], class_graph(diversity.nearest, diversity.cosines)))
+            sds.append(diversity.scores)
+            if diversity.num_references is not None:
+                notices.append(estimate_notice(int(names[cell]), len(of_cell), diversity))
+        mine.append((rows, SampleScores(predicted, sas, margin, np.concatenate(sds))))
+    gathered = processes.gather((mine, parts, notices))
+    for notice in sorted(notice for *_, theirs in gathered for notice in theirs):
+        logger.warning(notice)
+    warn_of_singles(names[sizes == 1].tolist())
+    scores = _at_their_rows([part for theirs, *_ in gathered for part in theirs])
+    if not num_nearest:
+        return scores, None
+    graph = joined_graph([part for _, theirs, _ in gathered for part in theirs], len(cells))
+    return replace(scores, duplicate_group=duplicate_groups(graph)), graph
+
+
+def _aligner(
+    projections: Projections, text_features: torch.Tensor, targets: Targets, known: Alignment | None
+) -> Callable[[np.ndarray, torch.Tensor], Alignment]:
+    """Row numbers `(B,)` and their embeddings `(B, D)` -> alignment of these rows, computed or looked up."""
+    if known is not None:
+        return lambda rows, _: (known[0][rows], known[1][rows], known[2][rows])
+    align = TextAlignment(projections, text_features, targets.references)
+    return lambda rows, embeds: align(embeds, targets.labels[rows])
+
+
+def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
+    """Groups of classes for each process: large classes alone, small ones together, by falling cost to whoever has
+    least.
+    """
+    groups: list[list[int]] = [[]]
+    for label in range(len(sizes)):
+        if groups[-1] and max(sizes[label], sizes[groups[-1]].sum()) >= _GROUP_ROWS:
+            groups.append([])
+        groups[-1].append(label)
+    # Products within a class grow with its square; those with the prompts are the same for any row.
+    costs = [int((sizes[group].astype(np.int64) ** 2 + len(sizes) * sizes[group]).sum()) for group in groups]
+    shares: list[list[list[int]]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for number in sorted(range(len(groups)), key=lambda number: (-costs[number], number)):
+        process = loads.index(min(loads))
+        shares[process].append(groups[number])
+        loads[process] += costs[number]
+    return shares
+
+
+def _at_their_rows(parts: list[tuple[np.ndarray, SampleScores]]) -> SampleScores:
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    columns = {
+        name: np.concatenate([scores.columns()[name] for _, scores in parts])[order] for name in parts[0][1].columns()
+    }
+    return SampleScores(**columns)

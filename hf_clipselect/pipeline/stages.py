@@ -1,0 +1,98 @@
+"""The order of a run, whichever door it came through: encode -> adapt -> score -> judge -> select."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from ..results.earlier_sizes import with_earlier_sizes
+from ..results.scores_table import score_table
+from ..results.selection_result import SelectionResult
+from ..results.subsets import select_from_table
+from ..scores.sample_scores import SampleScores
+from ..scores.targets import Captions, Classes
+from ..scores.trust import Trust, check_trust, measure_caption_trust, measure_trust
+from ..selection import NeighborGraph
+from .adapt import Adapted, adapt
+from .encode import EncodedRows, encode
+from .prepared import AnyPrepared, ImageInputs
+from .run_log import timed
+from .score import score
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the stages leave.
+
+    Args:
+        result ([`SelectionResult`]): The selection, without a report.
+        rows ([`EncodedRows`]): The rows that could be read.
+        adapted ([`Adapted`]): What became of the adapters.
+        trust ([`Trust`]): What there is to doubt.
+    """
+
+    result: SelectionResult
+    rows: EncodedRows
+    adapted: Adapted
+    trust: Trust
+
+
+def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
+    """Run all stages, and put the wall-clock seconds of each into `seconds`."""
+    with timed(seconds, "encode"):
+        rows = encode(prepared)
+    with timed(seconds, "adapt"):
+        adapted = adapt(prepared, rows)
+    with timed(seconds, "score"):
+        scores, graph = score(prepared, rows, adapted)
+        trust = judge(prepared, rows, adapted, scores)
+        table = tabulate(prepared, rows, scores)
+    with timed(seconds, "select"):
+        result = select(prepared, table, graph)
+    return Outcome(result, rows, adapted, trust)
+
+
+def judge(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted, scores: SampleScores) -> Trust:
+    """Tell what there is to doubt, before anything is selected.
+
+    Raises:
+        InputError: With `--strict`, where CLIP does not understand classes.
+    """
+    targets, plain = rows.targets, adapted.plain
+    predicted = scores.predicted_label if adapted.adaptation.kept else None
+    if isinstance(targets, Classes):
+        names = [targets.names[number] for number in targets.numbers]
+        trust = measure_trust(targets.labels, plain.predicted, predicted, plain.class_embeds, names)
+    else:
+        agrees = None if predicted is None else predicted == targets.labels
+        trust = measure_caption_trust(
+            plain.predicted == targets.labels, agrees, num_references=len(targets.references)
+        )
+    check_trust(trust, strict=prepared.arguments.selection.strict)
+    return trust
+
+
+def tabulate(prepared: AnyPrepared, rows: EncodedRows, scores: SampleScores) -> Dataset:
+    """The scores table of all rows, those that could not be read among them."""
+    given, targets = prepared.rows, rows.targets
+    labels = given.labels
+    if isinstance(targets, Captions):
+        labels = np.zeros_like(given.labels)  # of a row that could not be read, which has no cluster
+        labels[rows.numbers] = targets.clusters
+    in_place = targets.in_table(scores).scattered(rows.numbers, len(given.labels))
+    return score_table(labels, targets.names, given.source_index, in_place, given.facts)
+
+
+def select(prepared: AnyPrepared, table: Dataset, graph: NeighborGraph | None) -> SelectionResult:
+    """Subsets of all sizes from the scores, beside those that earlier runs in the folder made of the same scores."""
+    inputs, processes = prepared.inputs, prepared.processes
+    result = SelectionResult(
+        scores=select_from_table(table, prepared.objective, prepared.sizes, graph=graph),
+        ratios=prepared.sizes,
+        objective=prepared.objective,
+        source=prepared.rows.source,
+        seed=prepared.seed,
+    )
+    if isinstance(inputs, ImageInputs):
+        result = with_earlier_sizes(result, inputs.folder.subset, processes)
+    return result

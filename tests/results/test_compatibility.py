@@ -1,0 +1,152 @@
+"""What an earlier version left loads, gives the same rows, and is gone on from: fixtures/made_at_d51eaaf, see its
+README.md.
+"""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from loopback_hub.card import check
+from loopback_hub.processes import run_client
+from loopback_hub.server import LoopbackHub
+
+from hf_clipselect import SelectionResult
+
+
+pytestmark = pytest.mark.slow
+
+MADE = Path(__file__).resolve().parents[1] / "fixtures" / "made_at_d51eaaf"
+COMMANDS = json.loads((MADE / "commands.json").read_text())
+SCORES = ("sas", "margin", "sds")
+EXPECTED = json.loads((MADE / "expected.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """The sources at the commits that the selections name, and the published repositories."""
+    with LoopbackHub(tmp_path_factory.mktemp("hub"), clock=lambda: 1_700_000_000) as hub:
+        for name in ("serve_sources", "serve_published"):
+            run_client("earlier_clients", name, MADE, env=hub.environment("hf_me_write"))
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def found(hub):
+    return run_client("earlier_clients", "read", MADE, env=hub.environment())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the fixtures, to go on in."""
+    return Path(shutil.copytree(MADE, tmp_path / "made"))
+
+
+def select(folder: Path, environment: dict[str, str], *flags: str) -> str:
+    """Runs the recipe in a folder; what it logs."""
+    command = [sys.executable, str(REPOSITORY / "recipes" / "select.py"), *flags]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
+def check_rows(folder: Path, name: str) -> None:
+    """A run that computed its scores from features of then keeps the rows of then."""
+    now, then = (SelectionResult.from_folder(path) for path in (folder, MADE / name))
+    for ratio in (0.3, 0.5):
+        assert now.at(ratio).selected.tolist() == EXPECTED[name][f"at ratio {ratio}"]["selected"]
+    assert set(now.scores.column_names) >= set(then.scores.column_names) - {"reason"}
+    for column in SCORES:
+        np.testing.assert_allclose(now.scores[column][:], then.scores[column][:], rtol=0, atol=1e-5)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_nobody_made_the_fixtures_anew():
+    sums = dict(reversed(line.split("  ")) for line in (MADE / "sha256sums").read_text().splitlines())
+    written_by_hand = {"README.md", "make.py", "sha256sums"}
+    there = {path: content for path, content in files_of(MADE).items() if "__pycache__" not in path}
+    assert {p: hashlib.sha256(c).hexdigest() for p, c in there.items() if p not in written_by_hand} == sums
+    # sha256sums could be made anew too.
+    assert (
+        hashlib.sha256((MADE / "sha256sums").read_bytes()).hexdigest()
+        == "ee818d52563fdd874a6f5ca4bc06a0f9b37b10b6b6feddb0b4805a8628e2f57e"
+    )
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_same_is_read(found, name):
+    """Scores, subsets, given and new sizes, applied to the source, loaded by name, and saved again."""
+    assert found[name].keys() == EXPECTED[name].keys()
+    different = {key for key, value in EXPECTED[name].items() if key != "embeddings" and found[name][key] != value}
+    assert different == set()
+
+
+def test_every_optional_column_is_in_a_fixture():
+    columns = {column for name in EXPECTED for column in EXPECTED[name]["scores"]["columns"]}
+    assert columns >= {"group", "ensemble", "better_caption", "must_keep", "must_drop", "duplicate_group"}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_adapters_give_the_same_embeddings(found, name):
+    now, then = found[name]["embeddings"], EXPECTED[name]["embeddings"]
+    for kind in ("adapted", "plain"):
+        assert now[kind] == pytest.approx(then[kind], rel=0, abs=1e-5)
+    assert now["adapted"] != pytest.approx(now["plain"], rel=0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["run", "captions_run"])
+def test_the_same_command_finds_everything_done(hub, folder, name):
+    log = select(folder, hub.environment(), *COMMANDS[name])
+    assert "nothing to encode" in log and "nothing to train" in log and "Adapting" not in log
+    then, now = files_of(MADE / name), files_of(folder / name)
+    assert now.keys() - {"report.html"} == then.keys() - {"report.html"}
+    kept = [path for path in then if path.startswith(("features/", "adapter/adapter_"))]
+    assert kept and {path: now[path] for path in kept} == {path: then[path] for path in kept}
+    check_rows(folder / name, name)
+    assert SelectionResult.from_folder(folder / name).ratios == (0.3, 0.5)
+
+
+def test_another_size_is_added_to_those_of_then(hub, folder):
+    log = select(folder, hub.environment(), *COMMANDS["run"], "--selection_ratio", "0.4")
+    assert "nothing to encode" in log and "nothing to train" in log
+    assert SelectionResult.from_folder(folder / "run").ratios == (0.4, 0.3, 0.5)
+    check_rows(folder / "run", "run")
+
+
+def test_the_config_of_then_is_taken_back(hub, folder):
+    select(folder, hub.environment(), "--config", "run/config.yaml", "--output_dir", "new")
+    check_rows(folder / "new", "run")
+
+
+def test_the_published_adapters_score_the_same_rows_the_same(hub, folder):
+    flags = COMMANDS["published"]
+    flags = (
+        flags[: flags.index("--objective")]
+        + flags[flags.index("--dataloader_num_workers") : flags.index("--push_to_hub")]
+    )
+    select(folder, hub.environment(), *flags, "--adapter_name_or_path", "me/adapters")
+    now, then = (SelectionResult.from_folder(folder / name) for name in ("published_run", "published/dataset"))
+    for column in SCORES:
+        np.testing.assert_allclose(now.scores[column][:], then.scores[column][:], rtol=0, atol=1e-5)
+
+
+def test_a_push_onto_what_was_published_then_replaces_it(hub):
+    found = run_client("earlier_clients", "push_again", MADE, env=hub.environment("hf_me_write"))
+    assert {
+        key for key, value in EXPECTED["published"].items() if key != "embeddings" and found[key] != value
+    } == set()
+    published = {
+        path.relative_to(MADE / "published" / "dataset").as_posix()
+        for path in (MADE / "published" / "dataset").rglob("*.*")
+    }
+    assert hub.tree("datasets/me/again").keys() == published | {".gitattributes"}
+    card = hub.read("datasets/me/again", "README.md").decode()
+    assert card.count("hf_clipselect:begin") == 1 and check(card, "dataset")["errors"] == []
