@@ -1,4 +1,4 @@
-"""The errors that a person can mend, told in a sentence: wrong input, and a machine or a Hub that let the run down."""
+"""Errors that a user can do something about, told in a sentence: wrong input, failures of the machine and the Hub."""
 
 import errno
 from collections.abc import Iterator
@@ -27,8 +27,7 @@ class PushError(RunError):
 
 @contextmanager
 def long_paths_refused() -> Iterator[None]:
-    """Tell of a path that no file system takes: whoever looks at one gets an `OSError`, even from asking whether it is
-    there.
+    """Turn the `OSError` of a path that is too long, which even `Path.exists` raises, into an error of the input.
 
     Raises:
         InputError: A path inside the block, or a part of one, is too long.

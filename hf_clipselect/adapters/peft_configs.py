@@ -96,7 +96,7 @@ def _to_config(what: str, content: bytes) -> tuple[PeftConfig, list[str]]:
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
-        _refuse(what, f"it is not JSON ({' '.join(str(error).split())[:200]}).")
+        _refuse(what, f"it is not JSON ({in_one_line(error, 200)}).")
     if not isinstance(values, dict):
         _refuse(what, f"it holds a {type(values).__name__}, not an object.")
     method = values.get("peft_type")

@@ -1,4 +1,4 @@
-"""What `hf-clipselect select` does: run a selection, and say in a few lines what came of it."""
+"""What `hf-clipselect select` does: run a selection, and print a summary of a few lines."""
 
 import glob
 import json

@@ -1,4 +1,4 @@
-"""stdout and stderr of a command, whatever they were connected to: closed, full, gone, or of few characters."""
+"""stdout and stderr of a command never raise: closed, full, without a reader, or in an encoding of few characters."""
 
 import errno
 import io
@@ -10,8 +10,7 @@ from typing import Any, TextIO
 
 
 class _Stream:
-    """A stream that keeps its first error, and writes nowhere from then on: nobody can read it, but the run has other
-    results.
+    """A stream that remembers its first error and discards what comes after it: the run has other results.
 
     Args:
         stream (`TextIO`): Where to write to.

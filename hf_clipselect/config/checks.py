@@ -11,7 +11,7 @@ from ..errors import InputError
 _SEEDS = 2**32
 
 
-def is_whole_number(value: object, *, at_least: int) -> bool:
+def is_whole_number(value: object, *, at_least: int) -> TypeGuard[int]:
     """Whether a value is an `int`, no `bool`, and not below a limit."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 

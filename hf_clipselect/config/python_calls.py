@@ -1,4 +1,4 @@
-"""What the public functions have in common: arguments of the right types, and errors and warnings that name arguments.
+"""What the public functions share: arguments are checked against their types, and messages name arguments.
 
 Messages are written once, with the flags of the command line. Here a flag becomes the argument of the same name, with
 the value behind it as Python writes it: `--on_bad_image drop` becomes `on_bad_image="drop"`. No torch here.

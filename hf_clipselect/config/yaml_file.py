@@ -1,6 +1,4 @@
-"""YAML files of `name: value` lines: the one of `--config`, and that of the quotas. No value of YAML's own types is
-made.
-"""
+"""YAML files of `name: value` lines, for `--config` and for quotas. Values stay texts, which the flags give types."""
 
 from pathlib import Path
 

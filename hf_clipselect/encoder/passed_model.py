@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.hub_ids import is_hub_id, lasting_name
+from ..runtime.words import in_one_line
 from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
 
 
@@ -102,7 +103,7 @@ def _refusing(what: str, remedy: str) -> Iterator[None]:
     except Exception as error:
         if is_of_the_machine(error):
             raise
-        raise InputError(f"{what}: {' '.join(str(error).split())[:300]} {remedy}") from None
+        raise InputError(f"{what}: {in_one_line(error, 300)} {remedy}") from None
 
 
 def _copy(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""What the caller has set in torch and numpy does not reach a run, and is as it was after it."""
+"""Settings of torch and numpy that the caller made: put aside during a run, and restored after it."""
 
 import os
 import sys

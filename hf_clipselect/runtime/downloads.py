@@ -59,8 +59,7 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
 
     Raises:
         InputError: There is no such repository or revision, the token may not read it, the Hub can't be reached and
-        the files
-            are not all in the cache, or no file matches any pattern.
+            the files are not all in the cache, or no file matches any pattern.
     """
     asked = f"The {repo_type} repository {repo_id}"
     with hub_refusals(asked, repo_id, revision):

@@ -68,9 +68,8 @@ def explained_failures(folder: Path | None) -> Iterator[None]:
 
     Raises:
         RunError: No memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to
-        the user; a
-            decoding process that was killed; another process of the launch that is gone or does not answer. Its
-            `__cause__` is what was raised.
+            the user; a decoding process that was killed; another process of the launch that is gone or does not
+            answer. Its `__cause__` is what was raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and files that may be anything."""
+"""Files that are written whole or not at all, and reading of files that may turn out to be pipes or devices."""
 
 import hashlib
 import os
@@ -58,8 +58,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_plain_file(path: str | Path) -> bytes:
-    """Read a file whose name somebody else wrote down: a pipe, a socket or a device is refused before it can make
-    anybody wait.
+    """Read a file whose name comes from a dataset: a pipe, a socket or a device is refused before it can block.
 
     Args:
         path (`str` or `Path`): Any path.

@@ -1,4 +1,4 @@
-"""Folders that we and others write into: ours is replaced or removed, and what others put there stays."""
+"""Folders that hold files of ours and of other people: ours are replaced or removed, and theirs stay."""
 
 import os
 import re
@@ -77,7 +77,7 @@ def check_kinds(folder: Path, *, is_ours: IsOurs, is_our_folder: IsOurs) -> None
 
 
 def restore(folder: Path, *, is_ours: IsOurs) -> None:
-    """Put right what a process left that was killed while it replaced a folder.
+    """Repair what a process left behind that was killed while it replaced a folder.
 
     Args:
         folder (`Path`): The folder; nobody else replaces it now.

@@ -1,4 +1,4 @@
-"""What a card may call a dataset, a model or a file: Hub ids in full, names on the user's disk by their last part."""
+"""Names of datasets, models and files in cards: Hub ids in full, paths on the user's disk by their last part."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Something to do as soon as another library is imported, without importing it for that."""
+"""Call a function as soon as another library has been imported, without importing it."""
 
 import sys
 from collections.abc import Callable, Sequence

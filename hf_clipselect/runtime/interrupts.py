@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command in order: once, in one line, and wherever they come."""
+"""Ctrl-C and SIGTERM end a command in one line, at whatever moment they come."""
 
 import signal
 import sys

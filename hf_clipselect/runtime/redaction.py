@@ -1,4 +1,4 @@
-"""What a text may say of a place that only some may read: never the words that open it."""
+"""Secrets are taken out of texts: passwords and tokens in URLs, and the values of `--storage_options`."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _LONG = 6
 
 
 def hide_secrets(text: str, options: Mapping[str, Any] | None = None) -> str:
-    """Take what opens a place out of a text.
+    """Remove passwords, tokens and signatures from a text.
 
     Args:
         text (`str`): A name, a URL or a message that quotes some.

@@ -1,4 +1,4 @@
-"""Text for a terminal or a log: names from datasets and folders show what they hold, and do nothing."""
+"""Text for a terminal or a log: control characters in names of datasets and files are shown as escapes."""
 
 import os
 import re

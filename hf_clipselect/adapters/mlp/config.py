@@ -98,9 +98,6 @@ class MlpAdapterConfig(PeftConfig):
 
 
 def _are_names(value: object) -> bool:
-    """A string is one regular expression."""
-    return (
-        value is None
-        or isinstance(value, str)
-        or (isinstance(value, list | tuple | set) and all(isinstance(name, str) for name in value))
-    )
+    if isinstance(value, list | tuple | set):
+        return all(isinstance(name, str) for name in value)
+    return value is None or isinstance(value, str)
