@@ -127,8 +127,7 @@ def select_baseline(
     objective = _objective(class_balance)
     check_seed(seed)
     sizes = check_sizes(selection_ratio, selection_count)
-    if not isinstance(dynamics, TrainingDynamics | None):
-        raise InputError(f"dynamics must be TrainingDynamics, got {shown(dynamics)}; train_probe gives some.")
+    _check_dynamics_type(dynamics)
     if image_embeds is None:
         if dynamics is None:
             raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
@@ -159,6 +158,11 @@ def _of_name(method: str) -> Baseline:
     if method not in BASELINES:
         raise InputError(f"method must be one of {', '.join(BASELINES)}, got {method!r}.")
     return BASELINES[method]
+
+
+def _check_dynamics_type(dynamics: object) -> None:
+    if not isinstance(dynamics, TrainingDynamics | None):
+        raise InputError(f"dynamics must be TrainingDynamics, got {shown(dynamics)}; train_probe gives some.")
 
 
 def _check_dynamics(dynamics: TrainingDynamics | None, labels: np.ndarray) -> None:
