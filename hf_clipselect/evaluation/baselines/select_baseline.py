@@ -95,8 +95,7 @@ def select_baseline(
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`, *optional*):
             Embeddings, normalised by each method; `None` to take the features of the dynamics.
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`): Given classes, integers from 0.
-        selection_ratio (`float` or `Sequence[float]`, *optional*): Fractions of the rows to keep, in `(0, 1]`; default
-            0.3.
+        selection_ratio (`float` or `Sequence[float]`, *optional*): Fractions to keep, in `(0, 1]`; default 0.3.
         selection_count (`int` or `Sequence[int]`, *optional*): Numbers of rows, beside or instead of ratios.
         class_balance (`str`, *optional*, defaults to `"none"`): "none", or quotas "proportional" or "uniform".
         seed (`int`, *optional*, defaults to 0): The same seed gives the same rows.
