@@ -799,6 +799,7 @@ def write_random_features(arguments: Arguments) -> None:
     images = load_images(arguments.data.dataset_name)
     backbone = load_backbone(arguments.model.model_name_or_path)
     folder = RunFolder(Path(arguments.run.output_dir))
+    folder.path.mkdir(parents=True, exist_ok=True)
     folder.open(identity(images, backbone), overwrite=False)
     folder.write_config({"identity": identity(images, backbone)})
     key = features_key(images, backbone, batch_size=arguments.model.per_device_eval_batch_size)
