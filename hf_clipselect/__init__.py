@@ -5,6 +5,7 @@ Names are loaded when they are first used: importing the package takes no time. 
 """
 
 from importlib import import_module
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from .runtime.import_hooks import when_imported
@@ -49,12 +50,16 @@ _MODULES = {
     "semantic_alignment_score": ".scores.alignment",
 }
 
+# transformers and peft can't be imported by two threads at once: one would see modules that are only partly there.
+_LOADING = RLock()
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value = import_module("importlib.metadata").version("hf_clipselect")  # which takes longer than all the rest
     elif name in _MODULES:
-        value = getattr(import_module(_MODULES[name], __name__), name)
+        with _LOADING:
+            value = getattr(import_module(_MODULES[name], __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -102,6 +102,26 @@ def test_drawing_and_learning_libraries_wait_for_their_use() -> None:
     assert loaded_by(code, "matplotlib", "sklearn") == []
 
 
+THREADS = """
+import threading, hf_clipselect
+found, start = [], threading.Barrier(len(hf_clipselect.__all__))
+def load(name):
+    start.wait()
+    found.append(getattr(hf_clipselect, name).__name__)
+threads = [threading.Thread(target=load, args=(name,)) for name in hf_clipselect.__all__]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(sorted(found))
+"""
+
+
+@pytest.mark.slow
+def test_threads_load_names_at_once() -> None:
+    assert ast.literal_eval(run(THREADS)) == hf_clipselect.__all__
+
+
 def test_package_as_a_module() -> None:
     command = [sys.executable, "-m", "hf_clipselect", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
