@@ -1,8 +1,8 @@
 """Write a file of embeddings and small images that recipes/compare.py compares on.
 
     python recipes/compare_features.py $CLIPSELECT_DATA/cifar10 --output_file compare_output/cifar10.npz
-    python recipes/compare_features.py uoft-cs/cifar10 --model_name_or_path openai/clip-vit-base-patch32 --output_file
-    cifar10.npz
+    python recipes/compare_features.py uoft-cs/cifar10 --model_name_or_path openai/clip-vit-base-patch32 \\
+        --output_file cifar10.npz
 
 With --model_name_or_path the embeddings are CLIP's. Without, they are those of a stand-in that needs no network: a
 convolutional network that is trained on --num_other_rows other training rows with right labels, whose class means take

@@ -1,9 +1,8 @@
-"""Show the most likely wrong labels of a selection, with the class or caption that CLIP proposes, to check them by
-eye.
+"""Show the most likely wrong labels of a selection, with the class or caption that CLIP proposes, for a check by eye.
 
-    python recipes/suspects.py clipselect_output                            # the output folder of a run, or its subset
-    folder python recipes/suspects.py me/digits-pruned --num 50                    # a dataset repository with the
-    scores python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
+    python recipes/suspects.py clipselect_output                # the output folder of a run, or its subset folder
+    python recipes/suspects.py me/digits-pruned --num 50        # a dataset repository with the scores
+    python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
 
 A row is suspect where another class than its label, or another caption than its own, fits better; the lowest margin
 comes first. Prints them, and writes to --output_dir suspects.csv, suspects.parquet (source_index, label,

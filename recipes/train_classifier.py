@@ -4,9 +4,8 @@
     python recipes/train_classifier.py --config recipes/cifar10/train.yaml
     python recipes/train_classifier.py --dataset_name clipselect_output/subset --dataset_config_name ratio_30 \\
         --eval_dataset embedded/digits:test --architecture resnet-18
-    python recipes/train_classifier.py --dataset_name me/imagenet-scores --selection_ratio 0.9 --architecture resnet-50
-    \\
-        --eval_dataset ILSVRC/imagenet-1k:validation path/to/imagenet-r:test
+    python recipes/train_classifier.py --dataset_name me/imagenet-scores --selection_ratio 0.9 \\
+        --architecture resnet-50 --eval_dataset ILSVRC/imagenet-1k:validation path/to/imagenet-r:test
     torchrun --nproc_per_node 4 recipes/train_classifier.py ... --bf16      # or accelerate launch
 
 Takes all flags of transformers' TrainingArguments (--bf16, --fp16, --resume_from_checkpoint true, --push_to_hub, ...),
