@@ -60,7 +60,7 @@ def merge_cards(ours: str, theirs: str) -> str:
         `str`: The merged card; merging `ours` into it again changes nothing.
 
     Raises:
-        InputError: The header of `theirs` is not YAML or no mapping.
+        InputError: The header of `theirs` is not YAML, nested too deeply, or no mapping.
     """
     if is_all_ours(theirs):
         return ours
@@ -166,8 +166,10 @@ def _read(head: str) -> _Header:
     block = REGEX_YAML_BLOCK.match(head)
     try:
         root = yaml.compose(block[2], Loader=yaml.SafeLoader) if block else None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise InputError(f"{whose} is not YAML: {in_one_line(error, 300)}. {remedy}") from None
+    except RecursionError:
+        raise InputError(f"{whose} is nested too deeply. {remedy}") from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode) or not all(isinstance(key, yaml.ScalarNode) for key, _ in root.value):
@@ -270,7 +272,8 @@ def _not_default(entry: yaml.Node) -> yaml.Node:
     """A config without the key `default`."""
     if not isinstance(entry, yaml.MappingNode):
         return entry
-    return yaml.MappingNode(entry.tag, [pair for pair in entry.value if pair[0].value != "default"], flow_style=False)
+    pairs = [pair for pair in entry.value if pair[0].value != "default"]
+    return yaml.MappingNode(entry.tag, pairs, flow_style=entry.flow_style)
 
 
 def _list(items: Iterable[yaml.Node]) -> yaml.Node:

@@ -258,6 +258,11 @@ def test_configs():
     assert merged_header(theirs)["configs"][1] == header(OURS)["configs"][1]
 
 
+def test_a_config_keeps_its_layout():
+    line = "- {config_name: raw, data_files: 'x/*'}  # by me"
+    assert f"\n{line.removesuffix('  # by me')}\n" in merge_cards(OURS, f"---\nconfigs:\n{line}\n---\n")
+
+
 def test_a_config_named_default_stays_the_default():
     merged = merge_cards(OURS, "---\nconfigs:\n- config_name: default\n  data_files: data/*\n---\n")
     configs = MetadataConfigs.from_dataset_card_data(DatasetCardData(**header(merged)))
@@ -311,6 +316,11 @@ def test_model_index_holds_no_figures_of_an_earlier_push():
 def test_a_broken_header_is_told(bad):
     with pytest.raises(InputError, match="header of the README.md that is there already.*Repair or remove it"):
         merge_cards(OURS, f"---\n{bad}---\n# Mine\n")
+
+
+def test_a_header_nested_too_deeply_is_told():
+    with pytest.raises(InputError, match="is nested too deeply. Repair or remove it"):
+        merge_cards(OURS, f"---\na: {'[' * 1500}{']' * 1500}\n---\n# Mine\n")
 
 
 # What must hold for all cards.
