@@ -40,18 +40,10 @@ SplitClasses = dict[str, dict[str, str]]
 def read_class_folders(
     images: Sequence[str], shown: str, *, with_splits: bool = True
 ) -> tuple[SplitClasses, dict[str, str]]:
-    """Find the splits and the classes.
+    """The splits with their classes, and path -> reason for images in no split or class.
 
-    Args:
-        images (`Sequence[str]`): Paths in the folder, sorted.
-        shown (`str`): The folder, as a message may name it.
-        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; else all images are of `train`.
-
-    Returns:
-        `tuple[SplitClasses, dict[str, str]]`: The classes; and path -> reason for images in no split or class.
-
-    Raises:
-        InputError: The places can be read in two ways.
+    `images` are paths in the folder, sorted; messages call it `shown`. Without `with_splits` all images are of
+    `train`. Raises `InputError` where the places can be read in two ways.
     """
     sizes = Counter(path.rpartition("/")[0] for path in images)
     places = {"train": {folder: _parts(folder) for folder in sizes}}

@@ -34,14 +34,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass
 class FolderFiles:
-    """Files under a folder by their paths in it, with `/` between the parts, sorted.
+    """Files under a folder, whose absolute path is `root`, by their paths in it, with `/` between the parts, sorted.
 
-    Args:
-        root (`str`): Absolute path of the folder.
-        found (`dict[str, tuple[int, int]]`): Size and time of change (ns) of every file that can be read.
-        broken (`dict[str, str]`): Path of what can't be read -> the reason.
-        hidden (`list[str]`): Images and folders whose names begin with a dot, which are passed by.
-        has_linked_folders (`bool`): Some folder in it is a symbolic link.
+    `found` gives size and time of change (ns) of every file that can be read, and `broken` the reason for what can't
+    be. `hidden` are images and folders whose names begin with a dot, which are passed by.
     """
 
     root: str

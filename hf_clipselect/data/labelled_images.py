@@ -30,26 +30,16 @@ SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A dataset whose images and labels have been found and checked; the label of an image-text pair is its caption.
+    """A dataset whose images and labels have been found and checked; captions count as labels."""
 
-    Args:
-        dataset (`Dataset`): The rows considered, with all columns of the source as they were.
-        image_column (`str`), label_column (`str`): Names of the two columns.
-        class_names (`list[str]`): One name per class, in label order; or the captions that differ, sorted.
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels, in `[0, len(class_names))`.
-        source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split, increasing.
-        source (`DatasetSource`): Where the dataset came from.
-        has_captions (`bool`): The labels are captions.
-    """
-
-    dataset: Dataset
+    dataset: Dataset  # the rows considered, with all columns of the source as they were
     image_column: str
     label_column: str
-    class_names: list[str]
-    labels: np.ndarray
-    source_index: np.ndarray
+    class_names: list[str]  # one per class, in label order; or the captions that differ, sorted
+    labels: np.ndarray  # (num_rows,), int64, in [0, len(class_names))
+    source_index: np.ndarray  # (num_rows,), int64, increasing: row numbers in the source split
     source: DatasetSource
-    has_captions: bool = False
+    has_captions: bool = False  # the labels are captions
 
 
 def read_images(
@@ -128,10 +118,8 @@ def read_images(
 
 
 def one_split(dataset: Any) -> Dataset:
-    """The one split that a caller passed: a `Dataset`, or a `DatasetDict` that holds one alone.
-
-    Raises:
-        InputError: It is anything else, or holds several splits.
+    """The one split that a caller passed: a `Dataset`, or a `DatasetDict` that holds one alone; else raises
+    `InputError`.
     """
     if isinstance(dataset, DatasetDict) and len(dataset) == 1:
         [dataset] = dataset.values()

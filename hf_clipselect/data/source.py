@@ -33,39 +33,23 @@ _PARTS = ("data_dir", "data_files")
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a dataset came from, as written to config.yaml and the cards.
+    """Where a dataset came from, as written to config.yaml and the cards."""
 
-    Args:
-        name (`str`): Hub id, absolute path of a folder or file, URL without credentials, or `embedded/...`; empty for
-            a dataset that was passed in memory.
-        config_name (`str`, *optional*): Configuration of the dataset.
-        split (`str`, *optional*): Name of the split.
-        revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
-        fingerprint (`str`): Fingerprint that `datasets` gave the split, and of the image files that the split refers
-            to.
-        num_rows (`int`): Rows of the split.
-        license (`str`, *optional*): Licence that the source states.
-        image_column, label_column (`str`): The two columns; empty until they are found.
-        content_id (`str`): Hash of all labels and of a few images, by which the dataset is recognised however it is
-            loaded.
-        data_dir (`str`, *optional*), data_files (`list[str]`, *optional*): The part of a repository on the Hub that
-            was read.
-        paths_relative_to (`str`, *optional*):
-            Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
-    """
-
+    # Hub id, absolute path of a folder or file, URL without credentials, or `embedded/...`; empty for a dataset that
+    # was passed in memory.
     name: str
     config_name: str | None
     split: str | None
-    revision: str | None
-    fingerprint: str
-    num_rows: int
-    license: str | None
-    image_column: str = ""
+    revision: str | None  # commit of the Hub repository, 40 hexadecimal digits
+    fingerprint: str  # of the split as `datasets` gives it, and of the image files that it refers to
+    num_rows: int  # of the split
+    license: str | None  # as the source states it
+    image_column: str = ""  # empty until it is found
     label_column: str = ""
-    content_id: str = ""
-    data_dir: str | None = None
+    content_id: str = ""  # hash of all labels and a few images, which recognises the dataset however it is loaded
+    data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
+    # Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
     paths_relative_to: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

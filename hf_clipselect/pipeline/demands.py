@@ -13,10 +13,8 @@ from .prepared import GivenRows
 
 
 def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size], *, num_folds: int) -> None:
-    """Refuse sizes, quotas, lists of rows, clusters and folds that these rows can't give.
-
-    Raises:
-        InputError: One of them can't be met, or a knob has no meaning for captions.
+    """Raise `InputError` for sizes, quotas, lists of rows, clusters and folds that these rows can't give, and for
+    knobs that have no meaning for captions.
     """
     if num_folds:
         check_num_folds(num_folds, len(rows.labels))

@@ -16,8 +16,7 @@ def open_folder(
 ) -> RunFolder:
     """Check the folder of a run and lock it until the stack is closed; without a path it is a temporary one.
 
-    Raises:
-        InputError: As [`RunFolder.check`], or the processes do not see one folder.
+    Raises `InputError` as [`RunFolder.check`], or where the processes do not see one folder.
     """
     temporary = None
     if path is None and processes.index == 0:

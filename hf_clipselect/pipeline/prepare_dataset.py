@@ -42,13 +42,8 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Passed:
-    """Objects that a caller of `select_dataset` passes, where the command line names files.
-
-    Args:
-        dataset (`Dataset` or `DatasetDict`, *optional*): The dataset.
-        class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
-        class_quotas, must_keep, must_drop (*optional*): As `select_dataset` takes them.
-        model (`tuple[PreTrainedModel, Any]`, *optional*): Model and processor.
+    """What a caller of `select_dataset` passes, where the command line names files; `model` is a model and its
+    processor.
     """
 
     dataset: Dataset | DatasetDict | None = None

@@ -24,15 +24,9 @@ from ..selection import Objective, Size
 class GivenRows:
     """The N rows considered, and what is said of them.
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Class of each row, or number of its caption.
-        class_names (`list[str]`): One name per class; beside captions there need not be any.
-        has_captions (`bool`): The labels are captions.
-        source_index (`np.ndarray` of shape `(N,)`, int64): Row numbers in the source, rising.
-        source ([`DatasetSource`]): Where the rows came from.
-        facts ([`RowFacts`]): What the user says of them.
-        num_clusters (`int`, *optional*): Clusters of images that stand in for classes beside captions; by default one
-            for about 250 rows.
+    `labels` `(N,)`, int64, are the class of each row, or the number of its caption; `class_names` has one per class,
+    and need not have any beside captions. `source_index` `(N,)`, int64, are row numbers in the source, rising.
+    `num_clusters` of images stand in for classes beside captions; by default one for about 250 rows.
     """
 
     labels: np.ndarray
@@ -48,14 +42,9 @@ class GivenRows:
 class ImageInputs:
     """Images and texts that go through a dual encoder first.
 
-    Args:
-        images ([`LabelledImages`]): The rows, and the columns that hold them.
-        prompts (`list[list[str]]`): Templates x classes; or one list of the captions.
-        backbone ([`Backbone`]): The frozen dual encoder.
-        accelerator (`Accelerator`): Runs encoding and training.
-        folder ([`RunFolder`]): Where features, adapters and results are kept; this run's alone.
-        peft_config (`PeftConfig`, *optional*): Method of the adapters; by default the MLP adapters.
-        adapter ([`AdapterFiles`], *optional*): Adapters that were given, so that none are trained.
+    `prompts` are templates x classes, or one list of the captions. The folder, which is this run's alone, keeps
+    features, adapters and results. Without a PEFT config adapters are MLPs; where an adapter was given, none are
+    trained.
     """
 
     images: LabelledImages
@@ -73,14 +62,10 @@ class ImageInputs:
 
 @dataclass(frozen=True)
 class EmbeddingInputs:
-    """Embeddings that are at hand: nothing is encoded.
+    """Embeddings that are at hand, `(N, D)` and `(C, D)`, unit-norm, float32: nothing is encoded.
 
-    Args:
-        image_embeds (`np.ndarray` of shape `(N, D)`): Unit-norm, float32.
-        text_embeds (`np.ndarray` of shape `(C, D)`): One row for each class or caption, unit-norm, float32; that of a
-            class without rows is not read.
-        model ([`IdentityProjections`]): Stands in for the dual encoder.
-        accelerator (`Accelerator`, *optional*): Runs the training; none where adaptation is off.
+    There is one text for each class or caption; that of a class without rows is not read. The model stands in for the
+    dual encoder; there is no accelerator where adaptation is off.
     """
 
     image_embeds: np.ndarray
@@ -94,15 +79,7 @@ Inputs = TypeVar("Inputs", bound=ImageInputs | EmbeddingInputs, covariant=True)
 
 @dataclass(frozen=True)
 class Prepared(Generic[Inputs]):
-    """All that a selection is made from, checked.
-
-    Args:
-        inputs ([`ImageInputs`] or [`EmbeddingInputs`]): What is encoded, or was.
-        rows ([`GivenRows`]): The rows.
-        arguments ([`Arguments`]): All settings.
-        objective ([`Objective`]): Its knobs, resolved.
-        sizes (`tuple[float | int, ...]`): Fractions of the rows to keep, or their numbers.
-    """
+    """All that a selection is made from, checked. The sizes are fractions of rows, or numbers of them."""
 
     inputs: Inputs
     rows: GivenRows

@@ -92,29 +92,16 @@ def _without_secrets(arguments: Arguments) -> dict[str, Any]:
 
 
 def recipe_origin(script: str | Path, *packages: str) -> str:
-    """[`origin`] of the figures that a recipe writes.
-
-    Args:
-        script (`str` or `Path`): The recipe that runs.
-        *packages (`str`): Names of the packages that decide the figures.
-
-    Returns:
-        `str`: Two paragraphs of Markdown.
-    """
+    """[`origin`] of the figures that a recipe writes; the packages are those that decide the figures."""
     script = Path(script).resolve()
     return origin(["python", f"recipes/{script.name}", *sys.argv[1:]], script.parent, *packages)
 
 
 def origin(command: Sequence[str], checkout: Path, *packages: str) -> str:
-    """The command and the versions behind some figures, for the head of the file that keeps them.
+    """The command and the versions behind some figures, for the head of the file that keeps them: two paragraphs of
+    Markdown.
 
-    Args:
-        command (`Sequence[str]`): What was run.
-        checkout (`Path`): A folder of the checkout whose commit it was, if it is one.
-        *packages (`str`): Names of the packages that decide the figures.
-
-    Returns:
-        `str`: Two paragraphs of Markdown.
+    `checkout` is a folder of the checkout whose commit is told, if it is one.
     """
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"`{shlex.join(command)}`\n\nhf_clipselect {version('hf_clipselect')}{_commit(checkout)}; {versions}."

@@ -28,18 +28,11 @@ from .stages import Outcome, run_stages
 def run_selection(arguments: Arguments, passed: Passed | None = None) -> SelectionResult:
     """Run a selection from checked arguments: what the command line and `select_dataset` share.
 
-    Args:
-        arguments ([`Arguments`]): All settings; the knobs of the objective that are `None` are filled from its preset.
-        passed ([`Passed`], *optional*): What a caller passes in the place of what the arguments name.
-
-    Returns:
-        `SelectionResult`: The selection; all else is in `arguments.run.output_dir` if that is not `None`.
-
-    Raises:
-        InputError: As `select_dataset`, or the Hub would refuse the push.
-        RunError: The machine failed: no memory, no disk, a process that is gone. The same call goes on from what is in
-            the folder.
-        PushError: The Hub can't be reached, or fails time after time; the results are in the folder.
+    Knobs of the objective that are `None` are filled from its preset. All that the run makes is in
+    `arguments.run.output_dir` if that is not `None`. Raises `InputError` as `select_dataset`, or where the Hub would
+    refuse the push; `RunError` where the machine failed (no memory, no disk, a process that is gone), and the same
+    call goes on from what is in the folder; `PushError` where the Hub can't be reached, or fails time after time, and
+    the results are in the folder.
     """
     seconds: dict[str, float] = {}
     place, run = arguments.run.output_dir, arguments.run

@@ -77,16 +77,9 @@ def measure_trust(
 ) -> Trust:
     """Compare predictions with the given labels, and prompts with each other; memory O(N + C) beside the arguments.
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels of the readable rows, in `[0, C)`.
-        plain (`np.ndarray` of shape `(N,)`, int64): Classes predicted by CLIP without adapters.
-        adapted (`np.ndarray` of shape `(N,)`, int64, or None): The same with adapters; None where plain CLIP was kept.
-        text_embeds (`np.ndarray` of shape `(C, D)`): Unit-norm prompt embeddings of CLIP without adapters, float32;
-            the row of a class without rows is not read.
-        class_names (`Sequence[str]`): Names of the C classes, in label order.
-
-    Returns:
-        [`Trust`]
+    Takes int64 arrays `(N,)` of the readable rows: labels in `[0, C)`, and the classes predicted by CLIP without
+    adapters and with them, None where plain CLIP was kept. Prompt embeddings `(C, D)` are those of CLIP without
+    adapters, unit-norm, float32; the row of a class without rows is not read.
     """
     predictions = {"plain": plain} | ({} if adapted is None else {"adapted": adapted})
     sizes = np.bincount(labels, minlength=len(class_names))
@@ -109,13 +102,9 @@ def measure_trust(
 def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_references: int) -> Trust:
     """As [`measure_trust`], for rows with captions: without classes there is only the agreement of all rows.
 
-    Args:
-        plain (`np.ndarray` of shape `(N,)`, bool): Whether a row's own caption fits best by CLIP without adapters.
-        adapted (`np.ndarray` of shape `(N,)`, bool, or None): The same with adapters; None where plain CLIP was kept.
-        num_references (`int`): Captions that each row's own was compared with.
-
-    Returns:
-        [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
+    Takes bool arrays `(N,)`, whether a row's own caption fits best by CLIP without adapters and with them, None where
+    plain CLIP was kept; and how many captions each row's own was compared with. `chance` is that of a caption drawn at
+    random.
     """
     disagreement_plain = float(1 - plain.mean())
     disagreement_adapted = None if adapted is None else float(1 - adapted.mean())

@@ -55,18 +55,9 @@ def sgd_select(
     The result is the rows of highest score, up to theta * N and to ties, at many times the cost of `top_k`. The count
     is looked at before each update, so that no update follows the arrival. Computed in float64.
 
-    Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Finite combined scores SAS + alpha * SDS, higher is better.
-        k (`int`): Target count, in `[1, num_rows]`.
-        ratio_weight (`float`, *optional*, defaults to `2.0`): Beta of eq. 6, the weight of the gap.
-        theta (`float`, *optional*, defaults to `5e-4`): Tolerated gap as a fraction of the rows (section 3.3).
-        max_iterations (`int`, *optional*, defaults to `100_000`): Updates after which the loop gives up.
-
-    Returns:
-        [`SgdResult`]: Rows, within theta * N of k, and iterations.
-
-    Raises:
-        InputError: A condition of [`check_convergence`] fails, or the loop is not there after `max_iterations`.
+    Takes finite scores SAS + alpha * SDS `(num_rows,)`, k in `[1, num_rows]`, beta of eq. 6 as `ratio_weight`, and
+    theta of section 3.3. Raises `InputError` where a condition of [`check_convergence`] fails, or the loop is not
+    there after `max_iterations` updates.
     """
     check_convergence(scores, k, ratio_weight=ratio_weight, theta=theta, max_iterations=max_iterations)
     scores = finite_scores(scores).astype(np.float64)
