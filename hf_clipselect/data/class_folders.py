@@ -46,7 +46,7 @@ def read_class_folders(
     `train`. Raises `InputError` where the places can be read in two ways.
     """
     sizes = Counter(path.rpartition("/")[0] for path in images)
-    places = {"train": {folder: _parts(folder) for folder in sizes}}
+    places = {"train": {folder: folder.split("/") if folder else [] for folder in sizes}}
     beside: dict[str, str] = {}
     if with_splits:
         places = _splits(places["train"], _common_folder(images), shown, beside)
@@ -103,10 +103,6 @@ def class_folder_dataset(files: FolderFiles, classes: SplitClasses, split: str) 
     return Dataset(
         table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=content.hexdigest()[:16]
     )
-
-
-def _parts(folder: str) -> list[str]:
-    return folder.split("/") if folder else []
 
 
 def _common_folder(images: Sequence[str]) -> list[str]:

@@ -21,13 +21,6 @@ def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Siz
     if not rows.has_captions:
         check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
         return
-    _check_knobs_for_captions(objective)
-    check_num_clusters(rows.num_clusters, len(rows.labels))
-    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet
-
-
-def _check_knobs_for_captions(objective: Objective) -> None:
-    """Raise `InputError` for knobs that only classes have a meaning for."""
     if objective.alignment == "ensemble":
         raise InputError(
             "--alignment ensemble learns what the images of a class have in common, and captions have no classes; "
@@ -38,3 +31,5 @@ def _check_knobs_for_captions(objective: Objective) -> None:
             "--class_quotas_file names classes, and captions have none, only clusters that are not known before the "
             "images are encoded; leave it out, or give quotas of groups with --group_column and --balance_by group."
         )
+    check_num_clusters(rows.num_clusters, len(rows.labels))
+    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet

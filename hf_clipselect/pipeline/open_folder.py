@@ -28,7 +28,10 @@ def open_folder(
         try:
             if path is not None:
                 stack.enter_context(folder.locked())
-            _take_over(folder, identity, overwrite=overwrite)
+            folder.check(identity, overwrite=overwrite)
+            folder.open(identity, overwrite=overwrite)
+            if not folder.read_config():
+                folder.write_config({"identity": identity})
         except InputError as error:
             problem = error
     problem = processes.broadcast(problem)
@@ -36,13 +39,6 @@ def open_folder(
         raise problem
     _check_shared(folder, processes)
     return folder
-
-
-def _take_over(folder: RunFolder, mine: Mapping[str, Any], *, overwrite: bool) -> None:
-    folder.check(mine, overwrite=overwrite)
-    folder.open(mine, overwrite=overwrite)
-    if not folder.read_config():
-        folder.write_config({"identity": mine})
 
 
 def _check_shared(folder: RunFolder, processes: Processes) -> None:
