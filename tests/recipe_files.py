@@ -33,7 +33,7 @@ def load_recipe(name: str) -> ModuleType:
     return recipe
 
 
-def run_recipe(name: str, *flags: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+def run_recipe(name: str, *flags: object, cwd: Path) -> subprocess.CompletedProcess:
     """Run a recipe as its command line would, in this process."""
     command = [str(RECIPES / name), *map(str, flags)]
     before, out, err = dict(os.environ), io.StringIO(), io.StringIO()
@@ -42,7 +42,6 @@ def run_recipe(name: str, *flags: object, cwd: Path, **environment: str) -> subp
         patch.chdir(cwd)
         patch.setattr(sys, "argv", command)
         patch.setattr(sys, "path", sys.path.copy())
-        os.environ.update(environment)
         try:
             runpy.run_path(command[0], run_name="__main__")
         except SystemExit as left:

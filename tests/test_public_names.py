@@ -97,6 +97,11 @@ def test_flags_are_told_without_torch() -> None:
     assert set(loaded_by(code, *SLOW)) <= {"numpy", "transformers"}
 
 
+def test_drawing_and_learning_libraries_wait_for_their_use() -> None:
+    code = "import hf_clipselect; hf_clipselect.select_dataset; hf_clipselect.select_embeddings"
+    assert loaded_by(code, "matplotlib", "sklearn") == []
+
+
 def test_package_as_a_module() -> None:
     command = [sys.executable, "-m", "hf_clipselect", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ..errors import InputError
-from ..runtime.words import with_article
+from ..runtime.words import cut, in_one_line, with_article
 
 
 _LARGEST = 2**63  # what int64 holds, which arrays, files and seeds are made of
@@ -69,10 +69,9 @@ def shown(value: Any) -> str:
         or isinstance(value, np.generic)
     ):
         try:
-            text = " ".join(repr(value).split())
+            return cut(in_one_line(repr(value)), _SHOWN)
         except (ValueError, RecursionError):  # Python prints no number of more than 4,300 digits
             return with_article(type(value).__name__)
-        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return with_article(type(value).__name__)
 
 

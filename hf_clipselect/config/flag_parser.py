@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 
 from ..runtime.redaction import hide_secrets
 from ..runtime.terminal import printable
+from ..runtime.words import in_one_line
 from .yaml_file import read_config
 
 
@@ -76,5 +77,5 @@ class FlagParser(HfArgumentParser):
     def error(self, message: str) -> NoReturn:
         # The usage of forty flags would bury the one line that matters.
         # What was mistyped may hold a password.
-        message = hide_secrets(_JSON.sub("{...}", " ".join(message.split())))
+        message = hide_secrets(_JSON.sub("{...}", in_one_line(message)))
         self.exit(2, printable(f"error: {message} (all flags: --help)") + "\n")

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.files import read_plain_file
-from ..runtime.words import cut
+from ..runtime.words import cut, in_one_line
 
 
 # White in 16-bit grey images that use all bits.
@@ -130,4 +130,4 @@ def _read_bytes(source: dict[str, Any] | bytes) -> bytes:
 def _unreadable(source: object, reason: str) -> UnreadableImageError:
     path = source.get("path") if isinstance(source, dict) else None
     name = f"image {cut(str(path), _LONGEST_SHOWN)}" if path else "image"
-    return UnreadableImageError(f"Cannot read {name}: {' '.join(reason.split()).rstrip('.')}.")
+    return UnreadableImageError(f"Cannot read {name}: {in_one_line(reason).rstrip('.')}.")

@@ -1,6 +1,5 @@
-"""From a folder to a Hub repository and back: cards, pushes, downloads."""
+"""From a folder to a Hub repository: cards, access, pushes."""
 
-from ..runtime.downloads import fetch_files
 from .cards import adapter_card, subset_card
 from .publish import Destination, check_subset_folder, is_subset_file, publish
 from .push import Pushed, Repository
@@ -12,7 +11,6 @@ __all__ = [
     "Repository",
     "adapter_card",
     "check_subset_folder",
-    "fetch_files",
     "is_subset_file",
     "publish",
     "subset_card",

@@ -20,6 +20,7 @@ from ..config.arguments import PLACE_FLAGS
 from ..data.source import DatasetSource
 from ..runtime.hub_ids import COMMIT, hide_paths
 from ..runtime.parquet import SHARDS
+from ..runtime.words import cut
 from ..selection import Objective, Size, check_sizes, column_suffix, is_count
 from ..selection.objective import PRESETS
 from .run_report import report_at, write_json
@@ -173,7 +174,7 @@ def read_selection(path: Path) -> dict[str, Any]:
         raise ValueError(f"{source['num_rows']} rows and seed {values['seed']} are out of range")
     if source["revision"] is not None and not COMMIT.fullmatch(source["revision"]):
         raise ValueError(
-            f"source.revision must be a commit of 40 hexadecimal digits, got {_short(source['revision'])}"
+            f"source.revision must be a commit of 40 hexadecimal digits, got {cut(repr(source['revision']), 60)}"
         )
     if values["objective"].get("name") not in tuple(PRESETS):
         raise ValueError(f"objective.name must be one of {', '.join(PRESETS)}")
@@ -208,7 +209,7 @@ def _refuse(constant: str) -> None:
 def _check(value: Any, shape: Any, place: str) -> None:
     if isinstance(shape, dict):
         if not isinstance(value, dict):
-            raise ValueError(f"{place} must be an object, got {_short(value)}")
+            raise ValueError(f"{place} must be an object, got {cut(repr(value), 60)}")
         if missing := [key for key in shape if key not in value and key != "*" and not key.endswith("?")]:
             raise ValueError(f"{place} lacks {', '.join(missing)}")
         for key, inner in value.items():
@@ -217,17 +218,12 @@ def _check(value: Any, shape: Any, place: str) -> None:
                 _check(inner, expected, f"{place}.{key}")
     elif isinstance(shape, list):
         if not isinstance(value, list):
-            raise ValueError(f"{place} must be a list, got {_short(value)}")
+            raise ValueError(f"{place} must be a list, got {cut(repr(value), 60)}")
         for item in value:
             _check(item, shape[0], f"an entry of {place}")
     elif type(value) not in shape or isinstance(value, float) and not isfinite(value):
         expected = " or ".join("null" if kind is type(None) else kind.__name__ for kind in shape)
-        raise ValueError(f"{place} must be {expected}, got {_short(value)}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+        raise ValueError(f"{place} must be {expected}, got {cut(repr(value), 60)}")
 
 
 def read_scores(folder: Path, *, num_rows: int) -> pa.Table:

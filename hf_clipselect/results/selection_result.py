@@ -15,9 +15,10 @@ from ..data import SUBSET_COLUMNS, one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import Destination, Pushed, check_subset_folder, fetch_files, publish, subset_card
+from ..hub import Destination, Pushed, check_subset_folder, publish, subset_card
 from ..hub.merge import OUR_CONFIG, write_card
 from ..runtime.caller_state import own_settings
+from ..runtime.downloads import fetch_files
 from ..runtime.files import make_folder
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from ..errors import InputError, PushError
+from .words import in_one_line
 
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def describe(error: BaseException) -> str:
 def _in_words(error: BaseException) -> str:
     status = _status(error)
     message = getattr(error, "server_message", None) or str(error)
-    message = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", " ".join(message.split()))
+    message = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", in_one_line(message))
     message = re.sub(r"Bearer \S+", "Bearer ...", message)[:400].rstrip(" .:")
     return f"HTTP {status}: {message}" if status else message or type(error).__name__
 

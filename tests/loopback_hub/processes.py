@@ -12,7 +12,7 @@ TESTS = Path(__file__).resolve().parent.parent
 
 
 def run_client(clients: str, name: str, *arguments: object, env: Mapping[str, str] | None = None) -> Any:
-    """Runs a function of a module of this folder and returns what it returns.
+    """Runs a function of a module of tests/loopback_hub/ and returns what it returns.
 
     Args:
         clients: The module, such as `push_clients`.

@@ -1,7 +1,9 @@
+import ast
 import base64
 import io
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import matplotlib
 import numpy as np
@@ -137,6 +139,12 @@ def write_page(tmp_path, report, scores, images=None, name="report.html"):
     dataset = None if images is None else as_dataset(images)
     write_html(tmp_path / name, report, scores, dataset=dataset, image_column=None if images is None else "picture")
     return (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_matplotlib_is_imported_where_something_is_drawn():
+    for path in files("hf_clipselect.results").rglob("*.py"):
+        imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert not [node for node in imports if "matplotlib" in ast.unparse(node)], path
 
 
 def test_page_stands_alone_and_is_well_formed(tmp_path, eight_rows, eight_report):

@@ -202,10 +202,10 @@ PAIRS = """
 import os, signal, sys, time
 from datetime import timedelta
 import torch
-import hf_clipselect.launch
+import hf_clipselect.runtime.launch
 from hf_clipselect.errors import RunError
-from hf_clipselect.failures import during, explained_failures
-from hf_clipselect.launch import exit_now, make_accelerator
+from hf_clipselect.runtime.failures import during, explained_failures
+from hf_clipselect.runtime.launch import exit_now, make_accelerator
 
 def reduced(accelerator):
     accelerator.reduce(torch.ones(10_000))
@@ -221,7 +221,7 @@ def waiting(accelerator):
 
 def work(case, rank):
     if case == "silent":
-        hf_clipselect.launch._PATIENCE = timedelta(seconds=1)
+        hf_clipselect.runtime.launch._PATIENCE = timedelta(seconds=1)
     accelerator = make_accelerator(use_cpu=True)
     training = trained(accelerator) if case == "training" else None
     step = {"training": lambda _: next(training), "barrier": waiting}.get(case, reduced)

@@ -16,7 +16,7 @@ from hf_clipselect.runtime.launch import _check_engine, make_accelerator
 SCRIPT = """
 import os
 from hf_clipselect.errors import InputError
-from hf_clipselect.launch import make_accelerator
+from hf_clipselect.runtime.launch import make_accelerator
 try:
     accelerator = make_accelerator(use_cpu=True)
     text = f"processes {accelerator.num_processes} {accelerator.device.type} {accelerator.mixed_precision}"
@@ -121,7 +121,7 @@ def test_two_machines(script: str, machines_with_the_variable: set[int]) -> None
 
 WAITING = """
 import torch
-from hf_clipselect.launch import make_accelerator
+from hf_clipselect.runtime.launch import make_accelerator
 make_accelerator(use_cpu=True)
 print(torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout)
 """
@@ -147,7 +147,7 @@ def test_processes_wait_long_for_each_other_and_part_in_silence() -> None:
 
 ORDERLY = """
 import torch
-from hf_clipselect.launch import exit_now
+from hf_clipselect.runtime.launch import exit_now
 exit_now(3)
 print("a lone process goes on")
 torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())

@@ -41,6 +41,10 @@ MLP_ADAPTER = _extend_peft_type("MLP_ADAPTER")
 class MlpAdapterConfig(PeftConfig):
     """Configuration of the MLP adapter: a residual MLP on the output of each targeted layer.
 
+    y = base(h); y + scale * fc1(gelu(fc0(y))). The dimension-preserving adapters of
+    https://huggingface.co/papers/2410.11215 ("simple MLP", dataset adaptation), here as residuals: fc1 starts at zero,
+    so that training starts from CLIP itself.
+
     Args:
         target_modules (`list[str]` or `str`, *optional*): Layers that get an adapter, linear ones or the attention
             poolers that end SigLIP's image towers: names (or ends of names), or one regular expression over the full

@@ -95,8 +95,7 @@ def select_baseline(
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`, *optional*):
             Embeddings, normalised by each method; `None` to take the features of the dynamics.
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`): Given classes, integers from 0.
-        selection_ratio (`float` or `Sequence[float]`, *optional*): Fractions of the rows to keep, in `(0, 1]`; default
-            0.3.
+        selection_ratio (`float` or `Sequence[float]`, *optional*): Fractions to keep, in `(0, 1]`; default 0.3.
         selection_count (`int` or `Sequence[int]`, *optional*): Numbers of rows, beside or instead of ratios.
         class_balance (`str`, *optional*, defaults to `"none"`): "none", or quotas "proportional" or "uniform".
         seed (`int`, *optional*, defaults to 0): The same seed gives the same rows.
@@ -127,8 +126,7 @@ def select_baseline(
     objective = _objective(class_balance)
     check_seed(seed)
     sizes = check_sizes(selection_ratio, selection_count)
-    if not isinstance(dynamics, TrainingDynamics | None):
-        raise InputError(f"dynamics must be TrainingDynamics, got {shown(dynamics)}; train_probe gives some.")
+    _check_dynamics_type(dynamics)
     if image_embeds is None:
         if dynamics is None:
             raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
@@ -159,6 +157,11 @@ def _of_name(method: str) -> Baseline:
     if method not in BASELINES:
         raise InputError(f"method must be one of {', '.join(BASELINES)}, got {method!r}.")
     return BASELINES[method]
+
+
+def _check_dynamics_type(dynamics: object) -> None:
+    if not isinstance(dynamics, TrainingDynamics | None):
+        raise InputError(f"dynamics must be TrainingDynamics, got {shown(dynamics)}; train_probe gives some.")
 
 
 def _check_dynamics(dynamics: TrainingDynamics | None, labels: np.ndarray) -> None:

@@ -97,6 +97,7 @@ def write_random_features(arguments: Arguments, model: Path, run_folder: Path) -
     images = load_images(arguments.data.dataset_name)
     backbone = load_backbone(str(model))
     folder = RunFolder(run_folder)
+    run_folder.mkdir(parents=True, exist_ok=True)
     folder.open(identity(images, backbone), overwrite=False)
     folder.write_config({"identity": identity(images, backbone)})
     key = features_key(images, backbone, batch_size=arguments.model.per_device_eval_batch_size)
