@@ -27,10 +27,8 @@ class PushError(RunError):
 
 @contextmanager
 def long_paths_refused() -> Iterator[None]:
-    """Turn the `OSError` of a path that is too long, which even `Path.exists` raises, into an error of the input.
-
-    Raises:
-        InputError: A path inside the block, or a part of one, is too long.
+    """Turn the `OSError` of a path, or a part of one, that is too long, which even `Path.exists` raises, into an
+    `InputError`.
     """
     try:
         yield

@@ -25,32 +25,20 @@ class _Misfit(Exception):
 
 
 def check_fields(arguments: Any) -> None:
-    """Check every field of a dataclass against its type, and put plain values in the place of numpy's.
-
-    Args:
-        arguments (dataclass): Its fields are named like flags.
-
-    Raises:
-        InputError: A value is of another type, a number is too large, or a text holds NUL.
+    """Check every field of a dataclass, named like a flag, as [`checked_value`], and put plain values in the place of
+    numpy's.
     """
     for name, hint in get_type_hints(type(arguments)).items():  # HfArgumentParser changes the types of the fields
         setattr(arguments, name, checked_value(getattr(arguments, name), hint, f"--{name}"))
 
 
 def checked_value(value: Any, hint: Any, name: str) -> Any:
-    """Check one value against a type hint.
+    """A value as Python's own bool, int, float, str or list, if it is of a type; arrays are checked where they are
+    read.
 
-    Args:
-        value (`Any`): What a caller gave.
-        hint (`Any`): Built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of
-            these, and classes. Arrays are checked where they are read.
-        name (`str`): Name of the argument in the error.
-
-    Returns:
-        `Any`: The value, as Python's own bool, int, float, str or list.
-
-    Raises:
-        InputError: It is of another type, a number is too large, or a text holds NUL.
+    The hint is built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of these, and
+    classes. Raises `InputError`, with the name, for another type, a number that is too large, or a text that holds
+    NUL.
     """
     if _is_checked_elsewhere(hint):
         return value

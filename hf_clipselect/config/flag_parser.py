@@ -20,30 +20,15 @@ _JSON = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class FlagParser(HfArgumentParser):
-    """Flags of dataclasses, and `--config`.
-
-    Args:
-        groups (`Sequence[type]`): Dataclasses whose fields are flags.
-        prog (`str`, *optional*): Name of the program in `--help`.
-    """
+    """The fields of dataclasses as flags, and `--config`."""
 
     def __init__(self, groups: Sequence[Any], *, prog: str | None = None) -> None:
         super().__init__(groups, prog=prog, allow_abbrev=False)
         self.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
 
     def parse_with_config(self, argv: Sequence[str] | None) -> Namespace:
-        """Parse a command line; what stands in the YAML file that it names takes the place of the defaults.
-
-        Args:
-            argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
-
-        Returns:
-            `Namespace`: A value for every flag.
-
-        Raises:
-            InputError: The YAML file is missing, broken or has an unknown key.
-            SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for
-            `--help`.
+        """A value for every flag, of a command line, by default `sys.argv[1:]`, and of the YAML file that it names,
+        which takes the place of the defaults. Raises as [`parse_arguments`].
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         arguments = self.parse_args(argv)

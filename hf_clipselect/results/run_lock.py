@@ -29,9 +29,8 @@ _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 def locked(folder: Path) -> Iterator[None]:
     """Keep every other run out of a folder, which exists, during a block.
 
-    Raises:
-        InputError: Another process or thread works in it and does not end within some seconds, or it can't be written
-            to.
+    Raises `InputError` where another process or thread works in it and does not end within some seconds, or it can't
+    be written to.
     """
     path = folder / LOCK_NAME
     lock = FileLock(path, is_singleton=False, fallback_to_soft=False)

@@ -63,13 +63,9 @@ def during(stage: str) -> Iterator[None]:
 def explained_failures(folder: Path | None) -> Iterator[None]:
     """Turn a failure of the machine inside a block into a `RunError`; everything else passes through untouched.
 
-    Args:
-        folder (`Path`, *optional*): Output folder of the run, which the same command goes on from.
-
-    Raises:
-        RunError: No memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to
-            the user; a decoding process that was killed; another process of the launch that is gone or does not
-            answer. Its `__cause__` is what was raised.
+    That is no memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to the
+    user; a decoding process that was killed; another process of the launch that is gone or does not answer. The same
+    command goes on from what is in the folder. The `__cause__` of the error is what was raised.
     """
     try:
         yield
@@ -173,14 +169,8 @@ def _number(error: BaseException) -> int | None:
 
 
 def shortened(said: str) -> str:
-    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the
-    cause.
-
-    Args:
-        said (`str`): Its text.
-
-    Returns:
-        `str`: One line of at most 200 characters, without a full stop.
+    """What an error says itself, in one line of at most 200 characters without a full stop: without places in
+    someone's source code, a worker's traceback and guesses at the cause.
     """
     lines = said.strip().splitlines() or [""]
     if lines[0].startswith("Caught "):  # by a DataLoader's worker, whose traceback ends with the kind and the text

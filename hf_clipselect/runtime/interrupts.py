@@ -23,10 +23,7 @@ class Interrupts:
 
     Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`.
     Outside of the main thread, where no signals can be handled, this does nothing; so it does for a signal that the
-    command was told to ignore (nohup).
-
-    Attributes:
-        received (`signal.Signals`, *optional*): The first signal that came.
+    command was told to ignore (nohup). `received` is the first signal that came.
     """
 
     def __init__(self) -> None:

@@ -18,19 +18,11 @@ _PATIENCE = timedelta(hours=6)
 
 
 def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
-    """An `Accelerator` for however this process was launched.
+    """An `Accelerator` for however this process was launched; `report_to` is the tracker of the training loss, which
+    may write files to `logging_dir`.
 
-    Args:
-        use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
-        report_to (`str`, *optional*, defaults to `"none"`): Tracker of the training loss.
-        logging_dir (`str`, *optional*): Where trackers that write files write them.
-
-    Returns:
-        `Accelerator`
-
-    Raises:
-        InputError: The processes of the launch do not see each other, the engine splits models, or the tracker is
-        unknown or not installed.
+    Raises `InputError` where the processes of the launch do not see each other, the engine splits models, or the
+    tracker is unknown or not installed.
     """
     try:
         accelerator = Accelerator(
@@ -67,9 +59,6 @@ def exit_now(code: int) -> None:
 
     An orderly exit is not to be had: the threads of the group may wait for a process that is gone, and those of gloo
     abort the interpreter when it shuts down on them ("terminate called without an active exception", torch 2.13).
-
-    Args:
-        code (`int`): The exit code.
     """
     if torch.distributed.is_initialized():
         sys.stdout.flush()

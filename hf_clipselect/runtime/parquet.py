@@ -33,15 +33,11 @@ _FEWEST_ROWS, _MOST_ROWS = 16, 100_000
 
 
 def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
-    """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB; images are neither decoded nor re-encoded.
+    """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB, into a folder, which is created if
+    missing; other shards in it are removed. Gives the shards in order.
 
-    Args:
-        dataset (`Dataset`): Rows to write. Images that are files get their bytes embedded, so that the shards stand
-            alone.
-        folder (`Path`): Created if missing; other shards in it are removed.
-
-    Returns:
-        `list[Path]`: The shards in order.
+    Images are neither decoded nor re-encoded. Those that are files get their bytes embedded, so that the shards stand
+    alone.
     """
     dataset = without_hollow_columns(dataset)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +59,7 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
 def without_hollow_columns(dataset: Dataset) -> Dataset:
     """Leave out columns of structures without a field, as `{}` in JSON makes them: Parquet can't hold these.
 
-    Args:
-        dataset (`Dataset`): Any rows.
-
-    Returns:
-        `Dataset`: The same where there is no such column.
-
-    Raises:
-        InputError: Such a structure lies inside of one that holds more.
+    Raises `InputError` where such a structure lies inside of one that holds more.
     """
     hollow = {name: _has_leaf(feature) for name, feature in dataset.features.items() if _is_hollow(feature)}
     if mixed := [name for name, has_more in hollow.items() if has_more]:

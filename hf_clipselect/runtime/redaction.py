@@ -18,14 +18,8 @@ _LONG = 6
 
 
 def hide_secrets(text: str, options: Mapping[str, Any] | None = None) -> str:
-    """Remove passwords, tokens and signatures from a text.
-
-    Args:
-        text (`str`): A name, a URL or a message that quotes some.
-        options (`Mapping[str, Any]`, *optional*): Options of a file system, none of whose values may be told.
-
-    Returns:
-        `str`: URLs without user, password, query and fragment; `***` instead of the values.
+    """A text with URLs without user, password, query and fragment, and `***` for every value of the options of a file
+    system.
     """
     for value in sorted(_words(options or {}), key=len, reverse=True):
         for form in {value, quote(value, safe=""), json.dumps(value)[1:-1]}:

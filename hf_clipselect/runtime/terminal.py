@@ -12,26 +12,14 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2
 
 
 def printable(text: object) -> str:
-    """A text whose control characters and direction marks are written as escapes, such as `\\x1b` and `\\u202e`.
-
-    Args:
-        text (`object`): What `str` takes.
-
-    Returns:
-        `str`: One line.
+    """A text, as `str` gives it, in one line: control characters and direction marks become escapes such as `\\x1b`
+    and `\\u202e`.
     """
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), str(text))
 
 
 def error_line(error: BaseException) -> str:
-    """What a command prints of an error: one line, whatever names the message holds.
-
-    Args:
-        error (`BaseException`): The error.
-
-    Returns:
-        `str`: "error: ..." with a line break at the end.
-    """
+    """What a command prints of an error: "error: ..." in one line, whatever names the message holds."""
     return f"error: {printable(in_one_line(error))}\n"
 
 

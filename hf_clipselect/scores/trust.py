@@ -30,29 +30,19 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Trust:
-    """Reasons for doubt. Classes without rows are left out; shares of adapted predictions are None without adapters.
+    """Reasons for doubt. Classes without rows are left out; shares of adapted predictions may be None."""
 
-    Args:
-        chance (`float`): Agreement of a guess: 1 over the number of classes with rows.
-        disagreement_plain (`float`), disagreement_adapted (`float`, *optional*): Fraction of all rows whose label is
-            not the prediction of CLIP without and with adapters.
-        below_chance (`list[dict]`): Classes that CLIP, without or with adapters, agrees with less often than chance:
-            `name`, `rows`, `plain` and `adapted` agreement, the lowest first.
-        similar_prompts (`list[dict]`): Pairs of classes whose prompts are nearly the same: `classes` and `cosine`, the
-            highest first. Of each class only the nearest other one is looked at.
-        confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and
-            the share of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a
-            half, and smaller ones up to 50 in all.
-        warnings (`list[str]`): Sentences about these, with class names, each cause once; empty where all is well.
-    """
-
-    chance: float
-    disagreement_plain: float
-    disagreement_adapted: float | None
+    chance: float  # agreement of a guess: 1 over the number of classes with rows
+    disagreement_plain: float  # fraction of all rows whose label is not the prediction of CLIP without adapters
+    disagreement_adapted: float | None  # the same with adapters; None without
+    # Classes agreed with less often than chance: `name`, `rows`, `plain` and `adapted` agreement, the lowest first.
     below_chance: list[dict[str, Any]]
+    # Pairs with nearly the same prompts: `classes` and `cosine`, the highest first; of each class its nearest alone.
     similar_prompts: list[dict[str, Any]]
+    # Classes that are taken for others: `label`, `predicted`, `rows` of the label, and the share of them that is taken
+    # for the other class, `plain` and `adapted`; the largest first: all above a half, smaller ones up to 50 in all.
     confusions: list[dict[str, Any]]
-    warnings: list[str]
+    warnings: list[str]  # sentences about these, with class names, each cause once; empty where all is well
 
     def to_dict(self) -> dict[str, Any]:
         """The entry `trust` of the report: lists end after 50 entries, and the report has the warnings elsewhere."""
