@@ -27,9 +27,7 @@ class PushError(RunError):
 
 @contextmanager
 def long_paths_refused() -> Iterator[None]:
-    """Turn the `OSError` of a path, or a part of one, that is too long, which even `Path.exists` raises, into an
-    `InputError`.
-    """
+    """Turn the `OSError` of a path with too long a part, which even `Path.exists` raises, into an `InputError`."""
     try:
         yield
     except OSError as error:

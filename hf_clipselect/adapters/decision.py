@@ -32,8 +32,7 @@ from .training import AdapterTraining, Features, mean_loss
 
 logger = logging.getLogger(__name__)
 
-# A tenth of the rows is held out, or as many as it takes for a gain of a few percent to exceed its standard error, but
-# at most three tenths.
+# A tenth of the rows is held out, or as many as tell a gain of a few percent, but at most three tenths.
 _HELD_OUT_FRACTION = 0.1
 _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3

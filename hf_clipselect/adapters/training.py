@@ -67,10 +67,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class AdapterTraining:
-    """What all trainings of fresh adapters share: all but the rows and the number of steps.
+    """What all trainings of fresh adapters share: all but the steps and the rows, of `num_rows` all or a part.
 
-    Each run puts new adapters onto `model`, which `unload()` of what it returns takes off; it may take a part of all
-    `num_rows`.
+    Each run puts new adapters onto `model`, which `unload()` of what it returns takes off.
     """
 
     model: nn.Module
@@ -135,8 +134,7 @@ def train_adapters(
     projections = Projections(model).train()
     trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
     projections = accelerator.prepare(projections)
-    # Not prepared: in float32 Accelerate's optimizer only adds a search for other packages, which takes as long as a
-    # step of small adapters.
+    # Not prepared: in float32 Accelerate's optimizer only adds a search for packages, as long as a step.
     optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     few_texts = text_features.shape[1] <= schedule.batch_size
     if few_texts:

@@ -1,6 +1,4 @@
-"""Values of arguments against the types that they are declared with, in dataclasses and in signatures. No torch
-here.
-"""
+"""Values of arguments against the types that dataclasses and signatures declare. No torch here."""
 
 import inspect
 import os
@@ -25,9 +23,7 @@ class _Misfit(Exception):
 
 
 def check_fields(arguments: Any) -> None:
-    """Check every field of a dataclass, named like a flag, as [`checked_value`], and put plain values in the place of
-    numpy's.
-    """
+    """Check every field of a dataclass, named like a flag, as [`checked_value`], and make numpy's values plain."""
     for name, hint in get_type_hints(type(arguments)).items():  # HfArgumentParser changes the types of the fields
         setattr(arguments, name, checked_value(getattr(arguments, name), hint, f"--{name}"))
 
@@ -68,9 +64,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _is_checked_elsewhere(hint: Any) -> bool:
-    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more than that it is of
-    another.
-    """
+    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more of what is wrong."""
     members = _members(hint)
     if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
         return True
@@ -141,8 +135,7 @@ def _text(value: Any) -> str:
         raise _Misfit
     if "\0" in value:
         raise _Misfit(f"holds a NUL character, which no name or path can have: {shown(value)}")
-    # Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold
-    # text alone.
+    # Names of files may be any bytes, of which Python makes surrogates; Parquet, YAML and cards hold text alone.
     if not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
         raise _Misfit("holds bytes that are no UTF-8; rename the file or folder")
     return str(value)

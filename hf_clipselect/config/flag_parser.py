@@ -40,9 +40,7 @@ class FlagParser(HfArgumentParser):
         return self.parse_args(argv)
 
     def _read(self, name: str, written: str | list[str]) -> Any:
-        """A value of the file, by the type and the choices of its flag; as an argument it might be taken for a flag of
-        its own.
-        """
+        """A value of the file, by the type and choices of its flag; as an argument it might be taken for a flag."""
         texts = [written] if isinstance(written, str) else written
         action = self._option_string_actions[f"--{name}"]
         takes_several = action.nargs == "+"

@@ -16,8 +16,7 @@ def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> lis
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        # Nodes, not values: YAML's own reading would make `adaptation: off` a False, and copies of what aliases stand
-        # for.
+        # Nodes, not values: YAML's own reading would make `adaptation: off` a False, and copies of aliases.
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise InputError(f"--{flag} {str(path)[:200]} can't be read: {error.strerror}.") from None

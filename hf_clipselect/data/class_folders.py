@@ -70,9 +70,7 @@ def read_class_folders(
 
 
 def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The folders of each split, each with a `/` at its end; none unless all of the images, given by their sorted
-    paths, lie in folders that name several splits.
-    """
+    """The folders (`a/b/`) of each split; none unless all images, sorted paths, lie in folders of several splits."""
     base = _common_folder(images)
     tops = {tuple(path.split("/")[:-1][: len(base) + 1]) for path in images}
     splits: dict[str, tuple[str, ...]] = {}

@@ -93,14 +93,11 @@ class FolderFiles:
 
 
 def walk(root: str) -> FolderFiles:
-    """Find all files under a folder.
+    """Find all files under a folder; raises `InputError` where one in it can't be opened.
 
     Hidden files and folders (`.name`), `__MACOSX` and `__pycache__` are passed by. A link to a file counts as a file.
     A link to a folder is followed, unless that folder is one that the link lies in. A folder that is linked to from
     inside a linked folder is entered once, so that links to each other come to an end.
-
-    Raises:
-        InputError: A folder in it can't be opened.
     """
     files = FolderFiles(os.path.abspath(root))
     entered: set[tuple[int, int]] = set()

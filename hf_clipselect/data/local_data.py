@@ -36,9 +36,7 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a user wants of a place that messages call `shown`: a split, of a configuration, and whether files may be
-    left out with a warning; `flags` is what errors call these.
-    """
+    """What a user wants of a place that messages call `shown`; `flags` is what errors call the parts of it."""
 
     shown: str
     config_name: str | None

@@ -24,16 +24,11 @@ Listing = str | Path | Sequence[int] | np.ndarray
 
 @dataclass(frozen=True)
 class RowFacts(ArrayColumns):
-    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
+    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`."""
 
-    Args:
-        group (object of `str`, *optional*): Category of each row, such as its source or camera.
-        must_keep, must_drop (bool, *optional*): Rows that every subset holds, and rows that none holds.
-    """
-
-    group: np.ndarray | None = None
-    must_keep: np.ndarray | None = None
-    must_drop: np.ndarray | None = None
+    group: np.ndarray | None = None  # object of `str`: category of each row, such as its source or camera
+    must_keep: np.ndarray | None = None  # bool: rows that every subset holds
+    must_drop: np.ndarray | None = None  # bool: rows that none holds
 
 
 def read_facts(
@@ -126,9 +121,7 @@ def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: 
 
 
 def read_class_quotas(path: str | Path) -> dict[str, int]:
-    """Rows to keep of some classes, 0 or more each, from YAML lines `class name: rows`; raises `InputError` for a file
-    that can't be read, or a line that is something else or repeats a name.
-    """
+    """Rows to keep, 0 or more, from YAML lines `class name: rows`; raises `InputError` for other lines or no file."""
     quotas: dict[str, int] = {}
     for name, node in read_lines(path, "class_quotas_file"):
         count = node.value if isinstance(node, yaml.ScalarNode) else ""

@@ -20,8 +20,7 @@ from .push import CARD, Pushed, Repository, add_tag, push_files
 
 logger = logging.getLogger(__name__)
 
-# What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository
-# stays.
+# What earlier pushes left: their shards go when this push has none of that name. All else in a repository stays.
 _OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
 
 

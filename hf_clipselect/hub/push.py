@@ -31,20 +31,13 @@ class Address(TypedDict):
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where the files are now.
-
-    Args:
-        repo_id (`str`), repo_type (`str`): The repository, `"dataset"` or `"model"`.
-        commit (`str`): The commit that holds the files, 40 hexadecimal digits.
-        is_new (`bool`): Whether this push made the commit; False if the repository held the same files before.
-        url (`str`): Page of the commit or of the pull request.
-    """
+    """Where the files are now."""
 
     repo_id: str
-    repo_type: str
-    commit: str
-    is_new: bool
-    url: str
+    repo_type: str  # "dataset" or "model"
+    commit: str  # that holds the files, 40 hexadecimal digits
+    is_new: bool  # whether this push made the commit; else the repository held the same files before
+    url: str  # page of the commit or of the pull request
 
 
 @dataclass(frozen=True)
@@ -171,9 +164,7 @@ class _Push:
         return changed, [path for path in there if path not in additions and self.is_stale(path)]
 
     def _earlier_push(self, api: HfApi, head: str, additions: Mapping[str, CommitOperationAdd]) -> str:
-        """The tagged commit that brought the files, where people have committed something else since; else the
-        head.
-        """
+        """The tagged commit that brought the files, where people have committed since; else the head."""
         commits = {ref.name: ref.target_commit for ref in api.list_repo_refs(**self.repository.address).tags}
         files = {path: addition for path, addition in additions.items() if path != CARD}  # which people edit
         names = [self.repository.tag] if self.repository.tag else _by_version(commits)

@@ -17,8 +17,7 @@ from ..runtime.words import are, counted
 from ..scores.arrays import as_numpy, checked_embeds, on_its_device
 from ..scores.sample_scores import present_classes
 from ..selection import Size, resolve_objective
-from .demands import check_row_demands
-from .prepared import EmbeddingInputs, GivenRows, Prepared
+from .prepared import EmbeddingInputs, GivenRows, Prepared, check_row_demands
 
 
 @dataclass(frozen=True)

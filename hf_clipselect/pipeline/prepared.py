@@ -1,5 +1,6 @@
 """The input of the stages, which `prepare_dataset` and `prepare_embeddings` both make."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,8 +16,12 @@ from ..data import LabelledImages
 from ..data.row_facts import RowFacts
 from ..data.source import DatasetSource
 from ..encoder.backbone import Backbone
+from ..errors import InputError
 from ..results.run_folder import RunFolder
+from ..results.subsets import check_demands
 from ..runtime.processes import Processes
+from ..scores.clusters import check_num_clusters
+from ..scores.folds import check_num_folds
 from ..selection import Objective, Size
 
 
@@ -97,3 +102,24 @@ class Prepared(Generic[Inputs]):
 
 
 AnyPrepared = Prepared[ImageInputs | EmbeddingInputs]
+
+
+def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size], *, num_folds: int) -> None:
+    """Raise `InputError` for demands that these rows can't meet, and for knobs that captions give no meaning."""
+    if num_folds:
+        check_num_folds(num_folds, len(rows.labels))
+    if not rows.has_captions:
+        check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
+        return
+    if objective.alignment == "ensemble":
+        raise InputError(
+            "--alignment ensemble learns what the images of a class have in common, and captions have no classes; "
+            "pass margin or cosine."
+        )
+    if objective.class_quotas and objective.balance_by == "class":
+        raise InputError(
+            "--class_quotas_file names classes, and captions have none, only clusters that are not known before the "
+            "images are encoded; leave it out, or give quotas of groups with --group_column and --balance_by group."
+        )
+    check_num_clusters(rows.num_clusters, len(rows.labels))
+    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet

@@ -1,6 +1,4 @@
-"""What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it
-writes.
-"""
+"""What a run says of itself in config.yaml, report and cards, and a recipe in the results that it writes."""
 
 import os
 import platform
@@ -58,8 +56,7 @@ def describe_run(
     given |= {name: lasting_name(given[name]) for name in _PLACES if given[name]}
     given |= _without_secrets(arguments)
     return {
-        # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set
-        # ones.
+        # Without the knobs that the preset filled: with another objective, `--config` would take them for set.
         "arguments": {name: value for name, value in given.items() if value is not None},
         "objective": objective.to_dict(),
         "source": images.source.to_dict(),
@@ -98,8 +95,7 @@ def recipe_origin(script: str | Path, *packages: str) -> str:
 
 
 def origin(command: Sequence[str], checkout: Path, *packages: str) -> str:
-    """The command and the versions behind some figures, for the head of the file that keeps them: two paragraphs of
-    Markdown.
+    """The command and the versions behind some figures, as two paragraphs of Markdown for the file that keeps them.
 
     `checkout` is a folder of the checkout whose commit is told, if it is one.
     """

@@ -118,9 +118,7 @@ def _aligner(
 
 
 def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
-    """Groups of classes for each process: large classes alone, small ones together, by falling cost to whoever has
-    least.
-    """
+    """Groups of classes for each process, large classes alone: by falling cost to whoever has least."""
     groups: list[list[int]] = [[]]
     for label in range(len(sizes)):
         if groups[-1] and max(sizes[label], sizes[groups[-1]].sum()) >= _GROUP_ROWS:

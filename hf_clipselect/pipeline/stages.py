@@ -22,9 +22,7 @@ from .score import score
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the stages leave: the selection without a report, the rows that could be read, the model that scored, with
-    adapters or without, and what there is to doubt.
-    """
+    """What the stages leave; the selection has no report yet."""
 
     result: SelectionResult
     rows: EncodedRows
@@ -48,9 +46,7 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
 
 
 def judge(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted, scores: SampleScores) -> Trust:
-    """Compare predictions with the given labels, and warn of classes that CLIP does not understand, or with `--strict`
-    raise `InputError`.
-    """
+    """Compare predictions with the labels; warn of classes that CLIP does not understand, or refuse by `--strict`."""
     targets, plain = rows.targets, adapted.plain
     predicted = scores.predicted_label if adapted.adaptation.kept else None
     if isinstance(targets, Classes):

@@ -17,8 +17,7 @@ from ..runtime.notices import NOT_IN_REPORT
 
 logger = logging.getLogger(__name__)
 
-# In the folder, where everyone who writes to it finds it, whatever the folder's path; there while a run works, and
-# after one was killed.
+# In the folder, where everyone who writes to it finds it, whatever its path; a killed run leaves it.
 LOCK_NAME = ".hf_clipselect.lock"
 # Decoding processes of a killed run have its lock too, and see after five seconds that it is gone.
 _PATIENCE = 10.0

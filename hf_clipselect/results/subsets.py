@@ -96,10 +96,7 @@ def check_demands(
 
 @dataclass(frozen=True)
 class _ReadableRows:
-    """The rows that can be selected from: their places among the `num_rows` of the table, and what is known of them.
-
-    `passes` tells which of them the gate lets in, where the objective has one.
-    """
+    """The rows that can be selected from: their places in the table, what is known of them, which pass the gate."""
 
     num_rows: int
     places: np.ndarray

@@ -104,9 +104,7 @@ def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exceptio
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether what the Hub client raised says that the Hub can't answer now; it may also have answered with a
-    refusal.
-    """
+    """Whether what the Hub client raised says that the Hub can't answer now; else it is a refusal."""
     if not isinstance(error, HfHubHTTPError):
         return True
     status = error.response.status_code

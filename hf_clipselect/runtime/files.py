@@ -32,9 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: str | Path, what: str) -> Path:
-    """Create a folder if it is missing; raises `InputError`, which begins with `what`, such as "--output_dir", where
-    it is a URL or a file, or can't be created.
-    """
+    """Create a folder if it is missing; raises `InputError`, which begins with `what`, where that can't be."""
     if "://" in str(path):
         raise InputError(f"{what} {str(path)[:200]} is a URL; give a folder of this machine.")
     try:

@@ -37,9 +37,7 @@ def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
 
 
 def check_kind(path: Path, *, folder: bool) -> None:
-    """Raise `InputError` where something else stands in the place of a file or folder that we write: a folder, a file,
-    a pipe, or a link to nothing. It can be neither read nor replaced.
-    """
+    """Raise `InputError` where a pipe, a link to nothing or the other kind takes the place of our file or folder."""
     if os.path.lexists(path) and not (path.is_dir() if folder else path.is_file()):
         kind = "folder" if folder else "file"
         raise InputError(f"{path} is no {kind}, and a {kind} of that name is to be written there. Move it away.")

@@ -26,8 +26,7 @@ _PATH_IN_TEXT = re.compile(rf"""(?<='){_PATH_START}[^']+(?=')|(?<="){_PATH_START
 def is_hub_id(name: str, *, revision: str | None = None) -> bool:
     """Whether a name of a dataset or model means a repository on the Hub, of which a commit may be known.
 
-    It does not for `embedded/...`, for what exists on disk, and for names without a namespace unless their commit is
-    known.
+    Never `embedded/...`, nor what exists on disk, nor a name without a namespace, unless its commit is known.
     """
     if name.startswith(EMBEDDED_PREFIX) or os.path.exists(name) or not _is_repo_id(name):
         return False
@@ -41,9 +40,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def hide_paths(value: Any) -> Any:
-    """Replace paths on the user's disk (absolute, from home, or existing) by their last component, in a text or in all
-    texts of a list or dictionary of plain JSON types.
-    """
+    """Replace paths on the user's disk by their last component, in all texts of plain JSON types."""
     if isinstance(value, dict):
         return {key: hide_paths(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

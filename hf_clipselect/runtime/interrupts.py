@@ -11,8 +11,7 @@ from typing import Any
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# timeout(1) sends its signal to the command, and at once to its whole group: the second one must not end the cleaning
-# up.
+# timeout(1) sends its signal to the command, and at once to its whole group: the second must not end the clean-up.
 _SECONDS_APART = 1.0
 _SECONDS_UNTIL_AGAIN = 0.01
 
@@ -70,9 +69,7 @@ class Interrupts:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals that Python would handle wait until the end of a block. Processes that are forked inside never see
-    them.
-    """
+    """Let signals that Python would handle wait until the end of a block; processes forked inside never see them."""
     if not _in_main_thread():
         yield
         return
@@ -91,9 +88,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_from_here() -> None:
-    """For the end of Python itself, which takes a second: the exit code is known, and an exception would only be
-    shown.
-    """
+    """For the end of Python itself, which takes a second: an exception there would only be shown."""
     if _in_main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)

@@ -12,8 +12,7 @@ from ..errors import InputError
 from .words import in_one_line
 
 
-# How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10
-# minutes.
+# How long processes wait for each other: also while one writes a large subset. NCCL's own limit is 10 minutes.
 _PATIENCE = timedelta(hours=6)
 
 

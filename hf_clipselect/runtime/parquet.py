@@ -21,11 +21,9 @@ from .files import read_plain_file, unused_name
 
 logger = logging.getLogger(__name__)
 
-# The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside
-# them.
+# The shards of the split `train` that [`write_parquet`] writes, as a pattern; other files may lie there too.
 SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
-# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are
-# small.
+# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups of small rows.
 _GROUP_BYTES = 4_000_000
 _SHARD_BYTES = 500_000_000
 _BUFFER_BYTES = 1 << 20
@@ -135,9 +133,7 @@ def _groups(dataset: Dataset) -> Iterator[pa.Table]:
 
 
 def _with_bytes(values: pa.Array, feature: Any) -> pa.Array:
-    """With the bytes of files whose paths hold `::`: what follows it is another path to `datasets`, and it finds no
-    file.
-    """
+    """With the bytes of files whose paths hold `::`, behind which `datasets` would look for another path."""
     if not hasattr(feature, "embed_storage"):
         return values
     data, paths = pc.struct_field(values, "bytes"), pc.struct_field(values, "path")

@@ -20,8 +20,7 @@ Array = np.ndarray | torch.Tensor
 
 # Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed.
 _BLOCK_ELEMENTS = 2**22
-# Rows whose largest number lies outside are scaled: float32 rounds what is smaller coarsely, and lengths of larger
-# ones overflow.
+# Rows whose largest number lies outside are scaled: float32 rounds smaller ones, and larger ones overflow.
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
@@ -107,9 +106,7 @@ def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
 
 
 def checked_labels(labels: Array | Sequence[int], *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
-    """Given classes `(num_rows,)`, int64; raises `InputError` where they are no integers, not one per row, negative,
-    or not below `num_classes`.
-    """
+    """Given classes `(num_rows,)`, int64, in `[0, num_classes)`; raises `InputError` for anything else."""
     labels = as_numpy(on_its_device(labels, "labels"))
     if labels.shape != (num_rows,) or labels.dtype.kind not in "iu":
         raise InputError(

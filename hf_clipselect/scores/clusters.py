@@ -10,8 +10,7 @@ import numpy as np
 from ..errors import InputError
 
 
-# Rows of a cluster, about, where the number of clusters is not given: diversity compares the rows of a cluster with
-# each other, and costs N^2 / K.
+# Rows of a cluster, about, where K is not given: diversity compares them with each other, and costs N^2 / K.
 ROWS_PER_CLUSTER, MAX_CLUSTERS = 250, 1000
 # A cluster below this part of the mean size is dissolved: diversity and quotas say nothing about a handful of rows.
 TINY = 0.1

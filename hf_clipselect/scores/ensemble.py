@@ -113,9 +113,7 @@ def _out_of_fold_weights(
 
 
 def _blocks(pairs: Pairs, order: np.ndarray, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; `(B, width)` is no
-    larger than a block.
-    """
+    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; see `row_blocks`."""
     for places in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
         images = torch.as_tensor(unit_rows(pairs.images, order[places], pairs.lengths))
         yield places, torch.cat([images, images.new_ones(len(images), 1)], dim=1)

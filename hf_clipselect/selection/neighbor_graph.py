@@ -14,8 +14,7 @@ NUM_NEAREST = 32
 # Rows joined by a weight of at least this count as near duplicates. On the synthetic set of the tests copies at a
 # cosine of 0.992 have weights of 0.91 and more, other rows of a class 0.05 at most.
 DUPLICATE_WEIGHT = 0.8
-# The cosine that has weight 0 stays below this, so that in a class full of exact copies these keep a weight of 1 in
-# spite of rounding.
+# The cosine that has weight 0 stays below this, so that exact copies keep weight 1 in a class full of them.
 _HIGHEST_ZERO = 1 - 1e-4
 
 

@@ -47,10 +47,9 @@ def redundancy_scores(
 
 
 def duplicate_groups(graph: NeighborGraph, threshold: float = DUPLICATE_WEIGHT) -> np.ndarray:
-    """Groups of near duplicates: rows joined by edges of at least the threshold, in (0, 1], directly or through
-    others.
+    """The lowest row number of each row's group of near duplicates, `(N,)`, int64; -1 for a row that is in none.
 
-    Returns the lowest row number of each row's group, `(N,)`, int64; -1 for a row that is in none.
+    Rows of a group are joined by edges of at least the threshold, in (0, 1], directly or through others.
     """
     strong = graph.weights >= threshold
     rows, columns = graph.edge_rows()[strong], graph.columns[strong]

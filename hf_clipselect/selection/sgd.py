@@ -31,8 +31,7 @@ STEP_PER_ROW = 2e-4
 # Below this a step can jump over the window for ever although the three conditions hold.
 MIN_ROWS = 20
 # With the momentum at rest d falls by STEP_PER_ROW / (1 - MOMENTUM) * p (1 - p) * (beta - s) an iteration; the
-# integral of 1 / (p (1 - p)) from 0 to d is 2 d + 2 sinh d. The momentum takes 1 / (1 - MOMENTUM) iterations to build
-# up.
+# integral of 1 / (p (1 - p)) from 0 to d is 2 d + 2 sinh d. The momentum builds up in 1 / (1 - MOMENTUM) of them.
 _CROSSING = (2 * INITIAL_LOGIT + 2 * sinh(INITIAL_LOGIT)) * (1 - MOMENTUM) / STEP_PER_ROW
 _LAG = 1 / (1 - MOMENTUM)
 # Room in the values that a message proposes: small sets take longer, because the count swings before it settles.
@@ -88,7 +87,7 @@ def sgd_select(
 def check_convergence(
     scores: np.ndarray, k: int, *, ratio_weight: float = 2.0, theta: float = 5e-4, max_iterations: int = 100_000
 ) -> None:
-    """Raise where order statistics of the scores tell that the loop cannot arrive.
+    """Raise `InputError` where order statistics of the scores tell that the loop cannot arrive.
 
     - C1, reach: some count that splits no ties lies within theta * N of k.
     - C2, force: beta is above the score of the last row that must leave, the (k + floor(theta * N) + 1)-th highest.
@@ -96,14 +95,8 @@ def check_convergence(
     - C3, time: that row leaves within `max_iterations`, which takes `iterations_to_leave`.
 
     These conditions are necessary. A loop that meets them may still jump over a narrow window for long; `sgd_select`
-    then raises.
-
-    Args:
-        scores, k, ratio_weight, theta, max_iterations: As for [`sgd_select`].
-
-    Raises:
-        InputError: A condition fails, which the message names with the value that would do; there are fewer than 20
-            rows; a score is not finite; or k is out of range.
+    then raises. Takes what that takes. The `InputError` names the condition with the value that would do; it is raised
+    too for fewer than 20 rows, a score that is not finite, and a k that is out of range.
     """
     scores = finite_scores(scores).astype(np.float64)
     num_rows = len(scores)

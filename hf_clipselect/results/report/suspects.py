@@ -14,8 +14,7 @@ from ..scores_table import column_values
 
 # source_index of rows -> their captions
 Captions = Callable[[np.ndarray], Sequence[str]]
-# What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of
-# East Asian fonts.
+# What a spreadsheet takes for a formula, also behind blanks and invisible signs, and in full width.
 _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
