@@ -67,7 +67,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class AdapterTraining:
-    """What all trainings of fresh adapters share: all but the steps and the rows, of `num_rows` all or a part.
+    """What all trainings of fresh adapters share: all but the rows, some or all of `num_rows`, and the steps.
 
     Each run puts new adapters onto `model`, which `unload()` of what it returns takes off.
     """

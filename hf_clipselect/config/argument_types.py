@@ -1,4 +1,4 @@
-"""Values of arguments against the types that dataclasses and signatures declare. No torch here."""
+"""Checks values of arguments against the types that dataclasses and signatures declare. No torch here."""
 
 import inspect
 import os
@@ -64,7 +64,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _is_checked_elsewhere(hint: Any) -> bool:
-    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more of what is wrong."""
+    """Whether who reads the value checks it: arrays, and what is of one class alone, whose own errors say more."""
     members = _members(hint)
     if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
         return True

@@ -27,9 +27,7 @@ class FlagParser(HfArgumentParser):
         self.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
 
     def parse_with_config(self, argv: Sequence[str] | None) -> Namespace:
-        """A value for every flag, of a command line, by default `sys.argv[1:]`, and of the YAML file that it names,
-        which takes the place of the defaults. Raises as [`parse_arguments`].
-        """
+        """A value for every flag: of `argv` or `sys.argv[1:]`, else of the YAML file that it names, or the default."""
         argv = list(sys.argv[1:] if argv is None else argv)
         arguments = self.parse_args(argv)
         if arguments.config is None:

@@ -20,8 +20,8 @@ from .source import DatasetSource
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
-    """Raise `InputError` for the first row that names a file outside of the dataset's own folder: a subset would embed
-    and publish it.
+    """Raise `InputError` for the first row that names a file outside of the dataset's own folder: a subset would
+    publish it.
 
     All columns whose files a subset embeds are checked, and no file is read. A link in the folder may lead anywhere,
     since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset. `name` is

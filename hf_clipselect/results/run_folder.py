@@ -72,10 +72,10 @@ class RunFolder:
             yield
 
     def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Raise `InputError` for a folder, which is there, if it belongs to something else than `identity` tells.
+        """Raise `InputError` for a folder, which exists, that a run of this identity can't write to.
 
-        That is one with the results of another run, which may go by `overwrite`, files that no run wrote, which stay
-        then, a card that can't be read, or a folder or a pipe that bears the name of a file.
+        It holds another run's results, unless `overwrite` lets them go; files that no run wrote, which `overwrite`
+        leaves beside the run's; a card that can't be read; or a folder or a pipe that bears the name of a file.
         """
         for name in _ENTRIES:
             check_kind(self.path / name, folder=name in _OURS)

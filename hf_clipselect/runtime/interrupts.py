@@ -88,7 +88,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_from_here() -> None:
-    """For the end of Python itself, which takes a second: an exception there would only be shown."""
+    """Ignore signals while Python itself ends, which takes a second: an exception would only be shown."""
     if _in_main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
