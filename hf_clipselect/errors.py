@@ -27,11 +27,7 @@ class PushError(RunError):
 
 @contextmanager
 def long_paths_refused() -> Iterator[None]:
-    """Turn the `OSError` of a path that is too long, which even `Path.exists` raises, into an error of the input.
-
-    Raises:
-        InputError: A path inside the block, or a part of one, is too long.
-    """
+    """Turn the `OSError` of a path with too long a part, which even `Path.exists` raises, into an `InputError`."""
     try:
         yield
     except OSError as error:

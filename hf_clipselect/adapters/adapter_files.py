@@ -24,12 +24,9 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 class AdapterFiles:
     """Adapters as they were found: the config is valid, and nothing is checked against a model yet.
 
-    Args:
-        name (`str`): Hub id, or absolute path of a folder.
-        revision (`str`, *optional*): Commit on the Hub.
-        config, weights (`bytes`): Content of adapter_config.json and adapter_model.safetensors.
-        peft_config (`PeftConfig`): The config, for inference.
-        unknown_keys (`list[str]`): Its keys that this version of peft does not know.
+    `name` is the Hub id or the absolute path of a folder, `revision` the commit on the Hub; `config` and `weights` are
+    the content of adapter_config.json and adapter_model.safetensors. `peft_config` is for inference; `unknown_keys`
+    are those that this version of peft does not know.
     """
 
     name: str
@@ -61,15 +58,11 @@ class AdapterFiles:
 
 
 def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) -> AdapterFiles:
-    """Read adapters from a folder, or from one commit of a repository on the Hub.
+    """Read adapters from a folder that exists, or from one commit of a repository on the Hub; `revision` is a branch,
+    tag or commit, by default `main`.
 
-    Args:
-        repo_or_folder (`str` or `Path`): A folder that exists, or a Hub id.
-        revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
-
-    Raises:
-        InputError: There is no such folder or repository, a revision is given for a folder, or it holds no adapters in
-            safetensors, with a config that can be used.
+    Raises `InputError` where there is no such folder or repository, a revision is given for a folder, or it holds no
+    adapters in safetensors, with a config that can be used.
     """
     name, commit = str(repo_or_folder), None
     if os.path.isdir(name):

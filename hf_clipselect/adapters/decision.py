@@ -32,8 +32,7 @@ from .training import AdapterTraining, Features, mean_loss
 
 logger = logging.getLogger(__name__)
 
-# A tenth of the rows is held out, or as many as it takes for a gain of a few percent to exceed its standard error, but
-# at most three tenths.
+# A tenth of the rows is held out, or as many as tell a gain of a few percent, but at most three tenths.
 _HELD_OUT_FRACTION = 0.1
 _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3
@@ -45,38 +44,24 @@ _PATIENCE = 0.2
 
 @dataclass(frozen=True)
 class Adaptation:
-    """Whether adapters were trained and kept, and why; all of it goes into config.yaml and the report.
+    """Whether adapters were trained and kept, and why; all of it goes into config.yaml and the report."""
 
-    Args:
-        mode (`str`): `"auto"`, `"always"` or `"off"`.
-        kept (`bool`): Whether the scores come from adapters; else from plain CLIP.
-        reason (`str`): Why, in a sentence.
-        method (`str`, *optional*): PEFT type of the adapters.
-        num_steps (`int`): Steps that the kept adapters were trained for; 0 for plain CLIP.
-        batch_size, learning_rate, temperature: Settings of the training.
-        held_out_rows (`int`): Rows that chose the number of steps.
-        held_out_agreement_plain, held_out_agreement_adapted (`float`, *optional*): Share of held-out rows whose
-            zero-shot prediction is the given label, or whose own caption fits best, before and after.
-        standard_error (`float`, *optional*): Of the paired difference between the two.
-        held_out_loss_plain, held_out_loss_adapted (`float`, *optional*): The training loss on the held-out rows.
-        adapter (`dict`, *optional*): `name` and `revision` of adapters that were given, not trained: Hub id or path,
-            and commit or `None`.
-    """
-
-    mode: str
-    kept: bool
-    reason: str
-    method: str | None = None
-    num_steps: int = 0
+    mode: str  # "auto", "always" or "off"
+    kept: bool  # whether the scores come from adapters; else from plain CLIP
+    reason: str  # a sentence
+    method: str | None = None  # PEFT type of the adapters
+    num_steps: int = 0  # that the kept adapters were trained for; 0 for plain CLIP
     batch_size: int | None = None
     learning_rate: float | None = None
     temperature: float | None = None
-    held_out_rows: int = 0
+    held_out_rows: int = 0  # that chose the number of steps
+    # Share of held-out rows whose zero-shot prediction is the given label, or whose own caption fits best.
     held_out_agreement_plain: float | None = None
     held_out_agreement_adapted: float | None = None
-    standard_error: float | None = None
-    held_out_loss_plain: float | None = None
+    standard_error: float | None = None  # of the paired difference between the two
+    held_out_loss_plain: float | None = None  # the training loss on the held-out rows
     held_out_loss_adapted: float | None = None
+    # `name` and `revision` of adapters that were given, not trained: Hub id or path, and commit or `None`.
     adapter: dict[str, str | None] | None = None
 
     @classmethod
@@ -113,20 +98,13 @@ def adapt(
 ) -> tuple[nn.Module, Adaptation]:
     """Train adapters on cached features, or leave CLIP as it is, as `arguments.adaptation` says.
 
-    Args:
-        model (`nn.Module`): Frozen dual encoder, or `IdentityProjections` for ready embeddings.
-        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached; of
-            captions only those that have images.
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
-        arguments (`AdaptationArguments`): Mode and training settings.
-        seed (`int`): Decides initial weights, held-out rows and batches.
-        accelerator (`Accelerator`): Runs the training.
-        references (`np.ndarray` of shape `(R,)`, *optional*): The captions that a held-out row's own has to beat, as
-            from `draw_references`; None where the labels are classes.
-        peft_config (`PeftConfig`, *optional*): Any PEFT method on two linear projections; default the MLP adapters.
+    The model is a frozen dual encoder, or `IdentityProjections` for ready embeddings. Features are as cached: those of
+    the images `(N, H)`, of the texts `(T, C, H')`, of captions only those that have images; labels `(N,)` are int64 in
+    `[0, C)`. The seed decides initial weights, held-out rows and batches. `references` `(R,)` are the captions that a
+    held-out row's own has to beat, as from `draw_references`; None where the labels are classes. `peft_config` is any
+    PEFT method on two linear projections; default the MLP adapters.
 
-    Returns:
-        `tuple[nn.Module, Adaptation]`: A `PeftModel` if adapters were kept, else `model`; and what was decided.
+    Returns a `PeftModel` if adapters were kept, else `model`; and what was decided.
     """
     mode = arguments.adaptation
     if mode == "off":

@@ -31,26 +31,13 @@ def out_of_fold_alignment(
     references: np.ndarray | None = None,
     peft_config: PeftConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest class, SAS and margin of every row, by adapters that were trained without the row's fold.
+    """The nearest class, SAS and margin of every row, as [`align_rows`], by adapters that were trained without its
+    fold.
 
-    It takes one training a fold. Only `num_steps` still depends on all labels.
-
-    Args:
-        model (`nn.Module`): Frozen dual encoder without adapters, since those that a run has kept have learnt from
-            every label; it is left as it was.
-        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
-        folds (`np.ndarray` of shape `(N,)`): Fold of each row, at least two in all, as from [`fold_numbers`].
-        num_steps (`int`): Steps of each training, [`Adaptation.num_steps`] of the kept adapters.
-        seed (`int`): Decides batches and initial weights, which are the same for all folds.
-        arguments, accelerator, references, peft_config: As for [`adapt`].
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(N,)`: As [`align_rows`], the same on every
-        process.
-
-    Raises:
-        InputError: An embedding is zero or not finite.
+    It takes one training a fold, of `num_steps`, those of the kept adapters, which alone still depend on all labels.
+    The model has no adapters, since those that a run has kept have learnt from every label; it is left as it was.
+    `folds` `(N,)` are at least two, as from [`fold_numbers`]. The seed decides batches and initial weights, which are
+    the same for all folds. The other arguments and errors are those of [`adapt`]; all processes get the same.
     """
     numbers = np.unique(folds)
     training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())

@@ -51,10 +51,10 @@ def method_of(config: PeftConfig) -> str:
 
 
 def read_peft_config(path: str | Path) -> PeftConfig:
-    """Read the config for training from the JSON file of `--peft_config`; without targets it is for the two heads.
+    """The config for training in the JSON file of `--peft_config`; without targets it is for the two heads.
 
-    Raises:
-        InputError: The file is missing, not JSON, of no known method, or has a key or value that can't be used.
+    Raises `InputError` for a file that is missing, not JSON, of no known method, or has a key or value that can't be
+    used.
     """
     what = f"--peft_config {path}"
     try:
@@ -77,9 +77,8 @@ def read_config_bytes(path: Path) -> bytes:
 def parse_adapter_config(what: str, content: bytes) -> tuple[PeftConfig, list[str]]:
     """The config in an adapter_config.json, for inference, and its keys that this version of peft does not know.
 
-    Raises:
-        InputError: It is not JSON, of no known method, of absurd sizes, or would make peft load something else. The
-            message begins with `what`.
+    Raises `InputError`, which begins with `what`, for one that is not JSON, of no known method, of absurd sizes, or
+    would make peft load something else.
     """
     config, unknown = _to_config(what, content)
     config.inference_mode = True

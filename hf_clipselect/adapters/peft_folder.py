@@ -86,15 +86,11 @@ def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
 
 
 def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
-    """Check that the file holds exactly the weights that the adapters have on this model, before memory is taken.
+    """A copy of the model with the adapters on the meta device, in training mode, if the file holds exactly their
+    weights.
 
-    peft itself leaves random weights where the file has none, and only warns.
-
-    Returns:
-        `PeftModel`: A copy of the model with the adapters on the meta device, in training mode.
-
-    Raises:
-        InputError: The config does not fit the model; weights are missing, too many, of another shape, or not finite.
+    peft itself leaves random weights where the file has none, and only warns. Raises `InputError` where the config
+    does not fit the model, or weights are missing, too many, of another shape, or not finite.
     """
     config = adapter.peft_config
     what = f"The {method_of(config)} config of {adapter}"

@@ -20,9 +20,8 @@ from .peft_configs import method_of
 def new_adapters(model: nn.Module, peft_config: PeftConfig) -> PeftModel:
     """Fresh adapters on the two heads of a frozen model.
 
-    Raises:
-        InputError: The config does not fit the model, misses the heads, or reaches into the towers, which do not run
-            again once the features are cached.
+    Raises `InputError` for a config that does not fit the model, misses the heads, or reaches into the towers, which
+    do not run again once the features are cached.
     """
     try:
         adapted = get_peft_model(model, on_heads(model, peft_config))
@@ -71,8 +70,7 @@ def check_on_projections(adapted: PeftModel, what: str) -> None:
 def lay_out(model: nn.Module, peft_config: PeftConfig, what: str) -> PeftModel:
     """A copy of the model with fresh adapters, in training mode, on the meta device: names and shapes without memory.
 
-    Raises:
-        InputError: The config does not fit the model. The message begins with `what`.
+    Raises `InputError`, which begins with `what`, for a config that does not fit the model.
     """
     tensors = [*model.parameters(), *model.buffers()]
     memo = {id(tensor): _without_data(tensor) for tensor in tensors}

@@ -27,10 +27,9 @@ def fetch_given(name: str | None) -> AdapterFiles | None:
 
 
 def check_given(adapter: AdapterFiles, backbone: Backbone) -> None:
-    """Check that a run's scores can come from given adapters; the backbone stays as it is.
+    """Raise `InputError` for given adapters that a run's scores can't come from; the backbone stays as it is.
 
-    Raises:
-        InputError: They are made for another base model, do not fit this one, or sit elsewhere than on the two heads.
+    They are made for another base model, do not fit this one, or sit elsewhere than on its heads.
     """
     config = adapter.peft_config
     base, revision = config.base_model_name_or_path or "", config.revision

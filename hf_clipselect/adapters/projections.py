@@ -18,11 +18,9 @@ _CHUNK_ROWS = 16384
 
 
 class Projections(nn.Module):
-    """Cached features to unit-norm embeddings, through whatever adapters sit on the two heads.
+    """Cached features to unit-norm embeddings, through whatever adapters sit on the two heads of a dual encoder.
 
-    Args:
-        model (`nn.Module`): A dual encoder, or [`IdentityProjections`]. Adapters replace its heads in place, so this
-            module has to be made again after adapters were added or removed.
+    Adapters replace the heads in place, so this module has to be made again after adapters were added or removed.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -78,8 +76,7 @@ class IdentityProjections(nn.Module):
 def embed_rows(projections: Projections, features: FeatureRows, rows: np.ndarray) -> torch.Tensor:
     """Embed the rows with these numbers: `(count, D)`, unit-norm, float32, on the model's device.
 
-    Raises:
-        InputError: An embedding is zero or not finite.
+    Raises `InputError` where an embedding is zero or not finite.
     """
     device = next(projections.parameters()).device
     chunks = [

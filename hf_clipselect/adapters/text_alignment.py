@@ -21,14 +21,8 @@ _CHUNK_ROWS = 4096
 class TextAlignment:
     """The texts that rows are compared with: all classes, or some captions and each row's own.
 
-    Args:
-        projections ([`Projections`]): Of a model, with or without adapters.
-        text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
-        references (`np.ndarray` of shape `(R,)`, *optional*): Numbers of the captions to compare with, as from
-            `draw_references`; None where the texts are classes.
-
-    Raises:
-        InputError: An embedding is zero or not finite.
+    Takes text features `(T, C, H')` as cached, and the numbers `(R,)` of the captions to compare with, as from
+    `draw_references`; None where the texts are classes. Raises `InputError` where an embedding is zero or not finite.
     """
 
     def __init__(
@@ -56,17 +50,11 @@ def align_rows(
     references: np.ndarray | None = None,
     processes: Processes | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best text (int64), SAS and margin (float32) of all rows, each `(N,)`; the processes share the work.
+    """The best text (int64), SAS and margin (float32) of all rows, each `(N,)`.
 
-    Args:
-        model (`nn.Module`): Dual encoder, with or without adapters.
-        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
-        labels (`np.ndarray` of shape `(N,)`, int64): The row's own text, in `[0, C)`.
-        references (`np.ndarray`, *optional*): As for [`TextAlignment`].
-        processes ([`Processes`], *optional*): Those that share the rows; all get all scores.
-
-    Raises:
-        InputError: An embedding is zero or not finite.
+    Takes features as cached, of images `(N, H)` and of texts `(T, C, H')`; labels `(N,)`, the row's own text, int64 in
+    `[0, C)`; and references as [`TextAlignment`]. The processes share the rows, and all get all scores. Raises
+    `InputError` where an embedding is zero or not finite.
     """
     processes = processes or Processes()
     projections = Projections(model)

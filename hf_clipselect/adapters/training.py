@@ -39,11 +39,9 @@ Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
 class Schedule:
     """How long and in what batches adapters are trained.
 
-    Args:
-        batch_size (`int`): Global batch size, at most the number of rows.
-        steps_per_epoch (`int`): Full batches in one pass; the rows left over are skipped, other rows in each pass.
-        num_steps (`int`): Length of the full run, which the learning rates refer to.
-        evaluate_every (`int`): Steps between two evaluations on the held-out rows.
+    `batch_size` is that of all processes together, at most the number of rows. The rows that are left over by the
+    `steps_per_epoch` full batches of a pass are skipped, other ones in each pass. Learning rates refer to `num_steps`,
+    the length of the full run; `evaluate_every` is in steps too.
     """
 
     batch_size: int
@@ -69,10 +67,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class AdapterTraining:
-    """What all trainings of fresh adapters share: all but the rows and the number of steps.
+    """What all trainings of fresh adapters share: all but the rows, some or all of `num_rows`, and the steps.
 
-    Each run puts new adapters onto `model`; `unload()` of what it returns takes them off. `num_rows` are all rows, of
-    which a run may take a part; `seed` decides initial weights, dropout and batches.
+    Each run puts new adapters onto `model`, which `unload()` of what it returns takes off.
     """
 
     model: nn.Module
@@ -127,26 +124,17 @@ def train_adapters(
     after_interval: Callable[[int], bool] | None = None,
     description: str = "Adapting",
 ) -> None:
-    """Train the adapters on the two heads of `model`, in place.
+    """Train the adapters on the two heads of `model`, in place: those of its parameters that require gradients.
 
-    Args:
-        model (`nn.Module`): Dual encoder with adapters; only parameters that require gradients are trained.
-        image_features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels in `[0, C)`.
-        arguments (`AdaptationArguments`): Learning rate and temperature.
-        schedule (`Schedule`): Batches and learning rates.
-        num_steps (`int`): Steps to take, at most `schedule.num_steps`.
-        seed (`int`): Decides the batches.
-        accelerator (`Accelerator`): Each process embeds its part of every global batch; the loss sees the whole batch.
-        after_interval (`Callable[[int], bool]`, *optional*): Called with the number of steps taken, every
-            `schedule.evaluate_every` steps; `False` ends the run.
-        description (`str`, *optional*): Title of the progress bar.
+    Features are as cached, of images `(N, H)` and of texts `(T, C, H')`; labels `(N,)` are int64 in `[0, C)`. Takes
+    `num_steps`, at most `schedule.num_steps`; the seed decides the batches. Each process embeds its part of every
+    global batch; the loss sees the whole batch. `after_interval` is called with the number of steps taken, every
+    `schedule.evaluate_every` steps, and ends the run by `False`; `description` is the title of the progress bar.
     """
     projections = Projections(model).train()
     trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
     projections = accelerator.prepare(projections)
-    # Not prepared: in float32 Accelerate's optimizer only adds a search for other packages, which takes as long as a
-    # step of small adapters.
+    # Not prepared: in float32 Accelerate's optimizer only adds a search for packages, as long as a step.
     optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     few_texts = text_features.shape[1] <= schedule.batch_size
     if few_texts:

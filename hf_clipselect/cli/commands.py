@@ -33,15 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Run a selection from a command line.
+    """Run a selection from the flags of a command line, by default those of this process, which then has nothing else
+    to do.
 
-    Args:
-        argv (`Sequence[str]`, *optional*): Flags; default those of this process, which then has nothing else to do.
-        prog (`str`, *optional*): Name of the program in `--help`.
-
-    Returns:
-        `int`: Exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130
-        for Ctrl-C and 143 for SIGTERM.
+    Returns the exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130
+    for Ctrl-C and 143 for SIGTERM. `prog` is the name of the program in `--help`.
     """
     return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
 

@@ -18,17 +18,8 @@ from ..selection import config_name, is_count
 
 
 def run_command(arguments: Arguments) -> None:
-    """Run a selection from the arguments of a command line, with its messages on stderr and a summary on stdout.
-
-    Args:
-        arguments (`Arguments`): Checked arguments.
-
-    Raises:
-        InputError: The input is wrong.
-        RunError: The machine or the Hub failed.
-    """
-    # peft 0.21 asks transformers 5 for a renamed property; nothing a user could change. Goes when peft asks for the
-    # new name.
+    """Run a selection from the arguments of a command line, with its messages on stderr and a summary on stdout."""
+    # peft 0.21 asks transformers 5 for a renamed property, which no user can change; goes when peft is fixed.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     with logged_to_stderr(logging.INFO if is_main_process() else logging.ERROR):
         result = run_selection(arguments)

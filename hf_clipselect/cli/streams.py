@@ -10,11 +10,7 @@ from typing import Any, TextIO
 
 
 class _Stream:
-    """A stream that remembers its first error and discards what comes after it: the run has other results.
-
-    Args:
-        stream (`TextIO`): Where to write to.
-    """
+    """A stream that remembers its first error and discards what comes after it: the run has other results."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -54,9 +50,7 @@ def lasting_streams() -> Iterator[_Stream]:
     """Make `sys.stdout` and `sys.stderr` such that writing to them never fails during a block.
 
     Characters that they do not know, and the bytes of file names that are no text, are written as backslash escapes.
-
-    Yields:
-        The stream of stdout, which tells of what was lost.
+    Yields the stream of stdout, which tells of what was lost.
     """
     for number in range(3):  # else the next file that is opened takes the number, and what is meant for stdout
         try:

@@ -1,6 +1,4 @@
-"""Values of arguments against the types that they are declared with, in dataclasses and in signatures. No torch
-here.
-"""
+"""Checks values of arguments against the types that dataclasses and signatures declare. No torch here."""
 
 import inspect
 import os
@@ -25,32 +23,18 @@ class _Misfit(Exception):
 
 
 def check_fields(arguments: Any) -> None:
-    """Check every field of a dataclass against its type, and put plain values in the place of numpy's.
-
-    Args:
-        arguments (dataclass): Its fields are named like flags.
-
-    Raises:
-        InputError: A value is of another type, a number is too large, or a text holds NUL.
-    """
+    """Check every field of a dataclass, named like a flag, as [`checked_value`], and make numpy's values plain."""
     for name, hint in get_type_hints(type(arguments)).items():  # HfArgumentParser changes the types of the fields
         setattr(arguments, name, checked_value(getattr(arguments, name), hint, f"--{name}"))
 
 
 def checked_value(value: Any, hint: Any, name: str) -> Any:
-    """Check one value against a type hint.
+    """A value as Python's own bool, int, float, str or list, if it is of a type; arrays are checked where they are
+    read.
 
-    Args:
-        value (`Any`): What a caller gave.
-        hint (`Any`): Built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of
-            these, and classes. Arrays are checked where they are read.
-        name (`str`): Name of the argument in the error.
-
-    Returns:
-        `Any`: The value, as Python's own bool, int, float, str or list.
-
-    Raises:
-        InputError: It is of another type, a number is too large, or a text holds NUL.
+    The hint is built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of these, and
+    classes. Raises `InputError`, with the name, for another type, a number that is too large, or a text that holds
+    NUL.
     """
     if _is_checked_elsewhere(hint):
         return value
@@ -80,9 +64,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _is_checked_elsewhere(hint: Any) -> bool:
-    """Arrays, and what is of one class alone, such as the dataset: who takes it can say more than that it is of
-    another.
-    """
+    """Whether who reads the value checks it: arrays, and what is of one class alone, whose own errors say more."""
     members = _members(hint)
     if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
         return True
@@ -153,8 +135,7 @@ def _text(value: Any) -> str:
         raise _Misfit
     if "\0" in value:
         raise _Misfit(f"holds a NUL character, which no name or path can have: {shown(value)}")
-    # Names of files may be any bytes, of which Python makes halves of characters; Parquet files, YAML and cards hold
-    # text alone.
+    # Names of files may be any bytes, of which Python makes surrogates; Parquet, YAML and cards hold text alone.
     if not value.isascii() and value.encode("utf-8", "ignore").decode() != value:
         raise _Misfit("holds bytes that are no UTF-8; rename the file or folder")
     return str(value)

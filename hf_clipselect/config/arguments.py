@@ -377,9 +377,7 @@ class Arguments:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Arguments":
-        """Arguments from a flat dictionary that is named like the flags; what is missing or `None` gets its
-        default.
-        """
+        """Arguments from a flat dictionary named like the flags; what is missing or `None` gets its default."""
         groups = {}
         for name, group in get_type_hints(cls).items():
             names = {f.name for f in dataclasses.fields(group)}

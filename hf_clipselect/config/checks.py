@@ -22,34 +22,18 @@ def is_finite_number(value: object) -> TypeGuard[int | float]:
 
 
 def check_at_least(minimum: int, name: str, value: int | None) -> None:
-    """Refuse a number below a limit; `None` leaves the number to somebody else.
-
-    Raises:
-        InputError: It is below `minimum`; the message begins with the flag of that name.
-    """
+    """Raise `InputError` for a number below a limit; `None` leaves the number to somebody else."""
     if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices.
-
-    Raises:
-        InputError: The message begins with the flag of that name, and lists the choices.
-    """
+    """Raise `InputError`, which lists the choices, for what is none of them."""
     if value not in choices:
         raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")
 
 
 def check_seed(seed: Any, name: str = "seed") -> None:
-    """Refuse what is no seed for numpy, scikit-learn and torch alike.
-
-    Args:
-        seed (`int`): What a caller gave.
-        name (`str`, *optional*, defaults to `"seed"`): Its name in the error.
-
-    Raises:
-        InputError: It is no whole number in [0, 2^32).
-    """
+    """Raise `InputError` for what is no seed, in [0, 2^32), for numpy, scikit-learn and torch alike."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < _SEEDS:
         raise InputError(f"{name} must be a whole number in [0, 2^32), got {seed!r}.")

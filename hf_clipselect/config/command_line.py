@@ -8,18 +8,10 @@ from .flag_parser import FlagParser
 
 
 def parse_arguments(argv: Sequence[str] | None = None, *, prog: str | None = None) -> Arguments:
-    """Read a command line.
+    """Read a command line, by default `sys.argv[1:]`: checked arguments, with the model resolved.
 
-    Args:
-        argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
-        prog (`str`, *optional*): Name of the program in `--help`.
-
-    Returns:
-        `Arguments`: Checked arguments, with the model resolved.
-
-    Raises:
-        InputError: A value is out of range, or the YAML file is missing, broken or has an unknown key.
-        SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for `--help`.
+    Raises `InputError` where a value is out of range, or the YAML file is missing, broken or has an unknown key;
+    `SystemExit` for an unknown flag or an unreadable value (exit code 2), and for `--help`.
     """
     parser = FlagParser([group.type for group in dataclasses.fields(Arguments)], prog=prog)
     arguments = Arguments.from_dict(vars(parser.parse_with_config(argv)))

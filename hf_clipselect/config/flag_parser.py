@@ -20,31 +20,14 @@ _JSON = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class FlagParser(HfArgumentParser):
-    """Flags of dataclasses, and `--config`.
-
-    Args:
-        groups (`Sequence[type]`): Dataclasses whose fields are flags.
-        prog (`str`, *optional*): Name of the program in `--help`.
-    """
+    """The fields of dataclasses as flags, and `--config`."""
 
     def __init__(self, groups: Sequence[Any], *, prog: str | None = None) -> None:
         super().__init__(groups, prog=prog, allow_abbrev=False)
         self.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
 
     def parse_with_config(self, argv: Sequence[str] | None) -> Namespace:
-        """Parse a command line; what stands in the YAML file that it names takes the place of the defaults.
-
-        Args:
-            argv (`Sequence[str]`, *optional*): The arguments without the program's name; default `sys.argv[1:]`.
-
-        Returns:
-            `Namespace`: A value for every flag.
-
-        Raises:
-            InputError: The YAML file is missing, broken or has an unknown key.
-            SystemExit: The command line has an unknown flag or an unreadable value (exit code 2), or asks for
-            `--help`.
-        """
+        """A value for every flag: of `argv` or `sys.argv[1:]`, else of the YAML file that it names, or the default."""
         argv = list(sys.argv[1:] if argv is None else argv)
         arguments = self.parse_args(argv)
         if arguments.config is None:
@@ -55,9 +38,7 @@ class FlagParser(HfArgumentParser):
         return self.parse_args(argv)
 
     def _read(self, name: str, written: str | list[str]) -> Any:
-        """A value of the file, by the type and the choices of its flag; as an argument it might be taken for a flag of
-        its own.
-        """
+        """A value of the file, by the type and choices of its flag; as an argument it might be taken for a flag."""
         texts = [written] if isinstance(written, str) else written
         action = self._option_string_actions[f"--{name}"]
         takes_several = action.nargs == "+"

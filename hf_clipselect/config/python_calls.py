@@ -37,11 +37,7 @@ def python_door(
 ) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
     """Decorate a public function: its arguments are checked against their annotations, and messages name arguments.
 
-    Args:
-        renamed (`str`): Flag -> name of the argument of this function that stands for it.
-
-    Returns:
-        `Callable`: The decorator.
+    `renamed` tells for a flag the argument of this function that stands for it, where the names differ.
     """
 
     def decorate(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
@@ -65,14 +61,8 @@ def python_door(
 
 
 def with_arguments(message: str, renamed: Mapping[str, str] | None = None) -> str:
-    """A message that names flags, retold with the arguments of a Python function.
-
-    Args:
-        message (`str`): Such as "... or pass --overwrite_output_dir".
-        renamed (`Mapping[str, str]`, *optional*): Flag -> argument, where the names differ.
-
-    Returns:
-        `str`: Such as "... or pass overwrite_output_dir=True".
+    """A message that names flags ("... or pass --overwrite_output_dir"), retold with the arguments of a Python
+    function ("... or pass overwrite_output_dir=True"); `renamed` gives those that have another name than the flag.
     """
     return _FLAG.sub(lambda match: _argument(match[1], match[2] or "", _RENAMED | dict(renamed or {})), message)
 
@@ -107,11 +97,7 @@ def _naming_arguments(renamed: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def retold_messages(tell: Callable[[str], str]) -> Iterator[None]:
-    """Pass what the package logs during a block through a function, before any handler sees it.
-
-    Args:
-        tell (`Callable[[str], str]`): Message -> message.
-    """
+    """Pass what the package logs during a block through a function, before any handler sees it."""
 
     def retell(record: logging.LogRecord) -> bool:
         record.msg, record.args = tell(record.getMessage()), ()

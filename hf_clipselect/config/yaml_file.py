@@ -9,23 +9,14 @@ from ..runtime.words import in_one_line
 
 
 def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> list[tuple[str, yaml.Node]]:
-    """The lines of a YAML file, by their names.
+    """The lines of a YAML file, which a flag names: names, each once, and what stands behind them.
 
-    Args:
-        path (`str` or `Path`): The file.
-        flag (`str`): The flag that names it.
-        within (`str`, *optional*): Where there is a line of this name that holds lines itself, those.
-
-    Returns:
-        `list[tuple[str, yaml.Node]]`: Names, each once, and what stands behind them.
-
-    Raises:
-        InputError: The file can't be read, is not YAML, is no mapping, or names something twice.
+    Where there is a line of the name `within` that holds lines itself, it is those. Raises `InputError` where the file
+    can't be read, is not YAML, is no mapping, or names something twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        # Nodes, not values: YAML's own reading would make `adaptation: off` a False, and copies of what aliases stand
-        # for.
+        # Nodes, not values: YAML's own reading would make `adaptation: off` a False, and copies of aliases.
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise InputError(f"--{flag} {str(path)[:200]} can't be read: {error.strerror}.") from None
@@ -60,17 +51,11 @@ def _in_words(node: yaml.Node) -> str:
 
 
 def read_config(path: Path, *, known: set[str]) -> dict[str, str | list[str]]:
-    """The file of `--config`: texts by the names of the flags, whose types and choices decide what they mean.
+    """The file of `--config`, or the config.yaml that a run left behind: texts by the names of the flags, whose types
+    and choices decide what they mean, without the flags that have no value there.
 
-    Args:
-        path (`Path`): A file of `flag: value` lines, or the config.yaml that a run left behind.
-        known (`set[str]`): Names of the flags.
-
-    Returns:
-        `dict[str, str | list[str]]`: Without the flags that have no value there.
-
-    Raises:
-        InputError: As [`read_lines`]; a key is unknown, or a value is neither one text nor a list of texts.
+    Raises `InputError` as [`read_lines`], for an unknown key, and for a value that is neither one text nor a list of
+    texts.
     """
     lines = read_lines(path, "config", within="arguments")
     if unknown := sorted(name for name, _ in lines if name not in known):

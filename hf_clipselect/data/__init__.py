@@ -1,14 +1,12 @@
 """Which rows: where a dataset comes from, its images, labels and captions."""
 
 from .labelled_images import SUBSET_COLUMNS, LabelledImages, one_split, read_images, with_image_column_undecoded
-from .source import DatasetSource, describe_source, load_source
+from .source import load_source
 
 
 __all__ = [
     "SUBSET_COLUMNS",
-    "DatasetSource",
     "LabelledImages",
-    "describe_source",
     "load_source",
     "one_split",
     "read_images",

@@ -25,13 +25,10 @@ def cache_folder(*content: object) -> Path:
 
 
 def unpack(paths: Sequence[str]) -> str:
-    """Unpack zip files, unless that was done before, into one folder for each, named as the file without `.zip`.
+    """Unpack zip files, unless that was done before, and give the folder that holds one folder for each, named as the
+    file without `.zip`.
 
-    Returns:
-        `str`: The folder that holds these folders.
-
-    Raises:
-        InputError: One is no zip file, is broken, needs a password or holds two files of one name.
+    Raises `InputError` for one that is no zip file, is broken, needs a password or holds two files of one name.
     """
     states = [os.stat(path) for path in paths]
     folder = cache_folder(

@@ -40,21 +40,13 @@ SplitClasses = dict[str, dict[str, str]]
 def read_class_folders(
     images: Sequence[str], shown: str, *, with_splits: bool = True
 ) -> tuple[SplitClasses, dict[str, str]]:
-    """Find the splits and the classes.
+    """The splits with their classes, and path -> reason for images in no split or class.
 
-    Args:
-        images (`Sequence[str]`): Paths in the folder, sorted.
-        shown (`str`): The folder, as a message may name it.
-        with_splits (`bool`, *optional*, defaults to `True`): Folders may be splits; else all images are of `train`.
-
-    Returns:
-        `tuple[SplitClasses, dict[str, str]]`: The classes; and path -> reason for images in no split or class.
-
-    Raises:
-        InputError: The places can be read in two ways.
+    `images` are paths in the folder, sorted; messages call it `shown`. Without `with_splits` all images are of
+    `train`. Raises `InputError` where the places can be read in two ways.
     """
     sizes = Counter(path.rpartition("/")[0] for path in images)
-    places = {"train": {folder: _parts(folder) for folder in sizes}}
+    places = {"train": {folder: folder.split("/") if folder else [] for folder in sizes}}
     beside: dict[str, str] = {}
     if with_splits:
         places = _splits(places["train"], _common_folder(images), shown, beside)
@@ -78,9 +70,7 @@ def read_class_folders(
 
 
 def read_split_folders(images: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The folders of each split, each with a `/` at its end; none unless all of the images, given by their sorted
-    paths, lie in folders that name several splits.
-    """
+    """The folders (`a/b/`) of each split; none unless all images, sorted paths, lie in folders of several splits."""
     base = _common_folder(images)
     tops = {tuple(path.split("/")[:-1][: len(base) + 1]) for path in images}
     splits: dict[str, tuple[str, ...]] = {}
@@ -111,10 +101,6 @@ def class_folder_dataset(files: FolderFiles, classes: SplitClasses, split: str) 
     return Dataset(
         table, info=DatasetInfo(features=features), split=NamedSplit(split), fingerprint=content.hexdigest()[:16]
     )
-
-
-def _parts(folder: str) -> list[str]:
-    return folder.split("/") if folder else []
 
 
 def _common_folder(images: Sequence[str]) -> list[str]:

@@ -18,8 +18,7 @@ _BOOKKEEPING = re.compile(r"__\w+__|Unnamed: \d+")
 def find_image_column(dataset: Dataset, name: str | None) -> str:
     """The image column: the one of that name, which may also hold bytes or paths; without a name the only one.
 
-    Raises:
-        InputError: There is no such column, it can't hold images, or there is not exactly one column of images.
+    Raises `InputError` unless there is exactly one such column that can hold images.
     """
     images = [column for column, feature in dataset.features.items() if isinstance(feature, Image)]
     # Parquet that `datasets` did not write has images, and sounds, as structures.
@@ -43,10 +42,8 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
 
     Class labels are looked for first, then strings and whole numbers, then booleans and floats that are whole numbers,
     then columns without a value. Columns that tar shards and pandas add (`__key__`, `__index_level_0__`) count only
-    when named.
-
-    Raises:
-        InputError: There is no such column, it holds no labels, or there is not exactly one candidate.
+    when named. Raises `InputError` where there is no such column, it holds no labels, or there is not exactly one
+    candidate.
     """
     features = {column: feature for column, feature in dataset.features.items() if column != image_column}
     kinds = [

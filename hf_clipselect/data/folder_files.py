@@ -34,14 +34,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass
 class FolderFiles:
-    """Files under a folder by their paths in it, with `/` between the parts, sorted.
+    """Files under a folder, whose absolute path is `root`, by their paths in it, with `/` between the parts, sorted.
 
-    Args:
-        root (`str`): Absolute path of the folder.
-        found (`dict[str, tuple[int, int]]`): Size and time of change (ns) of every file that can be read.
-        broken (`dict[str, str]`): Path of what can't be read -> the reason.
-        hidden (`list[str]`): Images and folders whose names begin with a dot, which are passed by.
-        has_linked_folders (`bool`): Some folder in it is a symbolic link.
+    `found` gives size and time of change (ns) of every file that can be read, and `broken` the reason for what can't
+    be. `hidden` are images and folders whose names begin with a dot, which are passed by.
     """
 
     root: str
@@ -97,14 +93,11 @@ class FolderFiles:
 
 
 def walk(root: str) -> FolderFiles:
-    """Find all files under a folder.
+    """Find all files under a folder; raises `InputError` where one in it can't be opened.
 
     Hidden files and folders (`.name`), `__MACOSX` and `__pycache__` are passed by. A link to a file counts as a file.
     A link to a folder is followed, unless that folder is one that the link lies in. A folder that is linked to from
     inside a linked folder is entered once, so that links to each other come to an end.
-
-    Raises:
-        InputError: A folder in it can't be opened.
     """
     files = FolderFiles(os.path.abspath(root))
     entered: set[tuple[int, int]] = set()

@@ -44,9 +44,8 @@ def with_images(
     The type of the column becomes `Image()`, in the subset too; one that is `Image` already keeps its mode. Nothing is
     decoded, and bytes stay as they are. Relative paths start from `folder`, the local folder of the file that names
     them; if it is an fsspec URL, the files are fetched. A column that is missing or can't hold images is left alone.
-
-    Raises:
-        InputError: An image is given by a URL of the web or by a text that can be no path, or a file can't be fetched.
+    Raises `InputError` for an image that is given by a URL of the web or by a text that can be no path, or a file that
+    can't be fetched.
     """
     feature = dataset.features.get(column)
     if not can_become_images(feature):

@@ -30,26 +30,16 @@ SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """A dataset whose images and labels have been found and checked; the label of an image-text pair is its caption.
+    """A dataset whose images and labels have been found and checked; captions count as labels."""
 
-    Args:
-        dataset (`Dataset`): The rows considered, with all columns of the source as they were.
-        image_column (`str`), label_column (`str`): Names of the two columns.
-        class_names (`list[str]`): One name per class, in label order; or the captions that differ, sorted.
-        labels (`np.ndarray` of shape `(num_rows,)`, int64): Given labels, in `[0, len(class_names))`.
-        source_index (`np.ndarray` of shape `(num_rows,)`, int64): Row numbers in the source split, increasing.
-        source (`DatasetSource`): Where the dataset came from.
-        has_captions (`bool`): The labels are captions.
-    """
-
-    dataset: Dataset
+    dataset: Dataset  # the rows considered, with all columns of the source as they were
     image_column: str
     label_column: str
-    class_names: list[str]
-    labels: np.ndarray
-    source_index: np.ndarray
+    class_names: list[str]  # one per class, in label order; or the captions that differ, sorted
+    labels: np.ndarray  # (num_rows,), int64, in [0, len(class_names))
+    source_index: np.ndarray  # (num_rows,), int64, increasing: row numbers in the source split
     source: DatasetSource
-    has_captions: bool = False
+    has_captions: bool = False  # the labels are captions
 
 
 def read_images(
@@ -65,28 +55,21 @@ def read_images(
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
 ) -> LabelledImages:
-    """Find the image and label columns, check every label, and turn labels into class numbers.
+    """Find the image and label columns of a split, check every label, and turn labels into class numbers.
 
     A column of bytes, of paths or of structures of both that is named as the image column becomes one of `Image()`,
-    and a subset has it as that. How labels of each type are read is told at [`read_labels`].
+    and a subset has it as that; without names the columns are found from the features when there is exactly one
+    candidate each. A caption column, of image-text pairs, takes the place of the label column. How labels of each type
+    are read is told at [`read_labels`].
 
-    Args:
-        dataset (`Dataset`): A split with an image column and a label column, or a `DatasetDict` of one.
-        source (`DatasetSource`, *optional*): Where it came from.
-        image_column_name, label_column_name (`str`, *optional*):
-            The columns; found from the features when there is exactly one candidate each.
-        caption_column (`str`, *optional*): Text column of image-text pairs, which have no label column.
-        class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
-        class_names_file (`str`, *optional*): Text file with one name per line, to the same end.
-        max_samples (`int`, *optional*): Consider only this many rows, of every class its share, spread evenly.
-        storage_options (`Mapping[str, Any]`, *optional*): What fsspec needs to read images from the URL of the source.
-        allow_outside_files (`bool`, *optional*, defaults to `False`):
-            Rows of a dataset that was loaded by its name may name files outside of its own folder.
+    Class names, one per class in label order, or a text file with one name per line, take the place of the dataset's
+    own. `max_samples` considers only so many rows, of every class its share, spread evenly. fsspec needs
+    `storage_options` to read images from the URL of the source. With `allow_outside_files` rows of a dataset that was
+    loaded by its name may name files outside of its own folder.
 
-    Raises:
-        InputError: Empty dataset, no or several candidate columns, an image that is a URL or lies outside of the
-            dataset's folder, a label that is missing, -1, no whole number or outside the names, a caption that is
-            missing or blank, or fewer than two classes or captions.
+    Raises `InputError` for an empty dataset, no or several candidate columns, an image that is a URL or lies outside
+    of the dataset's folder, a label that is missing, -1, no whole number or outside the names, a caption that is
+    missing or blank, or fewer than two classes or captions.
     """
     dataset = without_hollow_columns(one_split(dataset))
     source = source or describe_source(dataset)
@@ -128,11 +111,7 @@ def read_images(
 
 
 def one_split(dataset: Any) -> Dataset:
-    """The one split that a caller passed: a `Dataset`, or a `DatasetDict` that holds one alone.
-
-    Raises:
-        InputError: It is anything else, or holds several splits.
-    """
+    """The one split that a caller passed: a `Dataset`, or a `DatasetDict` of one; else raises `InputError`."""
     if isinstance(dataset, DatasetDict) and len(dataset) == 1:
         [dataset] = dataset.values()
     if isinstance(dataset, Dataset):

@@ -23,23 +23,15 @@ _MOST_EXACT = 2**53
 
 
 def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
-    """Turn the values of a label column into numbers of classes.
+    """Labels `(N,)` of a column, int64, numbers of classes, and one name per class.
 
     Class labels keep their numbers. The strings or whole numbers that occur become the classes, in sorted order;
     strings that differ by a space are different. Floats count as whole numbers, booleans as classes False and True.
-    With class names, whole numbers and floats are positions among these, 0 stands for False and 1 for True.
+    With class names of the user, in label order, whole numbers and floats are positions among these, 0 stands for
+    False and 1 for True.
 
-    Args:
-        dataset (`Dataset`): N rows.
-        column (`str`): The label column.
-        class_names (`Sequence[str]`, *optional*): One name per class, in label order, instead of the dataset's own.
-
-    Returns:
-        `tuple[np.ndarray, list[str]]`: Labels `(N,)`, int64, in `[0, number of names)`; and the names.
-
-    Raises:
-        InputError: A row has no label, a label that is negative, no whole number or outside the names, or the names
-        don't fit.
+    Raises `InputError` where a row has no label, or one that is negative, no whole number or outside the names, or
+    where the names don't fit.
     """
     feature = dataset.features[column]
     names_of_user = None if class_names is None else _checked_class_names(class_names)
@@ -76,8 +68,7 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
 def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]:
     """Number the captions of N rows: numbers `(N,)`, int64, and the captions that differ, sorted.
 
-    Raises:
-        InputError: A row has no caption, or a blank one.
+    Raises `InputError` where a row has no caption, or a blank one.
     """
     values = column_array(dataset, column).cast(pa.large_string())
     blank = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)

@@ -54,8 +54,7 @@ class Request:
 def load(request: Request) -> Loaded:
     """Load what a user named.
 
-    Raises:
-        InputError: There is no such dataset, it can't be loaded, or a part of the request is not for such a place.
+    Raises `InputError` where there is no such dataset, it can't be loaded, or a part of the request is not for it.
     """
     name, on_hub = local_name(request.name), hub_place(request.name)
     if on_hub is not None:

@@ -36,9 +36,7 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a user wants of a place that messages call `shown`: a split, of a configuration, and whether files may be
-    left out with a warning; `flags` is what errors call these.
-    """
+    """What a user wants of a place that messages call `shown`; `flags` is what errors call the parts of it."""
 
     shown: str
     config_name: str | None
@@ -89,15 +87,10 @@ class Wanted:
 
 def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk`
-    wrote.
+    wrote; and the folder that paths in its columns are relative to, where there is one.
 
-    Returns:
-        `tuple[Dataset, str | None]`: The split, and the folder that paths in its columns are relative to, where there
-        is one.
-
-    Raises:
-        InputError: It holds nothing that can be read, or files that would not be read.
-        Exception: Whatever `datasets` raises.
+    Raises `InputError` where it holds nothing that can be read, or files that would not be read; and whatever
+    `datasets` raises.
     """
     folder = os.path.abspath(folder)
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):

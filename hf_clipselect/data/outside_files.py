@@ -20,19 +20,13 @@ from .source import DatasetSource
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
-    """Refuse a dataset whose rows name files outside of its own folder: a subset would embed and publish them.
+    """Raise `InputError` for the first row that names a file outside of the dataset's own folder: a subset would
+    publish it.
 
     All columns whose files a subset embeds are checked, and no file is read. A link in the folder may lead anywhere,
-    since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset.
-
-    Args:
-        dataset (`Dataset`): The rows. One that was made in memory may name any file; it has no name, no folder, and
-            did not come from the Hub.
-        name (`str`, *optional*): Hub id, folder or file that it was loaded from.
-        folder (`str`, *optional*): Local folder or fsspec URL that its paths are relative to.
-
-    Raises:
-        InputError: With the first such row.
+    since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset. `name` is
+    the Hub id, folder or file that the dataset was loaded from; `folder` the local folder or fsspec URL that its paths
+    are relative to. A dataset that was made in memory has neither and may name any file.
     """
     caches = _caches_of_hub_data(dataset)
     if not name and folder is None and not caches:

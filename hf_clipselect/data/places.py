@@ -77,11 +77,7 @@ def is_pattern(path: str) -> bool:
 
 
 def read_storage_options(text: str | None) -> dict[str, Any]:
-    """Read the JSON of `--storage_options`; no error tells a value.
-
-    Raises:
-        InputError: It is no JSON object, or holds the names alone, as config.yaml keeps them.
-    """
+    """The options in the JSON of `--storage_options`; the `InputError` for anything else tells no value."""
     if text is None:
         return {}
     try:

@@ -40,21 +40,12 @@ def clean_class_name(name: str) -> str:
 def class_prompts(
     class_names: Sequence[str], templates: str | Sequence[str] = ("A photo of a {}.",)
 ) -> list[list[str]]:
-    """Put the cleaned class names into prompt templates.
+    """Put the cleaned names of the C classes into T prompt templates, which have `{}` for the name: T lists of C
+    prompts.
 
     Classes whose cleaned names are the same (letter case aside, which CLIP's tokenizer drops) get their full names
-    with all synonyms. Names that say nothing about the class (numbers, bare WordNet ids) are warned about.
-
-    Args:
-        class_names (`Sequence[str]` of length `C`): One name per class, in label order.
-        templates (`str` or `Sequence[str]` of length `T`, *optional*, defaults to `("A photo of a {}.",)`):
-            Prompts with `{}` for the class name.
-
-    Returns:
-        `list[list[str]]`: `T` lists of `C` prompts.
-
-    Raises:
-        InputError: A template has not exactly one `{}`, there is no template, or the name of a class is blank.
+    with all synonyms. Names that say nothing about the class (numbers, bare WordNet ids) are warned about. Raises
+    `InputError` where a template has not exactly one `{}`, there is no template, or the name of a class is blank.
     """
     templates = [templates] if isinstance(templates, str) else list(templates)
     _check_templates(templates)
@@ -65,12 +56,10 @@ def class_prompts(
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Read the names of the classes from a UTF-8 text file with one name per line, in label order.
+    """Names of the classes from a UTF-8 text file with one name per line, in label order.
 
-    Surrounding spaces and blank lines at the end of the file are dropped.
-
-    Raises:
-        InputError: The file cannot be read as UTF-8, or a line is blank or repeats another.
+    Surrounding spaces and blank lines at the end are dropped. Raises `InputError` where the file can't be read as
+    UTF-8, or a line is blank or repeats another.
     """
     names = [line.strip() for line in _read_text(path).rstrip().split("\n")]
     if names == [""]:

@@ -32,14 +32,9 @@ _BATCH = 256
 def fetch_urls(urls: Sequence[str], options: Mapping[str, Any], flag: str) -> tuple[str | None, list[str]]:
     """Fetch what URLs of one file system name: files, all files of a folder, or those that a pattern matches.
 
-    What was fetched before and has not changed is not fetched again. An error begins with `flag`.
-
-    Returns:
-        `tuple[str | None, list[str]]`: The fetched folder, where the one URL is that of a folder; and the absolute
-        paths of all files, sorted.
-
-    Raises:
-        InputError: There is no such file, it can't be read, or a package is missing; the message tells no credentials.
+    Gives the fetched folder, where the one URL is that of a folder, and the absolute paths of all files, sorted. What
+    was fetched before and has not changed is not fetched again. Raises `InputError`, which begins with `flag` and
+    tells no credentials, where there is no such file, it can't be read, or a package is missing.
     """
     shown, protocol = hide_secrets(" ".join(urls), options), urls[0].partition(":")[0].lower()
     if others := [url for url in urls if url.partition(":")[0].lower() != protocol]:

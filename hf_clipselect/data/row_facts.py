@@ -24,16 +24,11 @@ Listing = str | Path | Sequence[int] | np.ndarray
 
 @dataclass(frozen=True)
 class RowFacts(ArrayColumns):
-    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`.
+    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`."""
 
-    Args:
-        group (object of `str`, *optional*): Category of each row, such as its source or camera.
-        must_keep, must_drop (bool, *optional*): Rows that every subset holds, and rows that none holds.
-    """
-
-    group: np.ndarray | None = None
-    must_keep: np.ndarray | None = None
-    must_drop: np.ndarray | None = None
+    group: np.ndarray | None = None  # object of `str`: category of each row, such as its source or camera
+    must_keep: np.ndarray | None = None  # bool: rows that every subset holds
+    must_drop: np.ndarray | None = None  # bool: rows that none holds
 
 
 def read_facts(
@@ -44,19 +39,11 @@ def read_facts(
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
 ) -> RowFacts:
-    """Read what a user says of the rows.
+    """Read what a user says of the N rows of a dataset, whose numbers in the source are `source_index` `(N,)`, rising.
 
-    Args:
-        dataset (`Dataset`): The N rows considered.
-        source_index (`np.ndarray` of shape `(N,)`): Their row numbers in the source, rising.
-        group_column (`str`, *optional*): A column of strings, integers, booleans or class labels.
-        must_keep, must_drop (*optional*): As in [`listed_rows`].
-
-    Returns:
-        `RowFacts`
-
-    Raises:
-        InputError: A column or file is missing or holds something else, or a row is to be kept and dropped.
+    `group_column` holds strings, integers, booleans or class labels; `must_keep` and `must_drop` are as in
+    [`listed_rows`]. Raises `InputError` where a column or file is missing or holds something else, or a row is to be
+    kept and dropped.
     """
     kept, dropped = (
         None if listing is None else listed_rows(listing, flag, dataset=dataset, source_index=source_index)
@@ -73,18 +60,10 @@ def facts_of(
     must_keep: Sequence[int] | np.ndarray | None = None,
     must_drop: Sequence[int] | np.ndarray | None = None,
 ) -> RowFacts:
-    """What a caller says of N rows that are no dataset.
+    """What a caller says of rows that are no dataset: a group for each, and the numbers of those to keep and to drop.
 
-    Args:
-        num_rows (`int`): N.
-        groups (`Sequence[str]` of length `N`, *optional*): Categories.
-        must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers.
-
-    Returns:
-        `RowFacts`
-
-    Raises:
-        InputError: There is not one group for each row, a number is none of a row, or a row is to be kept and dropped.
+    Raises `InputError` where there is not one group for each row, a number is none of a row, or a row is to be kept
+    and dropped.
     """
     if groups is not None:
         groups = as_numpy(on_its_device(groups, "groups"))
@@ -101,9 +80,8 @@ def facts_of(
 def read_groups(dataset: Dataset, column: str) -> np.ndarray:
     """The category of every row, as text: an object array of shape `(N,)`, "none" where the column holds nothing.
 
-    Raises:
-        InputError: There is no such column, it holds something else than strings, integers, booleans or class labels,
-            or more than 1,000 categories.
+    Raises `InputError` for a column that is missing, is not of strings, integers, booleans or class labels, or holds
+    more than 1,000 categories.
     """
     feature = dataset.features.get(column)
     candidates = sorted(name for name, kind in dataset.features.items() if _is_categorical(kind))
@@ -126,14 +104,10 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
 
 
 def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: np.ndarray) -> np.ndarray:
-    """Find the rows that a user lists: by the name of a boolean column of the dataset, by a text file with one
-    source_index per line, or by the numbers themselves.
+    """The rows that a user lists, a bool array `(N,)`: by the name of a boolean column of the dataset, by a text file
+    with one source_index per line, or by the numbers themselves.
 
-    Returns:
-        `np.ndarray` of shape `(N,)`: Bool, for the N rows of the dataset; `source_index` numbers them in the source.
-
-    Raises:
-        InputError: There is no such column or file, or it lists what is no row of the dataset.
+    Raises `InputError` where there is no such column or file, or it lists what is no row of the dataset.
     """
     if not isinstance(listing, (str, Path)):
         return _at_rows(listing, source_index, flag)
@@ -147,11 +121,7 @@ def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: 
 
 
 def read_class_quotas(path: str | Path) -> dict[str, int]:
-    """Read how many rows to keep of some classes, 0 or more each, from YAML lines `class name: rows`.
-
-    Raises:
-        InputError: The file can't be read, or a line is something else or repeats a name.
-    """
+    """Rows to keep, 0 or more, from YAML lines `class name: rows`; raises `InputError` for other lines or no file."""
     quotas: dict[str, int] = {}
     for name, node in read_lines(path, "class_quotas_file"):
         count = node.value if isinstance(node, yaml.ScalarNode) else ""

@@ -33,39 +33,22 @@ _PARTS = ("data_dir", "data_files")
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """Where a dataset came from, as written to config.yaml and the cards.
+    """Where a dataset came from, as written to config.yaml and the cards."""
 
-    Args:
-        name (`str`): Hub id, absolute path of a folder or file, URL without credentials, or `embedded/...`; empty for
-            a dataset that was passed in memory.
-        config_name (`str`, *optional*): Configuration of the dataset.
-        split (`str`, *optional*): Name of the split.
-        revision (`str`, *optional*): Commit of the Hub repository, 40 hexadecimal digits.
-        fingerprint (`str`): Fingerprint that `datasets` gave the split, and of the image files that the split refers
-            to.
-        num_rows (`int`): Rows of the split.
-        license (`str`, *optional*): Licence that the source states.
-        image_column, label_column (`str`): The two columns; empty until they are found.
-        content_id (`str`): Hash of all labels and of a few images, by which the dataset is recognised however it is
-            loaded.
-        data_dir (`str`, *optional*), data_files (`list[str]`, *optional*): The part of a repository on the Hub that
-            was read.
-        paths_relative_to (`str`, *optional*):
-            Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
-    """
-
+    # Hub id, absolute path of a folder or file, URL without credentials, or `embedded/...`; empty for one in memory.
     name: str
     config_name: str | None
     split: str | None
-    revision: str | None
-    fingerprint: str
-    num_rows: int
-    license: str | None
-    image_column: str = ""
+    revision: str | None  # commit of the Hub repository, 40 hexadecimal digits
+    fingerprint: str  # of the split as `datasets` gives it, and of the image files that it refers to
+    num_rows: int  # of the split
+    license: str | None  # as the source states it
+    image_column: str = ""  # empty until it is found
     label_column: str = ""
-    content_id: str = ""
-    data_dir: str | None = None
+    content_id: str = ""  # hash of all labels and a few images, which recognises the dataset however it is loaded
+    data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
+    # Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
     paths_relative_to: str | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,28 +77,17 @@ def load_source(
     allow_unread_files: bool = False,
     flags: SourceFlags | None = None,
 ) -> tuple[Dataset, DatasetSource]:
-    """Load one split of a dataset from the Hub, a folder or a file, here or behind a URL, or the package.
+    """Load one split of a dataset, and tell where it came from.
 
-    Args:
-        name (`str`): Hub id, folder, file, URL or `embedded/digits`; empty where `data_files` says all.
-        config_name (`str`, *optional*): Configuration of the dataset.
-        split (`str`, *optional*, defaults to `"train"`): Name of the split.
-        revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub; default `main`.
-        data_files (`Sequence[str]`, *optional*): Files, patterns or URLs; relative to the folder or repository, where
-            one is named.
-        data_dir (`str`, *optional*): Folder in the folder or repository.
-        storage_options (`str`, *optional*): JSON of options for the file system of a URL; no error and no result tells
-            its values.
-        allow_unread_files (`bool`, *optional*, defaults to `False`): Files of a folder may be left out, with a
-            warning.
-        flags (`SourceFlags`, *optional*): What errors call the arguments; default as `hf-clipselect select` does.
+    The name is a Hub id, a folder or file, here or behind a URL, or `embedded/digits`; it is empty where `data_files`
+    says all. These are files, patterns or URLs, relative to the folder or repository where one is named, and
+    `data_dir` is a folder in it. `revision` is a branch, tag or commit of a dataset on the Hub, by default `main`.
+    `storage_options` is JSON of options for the file system of a URL; no error and no result tells its values. With
+    `allow_unread_files` files of a folder may be left out, with a warning. Errors call the arguments as `flags` says,
+    by default as `hf-clipselect select` does.
 
-    Returns:
-        `tuple[Dataset, DatasetSource]`: The split and where it came from.
-
-    Raises:
-        InputError: No such dataset, configuration, split or revision; the Hub or a file system can't be reached; or
-            files of a folder would be left out.
+    Raises `InputError` for no such dataset, configuration, split or revision; where the Hub or a file system can't be
+    reached; or files of a folder would be left out.
     """
     options = read_storage_options(storage_options)
     wanted = Wanted(hide_secrets(name, options), config_name, split, allow_unread_files, flags or SourceFlags())
@@ -186,9 +158,7 @@ def _bytes_there(path: str) -> bytes:
 
 
 def _license_of_card(name: str, revision: str | None) -> str | None:
-    """The license that the README.md of a folder or a repository states, which `datasets` does not read; several are
-    listed.
-    """
+    """The licenses that the README.md of a folder or a repository states, which `datasets` does not read."""
     try:
         card: str | Path = Path(name) / "README.md"
         if not Path(name).is_dir():

@@ -44,12 +44,7 @@ def reader_name(path: str) -> str:
 
 
 def builder_of_files(reader: str, splits: Mapping[str, Sequence[str]]) -> DatasetBuilder:
-    """The builder for files on this machine, none of whose names is read as a pattern.
-
-    Args:
-        reader (`str`): Such as `"parquet"` or `"imagefolder"`.
-        splits (`Mapping[str, Sequence[str]]`): Split -> absolute paths.
-    """
+    """The builder for files here (split -> absolute paths), none of whose names is read as a pattern."""
     # `datasets` takes resolved lists as they are; the state of each file makes its cache see that the file changed.
     data_files = DataFilesDict()
     for split, paths in splits.items():

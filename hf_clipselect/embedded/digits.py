@@ -20,21 +20,12 @@ NUM_TEST_ROWS = 500
 
 
 def load_digits_dataset(split: str = "train", *, flag: str = "--train_split_name") -> Dataset:
-    """Load scikit-learn's 1,797 handwritten digits with the columns `image` and `label`.
+    """Load scikit-learn's handwritten digits: the split `"train"` (1,297 rows), `"test"` (500 rows) or `"all"`.
 
-    Args:
-        split (`str`, *optional*, defaults to `"train"`):
-            `"train"` (1,297 rows), `"test"` (500 rows) or `"all"`. Train and test are stratified by label and never
-            change; the rows of each keep the order of scikit-learn.
-        flag (`str`, *optional*, defaults to `"--train_split_name"`): What the error calls the split.
-
-    Returns:
-        `Dataset`: `image` is an 8x8 PNG of mode L, white ink on black, each pixel floor(value * 255 / 16) of the
-        source's 0 to 16; `label` is a `ClassLabel` with the names `"zero"` to `"nine"`. The fingerprint depends on the
-        content alone, so that caches are found again by another process.
-
-    Raises:
-        InputError: If `split` is another name.
+    Train and test are stratified by label and never change; the rows of each keep the order of scikit-learn. `image`
+    is an 8x8 PNG of mode L, white ink on black, each pixel floor(value * 255 / 16) of the source's 0 to 16; `label` is
+    a `ClassLabel` with the names `"zero"` to `"nine"`. The fingerprint depends on the content alone, so that caches
+    are found again by another process. Raises `InputError`, which calls the split `flag`, for another one.
     """
     if split not in SPLITS:
         raise InputError(f"embedded/digits has no split {split!r}: choose one of {', '.join(SPLITS)} ({flag}).")

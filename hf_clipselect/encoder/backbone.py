@@ -35,30 +35,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A frozen dual encoder with its preprocessing.
+    """A frozen dual encoder with its preprocessing."""
 
-    Args:
-        model (`PreTrainedModel`): In evaluation mode, without gradients.
-        image_processor, tokenizer: Its preprocessing, as `transformers` loads them.
-        name (`str`): Hub id, absolute path of a folder, or `embedded/tiny-clip`.
-        revision (`str`, *optional*): Commit on the Hub.
-        weights_sha256 (`str`, *optional*): Hash of config and weights where there is no commit.
-        hidden_size (`int`): Size of the cached image features: the input of a linear head, or the output of another.
-        embed_dim (`int`): Size of the embeddings, the output of both heads.
-        weights (`Weights`): Where the weights come from, if not from safetensors of that commit or folder.
-        in_memory (`bool`): The model was passed. Its name is the one that it states, empty where that is no name.
-    """
-
-    model: PreTrainedModel
-    image_processor: Any
+    model: PreTrainedModel  # in evaluation mode, without gradients
+    image_processor: Any  # as `transformers` loads it, and so the tokenizer
     tokenizer: Any
-    name: str
-    revision: str | None
-    weights_sha256: str | None
-    hidden_size: int
-    embed_dim: int
+    name: str  # Hub id, absolute path of a folder, or `embedded/tiny-clip`
+    revision: str | None  # commit on the Hub
+    weights_sha256: str | None  # hash of config and weights where there is no commit
+    hidden_size: int  # of the cached image features: the input of a linear head, or the output of another
+    embed_dim: int  # the output of both heads
+    # Where the weights come from, if not from safetensors of that commit or folder.
     weights: Weights = field(default_factory=Weights)
-    in_memory: bool = False
+    in_memory: bool = False  # the model was passed; its name is the one that it states, empty where that is no name
 
     def describe(self) -> dict[str, Any]:
         """Name, commit and hash; and where the weights come from, if not from safetensors of that commit or folder."""
@@ -84,16 +73,11 @@ class Backbone:
 def load_backbone(
     name: str, *, revision: str = "main", device: torch.device | str = "cpu", bf16: bool = False
 ) -> Backbone:
-    """Load a frozen dual encoder. No code of a repository or a pickle is run.
+    """Load a frozen dual encoder by Hub id, local folder or `embedded/tiny-clip`. No code of a repository or a pickle
+    is run.
 
-    Args:
-        name (`str`): Hub id, local folder or `embedded/tiny-clip`.
-        revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit on the Hub.
-        device (`torch.device`, *optional*, defaults to `"cpu"`): Where it runs.
-        bf16 (`bool`, *optional*, defaults to `False`): bfloat16 towers; for a GPU alone.
-
-    Raises:
-        InputError: No such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.
+    `revision` is a branch, tag or commit on the Hub; `bf16` makes bfloat16 towers, for a GPU alone. Raises
+    `InputError` for no such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.
     """
     check_precision(device, bf16=bf16)
     what = f"--model_name_or_path {quoted(name)}"

@@ -11,14 +11,11 @@ _SAMPLE = 64
 
 
 def white_level(dataset: Dataset, image_column: str) -> int:
-    """The value that is white in the 16-bit grey images of a dataset.
+    """The value that is white in the 16-bit grey images of a dataset: 255, 1023, 4095, 16383 or 65535.
 
     The largest value of a sample of images, spread evenly over the rows, decides: one below 4,096 means 12 bits. All
-    images of a dataset are scaled alike, so that a dark one stays darker than a bright one. The column holds undecoded
-    images.
-
-    Returns:
-        `int`: 255, 1023, 4095, 16383 or 65535; 65535 also where the sample holds no 16-bit grey image.
+    images of a dataset are scaled alike, so that a dark one stays darker than a bright one. It is 65535 where the
+    sample holds no 16-bit grey image. The column holds undecoded images.
     """
     rows = np.unique(np.linspace(0, len(dataset) - 1, _SAMPLE).astype(np.int64))
     largest = max(largest_wide_grey(value) for value in dataset[rows][image_column])

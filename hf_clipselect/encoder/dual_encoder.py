@@ -30,11 +30,9 @@ class Head:
 
 @dataclass(frozen=True)
 class DualEncoder:
-    """A kind of dual encoder.
+    """A kind of dual encoder: its two heads, whose outputs are the embeddings, not normalised.
 
-    Args:
-        image_head, text_head (`Head`): Their outputs are the embeddings, not normalised.
-        pads_text (`bool`): It was trained on texts of one length, whose padding is not masked.
+    One that `pads_text` was trained on texts of one length, whose padding is not masked.
     """
 
     image_head: Head

@@ -8,9 +8,8 @@ import numpy as np
 class FeatureRows:
     """Features `(N, H)`, float32, whose rows are copied when they are asked for.
 
-    Args:
-        parts (`Sequence[np.ndarray]`): At least one array of shape `(rows, H)`, float32, in row order.
-        rows (`np.ndarray` of shape `(N,)`, *optional*): Row numbers in the parts together; default all rows.
+    `parts` are at least one array `(rows, H)`, in row order; of these together, `rows` `(N,)` takes some, by default
+    all.
     """
 
     def __init__(self, parts: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:

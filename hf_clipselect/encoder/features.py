@@ -38,13 +38,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """Features of every row of a dataset.
+    """Features of every row of a dataset, `(N, H)`, mapped from the shards; zeros for an unreadable row.
 
-    Args:
-        features ([`FeatureRows`] `(N, H)`): Mapped from the shards; zeros for an unreadable row.
-        unreadable (`dict[int, str]`): Position in the dataset -> why its image could not be read.
-        key (`str`): Hash of everything that decided the features.
-        num_encoded (`int`): Rows that went through the model in this run; 0 when all came from the cache.
+    `unreadable` tells by the position in the dataset why an image could not be read, `key` is the hash of everything
+    that decided the features, and `num_encoded` counts the rows that went through the model in this run.
     """
 
     features: FeatureRows
@@ -66,21 +63,13 @@ def encode_dataset(
 ) -> ImageFeatures:
     """Encode every image once; what `folder` already holds for the same key is not encoded again.
 
-    Args:
-        images (`LabelledImages`): The dataset.
-        backbone (`Backbone`): The frozen encoder.
-        folder (`Path`): Features folder, shared by all processes.
-        accelerator (`Accelerator`): Shards are spread over its processes.
-        batch_size (`int`, *optional*, defaults to 64): Images per forward pass. It is part of the cache key, because
-            it may change the last digits. A batch that is too large for the memory is halved.
-        num_workers (`int`, *optional*): Decoding processes, or threads where none can start; default as by
-            `share_cores`.
-        on_bad_image (`str`, *optional*, defaults to `"error"`): `"error"` or `"drop"`.
-        overwrite (`bool`, *optional*, defaults to `False`): Features of another key may be replaced.
+    The processes of the accelerator share the folder and the work. The batch size is part of the key, because it may
+    change the last digits; a batch that is too large for the memory is halved. `num_workers` are processes that
+    decode, or threads where none can start, by default as by `share_cores`. `on_bad_image` is `"error"` or `"drop"`;
+    with `overwrite` features of another key may be replaced.
 
-    Raises:
-        InputError: The folder holds features of another key, an image can't be read (with `"error"`), or the model
-            gives values that are not finite.
+    Raises `InputError` where the folder holds features of another key, an image can't be read (with `"error"`), or the
+    model gives values that are not finite.
     """
     processes = Processes(accelerator)
     white = white_level(with_image_column_undecoded(images), images.image_column)

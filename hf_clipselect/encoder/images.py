@@ -35,24 +35,17 @@ class UnreadableImageError(InputError):
 
 
 def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
-    """Decode an image in full and return it upright, in RGB.
+    """Decode an image in full: a new PIL image, upright, of mode RGB, without metadata.
 
     The EXIF orientation is applied; an EXIF block that can't be parsed is ignored. The first of several frames is
-    taken. Modes are converted as by [`to_rgb`].
+    taken. Modes are converted as by [`to_rgb`]; `white` is that of 16-bit grey images, as `white_level` finds it for a
+    dataset.
 
-    Args:
-        source (`dict`, `bytes` or `PIL.Image.Image`): A value of a `datasets.Image(decode=False)` column
-            (`{"bytes": ..., "path": ...}`; the path is read only where there are no bytes), an encoded image, or a PIL
-            image, which is not modified.
-        white (`int`, *optional*, defaults to 65535): White of 16-bit grey images, as `white_level` finds it for a
-            dataset.
+    `source` is a value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`; the path is read
+    only where there are no bytes), an encoded image, or a PIL image, which is not modified.
 
-    Returns:
-        `PIL.Image.Image`: A new image of mode RGB without metadata.
-
-    Raises:
-        UnreadableImageError: There is no image in `source`, the file is missing or no plain file, or PIL can't decode
-            it whole: it is no image, truncated, or so large that PIL takes it for a decompression bomb.
+    Raises `UnreadableImageError` where there is no image in it, the file is missing or no plain file, or PIL can't
+    decode it whole: it is no image, truncated, or so large that PIL takes it for a decompression bomb.
     """
     try:
         image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(_read_bytes(source)))
@@ -82,22 +75,13 @@ def largest_wide_grey(source: dict[str, Any]) -> int:
 
 
 def to_rgb(image: Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
-    """Convert an image of any mode to RGB.
+    """A new image of mode RGB and the same size, of one of any mode that PIL converts.
 
     Transparency, of a channel, a palette or a single colour, is composited over white. Grey values of more than 8 bits
     are scaled, not clipped: 16-bit modes from [0, white], or from [0, 65535] where an image exceeds that; integer (I)
     and float (F) modes from the smallest usual range that holds all values of the image ([0, 1] for F only, [0, 255]
-    or, for I, [0, white], then [0, 65535]), else from their minimum and maximum.
-
-    Args:
-        image (`PIL.Image.Image`): Of any mode that PIL converts to RGB. It is not modified.
-        white (`int`, *optional*, defaults to 65535): The value of 16-bit and integer modes that is white.
-
-    Returns:
-        `PIL.Image.Image`: A new image of mode RGB and the same size.
-
-    Raises:
-        ValueError: Values of a float image are not finite, or PIL knows no conversion from the mode.
+    or, for I, [0, white], then [0, 65535]), else from their minimum and maximum. Raises `ValueError` where values of a
+    float image are not finite, or PIL knows no conversion from the mode.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _grey_to_8_bits(image, white)

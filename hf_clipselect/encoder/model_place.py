@@ -39,9 +39,8 @@ class ModelPlace:
 def find_model(name: str, revision: str) -> ModelPlace:
     """Find a model by its Hub id, folder or `embedded/tiny-clip`; `revision` is `"main"` for the last two.
 
-    Raises:
-        InputError: There is no such model or revision, the token may not read it, or the Hub can't be reached and the
-            cache does not have it.
+    Raises `InputError` where there is no such model or revision, the token may not read it, or the Hub can't be
+    reached and the cache does not have it.
     """
     what = f"--model_name_or_path {quoted(name)}"
     if name.startswith(EMBEDDED_PREFIX) and name != EMBEDDED_MODEL:

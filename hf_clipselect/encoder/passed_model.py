@@ -50,18 +50,10 @@ def copy_backbone(
 ) -> Backbone:
     """Make a backbone of a model in memory: a copy of its weights in float32, without its hooks, mode and device.
 
-    Args:
-        model (`PreTrainedModel`): A dual encoder, on any device, in any dtype and mode; it stays as it is.
-        processor (`Any`): With `.image_processor` and `.tokenizer`, such as its `CLIPProcessor`; it stays as it is.
-        device (`torch.device`, *optional*, defaults to `"cpu"`): Where the copy runs.
-        bf16 (`bool`, *optional*, defaults to `False`): bfloat16 towers; for a GPU alone.
-
-    Returns:
-        `Backbone`: Known by the hash of its config and weights.
-
-    Raises:
-        InputError: One of the two is missing or of another type, the model is no dual encoder or was changed so that
-            its config does not describe it, or bf16 on a CPU.
+    The model is a dual encoder on any device, in any dtype and mode; the processor has `.image_processor` and
+    `.tokenizer`. Both stay as they are, and the backbone is known by the hash of config and weights. `bf16` makes
+    bfloat16 towers, for a GPU alone. Raises `InputError` where one of the two is missing or of another type, the model
+    is no dual encoder or was changed so that its config does not describe it, or for bf16 on a CPU.
     """
     check_precision(device, bf16=bf16)
     check_passed(model, processor)

@@ -19,15 +19,8 @@ _PROMPTS_AT_ONCE = 256
 
 
 def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -> torch.Tensor:
-    """The text head's inputs for prompts; read from `folder` if the same prompts were encoded before.
-
-    Args:
-        backbone (`Backbone`): The frozen encoder.
-        prompts (`list[list[str]]`): Templates x classes.
-        folder (`Path`): Features folder of the run.
-
-    Returns:
-        `torch.Tensor` of shape `(num_templates, num_classes, text_hidden_size)`, float32, on the CPU.
+    """The text head's inputs for prompts (templates x classes), `(num_templates, num_classes, text_hidden_size)`,
+    float32, on the CPU; read from the features folder of the run if the same prompts were encoded before.
     """
     padded = of_model(backbone.model).pads_text
     tokens = backbone.tokenizer(
@@ -50,15 +43,8 @@ def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -
 
 
 def too_long_prompts(backbone: Backbone, prompts: list[list[str]]) -> tuple[np.ndarray, int]:
-    """The classes that have a prompt longer than the model reads; [`encode_prompts`] cuts it.
-
-    Args:
-        backbone (`Backbone`): The frozen encoder.
-        prompts (`list[list[str]]`): Templates x classes.
-
-    Returns:
-        `tuple[np.ndarray, int]`: Class numbers, int64, ascending; and the most tokens that the model reads, special
-        tokens included.
+    """Classes with a prompt (templates x classes) longer than the model reads, which [`encode_prompts`] cuts: their
+    numbers, int64, ascending; and the most tokens that the model reads, special tokens included.
     """
     limit = _max_length(backbone)
     found: set[int] = set()

@@ -38,10 +38,9 @@ _CHOSEN = "refs/hf_clipselect/weights-of-{commit}"
 class Weights:
     """The files that the weights of a model are read from.
 
-    Args:
-        revision (`str`, *optional*): Commit of the conversion that holds them; default the model's own commit.
-        pickles (`tuple[Path, ...]`): `pytorch_model.bin` or its shards, where there are no safetensors.
-        hashes (`dict[str, str]`): Name of each pickle -> its sha256, which for one file is the one that the Hub shows.
+    `revision` is the commit of the conversion that holds them, by default the model's own; `pickles` are
+    `pytorch_model.bin` or its shards, where there are no safetensors, and `hashes` their sha256 by name, which for one
+    file is the one that the Hub shows.
     """
 
     revision: str | None = None
@@ -53,11 +52,9 @@ def find_weights(place: ModelPlace) -> Weights:
     """The weights of a model; what is not safetensors of its own commit on the Hub is downloaded here.
 
     The choice for a commit is kept beside it in the cache, so that later runs take the same weights, also offline. A
-    folder without weights is no error here: `transformers` tells of it.
-
-    Raises:
-        ValueError: There are no weights that can be read, the index of their shards is damaged, or a shard is missing.
-        HTTPError, OSError: The Hub can't be reached or refuses, and the cache does not have what is needed.
+    folder without weights is no error here: `transformers` tells of it. Raises `ValueError` where no weights can be
+    read, the index of their shards is damaged, or a shard is missing; `HTTPError` or `OSError` where the Hub refuses
+    or is out of reach, and the cache does not have what is needed.
     """
     return _in_folder(place.snapshot) if place.is_local else _on_hub(place.source, place.snapshot)
 
@@ -65,8 +62,7 @@ def find_weights(place: ModelPlace) -> Weights:
 def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
     """The tensors of pickles by their names, on the CPU, mapped where the files allow it.
 
-    Raises:
-        ValueError: A file is damaged, or holds anything but tensors by name, such as code to run.
+    Raises `ValueError` for a file that is damaged, or holds anything but tensors by name, such as code to run.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path in weights.pickles:

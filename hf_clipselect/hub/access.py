@@ -28,10 +28,8 @@ _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     """Refuse a push that would fail at its end; `flags` are the types of repositories -> the flags that named them.
 
-    Raises:
-        InputError: No token or a wrong one, an id that is malformed or of somebody else, a token that may not write, a
-            branch or tag that the Hub would refuse.
-        PushError: The Hub can't be reached.
+    Raises `InputError` for no token or a wrong one, an id that is malformed or of somebody else, a token that may not
+    write, a branch or tag that the Hub would refuse; `PushError` where the Hub can't be reached.
     """
     for repository in repositories:
         _check_names(repository, flag=flags[repository.repo_type])

@@ -36,26 +36,17 @@ def subset_card(
     adapter_revision: str | None = None,
     license_is_known: bool = True,
 ) -> str:
-    """The README.md of a folder of subsets and scores, which `load_dataset` and the Hub read.
+    """The README.md of a folder of subsets and scores, which `load_dataset` and the Hub read: YAML header and
+    Markdown.
 
-    Each subset of the report that is in the folder becomes a config, then the scores; the first one is the default. A
-    folder without subsets is one of scores alone.
+    Each subset of the report (the content of report.json) that is in the folder, as `ratio_<percent>/` or `count_<n>/`
+    with `train-*.parquet`, becomes a config, then `scores/`; the first one is the default. A folder without subsets is
+    one of scores alone.
 
-    Args:
-        report (`Mapping[str, Any]`): The content of report.json.
-        folder (`Path`): Holds `ratio_<percent>/` or `count_<n>/`, with `train-*.parquet`, and
-            `scores/train-*.parquet`.
-        repo_id (`str`, *optional*): Dataset repository on the Hub, for the snippets.
-        adapter_id (`str`, *optional*):
-            Model repository of the adapters behind the scores; by default that of the adapters that the run was given.
-        adapter_revision (`str`, *optional*): Commit of the adapters in `adapter_id`.
-        license_is_known (`bool`): Whether a license of the source that looks like an id of the Hub is taken for one.
-
-    Returns:
-        `str`: YAML header and Markdown.
-
-    Raises:
-        InputError: The folder holds neither scores nor a subset of the report, or an id is not a Hub id.
+    `repo_id` is the dataset repository, for the snippets; `adapter_id` and `adapter_revision` are the model repository
+    and commit of the adapters behind the scores, by default those that the run was given. With `license_is_known` a
+    license of the source that looks like an id of the Hub is taken for one. Raises `InputError` where the folder holds
+    neither scores nor a subset of the report, or an id is not a Hub id.
     """
     for given in (repo_id, adapter_id):
         if given is not None:
@@ -95,10 +86,9 @@ def subset_card(
 
 
 def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> str:
-    """The README.md of a folder of adapters, whose run kept them; `repo_id` is for the snippets.
+    """The README.md of a folder of adapters; `repo_id` is for the snippets.
 
-    Raises:
-        InputError: The run kept plain CLIP, or `repo_id` is not a Hub id.
+    Raises `InputError` where the run kept plain CLIP, or `repo_id` is not a Hub id.
     """
     if not report["adaptation"]["kept"]:
         raise InputError(

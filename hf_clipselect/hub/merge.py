@@ -44,23 +44,16 @@ _Header = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 def merge_cards(ours: str, theirs: str) -> str:
-    """The README.md to push where the repository has one: our part and facts are renewed, all else stays.
+    """The README.md to push where the repository has one, which may be empty: our part and facts are renewed, all else
+    stays.
 
     Of the text, only what stands between our two marks is replaced; without them our part follows after theirs. Of the
     header, the keys keep their order: tags and task categories are united, configs are ours by name, what describes
     the pushed files is ours, and everything else stays theirs. Comments stay in a header that needs no change. A
     config of theirs that is named `default` remains the one that `load_dataset` gives without a name, since two are
-    refused.
+    refused. Merging `ours` into the result again changes nothing.
 
-    Args:
-        ours (`str`): A card that [`subset_card`] or [`adapter_card`] wrote.
-        theirs (`str`): The README.md that is there, its line ends as they are; may be empty.
-
-    Returns:
-        `str`: The merged card; merging `ours` into it again changes nothing.
-
-    Raises:
-        InputError: The header of `theirs` is not YAML, nested too deeply, or no mapping.
+    Raises `InputError` where the header of `theirs` is not YAML, nested too deeply, or no mapping.
     """
     if is_all_ours(theirs):
         return ours
@@ -86,8 +79,7 @@ def write_card(path: Path, card: str) -> None:
 def read_card(path: Path) -> str:
     """A README.md that people may have written in, for [`merge_cards`]; empty where there is none.
 
-    Raises:
-        InputError: It is not UTF-8, or its header can't be read, so that nothing could be kept of it.
+    Raises `InputError` where it is not UTF-8, or its header can't be read, so that nothing could be kept of it.
     """
     try:
         card = path.read_bytes().decode() if path.exists() else ""

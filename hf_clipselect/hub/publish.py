@@ -20,8 +20,7 @@ from .push import CARD, Pushed, Repository, add_tag, push_files
 
 logger = logging.getLogger(__name__)
 
-# What earlier pushes left: their shards go when this push has none of that name. Everything else in a repository
-# stays.
+# What earlier pushes left: their shards go when this push has none of that name. All else in a repository stays.
 _OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
 
 
@@ -70,24 +69,16 @@ class Destination:
 def publish(
     report: Mapping[str, Any], subset: Path, destination: Destination, *, adapter: Path | None = None
 ) -> list[Pushed]:
-    """Push a subset folder, and adapters if there are any.
+    """Push a subset folder, and the adapters that the scores come from, if there are any.
 
     The README.md of both folders is written anew on the way; there and on the Hub it is merged with what people wrote.
-    Each repository gets one commit at most; what is there already is found, and only missing tags are added.
+    Each repository gets one commit at most; what is there already is found, and only missing tags are added. Of the
+    subset folder selection.json, `scores/` and any of `ratio_*/` are pushed; what people put beside them is not.
+    `destination.check()` tells beforehand whether it can work.
 
-    Args:
-        report (`Mapping[str, Any]`): What report.json holds.
-        subset (`Path`): Folder with selection.json, `scores/` and any of `ratio_*/`, which are pushed; what people put
-            beside them is not.
-        destination (`Destination`): Where to; `destination.check()` tells beforehand whether it can work.
-        adapter (`Path`, *optional*): PEFT folder of the adapters that the scores come from.
-
-    Returns:
-        `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's.
-
-    Raises:
-        PushError: The Hub refuses, or fails time after time; calling again goes on from there.
-        InputError: A card that stands on the Hub can't be read.
+    Returns the adapters' repository if they were pushed, then the dataset's. Raises `PushError` where the Hub refuses,
+    or fails time after time; calling again goes on from there; and `InputError` where a card that stands on the Hub
+    can't be read.
     """
     adapters = _push_adapters(report, destination.model, adapter)
     if not report["source"]["license"]:

@@ -31,32 +31,21 @@ class Address(TypedDict):
 
 @dataclass(frozen=True)
 class Pushed:
-    """Where the files are now.
-
-    Args:
-        repo_id (`str`), repo_type (`str`): The repository, `"dataset"` or `"model"`.
-        commit (`str`): The commit that holds the files, 40 hexadecimal digits.
-        is_new (`bool`): Whether this push made the commit; False if the repository held the same files before.
-        url (`str`): Page of the commit or of the pull request.
-    """
+    """Where the files are now."""
 
     repo_id: str
-    repo_type: str
-    commit: str
-    is_new: bool
-    url: str
+    repo_type: str  # "dataset" or "model"
+    commit: str  # that holds the files, 40 hexadecimal digits
+    is_new: bool  # whether this push made the commit; else the repository held the same files before
+    url: str  # page of the commit or of the pull request
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository to push to.
+    """A repository to push to, `user/name` of the type `"dataset"` or `"model"`; `private` if the push creates it.
 
-    Args:
-        repo_id (`str`), repo_type (`str`): `user/name`, `"dataset"` or `"model"`.
-        private (`bool`): Visibility if the push creates it.
-        branch (`str`, *optional*): Branch to commit to, created from main if missing; default main.
-        create_pr (`bool`): Open a pull request to main instead.
-        tag (`str`, *optional*): Tag that the push is to get: refused before the commit if another commit bears it.
+    The commit goes to a branch, which is created from main if missing, by default main, or into a pull request to
+    main. A push whose tag another commit bears is refused before the commit.
     """
 
     repo_id: str
@@ -77,35 +66,25 @@ class Repository:
 def push_files(
     repository: Repository, files: Mapping[str, Path | bytes], *, message: str, is_stale: Callable[[str], bool]
 ) -> Pushed:
-    """Put files into a repository by one commit, or find them there.
+    """Put files, by their paths in the repository, into it by one commit, or find them there.
 
-    Large files go first, and only those that the server lacks; then one commit brings all files and the card, on top
-    of the commit that was looked at. A lost answer, a killed process or somebody's commit in between leaves the old
-    files or the new ones, and the same call again goes on from there.
+    The repository is created if missing; the `README.md`, which is among the files, is merged with the one there. A
+    file that is not among them and that `is_stale` tells to come from an earlier push goes; what people put there
+    stays. Large files go first, and only those that the server lacks; then one commit brings all files and the card,
+    on top of the commit that was looked at. A lost answer, a killed process or somebody's commit in between leaves the
+    old files or the new ones, and the same call again goes on from there.
 
-    Args:
-        repository (`Repository`): Created if missing.
-        files (`Mapping[str, Path | bytes]`): Path in the repository -> file or content; `README.md` is among them, and
-            is merged with the one there.
-        message (`str`): Title of the commit.
-        is_stale (`Callable[[str], bool]`): Whether a file of the repository that is not among `files` comes from an
-            earlier push and goes; what people put there stays.
-
-    Raises:
-        PushError: The Hub refuses, or fails time after time.
-        InputError: The card in the repository can't be read.
+    Raises `PushError` where the Hub refuses, or fails time after time; `InputError` where the card there can't be
+    read.
     """
     return with_retries(f"Pushing to {repository}", _Push(repository, files, message, is_stale).attempt)
 
 
 def add_tag(pushed: Pushed, tag: str | None) -> str:
-    """Tag a commit, unless it bears the tag already; the default is the next free one of v1, v2, ..., once.
+    """Tag a commit, unless it bears the tag already, and give the tag; the default is the next free one of v1, v2,
+    ..., once.
 
-    Returns:
-        `str`: The tag that the commit bears.
-
-    Raises:
-        PushError: Another commit has the tag, or the Hub fails time after time.
+    Raises `PushError` where another commit has the tag, or the Hub fails time after time.
     """
     repository = Repository(pushed.repo_id, pushed.repo_type)
 
@@ -185,9 +164,7 @@ class _Push:
         return changed, [path for path in there if path not in additions and self.is_stale(path)]
 
     def _earlier_push(self, api: HfApi, head: str, additions: Mapping[str, CommitOperationAdd]) -> str:
-        """The tagged commit that brought the files, where people have committed something else since; else the
-        head.
-        """
+        """The tagged commit that brought the files, where people have committed since; else the head."""
         commits = {ref.name: ref.target_commit for ref in api.list_repo_refs(**self.repository.address).tags}
         files = {path: addition for path, addition in additions.items() if path != CARD}  # which people edit
         names = [self.repository.tag] if self.repository.tag else _by_version(commits)

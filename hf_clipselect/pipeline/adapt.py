@@ -36,13 +36,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Adapted:
-    """The model to score with.
-
-    Args:
-        plain ([`PlainClip`]): What CLIP makes of the rows without adapters.
-        model (`nn.Module`): With adapters, if they were kept or given.
-        adaptation ([`Adaptation`]): What was decided.
-    """
+    """The model to score with, with adapters if these were kept or given, and what plain CLIP makes of the rows."""
 
     plain: PlainClip
     model: nn.Module
@@ -52,8 +46,7 @@ class Adapted:
 def adapt(prepared: AnyPrepared, rows: EncodedRows) -> Adapted:
     """Train adapters, find those of the same settings in the folder, take the given ones, or leave CLIP as it is.
 
-    Raises:
-        InputError: The processes of the run do not see the same files.
+    Raises `InputError` where the processes of the run do not see the same files.
     """
     plain = align_with_plain_clip(prepared, rows)  # adapters would take the place of the model's heads
     inputs = prepared.inputs

@@ -28,12 +28,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Features:
-    """What the two towers make of the rows and of the texts, before their heads.
+    """What the two towers make of the rows, `(N, H)`, and of the texts, `(T, C, H')`, before their heads.
 
-    Args:
-        images ([`FeatureRows`] `(N, H)`): Of the rows.
-        texts (`torch.Tensor` of shape `(T, C, H')`): Of the texts.
-        key (`str`): Hash of what decided the features of the images; empty where nothing keeps them.
+    `key` is the hash of what decided the features of the images; empty where nothing keeps them.
     """
 
     images: FeatureRows
@@ -53,13 +50,10 @@ class Features:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """The readable rows.
+    """The readable rows: their places among the rows considered, `(N,)`, rising, and features of them and of texts
+    with rows.
 
-    Args:
-        numbers (`np.ndarray` of shape `(N,)`): Their places among the rows considered, rising.
-        targets ([`Classes`] or [`Captions`]): What each is aligned with.
-        features ([`Features`]): Of the rows, and of the texts that have rows.
-        unreadable (`dict[int, str]`): source_index -> reason of the rows that could not be read.
+    `unreadable` are the others: source_index -> reason.
     """
 
     numbers: np.ndarray
@@ -71,8 +65,7 @@ class EncodedRows:
 def encode(prepared: AnyPrepared) -> EncodedRows:
     """Features of all rows and texts: through the frozen towers, from the run's folder, or embeddings as they are.
 
-    Raises:
-        InputError: An image can't be read and `--on_bad_image` is error, or fewer than two classes can be.
+    Raises `InputError` where an image can't be read and `--on_bad_image` is error, or fewer than two classes can be.
     """
     inputs, given = prepared.inputs, prepared.rows
     if isinstance(inputs, ImageInputs):

@@ -16,8 +16,7 @@ def open_folder(
 ) -> RunFolder:
     """Check the folder of a run and lock it until the stack is closed; without a path it is a temporary one.
 
-    Raises:
-        InputError: As [`RunFolder.check`], or the processes do not see one folder.
+    Raises `InputError` as [`RunFolder.check`], or where the processes do not see one folder.
     """
     temporary = None
     if path is None and processes.index == 0:
@@ -29,7 +28,10 @@ def open_folder(
         try:
             if path is not None:
                 stack.enter_context(folder.locked())
-            _take_over(folder, identity, overwrite=overwrite)
+            folder.check(identity, overwrite=overwrite)
+            folder.open(identity, overwrite=overwrite)
+            if not folder.read_config():
+                folder.write_config({"identity": identity})
         except InputError as error:
             problem = error
     problem = processes.broadcast(problem)
@@ -37,13 +39,6 @@ def open_folder(
         raise problem
     _check_shared(folder, processes)
     return folder
-
-
-def _take_over(folder: RunFolder, mine: Mapping[str, Any], *, overwrite: bool) -> None:
-    folder.check(mine, overwrite=overwrite)
-    folder.open(mine, overwrite=overwrite)
-    if not folder.read_config():
-        folder.write_config({"identity": mine})
 
 
 def _check_shared(folder: RunFolder, processes: Processes) -> None:

@@ -25,11 +25,8 @@ Alignment = tuple[np.ndarray, np.ndarray, np.ndarray]
 class PlainClip:
     """The scores of plain CLIP, which tell what adapters changed, and serve where none are kept.
 
-    Args:
-        alignment (`tuple` of three `np.ndarray` of shape `(N,)`): The best text of each row, SAS and margin.
-        class_embeds (`np.ndarray` of shape `(C, D)`): Unit-norm prompts of the classes; empty for captions.
-        ensemble (`np.ndarray` of shape `(N,)`, *optional*): As `ensemble_alignment` gives it, where the objective
-            needs it.
+    `class_embeds` `(C, D)` are the unit-norm prompts of the classes, empty for captions; `ensemble` `(N,)` is what
+    `ensemble_alignment` gives, where the objective needs it.
     """
 
     alignment: Alignment

@@ -27,9 +27,8 @@ from ..encoder.texts import too_long_prompts
 from ..errors import InputError
 from ..runtime.processes import Processes
 from ..selection import check_sizes, resolve_objective
-from .demands import check_row_demands
 from .open_folder import open_folder
-from .prepared import GivenRows, ImageInputs, Prepared
+from .prepared import GivenRows, ImageInputs, Prepared, check_row_demands
 from .provenance import identity
 from .run_log import timed
 
@@ -42,21 +41,14 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class Passed:
-    """Objects that a caller of `select_dataset` passes, where the command line names files.
-
-    Args:
-        dataset (`Dataset` or `DatasetDict`, *optional*): The dataset.
-        class_names (`Sequence[str]`, *optional*): Names for the prompts instead of the dataset's own.
-        class_quotas, must_keep, must_drop (*optional*): As `select_dataset` takes them.
-        model (`tuple[PreTrainedModel, Any]`, *optional*): Model and processor.
-    """
+    """Objects that a caller of `select_dataset` passes, where the command line names files."""
 
     dataset: Dataset | DatasetDict | None = None
     class_names: Sequence[str] | None = None
     class_quotas: Mapping[str, int] | str | Path | None = None
     must_keep: Listing | None = None
     must_drop: Listing | None = None
-    model: tuple[PreTrainedModel, Any] | None = None
+    model: tuple[PreTrainedModel, Any] | None = None  # with its processor
 
 
 def prepare_dataset(

@@ -17,8 +17,7 @@ from ..runtime.words import are, counted
 from ..scores.arrays import as_numpy, checked_embeds, on_its_device
 from ..scores.sample_scores import present_classes
 from ..selection import Size, resolve_objective
-from .demands import check_row_demands
-from .prepared import EmbeddingInputs, GivenRows, Prepared
+from .prepared import EmbeddingInputs, GivenRows, Prepared, check_row_demands
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def prepare_embeddings(
     """
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(given.class_quotas)}
     objective = resolve_objective(arguments.selection.objective, knobs)
-    image_embeds, text_embeds, labels = _captioned(given) if given.labels is None else _labelled(given, given.labels)
+    image_embeds, text_embeds, labels = _checked_arrays(given)
     rows = GivenRows(
         labels=labels,
         class_names=[] if given.labels is None else _class_names(given, len(text_embeds)),
@@ -78,31 +77,6 @@ def prepare_embeddings(
     )
 
 
-def _labelled(
-    given: GivenEmbeddings, labels: np.ndarray | torch.Tensor | Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if given.num_clusters is not None:
-        raise InputError(
-            f"num_clusters {given.num_clusters} is for image-text pairs, which have no labels; leave it out."
-        )
-    return _as_arrays(given.image_embeds, given.text_embeds, labels)
-
-
-def _captioned(given: GivenEmbeddings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if given.class_names is not None:
-        raise InputError("class_names are for labels, and there are none; leave them out, or pass labels.")
-    image_embeds, text_embeds = (
-        _numbers(given.image_embeds, "image_embeds"),
-        _numbers(given.text_embeds, "text_embeds"),
-    )
-    if len(image_embeds) != len(text_embeds):
-        raise InputError(
-            f"Without labels text_embeds needs one row per image, got {len(text_embeds)} for {len(image_embeds)}; "
-            "pass the caption of each image, or labels."
-        )
-    return _as_arrays(image_embeds, text_embeds, np.arange(len(image_embeds)))
-
-
 def _class_names(given: GivenEmbeddings, num_texts: int) -> list[str]:
     if given.class_names is None:
         return [str(label) for label in range(num_texts)]
@@ -115,29 +89,35 @@ def _class_names(given: GivenEmbeddings, num_texts: int) -> list[str]:
     return names
 
 
-def _numbers(embeds: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
-    return as_numpy(checked_embeds(embeds, name)).astype(np.float32, copy=False)
-
-
-def _as_arrays(
-    image_embeds: np.ndarray | torch.Tensor,
-    text_embeds: np.ndarray | torch.Tensor,
-    labels: np.ndarray | torch.Tensor | Sequence[int],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    image_embeds, text_embeds = _numbers(image_embeds, "image_embeds"), _numbers(text_embeds, "text_embeds")
-    labels = as_numpy(on_its_device(labels, "labels"))
-    shapes = image_embeds.shape, text_embeds.shape, labels.shape
-    if image_embeds.ndim != 2 or text_embeds.ndim != 2 or image_embeds.shape[1] != text_embeds.shape[1]:
+def _checked_arrays(given: GivenEmbeddings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings of images and texts, float32, and labels, int64; without labels a text of its own for each image."""
+    if given.labels is not None and given.num_clusters is not None:
         raise InputError(
-            f"Expected image_embeds (num_rows, embed_dim) and text_embeds (num_classes, embed_dim), got {shapes[0]} "
-            f"and {shapes[1]}."
+            f"num_clusters {given.num_clusters} is for image-text pairs, which have no labels; leave it out."
+        )
+    if given.labels is None and given.class_names is not None:
+        raise InputError("class_names are for labels, and there are none; leave them out, or pass labels.")
+    image_embeds, text_embeds = (
+        as_numpy(checked_embeds(embeds, name)).astype(np.float32, copy=False)
+        for embeds, name in ((given.image_embeds, "image_embeds"), (given.text_embeds, "text_embeds"))
+    )
+    if given.labels is None and len(image_embeds) != len(text_embeds):
+        raise InputError(
+            f"Without labels text_embeds needs one row per image, got {len(text_embeds)} for {len(image_embeds)}; "
+            "pass the caption of each image, or labels."
+        )
+    labels = np.arange(len(image_embeds)) if given.labels is None else as_numpy(on_its_device(given.labels, "labels"))
+    if image_embeds.shape[1] != text_embeds.shape[1]:
+        raise InputError(
+            "Expected image_embeds (num_rows, embed_dim) and text_embeds (num_classes, embed_dim), got "
+            f"{image_embeds.shape} and {text_embeds.shape}."
         )
     if labels.shape != (len(image_embeds),) or not np.issubdtype(labels.dtype, np.integer):
         raise InputError(
             f"Expected {len(image_embeds)} integer labels, one per row of image_embeds, got {labels.dtype} of shape "
-            f"{shapes[2]}."
+            f"{labels.shape}."
         )
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(text_embeds):
+    if not 0 <= labels.min() <= labels.max() < len(text_embeds):
         raise InputError(
             f"Labels must lie in [0, {len(text_embeds)}), the rows of text_embeds; got {labels.min()} to "
             f"{labels.max()}."

@@ -1,5 +1,6 @@
 """The input of the stages, which `prepare_dataset` and `prepare_embeddings` both make."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,8 +16,12 @@ from ..data import LabelledImages
 from ..data.row_facts import RowFacts
 from ..data.source import DatasetSource
 from ..encoder.backbone import Backbone
+from ..errors import InputError
 from ..results.run_folder import RunFolder
+from ..results.subsets import check_demands
 from ..runtime.processes import Processes
+from ..scores.clusters import check_num_clusters
+from ..scores.folds import check_num_folds
 from ..selection import Objective, Size
 
 
@@ -24,15 +29,9 @@ from ..selection import Objective, Size
 class GivenRows:
     """The N rows considered, and what is said of them.
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Class of each row, or number of its caption.
-        class_names (`list[str]`): One name per class; beside captions there need not be any.
-        has_captions (`bool`): The labels are captions.
-        source_index (`np.ndarray` of shape `(N,)`, int64): Row numbers in the source, rising.
-        source ([`DatasetSource`]): Where the rows came from.
-        facts ([`RowFacts`]): What the user says of them.
-        num_clusters (`int`, *optional*): Clusters of images that stand in for classes beside captions; by default one
-            for about 250 rows.
+    `labels` `(N,)`, int64, are the class of each row, or the number of its caption; `class_names` has one per class,
+    and need not have any beside captions. `source_index` `(N,)`, int64, are row numbers in the source, rising.
+    `num_clusters` of images stand in for classes beside captions; by default one for about 250 rows.
     """
 
     labels: np.ndarray
@@ -48,14 +47,9 @@ class GivenRows:
 class ImageInputs:
     """Images and texts that go through a dual encoder first.
 
-    Args:
-        images ([`LabelledImages`]): The rows, and the columns that hold them.
-        prompts (`list[list[str]]`): Templates x classes; or one list of the captions.
-        backbone ([`Backbone`]): The frozen dual encoder.
-        accelerator (`Accelerator`): Runs encoding and training.
-        folder ([`RunFolder`]): Where features, adapters and results are kept; this run's alone.
-        peft_config (`PeftConfig`, *optional*): Method of the adapters; by default the MLP adapters.
-        adapter ([`AdapterFiles`], *optional*): Adapters that were given, so that none are trained.
+    `prompts` are templates x classes, or one list of the captions. The folder, which is this run's alone, keeps
+    features, adapters and results. Without a PEFT config adapters are MLPs; where an adapter was given, none are
+    trained.
     """
 
     images: LabelledImages
@@ -73,14 +67,10 @@ class ImageInputs:
 
 @dataclass(frozen=True)
 class EmbeddingInputs:
-    """Embeddings that are at hand: nothing is encoded.
+    """Embeddings that are at hand, `(N, D)` and `(C, D)`, unit-norm, float32: nothing is encoded.
 
-    Args:
-        image_embeds (`np.ndarray` of shape `(N, D)`): Unit-norm, float32.
-        text_embeds (`np.ndarray` of shape `(C, D)`): One row for each class or caption, unit-norm, float32; that of a
-            class without rows is not read.
-        model ([`IdentityProjections`]): Stands in for the dual encoder.
-        accelerator (`Accelerator`, *optional*): Runs the training; none where adaptation is off.
+    There is one text for each class or caption; that of a class without rows is not read. The model stands in for the
+    dual encoder; there is no accelerator where adaptation is off.
     """
 
     image_embeds: np.ndarray
@@ -94,15 +84,7 @@ Inputs = TypeVar("Inputs", bound=ImageInputs | EmbeddingInputs, covariant=True)
 
 @dataclass(frozen=True)
 class Prepared(Generic[Inputs]):
-    """All that a selection is made from, checked.
-
-    Args:
-        inputs ([`ImageInputs`] or [`EmbeddingInputs`]): What is encoded, or was.
-        rows ([`GivenRows`]): The rows.
-        arguments ([`Arguments`]): All settings.
-        objective ([`Objective`]): Its knobs, resolved.
-        sizes (`tuple[float | int, ...]`): Fractions of the rows to keep, or their numbers.
-    """
+    """All that a selection is made from, checked. The sizes are fractions of rows, or numbers of them."""
 
     inputs: Inputs
     rows: GivenRows
@@ -120,3 +102,24 @@ class Prepared(Generic[Inputs]):
 
 
 AnyPrepared = Prepared[ImageInputs | EmbeddingInputs]
+
+
+def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size], *, num_folds: int) -> None:
+    """Raise `InputError` for demands that the rows can't meet, and for knobs that have no meaning for captions."""
+    if num_folds:
+        check_num_folds(num_folds, len(rows.labels))
+    if not rows.has_captions:
+        check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
+        return
+    if objective.alignment == "ensemble":
+        raise InputError(
+            "--alignment ensemble learns what the images of a class have in common, and captions have no classes; "
+            "pass margin or cosine."
+        )
+    if objective.class_quotas and objective.balance_by == "class":
+        raise InputError(
+            "--class_quotas_file names classes, and captions have none, only clusters that are not known before the "
+            "images are encoded; leave it out, or give quotas of groups with --group_column and --balance_by group."
+        )
+    check_num_clusters(rows.num_clusters, len(rows.labels))
+    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet

@@ -1,6 +1,4 @@
-"""What a run says about itself in config.yaml, the report and the cards, and a recipe in the results that it
-writes.
-"""
+"""What a run says of itself in config.yaml, report and cards, and a recipe in the results that it writes."""
 
 import os
 import platform
@@ -58,8 +56,7 @@ def describe_run(
     given |= {name: lasting_name(given[name]) for name in _PLACES if given[name]}
     given |= _without_secrets(arguments)
     return {
-        # Knobs that the preset filled are not among them: with another objective, `--config` would take them for set
-        # ones.
+        # Without the knobs that the preset filled: with another objective, `--config` would take them for set.
         "arguments": {name: value for name, value in given.items() if value is not None},
         "objective": objective.to_dict(),
         "source": images.source.to_dict(),
@@ -92,29 +89,15 @@ def _without_secrets(arguments: Arguments) -> dict[str, Any]:
 
 
 def recipe_origin(script: str | Path, *packages: str) -> str:
-    """[`origin`] of the figures that a recipe writes.
-
-    Args:
-        script (`str` or `Path`): The recipe that runs.
-        *packages (`str`): Names of the packages that decide the figures.
-
-    Returns:
-        `str`: Two paragraphs of Markdown.
-    """
+    """[`origin`] of the figures that a recipe writes; the packages are those that decide the figures."""
     script = Path(script).resolve()
     return origin(["python", f"recipes/{script.name}", *sys.argv[1:]], script.parent, *packages)
 
 
 def origin(command: Sequence[str], checkout: Path, *packages: str) -> str:
-    """The command and the versions behind some figures, for the head of the file that keeps them.
+    """The command and the versions behind some figures, as two paragraphs of Markdown for the file that keeps them.
 
-    Args:
-        command (`Sequence[str]`): What was run.
-        checkout (`Path`): A folder of the checkout whose commit it was, if it is one.
-        *packages (`str`): Names of the packages that decide the figures.
-
-    Returns:
-        `str`: Two paragraphs of Markdown.
+    `checkout` is a folder of the checkout whose commit is told, if it is one.
     """
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     return f"`{shlex.join(command)}`\n\nhf_clipselect {version('hf_clipselect')}{_commit(checkout)}; {versions}."

@@ -1,14 +1,18 @@
 """A run on images, from arguments to a published subset: prepare, the stages, report, write, publish."""
 
+import logging
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from ..config.arguments import Arguments
-from ..errors import PushError, RunError
+from ..data.places import hub_place
+from ..errors import InputError, PushError, RunError
 from ..hub import Destination, publish
 from ..results.run_report import summarize, with_sizes
 from ..results.saved_selection import published_report
@@ -17,7 +21,6 @@ from ..runtime.failures import during, explained_failures
 from ..runtime.launch import make_accelerator
 from ..scores.targets import Captions, Targets
 from ..selection import Size
-from .destination import check_destination
 from .prepare_dataset import Passed, prepare_dataset
 from .prepared import ImageInputs, Prepared
 from .provenance import describe_run
@@ -25,28 +28,24 @@ from .run_log import collected_warnings
 from .stages import Outcome, run_stages
 
 
+logger = logging.getLogger(__name__)
+
+
 def run_selection(arguments: Arguments, passed: Passed | None = None) -> SelectionResult:
     """Run a selection from checked arguments: what the command line and `select_dataset` share.
 
-    Args:
-        arguments ([`Arguments`]): All settings; the knobs of the objective that are `None` are filled from its preset.
-        passed ([`Passed`], *optional*): What a caller passes in the place of what the arguments name.
-
-    Returns:
-        `SelectionResult`: The selection; all else is in `arguments.run.output_dir` if that is not `None`.
-
-    Raises:
-        InputError: As `select_dataset`, or the Hub would refuse the push.
-        RunError: The machine failed: no memory, no disk, a process that is gone. The same call goes on from what is in
-            the folder.
-        PushError: The Hub can't be reached, or fails time after time; the results are in the folder.
+    Knobs of the objective that are `None` are filled from its preset. All that the run makes is in
+    `arguments.run.output_dir` if that is not `None`. Raises `InputError` as `select_dataset`, or where the Hub would
+    refuse the push; `RunError` where the machine failed (no memory, no disk, a process that is gone), and the same
+    call goes on from what is in the folder; `PushError` where the Hub can't be reached, or fails time after time, and
+    the results are in the folder.
     """
     seconds: dict[str, float] = {}
     place, run = arguments.run.output_dir, arguments.run
     with explained_failures(None if place is None else Path(place)), ExitStack() as stack:
         accelerator = make_accelerator(use_cpu=run.use_cpu, report_to=run.report_to, logging_dir=place)
         # Before warnings are collected for the report: those about the Hub do not describe the selection.
-        destination = check_destination(arguments, accelerator)
+        destination = _check_destination(arguments, accelerator)
         warnings = stack.enter_context(collected_warnings())
         prepared = prepare_dataset(
             arguments, passed or Passed(), accelerator=accelerator, stack=stack, seconds=seconds
@@ -62,6 +61,30 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         if destination is not None and accelerator.is_main_process:
             _publish(prepared, destination, report)
         return result
+
+
+def _check_destination(arguments: Arguments, accelerator: Accelerator) -> Destination | None:
+    """Where the results go to on the Hub; the main process asks, and all stop if the answer is no."""
+    if not arguments.hub.push_to_hub:
+        if arguments.hub.hub_dataset_id is not None or arguments.hub.hub_model_id is not None:
+            logger.info("Nothing is pushed to the Hub without --push_to_hub.")
+        return None
+    source = hub_place(arguments.data.dataset_name)
+    if arguments.hub.hub_dataset_id == (source.repo if source else arguments.data.dataset_name):
+        raise InputError(
+            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the "
+            "place of; choose another repository."
+        )
+    destination, problem = Destination.from_arguments(arguments.hub), None
+    if accelerator.is_main_process:
+        try:
+            destination.check()
+        except (InputError, PushError) as error:
+            problem = error
+    [problem] = broadcast_object_list([problem])
+    if problem is not None:
+        raise problem
+    return destination
 
 
 def _describe(prepared: Prepared[ImageInputs], outcome: Outcome) -> dict[str, Any]:

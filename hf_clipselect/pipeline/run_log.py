@@ -16,9 +16,7 @@ _PACKAGE = __package__.partition(".")[0]
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Put the wall-clock seconds of a block into `seconds[stage]`; an error that ends the block gets a note of the
-    stage.
-    """
+    """Put the wall-clock seconds of a block into `seconds[stage]`; an error that ends it gets a note of the stage."""
     start = time.perf_counter()
     with during(stage):
         yield
@@ -27,9 +25,7 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 @contextmanager
 def logged_to_stderr(level: int) -> Iterator[None]:
-    """Show the package's own messages during a block; a root handler would print those of other libraries a second
-    time.
-    """
+    """Show the package's own messages during a block; a root handler would repeat those of other libraries."""
     package_logger = logging.getLogger(_PACKAGE)
     before, handler = package_logger.level, logging.StreamHandler()
     package_logger.addHandler(handler)

@@ -71,22 +71,10 @@ def score_rows(
 ) -> tuple[SampleScores, NeighborGraph | None]:
     """Scores of rows; each class, or cluster, is scored by one process, and all processes get all scores.
 
-    Args:
-        model (`nn.Module`): Dual encoder, with or without adapters.
-        features ([`FeatureRows`] `(N, H)`), text_features (`torch.Tensor` of shape `(T, C, H')`): As cached.
-        targets ([`Classes`] or [`Captions`]): What the rows are aligned with.
-        neighbor_fraction (`float`), num_neighbors (`int`, *optional*): As in `sample_diversity_score`.
-        processes ([`Processes`]): Those of the run.
-        num_nearest (`int`, *optional*, defaults to 0): Nearest rows of each row in the graph; 0 for no graph.
-        alignment (`tuple` of three `np.ndarray` of shape `(N,)`, *optional*): What `align_rows` gives for this model,
-            where that is known already.
-
-    Returns:
-        `tuple[SampleScores, NeighborGraph | None]`: Scores of all rows, with the numbers of texts as predictions; and
-            which rows are alike.
-
-    Raises:
-        InputError: An embedding is zero or not finite.
+    Takes features as cached, of images `(N, H)` and of texts `(T, C, H')`; the neighbours as in
+    `sample_diversity_score`; and the alignment, where it is known already what `align_rows` gives for this model.
+    Predictions are numbers of texts. The graph tells which rows are alike, by the `num_nearest` rows of each; there is
+    none for 0. Raises `InputError` where an embedding is zero or not finite.
     """
     projections = Projections(model)
     align = _aligner(projections, text_features, targets, alignment)
@@ -130,9 +118,7 @@ def _aligner(
 
 
 def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
-    """Groups of classes for each process: large classes alone, small ones together, by falling cost to whoever has
-    least.
-    """
+    """Groups of classes for each process, large classes alone: by falling cost to whoever has least."""
     groups: list[list[int]] = [[]]
     for label in range(len(sizes)):
         if groups[-1] and max(sizes[label], sizes[groups[-1]].sum()) >= _GROUP_ROWS:

@@ -22,14 +22,7 @@ from .score import score
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the stages leave.
-
-    Args:
-        result ([`SelectionResult`]): The selection, without a report.
-        rows ([`EncodedRows`]): The rows that could be read.
-        adapted ([`Adapted`]): The model that scored, with adapters or without.
-        trust ([`Trust`]): What there is to doubt.
-    """
+    """What the stages leave; the selection has no report yet."""
 
     result: SelectionResult
     rows: EncodedRows
@@ -53,11 +46,7 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
 
 
 def judge(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted, scores: SampleScores) -> Trust:
-    """Compare predictions with the given labels, and warn of classes that CLIP does not understand.
-
-    Raises:
-        InputError: With `--strict`, where CLIP does not understand classes.
-    """
+    """Compare predictions with the labels; warn of classes that CLIP does not understand, or refuse by `--strict`."""
     targets, plain = rows.targets, adapted.plain
     predicted = scores.predicted_label if adapted.adaptation.kept else None
     if isinstance(targets, Classes):

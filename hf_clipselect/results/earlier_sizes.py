@@ -24,13 +24,9 @@ _Kept = tuple[list[Size], dict[str, np.ndarray]]
 def with_earlier_sizes(result: SelectionResult, subset: Path, processes: Processes) -> SelectionResult:
     """Add the sizes that are in the folder already, where nothing but the sizes is new; tell which ones go otherwise.
 
-    The rows of an earlier size stay what they were. Since a folder of subsets is replaced as a whole, a run that was
-    killed and is repeated finds the same sizes again, or those and its own.
-
-    Args:
-        result (`SelectionResult`): The sizes that are asked for, the same on every process; they stay the first.
-        subset (`Path`): The folder of subsets that the run replaces; it need not be there.
-        processes (`Processes`): Those of the run, of which the main one looks.
+    The rows of an earlier size stay what they were, behind those that are asked for. Since a folder of subsets is
+    replaced as a whole, a run that was killed and is repeated finds the same sizes again, or those and its own. The
+    main process looks.
     """
     sizes, columns = processes.broadcast(_earlier(result, subset) if processes.index == 0 else None)
     if not sizes:

@@ -84,9 +84,8 @@ def _configs(card: Path) -> list[str]:
 def load_source_of(source: DatasetSource, place: str) -> Dataset:
     """The split that a selection was made from, at its commit, not checked to be the same.
 
-    Raises:
-        InputError: It was a local folder or a dataset in memory, or it can't be loaded any more. The message names
-            `place`, the folder or repository of the selection.
+    Raises `InputError`, which names the folder or repository of the selection, for a local folder or a dataset in
+    memory, and for what can't be loaded any more.
     """
     by_hand = f"load it yourself, and call SelectionResult.{{}}({place!r}).at(ratio).apply(dataset)"
     by_hand = by_hand.format("from_folder" if Path(place).is_dir() else "from_hub")

@@ -56,8 +56,7 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Create the folder, and keep every other run out of it during a block.
 
-        Raises:
-            InputError: The folder is a file, can't be created or written to, or another run works in it.
+        Raises `InputError` where it is a file, can't be created or written to, or another run works in it.
         """
         try:
             if self.path.exists() and not self.path.is_dir():
@@ -73,15 +72,10 @@ class RunFolder:
             yield
 
     def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Refuse a folder, which is there, if it belongs to something else.
+        """Raise `InputError` for a folder, which exists, that a run of this identity can't write to.
 
-        Args:
-            identity (`Mapping[str, Any]`): What makes two runs the same: dataset, columns, rows, model.
-            overwrite (`bool`): The results of another run may go; files of others stay, and a run goes in beside them.
-
-        Raises:
-            InputError: The folder holds the results of another run, files that no run wrote, a card that can't be
-                read, or a folder or a pipe that bears the name of a file.
+        It holds another run's results, unless `overwrite` lets them go; files that no run wrote, which `overwrite`
+        leaves beside the run's; a card that can't be read; or a folder or a pipe that bears the name of a file.
         """
         for name in _ENTRIES:
             check_kind(self.path / name, folder=name in _OURS)
@@ -158,11 +152,8 @@ class RunFolder:
     ) -> None:
         """Write everything but features, adapters and config.yaml, which are there already.
 
-        Args:
-            result (`SelectionResult`): The selection, with its report.
-            images (`LabelledImages`): The dataset that was selected from.
-            unreadable (`Mapping[int, str]`): source_index -> reason of the rows whose images could not be read.
-            scores_only (`bool`): The subset folder holds no images.
+        `unreadable` gives the reason for the source_index of each image that could not be read; with `scores_only` the
+        subset folder holds no images.
         """
         report = result.report
         with self._replacing_file("scores.parquet") as path:

@@ -17,8 +17,7 @@ from ..runtime.notices import NOT_IN_REPORT
 
 logger = logging.getLogger(__name__)
 
-# In the folder, where everyone who writes to it finds it, whatever the folder's path; there while a run works, and
-# after one was killed.
+# In the folder, where everyone who writes to it finds it, whatever its path; a killed run leaves it.
 LOCK_NAME = ".hf_clipselect.lock"
 # Decoding processes of a killed run have its lock too, and see after five seconds that it is gone.
 _PATIENCE = 10.0
@@ -29,9 +28,8 @@ _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 def locked(folder: Path) -> Iterator[None]:
     """Keep every other run out of a folder, which exists, during a block.
 
-    Raises:
-        InputError: Another process or thread works in it and does not end within some seconds, or it can't be written
-            to.
+    Raises `InputError` where another process or thread works in it and does not end within some seconds, or it can't
+    be written to.
     """
     path = folder / LOCK_NAME
     lock = FileLock(path, is_singleton=False, fallback_to_soft=False)

@@ -42,18 +42,11 @@ def summarize(
 ) -> dict[str, Any]:
     """Count what a run kept and dropped, in plain JSON types; the mean of nothing and NaN are None.
 
-    Args:
-        scores (`Dataset`):
-            The scores table, one row for each of the N rows considered; a column `group` is counted as the classes
-            are.
-        class_names (`Sequence[str]`): Names of the C classes, in label order, those without images included.
-        ratios (`Sequence[float | int]`): Sizes of the subsets; each has its two columns in `scores`.
-        plain_agrees (`np.ndarray` of shape `(N,)`, bool):
-            Whether CLIP without adapters predicts the given label; of a row that could not be read it does not count.
-        run (`Mapping[str, Any]`): The entries that come ready: source, model, captions, objective, adaptation,
-            arguments, versions, seed, seconds, warnings.
-        unreadable (`Mapping[int, str]`): Reason for each `source_index` that could not be read.
-        trust ([`Trust`], *optional*): What there is to doubt; its warnings are among those of `run`.
+    Takes the scores table of the N rows considered, whose column `group`, if there is one, is counted as the classes
+    are; the names of all classes, those without images included; sizes that have their two columns in the table;
+    whether CLIP without adapters predicts the given label, `(N,)`, bool, which does not count for a row that could not
+    be read; the reason for each `source_index` of these; and what there is to doubt. `run` has the entries that come
+    ready: source, model, captions, objective, adaptation, arguments, versions, seed, seconds, warnings.
     """
     if len(plain_agrees) != len(scores):
         raise InputError(

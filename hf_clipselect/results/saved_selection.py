@@ -135,14 +135,10 @@ def write_selection(
 def read_saved(folder: Path) -> dict[str, Any]:
     """Read `selection.json` and `scores/` of a folder, which anybody may have written.
 
-    Returns:
-        `dict[str, Any]`: As [`read_selection`], with the scores as `scores` (`Dataset`), and what follows from them
-        counted anew in `report`.
-
-    Raises:
-        OSError, pa.ArrowException: A file is missing or can't be read.
-        ValueError, TypeError, RecursionError: A value is missing, of the wrong type or out of range, or the files
-            don't fit each other.
+    Gives what [`read_selection`] does, with the scores as `scores` (`Dataset`), and what follows from them counted
+    anew in `report`. Raises `OSError` or `pa.ArrowException` where a file is missing or can't be read; `ValueError`,
+    `TypeError` or `RecursionError` where a value is missing, of the wrong type or out of range, or the files don't fit
+    each other.
     """
     selection = read_selection(folder / "selection.json")
     num_rows, report = selection["source"].num_rows, selection["report"]
@@ -160,9 +156,8 @@ def read_saved(folder: Path) -> dict[str, Any]:
 def read_selection(path: Path) -> dict[str, Any]:
     """Read `selection.json`, which anybody may have written; raises what [`read_saved`] raises.
 
-    Returns:
-        `dict[str, Any]`: objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source
-        (`DatasetSource`) and report (`dict`), in which what the scores say is still to be counted.
+    Gives objective (`Objective`), ratios (`tuple[float | int, ...]`), seed (`int`), source (`DatasetSource`) and
+    report (`dict`), in which what the scores say is still to be counted.
     """
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"selection.json has more than {_MOST_BYTES:,} bytes")
@@ -229,10 +224,9 @@ def _check(value: Any, shape: Any, place: str) -> None:
 def read_scores(folder: Path, *, num_rows: int) -> pa.Table:
     """Read the shards of a folder as one table, whose columns are not checked, of at most `num_rows` rows.
 
-    Raises:
-        OSError, pa.ArrowException: A file can't be read.
-        ValueError: There is none; they hold more rows than there can be, other values than numbers and texts, or so
-            many of them in so few bytes that they were made to fill the memory.
+    Raises `OSError` or `pa.ArrowException` where a file can't be read; `ValueError` where there is none, or they hold
+    more rows than there can be, other values than numbers and texts, or so many of them in so few bytes that they were
+    made to fill the memory.
     """
     paths = sorted(folder.absolute().glob(SHARDS))  # pyarrow reads `run:1/...` as a URL
     if not paths:

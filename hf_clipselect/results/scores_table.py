@@ -40,12 +40,9 @@ def score_table(
     scores: SampleScores,
     facts: RowFacts | None = None,
 ) -> Dataset:
-    """The scores table, without any selection yet: scores beside the labels, written through `map`.
+    """The scores table of N rows, without any selection yet: scores beside the labels, written through `map`.
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64), class_names (`Sequence[str]`): Given labels and their names.
-        source_index (`np.ndarray` of shape `(N,)`, int64): Row numbers in the source split.
-        scores (`SampleScores`), facts (`RowFacts`, *optional*): Of these rows.
+    Takes labels and row numbers in the source split, both `(N,)`, int64.
     """
     columns = {"duplicate_group": np.full(len(labels), -1)} | scores.columns() | (facts or RowFacts()).columns()
     for name in ROW_NUMBERS & columns.keys():

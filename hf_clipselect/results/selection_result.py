@@ -351,7 +351,6 @@ class SelectionResult:
         kept = np.flatnonzero(self._kept)
         if len(dataset) == len(self.scores) and dataset._indices is None:
             return join_columns(dataset, columns).select(kept)
-        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept ones are
-        # enough.
+        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept rows suffice.
         rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
         return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})

@@ -46,21 +46,15 @@ def select_from_table(
     *,
     graph: NeighborGraph | None = None,
 ) -> Dataset:
-    """Add selection_score_<percent> and selected_<percent> for every size, and the reasons for the first.
+    """Add selection_score_<percent> and selected_<percent> for every size, and the reasons for the first, to a scores
+    table.
 
-    Args:
-        table (`Dataset`): A scores table; columns of earlier selections are replaced.
-        objective (`Objective`): What to maximise.
-        sizes (`Sequence[float | int]`): Fractions of the readable rows to keep, or their numbers.
-        graph ([`NeighborGraph`], *optional*): Which of the readable rows are alike. Where redundancy counts and there
-            is none, the scores of an earlier selection of the table are taken, which know of it.
+    Columns of earlier selections are replaced. The sizes count readable rows; the graph tells which of these are
+    alike. Where redundancy counts and there is no graph, the scores of an earlier selection of the table are taken,
+    which know of it.
 
-    Returns:
-        `Dataset`: The table with two columns more for each size, and `reason`.
-
-    Raises:
-        InputError: A size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't converge,
-            or the table lacks what the objective needs.
+    Raises `InputError` where a size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't
+    converge, or the table lacks what the objective needs.
     """
     base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
     rows = _readable_rows(base, objective)
@@ -92,14 +86,8 @@ def add_reason(table: Dataset, objective: Objective, size: Size) -> Dataset:
 def check_demands(
     labels: np.ndarray, class_names: Sequence[str], facts: RowFacts, objective: Objective, sizes: Sequence[Size]
 ) -> None:
-    """Refuse sizes, quotas and lists of rows that can't be met, before any image is encoded.
-
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64), class_names (`Sequence[str]`): Given labels and their names.
-        facts (`RowFacts`): What a user says of these rows.
-
-    Raises:
-        InputError: As [`select_from_table`].
+    """Raise `InputError`, as [`select_from_table`], for sizes, quotas and lists of rows that can't be met, before any
+    image is encoded. Takes the labels `(N,)`, int64, and what a user says of these rows.
     """
     candidates = _candidates(labels, class_names, facts, objective, None)
     for size in sizes:
@@ -108,10 +96,7 @@ def check_demands(
 
 @dataclass(frozen=True)
 class _ReadableRows:
-    """The rows that can be selected from: their places among the `num_rows` of the table, and what is known of them.
-
-    `passes` tells which of them the gate lets in, where the objective has one.
-    """
+    """The rows that can be selected from: their places in the table, what is known of them, which pass the gate."""
 
     num_rows: int
     places: np.ndarray

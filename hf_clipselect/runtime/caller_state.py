@@ -14,9 +14,7 @@ from threadpoolctl import threadpool_limits
 
 
 class _ProcessWide:
-    """Settings that all threads share: the first of several calls at once puts them aside, the last one puts them
-    back.
-    """
+    """Settings that all threads share: the first of several calls puts them aside, the last one puts them back."""
 
     def __init__(self) -> None:
         self._lock, self._calls, self._restore = threading.Lock(), 0, ExitStack()

@@ -32,11 +32,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files in the cache of the Hub client.
+    """Files in the cache of the Hub client, read-only, under their paths in the repository; other files may lie there
+    too.
 
-    Args:
-        folder (`Path`): Holds the files under their paths in the repository; other files may lie there too. Read-only.
-        revision (`str`): The commit that they are of, 40 hexadecimal digits.
+    `revision` is the commit that they are of, 40 hexadecimal digits.
     """
 
     folder: Path
@@ -46,20 +45,12 @@ class Fetched:
 def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revision: str | None = None) -> Fetched:
     """Download files of a repository at one commit, or take them from the cache where the Hub can't be reached.
 
-    Args:
-        repo_id (`str`): Hub id such as `user/name`.
-        patterns (`Sequence[str]`): Which files, with `*` for any text, slashes included; `scores/*` is all below
-            `scores`.
-        repo_type (`str`): `"dataset"` or `"model"`.
-        revision (`str`, *optional*): Branch, tag or commit; default `main`.
+    Patterns have `*` for any text, slashes included; `scores/*` is all below `scores`. `repo_type` is `"dataset"` or
+    `"model"`; `revision` a branch, tag or commit, by default `main`. At least one file matches: a pattern that none
+    matches is no error where the Hub can be reached; the cache may lack what matches it.
 
-    Returns:
-        `Fetched`: A folder with at least one file that matches. A pattern that no file matches is no error where the
-        Hub can be reached; the cache may lack what matches it.
-
-    Raises:
-        InputError: There is no such repository or revision, the token may not read it, the Hub can't be reached and
-            the files are not all in the cache, or no file matches any pattern.
+    Raises `InputError` where there is no such repository or revision, the token may not read it, the Hub can't be
+    reached and the files are not all in the cache, or no file matches any pattern.
     """
     asked = f"The {repo_type} repository {repo_id}"
     with hub_refusals(asked, repo_id, revision):
@@ -113,9 +104,7 @@ def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exceptio
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether what the Hub client raised says that the Hub can't answer now; it may also have answered with a
-    refusal.
-    """
+    """Whether what the Hub client raised says that the Hub can't answer now; else it is a refusal."""
     if not isinstance(error, HfHubHTTPError):
         return True
     status = error.response.status_code
@@ -124,13 +113,7 @@ def is_outage(error: Exception) -> bool:
 
 @contextmanager
 def hub_refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub client raises within into an `InputError` in words.
-
-    Args:
-        asked (`str`): The repository, as the subject of the sentence.
-        repo_id (`str`): Its id.
-        revision (`str`, *optional*): Branch, tag or commit that is asked for.
-    """
+    """Turn what the Hub client raises within into an `InputError` in words; `asked` is its subject, the repository."""
     try:
         yield
     except InputError:

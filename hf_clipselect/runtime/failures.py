@@ -38,8 +38,7 @@ _PLACES = {
     errno.EPERM: "may not be changed by this user",
 }
 _SHARED_MEMORY = re.compile(r"</torch_\w+>|out of shared memory")
-# What the number of an error becomes in texts: of pyarrow, of a DataLoader that hands on its worker's error, of
-# safetensors.
+# What the number of an error becomes in texts: of pyarrow, safetensors, and a DataLoader that hands on an error.
 _ERROR_NUMBER = re.compile(r"\[errno (\d+)\]|\(os error (\d+)\)", re.IGNORECASE)
 _WORKER_MEMORY = re.compile(r"Caught \w*MemoryError ")  # numpy's error can't be raised again, and becomes a plain one
 # gloo raises plain errors that name its source files.
@@ -63,13 +62,9 @@ def during(stage: str) -> Iterator[None]:
 def explained_failures(folder: Path | None) -> Iterator[None]:
     """Turn a failure of the machine inside a block into a `RunError`; everything else passes through untouched.
 
-    Args:
-        folder (`Path`, *optional*): Output folder of the run, which the same command goes on from.
-
-    Raises:
-        RunError: No memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to
-            the user; a decoding process that was killed; another process of the launch that is gone or does not
-            answer. Its `__cause__` is what was raised.
+    That is no memory; a disk that is full, limited or broken; a file or folder that was removed or is closed to the
+    user; a decoding process that was killed; another process of the launch that is gone or does not answer. The same
+    command goes on from what is in the folder. The `__cause__` of the error is what was raised.
     """
     try:
         yield
@@ -143,9 +138,7 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
 
 
 def _of_places(error: BaseException) -> str | None:
-    """What to tell of a file that is gone or closed to the user; of an image of the dataset others tell, who know its
-    row.
-    """
+    """What to tell of a file that is gone or closed to the user; of an image others tell, who know its row."""
     if not isinstance(error, OSError) or error.errno not in _PLACES or error.filename is None:
         return None
     return f"{error.filename} {_PLACES[error.errno]}{_stage(error)}. Mend that, or choose another place."
@@ -173,15 +166,7 @@ def _number(error: BaseException) -> int | None:
 
 
 def shortened(said: str) -> str:
-    """What an error says itself, without places in someone's source code, a worker's traceback and guesses at the
-    cause.
-
-    Args:
-        said (`str`): Its text.
-
-    Returns:
-        `str`: One line of at most 200 characters, without a full stop.
-    """
+    """What an error says, in 200 characters at most: without places in code, tracebacks and guesses at causes."""
     lines = said.strip().splitlines() or [""]
     if lines[0].startswith("Caught "):  # by a DataLoader's worker, whose traceback ends with the kind and the text
         lines = [lines[-1].partition(": ")[2]]

@@ -32,11 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: str | Path, what: str) -> Path:
-    """Create a folder if it is missing.
-
-    Raises:
-        InputError: It is a URL or a file, or can't be created; the message begins with `what`, such as "--output_dir".
-    """
+    """Create a folder if it is missing; raises `InputError`, which begins with `what`, where that can't be."""
     if "://" in str(path):
         raise InputError(f"{what} {str(path)[:200]} is a URL; give a folder of this machine.")
     try:
@@ -60,15 +56,7 @@ def file_sha256(path: Path) -> str:
 def read_plain_file(path: str | Path) -> bytes:
     """Read a file whose name comes from a dataset: a pipe, a socket or a device is refused before it can block.
 
-    Args:
-        path (`str` or `Path`): Any path.
-
-    Returns:
-        `bytes`: The whole file.
-
-    Raises:
-        OSError: It can't be read.
-        ValueError: It is no plain file, or of more than 2 GB.
+    Raises `OSError` where it can't be read, `ValueError` where it is no plain file, or of more than 2 GB.
     """
     _check_is_plain(os.stat(path))  # to open a device may already do something
     # Without waiting for the other end of a pipe that took its place since.

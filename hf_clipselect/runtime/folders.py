@@ -20,11 +20,7 @@ def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
     """A folder to fill that takes the place of another one when the block ends well, and vanishes when it does not.
 
     Other people's files are in it from the beginning, as second names of the same content: at every moment all of them
-    lie in the folder, or where [`restore`] finds them.
-
-    Args:
-        folder (`Path`): The folder to replace; it need not be there, but its parent is.
-        is_ours (`Callable`): Whether a file in it goes.
+    lie in the folder, or where [`restore`] finds them. The folder need not be there, but its parent is.
     """
     new, old = unused_name(folder), unused_name(folder, "old")
     new.mkdir()
@@ -41,32 +37,14 @@ def replaced(folder: Path, *, is_ours: IsOurs) -> Iterator[Path]:
 
 
 def check_kind(path: Path, *, folder: bool) -> None:
-    """Refuse a place where we write a file or a folder, and where something else is: it can be neither read nor
-    replaced.
-
-    Args:
-        path (`Path`): The place; nothing need be there.
-        folder (`bool`): Whether we write a folder.
-
-    Raises:
-        InputError: A folder in the place of a file, a file in that of a folder, a pipe, or a link to nothing.
-    """
+    """Raise `InputError` where a pipe, a link to nothing or the other kind takes the place of our file or folder."""
     if os.path.lexists(path) and not (path.is_dir() if folder else path.is_file()):
         kind = "folder" if folder else "file"
         raise InputError(f"{path} is no {kind}, and a {kind} of that name is to be written there. Move it away.")
 
 
 def check_kinds(folder: Path, *, is_ours: IsOurs, is_our_folder: IsOurs) -> None:
-    """[`check_kind`] of everything in a folder that bears a name of ours.
-
-    Args:
-        folder (`Path`): The folder; it need not be there.
-        is_ours (`Callable`): As for [`replaced`].
-        is_our_folder (`Callable`): The same for folders in it.
-
-    Raises:
-        InputError: As [`check_kind`].
-    """
+    """[`check_kind`] of everything in a folder, which need not be there, that bears a name of ours."""
     for parent, folders, names in os.walk(folder):
         for path in (Path(parent, name) for name in sorted([*folders, *names])):
             place = path.relative_to(folder).as_posix()
@@ -77,12 +55,7 @@ def check_kinds(folder: Path, *, is_ours: IsOurs, is_our_folder: IsOurs) -> None
 
 
 def restore(folder: Path, *, is_ours: IsOurs) -> None:
-    """Repair what a process left behind that was killed while it replaced a folder.
-
-    Args:
-        folder (`Path`): The folder; nobody else replaces it now.
-        is_ours (`Callable`): As for [`replaced`].
-    """
+    """Repair what a process left behind that was killed while it replaced a folder; nobody else replaces it now."""
     name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{16}}\.old")
     for old in sorted(path for path in folder.parent.iterdir() if name.fullmatch(path.name)):
         if os.path.lexists(folder):
@@ -92,12 +65,7 @@ def restore(folder: Path, *, is_ours: IsOurs) -> None:
 
 
 def remove_ours(folder: Path, *, is_ours: IsOurs) -> None:
-    """Remove our files of a folder, and the folders that are empty then.
-
-    Args:
-        folder (`Path`): The folder; of a link to one the link goes.
-        is_ours (`Callable`): Whether a file goes.
-    """
+    """Remove our files of a folder, and the folders that are empty then; of a link to a folder the link."""
     if folder.is_symlink():
         folder.unlink()
     emptied = []

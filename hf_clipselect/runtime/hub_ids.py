@@ -24,15 +24,9 @@ _PATH_IN_TEXT = re.compile(rf"""(?<='){_PATH_START}[^']+(?=')|(?<="){_PATH_START
 
 
 def is_hub_id(name: str, *, revision: str | None = None) -> bool:
-    """Whether a name means a repository on the Hub.
+    """Whether a name of a dataset or model means a repository on the Hub, of which a commit may be known.
 
-    Args:
-        name (`str`): Name of a dataset or a model as the user gave it.
-        revision (`str`, *optional*): Commit of the repository, where one is known.
-
-    Returns:
-        `bool`: False for `embedded/...`, for what exists on disk, and for names without a namespace unless their
-        commit is known.
+    Never `embedded/...`, nor what exists on disk, nor a name without a namespace, unless its commit is known.
     """
     if name.startswith(EMBEDDED_PREFIX) or os.path.exists(name) or not _is_repo_id(name):
         return False
@@ -40,27 +34,13 @@ def is_hub_id(name: str, *, revision: str | None = None) -> bool:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Check the id of the repository that a card is for.
-
-    Args:
-        repo_id (`str`): `user/name`.
-
-    Raises:
-        InputError: It is not an id that the Hub takes.
-    """
+    """Raise `InputError` for an id that the Hub does not take."""
     if not _is_repo_id(repo_id):
         raise InputError(f"repo_id must be a Hub id such as user/name, got {repo_id!r}.")
 
 
 def hide_paths(value: Any) -> Any:
-    """Replace paths on the user's disk by their last component, in a text or in all texts of a list or dictionary.
-
-    Args:
-        value (`Any`): Plain JSON types.
-
-    Returns:
-        `Any`: The same, without absolute paths, paths from home or paths that exist.
-    """
+    """Replace paths on the user's disk by their last component, in all texts of plain JSON types."""
     if isinstance(value, dict):
         return {key: hide_paths(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -77,14 +57,7 @@ def is_local_path(name: str) -> bool:
 
 
 def lasting_name(name: str) -> str:
-    """The name of a dataset, a model or a file as it is known from any working directory.
-
-    Args:
-        name (`str`): As the user gave it.
-
-    Returns:
-        `str`: The absolute path of what exists on disk; every other name as it is.
-    """
+    """A name as it is known from any working directory: the absolute path of what exists on disk; others stay."""
     return os.path.abspath(name) if os.path.exists(name) and not name.startswith(EMBEDDED_PREFIX) else name
 
 

@@ -13,11 +13,8 @@ from typing import Any
 def when_imported(name: str, action: Callable[[], object]) -> None:
     """Call a function once a top-level module has been imported: now if it is there, else at the end of its import.
 
-    Looking for the module with `importlib.util.find_spec` imports nothing and calls nothing.
-
-    Args:
-        name (`str`): Name of the module; it need not be installed.
-        action (`Callable`): It may import the module. What it raises comes out of the import.
+    The module need not be installed, and the action may import it; what it raises comes out of the import. Looking for
+    the module with `importlib.util.find_spec` imports nothing and calls nothing.
     """
     if name in sys.modules:
         import_module(name)  # waits for another thread that is about to import it

@@ -11,8 +11,7 @@ from typing import Any
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# timeout(1) sends its signal to the command, and at once to its whole group: the second one must not end the cleaning
-# up.
+# timeout(1) sends its signal to the command, and at once to its whole group: the second must not end the clean-up.
 _SECONDS_APART = 1.0
 _SECONDS_UNTIL_AGAIN = 0.01
 
@@ -23,10 +22,7 @@ class Interrupts:
 
     Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`.
     Outside of the main thread, where no signals can be handled, this does nothing; so it does for a signal that the
-    command was told to ignore (nohup).
-
-    Attributes:
-        received (`signal.Signals`, *optional*): The first signal that came.
+    command was told to ignore (nohup). `received` is the first signal that came.
     """
 
     def __init__(self) -> None:
@@ -73,9 +69,7 @@ class Interrupts:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals that Python would handle wait until the end of a block. Processes that are forked inside never see
-    them.
-    """
+    """Let signals that Python would handle wait until the end of a block; processes forked inside never see them."""
     if not _in_main_thread():
         yield
         return
@@ -94,9 +88,7 @@ def held_back() -> Iterator[None]:
 
 
 def ignore_from_here() -> None:
-    """For the end of Python itself, which takes a second: the exit code is known, and an exception would only be
-    shown.
-    """
+    """Ignore signals while Python itself ends, which takes a second: an exception would only be shown."""
     if _in_main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)

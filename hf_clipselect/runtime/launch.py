@@ -12,25 +12,16 @@ from ..errors import InputError
 from .words import in_one_line
 
 
-# How long processes wait for each other: while one writes the subset of a large dataset, too. NCCL's own limit is 10
-# minutes.
+# How long processes wait for each other: also while one writes a large subset. NCCL's own limit is 10 minutes.
 _PATIENCE = timedelta(hours=6)
 
 
 def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
-    """An `Accelerator` for however this process was launched.
+    """An `Accelerator` for however this process was launched; `report_to` is the tracker of the training loss, which
+    may write files to `logging_dir`.
 
-    Args:
-        use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
-        report_to (`str`, *optional*, defaults to `"none"`): Tracker of the training loss.
-        logging_dir (`str`, *optional*): Where trackers that write files write them.
-
-    Returns:
-        `Accelerator`
-
-    Raises:
-        InputError: The processes of the launch do not see each other, the engine splits models, or the tracker is
-        unknown or not installed.
+    Raises `InputError` where the processes of the launch do not see each other, the engine splits models, or the
+    tracker is unknown or not installed.
     """
     try:
         accelerator = Accelerator(
@@ -67,9 +58,6 @@ def exit_now(code: int) -> None:
 
     An orderly exit is not to be had: the threads of the group may wait for a process that is gone, and those of gloo
     abort the interpreter when it shuts down on them ("terminate called without an active exception", torch 2.13).
-
-    Args:
-        code (`int`): The exit code.
     """
     if torch.distributed.is_initialized():
         sys.stdout.flush()

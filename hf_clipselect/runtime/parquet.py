@@ -21,11 +21,9 @@ from .files import read_plain_file, unused_name
 
 logger = logging.getLogger(__name__)
 
-# The shards of the split `train` that [`write_parquet`] writes, as a pattern; people may have put other files beside
-# them.
+# The shards of the split `train` that [`write_parquet`] writes, as a pattern; other files may lie there too.
 SHARDS = f"train-{'[0-9]' * 5}-of-{'[0-9]' * 5}.parquet"
-# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups where rows are
-# small.
+# Rows are read, and written as a row group, in about this many bytes: little memory, and few groups of small rows.
 _GROUP_BYTES = 4_000_000
 _SHARD_BYTES = 500_000_000
 _BUFFER_BYTES = 1 << 20
@@ -33,15 +31,11 @@ _FEWEST_ROWS, _MOST_ROWS = 16, 100_000
 
 
 def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
-    """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB; images are neither decoded nor re-encoded.
+    """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB, into a folder, which is created if
+    missing; other shards in it are removed. Gives the shards in order.
 
-    Args:
-        dataset (`Dataset`): Rows to write. Images that are files get their bytes embedded, so that the shards stand
-            alone.
-        folder (`Path`): Created if missing; other shards in it are removed.
-
-    Returns:
-        `list[Path]`: The shards in order.
+    Images are neither decoded nor re-encoded. Those that are files get their bytes embedded, so that the shards stand
+    alone.
     """
     dataset = without_hollow_columns(dataset)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,14 +57,7 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
 def without_hollow_columns(dataset: Dataset) -> Dataset:
     """Leave out columns of structures without a field, as `{}` in JSON makes them: Parquet can't hold these.
 
-    Args:
-        dataset (`Dataset`): Any rows.
-
-    Returns:
-        `Dataset`: The same where there is no such column.
-
-    Raises:
-        InputError: Such a structure lies inside of one that holds more.
+    Raises `InputError` where such a structure lies inside of one that holds more.
     """
     hollow = {name: _has_leaf(feature) for name, feature in dataset.features.items() if _is_hollow(feature)}
     if mixed := [name for name, has_more in hollow.items() if has_more]:
@@ -146,9 +133,7 @@ def _groups(dataset: Dataset) -> Iterator[pa.Table]:
 
 
 def _with_bytes(values: pa.Array, feature: Any) -> pa.Array:
-    """With the bytes of files whose paths hold `::`: what follows it is another path to `datasets`, and it finds no
-    file.
-    """
+    """With the bytes of files whose paths hold `::`, behind which `datasets` would look for another path."""
     if not hasattr(feature, "embed_storage"):
         return values
     data, paths = pc.struct_field(values, "bytes"), pc.struct_field(values, "path")

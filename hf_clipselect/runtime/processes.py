@@ -9,14 +9,9 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 @dataclass(frozen=True)
 class Processes:
-    """All processes of the launch.
+    """All processes of the launch; without an accelerator this one is alone, and talks to nobody.
 
-    Every method but the properties is collective: a process that calls it waits until all the others have called it
-    too. A lone process talks to nobody.
-
-    Args:
-        accelerator (`Accelerator`, *optional*): The engine that the processes were launched under; without it this one
-            is alone.
+    Every method but the properties is collective: a process that calls it waits until all others have called it too.
     """
 
     accelerator: Accelerator | None = None
@@ -32,25 +27,11 @@ class Processes:
         return 1 if self.accelerator is None else self.accelerator.num_processes
 
     def gather(self, item: Any) -> list[Any]:
-        """Collect one item from each process.
-
-        Args:
-            item (`Any`): Anything that can be pickled; sizes may differ.
-
-        Returns:
-            `list[Any]`: One item per process, in the order of the processes, on every process.
-        """
+        """One item from each process, in their order, on every process. It can be pickled; sizes may differ."""
         return [item] if self.count == 1 else gather_object([item])
 
     def broadcast(self, item: Any) -> Any:
-        """Take over an item of the main process.
-
-        Args:
-            item (`Any`): Anything that can be pickled; only the main process's counts.
-
-        Returns:
-            `Any`: The main process's item.
-        """
+        """The item of the main process, whatever the others give. It can be pickled."""
         if self.count == 1:
             return item
         [item] = broadcast_object_list([item])

@@ -10,23 +10,14 @@ from urllib.parse import quote
 # `user:password@` of a URL. The `@` of a revision (hf://datasets/me/pets@main) stands behind a slash, and so may that
 # of a password with a slash in it, which is told from a port by its letters.
 _USER = re.compile(r"(?<=://)(?:[^/\s'\"]*|[^/\s'\"@:]*:(?!\d*/)[^\s'\"@]*)@")
-# Signatures and tokens stand in the query or the fragment. A `?` without a `=` behind it in the same part of a path is
-# a glob's.
+# Signatures and tokens stand in the query or the fragment. A `?` without a `=` in the same part of a path is a glob's.
 _QUERY = re.compile(r"(\w://[^\s'\"<>?#]*)[?#][^\s'\"<>/=]+=[^\s'\"<>]*")
 # Shorter words occur in other words, and are looked for as whole words only.
 _LONG = 6
 
 
 def hide_secrets(text: str, options: Mapping[str, Any] | None = None) -> str:
-    """Remove passwords, tokens and signatures from a text.
-
-    Args:
-        text (`str`): A name, a URL or a message that quotes some.
-        options (`Mapping[str, Any]`, *optional*): Options of a file system, none of whose values may be told.
-
-    Returns:
-        `str`: URLs without user, password, query and fragment; `***` instead of the values.
-    """
+    """A text with URLs without user, password, query and fragment, and `***` for every value of `options`."""
     for value in sorted(_words(options or {}), key=len, reverse=True):
         for form in {value, quote(value, safe=""), json.dumps(value)[1:-1]}:
             pattern = re.escape(form) if len(form) >= _LONG else rf"(?<!\w){re.escape(form)}(?!\w)"

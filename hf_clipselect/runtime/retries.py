@@ -28,18 +28,10 @@ _TRANSIENT = {408, 409, 412, 425, 429, 500, 502, 503, 504}
 
 
 def with_retries(what: str, step: Callable[[], _Result]) -> _Result:
-    """Run a step until it passes, at most five times, with growing pauses.
+    """Run a step until it passes, at most five times, with growing pauses, and give what it returns.
 
-    Args:
-        what (`str`): The step in words, for messages.
-        step (`Callable`): Looks at what is there first, so that running it again after a lost answer changes nothing
-            twice.
-
-    Returns:
-        What `step` returns.
-
-    Raises:
-        PushError: The server refused for good, or the connection failed every time.
+    The step, which messages call `what`, looks at what is there first, so that running it again after a lost answer
+    changes nothing twice. Raises `PushError` where the server refused for good, or the connection failed every time.
     """
     for delay in (*_DELAYS_S, None):
         try:

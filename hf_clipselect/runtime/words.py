@@ -14,15 +14,7 @@ def are(number: int) -> str:
 
 
 def there_are(names: Sequence[object], *, limit: int = 20) -> str:
-    """A clause that lists names: "there are none", "there is one: a", "there are a, b and 3 more".
-
-    Args:
-        names (`Sequence`): What there is.
-        limit (`int`, *optional*, defaults to 20): So many are named, and the others counted.
-
-    Returns:
-        `str`: Without a full stop.
-    """
+    """A clause that lists names: "there are none", "there is one: a", "there are a, b and 3 more"."""
     if not names:
         return "there are none"
     if len(names) == 1:

@@ -47,15 +47,8 @@ def alignment_scores(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest class and both kinds of SAS, from one product of images and prompts.
 
-    Args:
-        image_embeds, text_embeds, labels: As for [`semantic_alignment_score`].
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(num_rows,)`: The class whose prompt is nearest, of
-        equally near ones the lower, int64; the cosine and the margin as in [`semantic_alignment_score`], float32.
-
-    Raises:
-        InputError: Shapes don't match, a row is zero or not finite, or a label is out of range.
+    Takes and raises what [`semantic_alignment_score`] does. Returns arrays of shape `(num_rows,)`: the class whose
+    prompt is nearest, of equally near ones the lower, int64; the cosine and the margin, float32.
     """
     pairs = Pairs(image_embeds, text_embeds)
     num_rows, num_classes = len(pairs.images), len(pairs.texts)
@@ -74,12 +67,9 @@ def alignment_scores(
 
 
 class Pairs:
-    """Images and prompts that have passed their checks.
+    """Images `(N, D)` as given, their lengths `(N,)`, and prompts `(C, D)`, unit-norm, float32, where the images are.
 
-    Attributes:
-        images (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): As given.
-        lengths (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Of the images, to normalise them by.
-        texts (`np.ndarray` or `torch.Tensor` of shape `(C, D)`): Unit-norm, float32, where the images are.
+    Raises `InputError` where they don't share D, or a row is zero or not finite.
     """
 
     def __init__(self, image_embeds: Array, text_embeds: Array) -> None:

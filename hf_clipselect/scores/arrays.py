@@ -20,8 +20,7 @@ Array = np.ndarray | torch.Tensor
 
 # Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed.
 _BLOCK_ELEMENTS = 2**22
-# Rows whose largest number lies outside are scaled: float32 rounds what is smaller coarsely, and lengths of larger
-# ones overflow.
+# Rows whose largest number lies outside are scaled: float32 rounds smaller ones, and larger ones overflow.
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
@@ -62,18 +61,8 @@ def on_its_device(array: Array | Sequence, name: str = "image_embeds") -> Array:
 
 
 def checked_embeds(embeds: Array, name: str) -> Array:
-    """Check that embeddings are numbers of shape `(rows, dimension)`, at least one.
-
-    Args:
-        embeds (`np.ndarray`, `torch.Tensor` or nested sequence): What a caller gave.
-        name (`str`): Its name in the error.
-
-    Returns:
-        `np.ndarray` or `torch.Tensor`: As [`on_its_device`] gives them; rows that float32 can't hold are scaled, since
-            only their direction counts.
-
-    Raises:
-        InputError: They are something else.
+    """Embeddings of shape `(rows, dimension)`, at least one, as [`on_its_device`] gives them; rows that float32 can't
+    hold are scaled, since only their direction counts. Raises `InputError`, with the name, for anything else.
     """
     embeds = on_its_device(embeds, name)
     kind = embeds.dtype.kind if isinstance(embeds, np.ndarray) else _kind(embeds.dtype)
@@ -85,17 +74,8 @@ def checked_embeds(embeds: Array, name: str) -> Array:
 
 
 def row_lengths(embeds: Array, name: str) -> Array:
-    """Length of every row, summed in float64 so that it neither overflows nor underflows.
-
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): From [`checked_embeds`].
-        name (`str`): Their name in the error.
-
-    Returns:
-        `np.ndarray` or `torch.Tensor` of shape `(N,)`: Float32, on the device of the embeddings.
-
-    Raises:
-        InputError: A row is zero or not finite.
+    """Length `(N,)` of every row of embeddings from [`checked_embeds`], float32, on their device; summed in float64 so
+    that it neither overflows nor underflows. Raises `InputError`, with the name, where a row is zero or not finite.
     """
     squared = []
     for block in row_blocks(len(embeds), width=embeds.shape[1]):
@@ -126,19 +106,7 @@ def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
 
 
 def checked_labels(labels: Array | Sequence[int], *, num_rows: int, num_classes: int | None = None) -> np.ndarray:
-    """Check given classes.
-
-    Args:
-        labels (`np.ndarray` or `torch.Tensor`): What a caller gave.
-        num_rows (`int`): How many there must be.
-        num_classes (`int`, *optional*): Labels must be below it.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: Labels, int64.
-
-    Raises:
-        InputError: They are no integers, not one per row, negative, or too high.
-    """
+    """Given classes `(num_rows,)`, int64, in `[0, num_classes)`; raises `InputError` for anything else."""
     labels = as_numpy(on_its_device(labels, "labels"))
     if labels.shape != (num_rows,) or labels.dtype.kind not in "iu":
         raise InputError(

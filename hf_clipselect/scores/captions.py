@@ -36,17 +36,11 @@ def caption_alignment(
     row). The margin, which is ours, is that cosine minus the highest one with a reference that says something else:
     the tenth of the references that is most like the own caption, by the cosine of the texts, is left out.
 
-    Args:
-        image_embeds, own_embeds (`np.ndarray` or `torch.Tensor` of shape `(B, D)`): Unit-norm, float32: images and
-            their captions.
-        own (`np.ndarray` of shape `(B,)`): Caption numbers of the rows, in `[0, C)`.
-        reference_embeds (`np.ndarray` or `torch.Tensor` of shape `(R, D)`): Unit-norm, float32, where the images are.
-        references (`np.ndarray` of shape `(R,)`): Caption numbers, at least 2, as from [`draw_references`].
+    Takes unit-norm float32 embeddings of the images and of their own captions, both `(B, D)`, and of the references,
+    `(R, D)`; and caption numbers in `[0, C)`: the own ones `(B,)`, and those of at least 2 references `(R,)`.
 
-    Returns:
-        `tuple[np.ndarray, np.ndarray, np.ndarray]`, each of shape `(B,)`: The caption that fits best, the own one or a
-        reference, int64; SAS in [-1, 1] and margin in [-2, 2], float32, higher is better aligned, the margin above 0
-        where the own fits best.
+    Returns arrays of shape `(B,)`: the caption that fits best, the own one or a reference, int64; SAS in [-1, 1] and
+    margin in [-2, 2], float32, higher is better aligned, the margin above 0 where the own fits best.
     """
     images, owns, others = (torch.as_tensor(embeds) for embeds in (image_embeds, own_embeds, reference_embeds))
     left_out = max(1, round_half_up(LIKE_THE_OWN, len(references)))

@@ -10,8 +10,7 @@ import numpy as np
 from ..errors import InputError
 
 
-# Rows of a cluster, about, where the number of clusters is not given: diversity compares the rows of a cluster with
-# each other, and costs N^2 / K.
+# Rows of a cluster, about, where K is not given: diversity compares them with each other, and costs N^2 / K.
 ROWS_PER_CLUSTER, MAX_CLUSTERS = 250, 1000
 # A cluster below this part of the mean size is dissolved: diversity and quotas say nothing about a handful of rows.
 TINY = 0.1
@@ -34,23 +33,14 @@ def check_num_clusters(num_clusters: int | None, num_rows: int) -> None:
 def image_clusters(
     embed: Callable[[np.ndarray], np.ndarray], num_rows: int, *, num_clusters: int | None = None, seed: int = 42
 ) -> np.ndarray:
-    """Share the rows out among clusters of like images, by k-means.
+    """Share N rows out among K clusters of like images, by k-means: the cluster of each row, `(N,)`, int64, from 0,
+    none of them empty, the largest first.
 
     The centroids are found on at most 256 rows for each. Clusters of less than a tenth of the mean size are dissolved:
     their rows go to the nearest of the others. So there may be fewer clusters than were asked for.
 
-    Args:
-        embed (`Callable`): Row numbers `(count,)` -> unit-norm image embeddings `(count, D)`, float32; called for some
-            rows at a time.
-        num_rows (`int`): N.
-        num_clusters (`int`, *optional*): K, in `[1, N]`; default [`default_num_clusters`].
-        seed (`int`, *optional*, defaults to 42): Seed of the draws.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Cluster of each row, int64, from 0, none of them empty, the largest first.
-
-    Raises:
-        InputError: There are fewer rows than clusters.
+    `embed` turns row numbers `(count,)` into unit-norm image embeddings `(count, D)`, float32, and is called for some
+    rows at a time. K lies in `[1, N]`, by default as [`default_num_clusters`]; raises `InputError` otherwise.
     """
     from sklearn.cluster import MiniBatchKMeans  # here, because it takes a second to import
     from threadpoolctl import threadpool_limits

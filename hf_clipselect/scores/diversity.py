@@ -40,16 +40,12 @@ _PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
 
 @dataclass(frozen=True)
 class ClassDiversity:
-    """Diversity scores of one class, and how they came about.
+    """Diversity scores of one class, `(n,)`, float32, in [0, 2], and how they came about.
 
-    Args:
-        scores (`np.ndarray` of shape `(n,)`): Scores, float32, in [0, 2].
-        num_references (`int`, *optional*): Random rows that they were estimated from; None where they are exact.
-        relative_error (`float`, *optional*): Root mean square error of an estimate, as a part of the standard
-            deviation of the scores, both measured on random rows; None where they are exact.
-        nearest (`np.ndarray` of shape `(n, m)`, *optional*): The m nearest other rows of each row, int32, nearest
-            first.
-        cosines (`np.ndarray` of shape `(n, m)`, *optional*): Their cosines with it, float32.
+    `num_references` random rows were what they were estimated from, with a root mean square error that is
+    `relative_error` of the standard deviation of the scores, both measured on random rows; both are None where scores
+    are exact. `nearest` are the m nearest other rows of each row, `(n, m)`, int32, nearest first, and `cosines` `(n,
+    m)` theirs with it, float32.
     """
 
     scores: np.ndarray
@@ -118,6 +114,9 @@ def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) ->
 def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDiversity:
     """Diversity scores of one class, computed where its embeddings are, and the nearest rows of each if asked for.
 
+    Takes unit-norm float32 embeddings `(n, D)`, and k as [`neighbor_count`] gives it; the scores are in their order, 0
+    for a class of one row. `num_nearest` rows are listed for each, or n - 1 where there are no more.
+
     Beyond `EXACT_UP_TO` rows they are estimated: the mean distances to the nearest of some random rows, of which the
     same part is taken as k is of the class. Their number is the least power of two from 4,096 to half of the class
     whose error, measured on 1,024 rows, is below a quarter of the spread of their scores; if there is none, the scores
@@ -125,14 +124,6 @@ def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDive
 
     The nearest rows are never estimated. They come from the products that exact scores need anyway, and change no
     score.
-
-    Args:
-        embeds (`np.ndarray` or `torch.Tensor` of shape `(n, D)`): Unit-norm rows, float32.
-        k (`int`): Neighbours, as [`neighbor_count`] gives them.
-        num_nearest (`int`, *optional*, defaults to `0`): Nearest rows to list for each; n - 1 where there are no more.
-
-    Returns:
-        [`ClassDiversity`]: Scores in the order of the rows; 0 for a class of one row.
     """
     embeds, num_rows = on_its_device(embeds), len(embeds)
     diversity = _estimate(embeds, k) if num_rows > EXACT_UP_TO else None

@@ -49,26 +49,13 @@ def ensemble_alignment(
     of 10 classes take 5 seconds on two cores of an AMD EPYC (scikit-learn's `LogisticRegression` 35, and stops before
     the optimum), and 100,000 rows of 100 classes 35 seconds. Tensors on another device are scored there.
 
-    The folds are drawn by what the rows are, not by where they stand, and stratified: rows in another order get the
-    same scores, to the last digit.
+    The folds, at most one for each row, are stratified and drawn with the seed by what the rows are, not by where they
+    stand: rows in another order get the same scores, to the last digit.
 
-    Args:
-        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised
-            here.
-        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_classes, embed_dim)`): One prompt embedding per
-            class.
-        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers in `[0, num_classes)`.
-        logit_scale (`float`, *optional*, defaults to 100.0): What CLIP multiplies cosines with; 100 is that of the
-            OpenAI models.
-        num_folds (`int`, *optional*, defaults to 5): Folds of the regression; at most one for each row.
-        seed (`int`, *optional*, defaults to 42): Seed of the folds.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: Scores, float32, finite, at most 0, higher is better aligned.
-
-    Raises:
-        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
-            above 0, `num_folds` is below 2, or there is one row.
+    Takes image embeddings `(N, D)` and one prompt embedding per class `(C, D)`, normalised here, and labels `(N,)`,
+    integers in `[0, C)`. Returns scores `(N,)`, float32, finite, at most 0, higher is better aligned. Raises
+    `InputError` where shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
+    above 0, `num_folds` is below 2, or there is one row.
     """
     if not 0 < logit_scale < float("inf"):
         raise InputError(f"logit_scale must be a number above 0, got {logit_scale!r}; CLIP's own is 100.")
@@ -126,9 +113,7 @@ def _out_of_fold_weights(
 
 
 def _blocks(pairs: Pairs, order: np.ndarray, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; `(B, width)` is no
-    larger than a block.
-    """
+    """Places in the order, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`; see `row_blocks`."""
     for places in row_blocks(len(pairs.images), width=max(width, pairs.images.shape[1])):
         images = torch.as_tensor(unit_rows(pairs.images, order[places], pairs.lengths))
         yield places, torch.cat([images, images.new_ones(len(images), 1)], dim=1)

@@ -7,28 +7,12 @@ from .arrays import Array, as_numpy, checked_labels, row_blocks
 
 
 def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
-    """Share the rows out among stratified folds.
+    """Share the rows out among stratified folds: the fold of each row, `(num_rows,)`, int64, in `[0, num_folds)`.
 
     Both the folds and the parts of any class in them differ by at most one row, so a class of two rows or more is
     never in one fold alone. Which rows go together is drawn with the seed, whatever order the rows have otherwise.
-
-    Args:
-        labels (`np.ndarray` or `torch.Tensor` of shape `(num_rows,)`): Given classes, integers of 0 or more.
-        num_folds (`int`): Number of folds, from 2 to `num_rows`.
-        seed (`int`): Seed of the draw.
-
-    Returns:
-        `np.ndarray` of shape `(num_rows,)`: Fold of each row, int64, in `[0, num_folds)`.
-
-    Raises:
-        InputError: The labels are no vector of integers of 0 or more, or `num_folds` is out of range.
-
-    Example:
-
-    ```python
-    >>> fold_numbers(np.array([0, 0, 0, 0, 1, 1]), 2, seed=0)
-    array([1, 0, 0, 1, 1, 0])
-    ```
+    Raises `InputError` where the labels are no vector of integers of 0 or more, or `num_folds` is not in `[2,
+    num_rows]`.
     """
     labels = checked_labels(labels, num_rows=len(labels))
     check_num_folds(num_folds, len(labels))
@@ -43,12 +27,9 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
 def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """An order that follows from labels and embeddings alone, for folds and sums that don't depend on the given order.
 
-    The rows of a class are ordered along directions that are drawn with the seed. Takes embeddings
-    `(num_rows, embed_dim)` from [`checked_embeds`], and int64 labels `(num_rows,)`.
-
-    Returns:
-        `tuple[np.ndarray, np.ndarray]`, int64: Row numbers in that order, by classes, `(num_rows,)`; and the places in
-            it at which a row differs from the one before, rising from 0.
+    The rows of a class are ordered along directions that are drawn with the seed. Takes embeddings `(num_rows,
+    embed_dim)` from [`checked_embeds`], and int64 labels `(num_rows,)`. Returns int64 arrays: row numbers in that
+    order, by classes, `(num_rows,)`; and the places in it at which a row differs from the one before, rising from 0.
     """
     # Another stream than those of batches and held-out rows.
     directions = np.random.default_rng([seed, 2]).normal(size=(3, embeds.shape[1]))

@@ -23,28 +23,19 @@ class ArrayColumns:
 
 @dataclass(frozen=True)
 class SampleScores(ArrayColumns):
-    """Scores of all rows, in row order, each array of shape `(num_rows,)`.
+    """Scores of all rows, in row order, each array of shape `(num_rows,)`."""
 
-    Args:
-        predicted_label (int64): Class with the highest cosine; -1 for an unreadable row.
-        sas (float32): Cosine with the own class, in [-1, 1], higher is better aligned (eq. 1).
-        margin (float32): Cosine with the own class minus the best other one, in [-2, 2]; below 0 another class fits
-            better.
-        sds (float32): Mean distance to the nearest rows of the own class, in [0, 2], higher is more diverse (eq. 2).
-        duplicate_group (int64, *optional*): Number of the lowest row among the near-duplicates of a row; -1 for a row
-            without.
-        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0, higher is better
-            aligned.
-        better_caption (int64, *optional*): Where rows have captions: number of the first row with the caption that
-            fits better than the own one; -1 where none does.
-    """
-
-    predicted_label: np.ndarray
-    sas: np.ndarray
+    predicted_label: np.ndarray  # int64: class with the highest cosine; -1 for an unreadable row
+    sas: np.ndarray  # float32: cosine with the own class, in [-1, 1], higher is better aligned (eq. 1)
+    # float32: cosine with the own class minus the best other one, in [-2, 2]; below 0 another class fits better.
     margin: np.ndarray
+    # float32: mean distance to the nearest rows of the own class, in [0, 2], higher is more diverse (eq. 2).
     sds: np.ndarray
+    # int64: number of the lowest row among the near-duplicates of a row; -1 for a row without.
     duplicate_group: np.ndarray | None = None
+    # float32: sum of two log probabilities of the given label, at most 0, higher is better aligned.
     ensemble: np.ndarray | None = None
+    # int64, where rows have captions: the first row whose caption fits better than the own one; -1 where none does.
     better_caption: np.ndarray | None = None
 
     def scattered(self, rows: np.ndarray, num_rows: int) -> "SampleScores":

@@ -13,17 +13,11 @@ from .sample_scores import SampleScores
 
 @dataclass(frozen=True)
 class Classes:
-    """Rows with a label each.
+    """Rows with a label each."""
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Class of each row, in `[0, C)`: a number among those with rows.
-        numbers (`np.ndarray` of shape `(C,)`, int64): The classes with rows in the numbering of the dataset, rising.
-        names (`list[str]`): Names of all classes of the dataset, in its numbering.
-    """
-
-    labels: np.ndarray
-    numbers: np.ndarray
-    names: list[str]
+    labels: np.ndarray  # (N,), int64, in [0, C): class of each row, numbered among those with rows
+    numbers: np.ndarray  # (C,), int64, rising: the classes with rows in the numbering of the dataset
+    names: list[str]  # of all classes of the dataset, in its numbering
 
     @property
     def references(self) -> None:
@@ -47,17 +41,11 @@ class Classes:
 
 @dataclass(frozen=True)
 class Captions:
-    """Rows with a caption each; clusters of their images stand in for classes.
+    """Rows with a caption each; clusters of their images stand in for classes."""
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Caption of each row, in `[0, C)`; rows may share one.
-        references (`np.ndarray` of shape `(R,)`, int64): Captions that each row's own is compared with, rising.
-        clusters (`np.ndarray` of shape `(N,)`, int64): Cluster of each row's image, from 0, none empty.
-    """
-
-    labels: np.ndarray
-    references: np.ndarray
-    clusters: np.ndarray
+    labels: np.ndarray  # (N,), int64, in [0, C): caption of each row, which rows may share
+    references: np.ndarray  # (R,), int64, rising: captions that each row's own is compared with
+    clusters: np.ndarray  # (N,), int64, from 0, none empty: cluster of each row's image
 
     @property
     def cells(self) -> np.ndarray:

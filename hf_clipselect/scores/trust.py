@@ -30,29 +30,19 @@ _MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class Trust:
-    """Reasons for doubt. Classes without rows are left out; shares of adapted predictions are None without adapters.
+    """Reasons for doubt. Classes without rows are left out; shares of adapted predictions may be None."""
 
-    Args:
-        chance (`float`): Agreement of a guess: 1 over the number of classes with rows.
-        disagreement_plain (`float`), disagreement_adapted (`float`, *optional*): Fraction of all rows whose label is
-            not the prediction of CLIP without and with adapters.
-        below_chance (`list[dict]`): Classes that CLIP, without or with adapters, agrees with less often than chance:
-            `name`, `rows`, `plain` and `adapted` agreement, the lowest first.
-        similar_prompts (`list[dict]`): Pairs of classes whose prompts are nearly the same: `classes` and `cosine`, the
-            highest first. Of each class only the nearest other one is looked at.
-        confusions (`list[dict]`): Classes that are taken for others: `label`, `predicted`, `rows` of the label, and
-            the share of them that is taken for the other class, `plain` and `adapted`; the largest first: all above a
-            half, and smaller ones up to 50 in all.
-        warnings (`list[str]`): Sentences about these, with class names, each cause once; empty where all is well.
-    """
-
-    chance: float
-    disagreement_plain: float
-    disagreement_adapted: float | None
+    chance: float  # agreement of a guess: 1 over the number of classes with rows
+    disagreement_plain: float  # fraction of all rows whose label is not the prediction of CLIP without adapters
+    disagreement_adapted: float | None  # the same with adapters; None without
+    # Classes agreed with less often than chance: `name`, `rows`, `plain` and `adapted` agreement, the lowest first.
     below_chance: list[dict[str, Any]]
+    # Pairs with nearly the same prompts: `classes` and `cosine`, the highest first; of each class its nearest alone.
     similar_prompts: list[dict[str, Any]]
+    # Classes that are taken for others: `label`, `predicted`, `rows` of the label, and the share of them that is taken
+    # for the other class, `plain` and `adapted`; the largest first: all above a half, smaller ones up to 50 in all.
     confusions: list[dict[str, Any]]
-    warnings: list[str]
+    warnings: list[str]  # sentences about these, with class names, each cause once; empty where all is well
 
     def to_dict(self) -> dict[str, Any]:
         """The entry `trust` of the report: lists end after 50 entries, and the report has the warnings elsewhere."""
@@ -77,16 +67,9 @@ def measure_trust(
 ) -> Trust:
     """Compare predictions with the given labels, and prompts with each other; memory O(N + C) beside the arguments.
 
-    Args:
-        labels (`np.ndarray` of shape `(N,)`, int64): Given labels of the readable rows, in `[0, C)`.
-        plain (`np.ndarray` of shape `(N,)`, int64): Classes predicted by CLIP without adapters.
-        adapted (`np.ndarray` of shape `(N,)`, int64, or None): The same with adapters; None where plain CLIP was kept.
-        text_embeds (`np.ndarray` of shape `(C, D)`): Unit-norm prompt embeddings of CLIP without adapters, float32;
-            the row of a class without rows is not read.
-        class_names (`Sequence[str]`): Names of the C classes, in label order.
-
-    Returns:
-        [`Trust`]
+    Takes int64 arrays `(N,)` of the readable rows: labels in `[0, C)`, and the classes predicted by CLIP without
+    adapters and with them, None where plain CLIP was kept. Prompt embeddings `(C, D)` are those of CLIP without
+    adapters, unit-norm, float32; the row of a class without rows is not read.
     """
     predictions = {"plain": plain} | ({} if adapted is None else {"adapted": adapted})
     sizes = np.bincount(labels, minlength=len(class_names))
@@ -109,13 +92,9 @@ def measure_trust(
 def measure_caption_trust(plain: np.ndarray, adapted: np.ndarray | None, *, num_references: int) -> Trust:
     """As [`measure_trust`], for rows with captions: without classes there is only the agreement of all rows.
 
-    Args:
-        plain (`np.ndarray` of shape `(N,)`, bool): Whether a row's own caption fits best by CLIP without adapters.
-        adapted (`np.ndarray` of shape `(N,)`, bool, or None): The same with adapters; None where plain CLIP was kept.
-        num_references (`int`): Captions that each row's own was compared with.
-
-    Returns:
-        [`Trust`]: `chance` is that of a caption drawn at random; the lists are empty.
+    Takes bool arrays `(N,)`, whether a row's own caption fits best by CLIP without adapters and with them, None where
+    plain CLIP was kept; and how many captions each row's own was compared with. `chance` is that of a caption drawn at
+    random.
     """
     disagreement_plain = float(1 - plain.mean())
     disagreement_adapted = None if adapted is None else float(1 - adapted.mean())

@@ -3,7 +3,7 @@
 from .counts import Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
 from .exact import top_k
 from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
-from .objective import KNOBS, Objective, resolve_objective
+from .objective import Objective, resolve_objective
 from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
 from .reasons import NOT_READABLE, reasons
@@ -14,7 +14,6 @@ from .solve import Candidates, check_candidates, select_rows, select_subsets
 
 __all__ = [
     "FIRST",
-    "KNOBS",
     "LAST",
     "MUST_DROP",
     "MUST_KEEP",

@@ -22,18 +22,10 @@ Size = float | int
 def check_sizes(
     ratios: float | Sequence[float] | None = None, counts: int | Sequence[int] | None = None
 ) -> tuple[Size, ...]:
-    """Check the sizes that a caller asks for.
+    """The sizes that a caller asks for: the ratios, as floats in `(0, 1]`, then the counts, as ints of at least 1, in
+    the orders given. Without either it is the ratio 0.3.
 
-    Args:
-        ratios (`float` or `Sequence[float]`, *optional*): Fractions of the rows to keep, each in `(0, 1]`, none
-            twice; 0.3 where no count is given either.
-        counts (`int` or `Sequence[int]`, *optional*): Numbers of rows to keep, each at least 1, none twice.
-
-    Returns:
-        `tuple[float | int, ...]`: The ratios, as floats, then the counts, as ints, in the orders given.
-
-    Raises:
-        InputError: There is none, one comes twice, is not a number or out of range.
+    Raises `InputError` where there is none, one comes twice, is not a number or out of range.
     """
     if counts is None:
         return check_ratios(DEFAULT_RATIO if ratios is None else ratios)
@@ -49,18 +41,11 @@ def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
 
 
 def selection_count(size: Size, num_rows: int) -> int:
-    """Number of rows that a size keeps: a count itself, of a ratio as written in decimals `floor(ratio * N + 0.5)`.
+    """Number of rows k, in `[1, num_rows]`, that a size keeps: a count itself, of a ratio as written in decimals
+    `floor(ratio * N + 0.5)`.
 
-    Args:
-        size (`float` or `int`): Fraction of the rows to keep, in `(0, 1]`, or their number.
-        num_rows (`int`): Number of rows N.
-
-    Returns:
-        `int`: The count k, in `[1, num_rows]`.
-
-    Raises:
-        InputError: The ratio is not in `(0, 1]` or so small that it keeps no row, or there are fewer rows than the
-            count.
+    Raises `InputError` where the ratio is not in `(0, 1]` or so small that it keeps no row, or there are fewer rows
+    than the count.
     """
     if is_count(size):
         if _check_count(size) > num_rows:

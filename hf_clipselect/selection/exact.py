@@ -6,20 +6,11 @@ from ..errors import InputError
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """The k rows with the highest scores; of equal scores the lower row number goes first.
+    """The k rows with the highest of the finite scores `(num_rows,)`: row numbers `(k,)`, int64, rising.
 
-    Equal to the first k of a stable sort by falling score, in O(N). Since the objective of the
-    paper (eq. 6 of https://huggingface.co/papers/2410.11215) is a sum over rows, these rows are its optimum.
-
-    Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Finite scores, higher is better.
-        k (`int`): How many rows, in `[0, num_rows]`.
-
-    Returns:
-        `np.ndarray` of shape `(k,)`: Row numbers, int64, rising.
-
-    Raises:
-        InputError: A score is not finite, or k is out of range.
+    Equal to the first k of a stable sort by falling score, in O(N): of equal scores the lower row number goes first.
+    Since the objective of the paper (eq. 6 of https://huggingface.co/papers/2410.11215) is a sum over rows, these rows
+    are its optimum. Raises `InputError` where a score is not finite, or k is not in `[0, num_rows]`.
     """
     scores = finite_scores(scores)
     num_rows = len(scores)

@@ -14,8 +14,7 @@ NUM_NEAREST = 32
 # Rows joined by a weight of at least this count as near duplicates. On the synthetic set of the tests copies at a
 # cosine of 0.992 have weights of 0.91 and more, other rows of a class 0.05 at most.
 DUPLICATE_WEIGHT = 0.8
-# The cosine that has weight 0 stays below this, so that in a class full of exact copies these keep a weight of 1 in
-# spite of rounding.
+# The cosine that has weight 0 stays below this, so that exact copies keep weight 1 in a class full of them.
 _HIGHEST_ZERO = 1 - 1e-4
 
 
@@ -23,14 +22,11 @@ _HIGHEST_ZERO = 1 - 1e-4
 class NeighborGraph:
     """Weighted edges between rows of the same class, as compressed sparse rows; every edge stands at both its ends.
 
-    Args:
-        starts (`np.ndarray` of shape `(N + 1,)`): Where the edges of each row start, and their number E; int64.
-        columns (`np.ndarray` of shape `(E,)`): The row at the other end, int32.
-        weights (`np.ndarray` of shape `(E,)`): Likeness W in (0, 1], float32; 1 for exact copies.
-        crowded (`np.ndarray` of shape `(N,)`): True for a row whose list of nearest rows is full of near duplicates,
-            so that it may have more of them than edges.
-        part (`np.ndarray` of shape `(N,)`): The lowest row number of the row's class, which no edge leaves; -1 for
-            rows of no class; int64.
+    `starts` `(N + 1,)`, int64, tells where the edges of each row start, and their number E; `columns` `(E,)`, int32,
+    the row at the other end; `weights` `(E,)`, float32, the likeness W in (0, 1], 1 for exact copies. `crowded` `(N,)`
+    is true for a row whose list of nearest rows is full of near duplicates, so that it may have more of them than
+    edges. `part` `(N,)`, int64, is the lowest row number of the row's class, which no edge leaves; -1 for rows of no
+    class.
     """
 
     starts: np.ndarray
@@ -60,18 +56,12 @@ class NeighborGraph:
 
 
 def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
-    """The graph of one class from the lists of nearest rows that `class_diversity` gives.
+    """The graph of one class of n rows from the lists of nearest rows, and cosines, both `(n, m)`, that
+    `class_diversity` gives.
 
     `W_ij = clamp((cos_ij - zero) / (1 - zero), 0, 1)^2` where one of the two rows lists the other, zero being the
     median of all listed cosines: classes differ in how alike their rows are, and half of the listed neighbours are no
     more than that. Edges of weight 0 are left out.
-
-    Args:
-        nearest (`np.ndarray` of shape `(n, m)`): The nearest other rows of each row of the class.
-        cosines (`np.ndarray` of shape `(n, m)`): Their cosines with it, float32.
-
-    Returns:
-        [`NeighborGraph`]: Over the n rows of the class.
     """
     num_rows, num_listed = nearest.shape
     part = np.zeros(num_rows, dtype=np.int64)
@@ -93,15 +83,9 @@ def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
 
 
 def joined_graph(parts: Sequence[tuple[np.ndarray, NeighborGraph]], num_rows: int) -> NeighborGraph:
-    """One graph over all rows from those of the classes.
+    """One graph over all rows from the row numbers and the graph of each class, the same for any order of these.
 
-    Args:
-        parts (`Sequence[tuple[np.ndarray, NeighborGraph]]`): For each class its row numbers and its graph, in any
-            order.
-        num_rows (`int`): Number of rows N; those of no part, such as unreadable ones, have no edges.
-
-    Returns:
-        [`NeighborGraph`]: Over the N rows, the same for any order of the parts.
+    Rows of no class, such as unreadable ones, have no edges.
     """
     degrees, crowded = np.zeros(num_rows, dtype=np.int64), np.zeros(num_rows, dtype=bool)
     part = np.full(num_rows, -1, dtype=np.int64)

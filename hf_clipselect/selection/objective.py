@@ -163,18 +163,10 @@ KNOBS = tuple(field.name for field in dataclasses.fields(Objective) if field.nam
 
 
 def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None = None) -> Objective:
-    """Fill the knobs that are not set from a preset.
+    """All knobs, checked: those that are `None` or missing are filled from the preset "diverse" (the default),
+    "clean", "paper" or "released".
 
-    Args:
-        name (`str`, *optional*, defaults to `"diverse"`): "diverse", "clean", "paper" or "released".
-        knobs (`Mapping[str, Any]`, *optional*): Knobs as in [`Objective`]; one that is not `None` wins over the
-            preset.
-
-    Returns:
-        [`Objective`]: All knobs, checked.
-
-    Raises:
-        InputError: The preset, a knob or a value is unknown, or the knobs contradict each other.
+    Raises `InputError` where the preset, a knob or a value is unknown, or the knobs contradict each other.
     """
     name = DEFAULT_PRESET if name is None else name
     check_choice("objective", name, tuple(PRESETS))

@@ -17,26 +17,17 @@ def class_quotas(
     lower: np.ndarray | None = None,
     upper: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Share k rows out among the classes by largest remainder; of equal remainders the lower class goes first.
+    """Share k rows out among C classes by largest remainder; of equal remainders the lower class goes first.
 
     A class whose quota would leave its bounds gets the bound, and the rest is shared out anew among the others.
     Without `upper` the upper bounds are the class sizes. Largest remainder alone is not monotone (a class may lose a
     row as k grows), so for nested subsets `upper` takes the quotas of the next larger k; where those bind nothing,
     they change nothing.
 
-    Args:
-        labels (`np.ndarray` of shape `(num_rows,)`): Integer classes in `[0, num_classes)`.
-        k (`int`): Rows to keep in all, in `[0, num_rows]`.
-        balance (`str`): "proportional" to the class sizes, or "uniform" over the classes that have rows.
-        num_classes (`int`): Number of classes C; a class may be empty.
-        lower (`np.ndarray` of shape `(num_classes,)`, *optional*): Fewest rows of each class; default 0.
-        upper (`np.ndarray` of shape `(num_classes,)`, *optional*): Tighter bounds than the class sizes.
-
-    Returns:
-        `np.ndarray` of shape `(num_classes,)`: Quotas, int64, that add up to k.
-
-    Raises:
-        InputError: The balance is unknown, or the bounds leave no room for k rows.
+    Takes labels `(num_rows,)`, integers in `[0, C)`, of which a class may be empty; k in `[0, num_rows]`; the balance,
+    "proportional" to the class sizes or "uniform" over the classes that have rows; and bounds `(C,)`. Returns quotas
+    `(C,)`, int64, that add up to k. Raises `InputError` for an unknown balance, or bounds that leave no room for k
+    rows.
     """
     sizes = np.bincount(labels, minlength=num_classes)
     high = sizes if upper is None else np.minimum(sizes, upper)

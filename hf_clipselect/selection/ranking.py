@@ -23,23 +23,14 @@ _ALIGNMENT_COLUMN = {"cosine": "sas", "margin": "margin", "ensemble": "ensemble"
 
 @dataclass(frozen=True)
 class RowColumns:
-    """What is known of every row, each array of shape `(N,)`.
+    """What is known of every row, each array of shape `(N,)`."""
 
-    Args:
-        labels (int64): Given classes, from 0.
-        agrees (bool): Whether the predicted label is the given one.
-        sas (float32): Cosine alignment, in [-1, 1], higher is better aligned.
-        margin (float32): Margin alignment, in [-2, 2], below 0 where another class fits better.
-        sds (float32): Diversity, in [0, 2], higher is farther from its neighbours.
-        ensemble (float32, *optional*): Sum of two log probabilities of the given label, at most 0; only alignment
-            "ensemble" needs it.
-    """
-
-    labels: np.ndarray
-    agrees: np.ndarray
-    sas: np.ndarray
-    margin: np.ndarray
-    sds: np.ndarray
+    labels: np.ndarray  # int64: given classes, from 0
+    agrees: np.ndarray  # bool: whether the predicted label is the given one
+    sas: np.ndarray  # float32: cosine alignment, in [-1, 1], higher is better aligned
+    margin: np.ndarray  # float32: margin alignment, in [-2, 2], below 0 where another class fits better
+    sds: np.ndarray  # float32: diversity, in [0, 2], higher is farther from its neighbours
+    # float32: sum of two log probabilities of the given label, at most 0; only alignment "ensemble" needs it.
     ensemble: np.ndarray | None = None
 
     def alignment(self, objective: Objective) -> np.ndarray:
@@ -48,24 +39,17 @@ class RowColumns:
 
 
 def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np.ndarray:
-    """The score that the selection ranks the rows of a tier by.
+    """The score, `(N,)`, float32, that the selection ranks the rows of a tier by; higher is kept first.
 
     Without `spread` S = A + alpha * D (the part of eq. 6 of https://huggingface.co/papers/2410.11215 that depends on
     the row): A is the alignment, D the diversity, each normalised over all rows; a constant column becomes 0 where it
-    is normalised, since it ranks nothing. Computed in float64.
+    is normalised, since it ranks nothing. Alpha is `ratio`, the fraction of the rows to keep, where diversity_weight
+    is "ratio". Computed in float64.
 
     With `spread` a row that passes the gate gets the share of its class's passing rows that do not come before it, in
     (0, 1]. Every beginning of the order is spread evenly over ten strata of the alignment ranking, easy and hard rows,
     and within a stratum over its diversity, typical and unusual rows. The most diverse rows do not come first, since
     damaged images are among them. The other rows get their alignment. This objective is ours, not the paper's.
-
-    Args:
-        objective ([`Objective`]): The knobs.
-        rows ([`RowColumns`]): The N rows.
-        ratio (`float`): Fraction of the rows to keep; alpha where diversity_weight is "ratio".
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Scores, float32, higher is kept first.
     """
     alignment = np.asarray(rows.alignment(objective), dtype=np.float64)
     if objective.spread:

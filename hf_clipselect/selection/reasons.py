@@ -24,7 +24,7 @@ def reasons(
     duplicate_group: np.ndarray,
     source_index: np.ndarray,
 ) -> np.ndarray:
-    """The reason for each row; of several that hold, the first in this order.
+    """The reason for each row, strings `(N,)`; of several that hold, the first in this order.
 
     "kept: must keep", "kept"; "must drop"; "redundant: copy of row N": redundancy counts, and row N of its
     near-duplicates is kept; "label disagrees with image": the predicted label is another; "low alignment": it is below
@@ -32,18 +32,9 @@ def reasons(
     without quotas its score would do, or, with `spread`, other rows of its class come first; "low score": other rows
     score higher.
 
-    Args:
-        objective ([`Objective`]): The knobs.
-        rows ([`RowColumns`]): The N rows.
-        scores (`np.ndarray` of shape `(N,)`): From `selection_scores`, less the redundancy.
-        selected (`np.ndarray` of shape `(N,)`): Bool.
-        tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`.
-        duplicate_group (`np.ndarray` of shape `(N,)`): The same number for rows that are near-duplicates; -1 for
-            others.
-        source_index (`np.ndarray` of shape `(N,)`): Row numbers in the source.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Strings.
+    Takes arrays `(N,)`: the scores from `selection_scores`, less the redundancy; which rows are selected, bool; their
+    tiers, as in `ranking`, if there are any; the same `duplicate_group` for near-duplicates, -1 for others; and row
+    numbers in the source.
     """
     has_quotas = objective.class_balance != "none"
     alignment_alone = objective.diversity_weight == 0 and not objective.spread and not objective.redundancy_weight

@@ -18,7 +18,7 @@ from .neighbor_graph import DUPLICATE_WEIGHT, NeighborGraph
 def redundancy_scores(
     scores: np.ndarray, graph: NeighborGraph, weight: float, *, tiers: np.ndarray | None = None
 ) -> np.ndarray:
-    """What each row adds at the moment when a greedy selection picks it.
+    """What each row adds at the moment when a greedy selection picks it: `(N,)`, float32, at most the score.
 
     The greedy picks all rows one by one, always the one with the highest `score_i - weight * max W_ij` over the rows j
     picked before. The value at that moment is what it returns. Within a tier these values never rise along the order
@@ -30,18 +30,10 @@ def redundancy_scores(
     every member counts as a near duplicate of the one picked first. The greedy is evaluated lazily
     (https://doi.org/10.1007/BFb0006528), which takes O(N log N) time for a bounded number of edges per row.
 
-    Args:
-        scores (`np.ndarray` of shape `(N,)`): Finite scores, higher is better; float32 is what is ranked.
-        graph ([`NeighborGraph`]): Likeness W of the rows.
-        weight (`float`): What an exact copy of a picked row loses, at least 0.
-        tiers (`np.ndarray` of shape `(N,)`, *optional*): Integers; all rows of a lower tier are picked before any of a
-            higher one. The values of different tiers can't be compared: order rows by tier first.
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: Float32, at most the score, higher is picked earlier within the tier.
-
-    Raises:
-        InputError: A score is not finite.
+    Takes finite scores `(N,)`, of which float32 is ranked, and the likeness W of the rows; `weight`, at least 0, is
+    what an exact copy of a picked row loses. All rows of a lower tier, integers `(N,)`, are picked before any of a
+    higher one; values of different tiers can't be compared: order rows by tier first. Raises `InputError` where a
+    score is not finite.
     """
     scores = np.ascontiguousarray(finite_scores(scores), dtype=np.float32)
     tiers = np.zeros(len(scores), dtype=np.int64) if tiers is None else tiers
@@ -55,14 +47,9 @@ def redundancy_scores(
 
 
 def duplicate_groups(graph: NeighborGraph, threshold: float = DUPLICATE_WEIGHT) -> np.ndarray:
-    """Groups of near duplicates: rows joined by edges of at least a weight, directly or through others.
+    """The lowest row number of each row's group of near duplicates, `(N,)`, int64; -1 for a row that is in none.
 
-    Args:
-        graph ([`NeighborGraph`]): Likeness W of the rows.
-        threshold (`float`, *optional*, defaults to `0.8`): Least weight of an edge between near duplicates, in (0, 1].
-
-    Returns:
-        `np.ndarray` of shape `(N,)`: The lowest row number of the row's group, int64; -1 for a row that is in none.
+    Rows of a group are joined by edges of at least the threshold, in (0, 1], directly or through others.
     """
     strong = graph.weights >= threshold
     rows, columns = graph.edge_rows()[strong], graph.columns[strong]

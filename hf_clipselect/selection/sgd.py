@@ -31,8 +31,7 @@ STEP_PER_ROW = 2e-4
 # Below this a step can jump over the window for ever although the three conditions hold.
 MIN_ROWS = 20
 # With the momentum at rest d falls by STEP_PER_ROW / (1 - MOMENTUM) * p (1 - p) * (beta - s) an iteration; the
-# integral of 1 / (p (1 - p)) from 0 to d is 2 d + 2 sinh d. The momentum takes 1 / (1 - MOMENTUM) iterations to build
-# up.
+# integral of 1 / (p (1 - p)) from 0 to d is 2 d + 2 sinh d. The momentum builds up in 1 / (1 - MOMENTUM) of them.
 _CROSSING = (2 * INITIAL_LOGIT + 2 * sinh(INITIAL_LOGIT)) * (1 - MOMENTUM) / STEP_PER_ROW
 _LAG = 1 / (1 - MOMENTUM)
 # Room in the values that a message proposes: small sets take longer, because the count swings before it settles.
@@ -55,18 +54,9 @@ def sgd_select(
     The result is the rows of highest score, up to theta * N and to ties, at many times the cost of `top_k`. The count
     is looked at before each update, so that no update follows the arrival. Computed in float64.
 
-    Args:
-        scores (`np.ndarray` of shape `(num_rows,)`): Finite combined scores SAS + alpha * SDS, higher is better.
-        k (`int`): Target count, in `[1, num_rows]`.
-        ratio_weight (`float`, *optional*, defaults to `2.0`): Beta of eq. 6, the weight of the gap.
-        theta (`float`, *optional*, defaults to `5e-4`): Tolerated gap as a fraction of the rows (section 3.3).
-        max_iterations (`int`, *optional*, defaults to `100_000`): Updates after which the loop gives up.
-
-    Returns:
-        [`SgdResult`]: Rows, within theta * N of k, and iterations.
-
-    Raises:
-        InputError: A condition of [`check_convergence`] fails, or the loop is not there after `max_iterations`.
+    Takes finite scores SAS + alpha * SDS `(num_rows,)`, k in `[1, num_rows]`, beta of eq. 6 as `ratio_weight`, and
+    theta of section 3.3. Raises `InputError` where a condition of [`check_convergence`] fails, or the loop is not
+    there after `max_iterations` updates.
     """
     check_convergence(scores, k, ratio_weight=ratio_weight, theta=theta, max_iterations=max_iterations)
     scores = finite_scores(scores).astype(np.float64)
@@ -97,7 +87,7 @@ def sgd_select(
 def check_convergence(
     scores: np.ndarray, k: int, *, ratio_weight: float = 2.0, theta: float = 5e-4, max_iterations: int = 100_000
 ) -> None:
-    """Raise where order statistics of the scores tell that the loop cannot arrive.
+    """Raise `InputError` where order statistics of the scores tell that the loop cannot arrive.
 
     - C1, reach: some count that splits no ties lies within theta * N of k.
     - C2, force: beta is above the score of the last row that must leave, the (k + floor(theta * N) + 1)-th highest.
@@ -105,14 +95,8 @@ def check_convergence(
     - C3, time: that row leaves within `max_iterations`, which takes `iterations_to_leave`.
 
     These conditions are necessary. A loop that meets them may still jump over a narrow window for long; `sgd_select`
-    then raises.
-
-    Args:
-        scores, k, ratio_weight, theta, max_iterations: As for [`sgd_select`].
-
-    Raises:
-        InputError: A condition fails, which the message names with the value that would do; there are fewer than 20
-            rows; a score is not finite; or k is out of range.
+    then raises. Takes what that takes. The `InputError` names the condition with the value that would do; it is raised
+    too for fewer than 20 rows, a score that is not finite, and a k that is out of range.
     """
     scores = finite_scores(scores).astype(np.float64)
     num_rows = len(scores)

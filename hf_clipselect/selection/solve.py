@@ -20,14 +20,11 @@ from .sgd import sgd_select
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a selection chooses from, beside the scores.
+    """What a selection chooses from, beside the scores: the classes or groups `(N,)`, integers from 0, that quotas
+    look at.
 
-    Args:
-        cells (`np.ndarray` of shape `(N,)`): Classes or groups, integers from 0; only quotas look at them.
-        tiers (`np.ndarray` of shape `(N,)`, *optional*): Tiers of `ranking`: the rows of one are taken before any of
-            the next.
-        counts (`Mapping[int, int]`, *optional*): Rows to keep of some cells, whatever their share.
-        names (`Sequence[str]`, *optional*): Of the cells, for errors.
+    The rows of one of the `tiers` `(N,)` of `ranking` are taken before any of the next. `counts` are rows to keep of
+    some cells, whatever their share; `names` are those of the cells, for errors.
     """
 
     cells: np.ndarray
@@ -49,18 +46,9 @@ def select_rows(
 ) -> np.ndarray:
     """Select the rows of the first tiers and highest scores, within the quotas and with the solver of the objective.
 
-    Args:
-        scores (`np.ndarray` of shape `(N,)`): Finite scores from `selection_scores`, higher is better.
-        candidates ([`Candidates`]): The cells and tiers of the rows.
-        k (`int`): How many rows. Solver "exact" keeps exactly k, solver "sgd" its own count within theta * N.
-        objective ([`Objective`]): The knobs.
-        upper (`np.ndarray` of shape `(C,)`, *optional*): Bounds of the quotas, see `class_quotas`.
-
-    Returns:
-        `np.ndarray` of shape `(count,)`: Row numbers, int64, rising.
-
-    Raises:
-        InputError: A score is not finite, k is out of range, quotas can't be met, or "sgd" does not converge.
+    Takes finite scores `(N,)` from `selection_scores`, and bounds of the quotas `(C,)`, see `class_quotas`. Returns
+    row numbers, int64, rising: exactly k by solver "exact", a count within theta * N of it by "sgd". Raises
+    `InputError` where a score is not finite, k is out of range, quotas can't be met, or "sgd" does not converge.
     """
     cells, tiers = candidates.cells, candidates.tiers
     scores = finite_scores(scores)  # here, where an error can name the row by its number among all rows
@@ -77,23 +65,13 @@ def select_rows(
 def select_subsets(
     scores: Sequence[np.ndarray], candidates: Candidates, sizes: Sequence[Size], objective: Objective
 ) -> list[np.ndarray]:
-    """Select one subset per size; unless alpha follows the ratio, each is part of every larger one.
+    """Select one subset per size, by scores `(N,)` for each; unless alpha follows the ratio, each is part of every
+    larger one.
 
-    Scores and ties alone nest; quotas by largest remainder may not, so each size is held within the cell counts of
-    the next larger one. The largest subset is what it would be alone. A smaller one differs from what it
-    would be alone only where largest remainder gives a cell more rows at the smaller size than at the larger.
-
-    Args:
-        scores (`Sequence[np.ndarray]`): Scores of shape `(N,)` for each size.
-        candidates ([`Candidates`]): The cells and tiers of the rows.
-        sizes (`Sequence[float | int]`): Fractions of the rows to keep, or their numbers.
-        objective ([`Objective`]): The knobs.
-
-    Returns:
-        `list[np.ndarray]`: Kept row numbers for each size, int64, rising.
-
-    Raises:
-        InputError: As `select_rows` and `selection_count`.
+    Scores and ties alone nest; quotas by largest remainder may not, so each size is held within the cell counts of the
+    next larger one. The largest subset is what it would be alone. A smaller one differs from what it would be alone
+    only where largest remainder gives a cell more rows at the smaller size than at the larger. Returns kept row
+    numbers for each size, int64, rising; raises `InputError` as `select_rows` and `selection_count`.
     """
     counts = [selection_count(size, len(candidates.cells)) for size in sizes]
     subsets: dict[int, np.ndarray] = {}
@@ -109,17 +87,11 @@ def select_subsets(
 def check_candidates(
     candidates: Candidates, k: int, objective: Objective, *, upper: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Whether k rows can be chosen, and how many of each cell: by the class balance, within what must and may be kept.
+    """Quotas `(C,)`, int64, that add up to k, by the class balance within what must and may be kept; `None` without
+    one.
 
-    Args:
-        candidates, k, objective, upper: As for [`select_rows`].
-
-    Returns:
-        `np.ndarray` of shape `(C,)`, *optional*: Quotas, int64, that add up to k; `None` without a class balance.
-
-    Raises:
-        InputError: More rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to look at
-            tiers.
+    Raises `InputError` where more rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to
+    look at tiers.
     """
     cells, tiers = candidates.cells, candidates.tiers
     num_cells = int(cells.max()) + 1

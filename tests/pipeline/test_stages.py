@@ -8,7 +8,7 @@ import pytest
 from hf_clipselect import select_dataset, select_embeddings
 from hf_clipselect.data import read_images
 from hf_clipselect.embedded import load_digits_dataset
-from hf_clipselect.evaluation.comparison.embedding import clip_embeds
+from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 
 
 MODEL = "embedded/tiny-clip"

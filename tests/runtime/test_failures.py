@@ -340,6 +340,7 @@ def test_limited_disk(tmp_path: Path) -> None:
 # A process that may not take more memory once everything is imported.
 SHORT_OF_MEMORY = r"""
 import re, resource, sys
+import hf_clipselect.cli.select_command  # libraries first: it is the run that has too little memory
 from hf_clipselect.cli import select
 size = 1024 * int(re.search(r"VmSize:\s+(\d+)", open("/proc/self/status").read())[1])
 resource.setrlimit(resource.RLIMIT_AS, (size + 400_000_000,) * 2)

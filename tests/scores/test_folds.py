@@ -64,7 +64,7 @@ def test_folds_follow_the_seed_and_not_the_order_of_the_rows_within_a_class():
 def test_as_many_folds_as_rows():
     assert sorted(fold_numbers(np.array([3, 3, 0, 7]), 4, seed=0)) == [0, 1, 2, 3]
     example = fold_numbers(np.array([0, 0, 0, 0, 1, 1]), 2, seed=0)
-    assert example.tolist() == [1, 0, 0, 1, 1, 0]  # as the docstring says
+    assert example.tolist() == [1, 0, 0, 1, 1, 0]  # the draw of this seed stays what it was
 
 
 @pytest.mark.parametrize("num_folds", [1, 0, -5, 5, 2.0, True, "5", None])

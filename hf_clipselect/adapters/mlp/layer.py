@@ -22,14 +22,11 @@ MERGE_REFUSED = (
 
 
 class MlpAdapterLayer(nn.Module, BaseTunerLayer):
-    """Wraps a layer and adds the residuals of its active adapters to the output.
+    """Wraps a layer, linear or an attention pooler of SigLIP, and adds the residuals of its active adapters to the
+    output.
 
     Every active adapter reads the output of the base layer, not of another adapter, so their order does not matter.
-
-    Args:
-        base_layer (`torch.nn.Linear`, or an attention pooler of SigLIP): The layer to adapt, with output size D.
-        adapter_name (`str`): Name of the first adapter, which becomes the active one.
-        config ([`MlpAdapterConfig`]): Hidden width and scale of that adapter.
+    `adapter_name` is that of the first one, which becomes active.
     """
 
     # One ModuleDict per MLP layer: peft strips the adapter's name from a key only where it stands second to last

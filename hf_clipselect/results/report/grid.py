@@ -28,16 +28,10 @@ def draw_grid(
     images: Mapping[int, Image.Image | None],
     captions: Captions | None = None,
 ) -> Image.Image:
-    """Draw some rows, eight side by side, each with its texts as [`row_texts`] gives them.
+    """Draw some rows, at least one, eight side by side, each with its texts as [`row_texts`] gives them.
 
-    Args:
-        scores (`Dataset`), rows (`np.ndarray`): The scores table, and its row numbers as they are drawn, at least one.
-        images (`Mapping[int, PIL.Image.Image | None]`):
-            By source_index, images of at most 144 pixels a side, None for one that can't be read.
-        captions (`Callable`, *optional*): As for [`row_texts`].
-
-    Returns:
-        `PIL.Image.Image`: RGB, 1,560 pixels wide for eight rows and more.
+    The images, by source_index, have at most 144 pixels a side; None stands for one that can't be read. The picture is
+    RGB, and 1,560 pixels wide for eight rows and more.
     """
     texts = _texts(scores, rows, captions)
     source_index = column_values(scores, "source_index")[rows]

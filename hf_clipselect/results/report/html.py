@@ -34,14 +34,10 @@ MAX_TEXT = 120
 def write_html(
     path: Path, report: dict[str, Any], scores: Dataset, *, dataset: Dataset | None, image_column: str | None
 ) -> None:
-    """Write the page; the same input gives the same bytes.
+    """Write the page, or replace it; the same input gives the same bytes.
 
-    Args:
-        path (`Path`): File to write or replace; its folder exists.
-        report (`dict`), scores (`Dataset`): What [`summarize`] returned, and the scores table of N rows.
-        dataset (`Dataset` or None): The same N rows in the same order, of which at most 96 images are decoded; without
-            images the page shows rows without pictures.
-        image_column (`str` or None): The image column of `dataset`.
+    Takes what [`summarize`] returned, the scores table of N rows, and the same N rows of the dataset in the same
+    order, of which at most 96 images are decoded; without these, or an image column, rows have no pictures.
     """
     if dataset is not None and len(dataset) != len(scores):
         raise InputError(

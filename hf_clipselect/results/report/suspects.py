@@ -14,20 +14,16 @@ from ..scores_table import column_values
 
 # source_index of rows -> their captions
 Captions = Callable[[np.ndarray], Sequence[str]]
-# What a spreadsheet takes for a formula, also behind blanks and signs that can't be seen, and in the full width of
-# East Asian fonts.
+# What a spreadsheet takes for a formula, also behind blanks and invisible signs, and in full width.
 _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.pattern})*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
-    """The rows whose label is most likely wrong: another class or caption fits better, lowest margin first.
+    """The rows of the scores table whose label is most likely wrong: another class or caption fits better, lowest
+    margin first.
 
-    Args:
-        num (`int`, *optional*): At most this many; by default all.
-        label (`str`, *optional*): Only rows of this class, or cluster; `InputError` if there is none.
-
-    Returns:
-        `np.ndarray`: Row numbers of `scores`, int64. Ties break by row number; rows without scores are left out.
+    Gives at most `num` row numbers, int64; ties break by row number, and rows without scores are left out. With a
+    label, of rows of this class, or cluster, alone; raises `InputError` if there is none.
     """
     margin = column_values(scores, "margin")
     chosen = ~column_values(scores, "label_agrees") & np.isfinite(margin)
@@ -44,11 +40,9 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
 
 
 def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> pa.Table:
-    """What is known about some rows of the scores table, in their order, for other programs and for people.
-
-    Returns:
-        `pa.Table`: source_index (int64), label and proposed_label (string), sas and margin (float32), and for each
-        subset selected_<ratio> (bool).
+    """What is known about some rows of the scores table, in their order, for other programs and for people:
+    source_index (int64), label and proposed_label (string), sas and margin (float32), and for each subset
+    selected_<ratio> (bool).
     """
     kept = [name for name in scores.column_names if name.startswith("selected_")]
     columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
