@@ -37,17 +37,12 @@ Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what batches adapters are trained.
+    """How long and in what batches adapters are trained."""
 
-    `batch_size` is that of all processes together, at most the number of rows. The rows that are left over by the
-    `steps_per_epoch` full batches of a pass are skipped, other ones in each pass. Learning rates refer to `num_steps`,
-    the length of the full run; `evaluate_every` is in steps too.
-    """
-
-    batch_size: int
-    steps_per_epoch: int
-    num_steps: int
-    evaluate_every: int
+    batch_size: int  # of all processes together, at most the number of rows
+    steps_per_epoch: int  # full batches in one pass; the rows left over are skipped, other rows in each pass
+    num_steps: int  # of the full run, which the learning rates refer to
+    evaluate_every: int  # steps between two evaluations on the held-out rows
 
     @classmethod
     def for_rows(cls, num_rows: int, arguments: AdaptationArguments) -> "Schedule":

@@ -30,14 +30,11 @@ class Head:
 
 @dataclass(frozen=True)
 class DualEncoder:
-    """A kind of dual encoder: its two heads, whose outputs are the embeddings, not normalised.
-
-    One that `pads_text` was trained on texts of one length, whose padding is not masked.
-    """
+    """A kind of dual encoder: its two heads, whose outputs are the embeddings, not normalised."""
 
     image_head: Head
     text_head: Head
-    pads_text: bool = False
+    pads_text: bool = False  # it was trained on texts of one length, whose padding is not masked
 
     @property
     def heads(self) -> tuple[Head, Head]:

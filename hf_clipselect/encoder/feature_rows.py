@@ -8,8 +8,7 @@ import numpy as np
 class FeatureRows:
     """Features `(N, H)`, float32, whose rows are copied when they are asked for.
 
-    `parts` are at least one array `(rows, H)`, in row order; of these together, `rows` `(N,)` takes some, by default
-    all.
+    `parts` are at least one array `(rows, H)`, in row order; of these together `rows` takes some, by default all.
     """
 
     def __init__(self, parts: Sequence[np.ndarray], rows: np.ndarray | None = None) -> None:
