@@ -20,6 +20,7 @@ import sys
 _HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
 os.environ["PYTHONSAFEPATH"] = "1"  # the same for the processes that are started here
+
 import argparse
 import json
 import tempfile

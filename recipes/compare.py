@@ -14,9 +14,9 @@ always among the methods; cleanlab and apricot are where the extra `peers` is in
 Leaves in --output_dir results.parquet and results.csv (a row for each method, ratio, seed and model), summary.csv
 (means and standard deviations), tables.md, and plots; with --tsne_ratio also t-SNE of the test rows and the Dunn index
 (tsne.md). All that is computed is kept in its folder cells/ under the hash of what decides it: a run that was stopped
-goes on, and one with more methods, ratios or seeds computes what is new. Where the package's code has changed since,
-rekey_cells.py keeps what it still computes. Everything runs on one thread, so that any
-number of cores gives the same figures.
+goes on, and one with more methods, ratios or seeds computes what is new. After a change of the package's code that
+changes no result, rekey_cells.py keeps what is there. Everything runs on one thread, so that any number of cores gives
+the same figures.
 """
 
 import os

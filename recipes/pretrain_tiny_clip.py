@@ -176,8 +176,7 @@ def randint(generator: torch.Generator, high: int, size: int) -> torch.Tensor:
 
 
 def spline(skeleton: str) -> tuple[np.ndarray, np.ndarray]:
-    """A skeleton's control points (M, 2) in 0 to 1, and the weights (P, M) that turn them into points along the
-    strokes.
+    """A skeleton's control points (M, 2) in 0 to 1, and weights (P, M) that turn them into points along the strokes.
 
     The points lie on Catmull-Rom curves, evenly spaced over the length of all strokes.
     """
@@ -229,9 +228,7 @@ class StrokeDigits:
 
 
 def draw_points(points: torch.Tensor, pen: torch.Tensor) -> torch.Tensor:
-    """Masks (B, SIZE, SIZE) of all that lies within `pen` (B, 1) of the points (B, P, 2); the unit is the image's
-    side.
-    """
+    """Masks (B, SIZE, SIZE) of all that lies within `pen` (B, 1) of the points (B, P, 2), in sides of the image."""
     centers = (torch.arange(SIZE) + 0.5) / SIZE
     dx = (points[:, :, 0, None] - centers).square()
     dy = (points[:, :, 1, None] - centers).square()
@@ -277,9 +274,7 @@ def shape_mask(corners: list[tuple[float, float]], filled: bool) -> np.ndarray:
 
 
 class MaskBank:
-    """Glyphs or shapes drawn once with Pillow; each use of one is turned, slanted, shrunk and made bolder or
-    thinner.
-    """
+    """Glyphs or shapes drawn once with Pillow; each use turns, slants and shrinks one and makes it bolder or not."""
 
     def __init__(self, names: list[str], masks: list[np.ndarray]) -> None:
         self.names = torch.tensor([NAMES.index(name) for name in names])
@@ -409,9 +404,7 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def contrastive_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Symmetric InfoNCE in which every caption that is true of an image is a positive. `logits`: images by
-    captions.
-    """
+    """Symmetric InfoNCE; every caption that is true of an image is a positive. `logits`: images by captions."""
     same_color = batch.colors[:, None] == batch.colors[None]
     positive = (batch.names[:, None] == batch.names[None]) & (same_color | ~batch.names_color[None])
     positive = positive.float()

@@ -1,5 +1,4 @@
-"""Keep the results of compare.py, label_noise.py and benchmark.py in the repository, and fill the tables of its pages
-from them.
+"""Keep the results of compare.py, label_noise.py and benchmark.py here, and fill the tables of the pages from them.
 
     python recipes/publish_results.py compare_output/digits_noise_20 compare_output/food101_noise_20
     python recipes/publish_results.py label_noise_output/label_noise_clean benchmark_output/benchmark

@@ -1,4 +1,4 @@
-"""Refuses patterns for module names, in a PEFT config, that could take Python's regular expressions for ever."""
+"""Refuses patterns for module names, in a PEFT config, that Python's `re` could take for ever to match."""
 
 import math
 import re

@@ -34,7 +34,7 @@ def out_of_fold_alignment(
     """The nearest class, SAS and margin of every row, as [`align_rows`], by adapters that were trained without its
     fold.
 
-    It takes one training a fold, of `num_steps`, those of the kept adapters, which alone still depend on all labels.
+    Each fold takes a training of `num_steps` steps, as many as the kept adapters had: a number found with all labels.
     The model has no adapters, since those that a run has kept have learnt from every label; it is left as it was.
     `folds` `(N,)` are at least two, as from [`fold_numbers`]. The seed decides batches and initial weights, which are
     the same for all folds. The other arguments and errors are those of [`adapt`]; all processes get the same.

@@ -88,7 +88,7 @@ def embed_rows(projections: Projections, features: FeatureRows, rows: np.ndarray
 
 @torch.inference_mode()
 def embed_prompts(projections: Projections, text_features: torch.Tensor) -> torch.Tensor:
-    """Embed all classes: `(T, C, H')` to `(C, D)`, unit-norm, float32, on the model's device; errors as above."""
+    """Embed all classes: `(T, C, H')` to `(C, D)`, as [`embed_rows`] embeds rows, with the same errors."""
     device = next(projections.parameters()).device
     return _checked(projections.embed_texts(text_features.to(device)), "prompts")
 

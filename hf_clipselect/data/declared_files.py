@@ -1,4 +1,4 @@
-"""A folder that somebody else may have written names files of its own alone; others would go into the subset."""
+"""Refuses a folder that names files outside of it: somebody else may have written it, and a subset would have them."""
 
 import json
 import os

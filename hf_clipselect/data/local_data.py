@@ -86,11 +86,10 @@ class Wanted:
 
 
 def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
-    """Load a split of a folder: class folders, images with a metadata file, tables, zip files or what `save_to_disk`
-    wrote; and the folder that paths in its columns are relative to, where there is one.
+    """Load a split of a folder: class folders, images with a metadata file, tables, zip files or a saved dataset.
 
-    Raises `InputError` where it holds nothing that can be read, or files that would not be read; and whatever
-    `datasets` raises.
+    Gives the rows, and the folder that paths in their columns are relative to, where there is one. Raises `InputError`
+    where it holds nothing that can be read, or files that would not be read; and whatever `datasets` raises.
     """
     folder = os.path.abspath(folder)
     if any((Path(folder) / name).exists() for name in ("state.json", "dataset_dict.json")):

@@ -1,4 +1,4 @@
-"""Which files the rows of a dataset may name: somebody else may have written the rows, so files of its own folder."""
+"""Which files the rows of a dataset may name: those of its own folder, as somebody else may have written the rows."""
 
 import os
 from collections.abc import Iterator, Mapping

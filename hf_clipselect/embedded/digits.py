@@ -1,7 +1,4 @@
-"""scikit-learn's handwritten digits as a `datasets.Dataset`: real images that need no download.
-
-Legend: N rows.
-"""
+"""scikit-learn's handwritten digits as a `datasets.Dataset`: real images that need no download."""
 
 import hashlib
 import io

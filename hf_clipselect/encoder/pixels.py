@@ -10,7 +10,7 @@ from torch.utils.data import get_worker_info
 from .images import FULL_WHITE, UnreadableImageError, open_image
 
 
-# What an image processor gives, by name, a row an image: `pixel_values`, of some also masks and shapes.
+# What an image processor gives, with a row for each image: `pixel_values`, and some give masks and shapes too.
 Pixels = dict[str, torch.Tensor | np.ndarray]
 
 # Batches of at most so many bytes are copied through a worker's pipe, which is quicker than shared memory.

@@ -73,7 +73,7 @@ def publish(
 
     The README.md of both folders is written anew on the way; there and on the Hub it is merged with what people wrote.
     Each repository gets one commit at most; what is there already is found, and only missing tags are added. Of the
-    subset folder selection.json, `scores/` and any of `ratio_*/` are pushed; what people put beside them is not.
+    subset folder selection.json and the shards in `scores/`, `ratio_*/` and `count_*/` are pushed, and nothing else.
     `destination.check()` tells beforehand whether it can work.
 
     Returns the adapters' repository if they were pushed, then the dataset's. Raises `PushError` where the Hub refuses,
@@ -129,7 +129,7 @@ def _push_subset(
 
 
 def _push_adapters(report: Mapping[str, Any], model: Repository | None, adapter: Path | None) -> Pushed | None:
-    """Push the adapters; None where there are none to push, or they come from a repository."""
+    """Push the adapters; None where there are none, no repository is named, or they come from that one."""
     given = report["adaptation"].get("adapter")
     if model is None:
         if adapter is not None and given is None:

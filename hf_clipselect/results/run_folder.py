@@ -74,8 +74,9 @@ class RunFolder:
     def check(self, identity: Mapping[str, Any], *, overwrite: bool) -> None:
         """Raise `InputError` for a folder, which exists, that a run of this identity can't write to.
 
-        It holds another run's results, unless `overwrite` lets them go; files that no run wrote, which `overwrite`
-        leaves beside the run's; a card that can't be read; or a folder or a pipe that bears the name of a file.
+        Refused are another run's results, unless `overwrite` lets them go; files that no run wrote, unless `overwrite`
+        leaves them there and none bears a name of the run's; a card that can't be read; and a folder or a pipe that
+        bears the name of a file.
         """
         for name in _ENTRIES:
             check_kind(self.path / name, folder=name in _OURS)

@@ -87,7 +87,7 @@ class SelectionResult:
 
         Raises:
             InputError: Not one size is given, it is out of range, or a score column that the objective needs is
-            missing.
+                missing.
         """
         if ratio is None and count is None:
             raise InputError("Give the size of the selection: a ratio such as 0.5, or count=500.")

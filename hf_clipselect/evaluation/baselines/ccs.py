@@ -19,7 +19,7 @@ def ccs_rows(scores: np.ndarray, count: int, *, num_strata: int = 50, cutoff: fl
     """Drop the hardest rows, and pick as many of each difficulty as there are (algorithm 1 of the paper).
 
     1. The `floor(cutoff * N)` rows with the highest scores are dropped (beta in the paper); of equal ones the higher
-    row numbers.
+       row numbers.
     2. The range of the scores that are left is cut into strata of equal width.
     3. From the smallest stratum on, each gives `min(its rows, floor(rows still to pick / strata still to come))`.
     4. Rows of a stratum are drawn with the seed, all strata from one permutation of the rows.
@@ -28,8 +28,7 @@ def ccs_rows(scores: np.ndarray, count: int, *, num_strata: int = 50, cutoff: fl
 
     Deviations from the paper: it draws each stratum by itself, and searches the cutoff anew for each data set and
     count (0.3 where a tenth of CIFAR-10 is kept); the default here drops nothing. Its score, the area under the
-        margin, is low where a
-    row is hard: negate it. Classes are not balanced, there or here.
+    margin, is low where a row is hard: negate it. Classes are not balanced, there or here.
 
     Args:
         scores (`np.ndarray` of shape `(N,)`): Difficulty, finite, higher is harder: EL2N, forgetting events, ...

@@ -56,7 +56,7 @@ def cg_scores(
 
     Raises:
         InputError: Shapes don't match, a row is zero or not finite, a label is negative, or a class is too large for
-        the memory.
+            the memory.
     """
     images = unit_embeds(embeds)
     labels = checked_labels(labels, num_rows=len(images))

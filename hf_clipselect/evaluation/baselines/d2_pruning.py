@@ -25,12 +25,10 @@ def d2_rows(
     The graph joins two rows if one is among the k nearest others of the other; d is their distance.
 
     1. Forward: the value of a row i becomes `score_i + sum over its neighbours j of exp(-d_ij) * score_j`, so that
-    rows in
-       hard and dense surroundings rise.
+       rows in hard and dense surroundings rise.
     2. The row with the highest value is picked; of equal ones the lower row number.
     3. Reverse: from the value of each neighbour j of the picked row i, `exp(-gamma * d_ij)` times the value of i is
-    taken.
-       Back to step 2.
+       taken. Back to step 2.
 
     **The first n picks are the selection of n.** Values below 0 are passed on as well, so late picks lift their
     neighbours.

@@ -49,7 +49,7 @@ def train_proxy(
 
     Raises:
         InputError: There are no two classes, a batch has fewer rows than there are processes, or the training
-        diverged.
+            diverged.
     """
     _check_rows(labels, training, accelerator.num_processes)
     device = accelerator.device

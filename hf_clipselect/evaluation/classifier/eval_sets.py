@@ -104,7 +104,7 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
 
     Raises:
         InputError: One can't be loaded, has a class that the model does not learn, or would be called like another in
-        the results.
+            the results.
     """
     if not arguments.eval_dataset:
         name = f"{arguments.dataset_name}:{arguments.eval_split_name}"

@@ -62,8 +62,8 @@ def train_convnet(
         labels (`np.ndarray` of shape `(N,)`): Integers in `[0, num_classes)`.
         num_classes (`int`): C.
         seed (`int`): Of the weights and the batches.
-        width (`int`, *optional*, defaults to 16), num_steps (`int`, *optional*, defaults to 400),
-        batch_size (`int`, *optional*, defaults to 64): Size and length.
+        width (`int`, *optional*, defaults to 16): As of [`ConvNet`].
+        num_steps (`int`, *optional*, defaults to 400), batch_size (`int`, *optional*, defaults to 64): How long.
 
     Returns:
         [`ConvNet`]: In evaluation mode.

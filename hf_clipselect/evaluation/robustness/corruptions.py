@@ -182,8 +182,7 @@ def corrupt_images(
 
     Raises:
         InputError: An argument is out of range, the column holds no images, the dataset has a column `corruption`, or
-        an image
-            that was drawn cannot be decoded.
+            an image that was drawn cannot be decoded.
     """
     check_image_column(dataset, image_column)
     check_column_is_free(dataset, CORRUPTION_COLUMN, "what was done to each image")

@@ -63,8 +63,7 @@ def add_near_duplicates(dataset: Dataset, *, image_column: str = "image", rate: 
 
     Raises:
         InputError: The rate or the seed is out of range, the column holds no images, the dataset has a column
-        `duplicate_of`, or an image that
-            was drawn cannot be decoded.
+            `duplicate_of`, or an image that was drawn cannot be decoded.
     """
     check_image_column(dataset, image_column)
     check_column_is_free(dataset, DUPLICATE_OF_COLUMN, "of which row each one is a duplicate")

@@ -37,8 +37,7 @@ def corrupt_labels(
 
     Raises:
         InputError: The column holds no `ClassLabel`, a label is missing, the dataset has a column `is_noisy` or
-        `clean_label`, or
-            as for [`add_label_noise`].
+            `clean_label`, or as for [`add_label_noise`].
 
     Example:
 

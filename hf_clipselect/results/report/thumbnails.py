@@ -23,7 +23,7 @@ def pick_rows(scores: Dataset, suffix: str) -> dict[str, np.ndarray]:
     """Row numbers worth looking at, at most 24 of each kind; ties break by row number.
 
     `best` and `cut` are kept, of the highest and lowest selection score; `dropped` are spread evenly from just below
-    the cut to the lowest score; of `suspect` CLIP predicts another class than the given one, lowest margin first.
+    the cut to the lowest score; `suspect` are those whose label [`pick_suspects`] doubts, lowest margin first.
     """
     score = column_values(scores, f"selection_score_{suffix}")
     kept = column_values(scores, f"selected_{suffix}")
