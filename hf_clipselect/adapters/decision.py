@@ -193,9 +193,10 @@ def _compared(difference: float, error: float, better: bool) -> str:
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """A tenth to three tenths of the rows: of each class its share, never all of it.
+    """The numbers of a tenth to three tenths of the N rows, int64: of each class its share, never all of it.
 
-    They come in random order because the held-out loss is taken in batches, and batches of one class say nothing.
+    Takes the labels `(N,)`, int64, from 0. They come in random order because the held-out loss is taken in batches,
+    and batches of one class say nothing.
     """
     fraction = min(_HELD_OUT_AT_MOST, max(_HELD_OUT_FRACTION, _HELD_OUT_ENOUGH / len(labels)))
     sizes = np.bincount(labels)

@@ -31,8 +31,7 @@ def out_of_fold_alignment(
     references: np.ndarray | None = None,
     peft_config: PeftConfig | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest class, SAS and margin of every row, as [`align_rows`], by adapters that were trained without its
-    fold.
+    """The best text, SAS and margin of every row, as [`align_rows`], by adapters that were trained without its fold.
 
     Each fold takes a training of `num_steps` steps, as many as the kept adapters had: a number found with all labels.
     The model has no adapters, since those that a run has kept have learnt from every label; it is left as it was.

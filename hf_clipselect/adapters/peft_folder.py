@@ -86,8 +86,7 @@ def warn_of_other_base(adapter: AdapterFiles, name: str) -> None:
 
 
 def check_fits(adapter: AdapterFiles, model: nn.Module) -> PeftModel:
-    """A copy of the model with the adapters on the meta device, in training mode, if the file holds exactly their
-    weights.
+    """A copy of the model with the adapters, on the meta device, in training mode, if the file holds their weights.
 
     peft itself leaves random weights where the file has none, and only warns. Raises `InputError` where the config
     does not fit the model, or weights are missing, too many, of another shape, or not finite.

@@ -200,7 +200,10 @@ def mean_loss(
     batch_size: int,
     temperature: float,
 ) -> float:
-    """The training loss on held-out rows, averaged over batches of the training's size."""
+    """The training loss on held-out rows, averaged over batches of the training's size.
+
+    Takes features and labels as [`train_adapters`]; the temperature divides the cosines.
+    """
     projections = Projections(model)
     device = next(projections.parameters()).device
     texts, labels = np.unique(labels, return_inverse=True)

@@ -20,13 +20,12 @@ from .source import DatasetSource
 
 
 def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
-    """Raise `InputError` for the first row that names a file outside of the dataset's own folder: a subset would
-    publish it.
+    """Raise `InputError` for the first row that names a file outside of the dataset's own folder.
 
-    All columns whose files a subset embeds are checked, and no file is read. A link in the folder may lead anywhere,
-    since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset. `name` is
-    the Hub id, folder or file that the dataset was loaded from; `folder` the local folder or fsspec URL that its paths
-    are relative to. A dataset that was made in memory has neither and may name any file.
+    All columns whose files a subset would publish are checked, and no file is read. A link in the folder may lead
+    anywhere, since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset.
+    `name` is the Hub id, folder or file that the dataset was loaded from; `folder` the local folder or fsspec URL that
+    its paths are relative to. A dataset that was made in memory has neither and may name any file.
     """
     caches = _caches_of_hub_data(dataset)
     if not name and folder is None and not caches:

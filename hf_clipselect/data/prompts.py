@@ -40,8 +40,7 @@ def clean_class_name(name: str) -> str:
 def class_prompts(
     class_names: Sequence[str], templates: str | Sequence[str] = ("A photo of a {}.",)
 ) -> list[list[str]]:
-    """Put the cleaned names of the C classes into T prompt templates, which have `{}` for the name: T lists of C
-    prompts.
+    """Put the cleaned names of C classes into T prompt templates, which have `{}` for the name: T lists of C prompts.
 
     Classes whose cleaned names are the same (letter case aside, which CLIP's tokenizer drops) get their full names
     with all synonyms. Names that say nothing about the class (numbers, bare WordNet ids) are warned about. Raises

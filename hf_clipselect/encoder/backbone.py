@@ -73,8 +73,7 @@ class Backbone:
 def load_backbone(
     name: str, *, revision: str = "main", device: torch.device | str = "cpu", bf16: bool = False
 ) -> Backbone:
-    """Load a frozen dual encoder by Hub id, local folder or `embedded/tiny-clip`. No code of a repository or a pickle
-    is run.
+    """Load a frozen dual encoder by Hub id, local folder or `embedded/tiny-clip`; runs no code that comes with it.
 
     `revision` is a branch, tag or commit on the Hub; `bf16` makes bfloat16 towers, for a GPU alone. Raises
     `InputError` for no such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.

@@ -108,9 +108,7 @@ def _least_share(rows: np.ndarray, bad: np.ndarray) -> float:
 
 
 def _class_max_min(kept: np.ndarray, labels: np.ndarray) -> float:
-    """Rows of the largest class over those of the smallest, among the classes that the dataset has; inf where one is
-    lost.
-    """
+    """Rows of the largest class over those of the smallest of the dataset's classes; inf where one is lost."""
     selected = np.isin(np.arange(len(labels)), kept)
     return load_metric("selection_quality").compute(selected=selected, references=labels)["class_max_min"]
 

@@ -36,8 +36,7 @@ def subset_card(
     adapter_revision: str | None = None,
     license_is_known: bool = True,
 ) -> str:
-    """The README.md of a folder of subsets and scores, which `load_dataset` and the Hub read: YAML header and
-    Markdown.
+    """The README.md of a folder of subsets and scores, which `load_dataset` and the Hub read: YAML header, Markdown.
 
     Each subset of the report (the content of report.json) that is in the folder, as `ratio_<percent>/` or `count_<n>/`
     with `train-*.parquet`, becomes a config, then `scores/`; the first one is the default. A folder without subsets is

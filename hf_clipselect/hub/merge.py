@@ -44,8 +44,7 @@ _Header = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 def merge_cards(ours: str, theirs: str) -> str:
-    """The README.md to push where the repository has one, which may be empty: our part and facts are renewed, all else
-    stays.
+    """The README.md to push over one, perhaps empty, that is there: our part and facts are renewed, all else stays.
 
     Of the text, only what stands between our two marks is replaced; without them our part follows after theirs. Of the
     header, the keys keep their order: tags and task categories are united, configs are ours by name, what describes

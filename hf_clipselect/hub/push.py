@@ -81,8 +81,7 @@ def push_files(
 
 
 def add_tag(pushed: Pushed, tag: str | None) -> str:
-    """Tag a commit, unless it bears the tag already, and give the tag; the default is the next free one of v1, v2,
-    ..., once.
+    """Tag a commit, unless it bears the tag, and give the tag; default the next free one of v1, v2, ..., once.
 
     Raises `PushError` where another commit has the tag, or the Hub fails time after time.
     """

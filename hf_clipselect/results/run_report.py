@@ -42,11 +42,14 @@ def summarize(
 ) -> dict[str, Any]:
     """Count what a run kept and dropped, in plain JSON types; the mean of nothing and NaN are None.
 
-    Takes the scores table of the N rows considered, whose column `group`, if there is one, is counted as the classes
-    are; the names of all classes, those without images included; sizes that have their two columns in the table;
-    whether CLIP without adapters predicts the given label, `(N,)`, bool, which does not count for a row that could not
-    be read; the reason for each `source_index` of these; and what there is to doubt. `run` has the entries that come
-    ready: source, model, captions, objective, adaptation, arguments, versions, seed, seconds, warnings.
+    `scores` is the table of the N rows considered; its column `group`, if there is one, is counted as the classes are.
+    `class_names` are all, also those without images, and `ratios` are sizes that have their two columns in the table.
+    `plain_agrees` `(N,)`, bool, tells whether CLIP without adapters predicts the given label, and does not count where
+    an image could not be read; `unreadable` gives the reason by the `source_index` of such a row. `trust` is what there
+    is to doubt. `run` has the entries that come ready: source, model, captions, objective, adaptation, arguments,
+    versions, seed, seconds, warnings.
+
+    Raises `InputError` where `plain_agrees` is of another length.
     """
     if len(plain_agrees) != len(scores):
         raise InputError(

@@ -135,8 +135,7 @@ class SelectionResult:
 
     @python_door()
     def save(self, folder: str | Path, dataset: Dataset | None = None, *, allow_outside_files: bool = False) -> None:
-        """Write `selection.json` and `scores/`, which `from_folder` reads back, and for the result of a run
-        `README.md`.
+        """Write `selection.json` and `scores/`, which `from_folder` reads back, and of a run also `README.md`.
 
         The folder is made to be published: `load_dataset` reads it, with the config `scores` and one for each ratio,
         and a dataset from a folder is named by the last part of its path. The same selection gives the same bytes. A

@@ -46,8 +46,7 @@ def select_from_table(
     *,
     graph: NeighborGraph | None = None,
 ) -> Dataset:
-    """Add selection_score_<percent> and selected_<percent> for every size, and the reasons for the first, to a scores
-    table.
+    """Add selection_score_<percent> and selected_<percent> of each size to a scores table, and reasons for the first.
 
     Columns of earlier selections are replaced. The sizes count readable rows; the graph tells which of these are
     alike. Where redundancy counts and there is no graph, the scores of an earlier selection of the table are taken,

@@ -67,9 +67,7 @@ def one_at_a_time(dataset, backbone):
 
 
 def broken(backbone):
-    """The same backbone by name and hash, whose model gives nothing but NaN: what is right anyway came from a
-    cache.
-    """
+    """The same backbone by name and hash, but its model gives NaN: features that are right came from a cache."""
     model = copy.deepcopy(backbone.model)
     for parameter in model.parameters():
         parameter.fill_(float("nan"))

@@ -187,9 +187,7 @@ def test_cg_score_refuses_a_large_class_before_it_starts():
 
 
 def test_what_the_methods_make_of_wrong_labels(real_data, record_property):
-    """Hard rows are wrong rows: what keeps the hardest keeps nearly nothing else, what keeps the typical keeps few of
-    them.
-    """
+    """Hard rows are wrong rows: who keeps the hardest keeps little else, who keeps the typical keeps few of them."""
     images, _, labels = food_embeds(real_data)
     noisy = mislabelled(labels, "symmetric", 0)
     with np.load(real_data / "clip-features-food101" / "features.npz") as arrays:

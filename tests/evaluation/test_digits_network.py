@@ -49,9 +49,7 @@ def test_logits_by_hand_on_four_rows():
 
 
 def test_side_by_side_as_one_by_one(digits):
-    """Against plain networks of `nn.Linear`, trained one after the other from the same weights with the same
-    batches.
-    """
+    """Against networks of `nn.Linear`, trained one after the other from the same weights on the same batches."""
     pixels, labels = torch.from_numpy(digits[0][:200]), torch.from_numpy(digits[1][:200])
     together = train_networks(pixels, labels, seed=4, num_networks=3, num_steps=30)
     generator = torch.Generator().manual_seed(4)

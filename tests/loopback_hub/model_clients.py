@@ -28,8 +28,7 @@ class Runs:
 
 
 def publish(clip: str, work: str, converter: str, stranger: str) -> dict:
-    """Repositories with the same weights in every way that there is, by the pull requests of a converter and of a
-    stranger.
+    """Repositories with the same weights in every form, some in pull requests of a converter or of a stranger.
 
     Returns the commits of the pull requests and the hash of the weights.
     """

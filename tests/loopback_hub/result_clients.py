@@ -98,9 +98,7 @@ def digest_of(dataset) -> str:
 
 
 def source_put(folder: str) -> dict:
-    """A private source that moves on, and selections from its first state: with images, scores only, of a local
-    folder.
-    """
+    """A private source that moves on, and selections from its first state: images, scores only, a local folder."""
     from dataclasses import replace
 
     from datasets import Image

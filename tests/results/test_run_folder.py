@@ -480,9 +480,7 @@ def test_every_file_has_the_rights_of_a_new_file(images_dataset: Dataset, clip_f
 
 
 def test_runs_in_folders_of_one_name_load_their_own_subsets(images_dataset, clip_folder, tmp_path):
-    """load_dataset caches a local folder by its name and its card: without a content id the first run's rows come
-    back.
-    """
+    """load_dataset caches a folder by its name and card: without a content id the first run's rows come back."""
     sources = []
     for name, objective in (("a", "clean"), ("b", "released"), ("a", "paper")):
         result = select_dataset(

@@ -22,8 +22,7 @@ MERGE_REFUSED = (
 
 
 class MlpAdapterLayer(nn.Module, BaseTunerLayer):
-    """Wraps a layer, linear or an attention pooler of SigLIP, and adds the residuals of its active adapters to the
-    output.
+    """Wraps a layer, linear or an attention pooler of SigLIP; adds its active adapters' residuals to the output.
 
     Every active adapter reads the output of the base layer, not of another adapter, so their order does not matter.
     `adapter_name` is that of the first one, which becomes active.

@@ -71,9 +71,7 @@ def d2_rows(
 
 
 def _graph(images: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both directions of every edge as compressed sparse rows: where those of a row start, the other ends, the
-    distances.
-    """
+    """Both directions of every edge as compressed sparse rows: starts of the rows, other ends, distances."""
     num_rows = len(images)
     if num_neighbors == 0:
         return np.zeros(num_rows + 1, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0)

@@ -46,9 +46,7 @@ class Given:
 
     @property
     def own_seed(self) -> int:
-        """For methods that draw with a seed as it is; with the given one they would find the rows of
-        `add_label_noise`.
-        """
+        """For methods that draw with a seed as it is: by `seed` they would draw the rows of `add_label_noise`."""
         return int(np.random.default_rng([self.seed, _STREAM]).integers(2**31))
 
     @property

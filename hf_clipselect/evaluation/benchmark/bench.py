@@ -122,9 +122,7 @@ class Bench:
             self.show(self.results[name])
 
     def timed(self, sides: Mapping[str, Callable[[], object]], *, repeats: int = 1) -> dict[str, Timing]:
-        """Run the sides in turns, so that whatever else the machine does slows all of them, and keep the best of
-        each.
-        """
+        """Run the sides in turns, since whatever else the machine does slows all of them; keep the best of each."""
         timings: dict[str, list[Timing]] = {name: [] for name in sides}
         for _ in range(repeats):
             for name, run in sides.items():

@@ -59,9 +59,7 @@ def some_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
 
 
 def sklearn_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
-    """The same as the authors get it: lists of the k nearest rows and the row itself, and the mean of their
-    distances.
-    """
+    """The same as the authors get it: the k nearest rows and the row itself as lists, and the mean distance."""
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(embeds).kneighbors(embeds[:queries])
     return distances[:, 1:].mean(axis=1)
 
@@ -94,9 +92,7 @@ def relative_errors(rows: int) -> dict[str, float]:
 
 
 def diversity_memory(rows: int, seconds: int = 10) -> dict[str, float]:
-    """Memory of `sample_diversity_score` over its inputs: after some seconds it only repeats what it did, and is
-    stopped.
-    """
+    """Memory of `sample_diversity_score` over its inputs; it is stopped when it only repeats what it did."""
     embeds, labels = clustered_embeddings(rows), np.zeros(rows, dtype=np.int64)
     sample_diversity_score(embeds[:100], labels[:100])  # what is loaded at the first use
     signal.signal(signal.SIGALRM, stop)

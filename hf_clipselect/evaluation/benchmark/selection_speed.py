@@ -21,9 +21,7 @@ from .made_data import clustered_embeddings
 
 
 def selection(bench: Bench) -> None:
-    """The exact solver against the authors' loop and a partition; iterations of solver sgd; redundancy against its
-    graph.
-    """
+    """The exact solver against the authors' loop and a partition; iterations of sgd; redundancy against its graph."""
     scores = authors_scores(bench.rows(50_000))
     k = int(0.3 * len(scores))
     again = 100
@@ -51,9 +49,7 @@ def selection(bench: Bench) -> None:
 
 
 def redundancy(bench: Bench) -> None:
-    """What the greedy costs beside the graph that it needs, on one thread; the classes are alike, so one stands for
-    ten.
-    """
+    """What the greedy costs beside its graph, on one thread; the classes are alike, so one stands for ten."""
     size = max(200, bench.rows(5000))
     embeds = clustered_embeddings(size)
     class_rows = np.split(np.random.default_rng(0).permutation(10 * size), 10)

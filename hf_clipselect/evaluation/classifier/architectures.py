@@ -206,9 +206,7 @@ def _check_size(model: PreTrainedModel, architecture: str, size: int) -> None:
 def _image_processor(
     size: int, *, mean: list[float] = _IMAGENET_MEAN, std: list[float] = _IMAGENET_STD
 ) -> CLIPImageProcessorPil:
-    """Resizes the shorter side and crops the centre: images of up to 64 pixels as they are, larger ones a little
-    larger.
-    """
+    """Resizes the shorter side, to a little more than `size` where that exceeds 64 pixels, and crops the centre."""
     shortest = size if size <= SMALL_SIZE else round(size / _TESTED_PART)
     return CLIPImageProcessorPil(
         size={"shortest_edge": shortest},

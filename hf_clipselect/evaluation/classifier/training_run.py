@@ -245,9 +245,7 @@ def _check_push(training: ClassifierTrainingArguments) -> None:
 
 
 def _fit_decoding(training: ClassifierTrainingArguments) -> None:
-    """Leave out what can't be: decoding processes where none can start, and memory pinned for a GPU where there is
-    none.
-    """
+    """Leave out what can't be: decoding processes where none can start, and pinned memory where there is no GPU."""
     if training.dataloader_num_workers and (why := why_no_processes()) is not None:
         warnings.warn(
             f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, "

@@ -1,5 +1,4 @@
-"""The embedded digits: the embedded tiny CLIP scores them, and a small network on the pixels is trained on what is
-kept.
+"""The embedded digits: the tiny CLIP scores them, and a small network is trained on the pixels of the kept ones.
 
 Legend: N rows.
 """

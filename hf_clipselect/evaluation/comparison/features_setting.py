@@ -32,8 +32,7 @@ _MAX_ITERATIONS = 5000
 
 
 class ReadyFeatures:
-    """Embeddings of the classes that have a text, with labels renumbered among them; images are empty where the file
-    has none.
+    """Embeddings of the classes that have a text, labels renumbered; images are empty where the file has none.
 
     Args:
         path (`Path`): The file.

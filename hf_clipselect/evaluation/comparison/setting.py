@@ -126,9 +126,7 @@ class Setting(ABC):
 
     @abstractmethod
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train a model on some rows; its embeddings of the test rows, `(num_test_rows, H)`, and their right
-        classes.
-        """
+        """Train a model on some rows: its embeddings of the test rows, `(num_test_rows, H)`; their right classes."""
 
     @abstractmethod
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:

@@ -209,9 +209,7 @@ def _by_ratio(summary: Summary, figure: str, *, best: Any) -> str:
 
 
 def _above_default(summary: Summary) -> str:
-    """Where another method than ours beats the default by more than a standard deviation, the larger one of the
-    two.
-    """
+    """Where a method of others beats the default by more than a standard deviation, the larger one of the two."""
     above = []
     for ratio in summary.ratios:
         for method in summary.methods:

@@ -43,8 +43,7 @@ def with_changed_images(
     desc: str,
     **settings: Any,
 ) -> Dataset:
-    """Some rows of a dataset with their images changed; only these are mapped, since `map` writes every row anew that
-    it sees.
+    """Some rows of a dataset with their images changed; `map`, which writes every row anew, sees only these.
 
     Args:
         dataset (`Dataset`): With an image column.
@@ -96,9 +95,7 @@ def decoded_image(row: dict[str, Any], image_column: str, source_row: int, *, be
 
 
 def eight_bit_image(image: PILImage.Image) -> PILImage.Image:
-    """The image in the mode that is worked in: L and RGB stay, other modes become RGB, more than 8 bits are
-    refused.
-    """
+    """The image in mode L or RGB, which other modes become; one of more than 8 bits is refused."""
     if image.mode in _WIDE_MODES:
         raise InputError(
             f"Images are changed at 8 bits, got one of mode {image.mode}; scale it to L (grey) or RGB first."

@@ -21,8 +21,7 @@ _LEAST_SIDE, _BRIGHTNESS = 0.9, 0.1
 
 
 def near_duplicate(image: PILImage.Image, *, rng: np.random.Generator) -> PILImage.Image:
-    """An image that a person takes for the same: cropped a little, enlarged to its old size, a little darker or
-    brighter.
+    """An image that a person takes for the same: cropped a little, enlarged again, a little darker or brighter.
 
     Args:
         image (`PIL.Image.Image`): An image of 8 bits. L and RGB stay what they are, every other mode becomes RGB.
