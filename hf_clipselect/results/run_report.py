@@ -46,7 +46,7 @@ def summarize(
     `class_names` are all, also those without images, and `ratios` are sizes that have their two columns in the table.
     `plain_agrees` `(N,)`, bool, tells whether CLIP without adapters predicts the given label, and does not count where
     an image could not be read; `unreadable` gives the reason by the `source_index` of such a row. `trust` tells what
-    there is to doubt. `run` has the entries that come ready: source, model, captions, objective, adaptation, arguments,
+    is to be doubted. `run` has the entries that come ready: source, model, captions, objective, adaptation, arguments,
     versions, seed, seconds, warnings.
 
     Raises `InputError` where `plain_agrees` is of another length.
