@@ -33,11 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Run a selection from the flags of a command line, by default those of this process, which then has nothing else
-    to do.
+    """Run a selection from the flags of a command line, by default those of this process, which is to end with it.
 
-    Returns the exit code: 0, or after one line on stderr 2 for wrong input, 1 for a machine or a Hub that failed, 130
-    for Ctrl-C and 143 for SIGTERM. `prog` is the name of the program in `--help`.
+    Returns the exit code: 0; or, after one line on stderr, 2 for wrong input, 1 for a machine or a Hub that failed,
+    130 for Ctrl-C and 143 for SIGTERM. `prog` is the name of the program in `--help`.
     """
     return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
 

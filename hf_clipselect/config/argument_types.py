@@ -29,12 +29,11 @@ def check_fields(arguments: Any) -> None:
 
 
 def checked_value(value: Any, hint: Any, name: str) -> Any:
-    """A value as Python's own bool, int, float, str or list, if it is of a type; arrays are checked where they are
-    read.
+    """A value as Python's own bool, int, float, str or list, if it is of the type that the hint names.
 
     The hint is built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of these, and
-    classes. Raises `InputError`, with the name, for another type, a number that is too large, or a text that holds
-    NUL.
+    classes; arrays and values of one class alone are returned unchecked, for whoever reads them. Raises `InputError`,
+    with the name, for another type, a whole number of 2^63 or more, or a text with a NUL or bytes that are no UTF-8.
     """
     if _is_checked_elsewhere(hint):
         return value

@@ -85,7 +85,7 @@ class DataArguments:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.data_files and self.dataset_name == EMBEDDED_DATASET:
-            self.dataset_name = ""  # which is the default alone: the files say all
+            self.dataset_name = ""  # it is only the default, and the files say what to read
         check_at_least(1, "max_train_samples", self.max_train_samples)
         check_at_least(1, "num_clusters", self.num_clusters)
         if self.caption_column is None and self.num_clusters is not None:
@@ -389,7 +389,7 @@ class Arguments:
         return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
 
 
-# They say where a result goes, not what it is: the same result pushed elsewhere has the same card.
+# Flags of where a result goes, not of what it is: the same result pushed elsewhere has the same card.
 PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in dataclasses.fields(HubArguments))})
 
 

@@ -22,7 +22,7 @@ def is_finite_number(value: object) -> TypeGuard[int | float]:
 
 
 def check_at_least(minimum: int, name: str, value: int | None) -> None:
-    """Raise `InputError` for a number below a limit; `None` leaves the number to somebody else."""
+    """Raise `InputError` for a number below a limit; `None`, where no number was given, passes."""
     if value is not None and value < minimum:
         raise InputError(f"--{name} must be a whole number of at least {minimum}, got {value!r}.")
 
@@ -34,6 +34,6 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 
 
 def check_seed(seed: Any, name: str = "seed") -> None:
-    """Raise `InputError` for what is no seed, in [0, 2^32), for numpy, scikit-learn and torch alike."""
+    """Raise `InputError` for what is no whole number in [0, 2^32): numpy and scikit-learn take no other seeds."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < _SEEDS:
         raise InputError(f"{name} must be a whole number in [0, 2^32), got {seed!r}.")

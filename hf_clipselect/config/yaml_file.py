@@ -11,7 +11,7 @@ from ..runtime.words import in_one_line
 def read_lines(path: str | Path, flag: str, *, within: str | None = None) -> list[tuple[str, yaml.Node]]:
     """The lines of a YAML file, which a flag names: names, each once, and what stands behind them.
 
-    Where there is a line of the name `within` that holds lines itself, it is those. Raises `InputError` where the file
+    If the line of the name `within` holds lines itself, these are returned instead. Raises `InputError` where the file
     can't be read, is not YAML, is no mapping, or names something twice.
     """
     try:
@@ -51,11 +51,10 @@ def _in_words(node: yaml.Node) -> str:
 
 
 def read_config(path: Path, *, known: set[str]) -> dict[str, str | list[str]]:
-    """The file of `--config`, or the config.yaml that a run left behind: texts by the names of the flags, whose types
-    and choices decide what they mean, without the flags that have no value there.
+    """The file of `--config`, or the config.yaml that a run left behind: texts by the names of the flags.
 
-    Raises `InputError` as [`read_lines`], for an unknown key, and for a value that is neither one text nor a list of
-    texts.
+    Flags without a value are left out; the types and choices of the others decide what the texts mean. Raises
+    `InputError` as [`read_lines`], for an unknown key, and for a value that is neither a text nor a list of texts.
     """
     lines = read_lines(path, "config", within="arguments")
     if unknown := sorted(name for name, _ in lines if name not in known):

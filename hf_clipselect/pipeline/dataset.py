@@ -131,9 +131,9 @@ def select_dataset(
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
         temperature, learning_rate, num_train_epochs, train_batch_size:
             Training of the adapters; defaults as the flags.
-        alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class, gate, gate_floor, spread,
-        redundancy_weight, solver, ratio_weight:
+        alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight:
             Knobs as in [`Objective`]; one that is set wins over the preset.
+        class_balance, balance_by, min_per_class, gate, gate_floor, spread: Knobs as in [`Objective`] as well.
         class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
             Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the
             rest.

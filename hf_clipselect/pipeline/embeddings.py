@@ -71,11 +71,11 @@ def select_embeddings(
         num_clusters (`int`, *optional*): For image-text pairs; default one cluster for about 250 rows.
         groups (`Sequence[str]` of length `num_rows`, *optional*): A category for each row, which quotas may be for.
         must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers that every subset holds, or none.
-        selection_ratio, selection_count, objective, seed, temperature, learning_rate, num_train_epochs,
-        train_batch_size, alignment, diversity_weight, normalization, class_balance, balance_by, min_per_class,
-        class_quotas, gate, gate_floor, spread, redundancy_weight, solver, ratio_weight, neighbor_fraction,
-        num_neighbors, num_folds, strict:
-            As in [`select_dataset`].
+        selection_ratio, selection_count, objective, seed, strict: As in [`select_dataset`].
+        temperature, learning_rate, num_train_epochs, train_batch_size, num_folds: As in [`select_dataset`].
+        alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight: As in [`select_dataset`].
+        class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread: As in [`select_dataset`].
+        neighbor_fraction, num_neighbors: As in [`select_dataset`].
 
     Returns:
         `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays, and unless
@@ -83,8 +83,7 @@ def select_embeddings(
 
     Raises:
         InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two
-        classes
-            have rows.
+            classes have rows.
     """
     sizes = check_sizes(selection_ratio, selection_count)
     arguments = Arguments(

@@ -50,10 +50,10 @@ class Features:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """The readable rows: their places among the rows considered, `(N,)`, rising, and features of them and of texts
-    with rows.
+    """The readable rows, with their features and those of the texts that have rows.
 
-    `unreadable` are the others: source_index -> reason.
+    `numbers` `(N,)`, rising, are their places among the rows considered. `unreadable` are the others, each
+    source_index with the reason.
     """
 
     numbers: np.ndarray

@@ -150,7 +150,9 @@ def _load_backbone(
     model, device = arguments.model, accelerator.device
     if passed is not None:
         return copy_backbone(*passed, device=device, bf16=model.bf16)
-    name = model.model_name_or_path or default_model(arguments.data.dataset_name)
+    name = model.model_name_or_path
+    if name is None:
+        name = default_model(arguments.data.dataset_name)
     return load_backbone(name, revision=model.model_revision, device=device, bf16=model.bf16)
 
 

@@ -30,8 +30,8 @@ class GivenRows:
     """The N rows considered, and what is said of them.
 
     `labels` `(N,)`, int64, are the class of each row, or the number of its caption; `class_names` has one per class,
-    and need not have any beside captions. `source_index` `(N,)`, int64, are row numbers in the source, rising.
-    `num_clusters` of images stand in for classes beside captions; by default one for about 250 rows.
+    and may be empty where rows have captions. `source_index` `(N,)`, int64, are row numbers in the source, rising.
+    `num_clusters` clusters of images stand in for classes of captions; by default one for about 250 rows.
     """
 
     labels: np.ndarray

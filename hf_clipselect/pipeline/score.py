@@ -72,7 +72,7 @@ def score_rows(
     """Scores of rows; each class, or cluster, is scored by one process, and all processes get all scores.
 
     Takes features as cached, of images `(N, H)` and of texts `(T, C, H')`; the neighbours as in
-    `sample_diversity_score`; and the alignment, where it is known already what `align_rows` gives for this model.
+    `sample_diversity_score`; and the alignment, if what `align_rows` gives for this model is known already.
     Predictions are numbers of texts. The graph tells which rows are alike, by the `num_nearest` rows of each; there is
     none for 0. Raises `InputError` where an embedding is zero or not finite.
     """

@@ -59,12 +59,11 @@ _imported_in = os.getpid()
 
 @contextmanager
 def own_settings() -> Iterator[None]:
-    """Run a block, or a function that this decorates, as in a fresh process: the same rows whatever the caller has
-    set.
+    """Run a block, or a function that this decorates, as in a fresh process: settings of the caller change no row.
 
-    That is gradients and inference mode, autocast, the default dtype and device, the precision of float32 products,
-    and what numpy does about overflow. In a process that was forked from one that had imported this package, the
-    threads of OpenMP are gone, and whoever waits for them waits forever: there, everything runs on one thread.
+    Such settings are gradients and inference mode, autocast, the default dtype and device, the precision of float32
+    products, and what numpy does about overflow. In a process that was forked from one that had imported this package,
+    the threads of OpenMP are gone, and whoever waits for them waits forever: there, everything runs on one thread.
     """
     with ExitStack() as stack:
         stack.enter_context(_process_wide.as_torch_has_them())

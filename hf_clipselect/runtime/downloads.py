@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files in the cache of the Hub client, read-only, under their paths in the repository; other files may lie there
-    too.
+    """Files in the cache of the Hub client, read-only, under their paths in the repository; others may lie there too.
 
     `revision` is the commit that they are of, 40 hexadecimal digits.
     """
@@ -46,8 +45,8 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
     """Download files of a repository at one commit, or take them from the cache where the Hub can't be reached.
 
     Patterns have `*` for any text, slashes included; `scores/*` is all below `scores`. `repo_type` is `"dataset"` or
-    `"model"`; `revision` a branch, tag or commit, by default `main`. At least one file matches: a pattern that none
-    matches is no error where the Hub can be reached; the cache may lack what matches it.
+    `"model"`; `revision` a branch, tag or commit, by default `main`. Where the Hub can be reached, it is enough that
+    one of the patterns has a match; else each needs one, since the cache may lack a part of the files.
 
     Raises `InputError` where there is no such repository or revision, the token may not read it, the Hub can't be
     reached and the files are not all in the cache, or no file matches any pattern.
@@ -89,9 +88,9 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
 
 
 def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exception | None:
-    """Why the Hub can't be asked for a revision, nothing if it can. It may answer with a refusal, which is raised.
+    """Why the Hub can't be asked for a revision, None if it can; where it refuses, its error is raised.
 
-    snapshot_download itself serves the cache after refusals too, and does not tell.
+    snapshot_download itself would serve the cache after a refusal too, without a word.
     """
     try:
         HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision)

@@ -138,7 +138,7 @@ def _of_disk(error: BaseException, stage: str) -> str | None:
 
 
 def _of_places(error: BaseException) -> str | None:
-    """What to tell of a file that is gone or closed to the user; of an image others tell, who know its row."""
+    """What to tell of a file that is gone or closed to the user. Who reads an image tells of it, with its row."""
     if not isinstance(error, OSError) or error.errno not in _PLACES or error.filename is None:
         return None
     return f"{error.filename} {_PLACES[error.errno]}{_stage(error)}. Mend that, or choose another place."

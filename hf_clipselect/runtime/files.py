@@ -43,7 +43,7 @@ def make_folder(path: str | Path, what: str) -> Path:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """The same for UTF-8 text; parts of folder names that are not UTF-8 print as "?"."""
+    """[`write_atomically`] for UTF-8 text; parts of folder names that are not UTF-8 print as "?"."""
     write_atomically(path, text.encode("utf-8", errors="replace"))
 
 
@@ -58,7 +58,7 @@ def read_plain_file(path: str | Path) -> bytes:
 
     Raises `OSError` where it can't be read, `ValueError` where it is no plain file, or of more than 2 GB.
     """
-    _check_is_plain(os.stat(path))  # to open a device may already do something
+    _check_is_plain(os.stat(path))  # first, since opening a device may already do something
     # Without waiting for the other end of a pipe that took its place since.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())

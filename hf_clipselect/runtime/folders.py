@@ -55,7 +55,7 @@ def check_kinds(folder: Path, *, is_ours: IsOurs, is_our_folder: IsOurs) -> None
 
 
 def restore(folder: Path, *, is_ours: IsOurs) -> None:
-    """Repair what a process left behind that was killed while it replaced a folder; nobody else replaces it now."""
+    """Repair what a process left behind that was killed while it replaced a folder; no other may replace it now."""
     name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{16}}\.old")
     for old in sorted(path for path in folder.parent.iterdir() if name.fullmatch(path.name)):
         if os.path.lexists(folder):
@@ -100,7 +100,7 @@ def _name_again(path: Path, second: Path) -> None:
 
 
 def _merge_back(old: Path, folder: Path, is_ours: IsOurs) -> None:
-    """What somebody put into the old folder until its last moment is in the new one too, before the old one goes."""
+    """Carry over what somebody put into the old folder until its last moment, and remove the old folder."""
     if old.is_symlink():
         old.unlink()
     elif old.exists():

@@ -17,8 +17,7 @@ _SECONDS_UNTIL_AGAIN = 0.01
 
 
 class Interrupts:
-    """A context manager, inside of which both signals raise `KeyboardInterrupt`, and again where Python lost the first
-    one.
+    """A context manager in which both signals raise `KeyboardInterrupt`, once more where Python lost the first one.
 
     Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`.
     Outside of the main thread, where no signals can be handled, this does nothing; so it does for a signal that the

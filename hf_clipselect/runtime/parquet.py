@@ -34,8 +34,7 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
     """Write `train-00000-of-00001.parquet`, or more shards of about 500 MB, into a folder, which is created if
     missing; other shards in it are removed. Gives the shards in order.
 
-    Images are neither decoded nor re-encoded. Those that are files get their bytes embedded, so that the shards stand
-    alone.
+    Images are neither decoded nor re-encoded. Of those that are files, the shards hold the bytes, and so stand alone.
     """
     dataset = without_hollow_columns(dataset)
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,8 +149,7 @@ def _with_bytes(values: pa.Array, feature: Any) -> pa.Array:
 class _PatientFile:
     """A file that takes every write, and raises the error of one that failed when it is asked, or closed.
 
-    Where a write fails while content is cut into chunks, pyarrow 26 ends the whole process instead of raising an
-    error.
+    Where a write fails while content is cut into chunks, pyarrow 26 ends the whole process instead of raising.
     """
 
     def __init__(self, path: Path) -> None:

@@ -53,7 +53,7 @@ def with_retries(what: str, step: Callable[[], _Result]) -> _Result:
 
 
 def describe(error: BaseException) -> str:
-    """An error of a client in a sentence: no signed address and so no secret in it."""
+    """An error of a client in a sentence, without the signed part of addresses, which is a secret."""
     cause = _cause(error)
     told = [error] if cause in (None, error) else [error, cause]
     return f"{': '.join(map(_in_words, told))}."

@@ -39,5 +39,5 @@ def in_one_line(text: object, limit: int | None = None) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """A text that is too long without its end, which dots stand for: so it is as long as the limit and three more."""
+    """A text; of one that is longer than the limit the first `limit` characters, and three dots."""
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -25,12 +25,12 @@ _SMALLEST, _LARGEST = 1e-30, 1e30
 
 
 def library(array: Array) -> ModuleType:
-    """The module whose functions take it."""
+    """The module whose functions take an array: numpy or torch."""
     return np if isinstance(array, np.ndarray) else torch
 
 
 def as_numpy(array: Array) -> np.ndarray:
-    """Whatever it is and wherever, on the CPU."""
+    """An array of either kind, on any device, as one of numpy's."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 

@@ -1,8 +1,8 @@
 """How far an image is from its like: the sample diversity score (SDS).
 
-Shapes: n rows of one class, D embedding dimension, k neighbours, m nearest rows that are listed, B rows of a block.
-Scores are float32. A tensor on another device is scored there. No n x n matrix is ever built, and no list of the k
-neighbours is kept.
+Shapes: n rows of one class, D embedding dimension, k neighbours, m nearest rows that are listed, B rows of a block, M
+rows that these are compared with. Scores are float32. A tensor on another device is scored there. No n x n matrix is
+ever built, and no list of the k neighbours is kept.
 """
 
 import logging
@@ -122,8 +122,7 @@ def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDive
     whose error, measured on 1,024 rows, is below a quarter of the spread of their scores; if there is none, the scores
     are exact. The random rows depend on the size of the class alone.
 
-    The nearest rows are never estimated. They come from the products that exact scores need anyway, and change no
-    score.
+    The nearest rows are never estimated, and change no score: they come from the products that exact scores need.
     """
     embeds, num_rows = on_its_device(embeds), len(embeds)
     diversity = _estimate(embeds, k) if num_rows > EXACT_UP_TO else None

@@ -26,11 +26,13 @@ def reasons(
 ) -> np.ndarray:
     """The reason for each row, strings `(N,)`; of several that hold, the first in this order.
 
-    "kept: must keep", "kept"; "must drop"; "redundant: copy of row N": redundancy counts, and row N of its
-    near-duplicates is kept; "label disagrees with image": the predicted label is another; "low alignment": it is below
-    `gate_floor`, or its alignment is all that counts, and too low; "quota of its class is full" (or of its group):
-    without quotas its score would do, or, with `spread`, other rows of its class come first; "low score": other rows
-    score higher.
+    - "kept: must keep", "kept"; "must drop".
+    - "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept.
+    - "label disagrees with image": the predicted label is another.
+    - "low alignment": it is below `gate_floor`, or its alignment is all that counts, and too low.
+    - "quota of its class is full" (or of its group): without quotas its score would do, or, with `spread`, other rows
+      of its class come first.
+    - "low score": other rows score higher.
 
     Takes arrays `(N,)`: the scores from `selection_scores`, less the redundancy; which rows are selected, bool; their
     tiers, as in `ranking`, if there are any; the same `duplicate_group` for near-duplicates, -1 for others; and row

@@ -20,11 +20,11 @@ from .sgd import sgd_select
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a selection chooses from, beside the scores: the classes or groups `(N,)`, integers from 0, that quotas
-    look at.
+    """What a selection chooses from, beside the scores.
 
-    The rows of one of the `tiers` `(N,)` of `ranking` are taken before any of the next. `counts` are rows to keep of
-    some cells, whatever their share; `names` are those of the cells, for errors.
+    `cells` `(N,)`, integers from 0, are the classes or groups that quotas are for. The rows of one of the `tiers`
+    `(N,)` of `ranking` are taken before any of the next. `counts` are rows to keep of some cells, whatever their
+    share; `names` are those of the cells, for errors.
     """
 
     cells: np.ndarray
@@ -65,8 +65,7 @@ def select_rows(
 def select_subsets(
     scores: Sequence[np.ndarray], candidates: Candidates, sizes: Sequence[Size], objective: Objective
 ) -> list[np.ndarray]:
-    """Select one subset per size, by scores `(N,)` for each; unless alpha follows the ratio, each is part of every
-    larger one.
+    """Select one subset per size, by scores `(N,)` for each; they are nested unless alpha follows the ratio.
 
     Scores and ties alone nest; quotas by largest remainder may not, so each size is held within the cell counts of the
     next larger one. The largest subset is what it would be alone. A smaller one differs from what it would be alone
@@ -87,11 +86,10 @@ def select_subsets(
 def check_candidates(
     candidates: Candidates, k: int, objective: Objective, *, upper: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """Quotas `(C,)`, int64, that add up to k, by the class balance within what must and may be kept; `None` without
-    one.
+    """Quotas `(C,)`, int64, that add up to k, within what must and may be kept; `None` for class balance "none".
 
-    Raises `InputError` where more rows must be kept, or fewer may be, than k; a quota can't be met; or "sgd" is to
-    look at tiers.
+    Raises `InputError` where more rows must be kept, or fewer may be, than k; a quota can't be met; or solver "sgd",
+    which knows no tiers, is given some.
     """
     cells, tiers = candidates.cells, candidates.tiers
     num_cells = int(cells.max()) + 1

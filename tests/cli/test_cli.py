@@ -284,6 +284,7 @@ class TestBadInput:
             (["--diversity_weight", "nan"], ["diversity_weight", "nan"]),
             (["--ratio_weight", "0"], ["ratio_weight"]),
             (["--peft_config", "none.json"], ["--peft_config none.json", "No such file"]),
+            (["--model_name_or_path", ""], ["--model_name_or_path ''"]),
             (["--model_name_or_path", "./no/model"], ["--model_name_or_path ./no/model"]),
             (["--model_name_or_path", "embedded/clip"], ["--model_name_or_path embedded/clip", "embedded/tiny-clip"]),
             (["--dataset_name", "./no/data"], ["--dataset_name './no/data'"]),

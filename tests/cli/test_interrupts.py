@@ -140,9 +140,7 @@ def test_a_command_is_stopped_while_libraries_are_imported(
 
 @pytest.mark.slow
 def test_a_run_is_stopped_at_any_moment(tmp_path: Path) -> None:
-    """Signals to the whole group, as a terminal sends them; two of them at the moment when decoding processes
-    start.
-    """
+    """Signals go to the whole group, as a terminal sends them; two come when decoding processes start."""
     draw = random.Random(0)
     runs = [[0, 0], [signal.SIGINT, "fork"], [signal.SIGTERM, "fork"]]
     runs += [[draw.choice([signal.SIGINT, signal.SIGTERM]), draw.uniform(0.02, 0.6)] for _ in range(6)]

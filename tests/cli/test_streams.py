@@ -57,13 +57,8 @@ def test_streams_that_are_closed_or_that_nobody_reads(run, tmp_path: Path) -> No
 def test_a_full_disk_for_stdout_is_told(run, tmp_path: Path) -> None:
     with open(FULL, "w") as out, open(tmp_path / "err", "w") as err:
         assert run("full", stdout=out, stderr=err) == 1
-    assert (
-        (tmp_path / "err")
-        .read_text()
-        .endswith(
-            f"error: stdout can't be written to: No space left on device. The results are in {tmp_path / 'full'}.\n"
-        )
-    )
+    told = f"error: stdout can't be written to: No space left on device. The results are in {tmp_path / 'full'}.\n"
+    assert (tmp_path / "err").read_text().endswith(told)
     with open(FULL, "w") as err:
         assert run("full", stderr=err) == 0
 

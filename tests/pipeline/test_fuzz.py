@@ -1,6 +1,4 @@
-"""Arguments of every kind, right and wrong, through both doors of Python and the command line: a right result, or one
-sentence.
-"""
+"""Arguments of every kind, right and wrong, from Python and the command line: a right result, or one sentence."""
 
 import contextlib
 import io

@@ -1,6 +1,4 @@
-"""The whole road on a real CLIP of random weights: what a run leaves behind, what a repeated run does, what bad input
-gets.
-"""
+"""Whole runs on a real CLIP of random weights: what one leaves behind, what a second one does, what bad input gets."""
 
 import hashlib
 import json
@@ -15,10 +13,15 @@ import torch
 import yaml
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
 from PIL import Image as PILImage
+from safetensors.numpy import load_file
 
 from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset
+from hf_clipselect.adapters.projections import Projections
 from hf_clipselect.config.command_line import parse_arguments
+from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.embedded import load_digits_dataset
+from hf_clipselect.encoder.backbone import load_backbone
+from hf_clipselect.encoder.texts import encode_prompts
 
 
 def run(dataset: Dataset, clip_folder: Path, output_dir: Path | None = None, **changes: object) -> SelectionResult:
@@ -119,15 +122,8 @@ def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
 def test_published_adapters_give_the_scores_of_the_run(finished, clip_folder):
     dataset, result, folder = finished
     model = load_adapters(folder / "adapter")
-    from hf_clipselect.adapters.projections import Projections  # noqa: PLC0415
-    from hf_clipselect.data.prompts import class_prompts  # noqa: PLC0415
-    from hf_clipselect.encoder.backbone import load_backbone  # noqa: PLC0415
-    from hf_clipselect.encoder.texts import encode_prompts  # noqa: PLC0415
-
     backbone = load_backbone(str(clip_folder))
     texts = encode_prompts(backbone, class_prompts(dataset.features["label"].names), folder / "features")
-    from safetensors.numpy import load_file  # noqa: PLC0415
-
     features = load_file(folder / "features" / "images-00000.safetensors")["features"]
     with torch.inference_mode():
         image_embeds, text_embeds = Projections(model.base_model.model)(torch.from_numpy(features), texts)

@@ -56,7 +56,7 @@ def test_both_doors_keep_the_same_rows(digits, embeddings, knobs):
 
 
 def test_adapters_lead_the_same_way(digits, embeddings):
-    # On the heads of a model and on embeddings they are other adapters: the way counts alone.
+    # On the heads of a model and on embeddings they are other adapters, so that only the way is compared.
     settings = {"adaptation": "always", "num_train_epochs": 2, "num_folds": 2}
     way, _ = stages_called(lambda: select_dataset(digits, model_name_or_path=MODEL, **settings))
     other_way, _ = stages_called(lambda: select_embeddings(*embeddings, digits["label"], **settings))

@@ -28,7 +28,7 @@ SETTINGS = {
     "other rows": ["--max_train_samples", "150"],
     "other rows, overwriting": ["--max_train_samples", "150", "--overwrite_output_dir"],
 }
-# Six of the twenty; each settings is in two or three of them.
+# Six of the twenty; each of the settings is in two or three of them.
 PAIRS = list(itertools.islice(itertools.permutations(SETTINGS, 2), 3, None, 3))
 
 
@@ -69,7 +69,7 @@ def test_a_folder_is_always_that_of_one_run_after_the_other(runs, tmp_path):
 
 
 def orders(ended: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Those that nobody would be refused in."""
+    """The orders in which none of the runs would be refused."""
     return [
         order
         for order in itertools.permutations(ended)

@@ -261,9 +261,8 @@ def test_lost_process() -> None:
     assert len(lines) == 2 * len(cases), ran.stderr[-2000:]
     for case, line, end in zip(cases, lines[::2], lines[1::2], strict=True):
         assert line.startswith(f"{case}: Process 0 of 2 lost another one in the stage adapt ("), line
-        assert re.search("Timed out waiting 1000ms" if case == "silent" else "closed by peer|reset by peer", line), (
-            line
-        )
+        cause = "Timed out waiting 1000ms" if case == "silent" else "closed by peer|reset by peer"
+        assert re.search(cause, line), line
         assert end == f"{case} ended with 1"
     assert "terminate" not in ran.stderr
 
@@ -413,9 +412,7 @@ def test_killed_process(forking_client: ForkingClient, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_machine(tmp_path: Path) -> None:
-    """Two launchers; the process of one is killed, and the launcher of the other learns of it by its own process
-    alone.
-    """
+    """Of two launchers one loses its process; the other learns of it from its own process alone."""
     told = json.dumps(plan(tmp_path, dying_ranks=[0], kill={"operation": "forward", "nth": 2}))
     meeting = f"--main_process_ip 127.0.0.1 --main_process_port {free_port()} --num_machines 2 --num_processes 2"
     outputs, launched = [tmp_path / f"machine-{machine}.txt" for machine in range(2)], []
@@ -431,7 +428,6 @@ def test_killed_machine(tmp_path: Path) -> None:
                 )
             )
     assert [process.wait() for process in launched] == [1, 1]
-    ours, _, _ = (
-        outputs[1].read_text().partition("torch/distributed/elastic/")
-    )  # the launcher says that its process failed
+    # Behind this the launcher says that its process failed.
+    ours, _, _ = outputs[1].read_text().partition("torch/distributed/elastic/")
     check_the_end_of(ours[: ours.rindex("\n") + 1], 1, "encode", tmp_path)

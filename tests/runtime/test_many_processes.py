@@ -1,6 +1,4 @@
-"""Several processes, and several machines, give what one process gives; each image goes through the model of one of
-them.
-"""
+"""Several processes or machines give what one process gives; each image goes through the model of one of them."""
 
 import json
 import os
@@ -25,17 +23,14 @@ FLAGS = (
     "--use_cpu --adaptation always --num_train_epochs 3 --min_train_steps 15 --dataloader_num_workers 0 "
     "--selection_ratio 0.3 0.125"
 ).split()
-# All 1,297 digits are eleven shards, the last of 17 rows, and three groups of classes to score; the few are two
-# shards.
+# All 1,297 digits are eleven shards, the last of 17 rows, and three groups of classes to score; "few" is two shards.
 NAMES = ("clean", "released", "few", "pairs")
 NUM_ROWS = {"clean": 1297, "released": 1297, "few": 200, "pairs": 150}
 LAUNCHES = ("2-processes", "3-processes", "2-machines")
 
 
 def runs(folder: Path, few: Path, pairs: Path) -> list[list[str]]:
-    """The flags of four runs: digits with and without quotas, few images of two classes, one of them broken, and
-    captions.
-    """
+    """The flags of four runs: digits with and without quotas, a few images with a broken one, and captions."""
     flags = {
         "clean": ["--objective", "clean"],
         "released": ["--objective", "released", "--train_batch_size", "255"],

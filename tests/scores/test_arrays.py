@@ -80,9 +80,8 @@ def test_rows_that_float32_can_not_hold_keep_their_direction(kind, as_tensor, mo
     embeds = checked_embeds(given, "image_embeds")
     unit = unit_rows(embeds, slice(None), row_lengths(embeds, "image_embeds"))
     expected = rows.astype(np.float64) / np.linalg.norm(rows.astype(np.float64), axis=1)[:, None]
-    coarse = (
-        3e-4 if kind in ("float32, short", "float64, shortest") else 1e-6
-    )  # the given numbers themselves have few digits
+    # Of the shortest rows the given numbers themselves have few digits.
+    coarse = 3e-4 if kind in ("float32, short", "float64, shortest") else 1e-6
     np.testing.assert_allclose(np.asarray(unit)[::2], expected[::2], atol=coarse)
     assert np.array_equal(
         np.asarray(unit)[1::2], np.asarray(unit_rows(rows, slice(None), row_lengths(rows, "x")))[1::2]

@@ -1,4 +1,4 @@
-"""Image-text pairs: how captions are compared, and that everything else works with them as it does with classes."""
+"""How an image is compared with its own caption and with those of others."""
 
 import numpy as np
 import pytest

@@ -306,8 +306,7 @@ def test_nearest_rows_are_not_estimated(small_limit):
 
 
 def test_small_groups_that_a_sample_misses_are_not_estimated(small_limit):
-    # A row whose group is not among the references seems far from its like, which no variance inside the groups
-    # foretells.
+    # A row whose group is not among the references seems far from its like; the variance in groups does not tell.
     rng = np.random.default_rng(0)
     centres = unit(rng.normal(size=(500, 32)))
     radii = np.exp(rng.uniform(np.log(0.01), 0, 500))

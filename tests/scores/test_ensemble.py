@@ -20,9 +20,7 @@ from hf_clipselect.scores.folds import content_order
 
 
 def clusters(num_rows=150, num_classes=4, embed_dim=12, *, seed=0):
-    """Unit-norm images that share a direction, as CLIP's do, around class centres near their prompts; a tenth has a
-    wrong label.
-    """
+    """Unit-norm images around class centres, with a direction in common as CLIP's have; a tenth is mislabelled."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(num_classes, embed_dim)) + 2
     labels = rng.integers(0, num_classes, num_rows)

@@ -43,8 +43,7 @@ def test_scores_by_hand():
     # SAS to 0, .25, .5, 1 with mean .4375; SDS to 1, .5, .5, 0 with mean .5.
     expected = np.array([0, 0.25, 0.5, 1]) / 0.4375 + 0.1 * np.array([2, 1, 1, 0])
     np.testing.assert_allclose(scores("released"), expected, rtol=1e-6)
-    # The mean of SAS is .55 and its variance (.1225 + .0225 + .0025 + .2025) / 4 = .0875; SDS has mean .5, variance
-    # .125.
+    # SAS has mean .55 and variance (.1225 + .0225 + .0025 + .2025) / 4 = .0875; SDS has mean .5 and variance .125.
     expected = (columns().sas - 0.55) / 0.0875**0.5 + 0.1 * (columns().sds - 0.5) / 0.125**0.5
     np.testing.assert_allclose(scores("released", {"normalization": "zscore"}), expected, atol=1e-6)
     # Of four rows the ranks are 1/8, 3/8, 5/8, 7/8; two equal ones share their mean.
@@ -84,9 +83,7 @@ def test_the_floor_is_within_each_class():
 
 
 def test_spread_by_hand():
-    """Three rows pass, each a stratum: the middle one comes first, then golden steps around it lead to the easier, the
-    harder.
-    """
+    """Three rows pass, each a stratum: golden steps lead from the middle one to the easier, then to the harder."""
     rows = columns(
         agrees=np.array([False, True, True, True]), margin=np.array([-0.1, 0.3, 0.2, 0.1], dtype=np.float32)
     )

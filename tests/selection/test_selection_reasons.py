@@ -91,8 +91,7 @@ def test_copies_name_the_row_that_is_kept():
         "kept",
         "redundant: copy of row 10",
     ]
-    # Of a group of which no row is kept nothing is a copy; and where redundancy does not count nothing is dropped for
-    # it.
+    # In a group of which no row is kept there is no copy, and none is told of where redundancy does not count.
     assert "redundant" not in why("clean", rows, [3], {"redundancy_weight": 0.5}, groups=[0, 0, 2, 2, 0])[0]
     assert "redundant" not in " ".join(why("clean", rows, [1, 3], groups=[0, 0, 2, 2, 0]))
 
