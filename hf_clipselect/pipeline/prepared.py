@@ -31,7 +31,7 @@ class GivenRows:
 
     `labels` `(N,)`, int64, are the class of each row, or the number of its caption; `class_names` has one per class,
     and may be empty where rows have captions. `source_index` `(N,)`, int64, are row numbers in the source, rising.
-    `num_clusters` clusters of images stand in for classes of captions; by default one for about 250 rows.
+    `num_clusters` clusters of images stand in for classes where rows have captions; by default one for about 250 rows.
     """
 
     labels: np.ndarray

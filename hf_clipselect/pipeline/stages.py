@@ -1,4 +1,4 @@
-"""The stages of every run, in their order: encode -> adapt -> score -> judge -> select."""
+"""The stages of every run, in their order: encode -> adapt -> score -> judge -> tabulate -> select."""
 
 from dataclasses import dataclass
 

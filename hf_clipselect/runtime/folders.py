@@ -55,7 +55,7 @@ def check_kinds(folder: Path, *, is_ours: IsOurs, is_our_folder: IsOurs) -> None
 
 
 def restore(folder: Path, *, is_ours: IsOurs) -> None:
-    """Repair what a process left behind that was killed while it replaced a folder; no other may replace it now."""
+    """Repair what a process left that was killed while it replaced a folder; no other may replace it meanwhile."""
     name = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{16}}\.old")
     for old in sorted(path for path in folder.parent.iterdir() if name.fullmatch(path.name)):
         if os.path.lexists(folder):

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # The scores of a larger class are estimated where that is close enough: the cost of exact ones grows with its square.
 EXACT_UP_TO = 100_000
 
-# A block of distances has this many elements (32 MB), and so many rows at least: a product with few rows is slow.
+# A block of distances has this many elements (32 MB), but at least this many rows: a product with few rows is slow.
 _BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
 # With fewer neighbours the distances are taken from difference vectors; see `_block_means`.
 _DIRECT_BELOW = 50

@@ -21,7 +21,7 @@ class Classes:
 
     @property
     def references(self) -> None:
-        """The texts that a row is compared with, where these are not all."""
+        """None: a row is compared with the texts of all classes."""
         return None
 
     @property
@@ -59,6 +59,7 @@ class Captions:
 
     @property
     def names(self) -> list[str]:
+        """What tables and reports call the clusters, by their numbers."""
         return cluster_names(self.clusters)
 
     def in_table(self, scores: SampleScores) -> SampleScores:
