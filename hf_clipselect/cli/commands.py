@@ -7,6 +7,7 @@ Ctrl-C may come.
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 from ..errors import InputError, RunError, long_paths_refused
 from ..runtime.interrupts import Interrupts, ignore_from_here
@@ -41,16 +42,17 @@ def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int
     return _in_order(_Select(argv, prog=prog), ends_process=argv is None)
 
 
-class _Command:
-    """What is typed; called, it gives the exit code."""
+class _Command(Protocol):
+    """What is typed; called, it gives the exit code. `where` is the output folder, once it is known."""
 
-    where: str | None = None  # the output folder, once it is known
+    where: str | None
 
-    def __call__(self) -> int:
-        raise NotImplementedError
+    def __call__(self) -> int: ...
 
 
-class _Usage(_Command):
+class _Usage:
+    where: str | None = None
+
     def __init__(self, argv: list[str]) -> None:
         self.argv = argv
 
@@ -70,7 +72,9 @@ class _Usage(_Command):
         return 0
 
 
-class _Select(_Command):
+class _Select:
+    where: str | None = None
+
     def __init__(self, argv: Sequence[str] | None, prog: str | None) -> None:
         self.argv, self.prog = argv, prog
 
