@@ -14,6 +14,8 @@ _REPLACEMENTS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"} | {mark:
 _SPECIAL = re.compile("|".join(map(re.escape, _REPLACEMENTS)))
 # A list, a heading underline or a rule would begin here.
 _LEADING_MARK = re.compile(r"^(?:\d+(?=[.)](?:\s|$))|(?=[-+=]))")
+# The Hub makes links of these, also where nobody wrote one.
+_LINK_START = re.compile(r"://|\bwww\.", re.IGNORECASE)
 _NOT_FOR_CODE_SPANS = re.compile(r"[`|<>&\\]")
 
 
@@ -30,7 +32,8 @@ def one_line(text: object) -> str:
 def escape_markdown(text: object) -> Markdown:
     """One line that shows as the text itself in a paragraph, a list, a heading or a cell of a table."""
     escaped = _SPECIAL.sub(lambda match: _REPLACEMENTS[match[0]], one_line(text))
-    return Markdown(_LEADING_MARK.sub(r"\g<0>\\", escaped))
+    escaped = _LEADING_MARK.sub(r"\g<0>\\", escaped)
+    return Markdown(_LINK_START.sub(lambda match: match[0].replace("/", "&#47;").replace(".", "&#46;"), escaped))
 
 
 def code_span(text: object) -> Markdown:

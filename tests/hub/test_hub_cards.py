@@ -686,6 +686,12 @@ def test_escaped_text_renders_as_itself():
                 assert found.replace("&quot;", '"') == expected
 
 
+def test_addresses_in_texts_are_no_links():
+    # CommonMark makes links of neither; the Hub does, in the text of whoever named a class.
+    shown = escape_markdown("see https://example.org and WWW.example.org").lower()
+    assert "://" not in shown and "www." not in shown
+
+
 def test_templates_in_values_are_not_run():
     for card in both_cards(make_hostile_report()):
         assert "49" not in re.sub("[0-9a-f]{16,}", "", card)  # hashes may hold it
