@@ -18,6 +18,8 @@ from .peft_configs import parse_adapter_config, read_config_bytes
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+# Read into memory whole; copies of all of a ViT-L/14 in float32 have 1.7 GB.
+_MAX_WEIGHTS_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ def _described(name: str, revision: str | None) -> str:
 
 def _read(name: str, path: Path) -> bytes:
     try:
-        return read_config_bytes(path) if path.name == CONFIG_NAME else path.read_bytes()
+        if path.name == CONFIG_NAME:
+            return read_config_bytes(path)
+        if (size := path.stat().st_size) > _MAX_WEIGHTS_BYTES:
+            told = f"{path.name} has {size:,} bytes; at most {_MAX_WEIGHTS_BYTES:,} are read"
+            raise InputError(f"{name} holds no adapter that can be loaded: {told}.")
+        return path.read_bytes()
     except OSError as error:
         raise InputError(
             f"{name} holds no adapter that can be loaded: {path.name} can't be read ({error.strerror}). Expected "

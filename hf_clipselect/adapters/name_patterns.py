@@ -11,8 +11,8 @@ from ..errors import InputError
 # Settings that peft reads as regular expressions, for most methods and forms of the value, else as plain names.
 _KEYS = ("_modules", "_pattern", "modules_to_save")
 # A quantifier on a group can take exponential time. Of the groups that begin with (?, some could hide such a one:
-# comments and flags that ignore spaces.
-_REPEATED_GROUP = re.compile(r"\)[*+?{]|\{|\(\?(?!:)")
+# comments and flags that ignore spaces. A reference to a group repeats it, too.
+_REPEATED_GROUP = re.compile(r"\)[*+?{]|\{|\(\?(?!:)|\\\d")
 # Other patterns take time in proportion to the ways through them: about 16 for each `*` or `+` on a module name of 50
 # characters. `.*decoder.*(SelfAttention|EncDecAttention).*(q|v)$` of peft's documentation has 16,384; with 100,000 the
 # names of a ViT-L/14 are matched within seconds.

@@ -36,6 +36,7 @@ _REFUSED = {
 _NOT_OF_THE_ADAPTERS = ("auto_mapping", "runtime_config")
 # A rank for each module of a large CLIP takes some 30 kB.
 _MAX_BYTES = 65_536
+_MAX_ITEMS = 500
 # No rank or width of a CLIP is larger; only seeds may be.
 _MAX_NUMBER = 65_536
 
@@ -126,6 +127,8 @@ def _check_values(what: str, values: dict[str, Any]) -> None:
         if isinstance(value, dict) and value and not key.endswith("_pattern") and key not in _NOT_OF_THE_ADAPTERS:
             refuse(key, ", which is not supported: only numbers, names and *_pattern mappings are")
         for part in _parts(value):
+            if isinstance(part, (list, dict)) and len(part) > _MAX_ITEMS:
+                refuse(key, f" to {len(part):,} values; at most {_MAX_ITEMS} are supported")
             if isinstance(part, float) and not math.isfinite(part):
                 refuse(key, f" to {part}, which is no finite number")
             if isinstance(part, int) and abs(part) > _MAX_NUMBER and not key.endswith(("seed", "_key")):

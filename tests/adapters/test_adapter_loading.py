@@ -221,6 +221,7 @@ def test_a_config_that_is_none_is_refused(clip, mlp, content, message):
         ({"eva_config": {"rho": 2}}, "only numbers, names and *_pattern mappings are"),
         ({"target_modules": ["visual_projection", "text_projektion"]}, "text_projection.lora_A.weight belongs to no"),
         ({"target_modules": ["jection"]}, "Target modules"),
+        ({"rank_pattern": {str(i): 4 for i in range(501)}}, "sets rank_pattern to 501 values; at most 500"),
         ({"modules_to_save": [str(i) for i in range(401)]}, "use at most 400 names"),
         ({"modules_to_save": [["(a+)+!"]]}, "sets modules_to_save to ['(a+)+!'], but names of modules are texts"),
         ({"target_modules": "nowhere"}, "does not fit a CLIPModel"),
@@ -267,7 +268,25 @@ def test_a_pattern_that_takes_for_ever_to_match_is_refused(clip, lora, tmp_path,
         read_peft_config(lora / "adapter_config.json")
 
 
-@pytest.mark.parametrize("pattern", ["(", "a)(b", "[]", "a**", "(?=a)", "a{2}", "\\", "(" * 20_000 + ")" * 20_000])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(",
+        ")",
+        "a)(b",
+        "[",
+        "[]",
+        "a**",
+        "*a",
+        "(?=a)",
+        r"(a)\1",
+        "a|*",
+        "{",
+        "a{2}",
+        "\\",
+        "(" * 20_000 + ")" * 20_000,
+    ],
+)
 def test_a_pattern_that_is_none_or_repeats_groups_is_refused(clip, lora, pattern):
     assert "sets exclude_modules to" in refusal(clip, edit(lora, exclude_modules=pattern))
 
@@ -442,3 +461,8 @@ def test_a_peft_config_whose_adapters_could_not_be_loaded_again_is_refused_befor
     path.write_text(json.dumps({"peft_type": "LORA", "r": 2}))
     check_peft_config(clip, read_peft_config(path))
     assert not isinstance(clip, PeftModel) and type(clip.visual_projection) is torch.nn.Linear
+
+
+def test_more_weights_than_any_adapter_has_are_not_read(clip, mlp):
+    os.truncate(mlp / "adapter_model.safetensors", 2**31 + 1)  # sparse: takes no room on the disk
+    assert "adapter_model.safetensors has 2,147,483,649 bytes; at most 2,147,483,648" in refusal(clip, mlp)
