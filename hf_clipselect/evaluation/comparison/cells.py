@@ -27,6 +27,7 @@ _APART = {
     "sweep_arguments.py",
     "sweep_tables.py",
     "sweep_plots.py",
+    "regret_tables.py",
     "tsne.py",
     "rekey.py",
 }

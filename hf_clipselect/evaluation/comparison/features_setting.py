@@ -3,9 +3,10 @@ convolutional network where the file has the images.
 
 The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where
 some classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W,
-3)`, uint8, are the images.
+3)`, uint8, are the images. With `train_judge_embeds` and `test_judge_embeds` `(N, J)`, features of the same rows, the
+logistic regressions are trained on these: models that do not see with the eyes of the CLIP that selects.
 
-Legend: N rows, C classes, D embedding dimension.
+Legend: N rows, C classes, D embedding dimension, J width of the features of a judge.
 """
 
 from functools import cached_property
@@ -26,13 +27,15 @@ from .setting import Damage, Setting
 
 
 _NEEDED = ("train_image_embeds", "train_labels", "test_image_embeds", "test_labels", "class_text_embeds")
-_OPTIONAL = ("class_has_text", "train_images", "test_images")
+_JUDGE = ("train_judge_embeds", "test_judge_embeds")
+_OPTIONAL = ("class_has_text", "train_images", "test_images", *_JUDGE)
 _CONVNET = "convnet"
 _MAX_ITERATIONS = 5000
 
 
 class ReadyFeatures:
-    """Embeddings of the classes that have a text, labels renumbered; images are empty where the file has none.
+    """Embeddings of the classes that have a text, labels renumbered; images are empty where the file has none, and the
+    features of the judge are then the embeddings.
 
     Args:
         path (`Path`): The file.
@@ -56,6 +59,7 @@ class ReadyFeatures:
             self.texts = texts[classes].astype(np.float32)
             self.embeds, self.labels, self.images = _rows_of(arrays, "train", texts, classes)
             self.test_embeds, self.test_labels, self.test_images = _rows_of(arrays, "test", texts, classes)
+            self.judge_embeds, self.test_judge_embeds = _judge_embeds(arrays, self.embeds, self.test_embeds, classes)
             if ("train_images" in arrays) != ("test_images" in arrays):
                 raise InputError("train_images and test_images belong together; give both or neither.")
         except InputError as error:
@@ -116,14 +120,14 @@ class FeaturesSetting(Setting):
         given = self._features
         if model == _CONVNET:
             return accuracy_of(self._train_convnet(rows), given.test_images, given.test_labels)
-        return float(self._train_probe(model, rows).score(given.test_embeds, given.test_labels))
+        return float(self._train_probe(model, rows).score(given.test_judge_embeds, given.test_labels))
 
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Input of the network's last layer; of a probe, which has nothing before them, the logits."""
         given = self._features
         if model == _CONVNET:
             return embed_images(self._train_convnet(rows), given.test_images), given.test_labels
-        return self._train_probe(model, rows).decision_function(given.test_embeds), given.test_labels
+        return self._train_probe(model, rows).decision_function(given.test_judge_embeds), given.test_labels
 
     def _train_convnet(self, rows: np.ndarray) -> ConvNet:
         images, labels = self._features.images[rows], self.labels[rows]
@@ -131,7 +135,7 @@ class FeaturesSetting(Setting):
 
     def _train_probe(self, model: str, rows: np.ndarray) -> LogisticRegression:
         probe = LogisticRegression(C=self._probes[model], max_iter=_MAX_ITERATIONS)
-        return probe.fit(self._features.embeds[rows], self.labels[rows])
+        return probe.fit(self._features.judge_embeds[rows], self.labels[rows])
 
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
         given = self._features
@@ -140,7 +144,7 @@ class FeaturesSetting(Setting):
             files.append("evaluation/comparison/convnet.py")
             inputs, seed = (given.images[rows], given.test_images), {"seed": self.seed}
         else:
-            inputs, seed = (given.embeds[rows], given.test_embeds), {}  # a probe draws nothing
+            inputs, seed = (given.judge_embeds[rows], given.test_judge_embeds), {}  # a probe draws nothing
         content = digest_of(*inputs, self.labels[rows], given.test_labels)
         return {"model": model, "code": code_digest(*files), "rows": content, **seed}
 
@@ -153,6 +157,29 @@ def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.nd
             f"false; got {has_text.dtype} of shape {has_text.shape}."
         )
     return np.flatnonzero(has_text)
+
+
+def _judge_embeds(
+    arrays: dict[str, np.ndarray], embeds: np.ndarray, test_embeds: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the judge for the rows whose class has a text, or else the embeddings."""
+    given = [name for name in _JUDGE if name in arrays]
+    if not given:
+        return embeds, test_embeds
+    if len(given) == 1:
+        raise InputError(f"{' and '.join(_JUDGE)} belong together; give both or neither.")
+    judged = []
+    for name, split in zip(_JUDGE, ("train", "test"), strict=True):
+        features = as_numpy(checked_embeds(arrays[name], name))
+        labels = arrays[f"{split}_labels"]
+        row_lengths(features, name)
+        if len(features) != len(labels):
+            raise InputError(f"{name} must have a row for each of the {len(labels)} {split}_labels, got {len(features)}.")
+        judged.append(features[np.isin(labels, classes)].astype(np.float32))
+    if judged[0].shape[1] != judged[1].shape[1]:
+        widths = " and ".join(str(features.shape[1]) for features in judged)
+        raise InputError(f"{' and '.join(_JUDGE)} must share their last dimension, got {widths}.")
+    return judged[0], judged[1]
 
 
 def _rows_of(

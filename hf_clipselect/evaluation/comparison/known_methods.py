@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ...errors import InputError
-from ...selection import selection_count, top_k
+from ...selection import selection_count
 from ...selection.objective import PRESETS
 from ..baselines import BASELINES, select_baseline
 from ..baselines.cg_score import check_cg_memory
 from ..baselines.random import random_scores
 from .ablations import ABLATION, ABLATIONS
-from .method import Method, Selected, selected_by_ours
+from .method import Method, Selected, highest, selected_by_ours, with_objective
+from .noise_methods import ROBUST_POOL_RANDOM, select_by_ccs
 from .peers import (
     check_facility_location_memory,
     check_installed,
@@ -37,9 +38,10 @@ RANDOM, FULL = "random", "full"
 
 def _ours(objective: str) -> Method:
     def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        return selected_by_ours(setting.select(objective=objective, ratio=ratios[0]), ratios)
+        result = with_objective(setting.scored[0], PRESETS[objective], ratios[0])
+        return selected_by_ours(result, ratios)
 
-    return Method(objective, "ours", select, settings=PRESETS[objective].to_dict())
+    return Method(objective, "ours", select, frozenset({"scored"}), settings=PRESETS[objective].to_dict())
 
 
 def _baseline(name: str) -> Method:
@@ -52,6 +54,7 @@ def _baseline(name: str) -> Method:
             setting.embeddings.images,
             setting.labels,
             selection_ratio=list(ratios),
+            class_balance=setting.class_balance,
             seed=setting.seed,
             dynamics=dynamics,
             max_gigabytes=setting.max_gigabytes,
@@ -77,6 +80,7 @@ def _select_glister(setting: Setting, ratios: Sequence[float]) -> Selected:
         embeds[others],
         setting.labels[others],
         selection_count=sorted(set(counts.values())),
+        class_balance=setting.class_balance,
         seed=setting.seed,
         val_image_embeds=embeds[held],
         val_labels=setting.clean_labels[held],
@@ -101,7 +105,7 @@ def _check_glister(setting: Setting, ratios: Sequence[float]) -> None:
 
 def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) -> Method:
     def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        return _highest(scores_of(setting.embeddings.images, setting.labels, seed=setting.seed), ratios)
+        return highest(setting, scores_of(setting.embeddings.images, setting.labels, seed=setting.seed), ratios)
 
     return Method(name, "optimization", select, frozenset({"embeddings"}), package=package)
 
@@ -115,11 +119,7 @@ def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> S
 
 
 def _select_at_random(setting: Setting, ratios: Sequence[float]) -> Selected:
-    return _highest(random_scores(setting.num_rows, seed=setting.seed), ratios)
-
-
-def _highest(scores: np.ndarray, ratios: Sequence[float]) -> Selected:
-    return Selected({ratio: np.sort(top_k(scores, selection_count(ratio, len(scores)))) for ratio in ratios}, scores)
+    return highest(setting, random_scores(setting.num_rows, seed=setting.seed), ratios)
 
 
 def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
@@ -130,6 +130,7 @@ _LIST = [
     *(_ours(objective) for objective in ("diverse", "clean", "released", "paper")),
     *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
     Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
+    Method("ccs_cutoff", "distribution", select_by_ccs, frozenset({"embeddings", "proxy", "scored"})),
     _by_scores("cleanlab", "cleanlab", cleanlab_scores),
     _by_scores("cleanlab_issues", "cleanlab", cleanlab_issue_scores),
     Method(
@@ -141,6 +142,7 @@ _LIST = [
         check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
     ),
     *ABLATIONS,
+    ROBUST_POOL_RANDOM,
     Method(RANDOM, "reference", _select_at_random),
     # All rows, whatever the ratio.
     Method(FULL, "reference", _select_all),

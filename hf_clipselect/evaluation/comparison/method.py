@@ -4,13 +4,15 @@ Legend: N rows.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from ...results.selection_result import SelectionResult
+from ...results.subsets import select_from_table
+from ...selection import Candidates, Objective, resolve_objective, select_rows, selection_count
 from ..cost import Cost
 from .setting import Setting
 
@@ -42,8 +44,8 @@ class Method:
         family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
             https://huggingface.co/papers/2410.11215 sorts the others, "ablation" or "reference".
         select (`Callable`): A setting and ratios in, [`Selected`] out.
-        uses (`frozenset[str]`): Of "embeddings" and "proxy": steps that it shares with other methods and that its cost
-            counts.
+        uses (`frozenset[str]`): Of "embeddings", "proxy" and "scored": steps that it shares with other methods and
+            that its cost counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
         check (`Callable`): Refuses a setting and ratios that it can't serve, before anything is computed.
@@ -64,6 +66,8 @@ class Method:
     def shared_cost(self, setting: Setting) -> Cost:
         """Of what other methods use too; it is computed here if it is not there."""
         cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
+        if "scored" in self.uses:
+            cost += setting.scored[1]
         return cost + setting.proxy[1] if "proxy" in self.uses else cost
 
 
@@ -80,5 +84,41 @@ def selected_by_ours(result: SelectionResult, ratios: Sequence[float]) -> Select
         [`Selected`]: With the alignment as its scores.
     """
     alignment = "sas" if result.objective.alignment == "cosine" else result.objective.alignment
-    scores = np.array(result.scores[alignment], dtype=np.float64)
+    if alignment == "noise_model":
+        scores = 1 - np.array(result.scores["label_error_probability"], dtype=np.float64)
+    else:
+        scores = np.array(result.scores[alignment], dtype=np.float64)
     return Selected({ratio: result.at(ratio).selected for ratio in ratios}, scores)
+
+
+def with_objective(result: SelectionResult, objective: Objective, ratio: float) -> SelectionResult:
+    """What another objective selects from the scores of a run.
+
+    Args:
+        result ([`SelectionResult`]): With the columns that the objective needs.
+        objective ([`Objective`]): Without a weight of redundancy, which a table alone does not tell.
+        ratio (`float`): Fraction of the rows to keep.
+
+    Returns:
+        [`SelectionResult`]: Of this size alone.
+    """
+    scores = select_from_table(result.scores, objective, (ratio,))
+    return replace(result, scores=scores, objective=objective, ratios=(ratio,))
+
+
+def highest(setting: Setting, scores: np.ndarray, ratios: Sequence[float]) -> Selected:
+    """The rows of the highest scores, within the quotas of the setting.
+
+    Args:
+        setting ([`Setting`]): What is selected from.
+        scores (`np.ndarray` of shape `(N,)`): Finite, higher is kept first.
+        ratios (`Sequence[float]`): Fractions of the rows to keep, each as if it were the only one.
+
+    Returns:
+        [`Selected`]: With these scores.
+    """
+    objective = resolve_objective("clean", {"class_balance": setting.class_balance})
+    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
+    candidates = Candidates(setting.labels)
+    rows = {ratio: select_rows(scores, candidates, count, objective) for ratio, count in counts.items()}
+    return Selected(rows, scores)

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ...results.selection_result import SelectionResult
 from ...selection import class_quotas
+from ...selection.objective import DEFAULT_PRESET
 from ..baselines import TrainingDynamics, train_probe
 from ..cost import Cost, measured
 from ..robustness import add_label_noise, similarity_transition_matrix
@@ -83,6 +85,7 @@ class Setting(ABC):
         cells ([`Cells`]): Where embeddings are kept.
         num_val_rows (`int`): Rows that Glister is given to validate on.
         max_gigabytes (`float`): The largest matrix that a method may build.
+        class_balance (`str`): Quotas of all methods but the objectives of this package, which have their own.
     """
 
     # Names of what is trained on the kept rows.
@@ -97,10 +100,11 @@ class Setting(ABC):
         cells: Cells,
         num_val_rows: int,
         max_gigabytes: float,
+        class_balance: str,
     ) -> None:
         self.name, self.damage, self.clean_labels = name, damage, clean_labels
         self.cells, self.num_val_rows, self.max_gigabytes = cells, num_val_rows, max_gigabytes
-        self.num_rows, self.seed = len(clean_labels), damage.seed
+        self.num_rows, self.seed, self.class_balance = len(clean_labels), damage.seed, class_balance
 
     @property
     @abstractmethod
@@ -174,6 +178,17 @@ class Setting(ABC):
             values = {"images": images, "texts": texts, "cost": cost.as_array()}
             self.cells.store(key, values)
         return Embeddings(values["images"], values["texts"], Cost(*values["cost"].tolist()))
+
+    @cached_property
+    def scored(self) -> tuple[SelectionResult, Cost]:
+        """Scores of all rows by one run of this package, once for all of its objectives, and what the run cost.
+
+        The table of the default objective has the columns of every other one, and from it the others select what their
+        own run would. So one training of adapters serves them all, and each of them counts the cost of the default.
+        """
+        with threadpool_limits(1), measured() as cost:
+            result = self.select(objective=DEFAULT_PRESET, ratio=0.5)
+        return result, cost
 
     @cached_property
     def proxy(self) -> tuple[TrainingDynamics, Cost]:

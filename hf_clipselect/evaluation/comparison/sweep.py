@@ -76,11 +76,14 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
+        "class_balance": arguments.class_balance,
     }
-    noise_kind = cast(NoiseKind, arguments.noise_kind)  # one of NOISE_KINDS, or the arguments would be refused
+    # Kinds in NOISE_KINDS, or the arguments would be refused; without wrong labels all kinds are one.
+    kinds = cast(list[NoiseKind], arguments.noise_kind)
+    noises = [(kind, rate) for rate in arguments.noise_rate for kind in (kinds if rate else kinds[:1])]
     damages = [
         Damage(noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
-        for noise_rate in arguments.noise_rate
+        for noise_kind, noise_rate in noises
         for corruption_rate in arguments.corruption_rate
         for seed in arguments.seeds
     ]
@@ -165,6 +168,7 @@ def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, 
         "seed": setting.seed,
         "ratio": ratio,
         "num_val_rows": setting.num_val_rows if method.name == "glister" else None,
+        "class_balance": setting.class_balance,
         "code": code_digest(),
         **method.key(),
     }
@@ -202,5 +206,6 @@ def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
 
 
 def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:
+    noise = row["noise_rate"], arguments.noise_kind.index(row["noise_kind"])
     place = arguments.methods.index(row["method"])
-    return row["noise_rate"], row["corruption_rate"], row["model"], place, row["selection_ratio"], row["seed"]
+    return *noise, row["corruption_rate"], row["model"], place, row["selection_ratio"], row["seed"]

@@ -13,6 +13,7 @@ from ...config.checks import check_choice, check_seed
 from ...config.flag_parser import FlagParser
 from ...errors import InputError
 from ...selection import check_ratios
+from ...selection.objective import CLASS_BALANCES
 from ..robustness import NOISE_KINDS
 from ..robustness.corruptions import SEVERITIES
 from .known_methods import ALL, resolve_methods
@@ -41,14 +42,24 @@ class SweepArguments:
     noise_rate: list[float] = field(
         default_factory=lambda: [0.2], metadata={"help": "Shares of the labels to make wrong, each a setting."}
     )
-    noise_kind: str = field(
-        default="symmetric",
-        metadata={"help": f"Where wrong labels move to: {', '.join(NOISE_KINDS)} (to classes with similar texts)."},
+    noise_kind: list[str] = field(
+        default_factory=lambda: ["symmetric"],
+        metadata={
+            "help": f"Where wrong labels move to: {', '.join(NOISE_KINDS)} (to classes with similar texts); each kind "
+            "with each rate above 0 is a setting."
+        },
     )
     corruption_rate: list[float] = field(
         default_factory=lambda: [0.0], metadata={"help": "Shares of the images to damage, each a setting."}
     )
     corruption_severity: int = field(default=5, metadata={"help": "How badly, 1 to 5; 5 is the paper's."})
+    class_balance: str = field(
+        default="none",
+        metadata={
+            "help": "Quotas of the methods that are not objectives of this package: none; proportional to the given "
+            "classes, as diverse, clean and robust have them; or uniform. apricot has none."
+        },
+    )
     num_val_rows: int = field(
         default=100,
         metadata={
@@ -73,12 +84,14 @@ class SweepArguments:
         self.selection_ratio = sorted(check_ratios(self.selection_ratio))
         if self.tsne_ratio is not None:
             check_ratios(self.tsne_ratio)
-        check_choice("noise_kind", self.noise_kind, NOISE_KINDS)
+        check_choice("class_balance", self.class_balance, CLASS_BALANCES)
+        for kind in self.noise_kind:
+            check_choice("noise_kind", kind, NOISE_KINDS)
         for name, highest in (("noise_rate", "1)"), ("corruption_rate", "1]")):
             for rate in getattr(self, name):
                 if not 0 <= rate <= 1 or (rate == 1 and highest == "1)"):
                     raise InputError(f"--{name} is a share of the rows and must lie in [0, {highest}, got {rate}.")
-        for name in ("seeds", "noise_rate", "corruption_rate", "probe_c"):
+        for name in ("seeds", "noise_kind", "noise_rate", "corruption_rate", "probe_c"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"--{name} must name at least one value, and each once, got {values}.")

@@ -1,0 +1,364 @@
+"""Several sweeps in one page: how far each method is from the best one, where it is worse than random rows, and how
+well the noise model knows the wrong labels.
+
+A cell is a data set, a noise and a ratio. Legend: K cells, M methods, S seeds, G groups of cells.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pc
+from scipy.stats import ttest_rel
+
+from ...errors import InputError
+from ...runtime.files import write_atomically, write_text_atomically
+from .known_methods import FULL, METHODS, RANDOM
+from .noise_estimates import JUDGES
+from .sweep import Row
+
+
+CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")
+ACCURACY_CSV, NOISE_CSV = "accuracy.csv", "noise.csv"
+# What counts as worse than random rows: by more than so many points, at this level.
+SMALLEST_LOSS, LEVEL = 0.3, 0.05
+
+Cell = tuple[str, str, float, float]
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Test accuracies of several sweeps with the same methods and seeds.
+
+    Args:
+        cells (`list[tuple]`): Values of `CELL`, K of them.
+        methods (`list[str]`): M names, in the order of `METHODS`; all rows are not among them.
+        seeds (`list[int]`): S of them.
+        values (`np.ndarray` of shape `(K, M, S)`): In percent.
+    """
+
+    cells: list[Cell]
+    methods: list[str]
+    seeds: list[int]
+    values: np.ndarray
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Row]) -> "Accuracies":
+        """Put the rows of sweeps together.
+
+        Args:
+            rows (`Sequence[dict]`): From [`run_sweep`] or [`read_rows`], of one sweep or several; those of the method
+                that keeps all rows are left out.
+
+        Returns:
+            [`Accuracies`]
+
+        Raises:
+            InputError: A cell lacks a method or a seed that another one has, has one twice, or random rows are not
+                among the methods.
+        """
+        rows = [row for row in rows if row["method"] != FULL]
+        values = {(*(row[name] for name in CELL), row["method"], row["seed"]): 100 * row["accuracy"] for row in rows}
+        cells = list(dict.fromkeys(tuple(row[name] for name in CELL) for row in rows))
+        present = {row["method"] for row in rows}
+        methods = [name for name in METHODS if name in present]
+        seeds = sorted({row["seed"] for row in rows})
+        wanted = {(*cell, method, seed) for cell in cells for method in methods for seed in seeds}
+        if missing := sorted(wanted - values.keys()):
+            raise InputError(
+                f"Regret is taken over the same methods and seeds in every cell, and {len(missing)} results are "
+                f"missing, first {missing[0]}; give all sweeps the same methods and seeds."
+            )
+        if len(values) < len(rows):
+            raise InputError(
+                f"{len(rows)} results are given for {len(values)} cells, methods and seeds; train one model, with one "
+                "value of --probe_c, and name each sweep once."
+            )
+        if RANDOM not in methods:
+            raise InputError(f"Methods are compared with {RANDOM} rows, which are not among {', '.join(methods)}.")
+        array = [[[values[(*cell, method, seed)] for seed in seeds] for method in methods] for cell in cells]
+        return cls(cells, methods, seeds, np.array(array))
+
+    @property
+    def regrets(self) -> np.ndarray:
+        """Points behind the method with the best mean of the cell, `(K, M, S)`; below 0 in seeds where it is behind."""
+        best = self.values.mean(axis=2).argmax(axis=1)
+        return self.values[np.arange(len(self.cells)), best][:, None, :] - self.values
+
+    def gains(self, method: str) -> np.ndarray:
+        """Points above random rows of the same seed, `(K, S)`."""
+        return self.values[:, self.methods.index(method)] - self.values[:, self.methods.index(RANDOM)]
+
+
+@dataclass(frozen=True)
+class AgainstRandom:
+    """A method beside random rows of the same seeds, in every cell.
+
+    Args:
+        gains (`np.ndarray` of shape `(K,)`): Mean points above random rows.
+        p_values (`np.ndarray` of shape `(K,)`): Of the paired, two-sided t-test over seeds; 1 where nothing differs.
+    """
+
+    gains: np.ndarray
+    p_values: np.ndarray
+
+    @property
+    def below(self) -> np.ndarray:
+        """Cells that are worse by more than `SMALLEST_LOSS` points at `LEVEL`, without correction, `(K,)`."""
+        return (self.gains < -SMALLEST_LOSS) & (self.p_values < LEVEL)
+
+    @property
+    def below_by_holm(self) -> np.ndarray:
+        """Those of them that stay with Holm's correction over all cells, `(K,)`."""
+        return (self.gains < -SMALLEST_LOSS) & (holm(self.p_values) < LEVEL)
+
+
+def against_random(gains: np.ndarray) -> AgainstRandom:
+    """Test a method against random rows.
+
+    Args:
+        gains (`np.ndarray` of shape `(K, S)`): Points above random rows of the same seed, of at least two seeds.
+
+    Returns:
+        [`AgainstRandom`]
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # equal differences: p is 0, or NaN where they are 0
+        p_values = ttest_rel(gains, np.zeros_like(gains), axis=1).pvalue
+    return AgainstRandom(gains.mean(axis=1), np.where(np.isnan(p_values), 1.0, p_values))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """p-values with Holm's correction (1979, https://www.jstor.org/stable/4615733).
+
+    Args:
+        p_values (`np.ndarray` of shape `(K,)`): In [0, 1].
+
+    Returns:
+        `np.ndarray` of shape `(K,)`: In [0, 1]; below a level for the hypotheses that are rejected at it, where the
+        chance of rejecting any true one is at most the level.
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def write_regret_tables(rows: Sequence[Row], noise_rows: Sequence[Row], folder: Path, *, origin: str) -> None:
+    """Write accuracy.csv, noise.csv and tables.md.
+
+    Args:
+        rows (`Sequence[dict]`): Of the sweeps.
+        noise_rows (`Sequence[dict]`): Of [`noise_estimates`] on the same settings.
+        folder (`Path`): Where to.
+        origin (`str`): The command and the version behind the figures, and what they are of, for the head of tables.md.
+
+    Raises:
+        InputError: The sweeps don't go together, as in [`Accuracies.of_rows`].
+    """
+    accuracies = Accuracies.of_rows(rows)
+    lines = [
+        {**dict(zip(CELL, cell, strict=True)), "seed": seed}
+        | {method: accuracies.values[k, m, s] for m, method in enumerate(accuracies.methods)}
+        for k, cell in enumerate(accuracies.cells)
+        for s, seed in enumerate(accuracies.seeds)
+    ]
+    for name, content in ((ACCURACY_CSV, lines), (NOISE_CSV, list(noise_rows))):
+        sink = pa.BufferOutputStream()
+        pc.write_csv(pa.Table.from_pylist(content), sink, pc.WriteOptions(quoting_style="needed"))
+        write_atomically(folder / name, sink.getvalue().to_pybytes())
+    write_text_atomically(folder / "tables.md", f"{origin}\n\n{regret_markdown(accuracies, noise_rows)}")
+
+
+def read_regrets(folder: Path) -> tuple[Accuracies, list[Row]]:
+    """What [`write_regret_tables`] left: the accuracies, and the rows of the noise model.
+
+    Args:
+        folder (`Path`): Holds accuracy.csv and noise.csv.
+
+    Returns:
+        `tuple[Accuracies, list[dict]]`
+    """
+    options = pc.ConvertOptions(null_values=[])
+    lines, noise_rows = (
+        pc.read_csv(folder / name, convert_options=options).to_pylist() for name in (ACCURACY_CSV, NOISE_CSV)
+    )
+    of_rows = [
+        {**{name: line[name] for name in (*CELL, "seed")}, "method": method, "accuracy": line[method] / 100}
+        for line in lines
+        for method in line.keys() - {*CELL, "seed"}
+    ]
+    return Accuracies.of_rows(of_rows), noise_rows
+
+
+def regret_markdown(accuracies: Accuracies, noise_rows: Sequence[Row]) -> str:
+    """The page of the tables.
+
+    Args:
+        accuracies ([`Accuracies`]): Of the sweeps.
+        noise_rows (`Sequence[dict]`): Of [`noise_estimates`] on the same settings.
+
+    Returns:
+        `str`: Markdown.
+    """
+    by_set = _groups(accuracies.cells, lambda cell: cell[0])
+    everywhere = {"all": list(range(len(accuracies.cells)))}
+    num_cells, num_seeds = len(accuracies.cells), len(accuracies.seeds)
+    parts = [
+        "## Regret\n",
+        f"{num_cells} cells (data set x noise x ratio) of {num_seeds} seeds each. Regret is how many points of test "
+        "accuracy a method is behind the one with the best mean in the cell; behind ± stands the standard error over "
+        "seeds of the mean over cells; the lowest of a column is bold.\n",
+        "Mean regret by data set, points:\n",
+        _regret_table(accuracies, by_set | everywhere),
+        "Mean regret by kind of noise, points:\n",
+        _regret_table(accuracies, _groups(accuracies.cells, lambda cell: cell[1] if cell[2] else "none")),
+        "Mean regret by share of wrong labels, points:\n",
+        _regret_table(accuracies, _groups(accuracies.cells, lambda cell: f"{cell[2]:.0%}")),
+        "Mean regret by ratio, points:\n",
+        _regret_table(accuracies, _groups(accuracies.cells, lambda cell: f"{cell[3]:g}")),
+        "## Random rows\n",
+        f"Cells where a method is more than {SMALLEST_LOSS} points below random rows of the same seeds with p < "
+        f"{LEVEL} in a paired t-test (two-sided), without correction and with Holm's over its {num_cells} cells:\n",
+        _random_table(accuracies),
+        "## Accuracy\n",
+    ]
+    for name, cells in by_set.items():
+        parts += [f"Test accuracy, {name}, mean over the ratios, %:\n", _accuracy_table(accuracies, cells)]
+    parts += [
+        "## Share of wrong labels\n",
+        "Means over seeds; the error is the mean of |estimated - true| over all settings and seeds of a data set.\n",
+        "Estimated share of wrong labels, %:\n",
+        _share_table(noise_rows),
+        "Mean absolute error of the share, points:\n",
+        _share_error_table(noise_rows),
+        "## Which labels are wrong\n",
+        "AUROC for wrong labels, %, mean over seeds, and the difference of the noise model to the better of the other "
+        "two:\n",
+        _auroc_table(noise_rows),
+    ]
+    return "\n".join(parts)
+
+
+def _groups(cells: Sequence[Any], key: Callable[[Any], str]) -> dict[str, list[int]]:
+    groups: dict[str, list[int]] = {}
+    for place, cell in enumerate(cells):
+        groups.setdefault(key(cell), []).append(place)
+    return groups
+
+
+def _regret_table(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]) -> str:
+    per_seed = np.stack([accuracies.regrets[list(cells)].mean(axis=0) for cells in groups.values()], axis=1)  # (M,G,S)
+    means, num_seeds = per_seed.mean(axis=2), per_seed.shape[2]
+    errors = per_seed.std(axis=2, ddof=1) / num_seeds**0.5 if num_seeds > 1 else np.full_like(means, np.nan)
+    return _table(accuracies.methods, groups, means, best=min, digits=2, errors=errors)
+
+
+def _accuracy_table(accuracies: Accuracies, cells: Sequence[int]) -> str:
+    noises = {
+        noise: [cells[place] for place in places]
+        for noise, places in _groups([accuracies.cells[k] for k in cells], _noise).items()
+    }
+    means = np.stack([accuracies.values[places].mean(axis=(0, 2)) for places in noises.values()], axis=1)
+    return _table(accuracies.methods, noises, means, best=max, digits=1)
+
+
+def _noise(cell: Cell) -> str:
+    return f"{cell[1]} {cell[2]:.0%}" if cell[2] else "none"
+
+
+def _table(
+    methods: Sequence[str],
+    columns: Mapping[str, Any],
+    means: np.ndarray,
+    *,
+    best: Any,
+    digits: int,
+    errors: np.ndarray | None = None,
+) -> str:
+    lines = [f"| method | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    rounded = means.round(digits)
+    for m, method in enumerate(methods):
+        cells = []
+        for g in range(len(columns)):
+            text = f"{means[m, g]:.{digits}f}"
+            text = f"**{text}**" if rounded[m, g] == best(rounded[:, g]) else text
+            cells.append(text if errors is None or np.isnan(errors[m, g]) else f"{text} ± {errors[m, g]:.{digits}f}")
+        lines.append(f"| {_name(method)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _random_table(accuracies: Accuracies) -> str:
+    lines = ["| method | mean gain, points | worst cell | points | below | below with Holm |", "|---|---|---|---|---|---|"]
+    for method in accuracies.methods:
+        if method == RANDOM:
+            continue
+        tested = against_random(accuracies.gains(method))
+        worst = int(tested.gains.argmin())
+        cell = accuracies.cells[worst]
+        figures = (
+            f"{tested.gains.mean():+.2f}",
+            f"{cell[0]}, {_noise(cell)}, {cell[3]:g}",
+            f"{tested.gains[worst]:+.2f}",
+            f"{tested.below.sum()}",
+            f"{tested.below_by_holm.sum()}",
+        )
+        lines.append(f"| {_name(method)} | {' | '.join(figures)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _share_table(noise_rows: Sequence[Row]) -> str:
+    lines = ["| data | noise | true | noise model | cleanlab |", "|---|---|---|---|---|"]
+    for (data, noise), rows in _by_setting(noise_rows).items():
+        means = [100 * _mean(rows, name) for name in ("true_share", "share", "cleanlab_share")]
+        lines.append(f"| {data} | {noise} | {' | '.join(map(_figure, means))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _share_error_table(noise_rows: Sequence[Row]) -> str:
+    lines = ["| data | noise model | cleanlab |", "|---|---|---|"]
+    groups = {**_groups(noise_rows, lambda row: row["data"]), "all": list(range(len(noise_rows)))}
+    for data, places in groups.items():
+        errors = [
+            100 * float(np.mean([abs(noise_rows[place][name] - noise_rows[place]["true_share"]) for place in places]))
+            for name in ("share", "cleanlab_share")
+        ]
+        lines.append(f"| {data} | {' | '.join(map(_figure, errors))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _auroc_table(noise_rows: Sequence[Row]) -> str:
+    lines = [
+        "| data | noise | noise model | CLIP's margin | out-of-fold regression | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (data, noise), rows in _by_setting([row for row in noise_rows if row["noise_rate"]]).items():
+        model, *others = (100 * _mean(rows, name) for name in JUDGES)
+        figures = [f"{figure:.2f}" for figure in (model, *others)]
+        lines.append(f"| {data} | {noise} | {' | '.join(figures)} | {model - max(others):+.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_setting(noise_rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    settings: dict[tuple[str, str], list[Row]] = {}
+    for row in noise_rows:
+        noise = f"{row['noise_kind']} {row['noise_rate']:.0%}" if row["noise_rate"] else "none"
+        settings.setdefault((row["data"], noise), []).append(row)
+    return settings
+
+
+def _mean(rows: Sequence[Row], name: str) -> float:
+    return float(np.mean([row[name] for row in rows]))
+
+
+def _figure(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.1f}"
+
+
+def _name(method: str) -> str:
+    return "random rows" if method == RANDOM else f"`{method}`"
