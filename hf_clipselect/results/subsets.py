@@ -21,16 +21,15 @@ from ..selection import (
     Objective,
     RowColumns,
     Size,
-    check_candidates,
+    check_size,
     column_suffix,
-    is_count,
     largest_remainder,
     passes_gate,
     quota_weights,
     reasons,
     redundancy_scores,
+    resolved_count,
     select_subsets,
-    selection_count,
     selection_scores,
 )
 from .scores_table import SCORE_COLUMNS, column_values, is_selection_column, join_columns
@@ -60,14 +59,17 @@ def select_from_table(
     names = table.features["label"].names
     candidates = _candidates(rows.columns.labels, names, rows.facts, objective, rows.passes)
     num_readable = len(rows.places)
-    ratios = [size / num_readable if is_count(size) else size for size in sizes]
+    ratios = [
+        size if isinstance(size, float) else resolved_count(size, candidates, objective) / num_readable
+        for size in sizes
+    ]
     by_ratio = {
         ratio: _ranked_by(table, rows, objective, ratio, candidates, graph)
         for ratio in (set(ratios) if objective.alpha_is_ratio else ratios[:1])
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
     subsets = select_subsets(scores, candidates, sizes, objective)
-    _warn_of_small_cells(candidates, objective, selection_count(sizes[0], num_readable))
+    _warn_of_small_cells(candidates, objective, resolved_count(sizes[0], candidates, objective))
     added: dict[str, np.ndarray] = {}
     for size, score, subset in zip(sizes, scores, subsets, strict=True):
         selected = np.zeros(num_readable, dtype=bool)
@@ -90,7 +92,7 @@ def check_demands(
     """
     candidates = _candidates(labels, class_names, facts, objective, None)
     for size in sizes:
-        check_candidates(candidates, selection_count(size, len(labels)), objective)
+        check_size(candidates, size, objective)
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size
         tiers=_tiers(rows.facts, rows.passes),
         duplicate_group=column_values(table, "duplicate_group")[rows.places],
         source_index=column_values(table, "source_index")[rows.places],
+        class_names=table.features["label"].names,
     )
     return join_columns(table, {"reason": rows.scattered(why, NOT_READABLE)})
 
