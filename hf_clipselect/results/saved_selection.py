@@ -28,7 +28,7 @@ from .scores_table import SCORE_COLUMNS, column_values, expected_features
 
 
 # Names of classes may look like paths, and are none.
-_NOT_PATHS = ("classes", "classes_without_images", "groups", "trust")
+_NOT_PATHS = ("classes", "classes_without_images", "groups", "trust", "noise")
 # A hundred thousand classes take half of it.
 _MOST_BYTES = 100_000_000
 # What a run writes takes at least 5 bytes a row on disk, where all scores are the same, and some 100 in memory.
@@ -90,10 +90,11 @@ _REPORT_SHAPE = {
     "classes": [{"name": _TEXT, "accuracy_before": _SHARE}],
     "accuracy_before": _SHARE,
     "warnings": [_TEXT],
+    "noise?": {"share_error": _SHARE},
     "captions?": {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT},
 }
 # These may also be null.
-_NULL = ("adapter?", "captions?")
+_NULL = ("adapter?", "captions?", "noise?")
 
 
 def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
