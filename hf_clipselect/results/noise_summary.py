@@ -14,6 +14,11 @@ from .scores_table import column_values
 MAX_TRANSITIONS = 20
 
 
+def has_noise_model(scores: Dataset) -> bool:
+    """Whether a scores table has the columns that a noise model writes."""
+    return {"label_error_probability", "clean_label"} <= set(scores.column_names)
+
+
 def noise_summary(scores: Dataset, share_error: float | None = None) -> dict[str, Any] | None:
     """What the columns `label_error_probability` and `clean_label` say of all R rows that could be read.
 
@@ -32,7 +37,7 @@ def noise_summary(scores: Dataset, share_error: float | None = None) -> dict[str
           `clean_label` (`str`) and `rows` (`int`), most frequent first, at most 20; ties go by the numbers of the
           classes.
     """
-    if not {"label_error_probability", "clean_label"} <= set(scores.column_names):
+    if not has_noise_model(scores):
         return None
     readable = column_values(scores, "predicted_label") >= 0
     if not readable.any():
