@@ -23,12 +23,12 @@ from ..runtime.parquet import SHARDS
 from ..runtime.words import cut
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, is_count
 from ..selection.objective import PRESETS
-from .run_report import report_at, write_json
+from .run_report import AUTO_DECIMALS, report_at, write_json
 from .scores_table import SCORE_COLUMNS, column_values, expected_features
 
 
 # Names of classes may look like paths, and are none.
-_NOT_PATHS = ("classes", "classes_without_images", "groups", "trust")
+_NOT_PATHS = ("classes", "classes_without_images", "groups", "trust", "noise")
 # A hundred thousand classes take half of it.
 _MOST_BYTES = 100_000_000
 # What a run writes takes at least 5 bytes a row on disk, where all scores are the same, and some 100 in memory.
@@ -91,10 +91,11 @@ _REPORT_SHAPE = {
     "classes": [{"name": _TEXT, "accuracy_before": _SHARE}],
     "accuracy_before": _SHARE,
     "warnings": [_TEXT],
+    "noise?": {"share_error": _SHARE},
     "captions?": {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT},
 }
 # These may also be null.
-_NULL = ("adapter?", "captions?")
+_NULL = ("adapter?", "captions?", "noise?")
 # What the report of a result of `select_embeddings` holds at most.
 _OF_EMBEDDINGS = {"adaptation", "noise"}
 
@@ -142,7 +143,7 @@ def write_selection(
 
 def _auto_ratio(scores: Dataset) -> float:
     readable, kept = column_values(scores, "predicted_label") >= 0, column_values(scores, f"selected_{AUTO}")
-    return round(np.count_nonzero(kept) / np.count_nonzero(readable), 4)
+    return round(np.count_nonzero(kept) / np.count_nonzero(readable), AUTO_DECIMALS)
 
 
 def read_saved(folder: Path) -> dict[str, Any]:
