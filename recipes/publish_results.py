@@ -1,11 +1,11 @@
-"""Keep the results of compare.py, label_noise.py and benchmark.py here, and fill the tables of the pages from them.
+"""Keep the results of other recipes here, and fill the tables of the pages from them.
 
     python recipes/publish_results.py compare_output/digits_noise_20 compare_output/food101_noise_20
     python recipes/publish_results.py label_noise_output/label_noise_clean benchmark_output/benchmark
     python recipes/publish_results.py          # fill the pages from what is kept already
 
-Of each folder results.csv or results.json, tables.md, tsne.md and the plots are copied to --output_dir/<name of the
-folder>. In README.md and recipes/README.md a table that follows a line such as
+Of each folder the figures (results.csv, results.json, accuracy.csv, noise.csv), the pages and the plots are copied to
+--output_dir/<name of the folder>. In README.md and recipes/README.md a table that follows a line such as
 
     <!-- results/digits_noise_20: Test accuracy, network, %: -->
     <!-- results/digits_noise_20: Wrong labels among the kept rows, %: only `diverse`, random rows -->
@@ -31,7 +31,7 @@ from pathlib import Path
 
 RECIPES = Path(_HERE)
 PAGES = (RECIPES.parent / "README.md", RECIPES / "README.md")
-KEPT = ("results.csv", "results.json", "tables.md", "tsne.md", "*.png")
+KEPT = ("results.csv", "results.json", "accuracy.csv", "noise.csv", "tables.md", "tsne.md", "*.png")
 MARKER = re.compile(
     r"^<!-- results/(\w+)(?: \[(.*?)\])?: (.*?:)(?: only (.*?))? -->\n(?:\n((?:\|.*\n)+))?", re.MULTILINE
 )

@@ -57,7 +57,9 @@ def main() -> int:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomically(folder / f"{name}.npz", buffer.getvalue())
-        print(f"{folder / name}.npz: {len(arrays['train_labels'])} training and {len(arrays['test_labels'])} test rows")
+        print(
+            f"{folder / name}.npz: {len(arrays['train_labels'])} training and {len(arrays['test_labels'])} test rows"
+        )
     return 0
 
 

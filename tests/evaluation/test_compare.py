@@ -157,7 +157,7 @@ def test_what_decides_a_result_is_in_its_key(features_file, tmp_path):
     assert computed() == 0
     assert computed(probe_c=[1.0, 10.0]) == 3
     assert computed(noise_rate=[0.1]) == 3 + 3
-    assert computed(noise_kind="pairwise") == 3 + 3
+    assert computed(noise_kind=["pairwise"]) == 3 + 3
     assert computed(seeds=[1]) == 3 + 3
     assert computed(num_val_rows=5) == 0  # only Glister has them
 
@@ -272,7 +272,7 @@ def test_a_network_of_photographs_is_the_mean_of_its_own_formula():
         ({"selection_ratio": [0.2, 1.5]}, r"\(0, 1\], got 1.5"),
         ({"selection_ratio": []}, "empty"),
         ({"noise_rate": [1.0]}, r"--noise_rate .* \[0, 1\), got 1"),
-        ({"noise_kind": "asymmetric"}, "--noise_kind must be one of symmetric, pairwise, class_dependent"),
+        ({"noise_kind": ["asymmetric"]}, "--noise_kind must be one of symmetric, pairwise, class_dependent"),
         ({"corruption_severity": 6}, "1, 2, 3, 4, 5"),
         ({"seeds": [1, 1]}, "--seeds must name at least one value, and each once"),
         ({"probe_c": [0.0]}, "--probe_c must be numbers above 0"),

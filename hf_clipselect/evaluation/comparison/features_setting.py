@@ -174,7 +174,9 @@ def _judge_embeds(
         labels = arrays[f"{split}_labels"]
         row_lengths(features, name)
         if len(features) != len(labels):
-            raise InputError(f"{name} must have a row for each of the {len(labels)} {split}_labels, got {len(features)}.")
+            raise InputError(
+                f"{name} must have a row for each of the {len(labels)} {split}_labels, got {len(features)}."
+            )
         judged.append(features[np.isin(labels, classes)].astype(np.float32))
     if judged[0].shape[1] != judged[1].shape[1]:
         widths = " and ".join(str(features.shape[1]) for features in judged)

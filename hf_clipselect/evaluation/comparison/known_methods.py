@@ -127,7 +127,7 @@ def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
 
 
 _LIST = [
-    *(_ours(objective) for objective in ("diverse", "clean", "released", "paper")),
+    *(_ours(objective) for objective in ("robust", "diverse", "clean", "released", "paper")),
     *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
     Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
     Method("ccs_cutoff", "distribution", select_by_ccs, frozenset({"embeddings", "proxy", "scored"})),

@@ -294,7 +294,10 @@ def _table(
 
 
 def _random_table(accuracies: Accuracies) -> str:
-    lines = ["| method | mean gain, points | worst cell | points | below | below with Holm |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | mean gain, points | worst cell | points | below | below with Holm |",
+        "|---|---|---|---|---|---|",
+    ]
     for method in accuracies.methods:
         if method == RANDOM:
             continue

@@ -72,9 +72,10 @@ def write_plots(rows: list[Row], folder: Path) -> list[Path]:
     files = []
     groups = summaries(rows)
     several_settings = len({summary.setting for summary in groups}) > 1
+    several_kinds = len({summary.of_setting("noise_kind") for summary in groups}) > 1
     several_models = len({summary.model for summary in groups}) > 1
     for summary in groups:
-        setting = _setting_suffix(summary) if several_settings else ""
+        setting = _setting_suffix(summary, with_kind=several_kinds) if several_settings else ""
         model = f"_{summary.model}" if several_models else ""
         drawings: dict[str, Callable[[Summary], Figure]] = {}
         drawings[f"accuracy{setting}{model}"] = partial(_against_ratio, figure="accuracy")
@@ -88,9 +89,10 @@ def write_plots(rows: list[Row], folder: Path) -> list[Path]:
     return sorted(set(files))
 
 
-def _setting_suffix(summary: Summary) -> str:
+def _setting_suffix(summary: Summary, *, with_kind: bool) -> str:
     noise, corruption = (round(100 * summary.of_setting(name)) for name in ("noise_rate", "corruption_rate"))
-    return f"_noise_{noise}_corruption_{corruption}"
+    kind = f"_{summary.of_setting('noise_kind')}" if with_kind and noise else ""
+    return f"_noise_{noise}{kind}_corruption_{corruption}"
 
 
 def _against_ratio(summary: Summary, figure: str) -> Figure:
