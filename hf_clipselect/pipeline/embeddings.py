@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def select_embeddings(
     text_embeds: np.ndarray | torch.Tensor,
     labels: np.ndarray | torch.Tensor | Sequence[int] | None = None,
     *,
-    selection_ratio: float | Sequence[float] | None = None,
+    selection_ratio: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
     selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
     adaptation: str = "off",
@@ -44,6 +45,7 @@ def select_embeddings(
     gate: bool | None = None,
     gate_floor: float | None = None,
     spread: bool | None = None,
+    herding: bool | None = None,
     redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
@@ -75,7 +77,7 @@ def select_embeddings(
         temperature, learning_rate, num_train_epochs, train_batch_size, num_folds: As in [`select_dataset`].
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight: As in [`select_dataset`].
         class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread: As in [`select_dataset`].
-        neighbor_fraction, num_neighbors: As in [`select_dataset`].
+        herding, neighbor_fraction, num_neighbors: As in [`select_dataset`].
 
     Returns:
         `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays, and unless
@@ -108,6 +110,7 @@ def select_embeddings(
             gate=gate,
             gate_floor=gate_floor,
             spread=spread,
+            herding=herding,
             redundancy_weight=redundancy_weight,
             solver=solver,
             ratio_weight=ratio_weight,

@@ -61,7 +61,10 @@ def prepare_dataset(
     chosen, adaptation = arguments.selection, arguments.adaptation
     sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)
     quotas = checked_class_quotas(chosen.class_quotas_file if passed.class_quotas is None else passed.class_quotas)
-    objective = resolve_objective(chosen.objective, {**chosen.knobs(), "class_quotas": quotas})
+    has_captions = arguments.data.caption_column is not None
+    objective = resolve_objective(
+        chosen.objective, {**chosen.knobs(), "class_quotas": quotas}, has_captions=has_captions
+    )
     peft_config = None if adaptation.peft_config is None else read_peft_config(adaptation.peft_config)
     with timed(seconds, "load"):
         adapter = fetch_given(adaptation.adapter_name_or_path)

@@ -22,7 +22,7 @@ from ..results.subsets import check_demands
 from ..runtime.processes import Processes
 from ..scores.clusters import check_num_clusters
 from ..scores.folds import check_num_folds
-from ..selection import Objective, Size
+from ..selection import Objective, Size, check_captions
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Siz
     if not rows.has_captions:
         check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
         return
+    check_captions(objective, sizes)
     if objective.alignment == "ensemble":
         raise InputError(
             "--alignment ensemble learns what the images of a class have in common, and captions have no classes; "
