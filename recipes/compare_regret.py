@@ -26,7 +26,6 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import logging
-from pathlib import Path
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.comparison import (
@@ -45,12 +44,12 @@ from hf_clipselect.runtime.terminal import error_line
 
 
 _METHODS = """\
-All methods keep the same number of rows of each given class, its share, to within a row. `robust`, `diverse` and `clean`
-select from one run of this package with adaptation "auto"; `robust_pool_random` takes random rows of the safe pool of
-`robust`. All other methods get the embeddings as they are. `cleanlab` ranks by the normalized margin, and
-`cleanlab_issues` are random rows without those that `find_label_issues` flags. `ccs_cutoff` drops as many of the hardest
-rows as labels are wrong by the estimate of the noise model, by the score that CCS ranks by. On what is kept a logistic
-regression is trained, with wrong labels as they are, and tested on untouched rows with right labels."""
+All methods keep the same number of rows of each given class, its share, to within a row. `robust`, `diverse` and
+`clean` select from one run of this package with adaptation "auto"; `robust_pool_random` takes random rows of the safe
+pool of `robust`. All other methods get the embeddings as they are. `cleanlab` ranks by the normalized margin, and
+`cleanlab_issues` are random rows without those that `find_label_issues` flags. `ccs_cutoff` drops as many of the
+hardest rows as labels are wrong by the estimate of the noise model, by the score that CCS ranks by. On what is kept a
+logistic regression is trained, with wrong labels as they are, and tested on untouched rows with right labels."""
 
 
 def main() -> int:

@@ -4,12 +4,12 @@
 
 - digits.npz: the embedded digits by the embedded tiny CLIP; the judge sees the 64 pixels.
 - cifar10_mapped_development.npz and cifar10_conse_development.npz: the first 3,000 training rows of
-  $CLIPSELECT_DATA/cifar10-embeddings/features.npz in two image-text spaces, of which `mapped` knows the domain (zero-shot
-  74 %) and `conse` hardly does (40 %); the judge sees `judge`, the last layer of the network behind both spaces. The files
-  of the name ..._report.npz hold the rows 6,000 to 8,999. The 1,500 test rows are the same in all of them.
+  $CLIPSELECT_DATA/cifar10-embeddings/features.npz in two image-text spaces, of which `mapped` knows the domain
+  (zero-shot 74 %) and `conse` hardly does (40 %); the judge sees `judge`, the last layer of the network behind both
+  spaces. The files of the name ..._report.npz hold the rows 6,000 to 8,999. The 1,500 test rows are the same in all.
 
-What a judge sees has unit norm, so that one regularisation suits all sets. Without CLIPSELECT_DATA the digits alone are
-written.
+What a judge sees has unit norm, so that one regularisation suits all sets. Without CLIPSELECT_DATA the digits alone
+are written.
 """
 
 import os

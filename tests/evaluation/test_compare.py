@@ -268,7 +268,7 @@ def test_a_network_of_photographs_is_the_mean_of_its_own_formula():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["diverse", "best"]}, "no method 'best'; choose from all, diverse, clean, .*full"),
+        ({"methods": ["diverse", "best"]}, "no method 'best'; choose from all, robust, diverse, clean, .*full"),
         ({"selection_ratio": [0.2, 1.5]}, r"\(0, 1\], got 1.5"),
         ({"selection_ratio": []}, "empty"),
         ({"noise_rate": [1.0]}, r"--noise_rate .* \[0, 1\), got 1"),
@@ -427,7 +427,7 @@ def test_bad_input_exits_with_one_line(tmp_path):
     done = run_recipe("compare.py", "--methods", "best", cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and not any(tmp_path.iterdir())
     [line] = done.stderr.splitlines()
-    assert line.startswith("error: ") and "choose from all, diverse" in line
+    assert line.startswith("error: ") and "choose from all, robust" in line
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import yaml
 from recipe_files import RECIPES, load_recipe, run_recipe
-from small_sweeps import cell_files, sweep_of, write_features
 from sklearn.linear_model import LogisticRegression
+from small_sweeps import cell_files, sweep_of, write_features
 
 from hf_clipselect import select_embeddings
 from hf_clipselect.errors import InputError

@@ -11,7 +11,6 @@ from ...results.scores_table import column_values
 from ...selection import class_quotas, selection_count
 from ...selection.safe_pool import safe_pool
 from ..baselines.ccs import ccs_rows
-from ..baselines.random import random_scores
 from .ablations import ABLATION
 from .method import Method, Selected, highest
 from .setting import Setting
@@ -36,8 +35,8 @@ def select_by_ccs(setting: Setting, ratios: Sequence[float]) -> Selected:
     """CCS with a cutoff: the hardest rows are dropped, as many as labels are estimated to be wrong.
 
     The paper searches the cutoff for each data set and ratio, on models trained on rows with right labels. Without any
-    such row the estimate of the noise model takes its place, within each class as far as the quota allows. The score is
-    the paper's: the area under the margin, here of the probe that other methods share.
+    such row the estimate of the noise model takes its place, within each class as far as the quota allows. The score
+    is the paper's: the area under the margin, here of the probe that other methods share.
     """
     margins = setting.proxy[0].margins
     share = float(column_values(setting.scored[0].scores, "label_error_probability").mean(dtype=np.float64))

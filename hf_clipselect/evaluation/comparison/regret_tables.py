@@ -85,7 +85,7 @@ class Accuracies:
 
     @property
     def regrets(self) -> np.ndarray:
-        """Points behind the method with the best mean of the cell, `(K, M, S)`; below 0 in seeds where it is behind."""
+        """Points behind the method with the best mean of the cell, `(K, M, S)`; below 0 in seeds where that is behind."""
         best = self.values.mean(axis=2).argmax(axis=1)
         return self.values[np.arange(len(self.cells)), best][:, None, :] - self.values
 
@@ -156,7 +156,7 @@ def write_regret_tables(rows: Sequence[Row], noise_rows: Sequence[Row], folder: 
         rows (`Sequence[dict]`): Of the sweeps.
         noise_rows (`Sequence[dict]`): Of [`noise_estimates`] on the same settings.
         folder (`Path`): Where to.
-        origin (`str`): The command and the version behind the figures, and what they are of, for the head of tables.md.
+        origin (`str`): The command and the version behind the figures, and what they are of: the head of tables.md.
 
     Raises:
         InputError: The sweeps don't go together, as in [`Accuracies.of_rows`].
