@@ -105,9 +105,9 @@ def _check_glister(setting: Setting, ratios: Sequence[float]) -> None:
 
 def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) -> Method:
     def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        return highest(setting, scores_of(setting.embeddings.images, setting.labels, seed=setting.seed), ratios)
+        return highest(setting, scores_of(setting.out_of_fold[0], setting.labels, seed=setting.seed), ratios)
 
-    return Method(name, "optimization", select, frozenset({"embeddings"}), package=package)
+    return Method(name, "optimization", select, frozenset({"embeddings", "out_of_fold"}), package=package)
 
 
 def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> Selected:

@@ -44,8 +44,8 @@ class Method:
         family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
             https://huggingface.co/papers/2410.11215 sorts the others, "ablation" or "reference".
         select (`Callable`): A setting and ratios in, [`Selected`] out.
-        uses (`frozenset[str]`): Of "embeddings", "proxy" and "scored": steps that it shares with other methods and
-            that its cost counts.
+        uses (`frozenset[str]`): Of "embeddings", "proxy", "scored" and "out_of_fold": steps that it shares with other
+            methods and that its cost counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
         check (`Callable`): Refuses a setting and ratios that it can't serve, before anything is computed.
@@ -68,6 +68,8 @@ class Method:
         cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
         if "scored" in self.uses:
             cost += setting.scored[1]
+        if "out_of_fold" in self.uses:
+            cost += setting.out_of_fold[1]
         return cost + setting.proxy[1] if "proxy" in self.uses else cost
 
 

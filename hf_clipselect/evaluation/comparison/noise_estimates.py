@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from ...scores.alignment import semantic_alignment_score
 from ...scores.noise_model import estimate_label_noise
 from .cells import code_digest
-from .peers import cleanlab_issue_scores, is_installed, out_of_fold_probabilities
+from .peers import cleanlab_issue_scores, is_installed
 from .setting import Setting
 from .sweep import Row
 
@@ -62,7 +62,7 @@ def noise_estimates(settings: Sequence[Setting]) -> Iterator[Row]:
 def _measure(setting: Setting) -> dict[str, float]:
     images, texts, labels = setting.embeddings.images, setting.embeddings.texts, setting.labels
     noise = estimate_label_noise(images, texts, labels, seed=setting.seed)
-    regression = out_of_fold_probabilities(images, labels, seed=setting.seed)
+    regression, _ = setting.out_of_fold
     right = {
         "noise_model": -noise.error_probability,
         "clip_margin": semantic_alignment_score(images, texts, labels, kind="margin"),
@@ -70,7 +70,7 @@ def _measure(setting: Setting) -> dict[str, float]:
     }
     flagged = float("nan")
     if is_installed("cleanlab"):
-        flagged = float((cleanlab_issue_scores(images, labels, seed=setting.seed) < 0).mean())
+        flagged = float((cleanlab_issue_scores(regression, labels, seed=setting.seed) < 0).mean())
     return {
         "share": noise.share,
         "share_error": noise.share_error,

@@ -58,33 +58,34 @@ def out_of_fold_probabilities(embeds: np.ndarray, labels: np.ndarray, *, seed: i
     return cross_val_predict(LogisticRegression(max_iter=2000), embeds, labels, cv=folds, method="predict_proba")
 
 
-def cleanlab_scores(embeds: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
+def cleanlab_scores(probabilities: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
     """cleanlab's label quality, normalized margin.
 
     Args:
-        embeds, labels, seed: As in [`out_of_fold_probabilities`].
+        probabilities (`np.ndarray` of shape `(N, C)`): From [`out_of_fold_probabilities`] of the same labels.
+        labels (`np.ndarray` of shape `(N,)`): Given classes.
+        seed (`int`): Nothing is drawn here.
 
     Returns:
         `np.ndarray` of shape `(N,)`: In [0, 1], higher is more likely right.
     """
     rank = _module("cleanlab.rank")
-    probabilities = out_of_fold_probabilities(embeds, labels, seed=seed)
     return rank.get_label_quality_scores(labels, probabilities, method="normalized_margin")
 
 
-def cleanlab_issue_scores(embeds: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
+def cleanlab_issue_scores(probabilities: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
     """Random rows without those that cleanlab's `find_label_issues` flags, which Datalab's label check rests on.
 
     Flagged rows come last, the likeliest issue at the very end.
 
     Args:
-        embeds, labels, seed: As in [`out_of_fold_probabilities`].
+        probabilities, labels: As in [`cleanlab_scores`].
+        seed (`int`): Draws the order of the rows that are not flagged.
 
     Returns:
         `np.ndarray` of shape `(N,)`: Below 0 for a flagged row, from 0 to 1 for others; higher is kept first.
     """
     find_issues = _module("cleanlab.filter").find_label_issues
-    probabilities = out_of_fold_probabilities(embeds, labels, seed=seed)
     worst_first = find_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     scores = np.random.default_rng([seed, _STREAM]).random(len(labels))
     scores[worst_first] = -np.arange(len(worst_first), 0, -1)

@@ -85,7 +85,7 @@ class Accuracies:
 
     @property
     def regrets(self) -> np.ndarray:
-        """Points behind the method with the best mean of the cell, `(K, M, S)`; below 0 in seeds where that is behind."""
+        """Points behind the method with the best mean in the cell, `(K, M, S)`; below 0 where a seed beats it."""
         best = self.values.mean(axis=2).argmax(axis=1)
         return self.values[np.arange(len(self.cells)), best][:, None, :] - self.values
 

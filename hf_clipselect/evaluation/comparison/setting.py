@@ -19,6 +19,7 @@ from ..cost import Cost, measured
 from ..robustness import add_label_noise, similarity_transition_matrix
 from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest, digest_of
+from .peers import out_of_fold_probabilities
 
 
 # Streams of their own: the seed alone draws the rows with wrong labels, [seed, 1] the damaged ones.
@@ -189,6 +190,13 @@ class Setting(ABC):
         with threadpool_limits(1), measured() as cost:
             result = self.select(objective=DEFAULT_PRESET, ratio=0.5)
         return result, cost
+
+    @cached_property
+    def out_of_fold(self) -> tuple[np.ndarray, Cost]:
+        """Probabilities of the classes `(N, C)` by a regression that has not seen the row, and what they cost."""
+        with threadpool_limits(1), measured() as cost:
+            probabilities = out_of_fold_probabilities(self.embeddings.images, self.labels, seed=self.seed)
+        return probabilities, cost
 
     @cached_property
     def proxy(self) -> tuple[TrainingDynamics, Cost]:
