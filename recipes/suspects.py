@@ -1,14 +1,16 @@
-"""Show the most likely wrong labels of a selection, with the class or caption that CLIP proposes, for a check by eye.
+"""Show the most likely wrong labels of a selection, with the class or caption that they look like, for a check by eye.
 
     python recipes/suspects.py clipselect_output                # the output folder of a run, or its subset folder
     python recipes/suspects.py me/digits-pruned --num 50        # a dataset repository with the scores
     python recipes/suspects.py clipselect_output --label dog --dataset_name path/to/images
 
-A row is suspect where another class than its label, or another caption than its own, fits better; the lowest margin
-comes first. Prints them, and writes to --output_dir suspects.csv, suspects.parquet (source_index, label,
-proposed_label, sas, margin, and for each subset whether the row was kept), and suspects.png with the first 200 images.
-These come from the dataset that the selection was made from; where it can't be loaded by its recorded name,
---dataset_name says where it is.
+A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
+comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another
+class or caption fits better by CLIP, lowest margin first. Prints them, and writes to --output_dir suspects.csv,
+suspects.parquet (source_index, label, proposed_label, label_error_probability where there is a noise model, sas,
+margin, and for each subset whether the row was kept), and suspects.png with the first 200 images. These come from the
+dataset that the selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it
+is.
 """
 
 import os
@@ -40,6 +42,7 @@ from hf_clipselect.results.report import (
     pick_suspects,
     small_images,
     suspects_table,
+    verdict,
 )
 from hf_clipselect.results.run_folder import RunFolder
 from hf_clipselect.results.scores_table import column_values
@@ -135,21 +138,24 @@ def check_same(dataset: Dataset, source: DatasetSource) -> None:
 
 def print_table(table: pa.Table) -> None:
     if len(table) == 0:
-        print("No row is suspect: by CLIP every given label fits best.")
+        print("No row is suspect: every given label fits best.")
         return
+    of_model = "label_error_probability" in table.column_names
     kept = [name for name in table.column_names if name.startswith("selected_")]
-    heading = ["row", "label", "CLIP proposes", "sas", "margin", *(name.removeprefix("selected_") for name in kept)]
-    lines = [
-        [
+    found = "noise model" if of_model else "CLIP proposes"
+    heading = ["row", "label", found, "sas", "margin", *(name.removeprefix("selected_") for name in kept)]
+    lines = []
+    for row in table.to_pylist():
+        proposed = shorten(row["proposed_label"])
+        line = [
             str(row["source_index"]),
             shorten(row["label"]),
-            shorten(row["proposed_label"]),
+            verdict(row["label_error_probability"], proposed) if of_model else proposed,
             f"{row['sas']:.3f}",
             f"{row['margin']:+.3f}",
             *("kept" if row[name] else "-" for name in kept),
         ]
-        for row in table.to_pylist()
-    ]
+        lines.append(line)
     widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
     for line in [heading, *lines]:
         cells = [

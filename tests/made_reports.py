@@ -45,6 +45,22 @@ def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source
     return Dataset.from_dict(columns, Features({**types, "reason": Value("string")}))
 
 
+def with_noise(scores, wrong, clean):
+    """The table with the columns of a noise model; a class of None marks a row that could not be read."""
+    scores = scores.add_column("label_error_probability", np.asarray(wrong, np.float32), feature=Value("float32"))
+    return scores.add_column("clean_label", clean, feature=scores.features["label"])
+
+
+def with_random_noise(scores, seed=0, highest=1.0):
+    """Probabilities that are higher where the prediction is another class, which is then the proposal above a half."""
+    labels, predicted = column_values(scores, "label"), column_values(scores, "predicted_label")
+    wrong = np.random.default_rng(seed).uniform(0, 0.4, len(labels)).astype(np.float32)
+    wrong[labels != predicted] += np.float32(0.55)
+    wrong = np.where(predicted < 0, NAN, wrong * highest).astype(np.float32)
+    clean = np.where(wrong > 0.5, predicted, labels)
+    return with_noise(scores, wrong, [None if p < 0 else int(c) for c, p in zip(clean, predicted, strict=True)])
+
+
 def random_table(num_rows, names, ratios=(0.3,), seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(num_rows) % len(names)
@@ -84,7 +100,7 @@ def run_entries(**changes):
     return {**entries, **changes}
 
 
-def summarize_table(scores, ratios=(0.3,), unreadable=None, trust=None, **changes):
+def summarize_table(scores, ratios=(0.3,), unreadable=None, trust=None, share_error=None, **changes):
     names = scores.features["label"].names
     return summarize(
         scores,
@@ -94,6 +110,7 @@ def summarize_table(scores, ratios=(0.3,), unreadable=None, trust=None, **change
         run=run_entries(**changes),
         unreadable=unreadable or {},
         trust=trust,
+        share_error=share_error,
     )
 
 
@@ -107,6 +124,15 @@ def make_eight_rows():
         sds=[1, 1, 1, NAN, 1, 1, 1, 1],
         selected={"50": {0, 1, 4, 5}, "12_5": {4}},
         source_index=[0, 2, 4, 6, 8, 10, 12, 14],
+    )
+
+
+def make_eight_noisy_rows():
+    """Rows 2, 5 and 6 are probably wrong, the last but one most; by CLIP rows 2 and 6 are."""
+    return with_noise(
+        make_eight_rows(),
+        wrong=[0.125, 0, 0.75, NAN, 0.25, 0.625, 0.875, 0.375],
+        clean=[0, 0, 1, None, 1, 2, 2, 1],
     )
 
 

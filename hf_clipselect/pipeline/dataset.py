@@ -88,7 +88,8 @@ def select_dataset(
 
     Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a
     semantic alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2);
-    the objective turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
+    a noise model tells how probably its label is wrong; the objective turns this into exactly
+    `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
         dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of
@@ -105,7 +106,7 @@ def select_dataset(
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
         objective (`str`, *optional*, defaults to `"robust"`):
             Preset `"robust"`, `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below; with captions the
-            default is `"diverse"`.
+            default is `"diverse"`, and there is no noise model.
         adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
         output_dir (`str` or `Path`, *optional*):
             Folder for everything the run makes; by default nothing is left behind. Subsets of other sizes that are in

@@ -105,7 +105,7 @@ AnyPrepared = Prepared[ImageInputs | EmbeddingInputs]
 
 
 def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size], *, num_folds: int) -> None:
-    """Raise `InputError` for demands that the rows can't meet, and for knobs that have no meaning for captions."""
+    """Raise `InputError` for demands that the rows can't meet, and for what has no meaning for captions."""
     if num_folds:
         check_num_folds(num_folds, len(rows.labels))
     if not rows.has_captions:

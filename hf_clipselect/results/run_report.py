@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..runtime.files import write_text_atomically
 from ..scores.trust import Trust
 from ..selection import Size, column_suffix, config_name, is_count
+from .noise_summary import noise_summary
 from .scores_table import column_values
 
 
@@ -27,6 +28,7 @@ QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
 SCORES = ("sas", "margin", "sds")
 MAX_UNREADABLE_LISTED = 100
 MAX_GROUPS_LISTED = 1000
+AUTO_DECIMALS = 4
 SIZE_ARGUMENTS = ("selection_ratio", "selection_count")
 
 
@@ -39,6 +41,7 @@ def summarize(
     run: Mapping[str, Any],
     unreadable: Mapping[int, str],
     trust: Trust | None = None,
+    share_error: float | None = None,
 ) -> dict[str, Any]:
     """Count what a run kept and dropped, in plain JSON types; the mean of nothing and NaN are None.
 
@@ -46,8 +49,8 @@ def summarize(
     `class_names` are all, also those without images, and `ratios` are sizes that have their two columns in the table.
     `plain_agrees` `(N,)`, bool, tells whether CLIP without adapters predicts the given label, and does not count where
     an image could not be read; `unreadable` gives the reason by the `source_index` of such a row. `trust` tells what
-    is to be doubted. `run` has the entries that come ready: source, model, captions, objective, adaptation, arguments,
-    versions, seed, seconds, warnings.
+    is to be doubted, `share_error` how uncertain the estimated share of wrong labels is. `run` has the entries that
+    come ready: source, model, captions, objective, adaptation, arguments, versions, seed, seconds, warnings.
 
     Raises `InputError` where `plain_agrees` is of another length.
     """
@@ -73,7 +76,7 @@ def summarize(
         "trust": None if trust is None else trust.to_dict(),
         "warnings": run["warnings"],
     }
-    return to_json_types(report | _count_kept(report["classes"], scores, ratios))
+    return to_json_types(report | _count_kept(report["classes"], scores, ratios, share_error))
 
 
 def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
@@ -81,10 +84,11 @@ def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]
 
     `scores` has the two columns of each size; `arguments`, where they name a size, name these.
     """
-    arguments = report["arguments"]
+    arguments, noise = report["arguments"], report.get("noise")
     if not arguments.keys().isdisjoint(SIZE_ARGUMENTS):
         arguments = with_sizes(arguments, ratios)
-    return to_json_types({**report, "arguments": arguments, **_count_kept(report["classes"], scores, ratios)})
+    counted = _count_kept(report["classes"], scores, ratios, noise["share_error"] if noise else None)
+    return to_json_types({**report, "arguments": arguments, **counted})
 
 
 def with_sizes(arguments: Mapping[str, Any], sizes: Sequence[Size]) -> dict[str, Any]:
@@ -112,7 +116,9 @@ def write_json(path: Path, report: Mapping[str, Any]) -> None:
     write_text_atomically(path, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[Size]) -> dict[str, Any]:
+def _count_kept(
+    classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: Sequence[Size], share_error: float | None
+) -> dict[str, Any]:
     """What follows from the scores; of `classes` only the names and `accuracy_before` are taken."""
     labels, readable = column_values(scores, "label"), column_values(scores, "predicted_label") >= 0
     agrees = column_values(scores, "label_agrees")
@@ -129,6 +135,7 @@ def _count_kept(classes: Sequence[Mapping[str, Any]], scores: Dataset, ratios: S
         "classes_without_images": [entry["name"] for entry in counted if entry["rows"] == 0],
         **_count_groups(scores, kept),
         "accuracy_after": _mean(agrees, readable),
+        "noise": noise_summary(scores, share_error),
         "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
         "subsets": [
             _describe_subset(scores, size, kept[column_suffix(size)], agrees, readable, counted) for size in ratios
@@ -173,11 +180,13 @@ def _describe_subset(
     suffix = column_suffix(size)
     kept_scores = column_values(scores, f"selection_score_{suffix}")[kept]
     class_shares = [entry["kept"][suffix] / entry["rows"] for entry in classes if entry["rows"]]
+    share = _ratio(kept.sum(), readable.sum())
     return {
         "name": config_name(size),
         "suffix": suffix,
-        "ratio": _ratio(kept.sum(), readable.sum()) if is_count(size) else size,
+        "ratio": size if isinstance(size, float) else share,
         "count": size if is_count(size) else None,
+        "auto_ratio": round(share, AUTO_DECIMALS) if size == "auto" and share is not None else None,
         "rows": kept.sum(),
         "cut_score": kept_scores.min() if len(kept_scores) else None,
         "label_agrees_kept": _mean(agrees, kept & readable),

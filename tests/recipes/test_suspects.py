@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Image
-from made_reports import NAN, random_table, scores_table
+from made_reports import NAN, make_eight_noisy_rows, random_table, scores_table, with_random_noise
 from made_results import make_result
 from PIL import Image as PILImage
 from recipe_files import launch_recipe, run_recipe
@@ -23,6 +25,7 @@ from hf_clipselect.results.report import (
     pick_suspects,
     small_images,
     suspects_table,
+    verdict,
 )
 from hf_clipselect.results.scores_table import column_values
 
@@ -70,6 +73,36 @@ def test_suspects_are_those_of_the_slow_obvious_version():
     assert table["selected_30"].to_pylist() == [scores[row]["selected_30"] for row in expected[:20]]
 
 
+def test_suspects_of_a_noise_model_by_hand():
+    rows = make_eight_noisy_rows()
+    # The labels of rows 6, 2 and 5 are more probably wrong than right; CLIP agrees with that of row 5.
+    assert pick_suspects(rows).tolist() == [6, 2, 5]
+    assert pick_suspects(rows, num=2, label="dog").tolist() == [6, 5]
+    assert suspects_table(rows, np.array([6, 5])).to_pylist() == [
+        {
+            "source_index": index,
+            "label": "dog",
+            "proposed_label": "bird",
+            "label_error_probability": wrong,
+            "sas": sas,
+            "margin": margin,
+            "selected_50": kept,
+            "selected_12_5": False,
+        }
+        for index, wrong, sas, margin, kept in ((12, 0.875, 0.125, -0.5, False), (10, 0.625, 0.625, 0.125, True))
+    ]
+    assert verdict(0.875, "bird") == "0.88 wrong, looks like bird"
+
+
+def test_suspects_of_a_noise_model_are_those_of_the_slow_obvious_version():
+    scores = with_random_noise(random_table(500, ["a", "b", "c"], seed=3))
+    rows = [row for row in scores if row["label"] != row["clean_label"]]
+    expected = sorted(rows, key=lambda row: (-row["label_error_probability"], row["source_index"]))
+    found = pick_suspects(scores)
+    assert found.tolist() == [row["source_index"] for row in expected] and len(expected) > 50
+    assert pick_suspects(scores.remove_columns(["clean_label"])).tolist() != found.tolist()
+
+
 def test_equal_margins_go_by_row():
     scores = scores_table(
         ["a", "b"],
@@ -104,9 +137,11 @@ def test_small_images_are_those_of_their_rows(tmp_path):
 
 
 @pytest.mark.parametrize("num_rows", [1, GRID_COLUMNS, GRID_COLUMNS + 1])
-def test_grid_puts_every_image_into_its_tile(num_rows):
+@pytest.mark.parametrize("of_model", [False, True])
+def test_grid_puts_every_image_into_its_tile(num_rows, of_model):
     names = ["short", "a name of many words that goes on and on and on", "x" * 5000, "\u732b", "two\nlines", " "]
     scores = random_table(200, names)
+    scores = with_random_noise(scores) if of_model else scores
     rows = pick_suspects(scores, num=num_rows)
     source_index = column_values(scores, "source_index")[rows]
     colors = {int(index): (10 + place, 200, 30) for place, index in enumerate(source_index)}
@@ -195,6 +230,19 @@ def test_recipe_takes_the_images_of_a_source_that_has_a_name(tmp_path):
     done = run_recipe(RECIPE, "saved", "--num", 3, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "suspects.png, 3 of them" in done.stdout and (tmp_path / "suspects" / "suspects.png").exists()
+
+
+def test_recipe_tells_what_the_noise_model_says(images_dataset, tmp_path):
+    result = make_result(images_dataset, report=True)
+    replace(result, scores=with_random_noise(result.scores)).save(tmp_path / "saved")
+    done = run_recipe(RECIPE, "saved", "--num", 3, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = pyarrow.csv.read_csv(tmp_path / "suspects" / "suspects.csv")
+    assert table.column_names[:4] == ["source_index", "label", "proposed_label", "label_error_probability"]
+    assert table["label_error_probability"].to_pylist() == sorted(table["label_error_probability"].to_pylist())[::-1]
+    printed = [line for line in done.stdout.splitlines() if "looks like" in line]
+    for line, row in zip(printed, table.to_pylist(), strict=True):
+        assert f"{row['label_error_probability']:.2f} wrong, looks like {row['proposed_label']}" in line
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from .grid import GRID_COLUMNS, PICTURE_SIDE, draw_grid
 from .html import write_html
-from .suspects import captions_of, for_spreadsheets, pick_suspects, suspects_table
+from .suspects import captions_of, for_spreadsheets, pick_suspects, suspects_table, verdict
 from .thumbnails import small_images
 
 
@@ -15,5 +15,6 @@ __all__ = [
     "pick_suspects",
     "small_images",
     "suspects_table",
+    "verdict",
     "write_html",
 ]

@@ -1,4 +1,4 @@
-"""Suspect rows as one picture: each image with its given label, what CLIP proposes, its margin and its number."""
+"""Suspect rows as one picture: each image with its given label, what is proposed, how wrong it is and its number."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -7,9 +7,10 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageDraw, ImageFont
 
+from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .figures import can_draw
-from .suspects import Captions, row_texts
+from .suspects import Captions, proposals
 
 
 GRID_COLUMNS = 8
@@ -28,7 +29,7 @@ def draw_grid(
     images: Mapping[int, Image.Image | None],
     captions: Captions | None = None,
 ) -> Image.Image:
-    """Draw some rows, at least one, eight side by side, each with its texts as [`row_texts`] gives them.
+    """Draw some rows, at least one, eight side by side, each with its texts as [`proposals`] gives them.
 
     The images, by source_index, have at most 144 pixels a side; None stands for one that can't be read. The picture is
     RGB, and 1,560 pixels wide for eight rows and more.
@@ -53,11 +54,15 @@ def draw_grid(
 
 def _texts(scores: Dataset, rows: np.ndarray, captions: Captions | None) -> list[list[tuple[str, str, str]]]:
     """For each row its lines: text, colour and weight."""
-    columns = [column_values(scores, name)[rows] for name in ("source_index", "label", "predicted_label", "margin")]
+    of_model = has_noise_model(scores)
+    measure, clean = ("label_error_probability", "clean_label") if of_model else ("margin", "predicted_label")
+    columns = [column_values(scores, name)[rows] for name in ("source_index", "label", clean, measure)]
     texts = []
-    for index, label, proposed, margin, given, best in zip(*columns, *row_texts(scores, rows, captions), strict=True):
-        lines = [(f"row {index}", _SOFT, "normal"), (f"margin {margin:.3f}", _SOFT, "normal")]
-        for word, name, number, weight in (("label", given, label, "normal"), ("CLIP says", best, proposed, "bold")):
+    for index, label, proposed, value, given, best in zip(*columns, *proposals(scores, rows, captions), strict=True):
+        how_wrong = f"{value:.2f} wrong" if of_model else f"margin {value:.3f}"
+        lines = [(f"row {index}", _SOFT, "normal"), (how_wrong, _SOFT, "normal")]
+        said = "looks like" if of_model else "CLIP says"
+        for word, name, number, weight in (("label", given, label, "normal"), (said, best, proposed, "bold")):
             name = name if can_draw(name) else f"class {number}"
             lines.append((word, _SOFT, "normal"))
             lines += [(line, _INK, weight) for line in _wrap(name, _font(weight), _TILE_WIDTH - 2 * _PADDING)]

@@ -1,4 +1,4 @@
-"""The most likely wrong labels of a selection, and rows in words: the given label beside what CLIP proposes."""
+"""The most likely wrong labels of a selection, and rows in words: the given label beside what is proposed instead."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ...errors import InputError
 from ...runtime.terminal import UNPRINTABLE
+from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 
 
@@ -19,14 +20,20 @@ _FORMULA = re.compile(rf"[\t\r\n]|(?:\s|[\u200b-\u200d\u2060]|{UNPRINTABLE.patte
 
 
 def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None = None) -> np.ndarray:
-    """The rows of the scores table whose label is most likely wrong: another class or caption fits better, lowest
-    margin first.
+    """The rows of the scores table whose label is most likely wrong, most likely first.
 
-    Gives at most `num` row numbers, int64; ties break by row number, and rows without scores are left out. With a
-    label, of rows of this class, or cluster, alone; raises `InputError` if there is none.
+    With the columns of a noise model these are the rows for which another class is more probable than the given one,
+    highest `label_error_probability` first; else those for which another class or caption fits better, lowest margin
+    first. Gives at most `num` row numbers, int64; ties break by row number, and rows without scores are left out. With
+    a label, of rows of this class, or cluster, alone; raises `InputError` if there is none.
     """
-    margin = column_values(scores, "margin")
-    chosen = ~column_values(scores, "label_agrees") & np.isfinite(margin)
+    if has_noise_model(scores):
+        clean = column_values(scores, "clean_label")
+        chosen = (clean >= 0) & (clean != column_values(scores, "label"))
+        order = -column_values(scores, "label_error_probability")
+    else:
+        order = column_values(scores, "margin")
+        chosen = ~column_values(scores, "label_agrees") & np.isfinite(order)
     if label is not None:
         names = scores.features["label"].names
         if label not in names:
@@ -36,17 +43,18 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
             )
         chosen &= column_values(scores, "label") == names.index(label)
     rows = np.flatnonzero(chosen)
-    return rows[np.argsort(margin[rows], kind="stable")][:num]
+    return rows[np.argsort(order[rows], kind="stable")][:num]
 
 
 def suspects_table(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> pa.Table:
     """What is known about some rows of the scores table, in their order, for other programs and for people:
-    source_index (int64), label and proposed_label (string), sas and margin (float32), and for each subset
-    selected_<ratio> (bool).
+    source_index (int64), label and proposed_label (string), where there is a noise model label_error_probability
+    (float32), sas and margin (float32), and for each subset selected_<ratio> (bool).
     """
     kept = [name for name in scores.column_names if name.startswith("selected_")]
-    columns = {name: column_values(scores, name)[rows] for name in ("source_index", "sas", "margin", *kept)}
-    label, proposed = (pa.array(texts, pa.string()) for texts in row_texts(scores, rows, captions))
+    numbers = ("label_error_probability", "sas", "margin") if has_noise_model(scores) else ("sas", "margin")
+    columns = {name: column_values(scores, name)[rows] for name in ("source_index", *numbers, *kept)}
+    label, proposed = (pa.array(texts, pa.string()) for texts in proposals(scores, rows, captions))
     index = columns.pop("source_index")
     return pa.table({"source_index": index, "label": label, "proposed_label": proposed, **columns})
 
@@ -73,14 +81,31 @@ def captions_of(dataset: Dataset, column: str, source_index: np.ndarray | None =
     return look_up
 
 
+def proposals(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> tuple[list[str], list[str]]:
+    """What readable rows are labelled, and what they look like: the most probable class by the noise model, or where
+    there is none what CLIP predicts, as [`row_texts`] gives it.
+    """
+    if not has_noise_model(scores):
+        return row_texts(scores, rows, captions)
+    return _class_names(scores, "label", rows), _class_names(scores, "clean_label", rows)
+
+
+def verdict(probability: float, looks_like: str) -> str:
+    """What the noise model says of a suspect row: "0.97 wrong, looks like nine"."""
+    return f"{probability:.2f} wrong, looks like {looks_like}"
+
+
 def row_texts(scores: Dataset, rows: np.ndarray, captions: Captions | None = None) -> tuple[list[str], list[str]]:
-    """What readable rows are labelled, and what CLIP proposes instead: names of classes or clusters, or captions.
+    """What readable rows are labelled, and what CLIP predicts: names of classes or clusters, or captions.
 
     Without a look-up from [`captions_of`], rows with captions are called by their clusters.
     """
     if captions is not None and "better_caption" in scores.column_names:
         own, better = (column_values(scores, name)[rows] for name in ("source_index", "better_caption"))
         return list(captions(own)), list(captions(np.where(better < 0, own, better)))
+    return _class_names(scores, "label", rows), _class_names(scores, "predicted_label", rows)
+
+
+def _class_names(scores: Dataset, column: str, rows: np.ndarray) -> list[str]:
     names = scores.features["label"].names
-    given, best = (column_values(scores, name)[rows] for name in ("label", "predicted_label"))
-    return [names[label] for label in given], [names[label] for label in best]
+    return [names[number] for number in column_values(scores, column)[rows]]

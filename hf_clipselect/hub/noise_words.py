@@ -1,0 +1,43 @@
+"""What the entry `noise` of a report says of wrong labels, in sentences for the console, the page and the cards.
+
+Strings are plain: whoever prints one escapes it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..runtime.words import counted
+
+
+# Below this share the estimate is hardly told from none.
+NEARLY_NONE = 0.02
+UNDER_COUNTED = "human mistakes are often under-counted"
+
+
+def about_percent(share: float) -> str:
+    """A share as it is known: "about 12 %", "less than 1 %"."""
+    return f"about {100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
+
+
+def look_wrong(noise: Mapping[str, Any]) -> str:
+    """The estimated share as a clause: "about 12 % of the labels look wrong (human mistakes are often ...)"."""
+    return f"{about_percent(noise['estimated_share'])} of the labels look wrong ({UNDER_COUNTED})"
+
+
+def confused_pairs(noise: Mapping[str, Any], *, limit: int) -> str:
+    """The most frequent pairs: "eight looks like nine (10 rows), one looks like seven (1 row)"; "" without any."""
+    return ", ".join(
+        f"{pair['label']} looks like {pair['clean_label']} ({counted(pair['rows'], 'row')})"
+        for pair in noise["transitions"][:limit]
+    )
+
+
+def auto_keeps_all(noise: Mapping[str, Any] | None, subset: Mapping[str, Any]) -> str | None:
+    """What to say of a subset of the size "auto" where there are hardly any wrong labels to leave out; else None."""
+    if noise is None or subset["auto_ratio"] is None or noise["estimated_share"] >= NEARLY_NONE:
+        return None
+    if subset["auto_ratio"] <= 1 - NEARLY_NONE:  # must_drop or quotas leave out others
+        return None
+    how_many, which = ("all", "no") if subset["auto_ratio"] == 1 else ("nearly all", "hardly any")
+    what = f"{subset['name']} keeps {how_many} rows, since {which} label looks wrong"
+    return f"{what}; for a smaller set random rows would do"
