@@ -15,9 +15,22 @@ from hf_clipselect.selection import resolve_objective
 
 
 def make_result(
-    dataset, ratios=(0.3,), *, rows=None, unreadable=(), objective="clean", name="", seed=0, source=None, report=False
+    dataset,
+    ratios=(0.3,),
+    *,
+    rows=None,
+    unreadable=(),
+    objective="clean",
+    name="",
+    seed=0,
+    source=None,
+    report=False,
+    noise=None,
 ):
-    """The result of a run on these rows of a dataset, with random scores; with `report` it has one like a run's."""
+    """The result of a run on these rows of a dataset, with random scores; with `report` it has one like a run's.
+
+    `noise` adds the columns of a noise model to the scores table.
+    """
     rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
     readable = np.setdiff1d(np.arange(len(rows)), unreadable)
     rng = np.random.default_rng(seed)
@@ -30,8 +43,9 @@ def make_result(
     ).scattered(readable, len(rows))
     labels = np.asarray(dataset["label"][:])[rows]
     objective = resolve_objective(objective)
+    table = score_table(labels, names, rows, scores)
     result = SelectionResult(
-        scores=select_from_table(score_table(labels, names, rows, scores), objective, ratios),
+        scores=select_from_table(table if noise is None else noise(table), objective, ratios),
         ratios=ratios,
         objective=objective,
         source=read_images(dataset, source or describe_source(dataset, name=name)).source,
