@@ -1,6 +1,7 @@
 """Results of a selection made from random scores: what a run gives, without a model."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,22 @@ from hf_clipselect.scores.sample_scores import SampleScores
 from hf_clipselect.selection import resolve_objective
 
 
+def random_noise(labels: np.ndarray, num_classes: int, *, seed: int = 0) -> dict[str, Any]:
+    """What the noise model and herding might give for readable rows of these labels: columns of `SampleScores`."""
+    rng = np.random.default_rng([seed, 1])
+    wrong = rng.random(len(labels)) < 0.3
+    by_class = np.lexsort((rng.random(len(labels)), labels))
+    ranks = np.empty(len(labels), dtype=np.int64)
+    ranks[by_class] = np.arange(len(labels)) - np.searchsorted(labels[by_class], labels[by_class])
+    return {
+        "label_error_probability": np.where(
+            wrong, rng.uniform(0.6, 1, len(labels)), rng.uniform(0, 0.2, len(labels))
+        ).astype(np.float32),
+        "clean_label": np.where(wrong, (labels + 1) % num_classes, labels),
+        "class_rank": ranks,
+    }
+
+
 def make_result(
     dataset,
     ratios=(0.3,),
@@ -25,27 +42,26 @@ def make_result(
     seed=0,
     source=None,
     report=False,
-    noise=None,
+    noise=False,
 ):
-    """The result of a run on these rows of a dataset, with random scores; with `report` it has one like a run's.
-
-    `noise` adds the columns of a noise model to the scores table.
+    """The result of a run on these rows of a dataset, with random scores; with `report` it has one like a run's, and
+    with `noise` the columns of a noise model.
     """
     rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
     readable = np.setdiff1d(np.arange(len(rows)), unreadable)
     rng = np.random.default_rng(seed)
     names = dataset.features["label"].names
+    labels = np.asarray(dataset["label"][:])[rows]
     scores = SampleScores(
         predicted_label=rng.integers(0, len(names), len(readable)),
         sas=rng.uniform(0, 1, len(readable)).astype(np.float32),
         margin=rng.uniform(-1, 1, len(readable)).astype(np.float32),
         sds=rng.uniform(0, 2, len(readable)).astype(np.float32),
+        **(random_noise(labels[readable], len(names), seed=seed) if noise else {}),
     ).scattered(readable, len(rows))
-    labels = np.asarray(dataset["label"][:])[rows]
     objective = resolve_objective(objective)
-    table = score_table(labels, names, rows, scores)
     result = SelectionResult(
-        scores=select_from_table(table if noise is None else noise(table), objective, ratios),
+        scores=select_from_table(score_table(labels, names, rows, scores), objective, ratios),
         ratios=ratios,
         objective=objective,
         source=read_images(dataset, source or describe_source(dataset, name=name)).source,

@@ -26,7 +26,7 @@ _WROTE = re.compile(r"(\w+)=([0-9a-f]{16})\b")
 _WHOLE = "whole_header"
 
 # Names of the configs that this package writes, each a folder of shards.
-OUR_CONFIG = re.compile(r"ratio_\d+(?:_\d+)?|count_\d+|scores")
+OUR_CONFIG = re.compile(r"ratio_(?:\d+(?:_\d+)?|auto)|count_\d+|scores")
 _UNITED = ("tags", "task_categories")
 _OURS = (
     "size_categories",

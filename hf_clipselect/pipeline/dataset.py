@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
@@ -35,7 +36,7 @@ def select_dataset(
     model_name_or_path: str | Path = DEFAULT_MODEL,
     model: PreTrainedModel | None = None,
     processor: ProcessorMixin | None = None,
-    selection_ratio: float | Sequence[float] | None = None,
+    selection_ratio: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
     selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
     adaptation: str = "auto",
@@ -68,6 +69,7 @@ def select_dataset(
     gate: bool | None = None,
     gate_floor: float | None = None,
     spread: bool | None = None,
+    herding: bool | None = None,
     redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
@@ -86,7 +88,8 @@ def select_dataset(
 
     Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a
     semantic alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2);
-    the objective turns them into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
+    a noise model tells how probably its label is wrong; the objective turns this into exactly
+    `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
         dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of
@@ -97,12 +100,13 @@ def select_dataset(
             A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are
             copied, in float32 and without hooks; it stays as it is.
         processor (`ProcessorMixin`, *optional*): That of `model`, with `.image_processor` and `.tokenizer`.
-        selection_ratio (`float` or `Sequence[float]`, *optional*):
-            Fraction of the rows to keep, in (0, 1]; with several, `.selected` is the first one's. Default 0.3, unless
-            there is a count.
+        selection_ratio (`float`, `"auto"` or `Sequence[float | str]`, *optional*):
+            Fraction of the rows to keep, in (0, 1], or `"auto"` for as many as have a right label by the noise model;
+            with several, `.selected` is the first one's. Default 0.3, unless there is a count.
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
-        objective (`str`, *optional*, defaults to `"diverse"`):
-            Preset `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below.
+        objective (`str`, *optional*, defaults to `"robust"`):
+            Preset `"robust"`, `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below. With captions
+            there is no noise model, so no `"robust"`, and the default is `"diverse"`.
         adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
         output_dir (`str` or `Path`, *optional*):
             Folder for everything the run makes; by default nothing is left behind. Subsets of other sizes that are in
@@ -133,7 +137,8 @@ def select_dataset(
             Training of the adapters; defaults as the flags.
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight:
             Knobs as in [`Objective`]; one that is set wins over the preset.
-        class_balance, balance_by, min_per_class, gate, gate_floor, spread: Knobs as in [`Objective`] as well.
+        class_balance, balance_by, min_per_class, gate, gate_floor, spread, herding:
+            Knobs as in [`Objective`] as well.
         class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
             Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the
             rest.
@@ -224,6 +229,7 @@ def select_dataset(
             gate=gate,
             gate_floor=gate_floor,
             spread=spread,
+            herding=herding,
             redundancy_weight=redundancy_weight,
             solver=solver,
             ratio_weight=ratio_weight,

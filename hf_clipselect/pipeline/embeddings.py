@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ..config.arguments import AdaptationArguments, Arguments, RunArguments, SelectionArguments, with_defaults
 from ..config.python_calls import python_door
+from ..results.noise_summary import noise_summary
 from ..results.selection_result import SelectionResult
 from ..runtime.caller_state import own_settings
 from ..selection import check_sizes
 from .prepare_embeddings import GivenEmbeddings, prepare_embeddings
-from .stages import run_stages
+from .stages import Outcome, run_stages
 
 
 @python_door()
@@ -23,10 +25,10 @@ def select_embeddings(
     text_embeds: np.ndarray | torch.Tensor,
     labels: np.ndarray | torch.Tensor | Sequence[int] | None = None,
     *,
-    selection_ratio: float | Sequence[float] | None = None,
+    selection_ratio: float | Literal["auto"] | Sequence[float | Literal["auto"]] | None = None,
     selection_count: int | Sequence[int] | None = None,
     objective: str | None = None,
-    adaptation: str = "off",
+    adaptation: str = "auto",
     seed: int = 42,
     class_names: Sequence[str] | None = None,
     num_clusters: int | None = None,
@@ -44,6 +46,7 @@ def select_embeddings(
     gate: bool | None = None,
     gate_floor: float | None = None,
     spread: bool | None = None,
+    herding: bool | None = None,
     redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
@@ -65,8 +68,8 @@ def select_embeddings(
         labels (`np.ndarray`, `torch.Tensor` or `Sequence[int]` of length `num_rows`, *optional*):
             Given labels in `[0, num_classes)`; None for image-text pairs, for which clusters of images stand in for
             classes.
-        adaptation (`str`, *optional*, defaults to `"off"`): `"auto"` or `"always"` train MLP adapters on the
-            embeddings.
+        adaptation (`str`, *optional*, defaults to `"auto"`):
+            `"auto"` or `"always"` train MLP adapters on the embeddings, `"off"` takes these as they are.
         class_names (`Sequence[str]`, *optional*): Names for the scores table; default the class numbers.
         num_clusters (`int`, *optional*): For image-text pairs; default one cluster for about 250 rows.
         groups (`Sequence[str]` of length `num_rows`, *optional*): A category for each row, which quotas may be for.
@@ -74,12 +77,14 @@ def select_embeddings(
         selection_ratio, selection_count, objective, seed, strict: As in [`select_dataset`].
         temperature, learning_rate, num_train_epochs, train_batch_size, num_folds: As in [`select_dataset`].
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight: As in [`select_dataset`].
-        class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread: As in [`select_dataset`].
+        class_balance, balance_by, min_per_class, class_quotas: As in [`select_dataset`].
+        gate, gate_floor, spread, herding: As in [`select_dataset`].
         neighbor_fraction, num_neighbors: As in [`select_dataset`].
 
     Returns:
-        `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays, and unless
-            adaptation is off, `.report["adaptation"]` tells whether adapters were kept, and why.
+        `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays. Unless adaptation
+            is off, `.report["adaptation"]` tells whether adapters were kept, and why; with the noise model,
+            `.report["noise"]` tells how many labels look wrong, and of which classes.
 
     Raises:
         InputError: Shapes do not match, a row is not finite or all zero, a label is out of range, or fewer than two
@@ -108,6 +113,7 @@ def select_embeddings(
             gate=gate,
             gate_floor=gate_floor,
             spread=spread,
+            herding=herding,
             redundancy_weight=redundancy_weight,
             solver=solver,
             ratio_weight=ratio_weight,
@@ -122,6 +128,14 @@ def select_embeddings(
     )
     prepared = prepare_embeddings(given, arguments, sizes)
     outcome = run_stages(prepared, seconds={})
-    if adaptation == "off":
-        return outcome.result
-    return replace(outcome.result, report={"adaptation": outcome.adapted.adaptation.to_dict()})
+    return replace(outcome.result, report=_report(outcome, prepared.arguments.adaptation.adaptation))
+
+
+def _report(outcome: Outcome, adaptation: str) -> dict[str, Any]:
+    """What is told of a selection that no images belong to: of adapters, and of wrong labels."""
+    report: dict[str, Any] = {}
+    if adaptation != "off":
+        report["adaptation"] = outcome.adapted.adaptation.to_dict()
+    if (noise := outcome.adapted.plain.noise) is not None:
+        report["noise"] = noise_summary(outcome.result.scores, noise.share_error)
+    return report

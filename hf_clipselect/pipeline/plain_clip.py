@@ -3,7 +3,10 @@
 Legend: N readable rows, C classes with rows, D embed_dim.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from torch import nn
@@ -12,13 +15,18 @@ from ..adapters.projections import IdentityProjections, Projections, embed_promp
 from ..adapters.text_alignment import align_rows
 from ..scores.arrays import as_numpy
 from ..scores.ensemble import CLIP_LOGIT_SCALE, ensemble_alignment
+from ..scores.noise_model import LabelNoise, check_auto, estimate_label_noise
 from ..scores.targets import Classes
+from ..selection import AUTO
 from .encode import EncodedRows
 from .prepared import AnyPrepared
 
 
+logger = logging.getLogger(__name__)
+
 # The best text of each row, SAS and margin, each of shape (N,): what `align_rows` gives.
 Alignment = tuple[np.ndarray, np.ndarray, np.ndarray]
+Judgement = TypeVar("Judgement")
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,13 @@ class PlainClip:
     """The scores of plain CLIP, which tell what adapters changed, and serve where none are kept.
 
     `class_embeds` `(C, D)` are the unit-norm prompts of the classes, empty for captions; `ensemble` `(N,)` is what
-    `ensemble_alignment` gives, where the objective needs it.
+    `ensemble_alignment` gives, and `noise` what `estimate_label_noise` does, where the objective or a size needs it.
     """
 
     alignment: Alignment
     class_embeds: np.ndarray
     ensemble: np.ndarray | None
+    noise: LabelNoise | None
 
     @property
     def predicted(self) -> np.ndarray:
@@ -40,16 +49,25 @@ class PlainClip:
 
 
 def align_with_plain_clip(prepared: AnyPrepared, rows: EncodedRows) -> PlainClip:
-    """Align all rows with their texts by CLIP as it is; all processes get all scores."""
+    """Align all rows with their texts by CLIP as it is; all processes get all scores.
+
+    Raises `InputError` where a size is "auto" and the share of wrong labels can't be trusted for it.
+    """
     model, targets = prepared.inputs.model, rows.targets
     class_embeds = _class_embeds(model, rows) if isinstance(targets, Classes) else np.empty((0, 0), dtype=np.float32)
     alignment = align_rows(
         model, *rows.features.both, targets.labels, references=targets.references, processes=prepared.processes
     )
-    ensemble = None
+    ensemble = noise = None
     if prepared.objective.alignment == "ensemble":
-        ensemble = _ensemble(prepared, rows, class_embeds)
-    return PlainClip(alignment, class_embeds, ensemble)
+        ensemble = _judged(ensemble_alignment, prepared, rows, class_embeds)
+    if prepared.objective.needs_noise_model or AUTO in prepared.sizes:
+        noise = _judged(estimate_label_noise, prepared, rows, class_embeds)
+        for notice in noise.notices:
+            logger.warning(notice)
+        if AUTO in prepared.sizes:
+            check_auto(noise)
+    return PlainClip(alignment, class_embeds, ensemble, noise)
 
 
 def _class_embeds(model: nn.Module, rows: EncodedRows) -> np.ndarray:
@@ -58,16 +76,21 @@ def _class_embeds(model: nn.Module, rows: EncodedRows) -> np.ndarray:
     return as_numpy(embed_prompts(Projections(model), rows.features.texts))
 
 
-def _ensemble(prepared: AnyPrepared, rows: EncodedRows, class_embeds: np.ndarray) -> np.ndarray:
-    """By plain CLIP even where adapters are kept, since adapters were trained on the labels that they would judge."""
-    model, scores = prepared.inputs.model, None
+def _judged(
+    judge: Callable[..., Judgement], prepared: AnyPrepared, rows: EncodedRows, class_embeds: np.ndarray
+) -> Judgement:
+    """What a function of embeddings and labels makes of all rows: the main process calls it.
+
+    By plain CLIP even where adapters are kept, since adapters were trained on the labels that they would judge.
+    """
+    model, judgement = prepared.inputs.model, None
     if prepared.processes.index == 0:
         scale = getattr(model, "logit_scale", None)  # embeddings come without one
-        scores = ensemble_alignment(
+        judgement = judge(
             rows.features.plain_embeds(model, np.arange(len(rows.numbers))),
             class_embeds,
             rows.targets.labels,
             logit_scale=CLIP_LOGIT_SCALE if scale is None else float(scale.exp()),
             seed=prepared.seed,
         )
-    return prepared.processes.broadcast(scores)
+    return prepared.processes.broadcast(judgement)

@@ -25,8 +25,11 @@ from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
 from ..encoder.passed_model import copy_backbone
 from ..encoder.texts import too_long_prompts
 from ..errors import InputError
+from ..results.run_folder import RunFolder
+from ..runtime.notices import NOT_IN_REPORT
 from ..runtime.processes import Processes
-from ..selection import check_sizes, resolve_objective
+from ..selection import Objective, check_sizes, resolve_objective
+from ..selection.objective import PRESETS
 from .open_folder import open_folder
 from .prepared import GivenRows, ImageInputs, Prepared, check_row_demands
 from .provenance import identity
@@ -61,7 +64,9 @@ def prepare_dataset(
     chosen, adaptation = arguments.selection, arguments.adaptation
     sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)
     quotas = checked_class_quotas(chosen.class_quotas_file if passed.class_quotas is None else passed.class_quotas)
-    objective = resolve_objective(chosen.objective, {**chosen.knobs(), "class_quotas": quotas})
+    has_captions = arguments.data.caption_column is not None
+    knobs = {**chosen.knobs(), "class_quotas": quotas}
+    objective = resolve_objective(chosen.objective, knobs, has_captions=has_captions)
     peft_config = None if adaptation.peft_config is None else read_peft_config(adaptation.peft_config)
     with timed(seconds, "load"):
         adapter = fetch_given(adaptation.adapter_name_or_path)
@@ -83,6 +88,8 @@ def prepare_dataset(
         Processes(accelerator),
         overwrite=arguments.run.overwrite_output_dir,
     )
+    if accelerator.is_main_process and chosen.objective is None:
+        _tell_of_another_default(folder, objective)
     return Prepared(
         inputs=ImageInputs(images, prompts, backbone, accelerator, folder, peft_config, adapter),
         rows=rows,
@@ -167,6 +174,22 @@ def _prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]
             "out."
         )
     return [images.class_names]
+
+
+def _tell_of_another_default(folder: RunFolder, objective: Objective) -> None:
+    """Warn where the run that left its results in the folder selected by another objective than the default."""
+    earlier = folder.read_config().get("objective")
+    name = earlier.get("name") if isinstance(earlier, dict) else None
+    if name in PRESETS and name != objective.name:
+        logger.warning(
+            "The results in %s were selected by objective %s. This run names none and selects by %s, the default, so "
+            "that other rows are kept; pass --objective %s to select as before.",
+            folder.path,
+            name,
+            objective.name,
+            name,
+            extra=NOT_IN_REPORT,
+        )
 
 
 def _warn_about_long_texts(images: LabelledImages, prompts: list[list[str]], backbone: Backbone) -> None:

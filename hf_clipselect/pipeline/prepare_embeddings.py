@@ -43,7 +43,7 @@ def prepare_embeddings(
     Of `arguments` only adaptation, knobs and seed count. Raises `InputError` as `select_embeddings`.
     """
     knobs = {**arguments.selection.knobs(), "class_quotas": checked_class_quotas(given.class_quotas)}
-    objective = resolve_objective(arguments.selection.objective, knobs)
+    objective = resolve_objective(arguments.selection.objective, knobs, has_captions=given.labels is None)
     image_embeds, text_embeds, labels = _checked_arrays(given)
     rows = GivenRows(
         labels=labels,

@@ -22,7 +22,7 @@ from ..results.subsets import check_demands
 from ..runtime.processes import Processes
 from ..scores.clusters import check_num_clusters
 from ..scores.folds import check_num_folds
-from ..selection import Objective, Size
+from ..selection import Objective, Size, check_captions
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,13 @@ AnyPrepared = Prepared[ImageInputs | EmbeddingInputs]
 
 
 def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Size], *, num_folds: int) -> None:
-    """Raise `InputError` for demands that the rows can't meet, and for knobs that have no meaning for captions."""
+    """Raise `InputError` for demands that the rows can't meet, and for what has no meaning for captions."""
     if num_folds:
         check_num_folds(num_folds, len(rows.labels))
     if not rows.has_captions:
         check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
         return
+    check_captions(objective, sizes)
     if objective.alignment == "ensemble":
         raise InputError(
             "--alignment ensemble learns what the images of a class have in common, and captions have no classes; "

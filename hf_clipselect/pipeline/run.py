@@ -119,7 +119,7 @@ def _report(
     result, rows = outcome.result, outcome.rows
     plain_agrees = np.zeros(len(result.scores), dtype=bool)
     plain_agrees[rows.numbers] = outcome.adapted.plain.predicted == rows.targets.labels
-    told = description["arguments"]
+    told, noise = description["arguments"], outcome.adapted.plain.noise
     if result.ratios != asked:
         told = with_sizes(told, result.ratios)  # the report names all that it describes, config.yaml those asked for
     return summarize(
@@ -129,6 +129,7 @@ def _report(
         plain_agrees=plain_agrees,
         unreadable=rows.unreadable,
         trust=outcome.trust,
+        share_error=None if noise is None else noise.share_error,
         run={**description, "arguments": told, "seconds": seconds, "warnings": warnings},
     )
 

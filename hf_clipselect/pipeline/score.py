@@ -5,7 +5,7 @@ Legend: N readable rows, T templates, C classes or captions with rows, H and H' 
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,9 +17,18 @@ from ..adapters.text_alignment import TextAlignment
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
 from ..scores.diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles
+from ..scores.noise_model import LabelNoise
 from ..scores.sample_scores import SampleScores
 from ..scores.targets import Targets
-from ..selection import NUM_NEAREST, NeighborGraph, class_graph, duplicate_groups, joined_graph
+from ..selection import (
+    NUM_NEAREST,
+    NeighborGraph,
+    class_graph,
+    class_order,
+    duplicate_groups,
+    joined_graph,
+    safe_pool,
+)
 from .adapt import Adapted, align_out_of_fold
 from .encode import EncodedRows
 from .plain_clip import Alignment
@@ -33,12 +42,25 @@ logger = logging.getLogger(__name__)
 _GROUP_ROWS = 512
 
 
+@dataclass(frozen=True)
+class Herding:
+    """What orders the rows of each class: which are safe, bool, and how probably a label is wrong, both `(N,)`."""
+
+    in_pool: np.ndarray
+    error_probability: np.ndarray
+    seed: int
+
+    def ranks(self, embeds: torch.Tensor, rows: np.ndarray) -> np.ndarray:
+        """Places `(n,)` in the order of one class, of which these are the embeddings `(n, D)` and the rows `(n,)`."""
+        return class_order(embeds, self.in_pool[rows], self.error_probability[rows], seed=self.seed)
+
+
 def score(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted) -> tuple[SampleScores, NeighborGraph | None]:
     """Scores of the readable rows, by the kept adapters or by plain CLIP; predictions are numbers of texts.
 
     The graph tells which rows are alike, where the objective weighs redundancy.
     """
-    chosen, kept = prepared.arguments.selection, adapted.adaptation.kept
+    chosen, kept, noise = prepared.arguments.selection, adapted.adaptation.kept, adapted.plain.noise
     scores, graph = score_rows(
         adapted.model,
         *rows.features.both,
@@ -48,8 +70,11 @@ def score(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted) -> tuple[S
         num_nearest=NUM_NEAREST if prepared.objective.redundancy_weight else 0,
         processes=prepared.processes,
         alignment=None if kept else adapted.plain.alignment,
+        herding=_herding(prepared, rows, noise),
     )
     scores = replace(scores, ensemble=adapted.plain.ensemble)
+    if noise is not None:
+        scores = replace(scores, label_error_probability=noise.error_probability, clean_label=noise.clean_label)
     if prepared.arguments.adaptation.num_folds and isinstance(adapted.model, PeftModel):
         num_steps = adapted.adaptation.num_steps
         predicted, sas, margin = align_out_of_fold(prepared, rows, adapted.model, num_steps=num_steps)
@@ -68,13 +93,14 @@ def score_rows(
     processes: Processes,
     num_nearest: int = 0,
     alignment: Alignment | None = None,
+    herding: Herding | None = None,
 ) -> tuple[SampleScores, NeighborGraph | None]:
     """Scores of rows; each class, or cluster, is scored by one process, and all processes get all scores.
 
     Takes features as cached, of images `(N, H)` and of texts `(T, C, H')`; the neighbours as in
-    `sample_diversity_score`; and the alignment, if what `align_rows` gives for this model is known already.
-    Predictions are numbers of texts. The graph tells which rows are alike, by the `num_nearest` rows of each; there is
-    none for 0. Raises `InputError` where an embedding is zero or not finite.
+    `sample_diversity_score`; the alignment, if what `align_rows` gives for this model is known already; and what rows
+    are herded by, if they are. Predictions are numbers of texts. The graph tells which rows are alike, by the
+    `num_nearest` rows of each; there is none for 0. Raises `InputError` where an embedding is zero or not finite.
     """
     projections = Projections(model)
     align = _aligner(projections, text_features, targets, alignment)
@@ -86,16 +112,19 @@ def score_rows(
         rows = np.concatenate([by_cell[cell] for cell in group])
         embeds = embed_rows(projections, features, rows)
         predicted, sas, margin = align(rows, embeds)
-        sds = []
+        sds, ranks = [], []
         for cell, of_cell in zip(group, embeds.split([int(sizes[cell]) for cell in group]), strict=True):
             k = neighbor_count(len(of_cell), neighbor_fraction, num_neighbors)
             diversity = class_diversity(of_cell, k, num_nearest=num_nearest)
             if diversity.nearest is not None and diversity.cosines is not None:
                 parts.append((by_cell[cell], class_graph(diversity.nearest, diversity.cosines)))
             sds.append(diversity.scores)
+            if herding is not None:
+                ranks.append(herding.ranks(of_cell, by_cell[cell]))
             if diversity.num_references is not None:
                 notices.append(estimate_notice(int(names[cell]), len(of_cell), diversity))
-        mine.append((rows, SampleScores(predicted, sas, margin, np.concatenate(sds))))
+        class_rank = np.concatenate(ranks) if ranks else None
+        mine.append((rows, SampleScores(predicted, sas, margin, np.concatenate(sds), class_rank=class_rank)))
     gathered = processes.gather((mine, parts, notices))
     for notice in sorted(notice for *_, theirs in gathered for notice in theirs):
         logger.warning(notice)
@@ -105,6 +134,15 @@ def score_rows(
         return scores, None
     graph = joined_graph([part for _, theirs, _ in gathered for part in theirs], len(cells))
     return replace(scores, duplicate_group=duplicate_groups(graph)), graph
+
+
+def _herding(prepared: AnyPrepared, rows: EncodedRows, noise: LabelNoise | None) -> Herding | None:
+    if noise is None or not prepared.objective.herding:
+        return None
+    must_drop = prepared.rows.facts.must_drop
+    excluded = None if must_drop is None else must_drop[rows.numbers]
+    in_pool = safe_pool(noise.error_probability, excluded=excluded)
+    return Herding(in_pool, noise.error_probability, prepared.seed)
 
 
 def _aligner(

@@ -1,6 +1,7 @@
 """A published subset as a dataset, also where only its scores were published."""
 
 from pathlib import Path
+from typing import Literal
 
 from datasets import Dataset
 from huggingface_hub.repocard import metadata_load
@@ -21,7 +22,11 @@ _MOST_BYTES = 10_000_000
 
 @python_door(selection_ratio="ratio", selection_count="count", dataset_name="repo")
 def load_pruned(
-    repo: str | Path, *, ratio: float | None = None, count: int | None = None, revision: str | None = None
+    repo: str | Path,
+    *,
+    ratio: float | Literal["auto"] | None = None,
+    count: int | None = None,
+    revision: str | None = None,
 ) -> Dataset:
     """Load the kept rows of a published selection.
 
@@ -31,7 +36,9 @@ def load_pruned(
 
     Args:
         repo (`str` or `Path`): Dataset repository on the Hub, or the output folder of a run, or its `subset` folder.
-        ratio (`float`, *optional*): Fraction of the rows to keep, in (0, 1].
+        ratio (`float` or `"auto"`, *optional*):
+            Fraction of the rows to keep, in (0, 1], or `"auto"` for as many as have a right label, where the scores
+            tell how probably labels are wrong.
         count (`int`, *optional*): Number of rows to keep, instead of a ratio.
         revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
 

@@ -5,7 +5,7 @@ anybody: it is checked before anything is made of it, and the scores are measure
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from ..data.source import DatasetSource
 from ..runtime.hub_ids import COMMIT, hide_paths
 from ..runtime.parquet import SHARDS
 from ..runtime.words import cut
-from ..selection import Objective, Size, check_sizes, column_suffix, is_count
+from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, is_count
 from ..selection.objective import PRESETS
-from .run_report import report_at, write_json
+from .run_report import AUTO_DECIMALS, report_at, write_json
 from .scores_table import SCORE_COLUMNS, column_values, expected_features
 
 
@@ -41,7 +41,8 @@ _ARGUMENT = (str, int, float, bool, list, type(None))
 # question mark may be missing.
 _SHAPE = {
     "objective": {},
-    "ratios": [(int, float)],
+    "ratios": [(int, float, str)],
+    "auto_ratio?": (int, float),
     "seed": _COUNT,
     "source": {
         "name": _TEXT,
@@ -95,6 +96,8 @@ _REPORT_SHAPE = {
 }
 # These may also be null.
 _NULL = ("adapter?", "captions?", "noise?")
+# What the report of a result of `select_embeddings` holds at most.
+_OF_EMBEDDINGS = {"adaptation", "noise"}
 
 
 def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_whole(report: Mapping[str, Any]) -> bool:
     """Whether a report is that of a run, of which a card can be made; `select_embeddings` makes less."""
-    return not report.keys() <= {"adaptation"}
+    return not report.keys() <= _OF_EMBEDDINGS
 
 
 def write_selection(
@@ -121,16 +124,26 @@ def write_selection(
     seed: int,
     source: DatasetSource,
     report: Mapping[str, Any],
+    scores: Dataset,
 ) -> None:
-    """Write `selection.json`: the same bytes for the same selection; `report` is one of [`published_report`]."""
+    """Write `selection.json`: the same bytes for the same selection; `report` is one of [`published_report`].
+
+    The share of the readable rows that a ratio "auto" keeps in the scores is noted too.
+    """
     selection = {
         "objective": objective.to_dict(),
         "ratios": list(ratios),
+        **({"auto_ratio": _auto_ratio(scores)} if AUTO in ratios else {}),
         "seed": seed,
         "source": hide_paths(source.to_dict()),
         "report": report,
     }
     write_json(path, selection)
+
+
+def _auto_ratio(scores: Dataset) -> float:
+    readable, kept = column_values(scores, "predicted_label") >= 0, column_values(scores, f"selected_{AUTO}")
+    return round(np.count_nonzero(kept) / np.count_nonzero(readable), AUTO_DECIMALS)
 
 
 def read_saved(folder: Path) -> dict[str, Any]:
@@ -190,12 +203,12 @@ def read_selection(path: Path) -> dict[str, Any]:
 
 
 def _checked_sizes(sizes: list[Size]) -> tuple[Size, ...]:
-    """In JSON as here a whole number is a count, and every other number a ratio."""
+    """In JSON as here a whole number is a count, and every other number or "auto" a ratio."""
     if not sizes:
         raise ValueError("selection.json.ratios is empty")
     ratios, counts = [size for size in sizes if not is_count(size)], [int(size) for size in sizes if is_count(size)]
     check_sizes(ratios or None, counts or None)
-    return tuple(int(size) if is_count(size) else float(size) for size in sizes)
+    return tuple(int(size) if is_count(size) else size if size == AUTO else float(size) for size in sizes)
 
 
 def _refuse(constant: str) -> None:
@@ -294,7 +307,29 @@ def _check_scores(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> No
     readable = predicted >= 0
     if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
         raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
+    _check_noise_columns(table, expected.keys(), labels, readable)
     for suffix in map(column_suffix, sizes):
         selected, score = (column_values(table, f"{kind}_{suffix}") for kind in ("selected", "selection_score"))
         if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
             raise ValueError(f"the selection of {suffix} is empty or holds rows without scores")
+
+
+def _check_noise_columns(table: Dataset, names: Collection[str], labels: np.ndarray, readable: np.ndarray) -> None:
+    """Refuse columns of the noise model, where there are any, that hold what no run writes."""
+    if "label_error_probability" in names:
+        probability = column_values(table, "label_error_probability")
+        if (np.isfinite(probability) != readable).any() or not ((probability >= 0) & (probability <= 1))[
+            readable
+        ].all():
+            raise ValueError("label_error_probability is missing, or lies outside [0, 1]")
+    if "clean_label" in names:
+        clean = column_values(table, "clean_label")
+        if ((clean >= 0) != readable).any() or clean.max() >= len(table.features["label"].names):
+            raise ValueError("clean_label is missing, or lies outside the classes")
+    if "class_rank" in names:
+        rank = column_values(table, "class_rank")
+        order = np.lexsort((rank[readable], labels[readable]))
+        by_class = labels[readable][order]
+        starts = np.searchsorted(by_class, by_class)  # where the class of each row begins
+        if (rank[~readable] != -1).any() or (rank[readable][order] != np.arange(len(order)) - starts).any():
+            raise ValueError("class_rank does not number the rows of each class from 0")

@@ -5,7 +5,9 @@ sas_quantile, sds_quantile (float32, within the class), duplicate_group (int64: 
 near-duplicates; none for a row without, and where they were not looked for), then for each size
 selection_score_<percent> (float32) and selected_<percent> (bool), or with count_<n> in place of the percentage, and
 reason (string: why the first size keeps the row or not). Where a run needs them there are group (string), ensemble
-(float32), must_keep and must_drop (bool). A row whose image could not be read has NaN scores, no prediction, and is
+(float32), must_keep and must_drop (bool); with a noise model clean_label (ClassLabel: the class that is most probably
+the true one) and label_error_probability (float32, in [0, 1]); and with herding class_rank (int64: the row's place in
+the order of its class, from 0). A row whose image could not be read has NaN scores, no prediction and no rank, and is
 never selected.
 
 A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits
@@ -30,7 +32,12 @@ SCORE_COLUMNS = ("sas", "margin", "sds")
 # What another size can be selected from.
 NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
 # Columns that a table has only where a run needs them.
-_OPTIONAL = ("group", "ensemble", "must_keep", "must_drop", "better_caption")
+_OPTIONAL = (
+    *("group", "ensemble", "must_keep", "must_drop", "better_caption"),
+    *("clean_label", "label_error_probability", "class_rank"),
+)
+# Whole numbers that a row without scores does not have.
+_OF_READABLE = ("predicted_label", "clean_label", "class_rank")
 
 
 def score_table(
@@ -106,8 +113,8 @@ def _score_columns(
     # A caption that fits better may belong to the same cluster.
     agrees = columns["better_caption"][rows] < 0 if "better_caption" in columns else predicted == labels[rows]
     masked = {
-        "predicted_label": pa.array(predicted, mask=unreadable),
         "label_agrees": pa.array(agrees, mask=unreadable),
+        **{name: pa.array(columns[name][rows], mask=unreadable) for name in _OF_READABLE if name in columns},
         **{name: pa.array(columns[name][rows], mask=columns[name][rows] < 0) for name in ROW_NUMBERS & columns.keys()},
     }
     for name in order:
@@ -133,12 +140,15 @@ def _features(class_names: Sequence[str], optional: Collection[str]) -> Features
         "predicted_label": classes,
         "label_agrees": Value("bool"),
         "better_caption": Value("int64"),
+        "clean_label": classes,
+        "label_error_probability": Value("float32"),
         "sas": Value("float32"),
         "margin": Value("float32"),
         "ensemble": Value("float32"),
         "sds": Value("float32"),
         "sas_quantile": Value("float32"),
         "sds_quantile": Value("float32"),
+        "class_rank": Value("int64"),
         "duplicate_group": Value("int64"),
         "must_keep": Value("bool"),
         "must_drop": Value("bool"),

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -42,14 +42,14 @@ class SelectionResult:
             higher is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more
             diverse), then for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that
             could not be read.
-        ratios (`tuple[float | int, ...]`): Sizes of the subsets: ratios (float), then counts (int); the first is that
-            of `selected`.
+        ratios (`tuple[float | int | str, ...]`): Sizes of the subsets: ratios (float or "auto"), then counts (int); the
+            first is that of `selected`.
         objective (`Objective`): The resolved knobs.
         source (`DatasetSource`): The dataset that the row numbers refer to.
         seed (`int`): Seed of the run.
         report (`dict[str, Any]`):
             What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote,
-            and all but the last part of paths. `select_embeddings` makes at most the entry `adaptation`.
+            and all but the last part of paths. `select_embeddings` makes at most the entries `adaptation` and `noise`.
     """
 
     scores: Dataset
@@ -75,11 +75,13 @@ class SelectionResult:
 
     @python_door(selection_ratio="ratio", selection_count="count")
     @own_settings()
-    def at(self, ratio: float | None = None, *, count: int | None = None) -> "SelectionResult":
+    def at(self, ratio: float | Literal["auto"] | None = None, *, count: int | None = None) -> "SelectionResult":
         """The selection of another size, from the scores alone: no model runs.
 
         Args:
-            ratio (`float`, *optional*): Fraction of the readable rows to keep, in (0, 1].
+            ratio (`float` or `"auto"`, *optional*):
+                Fraction of the readable rows to keep, in (0, 1]; `"auto"` keeps as many as have a right label, by the
+                column label_error_probability.
             count (`int`, *optional*): Number of rows to keep, instead of a ratio.
 
         Returns:
@@ -183,6 +185,7 @@ class SelectionResult:
             seed=self.seed,
             source=self.source,
             report=report,
+            scores=self.scores,
         )
 
     @classmethod

@@ -1,8 +1,8 @@
 """From the columns of a scores table to subsets: what is selected from, and the columns that tell what was."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from datasets import Dataset
@@ -11,6 +11,7 @@ from ..data.row_facts import RowFacts
 from ..errors import InputError
 from ..runtime.words import are, there_are
 from ..selection import (
+    AUTO,
     FIRST,
     LAST,
     MUST_DROP,
@@ -21,22 +22,25 @@ from ..selection import (
     Objective,
     RowColumns,
     Size,
-    check_candidates,
+    check_size,
     column_suffix,
-    is_count,
     largest_remainder,
     passes_gate,
     quota_weights,
     reasons,
     redundancy_scores,
+    resolved_count,
     select_subsets,
-    selection_count,
     selection_scores,
 )
 from .scores_table import SCORE_COLUMNS, column_values, is_selection_column, join_columns
 
 
 logger = logging.getLogger(__name__)
+
+# Names that `RowColumns` has for columns of the table, of which not every table has the last ones.
+_COLUMNS = {name: name for name in (*SCORE_COLUMNS, "ensemble", "clean_label", "class_rank")}
+_COLUMNS["error_probability"] = "label_error_probability"
 
 
 def select_from_table(
@@ -53,21 +57,32 @@ def select_from_table(
     which know of it.
 
     Raises `InputError` where a size keeps no row or more than there are, the quotas can't be met, solver "sgd" can't
-    converge, or the table lacks what the objective needs.
+    converge, or the table lacks what the objective or the size "auto" needs.
     """
     base = table.select_columns([name for name in table.column_names if not is_selection_column(name)])
     rows = _readable_rows(base, objective)
+    if AUTO in sizes and rows.columns.error_probability is None:
+        raise InputError(
+            "--selection_ratio auto needs the column label_error_probability, which these scores lack; they have "
+            f"{', '.join(base.column_names)}. Select anew with auto among the sizes, or give a number in (0, 1]."
+        )
     names = table.features["label"].names
-    candidates = _candidates(rows.columns.labels, names, rows.facts, objective, rows.passes)
+    candidates = replace(
+        _candidates(rows.columns.labels, names, rows.facts, objective, rows.passes),
+        error_probability=rows.columns.error_probability,
+    )
     num_readable = len(rows.places)
-    ratios = [size / num_readable if is_count(size) else size for size in sizes]
+    ratios = [
+        size if isinstance(size, float) else resolved_count(size, candidates, objective) / num_readable
+        for size in sizes
+    ]
     by_ratio = {
         ratio: _ranked_by(table, rows, objective, ratio, candidates, graph)
         for ratio in (set(ratios) if objective.alpha_is_ratio else ratios[:1])
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
     subsets = select_subsets(scores, candidates, sizes, objective)
-    _warn_of_small_cells(candidates, objective, selection_count(sizes[0], num_readable))
+    _warn_of_small_cells(candidates, objective, resolved_count(sizes[0], candidates, objective))
     added: dict[str, np.ndarray] = {}
     for size, score, subset in zip(sizes, scores, subsets, strict=True):
         selected = np.zeros(num_readable, dtype=bool)
@@ -90,7 +105,7 @@ def check_demands(
     """
     candidates = _candidates(labels, class_names, facts, objective, None)
     for size in sizes:
-        check_candidates(candidates, selection_count(size, len(labels)), objective)
+        check_size(candidates, size, objective)
 
 
 @dataclass(frozen=True)
@@ -110,19 +125,32 @@ class _ReadableRows:
 
 
 def _readable_rows(table: Dataset, objective: Objective) -> _ReadableRows:
-    if objective.alignment == "ensemble" and "ensemble" not in table.column_names:
-        raise InputError(
-            "--alignment ensemble needs the column ensemble, which these scores lack; they have "
-            f"{', '.join(table.column_names)}."
-        )
+    for knob, column in _needed_columns(objective):
+        if column not in table.column_names:
+            raise InputError(
+                f"--{knob} needs the column {column}, which these scores lack; they have "
+                f"{', '.join(table.column_names)}."
+            )
     places = np.flatnonzero(~np.isnan(column_values(table, "sas")))
     names = {"labels": "label", "agrees": "label_agrees"}
-    names |= {name: name for name in (*SCORE_COLUMNS, "ensemble") if name in table.column_names}
+    names |= {name: column for name, column in _COLUMNS.items() if column in table.column_names}
     columns = RowColumns(**{argument: column_values(table, name)[places] for argument, name in names.items()})
     told = [column.name for column in fields(RowFacts) if column.name in table.column_names]
     facts = RowFacts(**{name: column_values(table, name)[places] for name in told})
     passes = passes_gate(objective, columns) if objective.gate else None
     return _ReadableRows(len(table), places, columns, facts, passes)
+
+
+def _needed_columns(objective: Objective) -> Iterator[tuple[str, str]]:
+    """Columns that only some tables have, each with the knob that needs it."""
+    if objective.alignment == "ensemble":
+        yield "alignment ensemble", "ensemble"
+    if objective.needs_noise_model:
+        knob = "herding true" if objective.herding else "alignment noise_model"
+        yield knob, "label_error_probability"
+        yield knob, "clean_label"
+    if objective.herding:
+        yield "herding true", "class_rank"
 
 
 def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size: Size) -> Dataset:
@@ -134,6 +162,7 @@ def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size
         tiers=_tiers(rows.facts, rows.passes),
         duplicate_group=column_values(table, "duplicate_group")[rows.places],
         source_index=column_values(table, "source_index")[rows.places],
+        class_names=table.features["label"].names,
     )
     return join_columns(table, {"reason": rows.scattered(why, NOT_READABLE)})
 

@@ -37,6 +37,12 @@ class SampleScores(ArrayColumns):
     ensemble: np.ndarray | None = None
     # int64, where rows have captions: the first row whose caption fits better than the own one; -1 where none does.
     better_caption: np.ndarray | None = None
+    # float32: probability that the given label is wrong, in [0, 1], lower is better; where there is a noise model.
+    label_error_probability: np.ndarray | None = None
+    # int64: the class that is most probably the true one, maybe the given one; -1 for an unreadable row.
+    clean_label: np.ndarray | None = None
+    # int64, where rows are herded: place in the order of its class, 0 is picked first; -1 for an unreadable row.
+    class_rank: np.ndarray | None = None
 
     def scattered(self, rows: np.ndarray, num_rows: int) -> "SampleScores":
         """The same scores at their places among all rows, NaN and -1 elsewhere."""

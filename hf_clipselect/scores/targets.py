@@ -35,8 +35,9 @@ class Classes:
         return self.numbers
 
     def in_table(self, scores: SampleScores) -> SampleScores:
-        """Scores as the table has them: predictions, numbers among the texts with rows, in the dataset's numbering."""
-        return replace(scores, predicted_label=self.numbers[scores.predicted_label])
+        """Scores as the table has them: classes, numbers among the texts with rows, in the dataset's numbering."""
+        clean_label = None if scores.clean_label is None else self.numbers[scores.clean_label]
+        return replace(scores, predicted_label=self.numbers[scores.predicted_label], clean_label=clean_label)
 
 
 @dataclass(frozen=True)

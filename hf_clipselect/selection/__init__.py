@@ -1,33 +1,42 @@
 """From scores to a subset: pure functions of arrays."""
 
-from .counts import Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
+from .auto_size import auto_counts
+from .counts import AUTO, Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
 from .exact import top_k
 from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
-from .objective import Objective, resolve_objective
+from .objective import Objective, check_captions, resolve_objective
 from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
-from .reasons import NOT_READABLE, reasons
+from .reasons import COPY_OF, NOT_READABLE, WRONG_LABEL, reasons
 from .redundancy import duplicate_groups, redundancy_scores
+from .safe_pool import POOL_SHARES, class_order, safe_pool
 from .sgd import sgd_select
-from .solve import Candidates, check_candidates, select_rows, select_subsets
+from .solve import Candidates, check_size, resolved_count, select_rows, select_subsets
 
 
 __all__ = [
+    "AUTO",
+    "COPY_OF",
     "FIRST",
     "LAST",
     "MUST_DROP",
     "MUST_KEEP",
     "NOT_READABLE",
     "NUM_NEAREST",
+    "POOL_SHARES",
+    "WRONG_LABEL",
     "Candidates",
     "NeighborGraph",
     "Objective",
     "RowColumns",
     "Size",
-    "check_candidates",
+    "auto_counts",
+    "check_captions",
     "check_ratios",
+    "check_size",
     "check_sizes",
     "class_graph",
+    "class_order",
     "class_quotas",
     "column_suffix",
     "config_name",
@@ -41,6 +50,8 @@ __all__ = [
     "reasons",
     "redundancy_scores",
     "resolve_objective",
+    "resolved_count",
+    "safe_pool",
     "select_rows",
     "select_subsets",
     "selection_count",

@@ -2,17 +2,18 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..config.checks import check_choice, is_finite_number, is_whole_number
 from ..errors import InputError
+from .counts import AUTO, Size
 
 
 logger = logging.getLogger(__name__)
 
-ALIGNMENTS = ("cosine", "margin", "ensemble")
+ALIGNMENTS = ("cosine", "margin", "ensemble", "noise_model")
 NORMALIZATIONS = ("none", "minmax_mean", "zscore", "rank")
 CLASS_BALANCES = ("none", "proportional", "uniform")
 BALANCE_BY = ("class", "group")
@@ -27,8 +28,8 @@ class Objective:
     Args:
         name (`str`): Preset that the knobs come from.
         alignment (`str`): "cosine" (SAS, eq. 1 of https://huggingface.co/papers/2410.11215), "margin" to the best
-            other class, or "ensemble", the sum of the log probabilities of CLIP and of an out-of-fold logistic
-            regression.
+            other class, "ensemble", the sum of the log probabilities of CLIP and of an out-of-fold logistic
+            regression, or "noise_model", the probability that the label is right by the model of the wrong ones.
         diversity_weight (`float` or `str`): Alpha of eq. 6, at least 0; "ratio" makes it the selection ratio.
         normalization (`str`): Of both scores over all rows before they are added: "none"; "minmax_mean", to [0, 1] and
             then divided by the mean; "zscore", to mean 0 and standard deviation 1; or "rank", to the share of rows
@@ -48,6 +49,9 @@ class Objective:
             rest.
         balance_by (`str`, *optional*, defaults to `"class"`): Whether quotas are for each "class" or each "group".
         ratio_weight (`float`, *optional*, defaults to `2.0`): Beta of eq. 6, above 0; only solver "sgd" uses it.
+        herding (`bool`, *optional*, defaults to `False`): Within each class rows are picked so that their mean follows
+            that of the rows whose labels are safe; the doubtful rows come last, by the probability that they are
+            right. Alignment then counts for `gate_floor` alone.
 
     Raises:
         InputError: A value is unknown or out of range, or two knobs contradict each other.
@@ -67,6 +71,7 @@ class Objective:
     class_quotas: Mapping[str, int] | None = None
     balance_by: str = "class"
     ratio_weight: float = 2.0
+    herding: bool = False
 
     def __post_init__(self) -> None:
         check_choice("alignment", self.alignment, ALIGNMENTS)
@@ -81,7 +86,7 @@ class Objective:
         weight = self.diversity_weight
         if weight != ALPHA_IS_RATIO and not (is_finite_number(weight) and weight >= 0):
             raise InputError(f'--diversity_weight must be a number of at least 0 or "ratio", got {weight!r}.')
-        for knob in ("gate", "spread"):
+        for knob in ("gate", "spread", "herding"):
             if not isinstance(getattr(self, knob), bool):
                 raise InputError(f"--{knob} must be true or false, got {getattr(self, knob)!r}.")
         if not (is_finite_number(self.gate_floor) and 0 <= self.gate_floor < 1):
@@ -111,12 +116,15 @@ class Objective:
             raise InputError(
                 f"--gate_floor {self.gate_floor} is a part of the gate, which is off {where}; pass --gate true too."
             )
-        if self.spread and (self.diversity_weight != 0 or self.normalization != "none"):
-            other = "normalization" if self.diversity_weight == 0 else "diversity_weight"
-            raise InputError(
-                f"spread orders rows by alignment and diversity in its own way, so --{other} {getattr(self, other)} "
-                f"would do nothing {where}; leave it out, or pass --spread false."
-            )
+        # Each of the two has an order of its own within a class.
+        for knob, what in (("herding", "the images alone"), ("spread", "alignment and diversity")):
+            others = {"spread": False, "diversity_weight": 0, "normalization": "none"}
+            for other, off in others.items() if getattr(self, knob) else ():
+                if other != knob and (value := getattr(self, other)) != off:
+                    raise InputError(
+                        f"{knob} orders rows by {what} in its own way, so --{other} {str(value).lower()} would do "
+                        f"nothing {where}; leave it out, or pass --{knob} false."
+                    )
         needing = {
             "min_per_class": self.min_per_class,
             "class_quotas_file": self.class_quotas,
@@ -129,7 +137,8 @@ class Objective:
                     "uniform."
                 )
         if self.solver == "sgd":
-            for knob, off in (("class_balance", "none"), ("gate", False), ("spread", False), ("redundancy_weight", 0)):
+            taken = {"class_balance": "none", "gate": False, "spread": False, "herding": False, "redundancy_weight": 0}
+            for knob, off in taken.items():
                 if getattr(self, knob) != off:
                     raise InputError(
                         f"--solver sgd ranks rows by their score alone and takes no {knob}, got {getattr(self, knob)} "
@@ -141,6 +150,11 @@ class Objective:
         """True where alpha follows the ratio: rows then rank differently at each ratio, and subsets are not nested."""
         return self.diversity_weight == ALPHA_IS_RATIO
 
+    @property
+    def needs_noise_model(self) -> bool:
+        """True where rows are ranked by how probably their labels are wrong."""
+        return self.herding or self.alignment == "noise_model"
+
     def to_dict(self) -> dict[str, Any]:
         """The knobs as plain values, for YAML and JSON; `Objective(**knobs)` brings them back."""
         return dataclasses.asdict(self)
@@ -149,7 +163,19 @@ class Objective:
 PRESETS = {
     preset.name: preset
     for preset in (
-        # What trained the best models in our own studies of noisy digits and of CLIP's features of photographs.
+        # What was never below random rows in our own studies, whether or not CLIP knows the classes.
+        Objective(
+            "robust",
+            "noise_model",
+            0.0,
+            "none",
+            "proportional",
+            gate=False,
+            spread=False,
+            solver="exact",
+            herding=True,
+        ),
+        # What trains the best models where CLIP knows the classes, and what there is for captions.
         Objective("diverse", "margin", 0.0, "none", "proportional", gate=True, spread=True, solver="exact"),
         Objective("clean", "margin", 0.0, "none", "proportional", gate=False, spread=False, solver="exact"),
         # As printed in the paper.
@@ -158,17 +184,20 @@ PRESETS = {
         Objective("released", "cosine", 0.1, "minmax_mean", "none", gate=False, spread=False, solver="exact"),
     )
 }
-DEFAULT_PRESET = "diverse"
+DEFAULT_PRESET, DEFAULT_CAPTION_PRESET = "robust", "diverse"
 KNOBS = tuple(field.name for field in dataclasses.fields(Objective) if field.name != "name")
 
 
-def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None = None) -> Objective:
-    """All knobs, checked: those that are `None` or missing are filled from the preset "diverse" (the default),
-    "clean", "paper" or "released".
+def resolve_objective(
+    name: str | None = None, knobs: Mapping[str, Any] | None = None, *, has_captions: bool = False
+) -> Objective:
+    """All knobs, checked: those that are `None` or missing are filled from the preset "robust", "diverse", "clean",
+    "paper" or "released"; by default from "robust", and for rows that have captions in place of labels from "diverse".
 
     Raises `InputError` where the preset, a knob or a value is unknown, or the knobs contradict each other.
     """
-    name = DEFAULT_PRESET if name is None else name
+    if name is None:
+        name = DEFAULT_CAPTION_PRESET if has_captions else DEFAULT_PRESET
     check_choice("objective", name, tuple(PRESETS))
     set_knobs = {knob: value for knob, value in (knobs or {}).items() if value is not None}
     if unknown := sorted(set(set_knobs) - set(KNOBS)):
@@ -178,8 +207,24 @@ def resolve_objective(name: str | None = None, knobs: Mapping[str, Any] | None =
         logger.warning(
             '--diversity_weight ratio without a gate (objective "%s") keeps most mislabelled rows at high ratios, '
             "because wrong labels look diverse. Measured with 20 %% wrong labels on the embedded digits: 12 %% of the "
-            "wrong rows kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective diverse "
+            "wrong rows kept at 0.5, 79 %% at 0.7, 97 %% at 0.8. For labels that may be wrong use --objective %s "
             "or clean, --diversity_weight 0, or the gate.",
             objective.name,
+            DEFAULT_CAPTION_PRESET if has_captions else DEFAULT_PRESET,
         )
     return objective
+
+
+def check_captions(objective: Objective, sizes: Sequence[Size]) -> None:
+    """Raise `InputError` where rows that have captions in place of labels would need the noise model of labels."""
+    asked, instead = "", "pass --objective diverse, or another"
+    if objective.needs_noise_model:
+        knob = "--herding true" if objective.herding else "--alignment noise_model"
+        asked = f"--objective {objective.name}" if PRESETS[objective.name].needs_noise_model else knob
+    elif AUTO in sizes:
+        asked, instead = "--selection_ratio auto", "give a number, such as --selection_ratio 0.3"
+    if asked:
+        raise InputError(
+            f"{asked} asks how probably a label is wrong, and image-text pairs have captions in place of labels; "
+            f"{instead}."
+        )

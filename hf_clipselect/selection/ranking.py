@@ -32,10 +32,27 @@ class RowColumns:
     sds: np.ndarray  # float32: diversity, in [0, 2], higher is farther from its neighbours
     # float32: sum of two log probabilities of the given label, at most 0; only alignment "ensemble" needs it.
     ensemble: np.ndarray | None = None
+    # float32: probability that the given label is wrong, in [0, 1]; only an objective that needs the noise model, and
+    # the size "auto", need it.
+    error_probability: np.ndarray | None = None
+    clean_label: np.ndarray | None = None  # int64: most probably true class, which may be the given one
+    class_rank: np.ndarray | None = None  # int64: place in the order of its class, 0 is first; only herding needs it
 
     def alignment(self, objective: Objective) -> np.ndarray:
-        """The alignment score that an objective asks for."""
-        return getattr(self, _ALIGNMENT_COLUMN[objective.alignment])
+        """The alignment score that an objective asks for, higher is better aligned.
+
+        That of "noise_model" is the probability that the given label is right, float32, in [0, 1].
+        """
+        if objective.alignment == "noise_model":
+            return 1 - self.needed("error_probability")
+        return self.needed(_ALIGNMENT_COLUMN[objective.alignment])
+
+    def needed(self, name: str) -> np.ndarray:
+        """A column that may be missing; raises `ValueError` where it is."""
+        column: np.ndarray | None = getattr(self, name)
+        if column is None:
+            raise ValueError(f"The rows have no {name}, which this objective needs.")
+        return column
 
 
 def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np.ndarray:
@@ -50,7 +67,12 @@ def selection_scores(objective: Objective, rows: RowColumns, ratio: float) -> np
     (0, 1]. Every beginning of the order is spread evenly over ten strata of the alignment ranking, easy and hard rows,
     and within a stratum over its diversity, typical and unusual rows. The most diverse rows do not come first, since
     damaged images are among them. The other rows get their alignment. This objective is ours, not the paper's.
+
+    With `herding` a row gets the share of its class's rows that do not come before it in `class_rank`, in (0, 1].
     """
+    if objective.herding:
+        sizes = np.bincount(rows.labels)[rows.labels]
+        return (1 - rows.needed("class_rank") / sizes).astype(np.float32)
     alignment = np.asarray(rows.alignment(objective), dtype=np.float64)
     if objective.spread:
         passing = np.flatnonzero(passes_gate(objective, rows))

@@ -1,17 +1,21 @@
 """Why a row was kept or dropped, in words that a person can filter by."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .objective import Objective
 from .ranking import MUST_DROP, MUST_KEEP, RowColumns, passes_gate
+from .safe_pool import safe_pool
 
 
-# A row that is a copy of a kept one has `COPY_OF` and the source_index of that one.
+# A row that is a copy of a kept one has `COPY_OF` and the source_index of that one; one whose label is probably wrong
+# has `WRONG_LABEL`, the probability and the class that it looks like.
 KEPT, MUST_BE_KEPT = "kept", "kept: must keep"
 NOT_READABLE, MUST_BE_DROPPED = "not readable", "must drop"
 DISAGREES, LOW_ALIGNMENT, LOW_SCORE = "label disagrees with image", "low alignment", "low score"
 QUOTA_FULL = {"class": "quota of its class is full", "group": "quota of its group is full"}
-COPY_OF = "redundant: copy of row "
+COPY_OF, WRONG_LABEL = "redundant: copy of row ", "label is wrong with probability "
 
 
 def reasons(
@@ -23,31 +27,42 @@ def reasons(
     tiers: np.ndarray | None,
     duplicate_group: np.ndarray,
     source_index: np.ndarray,
+    class_names: Sequence[str],
 ) -> np.ndarray:
     """The reason for each row, strings `(N,)`; of several that hold, the first in this order.
 
     - "kept: must keep", "kept"; "must drop".
     - "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept.
-    - "label disagrees with image": the predicted label is another.
-    - "low alignment": it is below `gate_floor`, or its alignment is all that counts, and too low.
-    - "quota of its class is full" (or of its group): without quotas its score would do, or, with `spread`, other rows
-      of its class come first.
+    - "label is wrong with probability 0.97, looks like nine": the objective needs the noise model, by which the label
+      is more probably wrong than right; the class is left out where it is the given one.
+    - "label disagrees with image": the predicted label is another, and the objective has a gate or no noise model.
+    - "low alignment": it is below `gate_floor`; its alignment is all that counts, and too low; or, with `herding`, it
+      is not in the safe pool.
+    - "quota of its class is full" (or of its group): without quotas its score would do, or, with `spread` or in the
+      safe pool of `herding`, other rows of its class come first.
     - "low score": other rows score higher.
 
     Takes arrays `(N,)`: the scores from `selection_scores`, less the redundancy; which rows are selected, bool; their
     tiers, as in `ranking`, if there are any; the same `duplicate_group` for near-duplicates, -1 for others; and row
-    numbers in the source.
+    numbers in the source. `class_names` are those of all classes, by their number.
     """
     has_quotas = objective.class_balance != "none"
-    alignment_alone = objective.diversity_weight == 0 and not objective.spread and not objective.redundancy_weight
+    has_own_order = objective.spread or objective.herding
+    alignment_alone = objective.diversity_weight == 0 and not has_own_order and not objective.redundancy_weight
     found = np.full(len(selected), LOW_ALIGNMENT if alignment_alone else LOW_SCORE, dtype=object)
     if has_quotas:
         # Without quotas as many rows would have been taken by tier and score alone.
         order = np.lexsort((-scores,) if tiers is None else (-scores, tiers))
         by_score = order[: np.count_nonzero(selected)]
-        found[slice(None) if objective.spread else by_score] = QUOTA_FULL[objective.balance_by]
+        found[slice(None) if has_own_order else by_score] = QUOTA_FULL[objective.balance_by]
+    if objective.herding:
+        found[~safe_pool(rows.needed("error_probability"))] = LOW_ALIGNMENT
     found[~passes_gate(objective, rows)] = LOW_ALIGNMENT
-    found[~rows.agrees] = DISAGREES
+    if objective.gate or not objective.needs_noise_model:
+        found[~rows.agrees] = DISAGREES
+    if objective.needs_noise_model:
+        for row, why in _wrong_labels(rows, class_names):
+            found[row] = why
     if objective.redundancy_weight:
         for row, original in _copies(duplicate_group, selected):
             found[row] = f"{COPY_OF}{source_index[original]}"
@@ -57,6 +72,18 @@ def reasons(
     if tiers is not None:
         found[selected & (tiers == MUST_KEEP)] = MUST_BE_KEPT
     return found
+
+
+def _wrong_labels(rows: RowColumns, class_names: Sequence[str]) -> list[tuple[int, str]]:
+    """Rows whose labels are more probably wrong than right, each with what is known of it."""
+    error_probability, clean_label = rows.needed("error_probability"), rows.needed("clean_label")
+    told = []
+    for row in np.flatnonzero(error_probability > 0.5).tolist():
+        why = f"{WRONG_LABEL}{error_probability[row]:.2f}"
+        if clean_label[row] != rows.labels[row]:
+            why += f", looks like {class_names[clean_label[row]]}"
+        told.append((row, why))
+    return told
 
 
 def _copies(duplicate_group: np.ndarray, selected: np.ndarray) -> list[tuple[int, int]]:

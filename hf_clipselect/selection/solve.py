@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..runtime.words import are, counted
+from .auto_size import auto_counts
 from .counts import Size, selection_count
 from .exact import finite_scores, top_k
 from .objective import Objective
@@ -24,13 +25,15 @@ class Candidates:
 
     `cells` `(N,)`, integers from 0, are the classes or groups that quotas are for. The rows of one of the `tiers`
     `(N,)` of `ranking` are taken before any of the next. `counts` are rows to keep of some cells, whatever their
-    share; `names` are those of the cells, for errors.
+    share; `names` are those of the cells, for errors. `error_probability` `(N,)`, in [0, 1], is that of the label of a
+    row being wrong, which only the size "auto" needs.
     """
 
     cells: np.ndarray
     tiers: np.ndarray | None = None
     counts: Mapping[int, int] = field(default_factory=dict)
     names: Sequence[str] | None = None
+    error_probability: np.ndarray | None = None
 
     def name(self, cell: int) -> str:
         return str(cell) if self.names is None else self.names[cell]
@@ -50,9 +53,14 @@ def select_rows(
     row numbers, int64, rising: exactly k by solver "exact", a count within theta * N of it by "sgd". Raises
     `InputError` where a score is not finite, k is out of range, quotas can't be met, or "sgd" does not converge.
     """
+    return _within_quotas(scores, candidates, k, check_candidates(candidates, k, objective, upper=upper), objective)
+
+
+def _within_quotas(
+    scores: np.ndarray, candidates: Candidates, k: int, quotas: np.ndarray | None, objective: Objective
+) -> np.ndarray:
     cells, tiers = candidates.cells, candidates.tiers
     scores = finite_scores(scores)  # here, where an error can name the row by its number among all rows
-    quotas = check_candidates(candidates, k, objective, upper=upper)
     if objective.solver == "sgd":
         return sgd_select(scores, k, ratio_weight=objective.ratio_weight).rows
     if quotas is None:
@@ -69,18 +77,50 @@ def select_subsets(
 
     Scores and ties alone nest; quotas by largest remainder may not, so each size is held within the cell counts of the
     next larger one. The largest subset is what it would be alone. A smaller one differs from what it would be alone
-    only where largest remainder gives a cell more rows at the smaller size than at the larger. Returns kept row
-    numbers for each size, int64, rising; raises `InputError` as `select_rows` and `selection_count`.
+    only where largest remainder gives a cell more rows at the smaller size than at the larger. The size "auto" has
+    quotas of its own and takes no part in this: it is what it would be alone. Returns kept row numbers for each size,
+    int64, rising; raises `InputError` as `select_rows` and `resolved_count`.
     """
-    counts = [selection_count(size, len(candidates.cells)) for size in sizes]
+    counts = [resolved_count(size, candidates, objective) for size in sizes]
     subsets: dict[int, np.ndarray] = {}
     upper, num_cells = None, int(candidates.cells.max()) + 1
     for place in sorted(range(len(sizes)), key=lambda place: -counts[place]):
+        if isinstance(sizes[place], str):
+            k, quotas = _auto_quotas(candidates, objective)
+            subsets[place] = _within_quotas(scores[place], candidates, k, quotas, objective)
+            continue
         rows = select_rows(scores[place], candidates, counts[place], objective, upper=upper)
         subsets[place] = rows
         if not objective.alpha_is_ratio:
             upper = np.bincount(candidates.cells[rows], minlength=num_cells)
     return [subsets[place] for place in range(len(sizes))]
+
+
+def resolved_count(size: Size, candidates: Candidates, objective: Objective) -> int:
+    """Number of rows k that any size keeps of these candidates; of "auto" as many as have right labels.
+
+    The size "auto" keeps of each cell the rows that `auto_counts` gives for those that may be kept, moved into the
+    bounds that `must_keep`, `must_drop`, `min_per_class` and `class_quotas` leave the cell; k is their sum. With class
+    balance "uniform" k is shared out among the cells anew, and with "none" not at all, so that the bounds are those of
+    k alone.
+
+    Raises `InputError` as `selection_count`, and where no row may be kept; `ValueError` where "auto" is asked for and
+    the candidates have no `error_probability`.
+    """
+    if not isinstance(size, str):
+        return selection_count(size, len(candidates.cells))
+    return _auto_quotas(candidates, objective)[0]
+
+
+def check_size(candidates: Candidates, size: Size, objective: Objective) -> None:
+    """Raise `InputError` for a size that these candidates can't meet, whatever their scores are.
+
+    Where the size is "auto" they may lack `error_probability`, since how many rows it keeps follows what they allow.
+    """
+    if isinstance(size, str):
+        _check_some_may_stay(candidates, _cell_bounds(candidates, objective)[1])
+    else:
+        check_candidates(candidates, selection_count(size, len(candidates.cells)), objective)
 
 
 def check_candidates(
@@ -91,28 +131,49 @@ def check_candidates(
     Raises `InputError` where more rows must be kept, or fewer may be, than k; a quota can't be met; or solver "sgd",
     which knows no tiers, is given some.
     """
-    cells, tiers = candidates.cells, candidates.tiers
-    num_cells = int(cells.max()) + 1
-    high, must_keep = np.bincount(cells, minlength=num_cells), np.zeros(num_cells, dtype=np.int64)
-    if tiers is not None:
-        if objective.solver == "sgd":
-            raise InputError(
-                "--solver sgd takes no --must_keep or --must_drop; leave them out, or pass --solver exact."
-            )
-        high = np.bincount(cells[tiers != MUST_DROP], minlength=num_cells)
-        must_keep = np.bincount(cells[tiers == MUST_KEEP], minlength=num_cells)
+    cells = candidates.cells
+    must_keep, may_keep = _listed(candidates, objective)
     if must_keep.sum() > k:
         raise InputError(
             f"--must_keep names {counted(int(must_keep.sum()), 'row')}, but only {k} {are(k)} kept; name fewer, or "
             "raise the selection ratio."
         )
-    if high.sum() < k:
+    if may_keep.sum() < k:
         raise InputError(
-            f"--must_drop leaves {high.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop "
+            f"--must_drop leaves {may_keep.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop "
             "fewer, or lower the selection ratio."
         )
     if objective.class_balance == "none":
         return None
+    low, high = _cell_bounds(candidates, objective)
+    if not low.sum() <= k <= high.sum():
+        least, most = int(low.sum()), int(high.sum())
+        raise InputError(
+            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, "
+            "--class_quotas_file, --must_keep and --must_drop ask for "
+            f"{f'at least {least}' if k < least else f'at most {most}'}. Change them, or the selection ratio."
+        )
+    bounds = high if upper is None else np.minimum(high, upper)
+    return class_quotas(cells, k, balance=objective.class_balance, num_classes=len(low), lower=low, upper=bounds)
+
+
+def _listed(candidates: Candidates, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+    """How many rows of each cell must, and how many may be kept, `(C,)` each."""
+    cells, tiers = candidates.cells, candidates.tiers
+    num_cells = int(cells.max()) + 1
+    if tiers is None:
+        return np.zeros(num_cells, dtype=np.int64), np.bincount(cells, minlength=num_cells)
+    if objective.solver == "sgd":
+        raise InputError("--solver sgd takes no --must_keep or --must_drop; leave them out, or pass --solver exact.")
+    by_tier = [np.bincount(cells[rows], minlength=num_cells) for rows in (tiers == MUST_KEEP, tiers != MUST_DROP)]
+    return by_tier[0], by_tier[1]
+
+
+def _cell_bounds(candidates: Candidates, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+    """The fewest and the most rows of each cell that may be kept, `(C,)` each."""
+    must_keep, high = _listed(candidates, objective)
+    if objective.class_balance == "none":
+        return must_keep, high
     low = np.maximum(must_keep, np.minimum(objective.min_per_class, high))
     for cell, count in candidates.counts.items():
         if not must_keep[cell] <= count <= high[cell]:
@@ -123,15 +184,35 @@ def check_candidates(
                 + "; change its quota."
             )
         low[cell] = high[cell] = count
-    if not low.sum() <= k <= high.sum():
-        least, most = int(low.sum()), int(high.sum())
+    return low, high
+
+
+def _auto_quotas(candidates: Candidates, objective: Objective) -> tuple[int, np.ndarray | None]:
+    """k and the quotas `(C,)` of the size "auto"; none for class balance "none"."""
+    if candidates.error_probability is None:
+        raise ValueError('The size "auto" needs error_probability of the candidates.')
+    cells, tiers = candidates.cells, candidates.tiers
+    low, high = _cell_bounds(candidates, objective)
+    _check_some_may_stay(candidates, high)
+    # Rows that may not be kept count for nothing: else as many wrong ones would be kept in their place.
+    rows = np.flatnonzero(np.ones(len(cells), dtype=bool) if tiers is None else tiers != MUST_DROP)
+    counts = auto_counts(candidates.error_probability[rows], cells[rows], len(high))
+    if objective.class_balance == "proportional":
+        quotas = counts.clip(low, high)
+        return int(quotas.sum()), quotas
+    k = int(counts.sum().clip(low.sum(), high.sum()))
+    if objective.class_balance == "none":
+        return k, None
+    balance = objective.class_balance
+    return k, class_quotas(cells, k, balance=balance, num_classes=len(high), lower=low, upper=high)
+
+
+def _check_some_may_stay(candidates: Candidates, high: np.ndarray) -> None:
+    if not high.any():
         raise InputError(
-            f"The quotas can't be met: {counted(k, 'row')} {are(k)} to be kept, but --min_per_class, "
-            "--class_quotas_file, --must_keep and --must_drop ask for "
-            f"{f'at least {least}' if k < least else f'at most {most}'}. Change them, or the selection ratio."
+            f"--selection_ratio auto keeps none of {counted(len(candidates.cells), 'row')}: --must_drop or "
+            "--class_quotas_file rules out all of them. Change these."
         )
-    bounds = high if upper is None else np.minimum(high, upper)
-    return class_quotas(cells, k, balance=objective.class_balance, num_classes=num_cells, lower=low, upper=bounds)
 
 
 def _best(rows: np.ndarray, k: int, scores: np.ndarray, tiers: np.ndarray | None) -> np.ndarray:

@@ -1,14 +1,17 @@
+from dataclasses import replace
 from functools import partial
 
 from made_reports import with_random_noise
-from made_results import make_result
+from made_results import make_report, make_result
 
 from hf_clipselect.cli.select_command import summary
 from hf_clipselect.config.arguments import Arguments
 
 
-def summary_of(dataset, noise):
-    result = make_result(dataset, (0.5, 0.3), name="me/things", report=True, noise=noise)
+def summary_of(dataset, change=lambda scores: scores):
+    result = make_result(dataset, (0.5, 0.3), name="me/things")
+    result = replace(result, scores=change(result.scores))
+    result = replace(result, report=make_report(result))
     return result.report["noise"], summary(result, Arguments()).splitlines()
 
 
@@ -30,5 +33,5 @@ def test_the_summary_names_no_pairs_where_no_label_looks_wrong(images_dataset):
 
 
 def test_the_summary_without_a_noise_model_is_as_before(images_dataset):
-    noise, lines = summary_of(images_dataset, None)
+    noise, lines = summary_of(images_dataset)
     assert noise is None and len(lines) == 5 and lines[1].startswith("ratio_50: 30 rows; ")
