@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from adapting import quick, turned_classes
 
+from hf_clipselect import select_embeddings
 from hf_clipselect.adapters import text_alignment as alignment
 from hf_clipselect.adapters.out_of_fold import out_of_fold_alignment
 from hf_clipselect.adapters.projections import IdentityProjections
@@ -70,6 +72,21 @@ def out_of_fold(processes: Processes, folder: Path) -> dict[str, list]:
         accelerator=processes.accelerator,
     )
     return {"predicted": predicted.tolist(), "sas": sas.tolist(), "margin": margin.tolist()}
+
+
+def robust_selection(processes: Processes, folder: Path) -> dict[str, Any]:
+    """Which rows the objective "robust" keeps, and the columns that it needs; plain CLIP is kept by all processes."""
+    rng = np.random.default_rng(0)
+    texts = rng.normal(size=(5, 16))
+    labels = np.arange(300) % 5
+    images = texts[labels] + rng.normal(size=(300, 16))
+    labels[::6] = (labels[::6] + 1) % 5
+    result = select_embeddings(
+        images, texts, labels, selection_ratio=[0.2, "auto", 0.7], adaptation="auto", num_train_epochs=1, seed=3
+    )
+    assert not result.report["adaptation"]["kept"]  # the last digits of a training follow the number of processes
+    columns = ("label_error_probability", "clean_label", "class_rank", "selected_20", "selected_auto", "selected_70")
+    return {name: result.scores[name][:] for name in columns} | {"noise": result.report["noise"]}
 
 
 def main(client: str, folder: str) -> None:

@@ -170,9 +170,11 @@ def _describe(hint: Any) -> str:
 
 def _describe_one(hint: Any) -> str:
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
+        words = get_args(hint)
+        return f"one of {', '.join(map(str, words))}" if len(words) > 1 else f'"{words[0]}"'
     if get_origin(hint) in (list, Sequence):
-        return f"a list of {_SEVERAL.get(get_args(hint)[0], 'values')}"
+        kinds = [_describe_one(kind) if get_args(kind) else _SEVERAL.get(kind) for kind in _members(get_args(hint)[0])]
+        return f"a list of {' and '.join(kind or 'values' for kind in kinds)}"
     if get_origin(hint) is Mapping:
         key, item = (_SEVERAL.get(part, "values") for part in get_args(hint))
         return f"a mapping from {key} to {item}"

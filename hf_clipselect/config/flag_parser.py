@@ -3,10 +3,10 @@
 import dataclasses
 import re
 import sys
-from argparse import ArgumentError, Namespace
-from collections.abc import Sequence
+from argparse import ArgumentError, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
 
@@ -25,6 +25,15 @@ class FlagParser(HfArgumentParser):
     def __init__(self, groups: Sequence[Any], *, prog: str | None = None) -> None:
         super().__init__(groups, prog=prog, allow_abbrev=False)
         self.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
+
+    def _add_dataclass_arguments(self, dtype: Any) -> None:
+        # HfArgumentParser makes the type of a list's items that of the flag, and argparse asks here how to read it.
+        for hint in get_type_hints(dtype).values():
+            lists = [part for part in (hint, *get_args(hint)) if get_origin(part) is list]
+            for [item] in map(get_args, lists):
+                if words := [word for part in get_args(item) for word in get_args(part)]:
+                    self.register("type", item, _number_or(words))
+        super()._add_dataclass_arguments(dtype)
 
     def parse_with_config(self, argv: Sequence[str] | None) -> Namespace:
         """A value for every flag: of `argv` or `sys.argv[1:]`, else of the YAML file that it names, or the default."""
@@ -60,3 +69,17 @@ class FlagParser(HfArgumentParser):
         # What was mistyped may hold a password.
         message = hide_secrets(_JSON.sub("{...}", in_one_line(message)))
         self.exit(2, printable(f"error: {message} (all flags: --help)") + "\n")
+
+
+def _number_or(words: Sequence[str]) -> Callable[[str], float | str]:
+    """A reader of texts that are one of these words or a number."""
+
+    def read(text: str) -> float | str:
+        if text in words:
+            return text
+        try:
+            return float(text)
+        except ValueError:
+            raise ArgumentTypeError(f"must be a number or {' or '.join(words)}, got {text!r}") from None
+
+    return read

@@ -68,8 +68,7 @@ def with_arguments(message: str, renamed: Mapping[str, str] | None = None) -> st
 
 
 def _argument(flag: str, behind: str, renamed: Mapping[str, str]) -> str:
-    name, hint = renamed.get(flag, flag), _TYPES[flag]
-    hints = get_args(hint) if get_args(hint) and get_origin(hint) is not Literal else (hint,)
+    name, hints = renamed.get(flag, flag), _parts(_TYPES[flag])
     choices = [choice for part in hints if get_origin(part) is Literal for choice in get_args(part)]
     if not name.isidentifier():
         return name + behind
@@ -77,9 +76,16 @@ def _argument(flag: str, behind: str, renamed: Mapping[str, str]) -> str:
         return f"{name}={_TRUTH[behind]}" if behind in _TRUTH else f"{name}=True{behind}"
     if behind[1:] in choices:
         return f'{name}="{behind[1:]}"'
-    if {int, float, list[int], list[float]} & set(hints) and _NUMBER.fullmatch(behind):
+    if {int, float} & set(hints) and _NUMBER.fullmatch(behind):
         return f"{name}={behind[1:]}"
     return name + behind
+
+
+def _parts(hint: Any) -> list[Any]:
+    """The types of which unions and lists are made."""
+    if not get_args(hint) or get_origin(hint) is Literal:
+        return [hint]
+    return [part for member in get_args(hint) for part in _parts(member)]
 
 
 @contextmanager

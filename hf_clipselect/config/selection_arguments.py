@@ -12,21 +12,24 @@ from .checks import check_at_least
 class SelectionArguments:
     """How scores become a subset. `None` leaves the knob to the preset of `objective`."""
 
-    selection_ratio: list[float] | None = field(
+    selection_ratio: list[float | Literal["auto"]] | None = field(
         default=None,
-        metadata={"help": "Fraction of the rows to KEEP, in (0, 1]; several give several subsets. Default: 0.3."},
+        metadata={
+            "help": "Fraction of the rows to KEEP, in (0, 1], or auto: as many as have right labels, by the estimate "
+            "of the wrong ones; several give several subsets. Default: 0.3."
+        },
     )
     selection_count: list[int] | None = field(
         default=None, metadata={"help": "Number of rows to keep, beside or instead of ratios."}
     )
-    objective: Literal["diverse", "clean", "paper", "released"] | None = field(
-        default=None, metadata={"help": "Preset of the knobs below; default: diverse."}
+    objective: Literal["robust", "diverse", "clean", "paper", "released"] | None = field(
+        default=None, metadata={"help": "Preset of the knobs below; default: robust, with captions diverse."}
     )
-    alignment: Literal["cosine", "margin", "ensemble"] | None = field(
+    alignment: Literal["cosine", "margin", "ensemble", "noise_model"] | None = field(
         default=None,
         metadata={
-            "help": "Alignment score: cosine (eq. 1), margin to the best other class, or ensemble with a logistic "
-            "regression."
+            "help": "Alignment score: cosine (eq. 1), margin to the best other class, ensemble with a logistic "
+            "regression, or noise_model, the probability that the label is right."
         },
     )
     diversity_weight: float | str | None = field(
@@ -59,6 +62,13 @@ class SelectionArguments:
     spread: bool | None = field(
         default=None,
         metadata={"help": "Pick evenly over easy and hard rows of each class, and over typical and unusual ones."},
+    )
+    herding: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Pick rows of each class so that their mean follows that of the rows whose labels are safe; "
+            "doubtful rows come last."
+        },
     )
     redundancy_weight: float | None = field(
         default=None,
@@ -107,5 +117,5 @@ class SelectionArguments:
         names = (
             "alignment diversity_weight normalization class_balance balance_by min_per_class gate gate_floor spread"
         )
-        names += " redundancy_weight solver ratio_weight"
+        names += " herding redundancy_weight solver ratio_weight"
         return {name: getattr(self, name) for name in names.split()}

@@ -100,13 +100,13 @@ def select_dataset(
             A dual encoder that is loaded already, instead of a name, on any device and in any dtype. Its weights are
             copied, in float32 and without hooks; it stays as it is.
         processor (`ProcessorMixin`, *optional*): That of `model`, with `.image_processor` and `.tokenizer`.
-        selection_ratio (`float`, `"auto"` or `Sequence[float | str]`, *optional*):
-            Fraction of the rows to keep, in (0, 1], or `"auto"` for as many as have a right label by the noise model;
-            with several, `.selected` is the first one's. Default 0.3, unless there is a count.
+        selection_ratio (`float`, `"auto"` or a sequence of these, *optional*):
+            Fraction of the rows to keep, in (0, 1], or `"auto"`: as many as have right labels, by the estimate of the
+            wrong ones. With several, `.selected` is the first one's. Default 0.3, unless there is a count.
         selection_count (`int` or `Sequence[int]`, *optional*): Number of rows to keep, beside or instead of ratios.
         objective (`str`, *optional*, defaults to `"robust"`):
-            Preset `"robust"`, `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below. With captions
-            there is no noise model, so no `"robust"`, and the default is `"diverse"`.
+            Preset `"robust"`, `"diverse"`, `"clean"`, `"paper"` or `"released"` of the knobs below; with captions the
+            default is `"diverse"`, and there is no noise model.
         adaptation (`str`, *optional*, defaults to `"auto"`): `"auto"`, `"always"` or `"off"`.
         output_dir (`str` or `Path`, *optional*):
             Folder for everything the run makes; by default nothing is left behind. Subsets of other sizes that are in
@@ -137,8 +137,7 @@ def select_dataset(
             Training of the adapters; defaults as the flags.
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight:
             Knobs as in [`Objective`]; one that is set wins over the preset.
-        class_balance, balance_by, min_per_class, gate, gate_floor, spread, herding:
-            Knobs as in [`Objective`] as well.
+        class_balance, balance_by, min_per_class, gate, gate_floor, spread, herding: Knobs as in [`Objective`] as well.
         class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
             Rows to keep of some classes (or groups), by name, or a YAML file with such lines; the others share the
             rest.

@@ -77,9 +77,8 @@ def select_embeddings(
         selection_ratio, selection_count, objective, seed, strict: As in [`select_dataset`].
         temperature, learning_rate, num_train_epochs, train_batch_size, num_folds: As in [`select_dataset`].
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight: As in [`select_dataset`].
-        class_balance, balance_by, min_per_class, class_quotas: As in [`select_dataset`].
-        gate, gate_floor, spread, herding: As in [`select_dataset`].
-        neighbor_fraction, num_neighbors: As in [`select_dataset`].
+        class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread: As in [`select_dataset`].
+        herding, neighbor_fraction, num_neighbors: As in [`select_dataset`].
 
     Returns:
         `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays. Unless adaptation

@@ -1,7 +1,17 @@
 """From scores to a subset: pure functions of arrays."""
 
 from .auto_size import auto_counts
-from .counts import AUTO, Size, check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
+from .counts import (
+    AUTO,
+    Size,
+    check_numbers,
+    check_ratios,
+    check_sizes,
+    column_suffix,
+    config_name,
+    is_count,
+    selection_count,
+)
 from .exact import top_k
 from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
 from .objective import Objective, check_captions, resolve_objective
@@ -32,6 +42,7 @@ __all__ = [
     "Size",
     "auto_counts",
     "check_captions",
+    "check_numbers",
     "check_ratios",
     "check_size",
     "check_sizes",

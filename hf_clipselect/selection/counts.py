@@ -33,10 +33,14 @@ def check_sizes(
 
     Raises `InputError` where there is none, one comes twice, is neither a number nor "auto", or out of range.
     """
-    if counts is None:
-        return _check_each(DEFAULT_RATIO if ratios is None else ratios, "selection_ratio", _check_ratio_or_auto)
-    checked = () if ratios is None else _check_each(ratios, "selection_ratio", _check_ratio_or_auto)
-    return checked + _check_each(counts, "selection_count", _check_count)
+    return _checked_sizes(ratios, counts, _check_ratio_or_auto)
+
+
+def check_numbers(
+    ratios: float | Sequence[float] | None = None, counts: int | Sequence[int] | None = None
+) -> tuple[float | int, ...]:
+    """The same as `check_sizes` where labels are not judged: "auto" is an error as any other word."""
+    return _checked_sizes(ratios, counts, _check_ratio)
 
 
 def check_ratios(ratios: float | Sequence[float]) -> tuple[float, ...]:
@@ -89,7 +93,7 @@ def column_suffix(size: Size) -> str:
     "count_500".
     """
     if isinstance(size, str):
-        return _check_ratio_or_auto(size)
+        return str(_check_ratio_or_auto(size))
     if is_count(size):
         return f"count_{_check_count(size)}"
     percent = f"{Decimal(str(_check_ratio(size))) * 100:f}"
@@ -99,6 +103,13 @@ def column_suffix(size: Size) -> str:
 def round_half_up(fraction: float, count: int) -> int:
     """`floor(fraction * count + 0.5)` in decimals, because in binary 0.29 * 50 is just below its half."""
     return int((Decimal(str(fraction)) * count + Decimal("0.5")).to_integral_value(ROUND_FLOOR))
+
+
+def _checked_sizes(ratios: Any, counts: Any, check: Callable[[Any], _Checked]) -> tuple[_Checked | int, ...]:
+    checked = _check_each(DEFAULT_RATIO, "selection_ratio", check) if ratios is None and counts is None else ()
+    if ratios is not None:
+        checked = _check_each(ratios, "selection_ratio", check)
+    return checked if counts is None else (*checked, *_check_each(counts, "selection_count", _check_count))
 
 
 def _check_each(sizes: Any, name: str, check: Callable[[Any], _Checked]) -> tuple[_Checked, ...]:

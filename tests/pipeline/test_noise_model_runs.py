@@ -22,7 +22,7 @@ from hf_clipselect.selection import class_order, safe_pool, selection_count
 
 MODEL = "embedded/tiny-clip"
 NOISE_COLUMNS = {"label_error_probability", "clean_label"}
-RATIOS = [0.1, 0.25, 0.5, 0.8, 1.0]
+RATIOS = [0.1, 0.25, 0.5, 0.8, 0.95]
 
 
 def unit(rows):
@@ -172,7 +172,7 @@ def sizes_of(result):
         {"class_balance": "none"},
         {"gate": True},
         {"must_keep": [3, 4], "must_drop": [5, 6, 7]},
-        {"class_quotas": {"1": 20}, "min_per_class": 5},
+        {"min_per_class": 5},
         {"objective": "diverse"},
         {"objective": "released"},
     ],
@@ -190,8 +190,16 @@ def test_any_size_is_a_run_at_that_size(knobs, tmp_path):
         if size != "auto":
             assert len(rows) == selection_count(size, len(labels))
         assert set(knobs.get("must_keep", [])) <= set(rows) and not set(knobs.get("must_drop", [])) & set(rows)
-        if "class_quotas" in knobs and size != 1.0:
-            assert np.bincount(labels[rows]).min() >= 5 and np.bincount(labels[rows])[1] == 20
+        assert np.bincount(labels[rows]).min() >= knobs.get("min_per_class", 0)
+
+
+def test_quotas_of_some_classes_bind_at_any_size():
+    images, texts, labels, _ = noisy_clusters()
+    result = select(images, texts, labels, class_quotas={"1": 20}, selection_ratio=["auto", 0.3])
+    for size in ("auto", 0.3, 0.25, 0.5):
+        rows = result.at(size).selected
+        alone = select(images, texts, labels, class_quotas={"1": 20}, selection_ratio=size)
+        assert np.bincount(labels[rows])[1] == 20 and rows.tolist() == alone.selected.tolist()
 
 
 def test_a_folder_and_what_is_published_give_any_size_of_a_run(noisy_digits, tmp_path):
@@ -203,7 +211,7 @@ def test_a_folder_and_what_is_published_give_any_size_of_a_run(noisy_digits, tmp
     assert saved["ratios"] == [0.3, "auto"]
     assert saved["auto_ratio"] == round(len(expected["auto"]) / 400, 4)
     assert load_pruned(tmp_path / "run", ratio="auto")["source_index"] == expected["auto"]
-    assert load_pruned(tmp_path / "run", ratio=0.3)["source_index"] == expected[0.3]
+    assert load_pruned(tmp_path / "run", ratio=0.3)["source_index"] == result.selected.tolist()
     for size in (0.25, "auto"):
         alone = select_dataset(noisy_digits, selection_ratio=size, **settings)
         assert alone.selected.tolist() == expected[size]

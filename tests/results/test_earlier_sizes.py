@@ -124,10 +124,10 @@ def test_a_selection_that_cannot_be_read_is_told_and_replaced(run, tmp_path, cap
     assert list(subset_rows(tmp_path / "out")) == ["ratio_50"]
 
 
-@pytest.mark.parametrize("objective", ["clean", "released", "diverse", "paper"])
+@pytest.mark.parametrize("objective", ["clean", "released", "diverse", "paper", "robust"])
 def test_earlier_rows_stay_what_they_were(images_dataset, tmp_path, objective):
     """Also where the sizes together would be held nested, and with rows that could not be read."""
-    settings = {"objective": objective, "unreadable": [3], "report": True}
+    settings = {"objective": objective, "unreadable": [3], "report": True, "noise": objective == "robust"}
     make_result(images_dataset, (0.1, 0.25), **settings).save(tmp_path)
     new = make_result(images_dataset, (0.15,), **settings)
     merged = with_earlier_sizes(new, tmp_path, Processes())
@@ -138,6 +138,18 @@ def test_earlier_rows_stay_what_they_were(images_dataset, tmp_path, objective):
             np.testing.assert_array_equal(column_values(merged.scores, name), column_values(source.scores, name))
     assert column_values(merged.scores, "reason").tolist() == column_values(new.scores, "reason").tolist()
     assert merged.at(0.25).selected.tolist() == earlier.at(0.25).selected.tolist()
+
+
+def test_auto_stays_beside_other_sizes_and_they_beside_it(images_dataset, tmp_path):
+    settings = {"objective": "robust", "noise": True, "report": True}
+    first, then = (make_result(images_dataset, sizes, **settings) for sizes in (("auto", 0.2), (0.5,)))
+    first.save(tmp_path)
+    merged = with_earlier_sizes(then, tmp_path, Processes())
+    assert merged.ratios == (0.5, "auto", 0.2)
+    assert merged.at("auto").selected.tolist() == first.selected.tolist()
+    merged.save(tmp_path)
+    again = with_earlier_sizes(make_result(images_dataset, ("auto",), **settings), tmp_path, Processes())
+    assert again.ratios == ("auto", 0.5, 0.2)
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"objective": "released"}, {"unreadable": [3]}])

@@ -1,6 +1,7 @@
 """A selection as it is saved, and as a stranger may have written it: a file of his must not fill the memory."""
 
 import copy
+import dataclasses
 import json
 import tracemalloc
 
@@ -14,6 +15,7 @@ from hf_clipselect import SelectionResult, load_pruned, select_embeddings
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
 from hf_clipselect.results.saved_selection import is_whole, read_scores
+from hf_clipselect.results.scores_table import column_values
 
 
 REMOVED = object()
@@ -98,10 +100,12 @@ def test_whatever_a_stranger_changes_is_refused_or_harmless(saved):
         (("ratios", 0), 1.5, "must lie in (0, 1]"),
         (("ratios", 1), 0.3, "names 0.3 more than once"),
         (("ratios", 0), float("nan"), "NaN is no JSON"),
-        (("ratios", 0), True, "an entry of selection.json.ratios must be int or float, got True"),
+        (("ratios", 0), "most", 'must be a number in (0, 1] or "auto", got \'most\''),
+        (("ratios", 0), "auto", "no column selection_score_auto, selected_auto"),
+        (("ratios", 0), True, "an entry of selection.json.ratios must be int or float or str, got True"),
         (("ratios", 0), 0.4, "no column selection_score_40, selected_40"),
         (("seed",), 2**32, "out of range"),
-        (("objective", "name"), "magic", "objective.name must be one of diverse, clean, paper, released"),
+        (("objective", "name"), "magic", "objective.name must be one of robust, diverse, clean, paper, released"),
         (("objective", "solver"), "magic", "solver must be one of exact, sgd, got 'magic'"),
         (("objective", "alignment"), REMOVED, "alignment"),
         (("objective", "more"), 1, "more"),
@@ -124,6 +128,43 @@ def test_the_reason_is_told(saved, place, value, reason):
     with pytest.raises(InputError, match="holds no selection that can be read") as error:
         SelectionResult.from_folder(saved)
     assert reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "reason"),
+    [
+        ("label_error_probability", lambda it: it + np.float32(0.5), "label_error_probability is missing, or lies"),
+        ("label_error_probability", lambda it: it * np.float32("nan"), "label_error_probability is missing"),
+        ("label_error_probability", lambda it: it.astype(np.float64), "no column label_error_probability of the exp"),
+        ("clean_label", lambda it: it * 1, "no column clean_label of the expected type"),
+        ("class_rank", lambda it: it + 1, "class_rank does not number the rows of each class from 0"),
+        ("class_rank", lambda it: it * 0, "class_rank does not number"),
+        ("class_rank", lambda it: -it, "class_rank does not number"),
+    ],
+)
+def test_columns_of_a_noise_model_that_no_run_writes_are_refused(images_dataset, tmp_path, column, change, reason):
+    result = make_result(images_dataset, ("auto", 0.5), objective="robust", noise=True, unreadable=[5])
+    values = change(column_values(result.scores, column))
+    values = pa.array(values, mask=np.arange(60) == 5) if values.dtype.kind == "i" else values
+    scores = result.scores.remove_columns(column).add_column(column, values)
+    dataclasses.replace(result, scores=scores).save(tmp_path)
+    with pytest.raises(InputError, match="holds no selection that can be read") as error:
+        SelectionResult.from_folder(tmp_path)
+    assert reason in str(error.value)
+
+
+def test_the_share_that_auto_keeps_is_noted_and_counted_anew(images_dataset, tmp_path):
+    result = make_result(images_dataset, ("auto", 0.5), objective="robust", noise=True, unreadable=[5], report=True)
+    result.save(tmp_path)
+    document = json.loads((tmp_path / "selection.json").read_text())
+    assert document["ratios"] == ["auto", 0.5]
+    assert document["auto_ratio"] == round(len(result.selected) / 59, 4)
+    assert list(document)[:3] == ["objective", "ratios", "auto_ratio"]
+    back = read(tmp_path, changed(document, ("auto_ratio",), 0.1))
+    assert back.ratios == ("auto", 0.5) and back.report["subsets"] == result.report["subsets"]
+    assert read(tmp_path, changed(document, ("auto_ratio",), "all")) is None
+    make_result(images_dataset).save(tmp_path)
+    assert "auto_ratio" not in json.loads((tmp_path / "selection.json").read_text())
 
 
 def test_what_is_said_twice_or_follows_from_the_scores_is_not_believed(saved):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -97,6 +99,36 @@ def test_every_value_is_at_its_row_over_several_batches():
     for name in ("sas", "margin", "sds"):
         assert np.array_equal(column_values(table, name), getattr(scores, name), equal_nan=True)
         assert np.array_equal(np.flatnonzero(np.isnan(column_values(table, name))), unreadable)
+
+
+def test_columns_of_the_noise_model_are_missing_where_a_row_was_not_read():
+    labels, readable = np.array([0, 2, 1, 0]), np.array([0, 1, 3])
+    noise = {
+        "label_error_probability": np.array([0.25, 1.0, 0.0], np.float32),
+        "clean_label": np.array([0, 1, 2]),
+        "class_rank": np.array([1, 0, 0]),
+    }
+    scores = dataclasses.replace(random_scores(3), **noise).scattered(readable, 4)
+    table = score_table(labels, NAMES, np.arange(4), scores)
+    assert table["clean_label"][:] == [0, 1, None, 2] and table["class_rank"][:] == [1, 0, None, 0]
+    probability = table["label_error_probability"][:]
+    assert probability[:2] == [0.25, 1.0] and np.isnan(probability[2]) and probability[3] == 0
+    kinds = {"clean_label": ClassLabel(names=NAMES), "class_rank": Value("int64")}
+    kinds |= {"label_error_probability": Value("float32")}
+    assert {name: table.features[name] for name in noise} == kinds
+    assert [name for name in table.column_names if name not in noise] == SCORES
+    other = dataclasses.replace(scores, class_rank=np.array([0, 0, -1, 1]))
+    assert score_table(labels, NAMES, np.arange(4), other)._fingerprint != table._fingerprint
+
+
+def test_what_another_size_or_objective_needs_is_told_where_it_lacks():
+    table, _, _ = make_table(20)
+    for objective, sizes, knob, column in (
+        ("robust", (0.5,), "herding true", "label_error_probability"),
+        ("clean", (0.5, "auto"), "selection_ratio auto", "label_error_probability"),
+    ):
+        with pytest.raises(InputError, match=f"--{knob} needs the column {column}, which these scores lack"):
+            select_from_table(table, resolve_objective(objective), sizes)
 
 
 def test_scattered_scores():
@@ -225,7 +257,7 @@ def test_subsets_of_several_ratios_are_nested(class_balance):
 
 def test_two_columns_for_each_ratio_named_in_percent():
     table, _, _ = make_table(1000)
-    selected = select_from_table(table, resolve_objective(), (0.3, 0.125, 0.07))
+    selected = select_from_table(table, resolve_objective("diverse"), (0.3, 0.125, 0.07))
     added = [
         "selection_score_30",
         "selected_30",
@@ -238,7 +270,7 @@ def test_two_columns_for_each_ratio_named_in_percent():
     for name in added:
         assert selected.features[name] == Value("bool" if name.startswith("selected_") else "float32")
     assert [name for name in selected.column_names if is_selection_column(name)] == [*added, "reason"]
-    again = select_from_table(selected, resolve_objective(), (0.5,))
+    again = select_from_table(selected, resolve_objective("diverse"), (0.5,))
     assert again.column_names == [*SCORES, "selection_score_50", "selected_50", "reason"]
     assert {name: again.features[name] for name in SCORES} == dict(table.features)
     np.testing.assert_equal(again.select_columns(SCORES)[:], table[:])
@@ -247,4 +279,4 @@ def test_two_columns_for_each_ratio_named_in_percent():
 def test_a_ratio_that_keeps_no_row_is_refused():
     table, _, _ = make_table(20)
     with pytest.raises(InputError, match="selection_ratio 0.01 of 20 rows keeps none"):
-        select_from_table(table, resolve_objective(), (0.5, 0.01))
+        select_from_table(table, resolve_objective("diverse"), (0.5, 0.01))

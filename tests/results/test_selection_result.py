@@ -59,18 +59,43 @@ def test_rows_are_those_of_the_dataset_as_passed(dataset):
 # Other ratios
 
 
-@pytest.mark.parametrize("objective", ["clean", "released", "paper"])
+@pytest.mark.parametrize("objective", ["clean", "released", "paper", "robust"])
 def test_another_ratio_is_what_a_run_at_that_ratio_selects(dataset, objective):
-    result = make_result(dataset, (0.3, 0.5), objective=objective, unreadable=[0, 1])
+    settings = {"objective": objective, "unreadable": [0, 1], "noise": objective == "robust"}
+    result = make_result(dataset, (0.3, 0.5), **settings)
     other = result.at(0.65)
-    assert np.array_equal(
-        other.selected, make_result(dataset, (0.65,), objective=objective, unreadable=[0, 1]).selected
-    )
+    assert np.array_equal(other.selected, make_result(dataset, (0.65,), **settings).selected)
     assert other.ratios == (0.65,)
     assert len(other.selected) == 38  # floor(0.65 * 58 + 0.5)
     assert [name for name in other.scores.column_names if "select" in name] == ["selection_score_65", "selected_65"]
     assert result.ratios == (0.3, 0.5)
     assert len(result.selected) == 17
+
+
+@pytest.mark.parametrize("objective", ["robust", "diverse", "paper"])
+def test_auto_is_a_size_like_any_other(dataset, objective, tmp_path):
+    settings = {"objective": objective, "unreadable": [0, 1], "noise": True, "report": True}
+    result, first = make_result(dataset, (0.3,), **settings), make_result(dataset, ("auto", 0.3), **settings)
+    right = 1 - column_values(result.scores, "label_error_probability")[2:]
+    least = np.ceil(np.bincount(column_values(result.scores, "label")[2:]) / 10).sum()
+    assert len(first.selected) == int(right.sum() + 0.5) > least
+    for auto in (result.at("auto"), first.at("auto")):
+        assert auto.ratios == ("auto",) and auto.selected.tolist() == first.selected.tolist()
+        assert auto.report["arguments"]["selection_ratio"] == ["auto"]
+        [subset] = auto.report["subsets"]
+        assert (subset["name"], subset["suffix"], subset["rows"]) == ("ratio_auto", "auto", len(first.selected))
+    assert first.at(0.3).selected.tolist() == result.selected.tolist()
+    first.save(tmp_path, dataset)
+    assert get_dataset_config_names(str(tmp_path)) == ["ratio_auto", "ratio_30", "scores"]
+    loaded = load_dataset(str(tmp_path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["source_index"][:] == first.selected.tolist()
+    make_result(dataset, (0.3,), **settings).save(tmp_path, dataset)
+    assert not list((tmp_path / "ratio_auto").glob("*"))
+
+
+def test_auto_without_the_noise_model_is_told(dataset):
+    with pytest.raises(InputError, match="ratio=\"auto\" needs the column label_error_probability, which these"):
+        make_result(dataset).at("auto")
 
 
 def test_a_ratio_of_the_run_is_given_as_it_was_selected(dataset):

@@ -10,7 +10,7 @@ from ...config.checks import check_seed
 from ...config.python_calls import python_door
 from ...errors import InputError
 from ...scores.arrays import Array, checked_embeds, checked_labels
-from ...selection import Candidates, Objective, Size, check_sizes, class_quotas, resolve_objective, select_subsets
+from ...selection import Candidates, Objective, check_numbers, class_quotas, resolve_objective, select_subsets
 from ...selection import selection_count as rows_of_size  # an argument has the name
 from .cg_score import check_cg_memory
 from .dynamics import TrainingDynamics
@@ -33,7 +33,7 @@ class BaselineResult:
     """
 
     method: str
-    sizes: tuple[Size, ...]
+    sizes: tuple[float | int, ...]
     subsets: dict[int, np.ndarray]
     scores: np.ndarray | None
     labels: np.ndarray
@@ -45,7 +45,7 @@ class BaselineResult:
         return self.at(self.sizes[0])
 
     @python_door()
-    def at(self, size: Size) -> np.ndarray:
+    def at(self, size: float | int) -> np.ndarray:
         """Kept row numbers of one size.
 
         Args:
@@ -57,7 +57,7 @@ class BaselineResult:
         Raises:
             InputError: The size is out of range, or the method picks rows and was not asked for it.
         """
-        [size] = check_sizes(counts=size) if isinstance(size, (int, np.integer)) else check_sizes(size)
+        [size] = check_numbers(counts=size) if isinstance(size, (int, np.integer)) else check_numbers(size)
         count = rows_of_size(size, len(self.labels))
         if count in self.subsets:
             return self.subsets[count]
@@ -125,7 +125,7 @@ def select_baseline(
     baseline = _of_name(method)
     objective = _objective(class_balance)
     check_seed(seed)
-    sizes = check_sizes(selection_ratio, selection_count)
+    sizes = check_numbers(selection_ratio, selection_count)
     _check_dynamics_type(dynamics)
     if image_embeds is None:
         if dynamics is None:
