@@ -18,6 +18,7 @@ from hf_clipselect.results.report import pick_suspects, write_html
 from hf_clipselect.results.report.thumbnails import make_thumbnails, pick_rows
 from hf_clipselect.results.scores_table import column_values
 from hf_clipselect.scores.trust import measure_trust
+from hf_clipselect.selection.reasons import WRONG_LABEL
 
 
 PAPER = "https://huggingface.co/papers/2410.11215"
@@ -289,6 +290,11 @@ def test_page_tells_how_wrong_the_labels_look(tmp_path):
     right = next(row for row in scores if row["label"] == row["clean_label"] and row["selected_30"])
     assert "looks like" not in page.tile(right["source_index"])["text"]
     assert "script" not in page.tags and page.tags.count("b") == 1
+    # Not twice where the reason says it too.
+    why = [f"{WRONG_LABEL}0.97, looks like nine" if row["label"] != row["clean_label"] else "why" for row in scores]
+    said = scores.remove_columns("reason").add_column("reason", why)
+    words = " ".join(Page(write_page(tmp_path, summarize_table(said), said)).texts)
+    assert WRONG_LABEL not in words and "why" in words
 
     rows = scores.remove_columns(["label_error_probability", "clean_label"])
     without = " ".join(Page(write_page(tmp_path, summarize_table(rows), rows)).texts)

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader
 from ...errors import InputError
 from ...hub.noise_words import auto_keeps_all, look_wrong
 from ...runtime.files import write_text_atomically
+from ...selection.reasons import WRONG_LABEL
 from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
@@ -146,9 +147,13 @@ def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Cap
     values = {key: column_values(scores, name)[rows] for key, name in columns.items()}
     given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
     described = [{key: column[i] for key, column in values.items()} for i in range(len(rows))]
+    for row, said in zip(described, _verdicts(scores, rows), strict=True):
+        row["verdict"] = said
+        if said is not None and row["reason"].startswith(WRONG_LABEL):  # the same in more words
+            row["reason"] = ""
     return [
-        row | {"label": label, "predicted": predicted, "verdict": said}
-        for row, label, predicted, said in zip(described, given, best, _verdicts(scores, rows), strict=True)
+        row | {"label": label, "predicted": predicted}
+        for row, label, predicted in zip(described, given, best, strict=True)
     ]
 
 
