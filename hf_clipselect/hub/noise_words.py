@@ -33,11 +33,12 @@ def confused_pairs(noise: Mapping[str, Any], *, limit: int) -> str:
 
 
 def auto_keeps_all(noise: Mapping[str, Any] | None, subset: Mapping[str, Any]) -> str | None:
-    """What to say of a subset of the size "auto" where there are hardly any wrong labels to leave out; else None."""
+    """What to say behind the name of a subset of the size "auto" where there are hardly any wrong labels to leave out:
+    "keeps nearly all rows, since ..."; else None.
+    """
     if noise is None or subset["auto_ratio"] is None or noise["estimated_share"] >= NEARLY_NONE:
         return None
     if subset["auto_ratio"] <= 1 - NEARLY_NONE:  # must_drop or quotas leave out others
         return None
     how_many, which = ("all", "no") if subset["auto_ratio"] == 1 else ("nearly all", "hardly any")
-    what = f"{subset['name']} keeps {how_many} rows, since {which} label looks wrong"
-    return f"{what}; for a smaller set random rows would do"
+    return f"keeps {how_many} rows, since {which} label looks wrong; for a smaller set random rows would do"
