@@ -100,7 +100,7 @@ def test_whatever_a_stranger_changes_is_refused_or_harmless(saved):
         (("ratios", 0), 1.5, "must lie in (0, 1]"),
         (("ratios", 1), 0.3, "names 0.3 more than once"),
         (("ratios", 0), float("nan"), "NaN is no JSON"),
-        (("ratios", 0), "most", 'must be a number in (0, 1] or "auto", got \'most\''),
+        (("ratios", 0), "most", "must be a number in (0, 1] or \"auto\", got 'most'"),
         (("ratios", 0), "auto", "no column selection_score_auto, selected_auto"),
         (("ratios", 0), True, "an entry of selection.json.ratios must be int or float or str, got True"),
         (("ratios", 0), 0.4, "no column selection_score_40, selected_40"),

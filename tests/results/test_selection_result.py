@@ -94,7 +94,7 @@ def test_auto_is_a_size_like_any_other(dataset, objective, tmp_path):
 
 
 def test_auto_without_the_noise_model_is_told(dataset):
-    with pytest.raises(InputError, match="ratio=\"auto\" needs the column label_error_probability, which these"):
+    with pytest.raises(InputError, match='ratio="auto" needs the column label_error_probability, which these'):
         make_result(dataset).at("auto")
 
 
