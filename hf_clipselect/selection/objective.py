@@ -126,7 +126,7 @@ class Objective:
                 if (value := getattr(self, other)) != off:
                     raise InputError(
                         f"{knob} orders rows by {how}, so --{other} {str(value).lower()} would do nothing {where}; "
-                        f"leave it out, or pass --{knob} false."
+                        f"leave it out (--{other} {str(off).lower()}), or pass --{knob} false."
                     )
         needing = {
             "min_per_class": self.min_per_class,

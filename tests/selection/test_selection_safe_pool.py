@@ -58,10 +58,11 @@ def test_the_pool_is_herded_and_the_others_follow_by_their_probability(kind):
     assert np.argsort(ranks).tolist() == [*pool[herding_order(embeds[pool], 3)], 8, 3, 0, 5]
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
 @pytest.mark.parametrize("all_in", [True, False])
-def test_a_class_that_is_all_in_the_pool_or_all_out_of_it(all_in):
+def test_a_class_that_is_all_in_the_pool_or_all_out_of_it(all_in, kind):
     embeds, p = unit_rows(5), np.array([0.5, 0.2, 0.9, 0.1, 0.2], dtype=np.float32)
-    ranks = class_order(embeds, np.full(5, all_in), p, 0)
+    ranks = class_order(kind(embeds), np.full(5, all_in), p, 0)
     expected = herding_order(embeds, 0) if all_in else [3, 1, 4, 0, 2]
     assert np.argsort(ranks).tolist() == list(expected)
 
