@@ -6,11 +6,12 @@ Strings are plain: whoever prints one escapes it.
 from collections.abc import Mapping
 from typing import Any
 
-from ..runtime.words import counted
+from ..runtime.words import counted, cut
 
 
 # Below this share the estimate is hardly told from none.
 NEARLY_NONE = 0.02
+MAX_NAME = 40
 UNDER_COUNTED = "human mistakes are often under-counted"
 
 
@@ -25,9 +26,13 @@ def look_wrong(noise: Mapping[str, Any]) -> str:
 
 
 def confused_pairs(noise: Mapping[str, Any], *, limit: int) -> str:
-    """The most frequent pairs: "eight looks like nine (10 rows), one looks like seven (1 row)"; "" without any."""
+    """The most frequent pairs: "eight looks like nine (10 rows), one looks like seven (1 row)"; "" without any.
+
+    Long names are cut.
+    """
     return ", ".join(
-        f"{pair['label']} looks like {pair['clean_label']} ({counted(pair['rows'], 'row')})"
+        f"{cut(pair['label'], MAX_NAME)} looks like {cut(pair['clean_label'], MAX_NAME)} "
+        f"({counted(pair['rows'], 'row')})"
         for pair in noise["transitions"][:limit]
     )
 

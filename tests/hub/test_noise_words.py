@@ -16,6 +16,8 @@ def test_pairs_are_named_with_their_rows():
     noise = {"transitions": [dict(zip(("label", "clean_label", "rows"), pair, strict=True)) for pair in pairs]}
     assert confused_pairs(noise, limit=2) == "eight looks like nine (10 rows), one looks like seven (1 row)"
     assert confused_pairs({"transitions": []}, limit=2) == ""
+    long = {"transitions": [{"label": "x" * 500, "clean_label": "y" * 40, "rows": 2}]}
+    assert confused_pairs(long, limit=2) == f"{'x' * 40}... looks like {'y' * 40} (2 rows)"
 
 
 @pytest.mark.parametrize(

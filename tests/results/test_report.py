@@ -17,7 +17,9 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.results.report import pick_suspects, write_html
 from hf_clipselect.results.report.thumbnails import make_thumbnails, pick_rows
 from hf_clipselect.results.scores_table import column_values
+from hf_clipselect.results.subsets import select_from_table
 from hf_clipselect.scores.trust import measure_trust
+from hf_clipselect.selection import resolve_objective
 from hf_clipselect.selection.reasons import WRONG_LABEL
 
 
@@ -300,6 +302,18 @@ def test_page_tells_how_wrong_the_labels_look(tmp_path):
     without = " ".join(Page(write_page(tmp_path, summarize_table(rows), rows)).texts)
     assert "look wrong" not in without and "looks like" not in without
     assert "lowest margin first" in " ".join(without.split())
+
+
+@pytest.mark.parametrize("highest", [1.0, 0.01])
+def test_page_says_where_auto_keeps_all(tmp_path, highest):
+    table = with_random_noise(random_table(240, ["a", "b", "c"]), highest=highest)
+    scores = select_from_table(table, resolve_objective("clean"), ("auto", 0.3))
+    page = Page(write_page(tmp_path, summarize_table(scores, ("auto", 0.3)), scores))
+    sentence = "keeps nearly all rows, since hardly any label looks wrong; for a smaller set random rows would do."
+    assert "ratio_auto" in page.texts
+    assert (sentence in page.texts) == (highest < 1)
+    if highest < 1:
+        assert "There are none: for every row the given label is the most probable class." in page.texts
 
 
 def test_page_names_the_classes_with_the_most(tmp_path):
