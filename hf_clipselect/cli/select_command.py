@@ -10,11 +10,15 @@ from pathlib import Path
 
 from ..config.arguments import Arguments, HubArguments
 from ..data.places import is_pattern
+from ..hub.noise_words import auto_keeps_all, confused_pairs, look_wrong
 from ..pipeline.run import run_selection
 from ..pipeline.run_log import logged_to_stderr
 from ..results.selection_result import SelectionResult
 from ..runtime.terminal import is_main_process, printable
 from ..selection import config_name, is_count
+
+
+_PAIRS_NAMED = 3
 
 
 def run_command(arguments: Arguments) -> None:
@@ -24,19 +28,24 @@ def run_command(arguments: Arguments) -> None:
     with logged_to_stderr(logging.INFO if is_main_process() else logging.ERROR):
         result = run_selection(arguments)
     if is_main_process():
-        sys.stdout.write(_summary(result, arguments))
+        sys.stdout.write(summary(result, arguments))
 
 
-def _summary(result: SelectionResult, arguments: Arguments) -> str:
+def summary(result: SelectionResult, arguments: Arguments) -> str:
     """What the run did, in a few lines: the first thing that a user sees."""
     report, output_dir = result.report, Path(str(arguments.run.output_dir))
     lines = [f"{report['num_rows']} rows of {report['source']['name']}, scored with {report['model']['name']}"]
-    for ratio, subset in zip(result.ratios, report["subsets"], strict=True):
+    if noise := report["noise"]:
+        pairs = confused_pairs(noise, limit=_PAIRS_NAMED)
+        lines.append(look_wrong(noise) + (f": {pairs}" if pairs else ""))
+    for subset in report["subsets"]:
         agrees = f"CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
-        line = f"{config_name(ratio)}: {subset['rows']} rows; {agrees}"
+        line = f"{subset['name']}: {subset['rows']} rows; {agrees}"
         if subset["label_agrees_dropped"] is not None:
             line += f", {subset['label_agrees_dropped']:.1%} of the dropped"
         lines.append(line)
+        if clause := auto_keeps_all(noise, subset):
+            lines.append(f"{subset['name']} {clause}")
     hub = arguments.hub
     lines += [
         f"subset: {_local_load_call(output_dir / 'subset', result, hub)}",
@@ -62,7 +71,8 @@ def _local_load_call(subset: Path, result: SelectionResult, hub: HubArguments) -
 def _load_call(place: Path | str, result: SelectionResult, hub: HubArguments, at: str = "") -> str:
     if hub.scores_only:
         size = result.ratios[0]
-        return f"load_pruned({_literal(place)}, {'count' if is_count(size) else 'ratio'}={size}{at})"
+        given = _literal(size) if isinstance(size, str) else size
+        return f"load_pruned({_literal(place)}, {'count' if is_count(size) else 'ratio'}={given}{at})"
     return f'load_dataset({_literal(place)}, "{config_name(result.ratios[0])}", split="train"{at})'
 
 

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentError, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
 
@@ -31,7 +31,8 @@ class FlagParser(HfArgumentParser):
         for hint in get_type_hints(dtype).values():
             lists = [part for part in (hint, *get_args(hint)) if get_origin(part) is list]
             for [item] in map(get_args, lists):
-                if words := [word for part in get_args(item) for word in get_args(part)]:
+                choices = [part for part in get_args(item) if get_origin(part) is Literal]
+                if words := [word for choice in choices for word in get_args(choice)]:
                     self.register("type", item, _number_or(words))
         super()._add_dataclass_arguments(dtype)
 

@@ -6,11 +6,12 @@ Strings are plain: whoever prints one escapes it.
 from collections.abc import Mapping
 from typing import Any
 
-from ..runtime.words import counted
+from ..runtime.words import counted, cut
 
 
 # Below this share the estimate is hardly told from none.
 NEARLY_NONE = 0.02
+MAX_NAME = 40
 UNDER_COUNTED = "human mistakes are often under-counted"
 
 
@@ -25,19 +26,24 @@ def look_wrong(noise: Mapping[str, Any]) -> str:
 
 
 def confused_pairs(noise: Mapping[str, Any], *, limit: int) -> str:
-    """The most frequent pairs: "eight looks like nine (10 rows), one looks like seven (1 row)"; "" without any."""
+    """The most frequent pairs: "eight looks like nine (10 rows), one looks like seven (1 row)"; "" without any.
+
+    Long names are cut.
+    """
     return ", ".join(
-        f"{pair['label']} looks like {pair['clean_label']} ({counted(pair['rows'], 'row')})"
+        f"{cut(pair['label'], MAX_NAME)} looks like {cut(pair['clean_label'], MAX_NAME)} "
+        f"({counted(pair['rows'], 'row')})"
         for pair in noise["transitions"][:limit]
     )
 
 
 def auto_keeps_all(noise: Mapping[str, Any] | None, subset: Mapping[str, Any]) -> str | None:
-    """What to say of a subset of the size "auto" where there are hardly any wrong labels to leave out; else None."""
+    """What to say behind the name of a subset of the size "auto" where there are hardly any wrong labels to leave out:
+    "keeps nearly all rows, since ..."; else None.
+    """
     if noise is None or subset["auto_ratio"] is None or noise["estimated_share"] >= NEARLY_NONE:
         return None
     if subset["auto_ratio"] <= 1 - NEARLY_NONE:  # must_drop or quotas leave out others
         return None
     how_many, which = ("all", "no") if subset["auto_ratio"] == 1 else ("nearly all", "hardly any")
-    what = f"{subset['name']} keeps {how_many} rows, since {which} label looks wrong"
-    return f"{what}; for a smaller set random rows would do"
+    return f"keeps {how_many} rows, since {which} label looks wrong; for a smaller set random rows would do"

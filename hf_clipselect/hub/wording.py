@@ -13,11 +13,13 @@ from ..config.arguments import PLACE_FLAGS, Arguments
 from ..data.prompts import PLACEHOLDER, clean_class_name
 from ..runtime.hub_ids import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
 from .escape import Markdown, code_block, code_span, escape_markdown, one_line, python_literal
+from .noise_words import auto_keeps_all, confused_pairs, look_wrong
 
 
 _MAX_CLASSES = 100
 _CLASSES_AT_EACH_END = 10
 _MAX_NAMES = 20
+_MAX_PAIRS = 5
 _EXAMPLE_CLASSES = 3
 _EXAMPLE_TEXTS = ("a photo of a dog", "a photo of a cat")
 _UNKNOWN = Markdown("n/a")
@@ -31,6 +33,13 @@ _CLASS_BALANCE = {
 # Columns that the scores of some runs have, with what they hold.
 _FURTHER_COLUMNS = {
     "group": ("string", "category of the row, from the column `group_column` of the source"),
+    "label_error_probability": (
+        "float32",
+        "probability that the given label is wrong, in [0, 1], by a noise model of CLIP and of a regression without "
+        "the row's fold; lower is better",
+    ),
+    "clean_label": ("class label", "class that is most probably the true one by the same model; may be the given one"),
+    "class_rank": ("int64", "place of the row in the order in which rows of its class are kept; 0 comes first"),
     "ensemble": (
         "float32",
         "sum of two log probabilities of the label, of CLIP and of a regression without the row's fold",
@@ -163,18 +172,67 @@ def balance_text(report: Mapping[str, Any]) -> str:
     text = _CLASS_BALANCE[objective["class_balance"]].format(one=one, several=several, labels=what)
     if objective["class_quotas"]:
         text += f" The number of rows of {len(objective['class_quotas'])} of them was given."
+    auto = [subset["name"] for subset in report["subsets"] if subset["auto_ratio"] is not None]
+    if auto and objective["class_balance"] == "proportional":
+        text += f" In {auto[0]} its share is that of its labels that look right."
+    return text
+
+
+def criterion_text(report: Mapping[str, Any]) -> str:
+    """What was found out of each row, as a sentence without its full stop."""
+    objective, what = report["objective"], "caption" if report["captions"] else "label"
+    text = f"CLIP scored how well each image fits its {what}"
+    if objective["herding"] or objective["alignment"] == "noise_model":
+        text = "CLIP and a regression on its embeddings told how probably each label is wrong"
+    if objective["diversity_weight"] != 0 or objective["spread"]:
+        text += f" and how much it differs from the rest of its {cell_words(report)[0]}"
     return text
 
 
 def order_text(report: Mapping[str, Any]) -> str:
-    """Which rows the objective keeps, as a sentence behind what CLIP scored."""
+    """Which rows the objective keeps, as a sentence without its full stop."""
     objective, what = report["objective"], "caption" if report["captions"] else "label"
+    like_kept = objective["redundancy_weight"] != 0
+    if objective["herding"] and not objective["gate"]:
+        last = "whose labels are probably wrong" + (" or that are like a kept row" if like_kept else "")
+        follow = "Rows of each class were kept so that their mean follows that of its rows with safe labels (herding)"
+        return f"{follow}, those {last} last"
     text = "The rows with the highest scores were kept"
     if objective["spread"] or objective["gate"]:
-        spread = f"spread evenly over easy and hard ones of each {cell_words(report)[0]}"
-        how = spread if objective["spread"] else "those with the highest scores before the others"
-        text = f"Rows whose {what} it agrees with were kept first, {how}"
-    return text + (", and what is like a kept row last" if objective["redundancy_weight"] else "")
+        how = "those with the highest scores before the others"
+        if objective["herding"]:
+            how = "so that their mean follows that of the rows of their class with safe labels (herding)"
+        elif objective["spread"]:
+            how = f"spread evenly over easy and hard ones of each {cell_words(report)[0]}"
+        text = f"Rows whose {what} CLIP agrees with were kept first, {how}"
+    return text + (", and what is like a kept row last" if like_kept else "")
+
+
+def noise_text(report: Mapping[str, Any]) -> str | None:
+    """How many labels look wrong, and which are confused, as sentences; None where there is no noise model."""
+    noise = report["noise"]
+    if noise is None:
+        return None
+    clause, pairs = look_wrong(noise), confused_pairs(noise, limit=_MAX_PAIRS)
+    text = f"{clause[0].upper()}{clause[1:]}."
+    return f"{text} Most often: {pairs}." if pairs else text
+
+
+def auto_text(report: Mapping[str, Any], subset: Mapping[str, Any]) -> str | None:
+    """What a subset of the size "auto" is, as a sentence behind its name; None for another size."""
+    if subset["auto_ratio"] is None:
+        return None
+    ratio = subset["auto_ratio"]
+    text = f"keeps as many rows as have a right label by this estimate: {ratio:.4f} of those that could be read"
+    keeps_all = auto_keeps_all(report["noise"], subset)
+    return f"{text}. It {keeps_all}" if keeps_all else text
+
+
+def size_argument(subset: Mapping[str, Any]) -> Markdown:
+    """The argument of `load_pruned` that gives a subset of the report: `ratio=0.3`, `ratio="auto"` or `count=500`."""
+    if subset["count"] is not None:
+        return Markdown(f"count={subset['count']}")
+    return Markdown(f"ratio={subset['ratio']}" if subset["auto_ratio"] is None else 'ratio="auto"')
 
 
 def further_columns(names: Iterable[str]) -> list[tuple[str, str, Markdown]]:

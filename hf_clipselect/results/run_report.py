@@ -19,7 +19,7 @@ from datasets import Dataset
 from ..errors import InputError
 from ..runtime.files import write_text_atomically
 from ..scores.trust import Trust
-from ..selection import Size, column_suffix, config_name, is_count
+from ..selection import AUTO, Size, column_suffix, config_name, is_count
 from .noise_summary import noise_summary
 from .scores_table import column_values
 
@@ -184,9 +184,9 @@ def _describe_subset(
     return {
         "name": config_name(size),
         "suffix": suffix,
-        "ratio": size if isinstance(size, float) else share,
+        "ratio": share if size == AUTO or is_count(size) else size,
         "count": size if is_count(size) else None,
-        "auto_ratio": round(share, AUTO_DECIMALS) if size == "auto" and share is not None else None,
+        "auto_ratio": round(share, AUTO_DECIMALS) if size == AUTO and share is not None else None,
         "rows": kept.sum(),
         "cut_score": kept_scores.min() if len(kept_scores) else None,
         "label_agrees_kept": _mean(agrees, kept & readable),

@@ -42,8 +42,8 @@ class SelectionResult:
             higher is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more
             diverse), then for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that
             could not be read.
-        ratios (`tuple[float | int | str, ...]`): Sizes of the subsets: ratios (float or "auto"), then counts (int); the
-            first is that of `selected`.
+        ratios (`tuple[float | int | str, ...]`):
+            Sizes of the subsets: ratios (float or "auto"), then counts (int); the first is that of `selected`.
         objective (`Objective`): The resolved knobs.
         source (`DatasetSource`): The dataset that the row numbers refer to.
         seed (`int`): Seed of the run.

@@ -82,7 +82,8 @@ def select_from_table(
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
     subsets = select_subsets(scores, candidates, sizes, objective)
-    _warn_of_small_cells(candidates, objective, resolved_count(sizes[0], candidates, objective))
+    if sizes[0] != AUTO or objective.class_balance != "proportional":  # these cells pass nothing on to each other
+        _warn_of_small_cells(candidates, objective, resolved_count(sizes[0], candidates, objective))
     added: dict[str, np.ndarray] = {}
     for size, score, subset in zip(sizes, scores, subsets, strict=True):
         selected = np.zeros(num_readable, dtype=bool)

@@ -116,14 +116,17 @@ class Objective:
             raise InputError(
                 f"--gate_floor {self.gate_floor} is a part of the gate, which is off {where}; pass --gate true too."
             )
-        # Each of the two has an order of its own within a class.
-        for knob, what in (("herding", "the images alone"), ("spread", "alignment and diversity")):
-            others = {"spread": False, "diversity_weight": 0, "normalization": "none"}
+        scores = {"diversity_weight": 0, "normalization": "none"}
+        own_orders = {
+            "herding": ("their images alone", {"spread": False, **scores}),
+            "spread": ("alignment and diversity in its own way", scores),
+        }
+        for knob, (how, others) in own_orders.items():
             for other, off in others.items() if getattr(self, knob) else ():
-                if other != knob and (value := getattr(self, other)) != off:
+                if (value := getattr(self, other)) != off:
                     raise InputError(
-                        f"{knob} orders rows by {what} in its own way, so --{other} {str(value).lower()} would do "
-                        f"nothing {where}; leave it out, or pass --{knob} false."
+                        f"{knob} orders rows by {how}, so --{other} {str(value).lower()} would do nothing {where}; "
+                        f"leave it out (--{other} {str(off).lower()}), or pass --{knob} false."
                     )
         needing = {
             "min_per_class": self.min_per_class,

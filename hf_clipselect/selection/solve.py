@@ -81,14 +81,17 @@ def select_subsets(
     quotas of its own and takes no part in this: it is what it would be alone. Returns kept row numbers for each size,
     int64, rising; raises `InputError` as `select_rows` and `resolved_count`.
     """
-    counts = [resolved_count(size, candidates, objective) for size in sizes]
+    counts = {
+        place: selection_count(size, len(candidates.cells))
+        for place, size in enumerate(sizes)
+        if not isinstance(size, str)
+    }
     subsets: dict[int, np.ndarray] = {}
+    for place in set(range(len(sizes))) - set(counts):
+        k, quotas = _auto_quotas(candidates, objective)
+        subsets[place] = _within_quotas(scores[place], candidates, k, quotas, objective)
     upper, num_cells = None, int(candidates.cells.max()) + 1
-    for place in sorted(range(len(sizes)), key=lambda place: -counts[place]):
-        if isinstance(sizes[place], str):
-            k, quotas = _auto_quotas(candidates, objective)
-            subsets[place] = _within_quotas(scores[place], candidates, k, quotas, objective)
-            continue
+    for place in sorted(counts, key=lambda place: -counts[place]):
         rows = select_rows(scores[place], candidates, counts[place], objective, upper=upper)
         subsets[place] = rows
         if not objective.alpha_is_ratio:
@@ -101,8 +104,8 @@ def resolved_count(size: Size, candidates: Candidates, objective: Objective) -> 
 
     The size "auto" keeps of each cell the rows that `auto_counts` gives for those that may be kept, moved into the
     bounds that `must_keep`, `must_drop`, `min_per_class` and `class_quotas` leave the cell; k is their sum. With class
-    balance "uniform" k is shared out among the cells anew, and with "none" not at all, so that the bounds are those of
-    k alone.
+    balance "uniform" or "none" the counts of all cells are added up first, and k is moved into what all cells together
+    allow.
 
     Raises `InputError` as `selection_count`, and where no row may be kept; `ValueError` where "auto" is asked for and
     the candidates have no `error_probability`.

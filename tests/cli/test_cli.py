@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from hf_clipselect.cli import main
+from hf_clipselect.hub.noise_words import about_percent
 
 
 # What makes a run of 60 small images quick.
@@ -148,10 +149,12 @@ class TestRun:
         ).splitlines()
         out = command.out
         assert summary[0] == f"60 rows of {command.data}, scored with {command.clip_folder}"
-        assert summary[1].startswith("ratio_30: 18 rows")
-        assert summary[2].startswith("ratio_12_5: 8 rows")
-        assert f'load_dataset("{out / "subset"}", "ratio_30", split="train")' in summary[3]
-        assert summary[4:] == [f"report: {out / 'report.html'}"]
+        noise = json.loads((out / "report.json").read_text())["noise"]
+        assert summary[1].startswith(f"{about_percent(noise['estimated_share'])} of the labels look wrong (")
+        assert summary[2].startswith("ratio_30: 18 rows")
+        assert summary[3].startswith("ratio_12_5: 8 rows")
+        assert f'load_dataset("{out / "subset"}", "ratio_30", split="train")' in summary[4]
+        assert summary[5:] == [f"report: {out / 'report.html'}"]
 
         assert names(out) == ENTRIES | {"adapter"}
         assert names(out / "adapter") == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -229,6 +232,7 @@ class TestRun:
             "class_quotas": None,
             "balance_by": "class",
             "ratio_weight": 2.0,
+            "herding": False,
         }
 
     def test_everything_kept(self, command: Command) -> None:
@@ -524,5 +528,5 @@ def test_as_a_process(command: Command) -> None:
     assert not command.out.exists()
     good = run()
     assert good.returncode == 0, good.stderr
-    assert good.stdout.count("\n") == 4  # the summary alone; all else goes to stderr
+    assert good.stdout.count("\n") == 5  # the summary alone; all else goes to stderr
     assert "Traceback" not in good.stderr and "Warning" not in good.stderr, good.stderr

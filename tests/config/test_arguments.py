@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,6 +11,7 @@ from hf_clipselect.config.arguments import (
     EMBEDDED_MODEL,
     Arguments,
     DataArguments,
+    SelectionArguments,
     default_model,
 )
 from hf_clipselect.config.command_line import parse_arguments
@@ -59,6 +61,7 @@ EXAMPLES = {
     "gate": ("false", False),
     "gate_floor": ("0.2", 0.2),
     "spread": ("true", True),
+    "herding": ("true", True),
     "redundancy_weight": ("0.5", 0.5),
     "group_column": ("camera", "camera"),
     "must_keep": ("keep.txt", "keep.txt"),
@@ -152,6 +155,8 @@ def test_lists() -> None:
     assert arguments.selection.selection_ratio == [0.3, 0.125, 1.0]
     assert arguments.model.prompt_template == ["a {}", "one {}."]
     assert parse_arguments(["--selection_count", "5", "7"]).selection.selection_count == [5, 7]
+    assert parse_arguments(["--selection_ratio", "auto"]).selection.selection_ratio == ["auto"]
+    assert parse_arguments(["--selection_ratio", "0.3", "auto", "1"]).selection.selection_ratio == [0.3, "auto", 1.0]
     # A list of one run is not the list of the next.
     assert parse_arguments([]).selection.selection_ratio is None
 
@@ -177,8 +182,10 @@ def test_switches(argv: list[str], expected: bool) -> None:
         (["--bogus", "1"], ["--bogus"]),
         (["--see", "1"], ["--see"]),  # no abbreviations: a new flag must not change an old command
         (["stray"], ["stray"]),
-        (["--objective", "best"], ["--objective", "best", "clean", "paper", "released"]),
+        (["--objective", "best"], ["--objective", "best", "robust", "clean", "paper", "released"]),
         (["--seed", "one"], ["--seed", "one"]),
+        (["--selection_ratio", "0.3", "all"], ["--selection_ratio", "must be a number or auto, got 'all'"]),
+        (["--alignment", "noise"], ["--alignment", "noise_model"]),
         (["--use_cpu", "maybe"], ["--use_cpu", "maybe"]),
         (["--prompt_template"], ["--prompt_template"]),
         (["--output_dir"], ["--output_dir"]),
@@ -226,6 +233,16 @@ def test_value_out_of_range_names_flag_and_value(flag: str, value: str) -> None:
 def test_diversity_weight_is_a_number_or_the_word_ratio() -> None:
     assert parse_arguments(["--diversity_weight", "ratio"]).selection.diversity_weight == "ratio"
     assert parse_arguments(["--diversity_weight", "1e-1"]).selection.diversity_weight == 0.1
+
+
+def test_ratios_are_numbers_or_the_word_auto(tmp_path: Path) -> None:
+    for text, value in (("auto", ["auto"]), ("[0.3, auto]", [0.3, "auto"]), ("\n- auto\n- 1e-1", ["auto", 0.1])):
+        written = write_yaml(tmp_path, f"selection_ratio: {text}\n")
+        assert parse_arguments(["--config", written]).selection.selection_ratio == value
+    assert SelectionArguments(selection_ratio=["auto", np.float32(0.3)]).selection_ratio == ["auto", 0.3]
+    for wrong in ("auto", ["all"], [0.3, True]):
+        with pytest.raises(InputError, match='--selection_ratio must be a list of numbers and "auto" or None, got'):
+            SelectionArguments(selection_ratio=wrong)
 
 
 def test_choices_are_checked_without_the_parser_too() -> None:
@@ -325,7 +342,9 @@ def test_yaml_file_that_cannot_be_read(tmp_path: Path) -> None:
         parse_arguments(["--config", str(binary)])
 
 
-@pytest.mark.parametrize("text", ["seed: one\n", "objective: best\n", "seed: [1, 2]\n", "selection_ratio: []\n"])
+@pytest.mark.parametrize(
+    "text", ["seed: one\n", "objective: best\n", "seed: [1, 2]\n", "selection_ratio: []\n", "selection_ratio: all\n"]
+)
 def test_bad_value_in_yaml_reads_like_one_on_the_command_line(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,12 +28,10 @@ FILES = {"class_names": "class_names_file", "class_quotas": "class_quotas_file"}
 THINGS = {"dataset", "model", "processor", "image_embeds", "text_embeds", "labels", "groups"}
 # Rows and names may be given as they are.
 TAKE_MORE = {*FILES, "must_keep", "must_drop"}
-# Defaults that differ on purpose: the command line leaves a folder, and its model goes with its dataset; embeddings
-# are taken as they are.
+# Defaults that differ on purpose: the command line leaves a folder, and its model goes with its dataset.
 OTHER_DEFAULTS = {
     (select_dataset, "model_name_or_path"): DEFAULT_MODEL,
     (select_dataset, "output_dir"): None,
-    (select_embeddings, "adaptation"): "off",
 }
 # A dataset that is in memory needs none of these; publishing is a method of the result.
 COMMAND_LINE_ONLY = {

@@ -19,10 +19,10 @@ def written(folder, text):
 
 def test_no_value_becomes_a_flag(tmp_path, capsys):
     text = f"selection_ratio: ['0.3', '--output_dir', '{tmp_path}/elsewhere']\n"
-    for parse in (parse_arguments, parse_sweep):
+    for parse, told in ((parse_arguments, "must be a number or auto, got"), (parse_sweep, "invalid float value:")):
         with pytest.raises(SystemExit):
             parse(["--config", written(tmp_path, text)])
-        assert "invalid float value: '--output_dir'" in capsys.readouterr().err
+        assert f"{told} '--output_dir'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse_training(["--config", written(tmp_path, "lr_milestones: [1, --push_to_hub]\n")])
     assert "invalid float value: '--push_to_hub'" in capsys.readouterr().err

@@ -93,6 +93,7 @@ def make_report():
         },
         "arguments": {"dataset_name": "me/flowers", "dataset_config_name": None, "selection_ratio": [0.3, 0.125]},
         "captions": None,
+        "noise": None,
         "versions": {"hf_clipselect": "0.1.0", "torch": "2.13.0"},
         "seed": 42,
         "seconds": {"load": 1.0, "encode": 1.0, "adapt": 1.0, "score": 1.0, "select": 1.0},
@@ -120,6 +121,7 @@ def make_subset(ratio, suffix, rows):
         "name": f"ratio_{suffix}",
         "suffix": suffix,
         "count": None,
+        "auto_ratio": None,
         "rows": rows,
         "cut_score": 0.1,
         "label_agrees_kept": 0.99,
@@ -129,11 +131,18 @@ def make_subset(ratio, suffix, rows):
     }
 
 
+def noise_of(names, share):
+    pairs = [{"label": a, "clean_label": b, "rows": 9} for a, b in zip(names, names[1:], strict=False)]
+    by_class = dict.fromkeys(names, share)
+    return {"estimated_share": share, "share_error": 0.01, "by_class": by_class, "transitions": pairs}
+
+
 def make_hostile_report():
     report = make_report()
     report["classes"] = [make_class(name, 10, {"30": 3, "12_5": 1}) for name in HOSTILE]
     report["classes_without_images"] = HOSTILE
     report["warnings"] = HOSTILE
+    report["noise"] = noise_of(HOSTILE, 0.2)
     report["adaptation"]["reason"] = " ".join(HOSTILE)
     report["arguments"] = {
         "dataset_name": HOSTILE[9],
@@ -819,7 +828,7 @@ def card_of(name, **knobs):
 
 def test_the_card_tells_which_rows_the_objective_keeps():
     assert "how well each image fits its label. The rows with the highest scores were kept." in card_of("clean")
-    spread = "Rows whose label it agrees with were kept first, spread evenly over easy and hard ones of each class."
+    spread = "Rows whose label CLIP agrees with were kept first, spread evenly over easy and hard ones of each class."
     assert f"and how much it differs from the rest of its class. {spread}" in card_of("diverse")
     assert "kept first, those with the highest scores before the others." in card_of("clean", gate=True)
     assert "were kept, and what is like a kept row last." in card_of("clean", redundancy_weight=0.5)
@@ -831,21 +840,68 @@ def test_the_card_tells_which_rows_the_objective_keeps():
     report["objective"] = resolve_objective("diverse").to_dict()
     card = make_dataset_card(report)
     assert (
-        "Rows whose caption it agrees with were kept first, spread evenly over easy and hard ones of each cluster."
+        "Rows whose caption CLIP agrees with were kept first, spread evenly over easy and hard ones of each cluster."
         in card
     )
     assert "- Every cluster keeps about the same share of its rows, however good or bad its captions are." in card
 
 
+def test_the_card_tells_what_robust_keeps():
+    judged = "CLIP and a regression on its embeddings told how probably each label is wrong"
+    follow = "Rows of each class were kept so that their mean follows that of its rows with safe labels (herding)"
+    assert f"{judged}. {follow}, those whose labels are probably wrong last." in card_of("robust")
+    assert "probably wrong or that are like a kept row last." in card_of("robust", redundancy_weight=0.5)
+    gated = "Rows whose label CLIP agrees with were kept first, so that their mean follows that of the rows of their"
+    assert gated in card_of("robust", gate=True)
+    assert f"{judged}. The rows with the highest scores were kept." in card_of("clean", alignment="noise_model")
+
+
+def test_the_card_tells_how_wrong_the_labels_look():
+    names = ["rose", "tulip", "lily", "iris", "daisy", "poppy", "aster"]
+    card = make_dataset_card(make_report() | {"noise": noise_of(names, 0.123)})
+    pairs = ", ".join(f"{a} looks like {b} (9 rows)" for a, b in zip(names[:5], names[1:6], strict=True))
+    told = f"About 12 % of the labels look wrong (human mistakes are often under-counted). Most often: {pairs}."
+    assert f"\n\n{told}\n\n## Load" in card
+    card = make_dataset_card(make_report() | {"noise": noise_of(names[:1], 0.001)})
+    assert "\n\nLess than 1 % of the labels look wrong (human mistakes are often under-counted).\n\n## Load" in card
+    assert "look wrong" not in make_dataset_card(make_report())
+
+
+@pytest.mark.parametrize("share", [0.123, 0.001])
+def test_the_card_tells_what_auto_came_to(share):
+    report = make_report() | {"noise": noise_of(["rose", "tulip"], share)}
+    rows = round(2000 * (1 - share))
+    auto = make_subset((rows / 2000), "auto", rows) | {"auto_ratio": round(rows / 2000, 4)}
+    report["subsets"] = [auto, report["subsets"][0]]
+    report["classes"] = [make_class("rose", 1200, {"30": 360, "auto": rows - 700}), make_class("tulip", 800)]
+    report["classes"][1]["kept"]["auto"] = 700
+    card = make_dataset_card(report, configs=("ratio_auto", "ratio_30", "scores"))
+    kept = f"`ratio_auto` keeps as many rows as have a right label by this estimate: {rows / 2000:.4f} of those that"
+    assert kept in card
+    assert ("random rows would do" in card) == (share < 0.01)
+    assert f"| `ratio_auto` | {rows:,} | {rows / 2000:.1%} |" in card
+    assert "In ratio\\_auto its share is that of its labels that look right." in card
+    assert check(card, "dataset") == {"errors": [], "warnings": []}
+    alone = make_dataset_card(report, configs=("scores",))
+    assert f'load_pruned("path/to/subset", ratio="auto")  # {rows:,} rows' in alone
+
+
+def test_names_in_what_the_card_tells_of_labels_stay_text():
+    card = make_dataset_card(make_hostile_report())
+    told = card.split("Most often: ")[1].splitlines()[0]
+    assert "<" not in told and "looks like a&#124;b (9 rows)" in told
+
+
 def test_columns_of_some_runs_are_explained_where_they_are():
-    row = pa.table({"source_index": [0], "group": ["left"], "must_keep": [True]})
+    row = pa.table({"source_index": [0], "group": ["left"], "must_keep": [True], "label_error_probability": [0.5]})
     folder = make_dataset_card.root / "with further columns"
     for config in ("ratio_30", "scores"):
         (folder / config).mkdir(parents=True)
         pq.write_table(row, folder / config / "train-00000-of-00001.parquet")
     card = subset_card(make_report(), folder)
     assert "| `group` | string | category" in card and "| `must_keep` | bool | whether" in card
-    assert "`must_drop`" not in card and "`ensemble`" not in card
+    assert "| `label_error_probability` | float32 | probability that the given label is wrong, in [0, 1]" in card
+    assert not any(f"`{name}`" in card for name in ("must_drop", "ensemble", "clean_label", "class_rank"))
 
 
 def test_plain_clip_has_a_dataset_card_but_no_adapter_card():

@@ -243,6 +243,8 @@ def test_configs():
   data_files: raw.csv
   default: true
 - {config_name: ratio_12_5, data_files: old/*}
+- {config_name: ratio_auto, data_files: old/*}
+- {config_name: ratio_automatic, data_files: new/*}
 - config_name: scores
   data_files: old.parquet
 - config_name: count_500
@@ -251,11 +253,12 @@ def test_configs():
 """
     assert [(c["config_name"], c.get("default")) for c in merged_header(theirs)["configs"]] == [
         ("raw", None),
+        ("ratio_automatic", None),
         ("scores", None),
         ("ratio_mine", None),
         ("ratio_30", True),
     ]
-    assert merged_header(theirs)["configs"][1] == header(OURS)["configs"][1]
+    assert merged_header(theirs)["configs"][2] == header(OURS)["configs"][1]
 
 
 def test_a_config_keeps_its_layout():

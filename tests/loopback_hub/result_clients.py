@@ -118,8 +118,8 @@ def source_put(folder: str) -> dict:
     dataset, source = load_source("alice/source", "small")
     found = {"source": [source.revision, source.license, source.name, source.config_name, source.split]}
 
-    def put(repo, place, *, with_images=True, private=False, **options):
-        result = make_result(dataset, (0.3, 0.5), report=True, **options)
+    def put(repo, place, *, sizes=(0.3, 0.5), with_images=True, private=False, **options):
+        result = make_result(dataset, sizes, report=True, objective="robust", noise=True, **options)
         result.save(Path(folder) / place, dataset if with_images else None)
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
         api.upload_folder(repo_id=repo, repo_type="dataset", folder_path=Path(folder) / place, delete_patterns="*")
@@ -127,16 +127,16 @@ def source_put(folder: str) -> dict:
 
     first = put("alice/pruned", "first", source=source, private=True)
     api.create_tag("alice/pruned", tag="v1", repo_type="dataset")
-    second = put("alice/pruned", "second", source=source, seed=1)
+    second = put("alice/pruned", "second", sizes=(0.3, 0.5, "auto"), source=source, seed=1)
     put("alice/scores", "scores", source=source, with_images=False, private=True)
     put("alice/open-scores", "open", source=source, with_images=False)
     put("alice/of-folder", "folder", name="/mnt/data/flowers", with_images=False)
     put("alice/of-memory", "memory", with_images=False)
     put("alice/no-revision", "no revision", source=replace(source, revision=None), with_images=False)
     found["no revision"] = digest_of(load_pruned("alice/no-revision", ratio=0.8))
-    found["first"] = {str(ratio): digest_of(first.at(ratio).apply(dataset)) for ratio in (0.3, 0.5, 0.8)}
-    found["second"] = {str(ratio): digest_of(second.at(ratio).apply(dataset)) for ratio in (0.3, 0.5, 0.8)}
-    found["reports"] = [first.at(ratio).report["subsets"] for ratio in (0.3, 0.8)]
+    found["first"] = {str(ratio): digest_of(first.at(ratio).apply(dataset)) for ratio in (0.3, 0.5, 0.8, "auto")}
+    found["second"] = {str(ratio): digest_of(second.at(ratio).apply(dataset)) for ratio in (0.3, 0.5, 0.8, "auto")}
+    found["reports"] = [first.at(ratio).report["subsets"] for ratio in (0.3, 0.8, "auto")]
     # The source moves on: another image in the same rows.
     other = list(dataset.cast_column("image", Image(decode=False))["image"])
     other[0] = other[1]
@@ -155,11 +155,11 @@ def result_get() -> dict:
     commit = SelectionResult.from_hub("alice/pruned", "v1").source.revision
     source = load_dataset("alice/source", "small", split="train", revision=commit)
     moved = load_dataset("alice/source", "small", split="train")
-    ratios = (0.3, 0.5, 0.8)
+    ratios = (0.3, 0.5, 0.8, "auto")
     return {
         "second": {str(ratio): digest_of(now.at(ratio).apply(source)) for ratio in ratios},
         "first": {str(ratio): digest_of(old.at(ratio).apply(source)) for ratio in ratios},
-        "reports": [old.at(ratio).report["subsets"] for ratio in (0.3, 0.8)],
+        "reports": [old.at(ratio).report["subsets"] for ratio in (0.3, 0.8, "auto")],
         "source": [old.source.revision, old.source.license, old.source.name, old.source.config_name, old.source.split],
         "pruned": {str(ratio): digest_of(load_pruned("alice/pruned", ratio=ratio)) for ratio in ratios},
         "pruned v1": {

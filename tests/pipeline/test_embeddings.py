@@ -26,6 +26,11 @@ def clusters(num_rows=120, num_classes=4, embed_dim=16, *, spread=0.6, seed=0):
     return images.astype(np.float32), texts.astype(np.float32), labels
 
 
+def select(images, texts, labels, **options):
+    """Of the embeddings as they are, unless a test is about adapters."""
+    return select_embeddings(images, texts, labels, **{"adaptation": "off", **options})
+
+
 def all_scores(result):
     return {name: column_values(result.scores, name) for name in result.scores.column_names}
 
@@ -46,7 +51,9 @@ def assert_same_scores(result, expected, **tolerance):
 
 def test_four_rows_by_hand():
     images = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.8, 0.6]]
-    result = select_embeddings(images, np.eye(2), [0, 0, 1, 1], selection_ratio=0.5, class_names=["east", "north"])
+    result = select(
+        images, np.eye(2), [0, 0, 1, 1], selection_ratio=0.5, objective="diverse", class_names=["east", "north"]
+    )
     scores = all_scores(result)
     np.testing.assert_allclose(scores["sas"], [1, 0.6, 1, 0.6], atol=1e-6)
     np.testing.assert_allclose(scores["margin"], [1, -0.2, 1, -0.2], atol=1e-6)
@@ -61,18 +68,18 @@ def test_four_rows_by_hand():
 
 def test_scores_are_those_of_the_public_functions():
     images, texts, labels = clusters()
-    scores = all_scores(select_embeddings(images, texts, labels, neighbor_fraction=0.3))
+    scores = all_scores(select(images, texts, labels, neighbor_fraction=0.3))
     np.testing.assert_allclose(scores["sas"], semantic_alignment_score(images, texts, labels), atol=1e-6)
     margin = semantic_alignment_score(images, texts, labels, kind="margin")
     np.testing.assert_allclose(scores["margin"], margin, atol=1e-6)
     np.testing.assert_allclose(scores["sds"], sample_diversity_score(images, labels, neighbor_fraction=0.3), atol=1e-5)
-    fixed = all_scores(select_embeddings(images, texts, labels, num_neighbors=3))
+    fixed = all_scores(select(images, texts, labels, num_neighbors=3))
     np.testing.assert_allclose(fixed["sds"], sample_diversity_score(images, labels, num_neighbors=3), atol=1e-5)
 
 
 def test_types_counts_and_other_ratios():
     images, texts, labels = clusters(121)
-    result = select_embeddings(images, texts, labels, selection_ratio=[0.5, 0.2], objective="released")
+    result = select(images, texts, labels, selection_ratio=[0.5, 0.2], objective="released")
     assert (result.selected.dtype, len(result.selected)) == (np.int64, 61)
     assert (result.ratios, result.seed, result.objective.name) == ((0.5, 0.2), 42, "released")
     assert {all_scores(result)[name].dtype for name in ("sas", "margin", "sds", "selection_score_50")} == {
@@ -85,7 +92,7 @@ def test_types_counts_and_other_ratios():
 
 def test_knobs_win_over_the_preset():
     images, texts, labels = clusters()
-    result = select_embeddings(
+    result = select(
         images,
         texts,
         labels,
@@ -98,7 +105,7 @@ def test_knobs_win_over_the_preset():
     scores = all_scores(result)
     expected = np.argsort(-(scores["sas"] + 0.5 * scores["sds"]), kind="stable")[:30]
     assert np.array_equal(result.selected, np.sort(expected))
-    uniform = select_embeddings(images, texts, labels, selection_ratio=0.25, class_balance="uniform")
+    uniform = select(images, texts, labels, selection_ratio=0.25, class_balance="uniform")
     assert np.bincount(labels[uniform.selected]).max() <= 8
 
 
@@ -112,19 +119,19 @@ def test_knobs_win_over_the_preset():
 )
 def test_kinds_of_arrays(convert):
     images, texts, labels = clusters()
-    result = select_embeddings(convert(images), convert(texts), labels)
-    assert_same_scores(result, select_embeddings(images, texts, labels))
+    result = select(convert(images), convert(texts), labels)
+    assert_same_scores(result, select(images, texts, labels))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_in_is_float32_inside(dtype):
     images, texts, labels = (torch.from_numpy(array) for array in clusters())
     images, texts = images.to(dtype).requires_grad_(), texts.to(dtype)
-    result = select_embeddings(images, texts, labels)
-    assert_same_scores(result, select_embeddings(images.float(), texts.float(), labels))
+    result = select(images, texts, labels)
+    assert_same_scores(result, select(images.float(), texts.float(), labels))
     if dtype == torch.float16:
         as_numpy = images.detach().numpy(), texts.numpy(), labels.numpy()
-        assert_same_scores(select_embeddings(*as_numpy), result)
+        assert_same_scores(select(*as_numpy), result)
 
 
 @pytest.mark.parametrize(
@@ -132,16 +139,16 @@ def test_half_precision_in_is_float32_inside(dtype):
 )
 def test_kinds_of_labels(convert):
     images, texts, labels = clusters()
-    result = select_embeddings(images, texts, convert(labels))
-    assert_same_scores(result, select_embeddings(images, texts, labels))
+    result = select(images, texts, convert(labels))
+    assert_same_scores(result, select(images, texts, labels))
 
 
 @pytest.mark.parametrize("adaptation", ["off", "always"])
 def test_the_scale_of_the_embeddings_does_not_matter(adaptation):
     images, texts, labels = clusters()
-    result = select_embeddings(images, texts, labels, adaptation=adaptation)
+    result = select(images, texts, labels, adaptation=adaptation)
     # Powers of two change no digit.
-    scaled = select_embeddings(images * 64, texts / 128, labels, adaptation=adaptation)
+    scaled = select(images * 64, texts / 128, labels, adaptation=adaptation)
     assert_same_scores(scaled, result)
 
 
@@ -150,15 +157,15 @@ def test_the_scale_of_each_row_does_not_matter():
     rng = np.random.default_rng(1)
     images_scaled = images * np.exp(rng.uniform(-30, 30, (len(images), 1)))
     texts_scaled = texts * np.exp(rng.uniform(-30, 30, (len(texts), 1)))
-    result = select_embeddings(images_scaled, texts_scaled, labels)
-    assert_same_scores(result, select_embeddings(images, texts, labels), atol=1e-5)
+    result = select(images_scaled, texts_scaled, labels)
+    assert_same_scores(result, select(images, texts, labels), atol=1e-5)
 
 
 def test_the_arrays_are_left_as_they_are():
     images, texts, labels = clusters()
     images *= 3
     copies = images.copy(), texts.copy(), labels.copy()
-    select_embeddings(images, texts, labels, adaptation="always")
+    select(images, texts, labels, adaptation="always")
     for array, before in zip((images, texts, labels), copies, strict=True):
         assert np.array_equal(array, before)
 
@@ -169,13 +176,13 @@ def test_the_arrays_are_left_as_they_are():
 @pytest.mark.parametrize("adaptation", ["off", "always"])
 def test_a_class_without_images_takes_no_part(adaptation):
     images, texts, labels = clusters()
-    expected = select_embeddings(images, texts, labels, adaptation=adaptation, class_names=list("abcd"))
+    expected = select(images, texts, labels, adaptation=adaptation, class_names=list("abcd"))
     # Prompts that would win every row, and one that is not even finite, in front, between and behind.
     mean = images.mean(0, keepdims=True)
     nan = np.full_like(mean, np.nan)
     more_texts = np.concatenate([mean, texts[:2], nan, texts[2:], mean])
     places = np.array([1, 2, 4, 5])
-    result = select_embeddings(
+    result = select(
         images, more_texts, places[labels], adaptation=adaptation, class_names=["x", "a", "b", "y", "c", "d", "z"]
     )
     mine, theirs = all_scores(result), all_scores(expected)
@@ -200,17 +207,17 @@ def test_a_prompt_of_a_class_with_images_must_be_finite(value):
     names = ["cat", "dog", "small bird", "fish"]
     labels[labels == 0] = 1  # of all classes the second is then the first that has images
     with pytest.raises(InputError, match=r"text_embeds .* first class 2 \(small bird\), which is not finite"):
-        select_embeddings(images, spoiled(texts, 2, value), labels, class_names=names)
+        select(images, spoiled(texts, 2, value), labels, class_names=names)
 
 
 def test_rows_must_be_finite_and_not_zero():
     images, texts, labels = clusters()
     with pytest.raises(InputError, match="image_embeds .* first row 17, which is not finite"):
-        select_embeddings(spoiled(images, 17, np.nan), texts, labels)
+        select(spoiled(images, 17, np.nan), texts, labels)
     with pytest.raises(InputError, match="image_embeds has 2 rows .* first row 3, which is all zero"):
-        select_embeddings(spoiled(images, [3, 9], 0), texts, labels)
+        select(spoiled(images, [3, 9], 0), texts, labels)
     with pytest.raises(InputError, match=r"text_embeds .* first class 1 \(1\), which is all zero"):
-        select_embeddings(images, spoiled(texts, 1, 0), labels)
+        select(images, spoiled(texts, 1, 0), labels)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +241,7 @@ def test_rows_must_be_finite_and_not_zero():
 )
 def test_shapes_and_labels_that_do_not_fit(change, message):
     with pytest.raises(InputError, match=message) as error:
-        select_embeddings(*change(*clusters()))
+        select(*change(*clusters()))
     assert "\n" not in str(error.value)
 
 
@@ -245,7 +252,7 @@ def test_shapes_and_labels_that_do_not_fit(change, message):
         ({"selection_ratio": 1.5}, "selection_ratio"),
         ({"selection_ratio": [0.3, 0.3]}, "more than once"),
         ({"selection_ratio": 0.001}, "keeps none"),
-        ({"objective": "best"}, "diverse, clean, paper, released"),
+        ({"objective": "best"}, "robust, diverse, clean, paper, released"),
         ({"adaptation": "yes"}, "auto, always, off"),
         ({"class_balance": "even"}, "none, proportional, uniform"),
         ({"solver": "sgd"}, "takes no class_balance"),
@@ -259,7 +266,7 @@ def test_shapes_and_labels_that_do_not_fit(change, message):
 )
 def test_options_out_of_range(options, message):
     with pytest.raises(InputError, match=message):
-        select_embeddings(*clusters(), **options)
+        select(*clusters(), **options)
 
 
 # Adaptation
@@ -276,36 +283,36 @@ def test_always_trains_by_the_seed_alone():
     images, texts, labels = clusters()
     images = turned(images)
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    first = select_embeddings(images, texts, labels, adaptation="always", seed=1)
+    first = select(images, texts, labels, adaptation="always", seed=1)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     torch.rand(7)
-    assert_same_scores(select_embeddings(images, texts, labels, adaptation="always", seed=1), first)
-    plain = select_embeddings(images, texts, labels)
+    assert_same_scores(select(images, texts, labels, adaptation="always", seed=1), first)
+    plain = select(images, texts, labels)
     assert not np.array_equal(all_scores(first)["sas"], all_scores(plain)["sas"])
     assert all_scores(first)["label_agrees"].mean() > all_scores(plain)["label_agrees"].mean()
-    other = select_embeddings(images, texts, labels, adaptation="always", seed=2)
+    other = select(images, texts, labels, adaptation="always", seed=2)
     assert not np.array_equal(all_scores(first)["sas"], all_scores(other)["sas"])
 
 
 @pytest.mark.slow
 def test_training_settings_reach_the_training():
     images, texts, labels = clusters()
-    base = all_scores(select_embeddings(images, texts, labels, adaptation="always"))["sas"]
+    base = all_scores(select(images, texts, labels, adaptation="always"))["sas"]
     for option in ({"learning_rate": 1e-4}, {"temperature": 0.5}, {"train_batch_size": 16}):
-        other = all_scores(select_embeddings(images, texts, labels, adaptation="always", **option))["sas"]
+        other = all_scores(select(images, texts, labels, adaptation="always", **option))["sas"]
         assert not np.array_equal(base, other), option
 
 
 @pytest.mark.slow
 def test_auto_keeps_adapters_that_help_and_only_those():
     images, texts, labels = clusters(400, spread=1.0)
-    plain = select_embeddings(images, texts, labels)
+    plain = select(images, texts, labels)
     assert all_scores(plain)["label_agrees"].mean() > 0.95
-    assert_same_scores(select_embeddings(images, texts, labels, adaptation="auto"), plain)
+    assert_same_scores(select(images, texts, labels, adaptation="auto"), plain)
     images = turned(images)
     agreement = {
-        mode: all_scores(select_embeddings(images, texts, labels, adaptation=mode))["label_agrees"].mean()
+        mode: all_scores(select(images, texts, labels, adaptation=mode))["label_agrees"].mean()
         for mode in ("off", "auto", "always")
     }
     assert agreement["auto"] == agreement["always"] > agreement["off"] + 0.1
@@ -333,9 +340,7 @@ def noisy_run(food, seed, adaptation):
     noisy = classes[add_label_noise(compact, len(classes), rate=0.2, seed=seed)]
     wrong = noisy != labels
     assert wrong.sum() == 360
-    result = select_embeddings(
-        images, texts, noisy, selection_ratio=0.5, adaptation=adaptation, seed=seed, class_names=names
-    )
+    result = select(images, texts, noisy, selection_ratio=0.5, adaptation=adaptation, seed=seed, class_names=names)
     assert len(result.selected) == 900
     return roc_auc_score(~wrong, all_scores(result)["margin"]), wrong[result.selected].mean()
 
@@ -359,7 +364,7 @@ def test_adapters_do_no_harm_to_real_features(food, seed):
 @pytest.mark.parametrize("embeds", [[["a", "b"]] * 4, np.ones((4, 2), dtype=complex)], ids=["strings", "complex"])
 def test_embeddings_that_are_no_real_numbers_are_refused(embeds):
     with pytest.raises(InputError, match="image_embeds must be numbers"):
-        select_embeddings(embeds, np.eye(2), [0, 1, 0, 1])
+        select(embeds, np.eye(2), [0, 1, 0, 1])
 
 
 def test_a_copy_in_another_group_costs_nothing_where_quotas_are_for_groups():
@@ -370,7 +375,7 @@ def test_a_copy_in_another_group_costs_nothing_where_quotas_are_for_groups():
     images, labels, groups = np.tile(rows, (2, 1)), np.tile(np.repeat([0, 1], 4), 2), np.repeat(["a", "b"], 8)
     settings = {"selection_count": 6, "class_balance": "proportional", "balance_by": "group", "groups": groups}
     plain, spread = (
-        select_embeddings(images, texts, labels, objective="clean", redundancy_weight=weight, **settings).selected
+        select(images, texts, labels, objective="clean", redundancy_weight=weight, **settings).selected
         for weight in (0, 0.5)
     )
     assert (spread[:3] + 8).tolist() == spread[3:].tolist() and len(plain) == len(spread) == 6
@@ -380,16 +385,16 @@ def test_more_folds_than_rows_are_refused_and_few_rows_have_an_ensemble():
     texts, labels = np.eye(4)[:2], np.array([0, 1, 0, 1])
     images = texts[labels] + 0.1
     with pytest.raises(InputError, match="num_folds must be a whole number from 2 to the number of rows, 4, got 5"):
-        select_embeddings(images, texts, labels, adaptation="auto", num_folds=5)
-    assert len(select_embeddings(images, texts, labels, alignment="ensemble", selection_ratio=0.5).selected) == 2
+        select(images, texts, labels, adaptation="auto", num_folds=5)
+    assert len(select(images, texts, labels, alignment="ensemble", selection_ratio=0.5).selected) == 2
 
 
-@pytest.mark.parametrize("objective", ["diverse", "clean", "released"])
+@pytest.mark.parametrize("objective", ["robust", "diverse", "clean", "released"])
 def test_the_ensemble_selects_the_same_rows_whatever_their_order(objective):
     images, texts, labels = clusters()
     order = np.random.default_rng(1).permutation(len(labels))
     options = {"alignment": "ensemble", "objective": objective, "selection_ratio": [0.3, 0.6]}
-    result = select_embeddings(images, texts, labels, **options)
-    permuted = select_embeddings(images[order], texts, labels[order], **options)
+    result = select(images, texts, labels, **options)
+    permuted = select(images[order], texts, labels[order], **options)
     for ratio in (0.3, 0.6):
         assert sorted(order[permuted.at(ratio).selected]) == result.at(ratio).selected.tolist()

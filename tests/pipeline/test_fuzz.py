@@ -89,10 +89,10 @@ ANYTHING = [
     lambda: 0,
 ]
 RIGHT = {
-    "selection_ratio": [0.3, 0.5, 1, [0.25, 0.75], np.float32(0.3), (0.5,)],
+    "selection_ratio": [0.3, 0.5, 1, [0.25, 0.75], np.float32(0.3), (0.5,), "auto", [0.5, "auto"]],
     "selection_count": [4, [3, 6], np.int64(5)],
-    "objective": ["diverse", "clean", "paper", "released"],
-    "alignment": ["cosine", "margin", "ensemble"],
+    "objective": ["robust", "diverse", "clean", "paper", "released"],
+    "alignment": ["cosine", "margin", "ensemble", "noise_model"],
     "diversity_weight": [0, 0.1, "ratio", np.float64(0.2)],
     "normalization": ["none", "minmax_mean", "zscore", "rank"],
     "class_balance": ["none", "proportional", "uniform"],
@@ -102,6 +102,7 @@ RIGHT = {
     "gate": [True, False, np.bool_(False)],
     "gate_floor": [0.0, 0.5],
     "spread": [True, False],
+    "herding": [True, False],
     "redundancy_weight": [0, 0.5],
     "solver": ["exact", "sgd"],
     "ratio_weight": [2.0, 3],
@@ -198,7 +199,8 @@ def sentence_of(error):
 def is_right(result, num_rows):
     for size in result.ratios:
         rows = result.at(**({"count": size} if isinstance(size, int) else {"ratio": size})).selected
-        assert len(rows) == selection_count(size, num_rows) and (np.diff(rows) > 0).all()
+        assert len(rows) if size == "auto" else len(rows) == selection_count(size, num_rows)
+        assert (np.diff(rows) > 0).all()
         assert rows[0] >= 0 and rows[-1] < num_rows
 
 
@@ -271,7 +273,7 @@ def test_select_embeddings(place):
     @given(images, texts, labels, options)
     def call(images, texts, labels, arguments):
         try:
-            is_right(select_embeddings(images, texts, labels, **arguments), len(images))
+            is_right(select_embeddings(images, texts, labels, **({"adaptation": "off"} | arguments)), len(images))
         except InputError as error:
             sentence_of(error)
             outcomes[False] += 1

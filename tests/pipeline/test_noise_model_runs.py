@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from interrupted import assert_same
 from process_clients import run_processes
 
 from hf_clipselect import InputError, SelectionResult, load_pruned, select_dataset, select_embeddings
@@ -290,6 +291,18 @@ def test_the_number_of_processes_changes_nothing(tmp_path):
         assert all(answer == answers[0] for answer in answers)
         found[count] = answers[0]
     assert found[1] == found[2] == found[3]
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_that_encode_and_herd_changes_no_byte(forking_client, tmp_path):
+    flags = "--use_cpu --max_train_samples 400 --selection_ratio 0.3 auto --adaptation off --dataloader_num_workers 0"
+    for count in (1, 2, 3):
+        notes = tmp_path / f"notes-{count}"
+        notes.mkdir()
+        runs = [[*flags.split(), "--output_dir", str(tmp_path / f"run-{count}")]]
+        codes = forking_client.run({"runs": runs, "shard_rows": 64, "notes": str(notes), "processes": count})
+        assert not any(codes), "\n".join(path.read_text()[-2000:] for path in notes.glob("output-*.txt"))
+        assert_same(tmp_path / f"run-{count}", tmp_path / "run-1")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -112,7 +112,7 @@ def test_the_report_tells_what_the_scores_say(finished):
 def test_config_yaml_holds_resolved_arguments_that_config_takes_back(finished):
     _, result, folder = finished
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    assert config["objective"]["alignment"] == "margin" and config["objective"]["class_balance"] == "proportional"
+    assert config["objective"]["alignment"] == "noise_model" and config["objective"]["class_balance"] == "proportional"
     assert config["source"]["fingerprint"] == result.source.fingerprint
     assert config["adaptation"]["num_steps"] > 0 and config["model"]["weights_sha256"]
     arguments = parse_arguments(["--config", str(folder / "config.yaml"), "--seed", "7"])
@@ -281,7 +281,7 @@ def test_sgd_gives_what_exact_gives_on_digits():
     [
         ({"selection_ratio": 0.0}, r"must lie in \(0, 1\]"),
         ({"selection_ratio": [0.3, 0.3]}, "more than once"),
-        ({"objective": "best"}, "objective must be one of diverse, clean, paper, released"),
+        ({"objective": "best"}, "objective must be one of robust, diverse, clean, paper, released"),
         ({"adaptation": "maybe"}, "must be one of auto, always, off"),
         ({"solver": "sgd"}, 'pass class_balance="none"'),
         ({"image_column_name": "picture"}, "all columns: image, label"),

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.slow
 MADE = Path(__file__).resolve().parents[1] / "fixtures" / "made_at_d51eaaf"
 COMMANDS = json.loads((MADE / "commands.json").read_text())
 SCORES = ("sas", "margin", "sds")
+# The default for labels then, which has to be named now; that for captions is what it was.
+COMMANDS["run"] += ["--objective", "diverse"]
 EXPECTED = json.loads((MADE / "expected.json").read_text())
 
 
@@ -118,6 +120,21 @@ def test_another_size_is_added_to_those_of_then(hub, folder):
     log = select(folder, hub.environment(), *COMMANDS["run"], "--selection_ratio", "0.4")
     assert "nothing to encode" in log and "nothing to train" in log
     assert SelectionResult.from_folder(folder / "run").ratios == (0.4, 0.3, 0.5)
+    check_rows(folder / "run", "run")
+
+
+def test_the_command_of_then_selects_by_the_default_of_now_and_says_so(hub, folder):
+    then = [flag for flag in COMMANDS["run"] if flag not in ("--objective", "diverse")]
+    log = select(folder, hub.environment(), *then)
+    assert "nothing to encode" in log and "nothing to train" in log
+    told = "The results in run were selected by objective diverse. This run names none and selects by robust"
+    assert told in log and "pass --objective diverse to select as before" in log
+    now = SelectionResult.from_folder(folder / "run")
+    assert now.objective.name == "robust" and now.ratios == (0.3, 0.5)
+    for column in SCORES:
+        earlier = SelectionResult.from_folder(MADE / "run").scores[column][:]
+        np.testing.assert_allclose(now.scores[column][:], earlier, rtol=0, atol=1e-5)
+    select(folder, hub.environment(), *COMMANDS["run"])
     check_rows(folder / "run", "run")
 
 

@@ -1,6 +1,7 @@
 import ast
 import base64
 import io
+import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -9,14 +10,17 @@ import matplotlib
 import numpy as np
 import pytest
 from datasets import Dataset, Image
-from made_reports import NAN, random_table, scores_table, summarize_table
+from made_reports import NAN, random_table, scores_table, summarize_table, with_random_noise
 from PIL import Image as PILImage
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.results.report import write_html
+from hf_clipselect.results.report import pick_suspects, write_html
 from hf_clipselect.results.report.thumbnails import make_thumbnails, pick_rows
 from hf_clipselect.results.scores_table import column_values
+from hf_clipselect.results.subsets import select_from_table
 from hf_clipselect.scores.trust import measure_trust
+from hf_clipselect.selection import resolve_objective
+from hf_clipselect.selection.reasons import WRONG_LABEL
 
 
 PAPER = "https://huggingface.co/papers/2410.11215"
@@ -267,6 +271,60 @@ def test_page_tells_when_not_to_trust_it(tmp_path, adapted):
         assert sentence in words
     assert "Classes below chance" not in words and "Classes taken for others" not in words
     assert "not to trust" not in " ".join(Page(write_page(tmp_path, summarize_table(scores), scores)).texts)
+
+
+def test_page_tells_how_wrong_the_labels_look(tmp_path):
+    scores = with_random_noise(random_table(240, HOSTILE))
+    report = summarize_table(scores, share_error=0.004)
+    page = Page(write_page(tmp_path, report, scores))
+    words, noise = " ".join(page.texts), report["noise"]
+    share = f"About {100 * noise['estimated_share']:.0f}\u00a0% of the labels look wrong"
+    assert f"{share} (human mistakes are often under-counted)." in words
+    assert "standard error over folds of the rows is 0.4 points." in words
+    assert words.index(share) < words.index("Subsets")
+    pair = noise["transitions"][0]
+    places = [place for place, text in enumerate(page.texts) if text == pair["clean_label"]]
+    assert any(pair["label"] in page.texts[place - 3 : place] for place in places)
+    assert "Rows for which another class is more probable than the given label, most probably wrong first" in words
+    for row in scores.select(pick_suspects(scores, num=24)):
+        tile = page.tile(row["source_index"])["text"]
+        assert f"{row['label_error_probability']:.2f} wrong, looks like {HOSTILE[row['clean_label']]}" in tile
+    right = next(row for row in scores if row["label"] == row["clean_label"] and row["selected_30"])
+    assert "looks like" not in page.tile(right["source_index"])["text"]
+    assert "script" not in page.tags and page.tags.count("b") == 1
+    # Not twice where the reason says it too.
+    why = [f"{WRONG_LABEL}0.97, looks like nine" if row["label"] != row["clean_label"] else "why" for row in scores]
+    said = scores.remove_columns("reason").add_column("reason", why)
+    words = " ".join(Page(write_page(tmp_path, summarize_table(said), said)).texts)
+    assert WRONG_LABEL not in words and "why" in words
+
+    rows = scores.remove_columns(["label_error_probability", "clean_label"])
+    without = " ".join(Page(write_page(tmp_path, summarize_table(rows), rows)).texts)
+    assert "look wrong" not in without and "looks like" not in without
+    assert "lowest margin first" in " ".join(without.split())
+
+
+@pytest.mark.parametrize("highest", [1.0, 0.01])
+def test_page_says_where_auto_keeps_all(tmp_path, highest):
+    table = with_random_noise(random_table(240, ["a", "b", "c"]), highest=highest)
+    scores = select_from_table(table, resolve_objective("clean"), ("auto", 0.3))
+    page = Page(write_page(tmp_path, summarize_table(scores, ("auto", 0.3)), scores))
+    sentence = "keeps nearly all rows, since hardly any label looks wrong; for a smaller set random rows would do."
+    assert "ratio_auto" in page.texts
+    assert (sentence in page.texts) == (highest < 1)
+    if highest < 1:
+        assert "There are none: for every row the given label is the most probable class." in page.texts
+
+
+def test_page_names_the_classes_with_the_most(tmp_path):
+    names = [f"species {number}" for number in range(30)]
+    scores = with_random_noise(random_table(600, names))
+    report = summarize_table(scores)
+    words = " ".join(Page(write_page(tmp_path, report, scores)).texts)
+    assert "the first 20 of 30 classes" in words and "standard error" not in words
+    shares = report["noise"]["by_class"]
+    listed = words.split("Classes with the most")[1].split("Confused pairs")[0]
+    assert re.findall(r"species \d+", listed) == sorted(shares, key=lambda name: -shares[name])[:20]
 
 
 @pytest.mark.parametrize(("num_groups", "num_figures"), [(3, 1), (20, 2), (60, 2)])

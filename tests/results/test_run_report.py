@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from made_reports import random_table, run_entries, summarize_table
+from made_reports import random_table, run_entries, summarize_table, with_random_noise
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.results.run_report import MAX_GROUPS_LISTED, report_at, summarize, write_json
@@ -193,3 +193,17 @@ def test_trust_is_in_the_report_and_stays_at_another_ratio(eight_rows):
     assert report["trust"] == trust.to_dict() and json.loads(json.dumps(report)) == report
     assert report_at(report, eight_rows, (0.125,))["trust"] == report["trust"]
     assert summarize_table(eight_rows, ratios=(0.5,))["trust"] is None
+
+
+def test_the_entry_of_auto_has_the_figure_that_it_came_to():
+    table = with_random_noise(random_table(300, ["a", "b"]))
+    report = summarize_table(select_from_table(table, resolve_objective("clean"), ("auto", 0.5)), ("auto", 0.5))
+    auto, half = report["subsets"]
+    rows = round(300 * (1 - report["noise"]["estimated_share"]))
+    assert 150 < rows < 300
+    assert (auto["name"], auto["suffix"], auto["rows"]) == ("ratio_auto", "auto", rows)
+    assert (auto["ratio"], auto["auto_ratio"], auto["count"]) == (rows / 300, round(rows / 300, 4), None)
+    assert (half["ratio"], half["auto_ratio"]) == (0.5, None)
+    assert report_at(report, select_from_table(table, resolve_objective("clean"), ("auto",)), ("auto",))[
+        "subsets"
+    ] == [auto]

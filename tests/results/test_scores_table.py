@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, Value
 
+from hf_clipselect.data.row_facts import RowFacts
 from hf_clipselect.errors import InputError
 from hf_clipselect.results.scores_table import column_values, is_selection_column, join_columns, score_table
 from hf_clipselect.results.subsets import select_from_table
@@ -280,3 +281,20 @@ def test_a_ratio_that_keeps_no_row_is_refused():
     table, _, _ = make_table(20)
     with pytest.raises(InputError, match="selection_ratio 0.01 of 20 rows keeps none"):
         select_from_table(table, resolve_objective("diverse"), (0.5, 0.01))
+
+
+def test_a_class_that_loses_rows_of_auto_passes_none_on(caplog):
+    labels, scores = np.repeat([0, 1], 20), random_scores(40)
+    scores = dataclasses.replace(
+        scores,
+        label_error_probability=np.zeros(40, dtype=np.float32),
+        clean_label=labels,
+    )
+    must_drop = np.arange(40) < 15
+    table = score_table(labels, NAMES, np.arange(40), scores, RowFacts(must_drop=must_drop))
+    selected = select_from_table(table, resolve_objective("clean"), ("auto",))
+    assert np.flatnonzero(column_values(selected, "selected_auto")).tolist() == list(range(15, 40))
+    assert not caplog.records
+    uniform = resolve_objective("clean", {"class_balance": "uniform"})
+    select_from_table(table, uniform, ("auto",))
+    assert "and the rest went to the others: cat (5 of 13)" in caplog.text

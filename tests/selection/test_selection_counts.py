@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.selection import check_ratios, check_sizes, column_suffix, config_name, is_count, selection_count
+from hf_clipselect.selection import (
+    AUTO,
+    check_numbers,
+    check_ratios,
+    check_sizes,
+    column_suffix,
+    config_name,
+    is_count,
+    selection_count,
+)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,9 @@ def test_check_ratios_rejects_none_and_twice():
 
 
 def test_names_of_configs():
-    assert [config_name(size) for size in (0.3, 0.125, 1.0, 500, 1)] == [
+    assert column_suffix(AUTO) == "auto"
+    assert [config_name(size) for size in (AUTO, 0.3, 0.125, 1.0, 500, 1)] == [
+        "ratio_auto",
         "ratio_30",
         "ratio_12_5",
         "ratio_100",
@@ -97,6 +108,29 @@ def test_sizes_are_ratios_then_counts():
     assert check_sizes(counts=500) == (500,)
     assert check_sizes([0.5, 0.2], np.array([7, 3])) == (0.5, 0.2, 7, 3)
     assert [is_count(size) for size in check_sizes(1.0, 1)] == [False, True]
+
+
+def test_auto_is_a_size_like_a_ratio():
+    assert check_sizes("auto") == (AUTO,) and not is_count(AUTO)
+    assert check_sizes(np.str_("auto")) == (AUTO,) and type(check_sizes([np.str_("auto")])[0]) is str
+    assert check_sizes([0.3, "auto", 0.5], 7) == (0.3, "auto", 0.5, 7)
+    assert check_sizes(("auto",), [7, 5]) == ("auto", 7, 5)
+    with pytest.raises(InputError, match="auto more than once"):
+        check_sizes(["auto", 0.3, "auto"])
+    with pytest.raises(InputError, match=r"""must be a number in \(0, 1\] or "auto", got 'all'"""):
+        check_sizes([0.3, "all"])
+    for name_of in (column_suffix, config_name):
+        with pytest.raises(InputError, match="got 'all'"):
+            name_of("all")
+
+
+def test_auto_is_no_number():
+    assert check_numbers() == (0.3,) and check_numbers([0.5], 7) == (0.5, 7)
+    for check in (check_numbers, check_ratios):
+        with pytest.raises(InputError, match=r"must be a number in \(0, 1\], got 'auto'"):
+            check("auto")
+    with pytest.raises(TypeError, match="takes a number, got 'auto'"):
+        selection_count(AUTO, 10)
 
 
 @pytest.mark.parametrize("counts", [0, -1, 2.0, 0.5, True, "5", [3, None]])

@@ -51,6 +51,28 @@ def test_scores_by_hand():
     np.testing.assert_allclose(scores("released", {"normalization": "rank"}), expected, atol=1e-6)
 
 
+def test_the_probability_of_being_right_by_hand():
+    p = np.array([0.75, 0.0, 0.25, 1.0], dtype=np.float32)
+    judged = columns(error_probability=p)
+    np.testing.assert_array_equal(scores("clean", {"alignment": "noise_model"}, rows=judged), [0.25, 1, 0.75, 0])
+    knobs = {"alignment": "noise_model", "diversity_weight": 0.5}
+    np.testing.assert_array_equal(scores("clean", knobs, rows=judged), [0.75, 1.25, 1, 0])
+    gate = resolve_objective("clean", {"alignment": "noise_model", "gate": True, "gate_floor": 0.5})
+    assert passes_gate(gate, judged).tolist() == [False, True, False, False]
+    with pytest.raises(ValueError, match="no error_probability"):
+        scores("clean", {"alignment": "noise_model"})
+
+
+def test_herding_by_hand():
+    rows = columns(labels=np.array([2, 0, 2, 2]), class_rank=np.array([1, 0, 2, 0]))
+    np.testing.assert_allclose(scores("robust", rows=rows), [2 / 3, 1, 1 / 3, 1])
+    # Neither the alignment nor a gate has a part in it.
+    knobs = {"alignment": "cosine", "gate": True}
+    np.testing.assert_array_equal(scores("robust", knobs, rows=rows), scores("robust", rows=rows))
+    with pytest.raises(ValueError, match="no class_rank"):
+        scores("robust")
+
+
 @pytest.mark.parametrize("normalization", ["minmax_mean", "zscore", "rank"])
 def test_a_constant_column_normalises_to_zero(normalization):
     constant = np.full(4, 0.5, dtype=np.float32)

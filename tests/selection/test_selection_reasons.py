@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 
 from hf_clipselect.selection import (
@@ -32,6 +34,7 @@ def why(name, rows, selected, knobs=None, *, tiers=None, groups=None):
         tiers=tiers,
         duplicate_group=np.full(num_rows, -1) if groups is None else np.array(groups),
         source_index=10 * np.arange(num_rows),
+        class_names=["zero", "one", "two"],
     ).tolist()
 
 
@@ -100,3 +103,59 @@ def test_lists_of_rows():
     rows = rows_of([0.9, 0.8, -0.7])
     tiers = np.array([MUST_DROP, FIRST, MUST_KEEP])
     assert why("clean", rows, [1, 2], tiers=tiers) == ["must drop", "kept", "kept: must keep"]
+
+
+def judged(margin, error_probability, clean_label, labels=None):
+    rows = rows_of(margin, labels)
+    p = np.array(error_probability, dtype=np.float32)
+    ranks = np.argsort(np.argsort(p, kind="stable"), kind="stable")
+    return replace(rows, error_probability=p, clean_label=np.array(clean_label), class_rank=ranks)
+
+
+def test_labels_that_are_probably_wrong():
+    rows = judged([0.9, 0.8, -0.1, 0.7, -0.3], [0.01, 0.97, 0.5, 0.625, 0.9], [0, 2, 1, 0, 1])
+    wrong = "label is wrong with probability "
+    found = why("clean", rows, [0], {"alignment": "noise_model", "class_balance": "none"})
+    # Where the given label is still the most probable one there is no other to propose. The prediction of CLIP alone
+    # is no reason.
+    assert found == [
+        "kept",
+        wrong + "0.97, looks like two",
+        "low alignment",
+        wrong + "0.62",
+        wrong + "0.90, looks like one",
+    ]
+    # With a gate it is one, and a kept row has none.
+    found = why("clean", rows, [0, 4], {"alignment": "noise_model", "gate": True})
+    assert found[1:] == [wrong + "0.97, looks like two", "label disagrees with image", wrong + "0.62", "kept"]
+    # Objectives without the noise model do not tell of it.
+    assert why("clean", rows, [0, 1])[2:] == [
+        "label disagrees with image",
+        "low alignment",
+        "label disagrees with image",
+    ]
+
+
+def test_herding_leaves_the_rows_of_the_pool_to_the_quota():
+    # The sum of p is 2, so that the last three rows are not in the pool.
+    rows = judged([0.9, 0.8, -0.1, 0.7, 0.6, -0.3], [0, 0, 0.125, 0.25, 0.75, 0.875], [0, 0, 0, 0, 0, 1])
+    wrong = "label is wrong with probability "
+    assert why("robust", rows, [0, 1]) == [
+        "kept",
+        "kept",
+        "quota of its class is full",
+        "low alignment",
+        wrong + "0.75",
+        wrong + "0.88, looks like one",
+    ]
+    assert why("robust", rows, [0, 1], {"class_balance": "none"})[2:4] == ["low score", "low alignment"]
+    assert why("robust", rows, [0, 1], {"balance_by": "group"})[2] == "quota of its group is full"
+    tiers = np.array([FIRST, FIRST, MUST_KEEP, FIRST, MUST_KEEP, MUST_DROP])
+    assert why("robust", rows, [2, 4], tiers=tiers) == [
+        "quota of its class is full",
+        "quota of its class is full",
+        "kept: must keep",
+        "low alignment",
+        "kept: must keep",
+        "must drop",
+    ]

@@ -10,10 +10,13 @@ from datasets import Dataset
 from jinja2 import Environment, PackageLoader
 
 from ...errors import InputError
+from ...hub.noise_words import auto_keeps_all, look_wrong
 from ...runtime.files import write_text_atomically
+from ...selection.reasons import WRONG_LABEL
+from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
-from .suspects import Captions, captions_of, row_texts
+from .suspects import Captions, captions_of, proposals, row_texts, verdict
 from .thumbnails import make_thumbnails, pick_rows
 
 
@@ -27,6 +30,12 @@ GALLERIES = {
         "margin first: wrong labels, or images that CLIP does not understand.",
     ),
 }
+SUSPECTS_OF_A_NOISE_MODEL = (
+    "Rows for which another class is more probable than the given label, most probably wrong first: wrong labels, or "
+    "images that neither CLIP nor a regression understands."
+)
+# Of the classes with the largest share of labels that look wrong.
+MAX_CLASSES_LISTED = 20
 # A longer caption would push the tiles apart.
 MAX_TEXT = 120
 
@@ -52,6 +61,7 @@ def write_html(
             report=report,
             title=report["source"].get("name") or "Selection report",
             facts=_list_facts(report),
+            labels=_describe_noise(report),
             histograms=draw_histograms(report, scores),
             scatter=draw_scatter(report, scores),
             class_shares=draw_class_shares(report),
@@ -64,6 +74,23 @@ def write_html(
         )
     )
     write_text_atomically(path, page)
+
+
+def _describe_noise(report: dict[str, Any]) -> dict[str, Any] | None:
+    """What the page says of wrong labels: sentences, and the classes with the largest share of them."""
+    noise = report["noise"]
+    if noise is None:
+        return None
+    rows = {entry["name"]: entry["rows"] for entry in report["classes"]}
+    by_share = sorted(noise["by_class"].items(), key=lambda item: -item[1])
+    share = look_wrong(noise).replace(" %", "\N{NO-BREAK SPACE}%")
+    return {
+        **noise,
+        "look_wrong": f"{share[0].upper()}{share[1:]}.",
+        "keeps_all": [(subset["name"], auto_keeps_all(noise, subset)) for subset in report["subsets"]],
+        "classes": [{"name": name, "rows": rows[name], "share": share} for name, share in by_share],
+        "max_classes": MAX_CLASSES_LISTED,
+    }
 
 
 def _environment() -> Environment:
@@ -94,6 +121,9 @@ def _fill_galleries(
     report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] | None
 ) -> list[dict[str, Any]]:
     suffix = report["subsets"][0]["suffix"]
+    texts = dict(GALLERIES)
+    if has_noise_model(scores):
+        texts["suspect"] = (texts["suspect"][0], SUSPECTS_OF_A_NOISE_MODEL)
     picked = pick_rows(scores, suffix)
     shown = np.unique(np.concatenate(list(picked.values())))
     thumbnails = {} if images is None or not len(shown) else make_thumbnails(*images, shown)
@@ -107,7 +137,7 @@ def _fill_galleries(
             "caption": caption,
             "tiles": [{**tiles[row], "thumbnail": thumbnails.get(int(row))} for row in picked[kind]],
         }
-        for kind, (title, caption) in GALLERIES.items()
+        for kind, (title, caption) in texts.items()
     ]
 
 
@@ -117,9 +147,25 @@ def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Cap
     values = {key: column_values(scores, name)[rows] for key, name in columns.items()}
     given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
     described = [{key: column[i] for key, column in values.items()} for i in range(len(rows))]
+    for row, said in zip(described, _verdicts(scores, rows), strict=True):
+        row["verdict"] = said
+        if said is not None and row["reason"].startswith(WRONG_LABEL):  # the same in more words
+            row["reason"] = ""
     return [
         row | {"label": label, "predicted": predicted}
         for row, label, predicted in zip(described, given, best, strict=True)
+    ]
+
+
+def _verdicts(scores: Dataset, rows: np.ndarray) -> list[str | None]:
+    """What the noise model says of rows whose label looks wrong; None of the others, and without a noise model."""
+    if not has_noise_model(scores):
+        return [None] * len(rows)
+    wrong = column_values(scores, "label_error_probability")[rows]
+    given, proposed = proposals(scores, rows)
+    return [
+        None if label == other else verdict(probability, _shorten(other))
+        for probability, label, other in zip(wrong, given, proposed, strict=True)
     ]
 
 

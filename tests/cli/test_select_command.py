@@ -1,0 +1,56 @@
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from made_reports import with_random_noise
+from made_results import make_report, make_result
+
+from hf_clipselect.cli.select_command import summary
+from hf_clipselect.config.arguments import Arguments, HubArguments
+from hf_clipselect.results.subsets import select_from_table
+
+
+def summary_of(dataset, change=lambda scores: scores, sizes=(0.5, 0.3)):
+    result = make_result(dataset, name="me/things")
+    scores = select_from_table(change(result.scores), result.objective, sizes)
+    result = replace(result, scores=scores, ratios=sizes)
+    result = replace(result, report=make_report(result))
+    return result.report["noise"], summary(result, Arguments()).splitlines()
+
+
+def test_the_summary_tells_how_wrong_the_labels_look(images_dataset):
+    noise, lines = summary_of(images_dataset, with_random_noise)
+    share = f"about {100 * noise['estimated_share']:.0f} % of the labels look wrong"
+    pairs = [
+        f"{pair['label']} looks like {pair['clean_label']} ({pair['rows']} rows)" for pair in noise["transitions"]
+    ]
+    assert len(pairs) == 6  # of three classes
+    assert lines[1] == f"{share} (human mistakes are often under-counted): {', '.join(pairs[:3])}"
+    assert lines[2].startswith("ratio_50: 30 rows; ")
+    assert not any("random rows" in line for line in lines)
+
+
+def test_the_summary_names_no_pairs_where_no_label_looks_wrong(images_dataset):
+    _, lines = summary_of(images_dataset, partial(with_random_noise, highest=0.01))
+    assert lines[1] == "less than 1 % of the labels look wrong (human mistakes are often under-counted)"
+
+
+def test_the_summary_without_a_noise_model_is_as_before(images_dataset):
+    noise, lines = summary_of(images_dataset)
+    assert noise is None and len(lines) == 5 and lines[1].startswith("ratio_50: 30 rows; ")
+
+
+def test_the_summary_says_where_auto_keeps_all(images_dataset):
+    _, lines = summary_of(images_dataset, partial(with_random_noise, highest=0.01), ("auto", 0.3))
+    assert lines[2].startswith("ratio_auto: 60 rows; ")
+    assert lines[3] == "ratio_auto keeps all rows, since no label looks wrong; for a smaller set random rows would do"
+    assert '"ratio_auto", split="train"' in lines[5]
+    noise, lines = summary_of(images_dataset, with_random_noise, ("auto",))
+    assert lines[2].startswith(f"ratio_auto: {round(60 * (1 - noise['estimated_share']))} rows; ")
+    assert not any("random rows" in line for line in lines)
+
+
+def test_the_call_that_loads_auto_from_scores_alone_can_be_run(images_dataset):
+    result = make_result(images_dataset, ("auto",), name="me/things", report=True, noise=True)
+    arguments = Arguments(hub=HubArguments(scores_only=True))
+    assert f'load_pruned("{Path("clipselect_output/subset")}", ratio="auto")' in summary(result, arguments)
