@@ -4,9 +4,9 @@
     CLIPSELECT_DATA=folder python recipes/compare_regret.py recipes/robust/compare_*_development.yaml \\
         --output_dir compare_output/robust_development
 
-Each YAML file is a sweep of compare.py, which runs it alone too. All must have the same methods, ratios and seeds, and
-train one model. What a sweep computed is kept in the folder that its file names, so that the sweeps may be run one by
-one before, each in a process of its own, and a run that was stopped goes on.
+Each YAML file is a sweep of compare.py. All must have the same methods, ratios and seeds, and train one model. What
+was computed is kept in the folder that each file names: a run that was stopped goes on, and several processes may take
+a file each (with an --output_dir of their own) before one goes over all.
 
 Leaves in --output_dir accuracy.csv (a line for each data set, noise, ratio and seed, a column for each method, %),
 noise.csv (estimated and true share of wrong labels, and how well the noise model, CLIP's margin and an out-of-fold
@@ -60,8 +60,11 @@ def main() -> int:
             logging.getLogger("hf_clipselect").setLevel(logging.ERROR)
             logging.getLogger("hf_clipselect.evaluation.comparison").setLevel(logging.INFO)
             sweeps = [parse_sweep_arguments(["--config", config]) for config in flags.configs]
-            rows = [row for arguments in sweeps for row in run_sweep(arguments)]
-            noise_rows = [row for arguments in sweeps for row in noise_estimates(settings_of(arguments))]
+            rows, noise_rows = [], []
+            for arguments in sweeps:
+                settings = settings_of(arguments)
+                rows += run_sweep(arguments, settings)
+                noise_rows += noise_estimates(settings)
         folder = make_folder(flags.output_dir, "--output_dir")
         peers = ["cleanlab"] if is_installed("cleanlab") else []
         head = recipe_origin(__file__, "torch", "scikit-learn", "numpy", *peers)

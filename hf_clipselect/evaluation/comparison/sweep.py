@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,11 +32,13 @@ _QUALITY = ("num_kept", "noise_share", "noise_kept", "corrupted_share", "class_m
 Row = dict[str, Any]
 
 
-def run_sweep(arguments: SweepArguments) -> list[Row]:
+def run_sweep(arguments: SweepArguments, settings: Sequence[Setting] | None = None) -> list[Row]:
     """Run a sweep, or what is left of it.
 
     Args:
         arguments ([`SweepArguments`]): What to run, and the folder.
+        settings (`Sequence[Setting]`, *optional*): Those of the arguments, from [`settings_of`], for callers that go
+            on with them: what they have computed is theirs.
 
     Returns:
         `list[dict]`: One row for each setting, method, ratio, seed and model, in that order; the method that keeps
@@ -45,7 +47,7 @@ def run_sweep(arguments: SweepArguments) -> list[Row]:
     Raises:
         InputError: The data can't be read, or a method can't serve them; raised before anything is computed.
     """
-    settings = settings_of(arguments)
+    settings = settings_of(arguments) if settings is None else settings
     for setting in settings:
         for name in arguments.methods:
             METHODS[name].check(setting, arguments.selection_ratio)
