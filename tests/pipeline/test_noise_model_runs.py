@@ -65,14 +65,15 @@ def test_the_default_for_labels_is_robust_and_its_columns_are_those_of_the_funct
     result = select(images, texts, labels)
     assert result.objective.name == "robust"
     columns, noise = columns_of(result), estimate_label_noise(images, texts, labels)
-    assert np.array_equal(columns["label_error_probability"], noise.error_probability)
-    assert columns["label_error_probability"].dtype == np.float32
+    probability = columns["label_error_probability"]
+    np.testing.assert_allclose(probability, noise.error_probability, atol=1e-4)  # normalised once more
+    assert probability.dtype == np.float32
     assert np.array_equal(columns["clean_label"], noise.clean_label)
     assert result.scores.features["clean_label"] == result.scores.features["label"]
-    in_pool = safe_pool(noise.error_probability)
+    in_pool, embeds = safe_pool(probability), unit(images)
     for label in range(4):
         rows = np.flatnonzero(labels == label)
-        expected = class_order(images[rows], in_pool[rows], noise.error_probability[rows], 42)
+        expected = class_order(embeds[rows], in_pool[rows], probability[rows], 42)
         assert np.array_equal(columns["class_rank"][rows], expected)
     assert wrong[result.selected].mean() < wrong.mean() / 2
 
@@ -119,11 +120,12 @@ def test_rows_are_herded_by_the_embeddings_that_sas_is_of():
     adapted = embed_rows(Projections(outcome.adapted.model), FeatureRows([images]), np.arange(len(images)))
     assert not np.allclose(adapted, images, atol=1e-3)
     columns, noise = columns_of(outcome.result), estimate_label_noise(images, texts, labels, seed=3)
-    assert np.array_equal(columns["label_error_probability"], noise.error_probability)
-    in_pool = safe_pool(noise.error_probability)
+    probability = columns["label_error_probability"]
+    np.testing.assert_allclose(probability, noise.error_probability, atol=1e-4)
+    in_pool = safe_pool(probability)
     for label in range(4):
         rows = np.flatnonzero(labels == label)
-        expected = class_order(adapted[rows], in_pool[rows], noise.error_probability[rows], 3)
+        expected = class_order(adapted[rows], in_pool[rows], probability[rows], 3)
         assert np.array_equal(columns["class_rank"][rows], expected)
 
 
@@ -231,7 +233,7 @@ def test_embeddings_keep_the_rows_that_images_keep_at_every_size(noisy_digits):
     theirs = select(*embeds, noisy_digits["label"][:], selection_ratio="auto")
     assert len(ours.selected) == len(theirs.selected)
     np.testing.assert_allclose(
-        columns_of(ours)["label_error_probability"], columns_of(theirs)["label_error_probability"], atol=1e-4
+        columns_of(ours)["label_error_probability"], columns_of(theirs)["label_error_probability"], atol=5e-3
     )
 
 
