@@ -14,7 +14,8 @@ from torch import nn
 from ..adapters.projections import IdentityProjections, Projections, embed_prompts
 from ..adapters.text_alignment import align_rows
 from ..scores.arrays import as_numpy
-from ..scores.ensemble import CLIP_LOGIT_SCALE, ensemble_alignment
+from ..scores.ensemble import ensemble_alignment
+from ..scores.judges import CLIP_LOGIT_SCALE
 from ..scores.noise_model import LabelNoise, check_auto, estimate_label_noise
 from ..scores.targets import Classes
 from ..selection import AUTO

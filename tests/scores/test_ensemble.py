@@ -14,9 +14,17 @@ from sklearn.metrics import roc_auc_score
 from hf_clipselect import semantic_alignment_score
 from hf_clipselect.errors import InputError
 from hf_clipselect.scores import arrays
-from hf_clipselect.scores.alignment import Pairs
-from hf_clipselect.scores.ensemble import _out_of_fold_weights, ensemble_alignment
+from hf_clipselect.scores.ensemble import ensemble_alignment
 from hf_clipselect.scores.folds import content_order
+from hf_clipselect.scores.judges import Judges
+
+
+def out_of_fold_weights(images, texts, labels, order, folds):
+    """Of regressions for these folds, whatever what the rows are says."""
+    num_folds = int(folds.max()) + 1
+    judges = Judges(images, texts, labels, num_folds=num_folds)
+    judges.order, judges.labels, judges._folds = order, labels[order], folds[order]
+    return judges._weights.view(images.shape[1] + 1, num_folds, len(texts))
 
 
 def clusters(num_rows=150, num_classes=4, embed_dim=12, *, seed=0):
@@ -79,10 +87,7 @@ def test_labels_of_a_fold_do_not_reach_the_regression_that_scores_it():
     folds, order = np.empty(150, dtype=np.int64), np.random.default_rng(0).permutation(150)
     folds[order] = np.arange(150) % 3
     flipped = np.where(folds == 1, (labels + 1) % 4, labels)
-    before, after = (
-        _out_of_fold_weights(Pairs(images, texts), order, some[order], folds[order], 3).view(13, 3, 4)
-        for some in (labels, flipped)
-    )
+    before, after = (out_of_fold_weights(images, texts, some, order, folds) for some in (labels, flipped))
     assert torch.equal(before[:, 1], after[:, 1])
     for other in (0, 2):
         assert (before[:, other] - after[:, other]).abs().max() > 0.1

@@ -1,0 +1,336 @@
+"""How wrong the labels are: the probability that each given label is wrong, and the class that fits best.
+
+Shapes: N rows, C classes, D embedding dimension, M candidate classes of a row, U pairs of a class and a given label
+that occur among the candidates.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ..errors import InputError
+from ..runtime.words import counted
+from .arrays import Array
+from .judges import CLIP_LOGIT_SCALE, Judges
+
+
+# Classes that a row may truly belong to: the given one, so many by each judge, and so many drawn from the others; all
+# of them where there are no more.
+_BEST, _DRAWN = 16, 32
+# Rows that the model is fitted to, or so many for each class where that is more; it then judges all of them.
+_FIT_ROWS, _FIT_ROWS_OF_CLASS = 5_000, 50
+_NUM_ROUNDS = 8
+_EM_STEPS = 15
+# Half of the squared judges' weights and biases, against the mean of the losses.
+_PENALTY = 2e-3
+# Most of a class that may have been given other labels: beyond, which label stands for which class is open.
+_MOST_WRONG = 0.5
+# Rows of the mean of all classes that the share of a class leans on.
+_SHARE_ROWS = 20.0
+# How much of a class's wrong labels is spread evenly at least, and the rows per other class that are spread so.
+_EVEN_SHARE, _EVEN_ROWS = 1 / 3, 1.0
+# The start: the second judge sharpened, and two labels in five wrong, where that judge disagrees.
+_START_WEIGHTS, _START_WRONG = (0.2, 4.0), 0.4
+_SHARE_FOLDS = 5
+# Above this standard error the share of wrong labels does not tell how many rows to keep.
+_LARGEST_SHARE_ERROR = 0.05
+
+
+@dataclass(frozen=True)
+class LabelNoise:
+    """What the noise model says of N rows.
+
+    Args:
+        error_probability (`np.ndarray` of shape `(N,)`): Probability that the given label is wrong, float32, in
+            [0, 1].
+        clean_label (`np.ndarray` of shape `(N,)`): Most probable true class, int64; it may be the given one.
+        share (`float`): Estimated share of wrong labels, the mean of these probabilities.
+        share_error (`float`): Standard error of the share, from the model fitted to fifths of the rows.
+        notices (`tuple[str, ...]`): What could not be estimated, in sentences.
+    """
+
+    error_probability: np.ndarray
+    clean_label: np.ndarray
+    share: float
+    share_error: float
+    notices: tuple[str, ...] = ()
+
+
+def estimate_label_noise(
+    image_embeds: Array,
+    text_embeds: Array,
+    labels: Array,
+    *,
+    logit_scale: float = CLIP_LOGIT_SCALE,
+    seed: int = 42,
+) -> LabelNoise:
+    """Estimate which labels are wrong, and how many, from what two judges say of the rows.
+
+    The true class k of row i has the probability q_ik = softmax_k(w1 l1_ik + w2 l2_ik + b_k), where l1 and l2 are the
+    log probabilities of CLIP and of an out-of-fold regression ([`Judges`]); the label y is given with the probability
+    T_ky. The weights w >= 0, the biases b and the transitions T make the given labels likely: rounds of L-BFGS on w
+    and b (mean of -log sum_k q_ik T_ky, with a small L2 penalty) and of EM steps for T. Then P_i(wrong) =
+    1 - q_iy T_yy / sum_k q_ik T_ky. This is ours, in the line of the transition matrices of Patrini et al. (CVPR 2017,
+    https://huggingface.co/papers/1609.03683) and confident learning (https://huggingface.co/papers/1911.00068).
+
+    **What it assumes.** Labels alone don't tell a wrong label from an ambiguous image; the model does by three
+    assumptions. A wrong label depends on the true class, not on the image: where people err on the images that CLIP
+    and a regression also err on, it counts too few. More than half of each class is labelled right (`T_kk >= 0.5`), or
+    which label stands for which class would be open. And wrong labels of a class go everywhere until many rows say
+    otherwise: their shape leans on the uniform one by a third, and by one row for each other class, so that in many
+    small classes wrong labels that all go to one class are under-counted; the share of a class leans on the mean of
+    all by 20 rows. Without them the confusions of a weak judge look like wrong labels.
+
+    Of more than 65 classes a row's candidates are the given one, the 16 that each judge finds likeliest, and 32 drawn
+    from the others, which stand for all of these: sums over the classes are right in the mean over draws. The model is
+    fitted to 5,000 rows, or 50 for each class where that is more, evenly taken of all, and then judges all rows in
+    blocks: no array of all rows and classes is made.
+
+    Rows of a class that has no other row, and all rows where there are fewer than two for each class, are judged by
+    CLIP alone. Nothing depends on the order of the rows.
+
+    Args:
+        image_embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Of plain CLIP, normalised here. Adapters that
+            were trained on the same labels know them.
+        text_embeds (`np.ndarray` or `torch.Tensor` of shape `(C, D)`): One prompt embedding per class, normalised
+            here.
+        labels (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Given classes, integers in `[0, C)`.
+        logit_scale (`float`, *optional*, defaults to 100): What CLIP multiplies cosines with, above 0.
+        seed (`int`, *optional*, defaults to 42): Draws the folds of the regression.
+
+    Returns:
+        [`LabelNoise`]
+
+    Raises:
+        InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
+            above 0, or there is one row.
+    """
+    judges = Judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed)
+    num_rows, num_classes = len(judges.labels), judges.num_classes
+    sizes = np.bincount(judges.labels, minlength=num_classes)
+    has_regression = sizes[judges.labels] > 1 if num_rows >= 2 * np.count_nonzero(sizes) else np.zeros(num_rows, bool)
+    step = max(1, num_rows // max(_FIT_ROWS, _FIT_ROWS_OF_CLASS * num_classes))
+    sample = _joined([evidence for _, evidence in _evidence(judges, has_regression, step=step, seed=seed)])
+    fitted = _Fitted(sample, num_classes)
+    wrong, best = np.empty(num_rows), np.empty(num_rows, dtype=np.int64)
+    for places, evidence in _evidence(judges, has_regression, step=1, seed=seed):
+        posterior = fitted.posterior(evidence)
+        wrong[places] = 1 - posterior[:, 0]  # the first candidate is the given class
+        best[places] = evidence.classes[np.arange(len(posterior)), posterior.argmax(axis=1)]
+    # Equal rows lie in several folds by chance: all of them get their mean, and the class of the first.
+    counts = np.diff(judges.firsts, append=num_rows)
+    error_probability, clean_label = np.empty(num_rows, dtype=np.float32), np.empty(num_rows, dtype=np.int64)
+    error_probability[judges.order] = np.repeat(np.add.reduceat(wrong, judges.firsts) / counts, counts).clip(0, 1)
+    clean_label[judges.order] = np.repeat(best[judges.firsts], counts)
+    share = float(error_probability[judges.order].mean(dtype=np.float64))
+    notices = _notices(sizes, has_regression)
+    return LabelNoise(error_probability, clean_label, share, _share_error(sample, num_classes), notices)
+
+
+def check_auto(noise: LabelNoise) -> None:
+    """Raise `InputError` where the estimated share is too uncertain to tell how many rows to keep."""
+    if noise.share_error <= _LARGEST_SHARE_ERROR:
+        return
+    ratio = max(0.1, round(1 - noise.share - noise.share_error, 1))
+    raise InputError(
+        f"--selection_ratio auto keeps the rows whose labels are right, but how many these are is too uncertain here: "
+        f"about {noise.share:.0%} of the labels look wrong, give or take {noise.share_error:.0%} (at most "
+        f"{_LARGEST_SHARE_ERROR:.0%} is trusted). Give a number instead, such as --selection_ratio {ratio:g}."
+    )
+
+
+def _notices(sizes: np.ndarray, has_regression: np.ndarray) -> tuple[str, ...]:
+    if has_regression.all():
+        return ()
+    if not has_regression.any():
+        num_rows, num_classes = counted(int(sizes.sum()), "row"), counted(np.count_nonzero(sizes), "class", "classes")
+        return (
+            f"{num_rows} of {num_classes} are too few to learn from: which labels are wrong is judged by CLIP alone.",
+        )
+    num_alone = counted(np.count_nonzero(sizes == 1), "class has", "classes have")
+    return (f"{num_alone} one row only: whether its label is wrong is judged by CLIP alone.",)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the judges say of the candidates of B rows.
+
+    `classes` `(B, M)`, int64, are the candidates, the given class first; `by_clip` and `by_regression` `(B, M)`,
+    float64, their log probabilities, and `log_counts` `(B, M)` the logarithm of how many classes each stands for, -inf
+    for none.
+    """
+
+    classes: np.ndarray
+    by_clip: np.ndarray
+    by_regression: np.ndarray
+    log_counts: np.ndarray
+
+    def every(self, step: int, first: int) -> "_Evidence":
+        """Of every so many rows."""
+        return _Evidence(*(array[first::step] for array in vars(self).values()))
+
+
+def _joined(parts: Sequence[_Evidence]) -> _Evidence:
+    return _Evidence(
+        *(np.concatenate(arrays) for arrays in zip(*(vars(part).values() for part in parts), strict=True))
+    )
+
+
+def _evidence(
+    judges: Judges, has_regression: np.ndarray, *, step: int, seed: int
+) -> Iterator[tuple[slice, _Evidence]]:
+    """Of every so many rows, in blocks with their places among these; the regression says nothing of some rows."""
+    num_classes = judges.num_classes
+    labels, has_regression = judges.labels[::step], has_regression[::step]
+    rng = np.random.default_rng([seed, 3])  # another stream than those of batches, held-out rows and folds
+    shuffled = rng.permutation(num_classes)
+    for places, *judged in judges.log_probabilities(step):
+        given = labels[places][:, None]
+        if num_classes <= 1 + 2 * _BEST + _DRAWN:
+            classes = (given + np.arange(num_classes)) % num_classes
+            log_counts = np.zeros(classes.shape)
+        else:
+            best = [scores.topk(_BEST).indices.cpu().numpy() for scores in judged]
+            drawn = rng.integers(num_classes, size=(len(given), 1)) + np.arange(_DRAWN) * (num_classes // _DRAWN)
+            classes = np.hstack([given, *best, shuffled[drawn % num_classes]])
+            log_counts = _log_counts(classes, num_classes)
+        by_clip, by_regression = (np.take_along_axis(scores.cpu().numpy(), classes, axis=1) for scores in judged)
+        by_regression[~has_regression[places]] = 0
+        yield places, _Evidence(classes, by_clip, by_regression, log_counts)
+
+
+def _log_counts(classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """How many classes each candidate `(B, M)` stands for: one, none if it comes again, or its share of the others."""
+    order = np.argsort(classes, axis=1, kind="stable")
+    in_order = np.take_along_axis(classes, order, axis=1)
+    counts = np.ones(classes.shape)
+    np.put_along_axis(counts, order[:, 1:], (in_order[:, 1:] != in_order[:, :-1]).astype(float), axis=1)
+    others = num_classes - counts[:, :-_DRAWN].sum(axis=1, keepdims=True)
+    counts[:, -_DRAWN:] *= others / counts[:, -_DRAWN:].sum(axis=1, keepdims=True).clip(min=1)
+    with np.errstate(divide="ignore"):
+        return np.log(counts)
+
+
+class _Transitions:
+    """The probabilities T_ky that class k is given the label y, for the pairs that occur among the candidates.
+
+    A matrix of all classes by all is never made. `codes` `(U,)` are the pairs, rising.
+    """
+
+    def __init__(self, classes: np.ndarray, num_classes: int) -> None:
+        self._num_classes = num_classes
+        self._codes, of_rows = np.unique(self._coded(classes), return_inverse=True)
+        self._of_rows = of_rows.reshape(classes.shape)
+        self._true, given = np.divmod(self._codes, num_classes)
+        self._is_right = self._true == given
+        self._share, self._even = np.zeros((2, num_classes))
+
+    def start(self, likeliest: np.ndarray) -> None:
+        """Two of five labels are wrong, and go where those of the rows went whose likeliest candidates are `(N,)`."""
+        chosen = np.zeros(self._of_rows.shape)
+        chosen[np.arange(len(chosen)), likeliest] = 1
+        others = self._num_classes - 1
+        wrong = np.where(self._is_right, 0, self._counts(chosen))
+        shape = (wrong + 0.1) / (self._of_class(wrong) + 0.1 * others)[self._true]
+        self._share[:], self._even[:] = _START_WRONG, 1
+        self._pairs = self._with(shape)
+
+    def update(self, posterior: np.ndarray) -> None:
+        """An EM step, from the probabilities of the candidates `(N, M)`."""
+        others, counts = self._num_classes - 1, self._counts(posterior)
+        wrong = np.where(self._is_right, 0, counts)
+        rows, wrong_rows = self._of_class(counts), self._of_class(wrong)
+        mean = wrong_rows.sum() / rows.sum()
+        self._share = np.minimum(_MOST_WRONG, (wrong_rows + _SHARE_ROWS * mean) / (rows + _SHARE_ROWS))
+        self._even = np.maximum(_EVEN_SHARE, _EVEN_ROWS * others / (_EVEN_ROWS * others + wrong_rows))
+        own_shape = wrong / np.maximum(wrong_rows, np.finfo(float).tiny)[self._true]
+        self._pairs = self._with((1 - self._even[self._true]) * own_shape + self._even[self._true] / others)
+
+    def of_labels(self, classes: np.ndarray | None = None) -> np.ndarray:
+        """T_ky `(N, M)` of the rows' candidates and given labels; of other rows by their candidates `(N, M)`."""
+        if classes is None:
+            return self._pairs[self._of_rows]
+        codes = self._coded(classes)
+        places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        unseen = self._share[classes] * self._even[classes] / (self._num_classes - 1)
+        unseen[:, 0] = 1 - self._share[classes[:, 0]]
+        return np.where(self._codes[places] == codes, self._pairs[places], unseen)
+
+    def _coded(self, classes: np.ndarray) -> np.ndarray:
+        return classes * self._num_classes + classes[:, :1]
+
+    def _with(self, shape: np.ndarray) -> np.ndarray:
+        share = self._share[self._true]
+        return np.where(self._is_right, 1 - share, share * shape)
+
+    def _counts(self, posterior: np.ndarray) -> np.ndarray:
+        return np.bincount(self._of_rows.ravel(), weights=posterior.ravel(), minlength=len(self._codes))
+
+    def _of_class(self, values: np.ndarray) -> np.ndarray:
+        return np.bincount(self._true, weights=values, minlength=self._num_classes)
+
+
+class _Fitted:
+    """The model, fitted to the evidence of some rows."""
+
+    def __init__(self, evidence: _Evidence, num_classes: int) -> None:
+        judge = np.where(evidence.by_regression.any(axis=1, keepdims=True), evidence.by_regression, evidence.by_clip)
+        self._transitions = _Transitions(evidence.classes, num_classes)
+        self._transitions.start(judge.argmax(axis=1))
+        self._parameters = np.concatenate([_START_WEIGHTS, np.zeros(num_classes)])
+        bounds = [(0, None)] * 2 + [(None, None)] * num_classes
+        for _ in range(_NUM_ROUNDS):
+            self._parameters = minimize(
+                _loss,
+                self._parameters,
+                args=(evidence, self._transitions.of_labels()),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=bounds,
+                options={"maxiter": 50},
+            ).x
+            prior = _prior(self._parameters, evidence)
+            for _ in range(_EM_STEPS):
+                self._transitions.update(_normalized(prior * self._transitions.of_labels()))
+
+    def posterior(self, evidence: _Evidence) -> np.ndarray:
+        """The probability of every candidate `(N, M)` to be the true class, the label being known."""
+        return _normalized(_prior(self._parameters, evidence) * self._transitions.of_labels(evidence.classes))
+
+
+def _normalized(weights: np.ndarray) -> np.ndarray:
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _prior(parameters: np.ndarray, evidence: _Evidence) -> np.ndarray:
+    """q `(N, M)`: the probability of each candidate before the label is known."""
+    logits = parameters[2:][evidence.classes] + evidence.log_counts
+    logits += parameters[0] * evidence.by_clip
+    logits += parameters[1] * evidence.by_regression
+    logits -= logits.max(axis=1, keepdims=True)
+    return _normalized(np.exp(logits, out=logits))
+
+
+def _loss(parameters: np.ndarray, evidence: _Evidence, of_labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean of -log sum_k q_ik T_ky with its penalty, and its gradient."""
+    prior = _prior(parameters, evidence)
+    joint = prior * of_labels
+    likelihood = joint.sum(axis=1, keepdims=True)
+    by_logit = (prior - joint / likelihood) / len(prior)
+    gradient = _PENALTY * parameters
+    gradient[0] += np.vdot(by_logit, evidence.by_clip)
+    gradient[1] += np.vdot(by_logit, evidence.by_regression)
+    gradient[2:] += np.bincount(evidence.classes.ravel(), weights=by_logit.ravel(), minlength=len(parameters) - 2)
+    return float(_PENALTY / 2 * np.vdot(parameters, parameters) - np.log(likelihood).mean()), gradient
+
+
+def _share_error(evidence: _Evidence, num_classes: int) -> float:
+    """Standard error of the share of wrong labels: how the model differs from one fifth of the rows to another."""
+    num_folds = min(_SHARE_FOLDS, len(evidence.classes))
+    shares = []
+    for fold in range(num_folds):
+        part = evidence.every(num_folds, fold)
+        shares.append(1 - _Fitted(part, num_classes).posterior(part)[:, 0].mean())
+    return float(np.std(shares, ddof=1) / num_folds**0.5)
