@@ -41,9 +41,9 @@ def class_order(
     """The rank of each row of one class, `(n,)`, int64: 0 is taken first, n - 1 last.
 
     Rows of the pool come first, in the order of herding, which makes the mean of every beginning follow the mean of
-    them all; then the others, from the least to the most probably wrong, equally probable ones in an order that follows
-    from their embeddings: of the surest mistakes many have the probability 1. Where the rows come in another order only
-    equal rows change places.
+    them all; then the others, from the least to the most probably wrong. Equally probable ones, such as the surest
+    mistakes, whose probability is 1, come in an order that follows from their embeddings. Where the rows come in
+    another order only equal rows change places.
 
     Takes embeddings of norm 1, `(n, D)`, on any device; which rows are in the pool, `(n,)`, bool; the probability that
     the label of a row is wrong, `(n,)`, in [0, 1]; and the seed of `herding_order`.

@@ -138,6 +138,25 @@ def test_both_doors_tell_of_wrong_labels(noisy_digits):
     assert select(images, texts, labels).report["noise"].keys() == noise.keys()
 
 
+def test_what_cannot_be_estimated_is_told_in_log_and_report(noisy_digits, caplog):
+    labels = np.array(noisy_digits["label"])
+    rows = np.sort(np.append(np.flatnonzero(labels > 0)[:150], np.flatnonzero(labels == 0)[0]))
+    result = select_dataset(noisy_digits.select(rows), model_name_or_path=MODEL, adaptation="off")
+    [told] = [message for message in result.report["warnings"] if "judged by CLIP alone" in message]
+    assert told in caplog.messages and told.startswith("1 class has one row only")
+
+
+def test_a_share_that_is_not_to_be_trusted_stops_auto_before_anything_is_trained(caplog):
+    caplog.set_level("INFO", "hf_clipselect")
+    rng = np.random.default_rng(0)
+    images, texts, labels = rng.normal(size=(40, 8)), rng.normal(size=(4, 8)), rng.integers(0, 4, 40)
+    with pytest.raises(InputError, match=r"Give a number instead, such as selection_ratio=0\.\d"):
+        select_embeddings(images, texts, labels, selection_ratio=["auto", 0.5], adaptation="always")
+    assert "held-out" not in caplog.text
+    select_embeddings(images, texts, labels, selection_ratio=0.5, adaptation="always", num_train_epochs=1)
+    assert "held-out" in caplog.text
+
+
 def test_unreadable_images_have_neither_rank_nor_proposal(noisy_digits):
     from datasets import Dataset, Image
 

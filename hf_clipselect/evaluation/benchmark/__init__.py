@@ -4,6 +4,7 @@ from .bench import Bench
 from .diversity_speed import diversity
 from .encoding_speed import encoding
 from .machine import PACKAGES, describe_machine
+from .noise_speed import noise
 from .ratios import HEAD, cells, markdown, table
 from .results_memory import results, whole_run_memory
 from .scaling import scaling
@@ -14,6 +15,7 @@ from .training_speed import adapters
 MEASUREMENTS = {
     "encoding": encoding,
     "diversity": diversity,
+    "noise": noise,
     "selection": selection,
     "adapters": adapters,
     "results": results,

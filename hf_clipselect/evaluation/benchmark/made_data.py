@@ -64,6 +64,23 @@ def clustered_embeddings(rows: int, width: int = 512) -> np.ndarray:
     return embeds
 
 
+def mislabelled_embeddings(rows: int, classes: int, width: int = 512) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Image embeddings `(rows, width)` around a centre for each class, prompt embeddings `(classes, width)` near the
+    centres, both of unit norm, and labels of which a fifth is drawn anew; classes are nearly equal in size.
+    """
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((classes, width), dtype=np.float32)
+    labels = np.arange(rows) % classes
+    images = 2 * rng.standard_normal((rows, width), dtype=np.float32)
+    images += centres[labels]
+    texts = centres + rng.standard_normal((classes, width), dtype=np.float32)
+    for embeds in (images, texts):
+        embeds /= np.linalg.norm(embeds, axis=1, keepdims=True)
+    drawn = rng.random(rows) < 0.2
+    labels[drawn] = rng.integers(0, classes, np.count_nonzero(drawn))
+    return images, texts, labels
+
+
 def large_clip(folder: Path) -> Path:
     """A CLIP of ViT-B/32's size: speed does not depend on the weights."""
     return folder if folder.exists() else save_clip(folder, CLIPConfig(), image_size=224)

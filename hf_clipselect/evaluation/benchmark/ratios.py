@@ -43,6 +43,14 @@ TABLE = {
     "sds_error": Row("largest relative error of SDS against float64, 50 neighbours and more", "", SHARE, "<= 1e-5"),
     "sds_memory": Row("extra memory of SDS over its inputs, 50,000 x 512 / 150 MB", "MB", SHARE, "<= 1"),
     "sds_gpu": Row("SDS, one class of 50,000 / its matrix products alone, on the GPU", "s", SHARE),
+    **{
+        f"{part}_{rows}_{classes}": Row(f"{what}, {rows:,} rows in {classes:,} classes", "CPU s", SHARE, target)
+        for part, what, target in (
+            ("herding", "herding of all rows / their SDS, one thread", "<= 3"),
+            ("noise_model", "noise model / one product of rows and classes, 512 wide, one thread", "<= 20"),
+        )
+        for rows, classes in ((50_000, 10), (100_000, 100), (100_000, 1000))
+    },
     "top_k": Row("the authors' loop, written out in numpy / `exact`, 50,000 scores", "CPU s", FASTER, ">= 1000"),
     "top_k_partition": Row("`exact` / one np.partition, 10 million scores", "CPU s", SHARE, "<= 5"),
     "top_k_equal": Row(
