@@ -88,7 +88,7 @@ def test_the_default_for_labels_is_robust_and_its_columns_are_those_of_the_funct
         ({"herding": False}, NOISE_COLUMNS),
         ({}, {*NOISE_COLUMNS, "class_rank"}),
     ],
-    ids=str,
+    ids=["diverse", "diverse, auto", "released, noise_model", "clean, herding", "robust without herding", "robust"],
 )
 def test_columns_are_there_only_where_something_needs_them(options, expected):
     images, texts, labels, _ = noisy_clusters()
