@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..runtime.notices import NOT_IN_REPORT
 from ..runtime.processes import Processes
 from ..selection import Size, column_suffix, config_name
-from .scores_table import column_values, is_selection_column, join_columns
+from .scores_table import NOISE_COLUMNS, column_values, is_selection_column, join_columns
 from .selection_result import SelectionResult
 
 
@@ -67,14 +67,19 @@ def _same_but_for_sizes(earlier: SelectionResult, result: SelectionResult) -> bo
         return False
     if any(getattr(earlier.source, name) != getattr(result.source, name) for name in _SOURCE_FIELDS):
         return False
-    before, now = _without_selection(earlier.scores), _without_selection(result.scores)
+    names = [_scores_of(table) for table in (earlier.scores, result.scores)]
+    if not result.objective.needs_noise_model:
+        # Then only "auto" needs the columns of the noise model, and what it keeps is known without them.
+        lacking = NOISE_COLUMNS - (set(names[0]) & set(names[1]))
+        names = [[name for name in of_table if name not in lacking] for of_table in names]
+    before, now = earlier.scores.select_columns(names[0]), result.scores.select_columns(names[1])
     return before.features == now.features and all(
         _is_equal(column_values(before, name), column_values(now, name)) for name in now.column_names
     )
 
 
-def _without_selection(scores: Dataset) -> Dataset:
-    return scores.select_columns([name for name in scores.column_names if not is_selection_column(name)])
+def _scores_of(table: Dataset) -> list[str]:
+    return [name for name in table.column_names if not is_selection_column(name)]
 
 
 def _is_equal(one: np.ndarray, other: np.ndarray) -> bool:

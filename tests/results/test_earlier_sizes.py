@@ -152,6 +152,21 @@ def test_auto_stays_beside_other_sizes_and_they_beside_it(images_dataset, tmp_pa
     assert again.ratios == ("auto", 0.5, 0.2)
 
 
+@pytest.mark.parametrize("sizes", [((0.3,), ("auto",)), (("auto", 0.3), (0.5,))], ids=["auto now", "auto then"])
+def test_only_auto_needs_the_noise_model_where_the_objective_does_not(images_dataset, tmp_path, sizes):
+    then, now = (
+        make_result(images_dataset, of_run, objective="diverse", noise="auto" in of_run, report=True)
+        for of_run in sizes
+    )
+    then.save(tmp_path, images_dataset)
+    merged = with_earlier_sizes(now, tmp_path, Processes())
+    assert merged.ratios == (*sizes[1], *sizes[0])
+    for ratio in sizes[0]:
+        assert merged.at(ratio).selected.tolist() == then.at(ratio).selected.tolist()
+    merged.save(tmp_path / "both")
+    assert SelectionResult.from_folder(tmp_path / "both").ratios == merged.ratios
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"objective": "released"}, {"unreadable": [3]}])
 def test_anything_but_the_sizes_counts(images_dataset, tmp_path, change):
     make_result(images_dataset, (0.3,), report=True).save(tmp_path)

@@ -64,7 +64,8 @@ def scaled_writing(bench: Bench, rows: int) -> Callable[[], object]:
     labels = np.arange(rows) // class_size(bench)
     embeds = clustered_embeddings(rows, 8)
     names = [f"class {label}" for label in range(int(labels.max()) + 1)]
-    result = select_embeddings(embeds, clustered_embeddings(len(names), 8), labels, class_names=names)
+    texts = clustered_embeddings(len(names), 8)
+    result = select_embeddings(embeds, texts, labels, adaptation="off", class_names=names)
     image_dataset(labels, names, pictures(1000, 8)).save_to_disk(bench.folder / f"writing-{rows}")
     dataset, _ = load_source(str(bench.folder / f"writing-{rows}"))
     return partial(result.save, bench.folder / f"written-{rows}", dataset)

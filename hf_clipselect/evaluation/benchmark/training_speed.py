@@ -90,7 +90,7 @@ def large_selection(bench: Bench) -> None:
         "encoding": lambda: encode_afresh(bench, images, backbone, num_workers=workers),
         "naive encoding": lambda: naive_pass(backbone, images),
         "training": lambda: train(backbone, features, text, labels, num_steps=steps),
-        "scoring and selecting": lambda: select_embeddings(embeds, embeds[:10], labels),
+        "scoring and selecting": lambda: select_embeddings(embeds, embeds[:10], labels, adaptation="off"),
     }
     one = {} if bench.on_gpu else {f"{name}, one thread": one_thread()(run) for name, run in sides.items()}
     every = bench.seconds(sides | one)

@@ -45,7 +45,13 @@ def _with_image_means(setting: Setting, ratios: Sequence[float], *, objective: s
     images = setting.embeddings.images
     means = np.stack([images[setting.labels == label].mean(axis=0) for label in range(setting.num_classes)])
     result = select_embeddings(
-        images, means, setting.labels, selection_ratio=ratios[0], objective=objective, seed=setting.seed
+        images,
+        means,
+        setting.labels,
+        selection_ratio=ratios[0],
+        objective=objective,
+        adaptation="off",
+        seed=setting.seed,
     )
     return selected_by_ours(result, ratios)
 
