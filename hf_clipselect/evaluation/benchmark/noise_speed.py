@@ -18,14 +18,14 @@ _BLOCK_ROWS = 8192
 
 
 def noise(bench: Bench) -> None:
-    """Herding of all rows against their SDS, and the noise model against a product: on one thread, then on all cores."""
+    """Herding of all rows against their SDS, the noise model against a product; on one thread, then on all cores."""
     for full_rows, full_classes in SIZES:
         rows = bench.rows(full_rows)
         classes = min(full_classes, max(2, rows // 20))
         sides = sides_of(*mislabelled_embeddings(rows, classes))
         with one_thread():
             seconds = {name: timing.cpu for name, timing in bench.timed(sides, repeats=3).items()}
-        on_all_cores = {name: timing.wall for name, timing in bench.timed(sides, repeats=2).items()}
+        on_all_cores = {name: timing.wall for name, timing in bench.timed(sides).items()}
         figures = {"rows": rows, "classes": classes, "cores": num_cores(), "seconds_on_all_cores": on_all_cores}
         size = f"{full_rows}_{full_classes}"
         bench.report(f"herding_{size}", seconds["herding"], seconds["sds"], **figures)
