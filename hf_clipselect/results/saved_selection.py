@@ -23,6 +23,7 @@ from ..runtime.parquet import SHARDS
 from ..runtime.words import cut
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, is_count
 from ..selection.objective import PRESETS
+from .noise_summary import noise_summary
 from .run_report import AUTO_DECIMALS, report_at, write_json
 from .scores_table import SCORE_COLUMNS, column_values, expected_features
 
@@ -96,8 +97,8 @@ _REPORT_SHAPE = {
 }
 # These may also be null.
 _NULL = ("adapter?", "captions?", "noise?")
-# What the report of a result of `select_embeddings` holds at most.
-_OF_EMBEDDINGS = {"adaptation", "noise"}
+# The report of a result of `select_embeddings`, which holds at most this.
+_OF_EMBEDDINGS = {"adaptation?": {}, "noise?": {"share_error": _SHARE}}
 
 
 def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_whole(report: Mapping[str, Any]) -> bool:
     """Whether a report is that of a run, of which a card can be made; `select_embeddings` makes less."""
-    return not report.keys() <= _OF_EMBEDDINGS
+    return not {f"{key}?" for key in report} <= _OF_EMBEDDINGS.keys()
 
 
 def write_selection(
@@ -164,6 +165,8 @@ def read_saved(folder: Path) -> dict[str, Any]:
         if report["num_rows"] != len(scores):
             raise ValueError(f"the report speaks of {report['num_rows']} rows, the scores have {len(scores)}")
         report = report_at(report, scores, selection["ratios"])
+    elif "noise" in report:
+        report = {**report, "noise": noise_summary(scores, report["noise"]["share_error"])}
     return {**selection, "scores": scores, "report": report}
 
 
@@ -193,6 +196,8 @@ def read_selection(path: Path) -> dict[str, Any]:
         # Said twice in the file; what was checked counts.
         report |= {"objective": objective.to_dict(), "source": source, "seed": values["seed"]}
         report.setdefault("captions", None)
+    else:
+        _check(report, _OF_EMBEDDINGS, "report")
     return {
         "objective": objective,
         "ratios": _checked_sizes(values["ratios"]),

@@ -21,9 +21,9 @@ from .folds import check_num_folds, content_order
 _INVERSE_PENALTY = 1.0
 # What the models of OpenAI multiply cosines with.
 CLIP_LOGIT_SCALE = 100.0
-# On CLIP embeddings of 1,800 images 40 steps come within 0.003 of the log probabilities at the optimum.
-_NUM_STEPS = 40
 NUM_FOLDS = 5
+# On CLIP embeddings of 1,800 images 40 steps come within 0.003 of the log probabilities at the optimum.
+ALL_STEPS = 40
 
 
 class Judges:
@@ -35,16 +35,17 @@ class Judges:
 
     The embeddings should be those of plain CLIP: adapters that were trained on the same labels know them.
 
-    The regressions of all folds are trained together, by a fixed number of steps, in blocks of 16 MB: no copy of the
-    embeddings is made. The cost is 80 * N * D * C * F multiplications. The folds, at most one for each row, are
-    stratified and drawn with the seed by what the rows are, not by where they stand: rows in another order get the
-    same probabilities, to the last digit.
+    The regressions of all folds are trained by the same number of steps, in blocks of 16 MB: no copy of the embeddings
+    is made. A step costs 2 * (F - 1) products of the training rows with a `(D, C)` matrix, the first one none. The
+    folds, at most one for each row, are stratified and drawn with the seed by what the rows are, not by where they
+    stand: rows in another order get the same probabilities, to the last digit.
 
     Takes image embeddings `(N, D)` and one prompt embedding per class `(C, D)`, normalised here, and labels `(N,)`,
-    integers in `[0, C)`. `order` `(N,)` are row numbers in an order that follows from what the rows are, `labels`
-    `(N,)` their given classes in that order, and `firsts` the places at which a row differs from the one before.
-    Raises `InputError` where shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale`
-    is not above 0, `num_folds` is below 2, or there is one row.
+    integers in `[0, C)`; of the rows of a class at most `max_rows_of_class`, evenly taken, train regressions. `order`
+    `(N,)` are row numbers in an order that follows from what the rows are, `labels` `(N,)` their given classes in that
+    order, and `firsts` the places at which a row differs from the one before. Raises `InputError` where shapes don't
+    match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0, `num_folds` is below 2,
+    or there is one row.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Judges:
         *,
         logit_scale: float = CLIP_LOGIT_SCALE,
         num_folds: int = NUM_FOLDS,
+        num_steps: int = ALL_STEPS,
+        max_rows_of_class: int | None = None,
         seed: int = 42,
     ) -> None:
         if not 0 < logit_scale < float("inf"):
@@ -67,52 +70,96 @@ class Judges:
         # All sums are taken in an order that the rows' own does not change, and with it not one digit of a score.
         self.order, self.firsts = content_order(self._pairs.images, labels, seed=seed)
         self.labels, self._folds = labels[self.order], np.arange(len(labels)) % self._num_folds
+        self._num_steps = num_steps
+        # The regressions are trained on these places of the order.
+        self._places = _evenly_of_classes(self.labels, max_rows_of_class)
 
     @torch.inference_mode()
-    def log_probabilities(self, step: int = 1) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Places in the order, and what CLIP and the regression say of these rows, `(B, C)`, float64.
-
-        Only every `step`-th row is judged; the places count these.
-        """
-        texts, weights, folds = torch.as_tensor(self._pairs.texts), self._weights, self._folds[::step]
-        for places, inputs in self._blocks(self.order[::step], width=weights.shape[1]):
-            by_clip = self._logit_scale * (inputs[:, :-1] @ texts.T).double()
-            by_fold = (inputs @ weights).view(len(inputs), self._num_folds, -1)
-            by_regression = by_fold[np.arange(len(inputs)), folds[places]].double()
-            yield places, by_clip.log_softmax(dim=1), by_regression.log_softmax(dim=1)
+    def log_probabilities(self, step: int = 1) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+        """Numbers of rows among every `step`-th in the order, and what CLIP and the regression say of them, `(B, C)`,
+        float64."""
+        texts, judged = torch.as_tensor(self._pairs.texts), np.arange(0, len(self.order), step)
+        for fold in range(self._num_folds):
+            weights = self._weights[:, fold]
+            for places, inputs in self._blocks(judged[self._folds[judged] == fold], width=self.num_classes):
+                by_clip = self._logit_scale * _product(inputs[:, 1:], texts.T).double()
+                by_regression = _product(inputs, weights).double()
+                yield places // step, by_clip.log_softmax(dim=1), by_regression.log_softmax(dim=1)
 
     @cached_property
     @torch.inference_mode()
     def _weights(self) -> torch.Tensor:
-        """Weights `(D + 1, F * C)` of the regressions without each fold, the last row those of a constant input of 1.
+        """Weights `(D + 1, F, C)` of the regressions without each fold, the first row those of a constant input of 1.
 
         Nesterov's accelerated gradient, preconditioned by Boehning's bound on the Hessian, which is the same for all
         classes, folds and steps: CLIP embeddings share a direction that plain gradients are lost in. It needs no
         labels, so nothing leaks by it.
         """
-        penalty, num_folds = 1 / _INVERSE_PENALTY, self._num_folds
-        num_inputs = self._pairs.images.shape[1] + 1
-        squares = torch.as_tensor(self._pairs.texts).new_zeros(num_inputs, num_inputs, dtype=torch.float64)
-        for _, inputs in self._blocks(self.order):
-            squares += inputs.T.double() @ inputs.double()
+        penalty, (squares, gradient) = 1 / _INVERSE_PENALTY, self._at_zero()
         bound = squares / 2 + penalty * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
         inverse = torch.linalg.inv(bound).float()
-        weights = earlier = inverse.new_zeros(len(inverse), num_folds * self.num_classes)
-        for step in range(_NUM_STEPS):
+        weights = earlier = torch.zeros_like(gradient)
+        for step in range(self._num_steps):
             ahead = weights + step / (step + 3) * (weights - earlier)
-            gradient = penalty * ahead
-            for places, inputs in self._blocks(self.order, width=ahead.shape[1]):
-                residuals = (inputs @ ahead).view(len(inputs), num_folds, self.num_classes).softmax(dim=2)
-                of_block = np.arange(len(inputs))
-                residuals[of_block, :, self.labels[places]] -= 1
-                residuals[of_block, self._folds[places]] = 0  # a row teaches all regressions but its own fold's
-                gradient.addmm_(inputs.T, residuals.flatten(start_dim=1))
-            weights, earlier = ahead - inverse @ gradient, weights
+            if step > 0:
+                gradient = penalty * ahead + self._gradient(ahead)
+            weights, earlier = ahead - _product(inverse, gradient.flatten(1)).view(gradient.shape), weights
         return weights
 
-    def _blocks(self, rows: np.ndarray, *, width: int = 1) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Places among the rows, and unit-norm images with a constant input of 1 behind, `(B, D + 1)`."""
+    def _at_zero(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sums of squares `(D + 1, D + 1)`, float64, and the gradient `(D + 1, F, C)` where all weights are 0."""
+        num_inputs, num_folds = self._pairs.images.shape[1] + 1, self._num_folds
+        sums = torch.as_tensor(self._pairs.texts).new_zeros(num_inputs, num_folds, self.num_classes)
+        squares = sums.new_zeros(num_inputs, num_inputs, dtype=torch.float64)
+        for fold in range(num_folds):
+            for places, inputs in self._blocks(self._places[self._folds[self._places] == fold]):
+                squares += _product(inputs.T, inputs)
+                labels = self.labels[places]
+                starts = np.flatnonzero(np.diff(labels, prepend=-1))  # the order is by classes
+                for label, rows in zip(labels[starts], inputs.tensor_split(starts[1:].tolist()), strict=True):
+                    sums[:, fold, label] += rows.sum(dim=0)
+        # Not as all less the own one, which would leave rounding errors of that behind.
+        without = torch.stack([sums[:, _others(fold, num_folds)].sum(dim=1) for fold in range(num_folds)], dim=1)
+        return squares, without.mean(dim=2, keepdim=True) - without
+
+    def _gradient(self, weights: torch.Tensor) -> torch.Tensor:
+        """Of the losses by the weights `(D + 1, F, C)`: a row counts for all regressions but its own fold's."""
+        total, num_folds = torch.zeros_like(weights), self._num_folds
+        for fold in range(num_folds):
+            others = _others(fold, num_folds)
+            of_others = weights[:, others].flatten(1)
+            for places, inputs in self._blocks(
+                self._places[self._folds[self._places] == fold], width=of_others.shape[1]
+            ):
+                residuals = _product(inputs, of_others).view(len(inputs), num_folds - 1, -1)
+                torch.softmax(residuals, dim=2, out=residuals)
+                residuals[np.arange(len(inputs)), :, self.labels[places]] -= 1
+                total[:, others] += _product(inputs.T, residuals.flatten(1)).view(len(weights), num_folds - 1, -1)
+        return total
+
+    def _blocks(self, places: np.ndarray, *, width: int = 1) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Some of the places, and unit-norm images behind a constant input of 1, `(B, D + 1)`; see `row_blocks`."""
         pairs = self._pairs
-        for places in row_blocks(len(rows), width=max(width, pairs.images.shape[1])):
-            images = torch.as_tensor(unit_rows(pairs.images, rows[places], pairs.lengths))
-            yield places, torch.cat([images, images.new_ones(len(images), 1)], dim=1)
+        for block in row_blocks(len(places), width=max(width, pairs.images.shape[1])):
+            images = torch.as_tensor(unit_rows(pairs.images, self.order[places[block]], pairs.lengths))
+            yield places[block], torch.nn.functional.pad(images, (1, 0), value=1.0)
+
+
+def _others(fold: int, num_folds: int) -> list[int]:
+    return [other for other in range(num_folds) if other != fold]
+
+
+def _evenly_of_classes(labels: np.ndarray, max_rows: int | None) -> np.ndarray:
+    """Places of at most so many rows of each class, evenly taken; the labels `(N,)` are rising."""
+    if max_rows is None:
+        return np.arange(len(labels))
+    starts, sizes = np.unique(labels, return_index=True, return_counts=True)[1:]
+    taken = np.minimum(sizes, max_rows)
+    return np.concatenate(
+        [start + np.arange(few) * size // few for start, size, few in zip(starts, sizes, taken, strict=True)]
+    )
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`left @ right`, on the CPU by numpy, which takes half of torch's time there (AMD EPYC)."""
+    return left @ right if left.is_cuda else torch.from_numpy(left.numpy() @ right.numpy())

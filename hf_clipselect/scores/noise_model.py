@@ -6,19 +6,24 @@ that occur among the candidates.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from ..errors import InputError
 from ..runtime.words import counted
-from .arrays import Array
+from .arrays import Array, as_numpy, on_its_device
 from .judges import CLIP_LOGIT_SCALE, Judges
 
 
 # Classes that a row may truly belong to: the given one, so many by each judge, and so many drawn from the others; all
 # of them where there are no more.
 _BEST, _DRAWN = 16, 32
+# Of the second judge: in some 10 steps it finds as many wrong labels as at its optimum. Where rows times classes are
+# more than `_SMALL`, it learns from so many rows of a class, and takes as many steps as cost 16 products of all rows
+# with a matrix of C columns, at least 2. (The fewer steps, the less it learns wrong labels by heart.)
+_NUM_STEPS, _SMALL, _ROWS_OF_CLASS = 10, 400_000, 1000
 # Rows that the model is fitted to, or so many for each class where that is more; it then judges all of them.
 _FIT_ROWS, _FIT_ROWS_OF_CLASS = 5_000, 50
 _NUM_ROUNDS = 8
@@ -107,7 +112,7 @@ def estimate_label_noise(
         InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
             above 0, or there is one row.
     """
-    judges = Judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed)
+    judges = _judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed)
     num_rows, num_classes = len(judges.labels), judges.num_classes
     sizes = np.bincount(judges.labels, minlength=num_classes)
     has_regression = sizes[judges.labels] > 1 if num_rows >= 2 * np.count_nonzero(sizes) else np.zeros(num_rows, bool)
@@ -141,15 +146,33 @@ def check_auto(noise: LabelNoise) -> None:
     )
 
 
+def _judges(image_embeds: Array, text_embeds: Array, labels: Array, **options: Any) -> Judges:
+    if len(labels) * len(text_embeds) <= _SMALL:
+        return Judges(image_embeds, text_embeds, labels, num_steps=_NUM_STEPS, **options)
+    counts = np.unique(as_numpy(on_its_device(labels, "labels")), return_counts=True)[1]
+    num_steps = 2 * len(labels) // int(np.minimum(counts, _ROWS_OF_CLASS).sum())
+    return Judges(
+        image_embeds,
+        text_embeds,
+        labels,
+        num_steps=min(num_steps, _NUM_STEPS),
+        max_rows_of_class=_ROWS_OF_CLASS,
+        **options,
+    )
+
+
 def _notices(sizes: np.ndarray, has_regression: np.ndarray) -> tuple[str, ...]:
     if has_regression.all():
         return ()
     if not has_regression.any():
-        num_rows, num_classes = counted(int(sizes.sum()), "row"), counted(np.count_nonzero(sizes), "class", "classes")
+        num_rows, num_classes = (
+            counted(int(sizes.sum()), "row"),
+            counted(int(np.count_nonzero(sizes)), "class", "classes"),
+        )
         return (
             f"{num_rows} of {num_classes} are too few to learn from: which labels are wrong is judged by CLIP alone.",
         )
-    num_alone = counted(np.count_nonzero(sizes == 1), "class has", "classes have")
+    num_alone = counted(int(np.count_nonzero(sizes == 1)), "class has", "classes have")
     return (f"{num_alone} one row only: whether its label is wrong is judged by CLIP alone.",)
 
 
@@ -180,7 +203,7 @@ def _joined(parts: Sequence[_Evidence]) -> _Evidence:
 
 def _evidence(
     judges: Judges, has_regression: np.ndarray, *, step: int, seed: int
-) -> Iterator[tuple[slice, _Evidence]]:
+) -> Iterator[tuple[np.ndarray, _Evidence]]:
     """Of every so many rows, in blocks with their places among these; the regression says nothing of some rows."""
     num_classes = judges.num_classes
     labels, has_regression = judges.labels[::step], has_regression[::step]

@@ -53,7 +53,7 @@ def herding_order(embeds: np.ndarray | torch.Tensor, seed: int) -> np.ndarray:
 def _in_parts(embeds: np.ndarray | torch.Tensor, seed: int, max_rows: int) -> np.ndarray:
     if len(embeds) == 0:
         return np.empty(0, dtype=np.int64)
-    rows = _content_order(embeds)
+    rows = order_by_content(embeds)
     num_parts = -(-len(rows) // max_rows)
     if num_parts > 1:  # 0 to 6 are the streams of what else is drawn
         rows = np.random.default_rng([seed, 7]).permutation(rows)
@@ -62,12 +62,25 @@ def _in_parts(embeds: np.ndarray | torch.Tensor, seed: int, max_rows: int) -> np
     return np.concatenate(parts)[np.argsort(due, kind="stable")]
 
 
-def _content_order(embeds: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Row numbers `(n,)` in an order that does not depend on the given one: by the bytes of the rows."""
+def order_by_content(embeds: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Numbers of the rows `(n, D)`, in [-1, 1], in an order that does not depend on the given one.
+
+    By their numbers, rounded as herding rounds them: last digits, which differ between devices, decide only where no
+    others do. Returns int64, `(n,)`; of equal rows the lower number goes first.
+    """
+    if len(embeds) == 0:
+        return np.empty(0, dtype=np.int64)
     if isinstance(embeds, torch.Tensor):
         embeds = embeds.cpu().numpy()
-    embeds = np.ascontiguousarray(embeds + 0.0)  # -0 has other bytes than 0
-    return np.argsort(embeds.view(f"S{embeds.itemsize * embeds.shape[1]}")[:, 0], kind="stable")
+    exact = np.ascontiguousarray(embeds + 0.0)  # -0 has other bytes than 0
+    order = np.argsort(_as_texts(exact), kind="stable")
+    rounded = (exact[order] / _STEP).round() + 1 / _STEP  # of at least 0, so that the bytes sort as the numbers do
+    return order[np.argsort(_as_texts(rounded.astype(">u2")), kind="stable")]
+
+
+def _as_texts(rows: np.ndarray) -> np.ndarray:
+    """Rows as texts `(n,)` of their bytes, which numpy sorts."""
+    return rows.view(f"S{rows.itemsize * rows.shape[1]}")[:, 0]
 
 
 def _herd(embeds: np.ndarray | torch.Tensor) -> np.ndarray:

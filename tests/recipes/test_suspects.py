@@ -264,7 +264,9 @@ def test_recipe_takes_the_images_that_a_file_names(tmp_path):
         "--selection_ratio",
         "0.5",
     ]
+    # Eight rows have suspects by CLIP, and none by a noise model.
     flags += ["--dataset_name", str(tmp_path / "data" / "rows.csv"), "--image_column_name", "photo"]
+    flags += ["--objective", "clean"]
     assert select([*flags, "--output_dir", str(tmp_path / "run")]) == 0
     done = run_recipe(RECIPE, tmp_path / "run", "--num", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -192,6 +192,18 @@ def test_what_is_no_selection_is_refused(saved, text):
         SelectionResult.from_folder(saved)
 
 
+def test_what_is_told_of_wrong_labels_is_counted_anew(saved_scores):
+    document, result = (
+        json.loads((saved_scores / "selection.json").read_text()),
+        SelectionResult.from_folder(saved_scores),
+    )
+    assert document["report"].keys() == {"noise"} and result.report == document["report"]
+    for place, value in [(("by_class", "0"), 0.9), (("estimated_share",), "all"), (("transitions",), [])]:
+        assert read(saved_scores, changed(document, ("report", "noise", *place), value)).report == result.report
+    for place, value in [((), 5), ((), None), (("share_error",), "large"), (("share_error",), REMOVED)]:
+        assert read(saved_scores, changed(document, ("report", "noise", *place), value)) is None
+
+
 # The scores.
 
 
@@ -199,7 +211,8 @@ def test_what_is_no_selection_is_refused(saved, text):
 def saved_scores(tmp_path):
     rng = np.random.default_rng(0)
     images, texts, labels = rng.normal(size=(200, 4)), rng.normal(size=(2, 4)), np.arange(200) % 2
-    select_embeddings(images, texts, labels, groups=["a", "b"] * 100, num_neighbors=1).save(tmp_path)
+    settings = {"groups": ["a", "b"] * 100, "num_neighbors": 1, "adaptation": "off"}
+    select_embeddings(images, texts, labels, **settings).save(tmp_path)
     return tmp_path
 
 

@@ -24,7 +24,7 @@ def out_of_fold_weights(images, texts, labels, order, folds):
     num_folds = int(folds.max()) + 1
     judges = Judges(images, texts, labels, num_folds=num_folds)
     judges.order, judges.labels, judges._folds = order, labels[order], folds[order]
-    return judges._weights.view(images.shape[1] + 1, num_folds, len(texts))
+    return judges._weights
 
 
 def clusters(num_rows=150, num_classes=4, embed_dim=12, *, seed=0):

@@ -134,10 +134,17 @@ def test_auto_is_refused_where_the_share_is_uncertain():
         check_auto(LabelNoise(*zeros, share=0.23, share_error=0.09))
 
 
+def evidence_of(judges):
+    """Of all rows, with their labels."""
+    everything = np.ones(len(judges.labels), dtype=bool)
+    parts = list(noise_model._evidence(judges, everything, step=1, seed=0))
+    places = np.concatenate([places for places, _ in parts])
+    return judges.labels[places], noise_model._joined([evidence for _, evidence in parts])
+
+
 def test_the_gradient_is_that_of_the_loss():
     images, texts, labels = clusters(60, 70, embed_dim=8)
-    judges = Judges(images, texts, labels % 7)
-    [(_, evidence)] = noise_model._evidence(judges, np.ones(60, dtype=bool), step=1, seed=0)
+    _, evidence = evidence_of(Judges(images, texts, labels % 7))
     rng = np.random.default_rng(0)
     of_labels = rng.uniform(0.01, 1, evidence.classes.shape)
     parameters = rng.uniform(0.1, 1, 72)
@@ -166,13 +173,12 @@ def explicit_transitions(posterior, classes, labels, num_classes):
 def test_an_em_step_is_the_explicit_one():
     images, texts, labels = clusters(90, 6)
     labels = wrong_labels(labels, 6, 0.3)
-    judges = Judges(images, texts, labels)
-    [(_, evidence)] = noise_model._evidence(judges, np.ones(90, dtype=bool), step=1, seed=0)
+    given_labels, evidence = evidence_of(Judges(images, texts, labels))
     posterior = np.random.default_rng(0).dirichlet(np.ones(6), size=90)
     transitions = noise_model._Transitions(evidence.classes, 6)
     transitions.start(np.zeros(90, dtype=np.int64))
     transitions.update(posterior)
-    expected = explicit_transitions(posterior, evidence.classes, judges.labels, 6)
-    by_definition = expected[evidence.classes, judges.labels[:, None]]
+    expected = explicit_transitions(posterior, evidence.classes, given_labels, 6)
+    by_definition = expected[evidence.classes, given_labels[:, None]]
     assert np.allclose(transitions.of_labels(), by_definition)
     assert np.allclose(transitions.of_labels(evidence.classes), by_definition)

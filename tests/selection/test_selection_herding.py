@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_clipselect.selection.herding_order import MAX_PART_ROWS, _in_parts, herding_order
+from hf_clipselect.selection.herding_order import MAX_PART_ROWS, _in_parts, herding_order, order_by_content
 
 
 def unit_rows(num_rows, seed, width=16):
@@ -78,6 +78,16 @@ def test_the_order_of_the_rows_changes_nothing(max_rows):
     embeds = unit_rows(500, 0)
     shuffled = np.random.default_rng(1).permutation(500)
     np.testing.assert_array_equal(shuffled[_in_parts(embeds[shuffled], 5, max_rows)], _in_parts(embeds, 5, max_rows))
+
+
+def test_last_digits_draw_no_other_parts():
+    # Another device, or adapters of another number of processes, changes the last digits alone.
+    embeds = unit_rows(500, 0)
+    nearly = np.nextafter(embeds, np.float32(1))
+    np.testing.assert_array_equal(order_by_content(nearly), order_by_content(embeds))
+    np.testing.assert_array_equal(_in_parts(nearly, 5, 70), _in_parts(embeds, 5, 70))
+    by_first = np.argsort(embeds[:, 0].round(3), kind="stable")
+    assert np.abs(np.argsort(by_first) - np.argsort(order_by_content(embeds))).max() < 10
 
 
 @pytest.mark.parametrize("max_rows", [MAX_PART_ROWS, 50])

@@ -15,7 +15,7 @@ from hf_clipselect.selection import (
     select_subsets,
     selection_scores,
 )
-from hf_clipselect.selection.herding_order import herding_order
+from hf_clipselect.selection.herding_order import herding_order, order_by_content
 
 
 def unit_rows(num_rows, seed=0, dim=8):
@@ -29,8 +29,10 @@ def test_the_pool_by_hand():
     assert safe_pool(p).tolist() == [True, False, True, False, False, True]
     excluded = np.array([True, False, False, False, False, True])
     assert safe_pool(p, excluded=excluded).tolist() == [False, False, True, False, False, False]
-    # Of equal ones the lower row number is in: 1.5 rows are two.
-    assert safe_pool(np.full(4, 0.25, dtype=np.float32)).tolist() == [True, True, False, False]
+    # 1.5 rows are two, but of equal ones either all are out or none: two of three, and two of four.
+    assert safe_pool(np.array([0.1, 0.46, 0.46], dtype=np.float32)).tolist() == [True, False, False]
+    assert safe_pool(np.array([0.7, 0.1, 0.1, 0.1], dtype=np.float32)).tolist() == [False, True, True, True]
+    assert safe_pool(np.full(4, 0.25, dtype=np.float32)).all()
     assert safe_pool(np.zeros(5)).all()
     assert not safe_pool(np.ones(5)).any()
 
@@ -55,7 +57,11 @@ def test_the_pool_is_herded_and_the_others_follow_by_their_probability(kind):
     ranks = class_order(kind(embeds), in_pool, p, 3)
     assert ranks.dtype == np.int64 and sorted(ranks) == list(range(9))
     pool = np.flatnonzero(in_pool)
-    assert np.argsort(ranks).tolist() == [*pool[herding_order(embeds[pool], 3)], 8, 3, 0, 5]
+    surest = np.array([0, 5])[order_by_content(embeds[[0, 5]])]
+    assert np.argsort(ranks).tolist() == [*pool[herding_order(embeds[pool], 3)], 8, 3, *surest]
+    order = np.array([5, 1, 8, 0, 7, 2, 6, 4, 3])
+    permuted = class_order(kind(embeds[order]), in_pool[order], p[order], 3)
+    assert permuted.tolist() == ranks[order].tolist()
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
@@ -63,7 +69,8 @@ def test_the_pool_is_herded_and_the_others_follow_by_their_probability(kind):
 def test_a_class_that_is_all_in_the_pool_or_all_out_of_it(all_in, kind):
     embeds, p = unit_rows(5), np.array([0.5, 0.2, 0.9, 0.1, 0.2], dtype=np.float32)
     ranks = class_order(kind(embeds), np.full(5, all_in), p, 0)
-    expected = herding_order(embeds, 0) if all_in else [3, 1, 4, 0, 2]
+    equal = np.array([1, 4])[order_by_content(embeds[[1, 4]])]
+    expected = herding_order(embeds, 0) if all_in else [3, *equal, 0, 2]
     assert np.argsort(ranks).tolist() == list(expected)
 
 

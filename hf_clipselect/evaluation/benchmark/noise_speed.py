@@ -18,7 +18,7 @@ _BLOCK_ROWS = 8192
 
 
 def noise(bench: Bench) -> None:
-    """Herding of all rows against their SDS, the noise model against a product; on one thread, then on all cores."""
+    """Herding of all rows against their SDS, and the noise model against a product: on one thread, then on all."""
     for full_rows, full_classes in SIZES:
         rows = bench.rows(full_rows)
         classes = min(full_classes, max(2, rows // 20))
