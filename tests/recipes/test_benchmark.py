@@ -70,6 +70,8 @@ def test_the_table_and_the_json_tell_the_same(tmp_path):
         "encode",
         "sds_products",
         "sds_sklearn",
+        "herding_50000_10",
+        "noise_model_100000_1000",
         "top_k",
         "training",
         "selection",
@@ -111,13 +113,18 @@ def test_scaling_fits_an_exponent_for_each_stage(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_of_a_whole_selection_stage_by_stage(tmp_path):
-    [cells], written = run(tmp_path, "--memory", "--rows", "2000")
-    row = written["rows"]["run_memory"]
-    check_row(cells, row)
-    assert list(row["peaks"]) == list(written["stages"]) == ["load", "encode", "adapt", "score", "select", "write"]
-    assert row["training_steps"] == 200 and row["before"] > 0
-    assert row["ours"] * 1e9 == max(list(row["peaks"].values())[2:])
+def test_memory_of_whole_selections_stage_by_stage(tmp_path):
+    table, written = run(tmp_path, "--memory", "--rows", "2000")
+    rows = written["rows"]
+    assert list(rows) == ["run_memory", "run_memory_plain"] and len(table) == 2
+    stages = ["load", "encode", "adapt", "score", "select", "write"]
+    assert list(written["stages"]) == [f"{stage}, adaptation {how}" for how in ("always", "off") for stage in stages]
+    for cells, row in zip(table, rows.values(), strict=True):
+        check_row(cells, row)
+        assert list(row["peaks"]) == stages
+        assert row["before"] > 0
+        assert row["ours"] * 1e9 == max(list(row["peaks"].values())[2:])
+    assert [row["training_steps"] for row in rows.values()] == [200, 0]
 
 
 def test_a_dataset_that_is_not_there_is_told_in_a_line(tmp_path):

@@ -25,7 +25,7 @@ def noise(bench: Bench) -> None:
         sides = sides_of(*mislabelled_embeddings(rows, classes))
         with one_thread():
             seconds = {name: timing.cpu for name, timing in bench.timed(sides, repeats=3).items()}
-        on_all_cores = {name: timing.wall for name, timing in bench.timed(sides, repeats=2).items()}
+        on_all_cores = {name: timing.wall for name, timing in bench.timed(sides).items()}
         figures = {"rows": rows, "classes": classes, "cores": num_cores(), "seconds_on_all_cores": on_all_cores}
         size = f"{full_rows}_{full_classes}"
         bench.report(f"herding_{size}", seconds["herding"], seconds["sds"], **figures)

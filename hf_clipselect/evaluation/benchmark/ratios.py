@@ -85,7 +85,15 @@ TABLE = {
     "report_decoded": Row(
         "images decoded by a run that trains on cached features / its report's thumbnails", "", SHARE, "<= 1"
     ),
-    "run_memory": Row("largest anonymous memory after encoding / (1.5 GB + 2 x largest class)", "GB", SHARE, "<= 1"),
+    **{
+        name: Row(
+            f"largest anonymous memory after encoding / (1.5 GB + 2 x largest class), adaptation {adaptation}",
+            "GB",
+            SHARE,
+            "<= 1",
+        )
+        for name, adaptation in (("run_memory", "always"), ("run_memory_plain", "off"))
+    },
     **{
         f"scaling_{stage}": Row(f"exponent of the cost of {stage}", "", SHARE, "<= 1.1")
         for stage in ("encoding", "training", "scoring", "selecting", "writing")

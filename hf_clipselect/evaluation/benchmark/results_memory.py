@@ -65,31 +65,30 @@ def results_figures(arguments: Arguments, run_folder: Path, folder: Path) -> dic
 
 
 def whole_run_memory(bench: Bench) -> None:
-    """--memory: a whole selection from 1.28 million rows whose features are there already."""
+    """--memory: whole selections from 1.28 million rows whose features are there, with adapters and without."""
     rows = bench.num_rows
     labels = uneven_labels(rows, min(1000, rows // 20))
     names = [f"class {label}" for label in range(int(labels.max()) + 1)]
     image_dataset(labels, names, pictures(1000, 8)).save_to_disk(bench.folder / "images")
     model = random_clip(bench.folder / "clip", hidden_size=512, projection_dim=512, image_size=8, patch_size=8)
-    arguments = Arguments.from_dict(
-        {
-            "dataset_name": str(bench.folder / "images"),
-            "model_name_or_path": str(model),
-            "adaptation": "always",
-            "output_dir": str(bench.run_folder),
-            "train_batch_size": max(2, rows // 200),
-            "num_train_epochs": 1,
-            "min_train_steps": 200,
-        }
-    )
-    in_fresh_process(write_random_features, arguments, model, bench.run_folder)
-    figures = in_fresh_process(memory_of_stages, arguments)
-    largest_class = int(np.bincount(labels).max()) * 512 * 4
-    after = max(peak for stage, peak in figures["peaks"].items() if stage not in ("load", "encode"))
-    bench.report("run_memory", after / GB, (1.5 * GB + 2 * largest_class) / GB, rows=rows, **figures)
-    bench.stages = {
-        stage: {"GB": peak / GB, "s": figures["seconds"][stage]} for stage, peak in figures["peaks"].items()
+    values = {
+        "dataset_name": str(bench.folder / "images"),
+        "model_name_or_path": str(model),
+        "output_dir": str(bench.run_folder),
+        "train_batch_size": max(2, rows // 200),
+        "num_train_epochs": 1,
+        "min_train_steps": 200,
     }
+    largest_class = int(np.bincount(labels).max()) * 512 * 4
+    for name, adaptation in (("run_memory", "always"), ("run_memory_plain", "off")):
+        arguments = Arguments.from_dict({**values, "objective": "robust", "adaptation": adaptation})
+        in_fresh_process(write_random_features, arguments, model, bench.run_folder)
+        figures = in_fresh_process(memory_of_stages, arguments)
+        shutil.rmtree(bench.run_folder)
+        after = max(peak for stage, peak in figures["peaks"].items() if stage not in ("load", "encode"))
+        bench.report(name, after / GB, (1.5 * GB + 2 * largest_class) / GB, rows=rows, **figures)
+        for stage, peak in figures["peaks"].items():
+            bench.stages[f"{stage}, adaptation {adaptation}"] = {"GB": peak / GB, "s": figures["seconds"][stage]}
 
 
 def write_random_features(arguments: Arguments, model: Path, run_folder: Path) -> None:
