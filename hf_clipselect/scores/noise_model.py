@@ -122,7 +122,7 @@ def estimate_label_noise(
     wrong, best = np.empty(num_rows), np.empty(num_rows, dtype=np.int64)
     for places, evidence in _evidence(judges, has_regression, step=1, seed=seed):
         posterior = fitted.posterior(evidence)
-        wrong[places] = 1 - posterior[:, 0]  # the first candidate is the given class
+        wrong[places] = posterior[:, 1:].sum(axis=1)  # the first candidate is the given class
         best[places] = evidence.classes[np.arange(len(posterior)), posterior.argmax(axis=1)]
     # Equal rows lie in several folds by chance: all of them get their mean, and the class of the first.
     counts = np.diff(judges.firsts, append=num_rows)

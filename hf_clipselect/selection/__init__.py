@@ -19,7 +19,7 @@ from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
 from .reasons import COPY_OF, NOT_READABLE, WRONG_LABEL, reasons
 from .redundancy import duplicate_groups, redundancy_scores
-from .safe_pool import POOL_SHARES, class_order, safe_pool
+from .safe_pool import class_order, safe_pool
 from .sgd import sgd_select
 from .solve import Candidates, check_size, resolved_count, select_rows, select_subsets
 
@@ -33,7 +33,6 @@ __all__ = [
     "MUST_KEEP",
     "NOT_READABLE",
     "NUM_NEAREST",
-    "POOL_SHARES",
     "WRONG_LABEL",
     "Candidates",
     "NeighborGraph",

@@ -5,9 +5,9 @@ Legend: N rows, C cells (the classes, or the groups, that quotas are for).
 
 import numpy as np
 
-from .probability_sums import UNITS, in_units
 
-
+# A probability is a multiple of 1 / _UNITS. Sums of up to 2^31 rows stay within int64, and do not round.
+_UNITS = 2**32
 # No cell keeps less than one row of so many.
 LEAST_SHARE = 10
 
@@ -23,9 +23,10 @@ def auto_counts(error_probability: np.ndarray, cells: np.ndarray, num_cells: int
     `[0, C)`, of which one may have no row.
     """
     right = np.zeros(num_cells, dtype=np.int64)
-    np.add.at(right, cells, UNITS - in_units(error_probability))
-    counts, remainders = np.divmod(right, UNITS)
-    total = (int(right.sum()) + UNITS // 2) // UNITS
+    units = np.rint(np.asarray(error_probability, dtype=np.float64) * _UNITS).astype(np.int64)
+    np.add.at(right, cells, _UNITS - units)
+    counts, remainders = np.divmod(right, _UNITS)
+    total = (int(right.sum()) + _UNITS // 2) // _UNITS
     by_remainder = np.argsort(-remainders, kind="stable")
     counts[by_remainder[: total - int(counts.sum())]] += 1
     least = -(-np.bincount(cells, minlength=num_cells) // LEAST_SHARE)
