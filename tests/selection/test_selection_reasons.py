@@ -137,8 +137,8 @@ def test_labels_that_are_probably_wrong():
 
 
 def test_herding_leaves_the_rows_of_the_pool_to_the_quota():
-    # The sum of p is 2, so that the last three rows are not in the pool.
-    rows = judged([0.9, 0.8, -0.1, 0.7, 0.6, -0.3], [0, 0, 0.125, 0.25, 0.75, 0.875], [0, 0, 0, 0, 0, 1])
+    # The labels of the first three rows are safe, and these in the pool.
+    rows = judged([0.9, 0.8, -0.1, 0.7, 0.6, -0.3], [0, 0, 0.015625, 0.25, 0.75, 0.875], [0, 0, 0, 0, 0, 1])
     wrong = "label is wrong with probability "
     assert why("robust", rows, [0, 1]) == [
         "kept",
