@@ -7,6 +7,8 @@
   $CLIPSELECT_DATA/cifar10-embeddings/features.npz in two image-text spaces, of which `mapped` knows the domain
   (zero-shot 74 %) and `conse` hardly does (40 %); the judge sees `judge`, the last layer of the network behind both
   spaces. The files of the name ..._report.npz hold the rows 6,000 to 8,999. The 1,500 test rows are the same in all.
+- cifar10_mapped_pixels.npz and cifar10_conse_pixels.npz: the rows 6,000 to 8,999 with their images, of
+  $CLIPSELECT_DATA/cifar10: a small network is trained on these, which knows nothing of the spaces.
 
 What a judge sees has unit norm, so that one regularisation suits all sets. Without CLIPSELECT_DATA the digits alone
 are written.
@@ -29,6 +31,7 @@ import numpy as np
 from hf_clipselect.config.arguments import EMBEDDED_DATASET, EMBEDDED_MODEL
 from hf_clipselect.data import read_images
 from hf_clipselect.data.source import load_source
+from hf_clipselect.encoder.images import open_image
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 from hf_clipselect.evaluation.digits_network import digit_pixels
@@ -37,6 +40,7 @@ from hf_clipselect.runtime.terminal import error_line
 
 
 ROWS = {"development": slice(0, 3000), "report": slice(6000, 9000)}
+PIXELS = slice(6000, 9000)
 TEXTS = {"mapped": "text_mapped", "conse": "text"}
 
 Arrays = dict[str, np.ndarray]
@@ -49,7 +53,7 @@ def main() -> int:
         folder = make_folder(arguments.output_dir, "--output_dir")
         files = {"digits": digits()}
         if data:
-            files |= cifar10(Path(data) / "cifar10-embeddings" / "features.npz")
+            files |= cifar10(Path(data))
     except (InputError, OSError) as error:
         sys.stderr.write(error_line(error))
         return 2
@@ -73,10 +77,22 @@ def digits() -> Arrays:
     return arrays
 
 
-def cifar10(path: Path) -> dict[str, Arrays]:
+def cifar10(data: Path) -> dict[str, Arrays]:
     files = {}
-    with np.load(path, allow_pickle=False) as given:
+    with np.load(data / "cifar10-embeddings" / "features.npz", allow_pickle=False) as given:
+        images = {
+            "train_images": pixels(data / "cifar10", "train", given["train_rows"][PIXELS]),
+            "test_images": pixels(data / "cifar10", "test", given["test_rows"]),
+        }
         for space, texts in TEXTS.items():
+            files[f"cifar10_{space}_pixels"] = {
+                "train_image_embeds": given[space][PIXELS],
+                "train_labels": given["labels"][PIXELS].astype(np.int64),
+                "test_image_embeds": given[f"test_{space}"],
+                "test_labels": given["test_labels"].astype(np.int64),
+                "class_text_embeds": given[texts],
+                **images,
+            }
             for part, rows in ROWS.items():
                 files[f"cifar10_{space}_{part}"] = {
                     "train_image_embeds": given[space][rows],
@@ -88,6 +104,12 @@ def cifar10(path: Path) -> dict[str, Arrays]:
                     "class_text_embeds": given[texts],
                 }
     return files
+
+
+def pixels(folder: Path, split: str, rows: np.ndarray) -> np.ndarray:
+    images = read_images(*load_source(str(folder), split=split))
+    column = images.dataset.select(rows).with_format(None)[images.image_column]
+    return np.stack([np.asarray(open_image(image).convert("RGB")) for image in column])
 
 
 def unit(features: np.ndarray) -> np.ndarray:
