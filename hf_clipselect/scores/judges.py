@@ -41,11 +41,12 @@ class Judges:
     stand: rows in another order get the same probabilities, to the last digit.
 
     Takes image embeddings `(N, D)` and one prompt embedding per class `(C, D)`, normalised here, and labels `(N,)`,
-    integers in `[0, C)`; of the rows of a class at most `max_rows_of_class`, evenly taken, train regressions. `order`
-    `(N,)` are row numbers in an order that follows from what the rows are, `labels` `(N,)` their given classes in that
-    order, and `firsts` the places at which a row differs from the one before. Raises `InputError` where shapes don't
-    match, a row is zero or not finite, a label is out of range, `logit_scale` is not above 0, `num_folds` is below 2,
-    or there is one row.
+    integers in `[0, C)`; of the rows of a class at most `max_rows_of_class`, evenly taken, train regressions. Where
+    `bound_share` is below 1 steps are longer than the bound on the Hessian allows for any data: a few of these come
+    nearer to the optimum. `order` `(N,)` are row numbers in an order that follows from what the rows are, `labels`
+    `(N,)` their given classes in that order, and `firsts` the places at which a row differs from the one before.
+    Raises `InputError` where shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale`
+    is not above 0, `num_folds` is below 2, or there is one row.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Judges:
         logit_scale: float = CLIP_LOGIT_SCALE,
         num_folds: int = NUM_FOLDS,
         num_steps: int = ALL_STEPS,
+        bound_share: float = 1.0,
         max_rows_of_class: int | None = None,
         seed: int = 42,
     ) -> None:
@@ -70,7 +72,7 @@ class Judges:
         # All sums are taken in an order that the rows' own does not change, and with it not one digit of a score.
         self.order, self.firsts = content_order(self._pairs.images, labels, seed=seed)
         self.labels, self._folds = labels[self.order], np.arange(len(labels)) % self._num_folds
-        self._num_steps = num_steps
+        self._num_steps, self._bound_share = num_steps, bound_share
         # The regressions are trained on these places of the order.
         self._places = _evenly_of_classes(self.labels, max_rows_of_class)
 
@@ -96,7 +98,8 @@ class Judges:
         labels, so nothing leaks by it.
         """
         penalty, (squares, gradient) = 1 / _INVERSE_PENALTY, self._at_zero()
-        bound = squares / 2 + penalty * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
+        bound = self._bound_share / 2 * squares
+        bound += penalty * torch.eye(len(bound), dtype=bound.dtype, device=bound.device)
         inverse = torch.linalg.inv(bound).float()
         weights = earlier = torch.zeros_like(gradient)
         for step in range(self._num_steps):

@@ -19,13 +19,15 @@ from .judges import CLIP_LOGIT_SCALE, Judges
 
 # Classes that a row may truly belong to: the given one, so many by each judge, and so many drawn from the others; all
 # of them where there are no more.
-_BEST, _DRAWN = 16, 32
+_BEST, _DRAWN = 8, 16
+# Transitions between at most so many classes are kept as a table, of 8 MB, where any are looked up.
+_TABLE_CLASSES = 1000
 # Of the second judge: in some 10 steps it finds as many wrong labels as at its optimum. Where rows times classes are
-# more than `_SMALL`, it learns from so many rows of a class, and takes as many steps as cost 16 products of all rows
-# with a matrix of C columns, at least 2. (The fewer steps, the less it learns wrong labels by heart.)
-_NUM_STEPS, _SMALL, _ROWS_OF_CLASS = 10, 400_000, 1000
+# more than `_SMALL`, it learns from so many rows of a class, and where 10 steps would cost more than 16 products of
+# all rows with a matrix of C columns, it takes 2 long ones instead.
+_NUM_STEPS, _SMALL, _ROWS_OF_CLASS, _LONG_STEPS = 10, 400_000, 1000, {"num_steps": 2, "bound_share": 0.3}
 # Rows that the model is fitted to, or so many for each class where that is more; it then judges all of them.
-_FIT_ROWS, _FIT_ROWS_OF_CLASS = 5_000, 50
+_FIT_ROWS, _FIT_ROWS_OF_CLASS = 5_000, 20
 _NUM_ROUNDS = 8
 _EM_STEPS = 15
 # Half of the squared judges' weights and biases, against the mean of the losses.
@@ -88,9 +90,9 @@ def estimate_label_noise(
     small classes wrong labels that all go to one class are under-counted; the share of a class leans on the mean of
     all by 20 rows. Without them the confusions of a weak judge look like wrong labels.
 
-    Of more than 65 classes a row's candidates are the given one, the 16 that each judge finds likeliest, and 32 drawn
+    Of more than 33 classes a row's candidates are the given one, the 8 that each judge finds likeliest, and 16 drawn
     from the others, which stand for all of these: sums over the classes are right in the mean over draws. The model is
-    fitted to 5,000 rows, or 50 for each class where that is more, evenly taken of all, and then judges all rows in
+    fitted to 5,000 rows, or 20 for each class where that is more, evenly taken of all, and then judges all rows in
     blocks: no array of all rows and classes is made.
 
     Rows of a class that has no other row, and all rows where there are fewer than two for each class, are judged by
@@ -150,15 +152,9 @@ def _judges(image_embeds: Array, text_embeds: Array, labels: Array, **options: A
     if len(labels) * len(text_embeds) <= _SMALL:
         return Judges(image_embeds, text_embeds, labels, num_steps=_NUM_STEPS, **options)
     counts = np.unique(as_numpy(on_its_device(labels, "labels")), return_counts=True)[1]
-    num_steps = 2 * len(labels) // int(np.minimum(counts, _ROWS_OF_CLASS).sum())
-    return Judges(
-        image_embeds,
-        text_embeds,
-        labels,
-        num_steps=min(num_steps, _NUM_STEPS),
-        max_rows_of_class=_ROWS_OF_CLASS,
-        **options,
-    )
+    num_trained = int(np.minimum(counts, _ROWS_OF_CLASS).sum())
+    steps = {"num_steps": _NUM_STEPS} if _NUM_STEPS * num_trained <= 2 * len(labels) else _LONG_STEPS
+    return Judges(image_embeds, text_embeds, labels, max_rows_of_class=_ROWS_OF_CLASS, **steps, **options)
 
 
 def _notices(sizes: np.ndarray, has_regression: np.ndarray) -> tuple[str, ...]:
@@ -276,10 +272,19 @@ class _Transitions:
         if classes is None:
             return self._pairs[self._of_rows]
         codes = self._coded(classes)
+        if self._num_classes <= _TABLE_CLASSES:
+            return self._table()[codes]
         places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
         unseen = self._share[classes] * self._even[classes] / (self._num_classes - 1)
         unseen[:, 0] = 1 - self._share[classes[:, 0]]
         return np.where(self._codes[places] == codes, self._pairs[places], unseen)
+
+    def _table(self) -> np.ndarray:
+        """T_ky `(C * C,)`, also of pairs that do not occur."""
+        table = np.repeat(self._share * self._even / (self._num_classes - 1), self._num_classes)
+        table[:: self._num_classes + 1] = 1 - self._share
+        table[self._codes] = self._pairs
+        return table
 
     def _coded(self, classes: np.ndarray) -> np.ndarray:
         return classes * self._num_classes + classes[:, :1]

@@ -59,6 +59,20 @@ def test_drawn_candidates_stand_for_all_classes(monkeypatch):
     assert np.abs(drawn.error_probability - every.error_probability).mean() < 0.01
 
 
+@pytest.mark.parametrize("rows_of_class", [100, 1000])
+def test_a_cheaper_judge_counts_them_too(monkeypatch, rows_of_class):
+    """Of many rows: ten steps from a tenth of them, or two long ones from all."""
+    images, texts, labels = clusters(5000)
+    given_labels = wrong_labels(labels, 5, 0.2)
+    whole = estimate_label_noise(images, texts, given_labels)
+    monkeypatch.setattr(noise_model, "_SMALL", 0)
+    monkeypatch.setattr(noise_model, "_ROWS_OF_CLASS", rows_of_class)
+    cheaper = estimate_label_noise(images, texts, given_labels)
+    assert cheaper.share == pytest.approx(0.2, abs=0.03)
+    assert not np.array_equal(cheaper.error_probability, whole.error_probability)
+    assert np.corrcoef(cheaper.error_probability, whole.error_probability)[0, 1] > 0.95
+
+
 def test_a_sample_of_rows_fits_the_model_for_all(monkeypatch):
     images, texts, labels = clusters(4000)
     given_labels = wrong_labels(labels, 5, 0.2)
