@@ -42,7 +42,7 @@ _EVEN_SHARE, _EVEN_ROWS = 1 / 3, 1.0
 _START_WEIGHTS, _START_WRONG = (0.2, 4.0), 0.4
 _SHARE_FOLDS = 5
 # Above this standard error the share of wrong labels does not tell how many rows to keep.
-_LARGEST_SHARE_ERROR = 0.03
+_LARGEST_SHARE_ERROR = 0.05
 
 
 @dataclass(frozen=True)
