@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import yaml
+from datasets import ClassLabel, Dataset, Features, Image
+from PIL import Image as PILImage
 from recipe_files import RECIPES, load_recipe, run_recipe
 from sklearn.linear_model import LogisticRegression
 from small_sweeps import cell_files, sweep_of, write_features
@@ -205,23 +207,41 @@ def test_the_recipe_compares_several_sets_and_computes_nothing_twice(features_fi
     assert done.returncode == 2 and "give all sweeps the same methods and seeds" in done.stderr
 
 
+def write_pictures(path, num, rng):
+    """Random images of 2 x 2 pixels as a Parquet file; gives their pixels."""
+    drawn = rng.integers(0, 256, (num, 2, 2, 3), dtype=np.uint8)
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+    path.parent.mkdir(exist_ok=True)
+    columns = {"image": [PILImage.fromarray(pixels) for pixels in drawn], "label": np.arange(num) % 2}
+    Dataset.from_dict(columns, features).to_parquet(path)
+    return drawn
+
+
 def test_the_sets_of_the_recipe_are_rows_that_do_not_overlap(tmp_path, monkeypatch):
     recipe = load_recipe("robust_features.py")
     rng = np.random.default_rng(0)
+    folder = tmp_path / "cifar10"
+    pictures = {split: write_pictures(folder / f"{split}.parquet", 20, rng) for split in ("train", "test")}
     given = {
         "labels": rng.integers(0, 10, 12_000).astype(np.uint8),
         "test_labels": rng.integers(0, 10, 5).astype(np.uint8),
+        "train_rows": rng.integers(0, 20, 12_000),
+        "test_rows": rng.permutation(20)[:5],
         "judge": rng.normal(size=(12_000, 3)).astype(np.float16),
         "test_judge": rng.normal(size=(5, 3)).astype(np.float16),
     }
     for space, width in (("mapped", 4), ("conse", 2)):
         given |= {space: rng.normal(size=(12_000, width)), f"test_{space}": rng.normal(size=(5, width))}
         given[recipe.TEXTS[space]] = rng.normal(size=(10, width))
-    np.savez(tmp_path / "features.npz", **given)
-    files = recipe.cifar10(tmp_path / "features.npz")
-    assert sorted(files) == [
-        f"cifar10_{space}_{part}" for space in ("conse", "mapped") for part in ("development", "report")
-    ]
+    (tmp_path / "cifar10-embeddings").mkdir()
+    np.savez(tmp_path / "cifar10-embeddings" / "features.npz", **given)
+    files = recipe.cifar10(tmp_path)
+    parts = ("development", "pixels", "report")
+    assert sorted(files) == [f"cifar10_{space}_{part}" for space in ("conse", "mapped") for part in parts]
+    of_network = files["cifar10_mapped_pixels"]
+    assert np.array_equal(of_network["train_images"], pictures["train"][given["train_rows"][6000:9000]])
+    assert np.array_equal(of_network["test_images"], pictures["test"][given["test_rows"]])
+    assert np.array_equal(of_network["train_image_embeds"], given["mapped"][6000:9000])
     report = files["cifar10_conse_report"]
     assert np.array_equal(report["train_image_embeds"], given["conse"][6000:9000])
     assert np.array_equal(report["train_labels"], given["labels"][6000:9000])
