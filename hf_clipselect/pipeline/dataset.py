@@ -88,8 +88,8 @@ def select_dataset(
 
     Every image goes through the frozen CLIP once; adapters are trained on the cached features; every row gets a
     semantic alignment score (eq. 1 of https://huggingface.co/papers/2410.11215) and a sample diversity score (eq. 2);
-    a noise model tells how probably its label is wrong; the objective turns this into exactly
-    `floor(selection_ratio * num_rows + 0.5)` rows.
+    where the objective needs it, a noise model tells how probably its label is wrong; the objective turns the scores
+    into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
         dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of

@@ -25,8 +25,7 @@ def ensemble_alignment(
     With 512 dimensions and five folds, 50,000 rows of 10 classes take 5 seconds on two cores of an AMD EPYC
     (scikit-learn's `LogisticRegression` 35, and stops before the optimum), and 100,000 rows of 100 classes 35 seconds.
     Adapters that were trained on the same labels know them: on Food-101 with a fifth of the labels moved to the next
-    class, their embeddings lower the AUROC of this score from 99.8 to 97.9. A tensor on another device is
-    scored there.
+    class, their embeddings lower the AUROC of this score from 99.8 to 97.9. A tensor is scored on its device.
 
     Takes image embeddings `(N, D)`, one prompt embedding per class `(C, D)` and labels `(N,)`, and raises
     `InputError`, as [`Judges`] does. Returns scores `(N,)`, float32, finite, at most 0, higher is better aligned.

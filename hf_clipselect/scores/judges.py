@@ -78,8 +78,9 @@ class Judges:
 
     @torch.inference_mode()
     def log_probabilities(self, step: int = 1) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-        """Numbers of rows among every `step`-th in the order, and what CLIP and the regression say of them, `(B, C)`,
-        float64."""
+        """What CLIP and the regression say of every `step`-th row of the order, `(B, C)`, float64, in blocks; before
+        both, the places `(B,)` of these rows among them.
+        """
         texts, judged = torch.as_tensor(self._pairs.texts), np.arange(0, len(self.order), step)
         for fold in range(self._num_folds):
             weights = self._weights[:, fold]

@@ -20,7 +20,7 @@ from .judges import CLIP_LOGIT_SCALE, Judges
 # Classes that a row may truly belong to: the given one, so many by each judge, and so many drawn from the others; all
 # of them where there are no more.
 _BEST, _DRAWN = 8, 16
-# Transitions between at most so many classes are kept as a table, of 8 MB, where any are looked up.
+# Transitions between at most so many classes are looked up in a table, of 8 MB; between more, among those that occur.
 _TABLE_CLASSES = 1000
 # Of the second judge: in some 10 steps it finds as many wrong labels as at its optimum. Where rows times classes are
 # more than `_SMALL`, it learns from so many rows of a class, and where 10 steps would cost more than 16 products of
@@ -32,11 +32,12 @@ _NUM_ROUNDS = 8
 _EM_STEPS = 15
 # Half of the squared judges' weights and biases, against the mean of the losses.
 _PENALTY = 2e-3
-# Most of a class that may have been given other labels: beyond, which label stands for which class is open.
+# The largest share of a class that may have other labels: beyond, which label stands for which class is open.
 _MOST_WRONG = 0.5
-# Rows of the mean of all classes that the share of a class leans on.
+# The share of a class is drawn to the mean of all classes as if so many more of its rows had that mean.
 _SHARE_ROWS = 20.0
-# How much of a class's wrong labels is spread evenly at least, and the rows per other class that are spread so.
+# Wrong labels of a class are taken to go evenly to the others by this share at least, and as if so many more rows had
+# gone to each of these.
 _EVEN_SHARE, _EVEN_ROWS = 1 / 3, 1.0
 # The start: the second judge sharpened, and two labels in five wrong, where that judge disagrees.
 _START_WEIGHTS, _START_WRONG = (0.2, 4.0), 0.4
@@ -54,7 +55,7 @@ class LabelNoise:
             [0, 1].
         clean_label (`np.ndarray` of shape `(N,)`): Most probable true class, int64; it may be the given one.
         share (`float`): Estimated share of wrong labels, the mean of these probabilities.
-        share_error (`float`): Standard error of the share, from the model fitted to fifths of the rows.
+        share_error (`float`): Standard error of the share, from models fitted to fifths of the rows.
         notices (`tuple[str, ...]`): What could not be estimated, in sentences.
     """
 
@@ -93,7 +94,8 @@ def estimate_label_noise(
     Of more than 33 classes a row's candidates are the given one, the 8 that each judge finds likeliest, and 16 drawn
     from the others, which stand for all of these: sums over the classes are right in the mean over draws. The model is
     fitted to 5,000 rows, or 20 for each class where that is more, evenly taken of all, and then judges all rows in
-    blocks: no array of all rows and classes is made.
+    blocks: no array of all rows and classes is made. Where rows times classes are more than 400,000 the regression
+    learns from 1,000 rows of a class at most, and by two long steps where these are more than a fifth of all.
 
     Rows of a class that has no other row, and all rows where there are fewer than two for each class, are judged by
     CLIP alone. Nothing depends on the order of the rows.
@@ -105,7 +107,7 @@ def estimate_label_noise(
             here.
         labels (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Given classes, integers in `[0, C)`.
         logit_scale (`float`, *optional*, defaults to 100): What CLIP multiplies cosines with, above 0.
-        seed (`int`, *optional*, defaults to 42): Draws the folds of the regression.
+        seed (`int`, *optional*, defaults to 42): Draws the folds of the regression, and some of the candidates.
 
     Returns:
         [`LabelNoise`]
@@ -137,7 +139,7 @@ def estimate_label_noise(
 
 
 def check_auto(noise: LabelNoise) -> None:
-    """Raise `InputError` where the estimated share is too uncertain to tell how many rows to keep."""
+    """Raise `InputError` where the share's standard error, above 5 %, is too large to tell how many rows to keep."""
     if noise.share_error <= _LARGEST_SHARE_ERROR:
         return
     ratio = max(0.1, round(1 - noise.share - noise.share_error, 1))
@@ -187,7 +189,7 @@ class _Evidence:
     log_counts: np.ndarray
 
     def every(self, step: int, first: int) -> "_Evidence":
-        """Of every so many rows."""
+        """The same of every `step`-th row, from row `first` on."""
         return _Evidence(*(array[first::step] for array in vars(self).values()))
 
 
@@ -200,7 +202,10 @@ def _joined(parts: Sequence[_Evidence]) -> _Evidence:
 def _evidence(
     judges: Judges, has_regression: np.ndarray, *, step: int, seed: int
 ) -> Iterator[tuple[np.ndarray, _Evidence]]:
-    """Of every so many rows, in blocks with their places among these; the regression says nothing of some rows."""
+    """Evidence of every `step`-th row of the judges' order, in blocks, each with the places of its rows among these.
+
+    Of rows without `has_regression` `(N,)` the regression says nothing: its log probabilities are 0.
+    """
     num_classes = judges.num_classes
     labels, has_regression = judges.labels[::step], has_regression[::step]
     rng = np.random.default_rng([seed, 3])  # another stream than those of batches, held-out rows and folds
@@ -235,7 +240,8 @@ def _log_counts(classes: np.ndarray, num_classes: int) -> np.ndarray:
 class _Transitions:
     """The probabilities T_ky that class k is given the label y, for the pairs that occur among the candidates.
 
-    A matrix of all classes by all is never made. `codes` `(U,)` are the pairs, rising.
+    Only these are fitted; other pairs, of rows that the model is not fitted to, get the even part of their class.
+    `_codes` `(U,)` are the pairs, rising.
     """
 
     def __init__(self, classes: np.ndarray, num_classes: int) -> None:
@@ -247,7 +253,7 @@ class _Transitions:
         self._share, self._even = np.zeros((2, num_classes))
 
     def start(self, likeliest: np.ndarray) -> None:
-        """Two of five labels are wrong, and go where those of the rows went whose likeliest candidates are `(N,)`."""
+        """Two labels in five of each class are wrong; where they go, the likeliest candidates, places `(N,)`, tell."""
         chosen = np.zeros(self._of_rows.shape)
         chosen[np.arange(len(chosen)), likeliest] = 1
         others = self._num_classes - 1
@@ -355,7 +361,7 @@ def _loss(parameters: np.ndarray, evidence: _Evidence, of_labels: np.ndarray) ->
 
 
 def _share_error(evidence: _Evidence, num_classes: int) -> float:
-    """Standard error of the share of wrong labels: how the model differs from one fifth of the rows to another."""
+    """Standard error of the share of wrong labels, from how much models of a fifth of these rows each differ in it."""
     num_folds = min(_SHARE_FOLDS, len(evidence.classes))
     shares = []
     for fold in range(num_folds):

@@ -166,7 +166,7 @@ class Objective:
 PRESETS = {
     preset.name: preset
     for preset in (
-        # What was never below random rows in our own studies, whether or not CLIP knows the classes.
+        # For classes that CLIP knows and for those that it does not: recipes/README.md has the figures.
         Objective(
             "robust",
             "noise_model",
@@ -178,7 +178,7 @@ PRESETS = {
             solver="exact",
             herding=True,
         ),
-        # What trains the best models where CLIP knows the classes, and what there is for captions.
+        # For classes that CLIP knows, and for captions.
         Objective("diverse", "margin", 0.0, "none", "proportional", gate=True, spread=True, solver="exact"),
         Objective("clean", "margin", 0.0, "none", "proportional", gate=False, spread=False, solver="exact"),
         # As printed in the paper.

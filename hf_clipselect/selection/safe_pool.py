@@ -9,9 +9,8 @@ import torch
 from .herding_order import herding_order, order_by_content
 
 
-# Rows of the pool have labels that are wrong with at most this probability. Over five sets of embeddings, six noises
-# and three ratios it trained better models than pools of a size that follows from the estimated share of wrong labels:
-# where judges are weak, 1.5 times that share leaves many of these in.
+# The largest probability of a wrong label in the pool. A pool whose size follows from the estimated share of wrong
+# labels in place of their probabilities holds many of these where the judges are weak.
 SAFE_PROBABILITY = 0.02
 
 

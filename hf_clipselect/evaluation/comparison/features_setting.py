@@ -4,7 +4,7 @@ convolutional network where the file has the images.
 The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where
 some classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W,
 3)`, uint8, are the images. With `train_judge_embeds` and `test_judge_embeds` `(N, J)`, features of the same rows, the
-logistic regressions are trained on these: models that do not see with the eyes of the CLIP that selects.
+logistic regressions are trained on these, and not on the embeddings that the methods select by.
 
 Legend: N rows, C classes, D embedding dimension, J width of the features of a judge.
 """

@@ -184,8 +184,8 @@ class Setting(ABC):
     def scored(self) -> tuple[SelectionResult, Cost]:
         """Scores of all rows by one run of this package, once for all of its objectives, and what the run cost.
 
-        The table of the default objective has the columns of every other one, and from it the others select what their
-        own run would. So one training of adapters serves them all, and each of them counts the cost of the default.
+        The table of the default objective has the columns of every other preset, and from it the others select what
+        their own run would. So one training of adapters serves them all, and each counts the cost of the default.
         """
         with threadpool_limits(1), measured() as cost:
             result = self.select(objective=DEFAULT_PRESET, ratio=0.5)
