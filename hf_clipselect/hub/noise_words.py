@@ -9,10 +9,9 @@ from typing import Any
 from ..runtime.words import counted, cut
 
 
-# Below this share the estimate is hardly told from none.
-NEARLY_NONE = 0.02
-MAX_NAME = 40
-UNDER_COUNTED = "human mistakes are often under-counted"
+# Below this share the estimate can hardly be told from none.
+_NEARLY_NONE = 0.02
+_MAX_NAME = 40
 
 
 def about_percent(share: float) -> str:
@@ -22,7 +21,8 @@ def about_percent(share: float) -> str:
 
 def look_wrong(noise: Mapping[str, Any]) -> str:
     """The estimated share as a clause: "about 12 % of the labels look wrong (human mistakes are often ...)"."""
-    return f"{about_percent(noise['estimated_share'])} of the labels look wrong ({UNDER_COUNTED})"
+    share = about_percent(noise["estimated_share"])
+    return f"{share} of the labels look wrong (human mistakes are often under-counted)"
 
 
 def confused_pairs(noise: Mapping[str, Any], *, limit: int) -> str:
@@ -31,19 +31,19 @@ def confused_pairs(noise: Mapping[str, Any], *, limit: int) -> str:
     Long names are cut.
     """
     return ", ".join(
-        f"{cut(pair['label'], MAX_NAME)} looks like {cut(pair['clean_label'], MAX_NAME)} "
+        f"{cut(pair['label'], _MAX_NAME)} looks like {cut(pair['clean_label'], _MAX_NAME)} "
         f"({counted(pair['rows'], 'row')})"
         for pair in noise["transitions"][:limit]
     )
 
 
 def auto_keeps_all(noise: Mapping[str, Any] | None, subset: Mapping[str, Any]) -> str | None:
-    """What to say behind the name of a subset of the size "auto" where there are hardly any wrong labels to leave out:
-    "keeps nearly all rows, since ..."; else None.
+    """What a subset of the size "auto" does where hardly a label looks wrong: "keeps nearly all rows, since ..."; else
+    None.
     """
-    if noise is None or subset["auto_ratio"] is None or noise["estimated_share"] >= NEARLY_NONE:
+    if noise is None or subset["auto_ratio"] is None or noise["estimated_share"] >= _NEARLY_NONE:
         return None
-    if subset["auto_ratio"] <= 1 - NEARLY_NONE:  # must_drop or quotas leave out others
+    if subset["auto_ratio"] <= 1 - _NEARLY_NONE:  # must_drop or quotas leave out others
         return None
     how_many, which = ("all", "no") if subset["auto_ratio"] == 1 else ("nearly all", "hardly any")
     return f"keeps {how_many} rows, since {which} label looks wrong; for a smaller set random rows would do"

@@ -35,7 +35,7 @@ def test_the_summary_names_no_pairs_where_no_label_looks_wrong(images_dataset):
     assert lines[1] == "less than 1 % of the labels look wrong (human mistakes are often under-counted)"
 
 
-def test_the_summary_without_a_noise_model_is_as_before(images_dataset):
+def test_the_summary_without_a_noise_model_tells_nothing_of_labels(images_dataset):
     noise, lines = summary_of(images_dataset)
     assert noise is None and len(lines) == 5 and lines[1].startswith("ratio_50: 30 rows; ")
 

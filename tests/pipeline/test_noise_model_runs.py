@@ -242,8 +242,7 @@ def test_a_folder_and_what_is_published_give_any_size_of_a_run(noisy_digits, tmp
     assert report["arguments"]["selection_ratio"] == [0.3, "auto"]
 
 
-def test_embeddings_keep_the_rows_that_images_keep_at_every_size(noisy_digits):
-    """Off the same features both doors keep the same rows; see test_stages.py."""
+def test_images_and_their_embeddings_have_the_same_estimate(noisy_digits):
     from hf_clipselect.data import read_images
     from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 

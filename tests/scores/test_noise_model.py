@@ -196,3 +196,16 @@ def test_an_em_step_is_the_explicit_one():
     by_definition = expected[evidence.classes, given_labels[:, None]]
     assert np.allclose(transitions.of_labels(), by_definition)
     assert np.allclose(transitions.of_labels(evidence.classes), by_definition)
+
+
+def test_transitions_of_many_classes_are_those_of_the_table(monkeypatch):
+    images, texts, labels = clusters(400, 40)
+    _, evidence = evidence_of(Judges(images, texts, labels))
+    transitions = noise_model._Transitions(evidence.classes[:60], 40)
+    transitions.start(np.zeros(60, dtype=np.int64))
+    transitions.update(np.random.default_rng(0).dirichlet(np.ones(evidence.classes.shape[1]), size=60))
+    by_table = transitions.of_labels(evidence.classes)
+    monkeypatch.setattr(noise_model, "_TABLE_CLASSES", 0)
+    stands_for_any = np.isfinite(evidence.log_counts)  # a candidate that comes again has no weight
+    assert np.array_equal(transitions.of_labels(evidence.classes)[stands_for_any], by_table[stands_for_any])
+    assert np.array_equal(transitions.of_labels(evidence.classes[:60]), transitions.of_labels())

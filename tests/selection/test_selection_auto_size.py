@@ -111,7 +111,7 @@ def test_what_auto_keeps(objective, rows):
         assert np.bincount(cells[kept], minlength=5).tolist() == np.maximum(counts, must).tolist()
     else:
         assert len(kept) == max(sum(counts), must.sum())
-        # Beyond k there is nothing of its own: the rows are those of the count.
+        # Only k is that of "auto": the rows are those that this count keeps.
         np.testing.assert_array_equal(kept, select_rows(scores, candidates, len(kept), objective))
 
 

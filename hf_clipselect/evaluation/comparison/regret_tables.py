@@ -262,14 +262,14 @@ def _regret_table(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]) -
 def _accuracy_table(accuracies: Accuracies, cells: Sequence[int]) -> str:
     noises = {
         noise: [cells[place] for place in places]
-        for noise, places in _groups([accuracies.cells[k] for k in cells], _noise).items()
+        for noise, places in _groups([accuracies.cells[k] for k in cells], lambda cell: _noise(*cell[1:3])).items()
     }
     means = np.stack([accuracies.values[places].mean(axis=(0, 2)) for places in noises.values()], axis=1)
     return _table(accuracies.methods, noises, means, best=max, digits=1)
 
 
-def _noise(cell: Cell) -> str:
-    return f"{cell[1]} {cell[2]:.0%}" if cell[2] else "none"
+def _noise(kind: str, rate: float) -> str:
+    return f"{kind} {rate:.0%}" if rate else "none"
 
 
 def _table(
@@ -277,7 +277,7 @@ def _table(
     columns: Mapping[str, Any],
     means: np.ndarray,
     *,
-    best: Any,
+    best: Callable[[np.ndarray], float],
     digits: int,
     errors: np.ndarray | None = None,
 ) -> str:
@@ -306,7 +306,7 @@ def _random_table(accuracies: Accuracies) -> str:
         cell = accuracies.cells[worst]
         figures = (
             f"{tested.gains.mean():+.2f}",
-            f"{cell[0]}, {_noise(cell)}, {cell[3]:g}",
+            f"{cell[0]}, {_noise(*cell[1:3])}, {cell[3]:g}",
             f"{tested.gains[worst]:+.2f}",
             f"{tested.below.sum()}",
             f"{tested.below_by_holm.sum()}",
@@ -350,8 +350,7 @@ def _auroc_table(noise_rows: Sequence[Row]) -> str:
 def _by_setting(noise_rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     settings: dict[tuple[str, str], list[Row]] = {}
     for row in noise_rows:
-        noise = f"{row['noise_kind']} {row['noise_rate']:.0%}" if row["noise_rate"] else "none"
-        settings.setdefault((row["data"], noise), []).append(row)
+        settings.setdefault((row["data"], _noise(row["noise_kind"], row["noise_rate"])), []).append(row)
     return settings
 
 
