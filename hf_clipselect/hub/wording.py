@@ -194,7 +194,7 @@ def order_text(report: Mapping[str, Any]) -> str:
     objective, what = report["objective"], "caption" if report["captions"] else "label"
     like_kept = objective["redundancy_weight"] != 0
     if objective["herding"] and not objective["gate"]:
-        last = "whose labels are probably wrong" + (" or that are like a kept row" if like_kept else "")
+        last = "whose labels may be wrong" + (" or that are like a kept row" if like_kept else "")
         follow = "Rows of each class were kept so that their mean follows that of its rows with safe labels (herding)"
         return f"{follow}, those {last} last"
     text = "The rows with the highest scores were kept"

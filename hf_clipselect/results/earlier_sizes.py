@@ -69,7 +69,7 @@ def _same_but_for_sizes(earlier: SelectionResult, result: SelectionResult) -> bo
         return False
     names = [_scores_of(table) for table in (earlier.scores, result.scores)]
     if not result.objective.needs_noise_model:
-        # Then only "auto" needs the columns of the noise model, and what it keeps is known without them.
+        # Then only "auto" needs the columns of the noise model, and what an earlier one kept has columns of its own.
         lacking = NOISE_COLUMNS - (set(names[0]) & set(names[1]))
         names = [[name for name in of_table if name not in lacking] for of_table in names]
     before, now = earlier.scores.select_columns(names[0]), result.scores.select_columns(names[1])

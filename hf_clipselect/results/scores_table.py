@@ -31,8 +31,9 @@ from ..selection import Size, column_suffix, quantiles_within
 SCORE_COLUMNS = ("sas", "margin", "sds")
 # What another size can be selected from.
 NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "duplicate_group")
-# Columns that a table has only where a run needs them.
+# Columns of the noise model, and of the order that herding makes with it.
 NOISE_COLUMNS = frozenset({"clean_label", "label_error_probability", "class_rank"})
+# Columns that a table has only where a run needs them.
 _OPTIONAL = {"group", "ensemble", "must_keep", "must_drop", "better_caption", *NOISE_COLUMNS}
 # Whole numbers that a row without scores does not have.
 _OF_READABLE = ("predicted_label", "clean_label", "class_rank")

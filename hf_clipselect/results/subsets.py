@@ -38,7 +38,7 @@ from .scores_table import SCORE_COLUMNS, column_values, is_selection_column, joi
 
 logger = logging.getLogger(__name__)
 
-# Names that `RowColumns` has for columns of the table, of which not every table has the last ones.
+# Fields of `RowColumns`, each with its column of the table; not every table has all of them.
 _COLUMNS = {name: name for name in (*SCORE_COLUMNS, "ensemble", "clean_label", "class_rank")}
 _COLUMNS["error_probability"] = "label_error_probability"
 
@@ -82,7 +82,7 @@ def select_from_table(
     }
     scores = [by_ratio[ratio if objective.alpha_is_ratio else ratios[0]] for ratio in ratios]
     subsets = select_subsets(scores, candidates, sizes, objective)
-    if sizes[0] != AUTO or objective.class_balance != "proportional":  # these cells pass nothing on to each other
+    if sizes[0] != AUTO or objective.class_balance != "proportional":  # there no cell gets what another lacks
         _warn_of_small_cells(candidates, objective, resolved_count(sizes[0], candidates, objective))
     added: dict[str, np.ndarray] = {}
     for size, score, subset in zip(sizes, scores, subsets, strict=True):
