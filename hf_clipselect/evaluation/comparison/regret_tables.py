@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
 from scipy.stats import ttest_rel
 
 from ...errors import InputError
@@ -20,10 +19,11 @@ from ...runtime.files import write_atomically, write_text_atomically
 from .known_methods import FULL, METHODS, RANDOM
 from .noise_estimates import JUDGES
 from .sweep import Row
+from .sweep_tables import csv_of, method_name, read_rows
 
 
 CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")
-ACCURACY_CSV, NOISE_CSV = "accuracy.csv", "noise.csv"
+_ACCURACY_CSV, _NOISE_CSV = "accuracy.csv", "noise.csv"
 # What counts as worse than random rows: by more than so many points, at this level.
 SMALLEST_LOSS, LEVEL = 0.3, 0.05
 
@@ -168,10 +168,8 @@ def write_regret_tables(rows: Sequence[Row], noise_rows: Sequence[Row], folder: 
         for k, cell in enumerate(accuracies.cells)
         for s, seed in enumerate(accuracies.seeds)
     ]
-    for name, content in ((ACCURACY_CSV, lines), (NOISE_CSV, list(noise_rows))):
-        sink = pa.BufferOutputStream()
-        pc.write_csv(pa.Table.from_pylist(content), sink, pc.WriteOptions(quoting_style="needed"))
-        write_atomically(folder / name, sink.getvalue().to_pybytes())
+    for name, content in ((_ACCURACY_CSV, lines), (_NOISE_CSV, list(noise_rows))):
+        write_atomically(folder / name, csv_of(pa.Table.from_pylist(content)))
     write_text_atomically(folder / "tables.md", f"{origin}\n\n{regret_markdown(accuracies, noise_rows)}")
 
 
@@ -184,10 +182,7 @@ def read_regrets(folder: Path) -> tuple[Accuracies, list[Row]]:
     Returns:
         `tuple[Accuracies, list[dict]]`
     """
-    options = pc.ConvertOptions(null_values=[])
-    lines, noise_rows = (
-        pc.read_csv(folder / name, convert_options=options).to_pylist() for name in (ACCURACY_CSV, NOISE_CSV)
-    )
+    lines, noise_rows = (read_rows(folder / name) for name in (_ACCURACY_CSV, _NOISE_CSV))
     of_rows = [
         {**{name: line[name] for name in (*CELL, "seed")}, "method": method, "accuracy": line[method] / 100}
         for line in lines
@@ -289,7 +284,7 @@ def _table(
             text = f"{means[m, g]:.{digits}f}"
             text = f"**{text}**" if rounded[m, g] == best(rounded[:, g]) else text
             cells.append(text if errors is None or np.isnan(errors[m, g]) else f"{text} ± {errors[m, g]:.{digits}f}")
-        lines.append(f"| {_name(method)} | {' | '.join(cells)} |")
+        lines.append(f"| {method_name(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -311,7 +306,7 @@ def _random_table(accuracies: Accuracies) -> str:
             f"{tested.below.sum()}",
             f"{tested.below_by_holm.sum()}",
         )
-        lines.append(f"| {_name(method)} | {' | '.join(figures)} |")
+        lines.append(f"| {method_name(method)} | {' | '.join(figures)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -360,7 +355,3 @@ def _mean(rows: Sequence[Row], name: str) -> float:
 
 def _figure(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.1f}"
-
-
-def _name(method: str) -> str:
-    return "random rows" if method == RANDOM else f"`{method}`"

@@ -99,8 +99,8 @@ def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
     table = pa.Table.from_pylist(list(rows))
     for name, content in (
         ("results.parquet", _parquet(table)),
-        (RESULTS_CSV, _csv(table)),
-        ("summary.csv", _csv(pa.Table.from_pylist(list(_summary_lines(summaries(rows)))))),
+        (RESULTS_CSV, csv_of(table)),
+        ("summary.csv", csv_of(pa.Table.from_pylist(list(_summary_lines(summaries(rows)))))),
     ):
         write_atomically(folder / name, content)
     write_text_atomically(folder / "tables.md", f"{origin}\n\n{markdown(rows)}")
@@ -204,7 +204,7 @@ def _by_ratio(summary: Summary, figure: str, *, best: Any) -> str:
             text = f"{100 * summary.mean(method, ratio, figure):.{digits}f}"
             text = f"**{text}**" if means.get(method) == best(means.values()) else text
             cells.append(text + _deviation(summary, method, ratio, figure, digits))
-        lines.append(f"| {_name(method)} | {' | '.join(cells)} |")
+        lines.append(f"| {method_name(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -218,7 +218,7 @@ def _above_default(summary: Summary) -> str:
             gain = summary.mean(method, ratio, "accuracy") - summary.mean(DEFAULT, ratio, "accuracy")
             deviation = np.nanmax([summary.deviation(name, ratio, "accuracy") for name in (method, DEFAULT)] + [0.0])
             if gain > deviation:
-                above.append(f"{_name(method)} at {ratio:g} (+{100 * gain:.1f})")
+                above.append(f"{method_name(method)} at {ratio:g} (+{100 * gain:.1f})")
     found = ", ".join(above) if above else "none"
     return f"Above `{DEFAULT}` by more than a standard deviation (the larger one of the two): {found}.\n"
 
@@ -233,7 +233,7 @@ def _costs(summary: Summary) -> str:
         spread = _deviation(summary, method, ratio, "noise_auroc", 1)
         detection = "-" if np.isnan(auroc) else f"{100 * auroc:.1f}{spread}"
         cost = [float(np.median(summary.of(method, ratio, figure))) for figure in ("wall_s", "cpu_s", "peak_mb")]
-        lines.append(f"| {_name(method)} | {detection} | {cost[0]:.2f} | {cost[1]:.2f} | {cost[2]:.0f} |")
+        lines.append(f"| {method_name(method)} | {detection} | {cost[0]:.2f} | {cost[1]:.2f} | {cost[2]:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -243,11 +243,13 @@ def _deviation(summary: Summary, method: str, ratio: float, figure: str, digits:
     return "" if np.isnan(deviation) else f" ± {100 * deviation:.{digits}f}"
 
 
-def _name(method: str) -> str:
+def method_name(method: str) -> str:
+    """How tables call a method."""
     return {"full": "all rows", "random": "random rows"}.get(method, f"`{method}`")
 
 
-def _csv(table: pa.Table) -> bytes:
+def csv_of(table: pa.Table) -> bytes:
+    """A table as the content of a CSV file."""
     sink = pa.BufferOutputStream()
     pc.write_csv(table, sink, pc.WriteOptions(quoting_style="needed"))
     return sink.getvalue().to_pybytes()
