@@ -41,7 +41,7 @@ def herding_order(embeds: np.ndarray | torch.Tensor, seed: int) -> np.ndarray:
 
     Args:
         embeds (`np.ndarray` or `torch.Tensor` of shape `(n, D)`): Embeddings of the rows of one class, float32, of
-            unit norm, finite; none is allowed.
+            unit norm, finite; n may be 0.
         seed (`int`): Of the parts that a large class is shared out among.
 
     Returns:

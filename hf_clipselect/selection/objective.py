@@ -155,7 +155,7 @@ class Objective:
 
     @property
     def needs_noise_model(self) -> bool:
-        """True where rows are ranked by how probably their labels are wrong."""
+        """True where how probably a label is wrong decides which rows are kept."""
         return self.herding or self.alignment == "noise_model"
 
     def to_dict(self) -> dict[str, Any]:

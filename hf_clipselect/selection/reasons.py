@@ -33,8 +33,8 @@ def reasons(
 
     - "kept: must keep", "kept"; "must drop".
     - "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept.
-    - "label is wrong with probability 0.97, looks like nine": the objective needs the noise model, by which the label
-      is more probably wrong than right; the class is left out where it is the given one.
+    - "label is wrong with probability 0.97, looks like nine": the objective needs the noise model, and by this the
+      label is more probably wrong than right; where the most probable class is still the given one none is named.
     - "label disagrees with image": the predicted label is another, and the objective has a gate or no noise model.
     - "low alignment": it is below `gate_floor`; its alignment is all that counts, and too low; or, with `herding`, it
       is not in the safe pool.
@@ -75,7 +75,7 @@ def reasons(
 
 
 def _wrong_labels(rows: RowColumns, class_names: Sequence[str]) -> list[tuple[int, str]]:
-    """Rows whose labels are more probably wrong than right, each with what is known of it."""
+    """Rows whose labels are more probably wrong than right, each with its reason."""
     error_probability, clean_label = rows.needed("error_probability"), rows.needed("clean_label")
     told = []
     for row in np.flatnonzero(error_probability > 0.5).tolist():

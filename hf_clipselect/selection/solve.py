@@ -25,8 +25,8 @@ class Candidates:
 
     `cells` `(N,)`, integers from 0, are the classes or groups that quotas are for. The rows of one of the `tiers`
     `(N,)` of `ranking` are taken before any of the next. `counts` are rows to keep of some cells, whatever their
-    share; `names` are those of the cells, for errors. `error_probability` `(N,)`, in [0, 1], is that of the label of a
-    row being wrong, which only the size "auto" needs.
+    share; `names` are those of the cells, for errors. `error_probability` `(N,)`, in [0, 1], tells how probably the
+    label of a row is wrong; only the size "auto" needs it.
     """
 
     cells: np.ndarray
@@ -173,7 +173,7 @@ def _listed(candidates: Candidates, objective: Objective) -> tuple[np.ndarray, n
 
 
 def _cell_bounds(candidates: Candidates, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """The fewest and the most rows of each cell that may be kept, `(C,)` each."""
+    """The fewest and the most rows of each cell that may be kept, `(C,)` each; min_per_class and quotas count too."""
     must_keep, high = _listed(candidates, objective)
     if objective.class_balance == "none":
         return must_keep, high
