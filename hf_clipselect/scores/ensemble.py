@@ -31,13 +31,8 @@ def ensemble_alignment(
     `InputError`, as [`Judges`] does. Returns scores `(N,)`, float32, finite, at most 0, higher is better aligned.
     """
     judges = Judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, num_folds=num_folds, seed=seed)
-    num_rows = len(judges.labels)
-    in_order = np.empty(num_rows)
+    in_order = np.empty(len(judges.labels))
     for places, by_clip, by_regression in judges.log_probabilities():
         both = by_clip + by_regression
         in_order[places] = both[np.arange(len(both)), judges.labels[places]].cpu().numpy()
-    # Equal rows lie in several folds by chance: all of them get their mean.
-    counts = np.diff(judges.firsts, append=num_rows)
-    alignment = np.empty(num_rows, dtype=np.float32)
-    alignment[judges.order] = np.repeat(np.add.reduceat(in_order, judges.firsts) / counts, counts)
-    return alignment
+    return judges.at_their_rows(in_order)

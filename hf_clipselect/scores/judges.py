@@ -89,6 +89,16 @@ class Judges:
                 by_regression = _product(inputs, weights).double()
                 yield places // step, by_clip.log_softmax(dim=1), by_regression.log_softmax(dim=1)
 
+    def at_their_rows(self, values: np.ndarray) -> np.ndarray:
+        """Values `(N,)` of the rows in the order, as float32 at their rows.
+
+        Equal rows lie in several folds by chance: all of them get their mean.
+        """
+        counts = np.diff(self.firsts, append=len(self.order))
+        at_rows = np.empty(len(self.order), dtype=np.float32)
+        at_rows[self.order] = np.repeat(np.add.reduceat(values, self.firsts) / counts, counts)
+        return at_rows
+
     @cached_property
     @torch.inference_mode()
     def _weights(self) -> torch.Tensor:
@@ -166,4 +176,4 @@ def _evenly_of_classes(labels: np.ndarray, max_rows: int | None) -> np.ndarray:
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """`left @ right`, on the CPU by numpy, which takes half of torch's time there (AMD EPYC)."""
-    return left @ right if left.is_cuda else torch.from_numpy(left.numpy() @ right.numpy())
+    return torch.from_numpy(left.numpy() @ right.numpy()) if left.device.type == "cpu" else left @ right

@@ -25,7 +25,8 @@ _TABLE_CLASSES = 1000
 # Of the second judge: in some 10 steps it finds as many wrong labels as at its optimum. Where rows times classes are
 # more than `_SMALL`, it learns from so many rows of a class, and where 10 steps would cost more than 16 products of
 # all rows with a matrix of C columns, it takes 2 long ones instead.
-_NUM_STEPS, _SMALL, _ROWS_OF_CLASS, _LONG_STEPS = 10, 400_000, 1000, {"num_steps": 2, "bound_share": 0.3}
+_NUM_STEPS, _SMALL, _ROWS_OF_CLASS = 10, 400_000, 1000
+_LONG_STEPS = {"num_steps": 2, "bound_share": 0.3}
 # Rows that the model is fitted to, or so many for each class where that is more; it then judges all of them.
 _FIT_ROWS, _FIT_ROWS_OF_CLASS = 5_000, 20
 _NUM_ROUNDS = 8
@@ -128,11 +129,9 @@ def estimate_label_noise(
         posterior = fitted.posterior(evidence)
         wrong[places] = posterior[:, 1:].sum(axis=1)  # the first candidate is the given class
         best[places] = evidence.classes[np.arange(len(posterior)), posterior.argmax(axis=1)]
-    # Equal rows lie in several folds by chance: all of them get their mean, and the class of the first.
-    counts = np.diff(judges.firsts, append=num_rows)
-    error_probability, clean_label = np.empty(num_rows, dtype=np.float32), np.empty(num_rows, dtype=np.int64)
-    error_probability[judges.order] = np.repeat(np.add.reduceat(wrong, judges.firsts) / counts, counts).clip(0, 1)
-    clean_label[judges.order] = np.repeat(best[judges.firsts], counts)
+    error_probability, clean_label = judges.at_their_rows(wrong).clip(0, 1), np.empty(num_rows, dtype=np.int64)
+    # Equal rows get the class of the first of them.
+    clean_label[judges.order] = np.repeat(best[judges.firsts], np.diff(judges.firsts, append=num_rows))
     share = float(error_probability[judges.order].mean(dtype=np.float64))
     notices = _notices(sizes, has_regression)
     return LabelNoise(error_probability, clean_label, share, _share_error(sample, num_classes), notices)

@@ -17,7 +17,7 @@ from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_grap
 from .objective import Objective, check_captions, resolve_objective
 from .quotas import class_quotas, largest_remainder, quota_weights
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
-from .reasons import COPY_OF, NOT_READABLE, WRONG_LABEL, reasons
+from .reasons import NOT_READABLE, reasons
 from .redundancy import duplicate_groups, redundancy_scores
 from .safe_pool import class_order, safe_pool
 from .sgd import sgd_select
@@ -26,14 +26,12 @@ from .solve import Candidates, check_size, resolved_count, select_rows, select_s
 
 __all__ = [
     "AUTO",
-    "COPY_OF",
     "FIRST",
     "LAST",
     "MUST_DROP",
     "MUST_KEEP",
     "NOT_READABLE",
     "NUM_NEAREST",
-    "WRONG_LABEL",
     "Candidates",
     "NeighborGraph",
     "Objective",

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..runtime.words import are, counted
 from .auto_size import auto_counts
-from .counts import Size, selection_count
+from .counts import AUTO, Size, selection_count
 from .exact import finite_scores, top_k
 from .objective import Objective
 from .quotas import class_quotas
@@ -87,7 +87,8 @@ def select_subsets(
         if not isinstance(size, str)
     }
     subsets: dict[int, np.ndarray] = {}
-    for place in set(range(len(sizes))) - set(counts):
+    if AUTO in sizes:
+        place = sizes.index(AUTO)
         k, quotas = _auto_quotas(candidates, objective)
         subsets[place] = _within_quotas(scores[place], candidates, k, quotas, objective)
     upper, num_cells = None, int(candidates.cells.max()) + 1
