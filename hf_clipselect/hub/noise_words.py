@@ -45,5 +45,6 @@ def auto_keeps_all(noise: Mapping[str, Any] | None, subset: Mapping[str, Any]) -
         return None
     if subset["auto_ratio"] <= 1 - _NEARLY_NONE:  # must_drop or quotas leave out others
         return None
-    how_many, which = ("all", "no") if subset["auto_ratio"] == 1 else ("nearly all", "hardly any")
+    how_many = "all" if subset["ratio"] == 1 else "nearly all"  # auto_ratio is rounded
+    which = "hardly any" if noise["transitions"] or how_many != "all" else "no"
     return f"keeps {how_many} rows, since {which} label looks wrong; for a smaller set random rows would do"

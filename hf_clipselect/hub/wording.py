@@ -174,7 +174,7 @@ def balance_text(report: Mapping[str, Any]) -> str:
         text += f" The number of rows of {len(objective['class_quotas'])} of them was given."
     auto = [subset["name"] for subset in report["subsets"] if subset["auto_ratio"] is not None]
     if auto and objective["class_balance"] == "proportional":
-        text += f" In {auto[0]} its share is that of its labels that look right."
+        text += f" In {auto[0]} its share is about that of its labels that look right, and at least a tenth."
     return text
 
 
@@ -219,12 +219,20 @@ def noise_text(report: Mapping[str, Any]) -> str | None:
 
 
 def auto_text(report: Mapping[str, Any], subset: Mapping[str, Any]) -> str | None:
-    """What a subset of the size "auto" is, as a sentence behind its name; None for another size."""
-    if subset["auto_ratio"] is None:
+    """What a subset of the size "auto" is, as a sentence behind its name; None for another size, or
+    where the scores lack the estimate.
+    """
+    noise = report["noise"]
+    if subset["auto_ratio"] is None or noise is None:
         return None
-    ratio = subset["auto_ratio"]
-    text = f"keeps as many rows as have a right label by this estimate: {ratio:.4f} of those that could be read"
-    keeps_all = auto_keeps_all(report["noise"], subset)
+    num_readable, bounds = report["num_rows"] - report["num_unreadable"], ""
+    if abs(subset["rows"] - (1 - noise["estimated_share"]) * num_readable) >= 1:
+        bounds = ", as far as the other settings and a tenth of each class allow"
+    text = (
+        f"keeps as many rows as have a right label by this estimate{bounds}: {subset['auto_ratio']:.4f} of those that "
+        "could be read"
+    )
+    keeps_all = auto_keeps_all(noise, subset)
     return f"{text}. It {keeps_all}" if keeps_all else text
 
 

@@ -3,11 +3,13 @@
 Legend: N rows, of which R could be read; C classes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
+from ..scores.noise_model import LabelNoise, check_auto
 from .scores_table import column_values
 
 
@@ -53,6 +55,16 @@ def noise_summary(scores: Dataset, share_error: float | None = None) -> dict[str
         "by_class": {names[c]: float(sums[c] / rows[c]) for c in np.flatnonzero(rows).tolist()},
         "transitions": _transitions(labels, clean, names),
     }
+
+
+def check_share(scores: Dataset, noise: Mapping[str, Any] | None) -> None:
+    """Raise `InputError`, as a run does, where the size "auto" is asked for and the share of wrong labels is too
+    uncertain for it, by the entry `noise` of a report; that of another program may not tell.
+    """
+    if noise is None or noise["share_error"] is None or not has_noise_model(scores):
+        return
+    wrong, clean = column_values(scores, "label_error_probability"), column_values(scores, "clean_label")
+    check_auto(LabelNoise(wrong, clean, share=float(np.nanmean(wrong)), share_error=noise["share_error"]))
 
 
 def _transitions(labels: np.ndarray, clean: np.ndarray, names: list[str]) -> list[dict[str, Any]]:

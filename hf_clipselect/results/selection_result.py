@@ -22,7 +22,8 @@ from ..runtime.downloads import fetch_files
 from ..runtime.files import make_folder
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
-from ..selection import Objective, Size, check_sizes, column_suffix, config_name
+from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
+from .noise_summary import check_share
 from .run_report import report_at
 from .saved_selection import is_whole, published_report, read_saved, write_selection
 from .scores_table import NEEDED_COLUMNS, column_values, join_columns
@@ -88,8 +89,8 @@ class SelectionResult:
             `SelectionResult`: With this size as its only one.
 
         Raises:
-            InputError: Not one size is given, it is out of range, or a score column that the objective needs is
-                missing.
+            InputError: Not one size is given, it is out of range, a score column that the objective needs is missing,
+                or, for `"auto"`, the report tells that the share of wrong labels is too uncertain.
         """
         if ratio is None and count is None:
             raise InputError("Give the size of the selection: a ratio such as 0.5, or count=500.")
@@ -110,6 +111,8 @@ class SelectionResult:
             kept = [name for name in self.scores.column_names if name not in others | {"reason"}]
             scores = add_reason(self.scores.select_columns(kept), self.objective, size)
         else:
+            if size == AUTO:
+                check_share(self.scores, self.report.get("noise"))
             scores = select_from_table(self.scores, self.objective, (size,))
         report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report
         return replace(self, scores=scores, ratios=(size,), report=report)

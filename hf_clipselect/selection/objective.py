@@ -197,7 +197,8 @@ def resolve_objective(
     """All knobs, checked: those that are `None` or missing are filled from the preset "robust", "diverse", "clean",
     "paper" or "released"; by default from "robust", and for rows that have captions in place of labels from "diverse".
 
-    Raises `InputError` where the preset, a knob or a value is unknown, or the knobs contradict each other.
+    Raises `InputError` where the preset, a knob or a value is unknown, the knobs contradict each other, or rows that
+    have captions are to be herded.
     """
     if name is None:
         name = DEFAULT_CAPTION_PRESET if has_captions else DEFAULT_PRESET
@@ -205,6 +206,8 @@ def resolve_objective(
     set_knobs = {knob: value for knob, value in (knobs or {}).items() if value is not None}
     if unknown := sorted(set(set_knobs) - set(KNOBS)):
         raise InputError(f"Unknown knobs of an objective: {', '.join(unknown)}; known are {', '.join(KNOBS)}.")
+    if has_captions and set_knobs.get("herding") is True:  # before an error says what else has to go with it
+        raise _needs_labels("--herding true", "leave it out")
     objective = dataclasses.replace(PRESETS[name], **set_knobs)
     if objective.alpha_is_ratio and not objective.gate:
         logger.warning(
@@ -220,14 +223,17 @@ def resolve_objective(
 
 def check_captions(objective: Objective, sizes: Sequence[Size]) -> None:
     """Raise `InputError` where rows that have captions in place of labels would need the noise model of labels."""
-    asked, instead = "", "pass --objective diverse, or another"
+    if objective.needs_noise_model and PRESETS[objective.name].needs_noise_model:
+        raise _needs_labels(f"--objective {objective.name}", "pass --objective diverse, or another")
     if objective.needs_noise_model:
         knob = "--herding true" if objective.herding else "--alignment noise_model"
-        asked = f"--objective {objective.name}" if PRESETS[objective.name].needs_noise_model else knob
-    elif AUTO in sizes:
-        asked, instead = "--selection_ratio auto", "give a number, such as --selection_ratio 0.3"
-    if asked:
-        raise InputError(
-            f"{asked} asks how probably a label is wrong, and image-text pairs have captions in place of labels; "
-            f"{instead}."
-        )
+        raise _needs_labels(knob, "leave it out")
+    if AUTO in sizes:
+        raise _needs_labels("--selection_ratio auto", "give a number, such as --selection_ratio 0.3")
+
+
+def _needs_labels(asked: str, instead: str) -> InputError:
+    return InputError(
+        f"{asked} asks how probably a label is wrong, and image-text pairs have captions in place of labels; "
+        f"{instead}."
+    )

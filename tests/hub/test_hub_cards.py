@@ -880,10 +880,20 @@ def test_the_card_tells_what_auto_came_to(share):
     assert kept in card
     assert ("random rows would do" in card) == (share < 0.01)
     assert f"| `ratio_auto` | {rows:,} | {rows / 2000:.1%} |" in card
-    assert "In ratio\\_auto its share is that of its labels that look right." in card
+    assert "In ratio\\_auto its share is about that of its labels that look right, and at least a tenth." in card
     assert check(card, "dataset") == {"errors": [], "warnings": []}
     alone = make_dataset_card(report, configs=("scores",))
     assert f'load_pruned("path/to/subset", ratio="auto")  # {rows:,} rows' in alone
+
+
+@pytest.mark.parametrize(("rows", "is_moved"), [(1600, False), (1601, True), (1300, True), (1920, True)])
+def test_the_card_tells_where_other_settings_moved_auto(rows, is_moved):
+    report = make_report() | {"noise": noise_of(["rose", "tulip"], 0.2)}
+    report["subsets"] = [make_subset(rows / 2000, "auto", rows) | {"auto_ratio": round(rows / 2000, 4)}]
+    report["classes"] = [make_class("rose", 1200, {"auto": rows - 700}), make_class("tulip", 800, {"auto": 700})]
+    bounds = ", as far as the other settings and a tenth of each class allow" if is_moved else ""
+    kept = f"`ratio_auto` keeps as many rows as have a right label by this estimate{bounds}: {rows / 2000:.4f} of"
+    assert kept in make_dataset_card(report, configs=("ratio_auto", "scores"))
 
 
 def test_names_in_what_the_card_tells_of_labels_stay_text():

@@ -21,16 +21,22 @@ def test_pairs_are_named_with_their_rows():
 
 
 @pytest.mark.parametrize(
-    ("share", "auto_ratio", "words"),
+    ("share", "num_pairs", "kept", "words"),
     [
-        (0.0, 1.0, "keeps all rows, since no label looks wrong; for a smaller set random rows would do"),
-        (0.003, 0.997, "keeps nearly all rows, since hardly any label looks wrong; for a smaller set random rows"),
-        (0.12, 0.88, None),
-        (0.003, 0.5, None),  # must_drop left out the others
-        (0.003, None, None),  # another size
+        (0.0, 0, 1.0, "keeps all rows, since no label looks wrong; for a smaller set random rows would do"),
+        (0.003, 2, 0.997, "keeps nearly all rows, since hardly any label looks wrong; for a smaller set random rows"),
+        (0.003, 0, 0.997, "keeps nearly all rows, since hardly any label looks wrong; for a smaller set random rows"),
+        (0.01, 1, 1.0, "keeps all rows, since hardly any label looks wrong;"),  # the only row of a class stays
+        (0.00002, 1, 0.99998, "keeps nearly all rows, since hardly any label looks wrong;"),  # which is 1.0 rounded
+        (0.12, 9, 0.88, None),
+        (0.003, 1, 0.5, None),  # must_drop left out the others
+        (0.003, 1, None, None),  # another size
     ],
 )
-def test_auto_tells_where_there_is_hardly_anything_to_leave_out(share, auto_ratio, words):
-    said = auto_keeps_all({"estimated_share": share}, {"auto_ratio": auto_ratio})
+def test_auto_tells_where_there_is_hardly_anything_to_leave_out(share, num_pairs, kept, words):
+    pair = {"label": "eight", "clean_label": "nine", "rows": 1}
+    noise = {"estimated_share": share, "transitions": [pair] * num_pairs}
+    subset = {"ratio": 0.3 if kept is None else kept, "auto_ratio": None if kept is None else round(kept, 4)}
+    said = auto_keeps_all(noise, subset)
     assert said is None if words is None else said.startswith(words)
-    assert auto_keeps_all(None, {"auto_ratio": auto_ratio}) is None
+    assert auto_keeps_all(None, subset) is None

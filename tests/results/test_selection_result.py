@@ -11,6 +11,7 @@ from hf_clipselect import SelectionResult, select_dataset, select_embeddings
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError
 from hf_clipselect.hub import subset_card
+from hf_clipselect.results.noise_summary import noise_summary
 from hf_clipselect.results.saved_selection import published_report
 from hf_clipselect.results.scores_table import column_values
 
@@ -96,6 +97,24 @@ def test_auto_is_a_size_like_any_other(dataset, objective, tmp_path):
 def test_auto_without_the_noise_model_is_told(dataset):
     with pytest.raises(InputError, match='ratio="auto" needs the column label_error_probability, which these'):
         make_result(dataset).at("auto")
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["in memory", "read back"])
+@pytest.mark.parametrize("of_run", [False, True], ids=["of embeddings", "of a run"])
+def test_auto_is_refused_later_too_where_the_share_is_too_uncertain(dataset, tmp_path, of_run, saved):
+    result = make_result(dataset, (0.3,), objective="robust", noise=True, unreadable=[0], report=of_run)
+    noise = noise_summary(result.scores, share_error=0.06)
+    result = dataclasses.replace(result, report={**result.report, "noise": noise})
+    if saved:
+        result.save(tmp_path)
+        result = SelectionResult.from_folder(tmp_path)
+    share = round(100 * noise["estimated_share"])
+    with pytest.raises(InputError, match=f"about {share}% of the labels look wrong, give or take 6%") as error:
+        result.at("auto")
+    assert str(error.value).startswith('ratio="auto" keeps') and "such as ratio=0." in str(error.value)
+    assert len(result.at(0.5).selected) == 30
+    certain = dataclasses.replace(result, report={**result.report, "noise": noise | {"share_error": 0.05}})
+    assert len(certain.at("auto").selected) > 0
 
 
 def test_a_ratio_of_the_run_is_given_as_it_was_selected(dataset):

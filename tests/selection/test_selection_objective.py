@@ -56,6 +56,13 @@ def test_what_captions_do_without(name, knobs, sizes, message):
     check_captions(resolve_objective("diverse"), [0.3, 500])
 
 
+@pytest.mark.parametrize("name", [None, "released", "robust"])
+def test_herding_of_captions_is_refused_before_what_contradicts_it(name):
+    with pytest.raises(InputError, match="--herding true asks how probably .* in place of labels; leave it out"):
+        resolve_objective(name, {"herding": True}, has_captions=True)
+    assert not resolve_objective(None, {"herding": False}, has_captions=True).herding
+
+
 @pytest.mark.parametrize(
     ("knob", "value"),
     [
