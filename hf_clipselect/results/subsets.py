@@ -30,6 +30,7 @@ from ..selection import (
     reasons,
     redundancy_scores,
     resolved_count,
+    safe_pool,
     select_subsets,
     selection_scores,
 )
@@ -68,7 +69,7 @@ def select_from_table(
         )
     names = table.features["label"].names
     candidates = replace(
-        _candidates(rows.columns.labels, names, rows.facts, objective, rows.passes),
+        _candidates(rows.columns.labels, names, rows.facts, objective, rows.first),
         error_probability=rows.columns.error_probability,
     )
     num_readable = len(rows.places)
@@ -111,13 +112,13 @@ def check_demands(
 
 @dataclass(frozen=True)
 class _ReadableRows:
-    """The rows that can be selected from: their places in the table, what is known of them, which pass the gate."""
+    """The rows that can be selected from: their places in the table, what is known of them, which come first."""
 
     num_rows: int
     places: np.ndarray
     columns: RowColumns
     facts: RowFacts
-    passes: np.ndarray | None
+    first: np.ndarray | None
 
     def scattered(self, values: np.ndarray, elsewhere: object) -> np.ndarray:
         spread = np.full(self.num_rows, elsewhere, dtype=values.dtype)
@@ -138,8 +139,18 @@ def _readable_rows(table: Dataset, objective: Objective) -> _ReadableRows:
     columns = RowColumns(**{argument: column_values(table, name)[places] for argument, name in names.items()})
     told = [column.name for column in fields(RowFacts) if column.name in table.column_names]
     facts = RowFacts(**{name: column_values(table, name)[places] for name in told})
-    passes = passes_gate(objective, columns) if objective.gate else None
-    return _ReadableRows(len(table), places, columns, facts, passes)
+    return _ReadableRows(len(table), places, columns, facts, _first_rows(objective, columns))
+
+
+def _first_rows(objective: Objective, columns: RowColumns) -> np.ndarray | None:
+    """The rows that come before the others in all that they share a quota with, `(N,)`, bool; None where none do.
+
+    Ranks of herding tell which rows of a class come first, but not that doubtful ones of one class come behind safe
+    ones of another, nor that they come behind safe ones that are like a kept row.
+    """
+    if objective.gate:
+        return passes_gate(objective, columns)
+    return safe_pool(columns.needed("error_probability")) if objective.herding else None
 
 
 def _needed_columns(objective: Objective) -> Iterator[tuple[str, str]]:
@@ -160,7 +171,7 @@ def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size
         rows.columns,
         scores=column_values(table, f"selection_score_{column_suffix(size)}")[rows.places],
         selected=column_values(table, f"selected_{column_suffix(size)}")[rows.places],
-        tiers=_tiers(rows.facts, rows.passes),
+        tiers=_tiers(rows.facts, rows.first),
         duplicate_group=column_values(table, "duplicate_group")[rows.places],
         source_index=column_values(table, "source_index")[rows.places],
         class_names=table.features["label"].names,
@@ -169,7 +180,7 @@ def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size
 
 
 def _candidates(
-    labels: np.ndarray, class_names: Sequence[str], facts: RowFacts, objective: Objective, passes: np.ndarray | None
+    labels: np.ndarray, class_names: Sequence[str], facts: RowFacts, objective: Objective, first: np.ndarray | None
 ) -> Candidates:
     """The cells that quotas are for, numbered among those that have rows, and the tiers."""
     if objective.balance_by == "group":
@@ -190,16 +201,16 @@ def _candidates(
             f"{there_are(names)}."
         )
     counts = {names.index(name): count for name, count in quotas.items()}
-    return Candidates(cells, _tiers(facts, passes), counts, names)
+    return Candidates(cells, _tiers(facts, first), counts, names)
 
 
-def _tiers(facts: RowFacts, passes: np.ndarray | None) -> np.ndarray | None:
+def _tiers(facts: RowFacts, first: np.ndarray | None) -> np.ndarray | None:
     listed = [
         (rows, tier) for rows, tier in ((facts.must_keep, MUST_KEEP), (facts.must_drop, MUST_DROP)) if rows is not None
     ]
-    if not listed and passes is None:
+    if not listed and first is None:
         return None
-    tiers = np.full(len(listed[0][0]), FIRST) if passes is None else np.where(passes, FIRST, LAST)
+    tiers = np.full(len(listed[0][0]), FIRST) if first is None else np.where(first, FIRST, LAST)
     for rows, tier in listed:
         tiers[rows] = tier
     return tiers

@@ -10,7 +10,7 @@ from hf_clipselect.errors import InputError
 from hf_clipselect.results.scores_table import column_values, is_selection_column, join_columns, score_table
 from hf_clipselect.results.subsets import select_from_table
 from hf_clipselect.scores.sample_scores import SampleScores, present_classes
-from hf_clipselect.selection import resolve_objective
+from hf_clipselect.selection import class_graph, resolve_objective
 
 
 NAMES = ["cat", "dog", "small bird"]
@@ -281,6 +281,35 @@ def test_a_ratio_that_keeps_no_row_is_refused():
     table, _, _ = make_table(20)
     with pytest.raises(InputError, match="selection_ratio 0.01 of 20 rows keeps none"):
         select_from_table(table, resolve_objective("diverse"), (0.5, 0.01))
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"class_balance": "none"}, {"balance_by": "group"}, {"balance_by": "group", "class_balance": "uniform"}]
+)
+def test_doubtful_rows_of_a_class_come_behind_safe_ones_of_others(knobs):
+    labels, scores = np.repeat([0, 1], 20), random_scores(40)
+    wrong = np.where(np.arange(40) < 18, 0.01, 0.9).astype(np.float32)  # of class 1 no label is safe
+    noise = {"label_error_probability": wrong, "clean_label": labels * 0, "class_rank": np.arange(40) % 20}
+    facts = RowFacts(group=np.repeat(["all"], 40))
+    table = score_table(labels, NAMES, np.arange(40), dataclasses.replace(scores, **noise), facts)
+    selected = select_from_table(table, resolve_objective("robust", knobs), (0.25, "auto", 0.5))
+    assert np.flatnonzero(column_values(selected, "selected_25")).tolist() == list(range(10))
+    auto, half = (set(np.flatnonzero(column_values(selected, f"selected_{size}"))) for size in ("auto", "50"))
+    assert len(auto) == round(float((1 - wrong).sum()) + 1e-6) == len(half)
+    assert set(range(18)) < auto and auto == half
+
+
+def test_what_is_like_a_kept_row_comes_before_doubtful_rows():
+    labels, scores = np.zeros(10, dtype=np.int64), random_scores(10)
+    wrong = np.where(np.arange(10) < 6, 0.0, 0.9).astype(np.float32)
+    noise = {"label_error_probability": wrong, "clean_label": labels + 1, "class_rank": np.arange(10)}
+    table = score_table(labels, NAMES, np.arange(10), dataclasses.replace(scores, **noise))
+    robust = resolve_objective("robust", {"redundancy_weight": 1.0})
+    others = [[other for other in range(10) if other != row] for row in range(10)]
+    copies = np.array([[row < 6 and other < 6 for other in others[row]] for row in range(10)])
+    graph = class_graph(np.array(others), copies.astype(np.float32))  # the safe rows are copies of each other
+    selected = select_from_table(table, robust, (0.6,), graph=graph)
+    assert np.flatnonzero(column_values(selected, "selected_60")).tolist() == list(range(6))
 
 
 def test_a_class_that_loses_rows_of_auto_passes_none_on(caplog):
