@@ -27,21 +27,18 @@ def fold_numbers(labels: Array, num_folds: int, *, seed: int) -> np.ndarray:
 def content_order(embeds: Array, labels: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """An order that follows from labels and embeddings alone, for folds and sums that don't depend on the given order.
 
-    The rows of a class are ordered along directions that are drawn with the seed. Takes embeddings `(num_rows,
+    The rows of a class are ordered along a direction that is drawn with the seed. Takes embeddings `(num_rows,
     embed_dim)` from [`checked_embeds`], and int64 labels `(num_rows,)`. Returns int64 arrays: row numbers in that
     order, by classes, `(num_rows,)`; and the places in it at which a row differs from the one before, rising from 0.
     """
     # Another stream than those of batches and held-out rows.
-    directions = np.random.default_rng([seed, 2]).normal(size=(3, embeds.shape[1]))
-    along = np.empty((3, len(labels)))
+    direction = np.random.default_rng([seed, 2]).normal(size=embeds.shape[1])
+    along = np.empty(len(labels))
     for block in row_blocks(len(labels), width=2 * embeds.shape[1]):
-        rows = as_numpy(embeds[block]).astype(np.float64)
-        for number, direction in enumerate(directions):
-            # Not a matrix product, whose last digits depend on a row's place in the block.
-            along[number, block] = (rows * direction).sum(axis=1)
-    order = np.lexsort((*along[::-1], labels))
-    keys = np.vstack([labels[order], along[:, order]])
-    changes = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+        # Not a matrix product, whose last digits depend on a row's place in the block.
+        along[block] = (as_numpy(embeds[block]) * direction).sum(axis=1)
+    order = np.lexsort((along, labels))
+    changes = (np.diff(along[order]) != 0) | (np.diff(labels[order]) != 0)
     return order, np.concatenate([[0], np.flatnonzero(changes) + 1])
 
 
