@@ -89,6 +89,12 @@ class Judges:
                 by_regression = _product(inputs, weights).double()
                 yield places // step, by_clip.log_softmax(dim=1), by_regression.log_softmax(dim=1)
 
+    def given(self) -> np.ndarray:
+        """The given classes `(N,)`, int64, of the rows as they came."""
+        labels = np.empty_like(self.labels)
+        labels[self.order] = self.labels
+        return labels
+
     def at_their_rows(self, values: np.ndarray) -> np.ndarray:
         """Values `(N,)` of the rows in the order, as float32 at their rows.
 

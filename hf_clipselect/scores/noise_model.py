@@ -43,6 +43,9 @@ _EVEN_SHARE, _EVEN_ROWS = 1 / 3, 1.0
 # The start: the second judge sharpened, and two labels in five wrong, where that judge disagrees.
 _START_WEIGHTS, _START_WRONG = (0.2, 4.0), 0.4
 _SHARE_FOLDS = 5
+# Least part of the entropy of the given labels that the model must explain; without it no label is called wrong, and
+# the standard error of that says that nothing is known.
+_LEAST_EXPLAINED, _UNKNOWN = 0.03, 0.5
 # Above this standard error the share of wrong labels does not tell how many rows to keep.
 _LARGEST_SHARE_ERROR = 0.05
 
@@ -99,7 +102,8 @@ def estimate_label_noise(
     learns from 1,000 rows of a class at most, and by two long steps where these are more than a fifth of all.
 
     Rows of a class that has no other row, and all rows where there are fewer than two for each class, are judged by
-    CLIP alone. Nothing depends on the order of the rows.
+    CLIP alone. Nothing depends on the order of the rows. Where neither judge tells the classes
+    apart no label is taken for wrong, with a standard error of 0.5.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Of plain CLIP, normalised here. Adapters that
@@ -124,6 +128,9 @@ def estimate_label_noise(
     step = max(1, num_rows // max(_FIT_ROWS, _FIT_ROWS_OF_CLASS * num_classes))
     sample = _joined([evidence for _, evidence in _evidence(judges, has_regression, step=step, seed=seed)])
     fitted = _Fitted(sample, num_classes)
+    if fitted.explained(sample, sizes) < _LEAST_EXPLAINED:
+        zeros = np.zeros(num_rows, dtype=np.float32)
+        return LabelNoise(zeros, judges.given(), 0.0, _UNKNOWN, (*_notices(sizes, has_regression), _NO_STRUCTURE))
     wrong, best = np.empty(num_rows), np.empty(num_rows, dtype=np.int64)
     for places, evidence in _evidence(judges, has_regression, step=1, seed=seed):
         posterior = fitted.posterior(evidence)
@@ -156,6 +163,12 @@ def _judges(image_embeds: Array, text_embeds: Array, labels: Array, **options: A
     num_trained = int(np.minimum(counts, _ROWS_OF_CLASS).sum())
     steps = {"num_steps": _NUM_STEPS} if _NUM_STEPS * num_trained <= 2 * len(labels) else _LONG_STEPS
     return Judges(image_embeds, text_embeds, labels, max_rows_of_class=_ROWS_OF_CLASS, **steps, **options)
+
+
+_NO_STRUCTURE = (
+    "Neither CLIP nor a regression on the embeddings tells the classes apart: which labels are wrong can't be "
+    "estimated, and none is taken for wrong. Check the class names, the prompts and the model."
+)
 
 
 def _notices(sizes: np.ndarray, has_regression: np.ndarray) -> tuple[str, ...]:
@@ -284,6 +297,12 @@ class _Transitions:
         unseen[:, 0] = 1 - self._share[classes[:, 0]]
         return np.where(self._codes[places] == codes, self._pairs[places], unseen)
 
+    def even(self, classes: np.ndarray) -> np.ndarray:
+        """T_ky `(B, M)` of candidates, if the wrong labels of a class went everywhere alike."""
+        pairs = self._share[classes] / max(1, self._num_classes - 1)
+        pairs[:, 0] = 1 - self._share[classes[:, 0]]
+        return pairs
+
     def _table(self) -> np.ndarray:
         """T_ky `(C * C,)`, also of pairs that do not occur."""
         table = np.repeat(self._share * self._even / (self._num_classes - 1), self._num_classes)
@@ -327,6 +346,17 @@ class _Fitted:
             prior = _prior(self._parameters, evidence)
             for _ in range(_EM_STEPS):
                 self._transitions.update(_normalized(prior * self._transitions.of_labels()))
+
+    def explained(self, evidence: _Evidence, sizes: np.ndarray) -> float:
+        """The part of the entropy of the given labels that the model explains, at most 1; of one class alone all.
+
+        By the judges alone: biases, and where wrong labels go, fit small classes whose labels nobody can know.
+        """
+        frequencies = sizes[sizes > 0] / sizes.sum()
+        entropy = -(frequencies * np.log(frequencies)).sum()
+        by_judges = np.concatenate([self._parameters[:2], np.zeros(len(sizes))])
+        joint = _prior(by_judges, evidence) * self._transitions.even(evidence.classes)
+        return 1 + np.log(joint.sum(axis=1)).mean() / entropy if entropy else 1.0
 
     def posterior(self, evidence: _Evidence) -> np.ndarray:
         """The probability of every candidate `(N, M)` to be the true class, the label being known."""

@@ -133,6 +133,22 @@ def test_a_class_of_one_row_is_judged_by_clip():
     assert noise.error_probability[7] < 0.5 and noise.clean_label[7] == 4
 
 
+@pytest.mark.parametrize("num_classes", [5, 200])
+@pytest.mark.parametrize("structure", ["drawn", "constant"])
+def test_no_label_is_taken_for_wrong_where_nothing_is_known(num_classes, structure):
+    rng = np.random.default_rng(0)
+    images, texts = rng.normal(size=(1000, 16)), rng.normal(size=(num_classes, 16))
+    if structure == "constant":
+        images[:] = images[0]
+    labels = np.arange(1000) % num_classes
+    noise = estimate_label_noise(images, texts, labels)
+    assert not noise.error_probability.any() and noise.share == 0
+    assert np.array_equal(noise.clean_label, labels) and noise.clean_label.dtype == np.int64
+    assert "tells the classes apart" in noise.notices[-1]
+    with pytest.raises(InputError, match="too uncertain"):
+        check_auto(noise)
+
+
 def test_few_rows_are_judged_by_clip():
     images, texts, labels = clusters(8)
     noise = estimate_label_noise(images, texts, labels)
