@@ -102,8 +102,8 @@ def estimate_label_noise(
     learns from 1,000 rows of a class at most, and by two long steps where these are more than a fifth of all.
 
     Rows of a class that has no other row, and all rows where there are fewer than two for each class, are judged by
-    CLIP alone. Nothing depends on the order of the rows. Where neither judge tells the classes
-    apart no label is taken for wrong, with a standard error of 0.5.
+    CLIP alone. Where neither judge tells the classes apart no label is taken for wrong, with a standard error of 0.5.
+    Nothing depends on the order of the rows.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(N, D)`): Of plain CLIP, normalised here. Adapters that

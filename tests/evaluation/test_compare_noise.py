@@ -167,7 +167,8 @@ def test_estimates_are_those_of_the_noise_model_and_its_rivals(setting):
     assert np.isnan(row["cleanlab_share"]) == (not CLEANLAB)
     assert not CLEANLAB or 0.1 < row["cleanlab_share"] < 0.3
     before = setting.cells.num_stored
-    assert list(noise_estimates([setting])) == [row] and setting.cells.num_stored == before
+    np.testing.assert_equal(list(noise_estimates([setting])), [row])  # for which NaN, without cleanlab, is NaN
+    assert setting.cells.num_stored == before
 
 
 def test_without_wrong_labels_there_is_nothing_to_find(features_file, tmp_path):
