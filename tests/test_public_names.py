@@ -97,6 +97,7 @@ def test_flags_are_told_without_torch() -> None:
     assert set(loaded_by(code, *SLOW)) <= {"numpy", "transformers"}
 
 
+@pytest.mark.slow
 def test_drawing_and_learning_libraries_wait_for_their_use() -> None:
     code = "import hf_clipselect; hf_clipselect.select_dataset; hf_clipselect.select_embeddings"
     assert loaded_by(code, "matplotlib", "sklearn") == []

@@ -172,6 +172,7 @@ def test_mean_loss_weights_batches_by_their_rows():
     assert whole == pytest.approx((3 * parts[0] + 2 * parts[1]) / 5)
 
 
+@pytest.mark.slow
 def test_saved_adapters_load_bit_equal_in_a_fresh_process(accelerator, clip_folder, tmp_path):
     backbone = load_backbone(str(clip_folder))
     images, texts, labels = turned_classes()

@@ -118,6 +118,7 @@ def test_copies_are_found_and_left_out(digits, tmp_path):
     assert set(result.at(0.2).selected) <= set(result.at(0.35).selected) <= kept
 
 
+@pytest.mark.slow
 def test_folds_judge_no_row_by_its_own_label(select, folder):
     plain = select(adaptation="always", num_train_epochs=5)
     result = select(adaptation="always", num_train_epochs=5, num_folds=3)

@@ -25,6 +25,7 @@ def pictures(tmp_path):
     return make_pictures(folder)
 
 
+@pytest.mark.slow
 def test_subsets_that_are_applied_and_saved_hold_the_rows_of_the_source(pictures, tmp_path):
     stored = contents(pictures)
     plain = make_result(pictures, (0.3, 0.5), report=True)

@@ -62,6 +62,7 @@ def test_every_kind_is_copied(kind, tmp_path):
     assert not backbone.model.training and not any(p.requires_grad for p in backbone.model.parameters())
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_the_folder_and_the_model_stays_as_it_was(clip_folder, images_dataset, tmp_path):
     settings = {"adaptation": "always", "num_train_epochs": 1, "dataloader_num_workers": 0}
     named = select_dataset(

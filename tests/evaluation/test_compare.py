@@ -102,6 +102,7 @@ def test_a_sweep_of_digits_trains_the_network_on_what_is_kept(tmp_path):
     assert np.isnan(one(run_sweep(arguments), method="full")["noise_auroc"])
 
 
+@pytest.mark.slow
 def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
     flags = {
         "methods": ["k_center"],
@@ -215,6 +216,7 @@ def test_glister_validates_on_rows_that_it_does_not_keep(features_file, tmp_path
         run_sweep(sweep_of(features_file, tmp_path, methods=["glister"], num_val_rows=0))
 
 
+@pytest.mark.slow
 def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_rows(tmp_path):
     rng = np.random.default_rng(0)
     labels = {"train": np.arange(120) % 3, "test": np.arange(30) % 3}

@@ -176,6 +176,7 @@ def test_without_wrong_labels_there_is_nothing_to_find(features_file, tmp_path):
     assert row["true_share"] == 0 and np.isnan(row["noise_model"]) and 0 <= row["share"] < 0.2
 
 
+@pytest.mark.slow
 def test_the_recipe_compares_several_sets_and_computes_nothing_twice(features_file, tmp_path):
     config = {
         "methods": ["robust", "herding"],

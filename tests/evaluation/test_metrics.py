@@ -53,6 +53,7 @@ def test_a_copy_of_the_file_alone_can_be_imported(name):
     assert all(node.level == 0 and not node.module.startswith("hf_clipselect.evaluation.metrics") for node in imports)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_without_network_loads_and_combines_the_files(tmp_path):
     script = """
 import json, socket, sys

@@ -427,6 +427,7 @@ def test_what_an_earlier_push_of_ours_wrote_does_not_go_stale():
     assert merge_cards(second, merged) == merged
 
 
+@pytest.mark.slow
 def test_merging_is_idempotent_for_many_cards(real_cards):
     rng = random.Random(0)
     tried = 0

@@ -224,6 +224,7 @@ def test_quotas_of_some_classes_bind_at_any_size():
         assert np.bincount(labels[rows])[1] == 20 and rows.tolist() == alone.selected.tolist()
 
 
+@pytest.mark.slow
 def test_a_folder_and_what_is_published_give_any_size_of_a_run(noisy_digits, tmp_path):
     settings = {"model_name_or_path": MODEL, "adaptation": "off"}
     result = select_dataset(noisy_digits, selection_ratio=[0.3, "auto"], output_dir=tmp_path / "run", **settings)
@@ -433,6 +434,7 @@ def test_the_default_for_captions_is_diverse():
 # A folder of another default
 
 
+@pytest.mark.slow
 def test_a_folder_that_another_objective_filled_is_told(noisy_digits, tmp_path, caplog):
     def run(**settings):
         caplog.clear()

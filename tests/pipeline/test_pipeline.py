@@ -259,6 +259,7 @@ def test_every_objective_keeps_the_exact_count(images_dataset, clip_folder, obje
     assert [len(result.at(ratio).selected) for ratio in (0.29, 0.75)] == [17, 45]
 
 
+@pytest.mark.slow
 def test_sgd_gives_what_exact_gives_on_digits():
     dataset = load_digits_dataset("train")
     subsets = {}

@@ -55,6 +55,7 @@ def test_both_doors_keep_the_same_rows(digits, embeddings, knobs):
     np.testing.assert_allclose(np.array(ours.scores["sas"]), np.array(theirs.scores["sas"]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adapters_lead_the_same_way(digits, embeddings):
     # On the heads of a model and on embeddings they are other adapters, so that only the way is compared.
     settings = {"adaptation": "always", "num_train_epochs": 2, "num_folds": 2}

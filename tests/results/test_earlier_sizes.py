@@ -84,6 +84,7 @@ def test_counts_alone_stay_the_first(run, tmp_path):
     assert get_dataset_config_names(str(tmp_path / "out" / "subset")) == ["count_7", "ratio_30", "scores"]
 
 
+@pytest.mark.slow
 def test_the_same_commands_end_the_same_however_often(run, tmp_path):
     run(0.3)
     run(0.5)
@@ -96,6 +97,7 @@ def test_the_same_commands_end_the_same_however_often(run, tmp_path):
     assert content(tmp_path / "out") == both
 
 
+@pytest.mark.slow
 def test_what_changed_is_told_and_goes(run, images_dataset, tmp_path, caplog):
     run(0.3, 0.2)
     result = run(0.2, 0.5, objective="clean")

@@ -188,6 +188,7 @@ def test_a_class_of_one_row_is_scored_without_having_been_seen(accelerator):
     assert np.isfinite(sas).all() and np.isfinite(margin).all() and set(predicted) <= {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkeypatch):
     first, second = run_processes(2, "out_of_fold", tmp_path)
     assert first == second
