@@ -105,9 +105,7 @@ class FeatureCache:
             except (OSError, SafetensorError, ValueError, KeyError, TypeError):
                 metadata = {}
             if metadata.get("key") != self._shard_key(shard):
-                raise RunError(
-                    f"{path} vanished or was replaced while the run was using it; the same command makes it again."
-                )
+                raise _vanished(path)
             unreadable.update((int(row), reason) for row, reason in metadata["unreadable"].items())
         return FeatureRows(parts), unreadable
 
@@ -120,6 +118,14 @@ def read_array(path: Path, key: Mapping[str, Any]) -> np.ndarray | None:
     return _load(path, digest({"format": _FORMAT, **key}))
 
 
+def read_written(path: Path, key: Mapping[str, Any]) -> np.ndarray:
+    """What `write_array` wrote under the same key in this run, or `read_array` found; `RunError` where it is gone."""
+    array = read_array(path, key)
+    if array is None:
+        raise _vanished(path)
+    return array
+
+
 def write_array(path: Path, key: Mapping[str, Any], array: np.ndarray) -> None:
     """Write a small array as float32."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +135,10 @@ def write_array(path: Path, key: Mapping[str, Any], array: np.ndarray) -> None:
 def digest(key: Mapping[str, Any]) -> str:
     """Hash of a JSON-like key, the same in every process."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+
+
+def _vanished(path: Path) -> RunError:
+    return RunError(f"{path} vanished or was replaced while the run was using it; the same command makes it again.")
 
 
 def _store(path: Path, key: str, features: np.ndarray, unreadable: Mapping[int, str]) -> None:

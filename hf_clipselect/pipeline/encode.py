@@ -13,7 +13,8 @@ from torch import nn
 from ..adapters.projections import IdentityProjections, Projections, embed_rows
 from ..encoder.feature_rows import FeatureRows
 from ..encoder.features import encode_dataset
-from ..encoder.texts import encode_prompts
+from ..encoder.texts import encode_texts
+from ..encoder.tokens import Tokens, tokenize
 from ..runtime.words import are, counted
 from ..scores.arrays import as_numpy
 from ..scores.captions import draw_references
@@ -24,6 +25,9 @@ from .prepared import AnyPrepared, GivenRows, ImageInputs
 
 
 logger = logging.getLogger(__name__)
+
+# Signs of a long text that a message shows.
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ def encode(prepared: AnyPrepared) -> EncodedRows:
 
 
 def _through_towers(prepared: AnyPrepared, inputs: ImageInputs) -> tuple[Features, dict[int, str]]:
-    arguments, processes, folder = prepared.arguments, prepared.processes, inputs.folder.features
+    arguments, folder = prepared.arguments, inputs.folder.features
+    tokens = tokenize(inputs.backbone, inputs.prompts)
+    _warn_about_long_texts(prepared.rows, tokens)
     encoded = encode_dataset(
         inputs.images,
         inputs.backbone,
@@ -97,13 +103,37 @@ def _through_towers(prepared: AnyPrepared, inputs: ImageInputs) -> tuple[Feature
         on_bad_image=arguments.data.on_bad_image,
         overwrite=arguments.run.overwrite_output_dir,
     )
-    if processes.index > 0:
-        processes.wait()  # until the main one has stored them: the last digits may be others on another machine
-    texts = encode_prompts(inputs.backbone, inputs.prompts, folder)
-    if processes.index == 0:
-        processes.wait()
+    texts = encode_texts(inputs.backbone, tokens, folder, processes=prepared.processes)
     _tell_of_unreadable(encoded.unreadable, prepared.rows)
     return Features(encoded.features, texts, encoded.key), encoded.unreadable
+
+
+def _warn_about_long_texts(rows: GivenRows, tokens: Tokens) -> None:
+    """Tell of prompts or captions whose ends the model will not read."""
+    cut = np.unique(tokens.too_long % len(rows.class_names))
+    if not len(cut):
+        return
+    if rows.has_captions:
+        numbers = np.flatnonzero(np.isin(rows.labels, cut))
+        logger.warning(
+            "%d of %d captions are longer than the %d tokens that the model reads, and are cut there; the first "
+            "is that of source_index %d. What stands at the end of such a caption does not count.",
+            len(numbers),
+            len(rows.labels),
+            tokens.limit,
+            rows.source_index[numbers[0]],
+        )
+        # Not in the warning: the report keeps that, and may be published without the captions.
+        logger.info("It begins with %r.", rows.class_names[rows.labels[numbers[0]]][:_SHOWN])
+    else:
+        logger.warning(
+            "The prompts of %d of %d classes are longer than the %d tokens that the model reads, and are cut there; "
+            "the name of the first begins with %r. Give such classes shorter names with --class_names_file.",
+            len(cut),
+            len(rows.class_names),
+            tokens.limit,
+            rows.class_names[cut[0]][:_SHOWN],
+        )
 
 
 def _tell_of_unreadable(unreadable: dict[int, str], rows: GivenRows) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
@@ -23,7 +22,6 @@ from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
 from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
 from ..encoder.passed_model import copy_backbone
-from ..encoder.texts import too_long_prompts
 from ..errors import InputError
 from ..results.run_folder import RunFolder
 from ..runtime.notices import NOT_IN_REPORT
@@ -37,9 +35,6 @@ from .run_log import timed
 
 
 logger = logging.getLogger(__name__)
-
-# Signs of a long text that a message shows.
-_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,6 @@ def prepare_dataset(
         check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
         backbone = _load_backbone(arguments, passed.model, accelerator)
         warn_if_demonstration(backbone, images.source.name)
-        _warn_about_long_texts(images, prompts, backbone)
         if peft_config is not None:
             check_peft_config(backbone.model, peft_config)
         if adapter is not None:
@@ -189,31 +183,4 @@ def _tell_of_another_default(folder: RunFolder, objective: Objective) -> None:
             objective.name,
             name,
             extra=NOT_IN_REPORT,
-        )
-
-
-def _warn_about_long_texts(images: LabelledImages, prompts: list[list[str]], backbone: Backbone) -> None:
-    """Tell of prompts or captions whose ends the model will not read."""
-    cut, limit = too_long_prompts(backbone, prompts)
-    if images.has_captions:
-        rows = np.flatnonzero(np.isin(images.labels, cut))
-        if len(rows):
-            logger.warning(
-                "%d of %d captions are longer than the %d tokens that the model reads, and are cut there; the first "
-                "is that of source_index %d. What stands at the end of such a caption does not count.",
-                len(rows),
-                len(images.labels),
-                limit,
-                images.source_index[rows[0]],
-            )
-            # Not in the warning: the report keeps that, and may be published without the captions.
-            logger.info("It begins with %r.", images.class_names[images.labels[rows[0]]][:_SHOWN])
-    elif len(cut):
-        logger.warning(
-            "The prompts of %d of %d classes are longer than the %d tokens that the model reads, and are cut there; "
-            "the name of the first begins with %r. Give such classes shorter names with --class_names_file.",
-            len(cut),
-            len(images.class_names),
-            limit,
-            images.class_names[cut[0]][:_SHOWN],
         )

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 _ENTRIES = "config.yaml features adapter scores.parquet subset report.json report.html dropped.parquet".split()
 _CARD = "README.md"
-_FEATURES = re.compile(r"images-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
+_FEATURES = re.compile(r"(images|texts)-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
 # What a run writes into its folders, and so may replace and remove. Cards are for two: see `_remove_ours`.
 _OURS = {

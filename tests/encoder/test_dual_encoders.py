@@ -38,7 +38,8 @@ from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.dual_encoder import of_model, output_size
 from hf_clipselect.encoder.features import encode_dataset
-from hf_clipselect.encoder.texts import encode_prompts, too_long_prompts
+from hf_clipselect.encoder.texts import encode_prompts
+from hf_clipselect.encoder.tokens import tokenize
 from hf_clipselect.runtime.launch import make_accelerator
 
 
@@ -264,9 +265,9 @@ def test_long_prompts_are_cut_at_the_positions_of_the_model(kind, model_folder, 
     _, expected = embed(backbone.model, model_folder(kind), pictures[:1], texts)
     assert text_inputs(model_folder(kind), texts)["input_ids"].shape == (4, POSITIONS)
     torch.testing.assert_close(embed_prompts(Projections(backbone.model), features), expected, atol=1e-5, rtol=0)
-    cut, limit = too_long_prompts(backbone, [[PROMPTS[0], *texts], [*texts, PROMPTS[0]]])
-    assert (cut.tolist(), limit) == ([0, 1], POSITIONS)
-    assert too_long_prompts(backbone, [PROMPTS])[0].tolist() == []
+    tokens = tokenize(backbone, [[PROMPTS[0], *texts], [*texts, PROMPTS[0]]])
+    assert (tokens.too_long.tolist(), tokens.limit) == ([1, 5], POSITIONS)
+    assert tokenize(backbone, [PROMPTS]).too_long.tolist() == []
 
 
 @pytest.mark.parametrize("kind", POOLED)

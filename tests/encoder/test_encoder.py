@@ -357,12 +357,14 @@ def test_projected_features_are_those_of_the_model(backbone, images, tmp_path):
     features = encode(images, backbone, tmp_path, batch_size=60).features
     pictures = [open_image(value) for value in images.dataset["image"]]
     pixel_values = backbone.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
-    tokens = backbone.tokenizer(PROMPTS[0], padding=True, return_tensors="pt")
     with torch.inference_mode():
         image_embeds = backbone.model.visual_projection(torch.from_numpy(features))
         assert torch.equal(image_embeds, backbone.model.get_image_features(pixel_values=pixel_values).pooler_output)
-        text_embeds = backbone.model.text_projection(encode_prompts(backbone, PROMPTS, tmp_path)[0])
-        assert torch.equal(text_embeds, backbone.model.get_text_features(**tokens).pooler_output)
+        texts = encode_prompts(backbone, PROMPTS, tmp_path)[0]
+        for alike in (slice(0, 2), slice(2, 3)):  # texts of like lengths go through the model together
+            tokens = backbone.tokenizer(PROMPTS[0][alike], padding=True, return_tensors="pt")
+            text_embeds = backbone.model.text_projection(texts[alike])
+            assert torch.equal(text_embeds, backbone.model.get_text_features(**tokens).pooler_output)
 
 
 # Prompts
