@@ -263,11 +263,14 @@ def test_long_prompts_are_cut_at_the_positions_of_the_model(kind, model_folder, 
     texts = [LONG, *PROMPTS]
     features = encode_prompts(backbone, [texts], tmp_path)
     _, expected = embed(backbone.model, model_folder(kind), pictures[:1], texts)
-    assert text_inputs(model_folder(kind), texts)["input_ids"].shape == (4, POSITIONS)
+    inputs = text_inputs(model_folder(kind), texts)
+    assert inputs["input_ids"].shape == (4, POSITIONS)
     torch.testing.assert_close(embed_prompts(Projections(backbone.model), features), expected, atol=1e-5, rtol=0)
     tokens = tokenize(backbone, [[PROMPTS[0], *texts], [*texts, PROMPTS[0]]])
     assert (tokens.too_long.tolist(), tokens.limit) == ([1, 5], POSITIONS)
     assert tokenize(backbone, [PROMPTS]).too_long.tolist() == []
+    padded = tokens.padded(np.arange(1, 5), POSITIONS)
+    assert padded.keys() == inputs.keys() and all(torch.equal(padded[name], inputs[name]) for name in inputs)
 
 
 @pytest.mark.parametrize("kind", POOLED)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from captioned import drawn_pairs
 from interrupted import (
     CLIENT,
     ForkingClient,
@@ -288,6 +289,27 @@ def test_an_image_that_one_of_two_processes_cannot_read_stops_both_until_it_may_
     runs.finish(folder, *flags, "--on_bad_image", "drop", processes=2)
     assert before.items() <= stamps(folder).items()
     assert pq.read_table(folder / "dropped.parquet")["source_index"].to_pylist() == [70]
+
+
+def test_a_run_that_is_killed_among_its_captions_loses_one_shard_of_them(runs, tmp_path):
+    dataset, expected = drawn_pairs(200)[0], tmp_path / "expected"
+    dataset.save_to_disk(tmp_path / "source")
+    flags = ("--dataset_name", str(tmp_path / "source"), "--model_name_or_path", "embedded/tiny-clip")
+    flags += ("--caption_column", "text", "--max_train_samples", "200", "--num_clusters", "2", "--adaptation", "off")
+    runs.finish(expected, *flags)
+    texts = {name: value for name, value in content(expected).items() if "/texts-" in name}
+    assert len(texts) == -(-len(set(dataset["text"])) // SHARD_ROWS) == 4
+    for processes in (1, 2):
+        folder = tmp_path / f"run-{processes}"
+        runs.kill(folder, "rename", "features/texts-*", 2, "torn", flags=flags, processes=processes)
+        # With two processes the second one's shards may be stored, or not yet.
+        left = {name: value for name, value in content(folder).items() if "/texts-" in name}
+        assert "features/texts-00000.safetensors" in left and left.items() <= texts.items()
+        assert processes == 2 or len(left) == 1
+        before = {name: (folder / name).stat().st_ino for name in left}
+        runs.finish(folder, *flags, processes=processes)
+        assert {name: (folder / name).stat().st_ino for name in left} == before
+        assert_same(folder, expected)
 
 
 def flip_a_byte_of_the_features(path: Path) -> None:
