@@ -19,6 +19,7 @@ from ..runtime.processes import Processes
 from . import cache
 from .backbone import Backbone, head_features
 from .dual_encoder import of_model
+from .precision import encoder_arithmetic
 from .threads import in_order, one_thread_each
 from .tokens import Tokens, tokenize
 
@@ -120,6 +121,7 @@ def _encode_shards(
         return run(lambda: model.get_text_features(**inputs))
 
     with ExitStack() as stack:
+        stack.enter_context(encoder_arithmetic(backbone.products, device))
         run = stack.enter_context(head_features(model, of_model(model).text_head))
         threads = stack.enter_context(one_thread_each(device))
         progress = stack.enter_context(

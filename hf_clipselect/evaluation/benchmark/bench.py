@@ -88,7 +88,7 @@ class Bench:
     def selection_arguments(self) -> Arguments:
         """A whole selection with the tiny CLIP, adapters included."""
         values = {"dataset_name": self.dataset_name, "max_train_samples": self.rows(50_000)}
-        values |= {"model_name_or_path": EMBEDDED_MODEL, "bf16": self.on_gpu}
+        values |= {"model_name_or_path": EMBEDDED_MODEL, "precision": "bfloat16" if self.on_gpu else "float32"}
         values |= {"output_dir": str(self.run_folder), "adaptation": "always"}
         return Arguments.from_dict(values)
 

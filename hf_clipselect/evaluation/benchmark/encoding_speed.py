@@ -30,7 +30,7 @@ def encoding(bench: Bench) -> None:
     """`encode_dataset` with its defaults, the decoding alone, the model alone."""
     images = bench.some_images(bench.rows(50_000 if bench.on_gpu else 8192))
     model_name = str(large_clip(bench.folder / "large-clip")) if bench.on_gpu else EMBEDDED_MODEL
-    backbone = load_backbone(model_name, device=bench.device, bf16=bench.on_gpu)
+    backbone = load_backbone(model_name, device=bench.device, precision="bfloat16" if bench.on_gpu else "float32")
     values = encoded_images(images)
     sizes = [min(BATCH, len(values) - start) for start in range(0, len(values), BATCH)]
     ready = pixel_batches(backbone, values[: 32 * BATCH], BATCH)

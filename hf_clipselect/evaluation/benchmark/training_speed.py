@@ -79,7 +79,11 @@ def large_selection(bench: Bench) -> None:
     """The same ratio for a CLIP of ViT-B/32's size with random weights, from a few images and synthetic features."""
     images = bench.some_images(bench.rows(8192 if bench.on_gpu else 256))
     rows, steps = bench.rows(50_000), bench.rows(300)
-    backbone = load_backbone(str(large_clip(bench.folder / "large-clip")), device=bench.device, bf16=bench.on_gpu)
+    backbone = load_backbone(
+        str(large_clip(bench.folder / "large-clip")),
+        device=bench.device,
+        precision="bfloat16" if bench.on_gpu else "float32",
+    )
     rng = np.random.default_rng(0)
     features = FeatureRows([rng.standard_normal((rows, backbone.hidden_size), dtype=np.float32)])
     text_width: int = backbone.model.config.text_config.hidden_size
@@ -154,4 +158,4 @@ def naive_epoch(backbone: Backbone, images: LabelledImages, text: torch.Tensor) 
 
 
 def tiny_backbone(bench: Bench) -> Backbone:
-    return load_backbone(EMBEDDED_MODEL, device=bench.device, bf16=bench.on_gpu)
+    return load_backbone(EMBEDDED_MODEL, device=bench.device, precision="bfloat16" if bench.on_gpu else "float32")
