@@ -115,6 +115,15 @@ class FeatureCache:
         return f"{self.digest}:{shard.start}-{shard.stop}"
 
 
+def recorded_key(folder: Path) -> dict[str, Any]:
+    """The key of the features in a folder, by its manifest; empty where there is none that can be read."""
+    try:
+        key = json.loads((folder / _MANIFEST).read_bytes())["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return key if isinstance(key, dict) else {}
+
+
 def read_array(path: Path, key: Mapping[str, Any]) -> np.ndarray | None:
     """What `write_array` wrote under the same key; None if it is absent, damaged, or of another key."""
     return _load(path, digest({"format": _FORMAT, **key}))
