@@ -21,12 +21,13 @@ from ..errors import InputError
 from ..runtime.processes import Processes
 from .backbone import Backbone, head_features
 from .bit_depth import white_level
-from .cache import FeatureCache, Shard
+from .cache import FeatureCache, Shard, recorded_key
 from .cores import share_cores
 from .decoding import decoded_batches, warn_if_threads
 from .dual_encoder import of_model
 from .feature_rows import FeatureRows
 from .images import FULL_WHITE
+from .lean_pixels import LeanPixels, find_lean_pixels
 from .pixels import PreprocessedImages
 from .precision import encoder_arithmetic
 from .threads import in_order, one_thread_each
@@ -72,14 +73,17 @@ def encode_dataset(
     model gives values that are not finite.
     """
     processes = Processes(accelerator)
-    white = white_level(with_image_column_undecoded(images), images.image_column)
+    undecoded, column = with_image_column_undecoded(images), images.image_column
+    white = white_level(undecoded, column)
     if white != FULL_WHITE:
         logger.warning(
             "No 16-bit grey image of a sample has a value above %d, which is taken for white: as %d-bit images.",
             white,
             white.bit_length(),
         )
-    key = features_key(images, backbone, batch_size=batch_size, white=white)
+    recorded = {} if overwrite else recorded_key(folder)
+    lean = find_lean_pixels(undecoded, column, backbone.image_processor, white=white, recorded=recorded)
+    key = features_key(images, backbone, batch_size=batch_size, white=white, lean=lean)
     cache = FeatureCache(folder, key=key, num_rows=len(images.dataset))
     if len(set(processes.gather(cache.digest))) > 1:
         raise InputError(
@@ -99,7 +103,7 @@ def encode_dataset(
         images,
         backbone,
         batch_size=batch_size,
-        white=white,
+        pixels=PreprocessedImages(undecoded, column, backbone.image_processor, white=white, lean=lean),
         num_workers=num_workers,
         on_bad_image=on_bad_image,
     )
@@ -117,7 +121,12 @@ def encode_dataset(
 
 
 def features_key(
-    images: LabelledImages, backbone: Backbone, *, batch_size: int, white: int = FULL_WHITE
+    images: LabelledImages,
+    backbone: Backbone,
+    *,
+    batch_size: int,
+    white: int = FULL_WHITE,
+    lean: LeanPixels | None = None,
 ) -> dict[str, Any]:
     """Everything that decides the image features, as plain JSON types."""
     return {
@@ -126,6 +135,7 @@ def features_key(
         "image_column": images.image_column,
         "batch_size": batch_size,
         **({} if white == FULL_WHITE else {"white": white}),
+        **({} if lean is None else {"pixels": lean.key()}),
         **backbone.identity(),
     }
 
@@ -144,7 +154,7 @@ def _encode_shards(
     backbone: Backbone,
     *,
     batch_size: int,
-    white: int,
+    pixels: PreprocessedImages,
     num_workers: int | None,
     on_bad_image: str,
 ) -> Iterator[tuple[Shard, np.ndarray, dict[int, str]]]:
@@ -155,13 +165,11 @@ def _encode_shards(
     ]
     batches = list(chain.from_iterable(batches_of))
     warn_if_threads(num_workers)
-    undecoded = with_image_column_undecoded(images)
-    pixels = PreprocessedImages(undecoded, images.image_column, backbone.image_processor, white=white)
     device = backbone.model.device
     with ExitStack() as stack:
         stack.enter_context(encoder_arithmetic(backbone.products, device))
         run = stack.enter_context(head_features(backbone.model, of_model(backbone.model).image_head))
-        tower = ImageTower(backbone, run)
+        tower = ImageTower(backbone, run, pixels.lean)
         with explained_misfits(backbone):
             workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
         threads = stack.enter_context(one_thread_each(device, threads=threads))

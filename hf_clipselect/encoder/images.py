@@ -1,6 +1,7 @@
 """Turns any image of a dataset into upright 8-bit RGB, with PIL alone, so that DataLoader workers can run it."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,12 @@ class UnreadableImageError(InputError):
     """An image that cannot be decoded. The message says in one line why, and of which file where that is known."""
 
 
-def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FULL_WHITE) -> Image.Image:
+def open_image(
+    source: dict[str, Any] | bytes | Image.Image,
+    *,
+    white: int = FULL_WHITE,
+    draft: Callable[[Image.Image], Image.Image] | None = None,
+) -> Image.Image:
     """Decode an image in full: a new PIL image, upright, of mode RGB, without metadata.
 
     The EXIF orientation is applied; an EXIF block that can't be parsed is ignored. The first of several frames is
@@ -42,13 +48,18 @@ def open_image(source: dict[str, Any] | bytes | Image.Image, *, white: int = FUL
     dataset.
 
     `source` is a value of a `datasets.Image(decode=False)` column (`{"bytes": ..., "path": ...}`; the path is read
-    only where there are no bytes), an encoded image, or a PIL image, which is not modified.
+    only where there are no bytes), an encoded image, or a PIL image, which is not modified. `draft` gets an encoded
+    one opened and not decoded, to decode a smaller one instead if it can.
 
     Raises `UnreadableImageError` where there is no image in it, the file is missing or no plain file, or PIL can't
     decode it whole: it is no image, truncated, or so large that PIL takes it for a decompression bomb.
     """
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(_read_bytes(source)))
+        if isinstance(source, Image.Image):
+            image = source
+        else:
+            image = Image.open(io.BytesIO(_read_bytes(source)))
+            image = image if draft is None else draft(image)
         # PIL decodes lazily: without this a truncated file would pass until its pixels are used.
         image.load()
         rgb = to_rgb(_upright(image), white=white)
@@ -107,12 +118,21 @@ def _grey_to_8_bits(image: Image.Image, white: int) -> Image.Image:
     return Image.fromarray(np.floor((values - low) * 255.0 / (high - low) + 0.5).astype(np.uint8))
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether width and height of an image change places when it is turned upright."""
+    return _orientation(image) in (5, 6, 7, 8)
+
+
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a broken EXIF block raises anything, and the pixels may be whole
-        return image
+    orientation = _orientation(image)
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # a broken EXIF block raises anything, and the pixels may be whole
+        return None
 
 
 def _read_bytes(source: dict[str, Any] | bytes) -> bytes:

@@ -8,9 +8,11 @@ import torch
 from torch.utils.data import get_worker_info
 
 from .images import FULL_WHITE, UnreadableImageError, open_image
+from .lean_pixels import LeanPixels
 
 
-# What an image processor gives, with a row for each image: `pixel_values`, and some give masks and shapes too.
+# What an image processor gives, with a row for each image: `pixel_values`, and some give masks and shapes too; or the
+# `pixel_values` of lean pixels, bytes that are not normalised yet.
 Pixels = dict[str, torch.Tensor | np.ndarray]
 
 # Batches of at most so many bytes are copied through a worker's pipe, which is quicker than shared memory.
@@ -32,10 +34,19 @@ class PixelBatch:
 
 
 class PreprocessedImages(torch.utils.data.Dataset):
-    """Decodes and preprocesses rows; why an image can't be read is noted, not raised."""
+    """Decodes and preprocesses rows, as `lean` where it is given; why an image can't be read is noted, not raised."""
 
-    def __init__(self, images: Any, column: str, image_processor: Any, *, white: int = FULL_WHITE) -> None:
+    def __init__(
+        self,
+        images: Any,
+        column: str,
+        image_processor: Any,
+        *,
+        white: int = FULL_WHITE,
+        lean: LeanPixels | None = None,
+    ) -> None:
         self.images = images
+        self.lean = lean
         self.white = white
         self.column = column
         self.image_processor = image_processor
@@ -46,13 +57,16 @@ class PreprocessedImages(torch.utils.data.Dataset):
     def __getitems__(self, rows: list[int]) -> PixelBatch:
         readable = []
         unreadable: dict[int, str] = {}
+        draft = None if self.lean is None else self.lean.draft
         for row, value in zip(rows, self.images[rows][self.column], strict=True):
             try:
-                readable.append(open_image(value, white=self.white))
+                readable.append(open_image(value, white=self.white, draft=draft))
             except UnreadableImageError as error:
                 unreadable[row] = str(error)
         if not readable:
             return PixelBatch(rows, None, unreadable)
+        if self.lean is not None:
+            return PixelBatch(rows, {"pixel_values": self.lean(readable)}, unreadable)
         return PixelBatch(rows, dict(self.image_processor(images=readable, return_tensors="pt")), unreadable)
 
 

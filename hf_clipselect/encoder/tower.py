@@ -11,6 +11,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine, shortened
 from .backbone import Backbone
+from .lean_pixels import LeanPixels
 from .pixels import Pixels
 
 
@@ -20,11 +21,15 @@ logger = logging.getLogger(__name__)
 class ImageTower:
     """Turns batches of pixels into the features that are cached; a batch too large for the memory is halved.
 
-    Several threads may call it. `run` is what [`head_features`] gives for the image head.
+    Several threads may call it. `run` is what [`head_features`] gives for the image head; `lean` made the pixels, if
+    not the image processor.
     """
 
-    def __init__(self, backbone: Backbone, run: Callable[[Callable[[], Any]], torch.Tensor]) -> None:
+    def __init__(
+        self, backbone: Backbone, run: Callable[[Callable[[], Any]], torch.Tensor], lean: LeanPixels | None = None
+    ) -> None:
         self.backbone = backbone
+        self._lean = lean
         self._run = run
         self._at_most: int | None = None  # images in a pass, once memory has run out
 
@@ -73,6 +78,8 @@ class ImageTower:
             for name, values in pixels.items()
         }
         with torch.inference_mode():
+            if self._lean is not None:
+                inputs["pixel_values"] = self._lean.normalize(inputs["pixel_values"]).to(model.dtype)
             return self._run(lambda: model.get_image_features(**inputs))
 
 
