@@ -9,7 +9,7 @@ from torch import nn
 
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
-from ..scores.alignment import alignment_scores
+from ..scores.alignment import unit_alignment
 from ..scores.captions import caption_alignment
 from .projections import Projections, embed_prompts, embed_rows
 
@@ -36,7 +36,7 @@ class TextAlignment:
     def __call__(self, image_embeds: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The best text, SAS and margin of some rows, as `alignment_scores` or `caption_alignment` gives them."""
         if self._references is None:
-            return alignment_scores(image_embeds, self._embeds, labels)
+            return unit_alignment(image_embeds, self._embeds, labels)
         own = embed_prompts(self._projections, self._text_features[:, labels])
         return caption_alignment(image_embeds, own, labels, self._embeds, self._references)
 
