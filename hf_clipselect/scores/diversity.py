@@ -42,7 +42,7 @@ EXACT_UP_TO = 100_000
 _BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE, _BLOCK_MIN_ROWS = 2**23, 2**26, 128
 # With fewer neighbours the distances are taken from difference vectors, on the CPU only of rows that have another one
 # with a higher cosine than this; see `_block_means`.
-_DIRECT_BELOW, _DIRECT_ABOVE = 50, 0.95
+_DIRECT_BELOW, _DIRECT_ABOVE = 50, 0.85
 # Half of a squared distance is below this only by the rounding of 1 - cos in float32.
 _SQUARED_ROUNDING = 1e-6
 # The time that a large class takes is foreseen from this part of its rows.
