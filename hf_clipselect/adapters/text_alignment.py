@@ -9,6 +9,7 @@ from torch import nn
 
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
+from ..runtime.progress import Progress
 from ..scores.alignment import unit_alignment
 from ..scores.captions import caption_alignment
 from .projections import Projections, embed_prompts, embed_rows
@@ -60,10 +61,11 @@ def align_rows(
     projections = Projections(model)
     align = TextAlignment(projections, text_features, references)
     chunks = np.split(np.arange(len(labels)), range(_CHUNK_ROWS, len(labels), _CHUNK_ROWS))
-    mine = [
-        align(embed_rows(projections, image_features, rows), labels[rows])
-        for rows in chunks[processes.index :: processes.count]
-    ]
+    own, mine = chunks[processes.index :: processes.count], []
+    with Progress(is_shown=processes.index == 0) as progress:
+        for rows in own:
+            mine.append(align(embed_rows(projections, image_features, rows), labels[rows]))
+            progress("Comparing with texts", len(mine) / len(own))
     gathered = processes.gather(mine)
     in_order = [gathered[number % processes.count][number // processes.count] for number in range(len(chunks))]
     predicted, sas, margin = (np.concatenate(column) for column in zip(*in_order, strict=True))

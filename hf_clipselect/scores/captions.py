@@ -54,7 +54,7 @@ def caption_alignment(
         cosines = (images[block] @ others.T).scatter_(1, like_the_own, -torch.inf)
         highest, place = cosines.max(dim=1)
         mine = torch.einsum("nd,nd->n", images[block], owns[block])
-        best = torch.where(mine > highest, own_numbers[block], numbers[place])
-        parts.append((best, mine.clamp(-1, 1), mine - highest))
+        fitting = torch.where(mine > highest, own_numbers[block], numbers[place])
+        parts.append((fitting, mine.clamp(-1, 1), mine - highest))
     best, sas, margin = (as_numpy(torch.cat(column)) for column in zip(*parts, strict=True))
     return best, sas, margin

@@ -7,7 +7,7 @@ ever built, and no list of the k neighbours is kept.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 # The scores of a larger class are estimated where that is close enough: the cost of exact ones grows with its square.
 EXACT_UP_TO = 100_000
 
-# A block of distances has this many elements (32 MB, and 256 MB on another device than the CPU), but at least this many
+# A block of distances has this many elements (32 MB, on another device than the CPU 256 MB), but at least this many
 # rows: a product with few rows is slow.
 _BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE, _BLOCK_MIN_ROWS = 2**23, 2**26, 128
 # With fewer neighbours the distances are taken from difference vectors, on the CPU only of rows that have another one
@@ -126,11 +126,14 @@ def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) ->
     return min(max(wanted, 1), num_rows - 1)
 
 
-def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDiversity:
+def class_diversity(
+    embeds: Array, k: int, *, num_nearest: int = 0, told: Callable[[float], None] | None = None
+) -> ClassDiversity:
     """Diversity scores of one class, computed where its embeddings are, and the nearest rows of each if asked for.
 
     Takes unit-norm float32 embeddings `(n, D)`, and k as [`neighbor_count`] gives it; the scores are in their order, 0
-    for a class of one row. `num_nearest` rows are listed for each, or n - 1 where there are no more.
+    for a class of one row. `num_nearest` rows are listed for each, or n - 1 where there are no more. `told` is called
+    with the part of the rows that is done, in [0, 1], time after time.
 
     Beyond `EXACT_UP_TO` rows they are estimated: the mean distances to the nearest of some random rows, of which the
     same part is taken as k is of the class. Their number is the least power of two from 4,096 to half of the class
@@ -142,13 +145,13 @@ def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDive
     The nearest rows are never estimated, and change no score: they come from the products that exact scores need.
     """
     embeds, num_rows = on_its_device(embeds), len(embeds)
-    diversity = _estimate(embeds, k) if num_rows > EXACT_UP_TO else None
+    diversity = _estimate(embeds, k, told) if num_rows > EXACT_UP_TO else None
     if num_rows == 1:
         diversity = ClassDiversity(np.zeros(1, dtype=np.float32))
     if diversity is not None and not num_nearest:
         return diversity
     means, nearest, listed = [], [], []
-    for queries, others, cosines in _told(_blocks_of_cosines(embeds, slice(None), None), num_rows):
+    for queries, others, cosines in _told(_blocks_of_cosines(embeds, slice(None), None), num_rows, told):
         if num_nearest:
             found = torch.as_tensor(cosines).topk(min(num_nearest, num_rows - 1), dim=1)
             nearest.append(found.indices.int())
@@ -178,7 +181,7 @@ def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str
     )
 
 
-def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
+def _estimate(embeds: Array, k: int, told: Callable[[float], None] | None) -> ClassDiversity | None:
     """Scores from as few random rows as are enough, or as may be; None where they are to be exact."""
     num_rows = len(embeds)
     generator = np.random.default_rng(num_rows)
@@ -191,13 +194,13 @@ def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
         estimate = _Estimate(num_rows, k, num_references, generator)
         error = estimate.error(embeds, pilot, exact)
         if error < _MAX_RELATIVE_ERROR * spread:
-            return ClassDiversity(estimate(embeds), num_references, error / spread)
+            return ClassDiversity(estimate(embeds, told), num_references, error / spread)
         num_references *= 2
     if num_rows <= most:
         return None
     estimate = _Estimate(num_rows, k, most, generator)
     relative = estimate.error(embeds, pilot, exact) / max(spread, np.finfo(float).tiny)
-    return ClassDiversity(estimate(embeds, is_told=True), most, relative)
+    return ClassDiversity(estimate(embeds, told, is_logged=True), most, relative)
 
 
 class _Estimate:
@@ -207,8 +210,13 @@ class _Estimate:
         self._references = np.sort(generator.choice(num_rows, num_references, replace=False))
         self._few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
 
-    def __call__(self, embeds: Array, *, is_told: bool = False) -> np.ndarray:
-        return _mean_distances(embeds, slice(None), self._few, self._references, is_told=is_told)
+    def __call__(
+        self, embeds: Array, told: Callable[[float], None] | None = None, *, is_logged: bool = False
+    ) -> np.ndarray:
+        """The scores `(n,)` of all rows."""
+        blocks = _blocks_of_cosines(embeds, slice(None), self._references)
+        blocks = _told(blocks, len(embeds), told, is_logged=is_logged)
+        return _together([_block_means(*block, self._few) for block in blocks])
 
     def error(self, embeds: Array, rows: np.ndarray, exact: np.ndarray) -> float:
         """Root mean square error on some rows whose exact scores are given."""
@@ -217,24 +225,30 @@ class _Estimate:
 
 
 def _mean_distances(
-    embeds: Array, rows: np.ndarray | slice, k: int, references: np.ndarray | None = None, *, is_told: bool = False
+    embeds: Array, rows: np.ndarray | slice, k: int, references: np.ndarray | None = None
 ) -> np.ndarray:
     """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
     blocks = _blocks_of_cosines(on_its_device(embeds), rows, references)
-    if is_told:
-        blocks = _told(blocks, len(embeds))
     return _together([_block_means(*block, k) for block in blocks])
 
 
-def _told(blocks: Iterator[tuple[Array, Array, Array]], num_rows: int) -> Iterator[tuple[Array, Array, Array]]:
+def _told(
+    blocks: Iterator[tuple[Array, Array, Array]],
+    num_rows: int,
+    told: Callable[[float], None] | None,
+    *,
+    is_logged: bool = True,
+) -> Iterator[tuple[Array, Array, Array]]:
     """Blocks of all rows of a class; if it is a large one, the log says once how long they take."""
     start, done = time.perf_counter(), 0
-    is_told = num_rows <= EXACT_UP_TO
+    is_logged = is_logged and num_rows > EXACT_UP_TO
     for block in blocks:
         yield block
         done += len(block[0])
-        if not is_told and done >= _TIMED_PART * num_rows:
-            is_told = True
+        if told is not None:
+            told(done / num_rows)
+        if is_logged and done >= _TIMED_PART * num_rows:
+            is_logged = False
             with_all = len(block[1]) == num_rows
             seconds = (time.perf_counter() - start) * num_rows / done
             logger.warning(
@@ -287,8 +301,10 @@ def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array
     close = np.flatnonzero(cosines.max(axis=1) > _DIRECT_ABOVE)
     if len(close) == len(queries):
         return _means_by_differences(queries, others, cosines, k)
-    directly = _means_by_differences(queries[close], others, cosines[close], k) if len(close) else 0
-    means = _means_by_cosines(cosines, k)
+    if len(close) == 0:
+        return _means_by_cosines(cosines, k)
+    directly = as_numpy(_means_by_differences(queries[close], others, cosines[close], k))
+    means = as_numpy(_means_by_cosines(cosines, k))
     means[close] = directly
     return means
 
@@ -309,7 +325,7 @@ def _means_by_differences(queries: Array, others: Array, cosines: Array, k: int)
     return library(queries).stack(distances).mean(0)
 
 
-def _together(blocks: list[Array]) -> np.ndarray:
+def _together(blocks: Sequence[Array]) -> np.ndarray:
     """Results of all blocks, brought over at once: a GPU would wait for a copy of each."""
     return as_numpy(library(blocks[0]).concatenate(blocks))
 
