@@ -94,7 +94,7 @@ def row_lengths(embeds: Array, name: str) -> Array:
     return lengths
 
 
-def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
+def unit_rows(embeds: Array, rows: Array | slice, lengths: Array) -> Array:
     """Some rows `(B, D)` divided by their lengths: a new array, float32, on the device of the embeddings.
 
     The embeddings `(N, D)` are from [`checked_embeds`], the lengths `(N,)` from [`row_lengths`].
