@@ -65,11 +65,18 @@ class IdentityProjections(nn.Module):
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         # Drawing weights only to overwrite them would advance the caller's random state.
-        self.visual_projection = nn.utils.skip_init(nn.Linear, embed_dim, embed_dim, bias=False)
-        self.text_projection = nn.utils.skip_init(nn.Linear, embed_dim, embed_dim, bias=False)
+        self.visual_projection = nn.utils.skip_init(_Identity, embed_dim, embed_dim, bias=False)
+        self.text_projection = nn.utils.skip_init(_Identity, embed_dim, embed_dim, bias=False)
         for projection in (self.visual_projection, self.text_projection):
             nn.init.eye_(projection.weight)
         self.requires_grad_(False)
+
+
+class _Identity(nn.Linear):
+    """A linear layer, as PEFT methods expect it, whose weight is the identity: the product would change no digit."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
 
 
 @torch.inference_mode()

@@ -9,7 +9,8 @@ from torch import nn
 
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
-from ..scores.alignment import alignment_scores
+from ..runtime.progress import Progress
+from ..scores.alignment import unit_alignment
 from ..scores.captions import caption_alignment
 from .projections import Projections, embed_prompts, embed_rows
 
@@ -36,7 +37,7 @@ class TextAlignment:
     def __call__(self, image_embeds: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The best text, SAS and margin of some rows, as `alignment_scores` or `caption_alignment` gives them."""
         if self._references is None:
-            return alignment_scores(image_embeds, self._embeds, labels)
+            return unit_alignment(image_embeds, self._embeds, labels)
         own = embed_prompts(self._projections, self._text_features[:, labels])
         return caption_alignment(image_embeds, own, labels, self._embeds, self._references)
 
@@ -60,10 +61,11 @@ def align_rows(
     projections = Projections(model)
     align = TextAlignment(projections, text_features, references)
     chunks = np.split(np.arange(len(labels)), range(_CHUNK_ROWS, len(labels), _CHUNK_ROWS))
-    mine = [
-        align(embed_rows(projections, image_features, rows), labels[rows])
-        for rows in chunks[processes.index :: processes.count]
-    ]
+    own, mine = chunks[processes.index :: processes.count], []
+    with Progress(is_shown=processes.index == 0) as progress:
+        for rows in own:
+            mine.append(align(embed_rows(projections, image_features, rows), labels[rows]))
+            progress("Comparing with texts", len(mine) / len(own))
     gathered = processes.gather(mine)
     in_order = [gathered[number % processes.count][number // processes.count] for number in range(len(chunks))]
     predicted, sas, margin = (np.concatenate(column) for column in zip(*in_order, strict=True))

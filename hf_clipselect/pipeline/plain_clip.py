@@ -13,6 +13,7 @@ from torch import nn
 
 from ..adapters.projections import IdentityProjections, Projections, embed_prompts
 from ..adapters.text_alignment import align_rows
+from ..runtime.progress import Progress
 from ..scores.arrays import as_numpy
 from ..scores.ensemble import ensemble_alignment
 from ..scores.judges import CLIP_LOGIT_SCALE
@@ -87,11 +88,13 @@ def _judged(
     model, judgement = prepared.inputs.model, None
     if prepared.processes.index == 0:
         scale = getattr(model, "logit_scale", None)  # embeddings come without one
-        judgement = judge(
-            rows.features.plain_embeds(model, np.arange(len(rows.numbers))),
-            class_embeds,
-            rows.targets.labels,
-            logit_scale=CLIP_LOGIT_SCALE if scale is None else float(scale.exp()),
-            seed=prepared.seed,
-        )
+        with Progress() as progress:
+            judgement = judge(
+                rows.features.plain_embeds(model, np.arange(len(rows.numbers))),
+                class_embeds,
+                rows.targets.labels,
+                logit_scale=CLIP_LOGIT_SCALE if scale is None else float(scale.exp()),
+                seed=prepared.seed,
+                told=progress,
+            )
     return prepared.processes.broadcast(judgement)

@@ -6,6 +6,7 @@ Legend: N readable rows, T templates, C classes or captions with rows, H and H' 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ..adapters.projections import Projections, embed_rows
 from ..adapters.text_alignment import TextAlignment
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
+from ..runtime.progress import Progress
 from ..scores.diversity import class_diversity, estimate_notice, neighbor_count, warn_of_singles
 from ..scores.noise_model import LabelNoise
 from ..scores.sample_scores import SampleScores
@@ -108,23 +110,28 @@ def score_rows(
     sizes = np.bincount(cells, minlength=len(names))
     by_cell = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
     mine, parts, notices = [], [], []
-    for group in _shares(sizes, processes.count)[processes.index]:
-        rows = np.concatenate([by_cell[cell] for cell in group])
-        embeds = embed_rows(projections, features, rows)
-        predicted, sas, margin = align(rows, embeds)
-        sds, ranks = [], []
-        for cell, of_cell in zip(group, embeds.split([int(sizes[cell]) for cell in group]), strict=True):
-            k = neighbor_count(len(of_cell), neighbor_fraction, num_neighbors)
-            diversity = class_diversity(of_cell, k, num_nearest=num_nearest)
-            if diversity.nearest is not None and diversity.cosines is not None:
-                parts.append((by_cell[cell], class_graph(diversity.nearest, diversity.cosines)))
-            sds.append(diversity.scores)
-            if herding is not None:
-                ranks.append(herding.ranks(of_cell, by_cell[cell]))
-            if diversity.num_references is not None:
-                notices.append(estimate_notice(int(names[cell]), len(of_cell), diversity))
-        class_rank = np.concatenate(ranks) if ranks else None
-        mine.append((rows, SampleScores(predicted, sas, margin, np.concatenate(sds), class_rank=class_rank)))
+    groups, costs = _shares(sizes, processes.count)[processes.index], _costs(sizes)
+    total, done = sum(costs[cell] for group in groups for cell in group), 0
+    with Progress(is_shown=processes.index == 0) as progress:
+        for group in groups:
+            rows = np.concatenate([by_cell[cell] for cell in group])
+            embeds = embed_rows(projections, features, rows)
+            predicted, sas, margin = align(rows, embeds)
+            sds, ranks = [], []
+            for cell, of_cell in zip(group, embeds.split([int(sizes[cell]) for cell in group]), strict=True):
+                k = neighbor_count(len(of_cell), neighbor_fraction, num_neighbors)
+                told = partial(_tell, progress, done / total, costs[cell] / total)
+                diversity = class_diversity(of_cell, k, num_nearest=num_nearest, told=told)
+                done += costs[cell]
+                if diversity.nearest is not None and diversity.cosines is not None:
+                    parts.append((by_cell[cell], class_graph(diversity.nearest, diversity.cosines)))
+                sds.append(diversity.scores)
+                if herding is not None:
+                    ranks.append(herding.ranks(of_cell, by_cell[cell]))
+                if diversity.num_references is not None:
+                    notices.append(estimate_notice(int(names[cell]), len(of_cell), diversity))
+            class_rank = np.concatenate(ranks) if ranks else None
+            mine.append((rows, SampleScores(predicted, sas, margin, np.concatenate(sds), class_rank=class_rank)))
     gathered = processes.gather((mine, parts, notices))
     for notice in sorted(notice for *_, theirs in gathered for notice in theirs):
         logger.warning(notice)
@@ -134,6 +141,11 @@ def score_rows(
         return scores, None
     graph = joined_graph([part for _, theirs, _ in gathered for part in theirs], len(cells))
     return replace(scores, duplicate_group=duplicate_groups(graph)), graph
+
+
+def _tell(progress: Progress, before: float, share: float, part: float) -> None:
+    """A part of one class, which is a share of the work, is done, after what came before."""
+    progress("Comparing within classes", before + share * part)
 
 
 def _herding(prepared: AnyPrepared, rows: EncodedRows, noise: LabelNoise | None) -> Herding | None:
@@ -162,8 +174,8 @@ def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
         if groups[-1] and max(sizes[label], sizes[groups[-1]].sum()) >= _GROUP_ROWS:
             groups.append([])
         groups[-1].append(label)
-    # Products within a class grow with its square; those with the prompts are the same for any row.
-    costs = [int((sizes[group].astype(np.int64) ** 2 + len(sizes) * sizes[group]).sum()) for group in groups]
+    each = _costs(sizes)
+    costs = [sum(each[label] for label in group) for group in groups]
     shares: list[list[list[int]]] = [[] for _ in range(count)]
     loads = [0] * count
     for number in sorted(range(len(groups)), key=lambda number: (-costs[number], number)):
@@ -171,6 +183,13 @@ def _shares(sizes: np.ndarray, count: int) -> list[list[list[int]]]:
         shares[process].append(groups[number])
         loads[process] += costs[number]
     return shares
+
+
+def _costs(sizes: np.ndarray) -> list[int]:
+    """What each class costs: products within it grow with its square, those with prompts are the same for any row."""
+    wide = sizes.astype(np.int64)
+    costs: list[int] = (wide**2 + len(sizes) * wide).tolist()
+    return costs
 
 
 def _at_their_rows(parts: list[tuple[np.ndarray, SampleScores]]) -> SampleScores:

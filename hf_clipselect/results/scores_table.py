@@ -97,7 +97,9 @@ def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset
 
 def column_values(table: Dataset, name: str) -> np.ndarray:
     """One column as an array of its own type; a missing label or group is -1, a missing agreement False."""
-    column = table.with_format("arrow").select_columns([name])[:].column(name).combine_chunks()
+    # A format, or other columns, would take copies of the names of all classes.
+    rows = table.data if table._indices is None else table.with_format("arrow").select_columns([name])[:]
+    column = rows.column(name).combine_chunks()
     if column.null_count:
         column = column.fill_null(False if pa.types.is_boolean(column.type) else -1)
     return column.to_numpy(zero_copy_only=False)

@@ -91,12 +91,16 @@ def select_from_table(
         selected[subset] = True
         added[f"selection_score_{column_suffix(size)}"] = rows.scattered(score, np.nan)
         added[f"selected_{column_suffix(size)}"] = rows.scattered(selected, False)
-    return _with_reason(join_columns(base, added), rows, objective, sizes[0])
+    kept = added[f"selected_{column_suffix(sizes[0])}"][rows.places]
+    added["reason"] = _reasons(base, rows, objective, scores[0], kept)
+    return join_columns(base, added)
 
 
 def add_reason(table: Dataset, objective: Objective, size: Size) -> Dataset:
     """Add the column `reason`, which tells why a size keeps each row or not, to a table that has none."""
-    return _with_reason(table, _readable_rows(table, objective), objective, size)
+    rows, suffix = _readable_rows(table, objective), column_suffix(size)
+    scores, kept = (column_values(table, f"{kind}_{suffix}")[rows.places] for kind in ("selection_score", "selected"))
+    return join_columns(table, {"reason": _reasons(table, rows, objective, scores, kept)})
 
 
 def check_demands(
@@ -165,18 +169,21 @@ def _needed_columns(objective: Objective) -> Iterator[tuple[str, str]]:
         yield "herding true", "class_rank"
 
 
-def _with_reason(table: Dataset, rows: _ReadableRows, objective: Objective, size: Size) -> Dataset:
+def _reasons(
+    table: Dataset, rows: _ReadableRows, objective: Objective, scores: np.ndarray, selected: np.ndarray
+) -> np.ndarray:
+    """The reason for each row of the table, strings; scores and what is selected, bool, are those of readable rows."""
     why = reasons(
         objective,
         rows.columns,
-        scores=column_values(table, f"selection_score_{column_suffix(size)}")[rows.places],
-        selected=column_values(table, f"selected_{column_suffix(size)}")[rows.places],
+        scores=scores,
+        selected=selected,
         tiers=_tiers(rows.facts, rows.first),
         duplicate_group=column_values(table, "duplicate_group")[rows.places],
         source_index=column_values(table, "source_index")[rows.places],
         class_names=table.features["label"].names,
     )
-    return join_columns(table, {"reason": rows.scattered(why, NOT_READABLE)})
+    return rows.scattered(why, NOT_READABLE)
 
 
 def _candidates(

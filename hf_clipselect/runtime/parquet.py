@@ -17,6 +17,7 @@ from datasets.table import embed_array_storage
 
 from ..errors import InputError
 from .files import read_plain_file, unused_name
+from .progress import Progress
 
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,9 @@ def write_parquet(dataset: Dataset, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     unnamed: list[Path] = []
     try:
-        for path in _write_shards(dataset, folder):
-            unnamed.append(path)
+        with Progress() as progress:
+            for path in _write_shards(dataset, folder, lambda part: progress(f"Writing {folder.name}", part)):
+                unnamed.append(path)
         for stale in folder.glob(SHARDS):
             stale.unlink()  # another number of shards would leave rows of an earlier dataset beside the new ones
         return [
@@ -87,9 +89,9 @@ def _inside(feature: Any) -> list[Any]:
     return [feature.feature] if hasattr(feature, "feature") else []
 
 
-def _write_shards(dataset: Dataset, folder: Path) -> Iterator[Path]:
-    """The names of the shards, each before it is written."""
-    groups = _groups(dataset)
+def _write_shards(dataset: Dataset, folder: Path, told: Callable[[float], None]) -> Iterator[Path]:
+    """The names of the shards, each before it is written; the part of the rows that is done is told."""
+    groups, done = _groups(dataset), 0
     group, index = next(groups, None), 0
     while group is not None or index == 0:  # a dataset without rows still has columns
         path = unused_name(folder / f"train-{index:05d}.parquet")
@@ -105,6 +107,8 @@ def _write_shards(dataset: Dataset, folder: Path) -> Iterator[Path]:
                 writer.write_table(group, row_group_size=len(group))
                 file.check()
                 written += group.nbytes
+                done += len(group)
+                told(done / len(dataset))
                 group = next(groups, None)
         index += 1
 

@@ -3,7 +3,7 @@
 Shapes: N rows, C classes, D embedding dimension. Scores are float32. A tensor on another device is scored there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,18 @@ import torch
 from ..config.python_calls import python_door
 from ..errors import InputError
 from ..runtime.caller_state import own_settings
-from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, row_blocks, row_lengths, unit_rows
+from .arrays import (
+    Array,
+    as_numpy,
+    beside,
+    checked_embeds,
+    checked_labels,
+    library,
+    on_its_device,
+    row_blocks,
+    row_lengths,
+    unit_rows,
+)
 
 
 @python_door()
@@ -51,19 +62,38 @@ def alignment_scores(
     prompt is nearest, of equally near ones the lower, int64; the cosine and the margin, float32.
     """
     pairs = Pairs(image_embeds, text_embeds)
-    num_rows, num_classes = len(pairs.images), len(pairs.texts)
-    labels = checked_labels(labels, num_rows=num_rows, num_classes=num_classes)
-    predicted = np.empty(num_rows, dtype=np.int64)
-    sas, margin = np.empty((2, num_rows), dtype=np.float32)
-    for block, cosines in pairs.cosines():
-        predicted[block] = as_numpy(cosines.argmax(1))
-        given = (np.arange(len(cosines)), labels[block])
-        own = as_numpy(cosines[given])
-        sas[block], margin[block] = np.clip(own, -1, 1), own
-        if num_classes > 1:
+    labels = checked_labels(labels, num_rows=len(pairs.images), num_classes=len(pairs.texts))
+    return _aligned(pairs.cosines(), labels, pairs.texts)
+
+
+def unit_alignment(
+    image_embeds: Array, text_embeds: Array, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What [`alignment_scores`] gives, of embeddings that are unit-norm and float32 already, and of int64 labels in
+    `[0, C)`: nothing is checked or normalised again.
+    """
+    images, texts = on_its_device(image_embeds), on_its_device(text_embeds)
+    blocks = row_blocks(len(images), width=max(texts.shape), of=images)
+    return _aligned(((block, images[block] @ texts.T) for block in blocks), labels, texts)
+
+
+def _aligned(
+    blocks: Iterable[tuple[slice, Array]], labels: np.ndarray, texts: Array
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From cosines `(rows, C)`, a block at a time, which are overwritten; nothing is brought over before the end."""
+    module, given_classes = library(texts), beside(texts, labels)
+    numbers = beside(texts, np.arange(len(labels)))
+    predicted, own, highest_other = [], [], []
+    for block, cosines in blocks:
+        predicted.append(cosines.argmax(1))
+        given = (numbers[: len(cosines)], given_classes[block])
+        own.append(cosines[given])
+        if len(texts) > 1:
             cosines[given] = -np.inf
-            margin[block] -= as_numpy(library(cosines).amax(cosines, 1))
-    return predicted, sas, margin
+            highest_other.append(module.amax(cosines, 1))
+    sas = as_numpy(module.concatenate(own))
+    margin = sas - as_numpy(module.concatenate(highest_other)) if highest_other else sas
+    return as_numpy(module.concatenate(predicted)), np.clip(sas, -1, 1), margin
 
 
 class Pairs:
@@ -86,5 +116,5 @@ class Pairs:
 
     def cosines(self) -> Iterator[tuple[slice, Array]]:
         """Cosines `(rows, C)` of a block of images with all prompts."""
-        for block in row_blocks(len(self.images), width=max(self.texts.shape)):
+        for block in row_blocks(len(self.images), width=max(self.texts.shape), of=self.images):
             yield block, unit_rows(self.images, block, self.lengths) @ self.texts.T

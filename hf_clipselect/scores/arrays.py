@@ -18,8 +18,9 @@ from ..errors import InputError
 
 Array = np.ndarray | torch.Tensor
 
-# Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed.
-_BLOCK_ELEMENTS = 2**22
+# Elements of a working block: 16 MB of float32, which leaves a matrix product at full speed; 256 MB on another device
+# than the CPU, for which that is a millisecond's work.
+_BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE = 2**22, 2**26
 # Rows whose largest number lies outside are scaled: float32 rounds smaller ones, and larger ones overflow.
 _SMALLEST, _LARGEST = 1e-30, 1e30
 
@@ -78,7 +79,7 @@ def row_lengths(embeds: Array, name: str) -> Array:
     that it neither overflows nor underflows. Raises `InputError`, with the name, where a row is zero or not finite.
     """
     squared = []
-    for block in row_blocks(len(embeds), width=embeds.shape[1]):
+    for block in row_blocks(len(embeds), width=embeds.shape[1], of=embeds):
         rows = _as_float32(embeds[block])
         if isinstance(rows, np.ndarray):
             squared.append(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
@@ -93,7 +94,7 @@ def row_lengths(embeds: Array, name: str) -> Array:
     return lengths
 
 
-def unit_rows(embeds: Array, rows: np.ndarray | slice, lengths: Array) -> Array:
+def unit_rows(embeds: Array, rows: Array | slice, lengths: Array) -> Array:
     """Some rows `(B, D)` divided by their lengths: a new array, float32, on the device of the embeddings.
 
     The embeddings `(N, D)` are from [`checked_embeds`], the lengths `(N,)` from [`row_lengths`].
@@ -120,9 +121,20 @@ def checked_labels(labels: Array | Sequence[int], *, num_rows: int, num_classes:
     return labels.astype(np.int64, copy=False)
 
 
-def row_blocks(num_rows: int, *, width: int) -> Iterator[slice]:
-    """Slices of rows whose blocks of that width take at most 16 MB of float32."""
-    step = max(1, _BLOCK_ELEMENTS // width)
+def is_elsewhere(array: Array) -> bool:
+    """Whether an array is a tensor on another device than the CPU."""
+    return isinstance(array, torch.Tensor) and array.device.type != "cpu"
+
+
+def beside(array: Array, numbers: np.ndarray) -> Array:
+    """Numbers where an array is: as a tensor on its device where it is one."""
+    return numbers if isinstance(array, np.ndarray) else torch.from_numpy(numbers).to(array.device)
+
+
+def row_blocks(num_rows: int, *, width: int, of: Array | None = None) -> Iterator[slice]:
+    """Slices of rows whose blocks of that width take at most 16 MB of float32; of an array elsewhere 256 MB."""
+    elements = _BLOCK_ELEMENTS if of is None or not is_elsewhere(of) else _BLOCK_ELEMENTS_ELSEWHERE
+    step = max(1, elements // width)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
 
@@ -140,7 +152,7 @@ def _within_float32(embeds: Array) -> Array:
     if not numbers or embeds.dtype.itemsize < 4:
         return embeds
     module = library(embeds)
-    blocks = [embeds[block] for block in row_blocks(len(embeds), width=embeds.shape[1])]
+    blocks = [embeds[block] for block in row_blocks(len(embeds), width=embeds.shape[1], of=embeds)]
     peaks = module.concatenate([module.maximum(module.amax(rows, 1), -module.amin(rows, 1)) for rows in blocks])
     finite = module.isfinite(peaks) & (peaks > 0)  # of the others the error tells
     outside = finite & ((peaks < _SMALLEST) | (peaks > _LARGEST))

@@ -44,16 +44,17 @@ def caption_alignment(
     """
     images, owns, others = (torch.as_tensor(embeds) for embeds in (image_embeds, own_embeds, reference_embeds))
     left_out = max(1, round_half_up(LIKE_THE_OWN, len(references)))
-    best = np.empty(len(images), dtype=np.int64)
-    sas, margin = np.empty((2, len(images)), dtype=np.float32)
-    for block in row_blocks(len(images), width=max(others.shape)):
+    own_numbers, numbers = torch.from_numpy(own).to(images.device), torch.from_numpy(references).to(images.device)
+    parts = []
+    for block in row_blocks(len(images), width=max(others.shape), of=images):
         likeness = owns[block] @ others.T
-        is_own = torch.from_numpy(own[block, None] == references).to(likeness.device)
+        is_own = own_numbers[block, None] == numbers
         # First of all the caption itself, whatever the last digits of its cosine are.
         like_the_own = likeness.masked_fill_(is_own, torch.inf).topk(left_out, dim=1).indices
         cosines = (images[block] @ others.T).scatter_(1, like_the_own, -torch.inf)
         highest, place = cosines.max(dim=1)
         mine = torch.einsum("nd,nd->n", images[block], owns[block])
-        sas[block], margin[block] = as_numpy(mine.clamp(-1, 1)), as_numpy(mine - highest)
-        best[block] = np.where(margin[block] > 0, own[block], references[as_numpy(place)])
+        fitting = torch.where(mine > highest, own_numbers[block], numbers[place])
+        parts.append((fitting, mine.clamp(-1, 1), mine - highest))
+    best, sas, margin = (as_numpy(torch.cat(column)) for column in zip(*parts, strict=True))
     return best, sas, margin

@@ -7,7 +7,7 @@ ever built, and no list of the k neighbours is kept.
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,18 @@ from ..errors import InputError
 from ..runtime.caller_state import own_settings
 from ..runtime.notices import NOT_IN_REPORT
 from ..selection.counts import round_half_up
-from .arrays import Array, as_numpy, checked_embeds, checked_labels, library, on_its_device, row_lengths, unit_rows
+from .arrays import (
+    Array,
+    as_numpy,
+    beside,
+    checked_embeds,
+    checked_labels,
+    is_elsewhere,
+    library,
+    on_its_device,
+    row_lengths,
+    unit_rows,
+)
 
 
 logger = logging.getLogger(__name__)
@@ -26,16 +37,20 @@ logger = logging.getLogger(__name__)
 # The scores of a larger class are estimated where that is close enough: the cost of exact ones grows with its square.
 EXACT_UP_TO = 100_000
 
-# A block of distances has this many elements (32 MB), but at least this many rows: a product with few rows is slow.
-_BLOCK_ELEMENTS, _BLOCK_MIN_ROWS = 2**23, 128
-# With fewer neighbours the distances are taken from difference vectors; see `_block_means`.
-_DIRECT_BELOW = 50
+# A block of distances has this many elements (32 MB, on another device than the CPU 256 MB), but at least this many
+# rows: a product with few rows is slow.
+_BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE, _BLOCK_MIN_ROWS = 2**23, 2**26, 128
+# With fewer neighbours the distances are taken from difference vectors, on the CPU only of rows that have another one
+# with a higher cosine than this; see `_block_means`.
+_DIRECT_BELOW, _DIRECT_ABOVE = 50, 0.85
 # Half of a squared distance is below this only by the rounding of 1 - cos in float32.
 _SQUARED_ROUNDING = 1e-6
 # The time that a large class takes is foreseen from this part of its rows.
 _TIMED_PART = 0.01
 # The estimator: rows of the pilot, the fewest references, and the error allowed as a part of the scores' spread.
 _PILOT_ROWS, _MIN_REFERENCES, _MAX_RELATIVE_ERROR = 1024, 4096, 0.25
+# The scores of a class may cost so many times what exact ones of `EXACT_UP_TO` rows cost.
+_LARGEST_COST = 2
 
 
 @dataclass(frozen=True)
@@ -111,38 +126,43 @@ def neighbor_count(num_rows: int, fraction: float, num_neighbors: int | None) ->
     return min(max(wanted, 1), num_rows - 1)
 
 
-def class_diversity(embeds: Array, k: int, *, num_nearest: int = 0) -> ClassDiversity:
+def class_diversity(
+    embeds: Array, k: int, *, num_nearest: int = 0, told: Callable[[float], None] | None = None
+) -> ClassDiversity:
     """Diversity scores of one class, computed where its embeddings are, and the nearest rows of each if asked for.
 
     Takes unit-norm float32 embeddings `(n, D)`, and k as [`neighbor_count`] gives it; the scores are in their order, 0
-    for a class of one row. `num_nearest` rows are listed for each, or n - 1 where there are no more.
+    for a class of one row. `num_nearest` rows are listed for each, or n - 1 where there are no more. `told` is called
+    with the part of the rows that is done, in [0, 1], time after time.
 
     Beyond `EXACT_UP_TO` rows they are estimated: the mean distances to the nearest of some random rows, of which the
     same part is taken as k is of the class. Their number is the least power of two from 4,096 to half of the class
-    whose error, measured on 1,024 rows, is below a quarter of the spread of their scores; if there is none, the scores
-    are exact. The random rows depend on the size of the class alone.
+    whose error, measured on 1,024 rows, is below a quarter of the spread of their scores. If there is none, the scores
+    are exact where that takes at most twice the products of `EXACT_UP_TO` rows with each other. Where it takes more
+    they are estimated from as many rows as these products allow, which also bound the powers of two. The log tells
+    how long both take. The random rows depend on the size of the class alone.
 
     The nearest rows are never estimated, and change no score: they come from the products that exact scores need.
     """
     embeds, num_rows = on_its_device(embeds), len(embeds)
-    diversity = _estimate(embeds, k) if num_rows > EXACT_UP_TO else None
+    diversity = _estimate(embeds, k, told) if num_rows > EXACT_UP_TO else None
     if num_rows == 1:
         diversity = ClassDiversity(np.zeros(1, dtype=np.float32))
     if diversity is not None and not num_nearest:
         return diversity
     means, nearest, listed = [], [], []
-    for queries, others, cosines in _all_blocks(embeds):
+    for queries, others, cosines in _told(_blocks_of_cosines(embeds, slice(None), None), num_rows, told):
         if num_nearest:
             found = torch.as_tensor(cosines).topk(min(num_nearest, num_rows - 1), dim=1)
-            nearest.append(as_numpy(found.indices.int()))
-            listed.append(as_numpy(found.values))
+            nearest.append(found.indices.int())
+            listed.append(found.values)
         if diversity is None:  # after the lists, because this overwrites the cosines
-            means.append(as_numpy(_block_means(queries, others, cosines, k)))
+            means.append(_block_means(queries, others, cosines, k))
     if diversity is None:
-        diversity = ClassDiversity(np.concatenate(means))
+        diversity = ClassDiversity(_together(means))
     if not num_nearest:
         return diversity
-    return replace(diversity, nearest=np.concatenate(nearest), cosines=np.concatenate(listed))
+    return replace(diversity, nearest=_together(nearest), cosines=_together(listed))
 
 
 def warn_of_singles(classes: Sequence[int]) -> None:
@@ -161,23 +181,47 @@ def estimate_notice(label: int, num_rows: int, diversity: ClassDiversity) -> str
     )
 
 
-def _estimate(embeds: Array, k: int) -> ClassDiversity | None:
-    """Scores from as few random rows as are enough; None where the error on a pilot of rows stays too large."""
+def _estimate(embeds: Array, k: int, told: Callable[[float], None] | None) -> ClassDiversity | None:
+    """Scores from as few random rows as are enough, or as may be; None where they are to be exact."""
     num_rows = len(embeds)
     generator = np.random.default_rng(num_rows)
     pilot = np.sort(generator.choice(num_rows, min(_PILOT_ROWS, num_rows), replace=False))
     exact = _mean_distances(embeds, pilot, k)
     spread = exact.std(dtype=np.float64)
+    most = _LARGEST_COST * EXACT_UP_TO**2 // num_rows
     num_references = _MIN_REFERENCES
-    while spread > 0 and num_references <= num_rows // 2:
-        references = np.sort(generator.choice(num_rows, num_references, replace=False))
-        few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
-        difference = _mean_distances(embeds, pilot, few, references).astype(np.float64) - exact
-        error = float(np.sqrt(np.mean(difference**2)) / spread)
-        if error < _MAX_RELATIVE_ERROR:
-            return ClassDiversity(_mean_distances(embeds, slice(None), few, references), num_references, error)
+    while spread > 0 and num_references <= min(num_rows // 2, most):
+        estimate = _Estimate(num_rows, k, num_references, generator)
+        error = estimate.error(embeds, pilot, exact)
+        if error < _MAX_RELATIVE_ERROR * spread:
+            return ClassDiversity(estimate(embeds, told), num_references, error / spread)
         num_references *= 2
-    return None
+    if num_rows <= most:
+        return None
+    estimate = _Estimate(num_rows, k, most, generator)
+    relative = estimate.error(embeds, pilot, exact) / max(spread, np.finfo(float).tiny)
+    return ClassDiversity(estimate(embeds, told, is_logged=True), most, relative)
+
+
+class _Estimate:
+    """The nearest of random rows of a class stand for the k nearest of all its rows."""
+
+    def __init__(self, num_rows: int, k: int, num_references: int, generator: np.random.Generator) -> None:
+        self._references = np.sort(generator.choice(num_rows, num_references, replace=False))
+        self._few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
+
+    def __call__(
+        self, embeds: Array, told: Callable[[float], None] | None = None, *, is_logged: bool = False
+    ) -> np.ndarray:
+        """The scores `(n,)` of all rows."""
+        blocks = _blocks_of_cosines(embeds, slice(None), self._references)
+        blocks = _told(blocks, len(embeds), told, is_logged=is_logged)
+        return _together([_block_means(*block, self._few) for block in blocks])
+
+    def error(self, embeds: Array, rows: np.ndarray, exact: np.ndarray) -> float:
+        """Root mean square error on some rows whose exact scores are given."""
+        found = _mean_distances(embeds, rows, self._few, self._references)
+        return float(np.sqrt(np.mean((found.astype(np.float64) - exact) ** 2)))
 
 
 def _mean_distances(
@@ -185,23 +229,35 @@ def _mean_distances(
 ) -> np.ndarray:
     """Mean distance of some rows of a class to the k nearest other rows, or to those of them that are references."""
     blocks = _blocks_of_cosines(on_its_device(embeds), rows, references)
-    return np.concatenate([as_numpy(_block_means(*block, k)) for block in blocks])
+    return _together([_block_means(*block, k) for block in blocks])
 
 
-def _all_blocks(embeds: Array) -> Iterator[tuple[Array, Array, Array]]:
-    """All rows against all rows; for a class that would be estimated, the log says once how long that takes."""
+def _told(
+    blocks: Iterator[tuple[Array, Array, Array]],
+    num_rows: int,
+    told: Callable[[float], None] | None,
+    *,
+    is_logged: bool = True,
+) -> Iterator[tuple[Array, Array, Array]]:
+    """Blocks of all rows of a class; if it is a large one, the log says once how long they take."""
     start, done = time.perf_counter(), 0
-    is_told = len(embeds) <= EXACT_UP_TO
-    for block in _blocks_of_cosines(embeds, slice(None), None):
+    is_logged = is_logged and num_rows > EXACT_UP_TO
+    for block in blocks:
         yield block
         done += len(block[0])
-        if not is_told and done >= _TIMED_PART * len(embeds):
-            is_told = True
+        if told is not None:
+            told(done / num_rows)
+        if is_logged and done >= _TIMED_PART * num_rows:
+            is_logged = False
+            with_all = len(block[1]) == num_rows
+            seconds = (time.perf_counter() - start) * num_rows / done
             logger.warning(
-                "The %s rows of a class are compared exactly, each with all others, and not estimated from some: "
-                "this takes about %.0f seconds.",
-                f"{len(embeds):,}",
-                (time.perf_counter() - start) * len(embeds) / done,
+                "The %s rows of a class are compared %s: this takes about %.0f seconds.",
+                f"{num_rows:,}",
+                "exactly, each with all others, and not estimated from some"
+                if with_all
+                else f"with {len(block[1]):,} random ones of them, as many as the bound on the time allows",
+                seconds,
                 extra=NOT_IN_REPORT,
             )
 
@@ -220,32 +276,58 @@ def _blocks_of_cosines(
         places = np.full(len(embeds), -1)
         places[references] = np.arange(len(references))
         own = places[own]
-    step = min(max(_BLOCK_ELEMENTS // len(others), _BLOCK_MIN_ROWS), len(queries))
+    elements = _BLOCK_ELEMENTS_ELSEWHERE if is_elsewhere(embeds) else _BLOCK_ELEMENTS
+    step = min(max(elements // len(others), _BLOCK_MIN_ROWS), len(queries))
     device = {} if isinstance(embeds, np.ndarray) else {"device": embeds.device}
     buffer = library(embeds).empty((step, len(others)), dtype=embeds.dtype, **device)
-    for start in range(0, len(queries), step):
+    starts, present = range(0, len(queries), step), np.flatnonzero(own >= 0)
+    bounds = np.searchsorted(present, [*starts, len(queries)]).tolist()
+    own_rows, own_places = beside(embeds, present), beside(embeds, own[present])
+    for start, first, end in zip(starts, bounds, bounds[1:], strict=False):
         # A slice, not a copy: numpy computes only half of the product of a matrix with itself.
-        some, among = queries[start : start + step], own[start : start + step]
+        some = queries[start : start + step]
         cosines = library(embeds).matmul(some, others.T, out=buffer[: len(some)])
-        present = np.flatnonzero(among >= 0)
-        cosines[present, among[present]] = -np.inf
+        cosines[own_rows[first:end] - start, own_places[first:end]] = -np.inf
         yield some, others, cosines
 
 
 def _block_means(queries: Array, others: Array, cosines: Array, k: int) -> Array:
     """Mean distance `(B,)` of each query to its k nearest others. Overwrites the cosines."""
     if k >= _DIRECT_BELOW:
-        halved = _highest(cosines, k)
-        library(halved).subtract(1, halved, out=halved)  # half of the squared distances
-        halved[halved < _SQUARED_ROUNDING] = 0
-        return library(halved).sqrt(halved, out=halved).mean(1) * 2**0.5
+        return _means_by_cosines(cosines, k)
     # By difference vectors: 2 - 2 cos cancels where rows are close, and few neighbours do not average it out.
+    if not isinstance(cosines, np.ndarray):
+        return _means_by_differences(queries, others, cosines, k)
+    close = np.flatnonzero(cosines.max(axis=1) > _DIRECT_ABOVE)
+    if len(close) == len(queries):
+        return _means_by_differences(queries, others, cosines, k)
+    if len(close) == 0:
+        return _means_by_cosines(cosines, k)
+    directly = as_numpy(_means_by_differences(queries[close], others, cosines[close], k))
+    means = as_numpy(_means_by_cosines(cosines, k))
+    means[close] = directly
+    return means
+
+
+def _means_by_cosines(cosines: Array, k: int) -> Array:
+    halved = _highest(cosines, k)
+    library(halved).subtract(1, halved, out=halved)  # half of the squared distances
+    halved[halved < _SQUARED_ROUNDING] = 0
+    return library(halved).sqrt(halved, out=halved).mean(1) * 2**0.5
+
+
+def _means_by_differences(queries: Array, others: Array, cosines: Array, k: int) -> Array:
     nearest = torch.as_tensor(cosines).topk(k, dim=1, sorted=False).indices.T
     distances = []
     for column in nearest.numpy() if isinstance(others, np.ndarray) else nearest:
         difference = queries - others[column]
         distances.append(library(difference).einsum("nd,nd->n", difference, difference) ** 0.5)
     return library(queries).stack(distances).mean(0)
+
+
+def _together(blocks: Sequence[Array]) -> np.ndarray:
+    """Results of all blocks, brought over at once: a GPU would wait for a copy of each."""
+    return as_numpy(library(blocks[0]).concatenate(blocks))
 
 
 def _highest(cosines: Array, k: int) -> Array:

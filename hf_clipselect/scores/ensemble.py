@@ -5,6 +5,7 @@ Shapes: N rows, C classes, D embedding dimension.
 
 import numpy as np
 
+from ..runtime.progress import Told, untold
 from .arrays import Array
 from .judges import CLIP_LOGIT_SCALE, NUM_FOLDS, Judges
 
@@ -17,6 +18,7 @@ def ensemble_alignment(
     logit_scale: float = CLIP_LOGIT_SCALE,
     num_folds: int = NUM_FOLDS,
     seed: int = 42,
+    told: Told = untold,
 ) -> np.ndarray:
     """How well each image fits its given class, by CLIP and by what the images of the class have in common.
 
@@ -28,9 +30,12 @@ def ensemble_alignment(
     class, their embeddings lower the AUROC of this score from 99.8 to 97.9. A tensor is scored on its device.
 
     Takes image embeddings `(N, D)`, one prompt embedding per class `(C, D)` and labels `(N,)`, and raises
-    `InputError`, as [`Judges`] does. Returns scores `(N,)`, float32, finite, at most 0, higher is better aligned.
+    `InputError`, as [`Judges`] does, which calls `told`. Returns scores `(N,)`, float32, finite, at most 0, higher is
+    better aligned.
     """
-    judges = Judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, num_folds=num_folds, seed=seed)
+    judges = Judges(
+        image_embeds, text_embeds, labels, logit_scale=logit_scale, num_folds=num_folds, seed=seed, told=told
+    )
     in_order = np.empty(len(judges.labels))
     for places, by_clip, by_regression in judges.log_probabilities():
         both = by_clip + by_regression

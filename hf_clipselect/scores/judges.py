@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..runtime.progress import Told, untold
 from .alignment import Pairs
-from .arrays import Array, checked_labels, row_blocks, unit_rows
+from .arrays import Array, beside, checked_labels, row_blocks, unit_rows
 from .folds import check_num_folds, content_order
 
 
@@ -45,8 +46,9 @@ class Judges:
     `bound_share` is below 1 steps are longer than the bound on the Hessian allows for any data: a few of these come
     nearer to the optimum. `order` `(N,)` are row numbers in an order that follows from what the rows are, `labels`
     `(N,)` their given classes in that order, and `firsts` the places at which a row differs from the one before.
-    Raises `InputError` where shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale`
-    is not above 0, `num_folds` is below 2, or there is one row.
+    `told` is called with the stage and the part of it that is done. Raises `InputError` where shapes don't match, a
+    row is zero or not finite, a label is out of range, `logit_scale` is not above 0, `num_folds` is below 2, or there
+    is one row.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Judges:
         bound_share: float = 1.0,
         max_rows_of_class: int | None = None,
         seed: int = 42,
+        told: Told = untold,
     ) -> None:
         if not 0 < logit_scale < float("inf"):
             raise InputError(f"logit_scale must be a number above 0, got {logit_scale!r}; CLIP's own is 100.")
@@ -72,21 +75,23 @@ class Judges:
         # All sums are taken in an order that the rows' own does not change, and with it not one digit of a score.
         self.order, self.firsts = content_order(self._pairs.images, labels, seed=seed)
         self.labels, self._folds = labels[self.order], np.arange(len(labels)) % self._num_folds
-        self._num_steps, self._bound_share = num_steps, bound_share
+        self._num_steps, self._bound_share, self._told = num_steps, bound_share, told
         # The regressions are trained on these places of the order.
         self._places = _evenly_of_classes(self.labels, max_rows_of_class)
 
     @torch.inference_mode()
-    def log_probabilities(self, step: int = 1) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-        """What CLIP and the regression say of every `step`-th row of the order, `(B, C)`, float64, in blocks; before
-        both, the places `(B,)` of these rows among them.
+    def log_probabilities(
+        self, step: int = 1, dtype: torch.dtype = torch.float64
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+        """What CLIP and the regression say of every `step`-th row of the order, `(B, C)`, of this type, in blocks;
+        before both, the places `(B,)` of these rows among them.
         """
         texts, judged = torch.as_tensor(self._pairs.texts), np.arange(0, len(self.order), step)
         for fold in range(self._num_folds):
             weights = self._weights[:, fold]
             for places, inputs in self._blocks(judged[self._folds[judged] == fold], width=self.num_classes):
-                by_clip = self._logit_scale * _product(inputs[:, 1:], texts.T).double()
-                by_regression = _product(inputs, weights).double()
+                by_clip = self._logit_scale * _product(inputs[:, 1:], texts.T).to(dtype)
+                by_regression = _product(inputs, weights).to(dtype)
                 yield places // step, by_clip.log_softmax(dim=1), by_regression.log_softmax(dim=1)
 
     def given(self) -> np.ndarray:
@@ -122,7 +127,7 @@ class Judges:
         for step in range(self._num_steps):
             ahead = weights + step / (step + 3) * (weights - earlier)
             if step > 0:
-                gradient = penalty * ahead + self._gradient(ahead)
+                gradient = penalty * ahead + self._gradient(ahead, step)
             weights, earlier = ahead - _product(inverse, gradient.flatten(1)).view(gradient.shape), weights
         return weights
 
@@ -142,9 +147,9 @@ class Judges:
         without = torch.stack([sums[:, _others(fold, num_folds)].sum(dim=1) for fold in range(num_folds)], dim=1)
         return squares, without.mean(dim=2, keepdim=True) - without
 
-    def _gradient(self, weights: torch.Tensor) -> torch.Tensor:
+    def _gradient(self, weights: torch.Tensor, step: int) -> torch.Tensor:
         """Of the losses by the weights `(D + 1, F, C)`: a row counts for all regressions but its own fold's."""
-        total, num_folds = torch.zeros_like(weights), self._num_folds
+        total, num_folds, done = torch.zeros_like(weights), self._num_folds, 0
         for fold in range(num_folds):
             others = _others(fold, num_folds)
             of_others = weights[:, others].flatten(1)
@@ -155,14 +160,19 @@ class Judges:
                 torch.softmax(residuals, dim=2, out=residuals)
                 residuals[np.arange(len(inputs)), :, self.labels[places]] -= 1
                 total[:, others] += _product(inputs.T, residuals.flatten(1)).view(len(weights), num_folds - 1, -1)
+                done += len(inputs)
+                self._told("Learning the classes", (step - 1 + done / len(self._places)) / (self._num_steps - 1))
         return total
 
     def _blocks(self, places: np.ndarray, *, width: int = 1) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Some of the places, and unit-norm images behind a constant input of 1, `(B, D + 1)`; see `row_blocks`."""
         pairs = self._pairs
-        for block in row_blocks(len(places), width=max(width, pairs.images.shape[1])):
-            images = torch.as_tensor(unit_rows(pairs.images, self.order[places[block]], pairs.lengths))
-            yield places[block], torch.nn.functional.pad(images, (1, 0), value=1.0)
+        rows = beside(pairs.images, self.order[places])
+        for block in row_blocks(len(places), width=max(width, pairs.images.shape[1]), of=pairs.images):
+            images = torch.as_tensor(unit_rows(pairs.images, rows[block], pairs.lengths))
+            inputs = images.new_empty(len(images), images.shape[1] + 1)
+            inputs[:, 0], inputs[:, 1:] = 1, images
+            yield places[block], inputs
 
 
 def _others(fold: int, num_folds: int) -> list[int]:

@@ -4,14 +4,16 @@ Shapes: N rows, C classes, D embedding dimension, M candidate classes of a row, 
 that occur among the candidates.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 
 from ..errors import InputError
+from ..runtime.progress import Told, untold
 from ..runtime.words import counted
 from .arrays import Array, as_numpy, on_its_device
 from .judges import CLIP_LOGIT_SCALE, Judges
@@ -77,6 +79,7 @@ def estimate_label_noise(
     *,
     logit_scale: float = CLIP_LOGIT_SCALE,
     seed: int = 42,
+    told: Told = untold,
 ) -> LabelNoise:
     """Estimate which labels are wrong, and how many, from what two judges say of the rows.
 
@@ -113,6 +116,7 @@ def estimate_label_noise(
         labels (`np.ndarray` or `torch.Tensor` of shape `(N,)`): Given classes, integers in `[0, C)`.
         logit_scale (`float`, *optional*, defaults to 100): What CLIP multiplies cosines with, above 0.
         seed (`int`, *optional*, defaults to 42): Draws the folds of the regression, and some of the candidates.
+        told (`Callable[[str, float], None]`, *optional*): Called with the stage and the part of it that is done.
 
     Returns:
         [`LabelNoise`]
@@ -121,27 +125,30 @@ def estimate_label_noise(
         InputError: Shapes don't match, a row is zero or not finite, a label is out of range, `logit_scale` is not
             above 0, or there is one row.
     """
-    judges = _judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed)
+    judges = _judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed, told=told)
     num_rows, num_classes = len(judges.labels), judges.num_classes
     sizes = np.bincount(judges.labels, minlength=num_classes)
     has_regression = sizes[judges.labels] > 1 if num_rows >= 2 * np.count_nonzero(sizes) else np.zeros(num_rows, bool)
     step = max(1, num_rows // max(_FIT_ROWS, _FIT_ROWS_OF_CLASS * num_classes))
+    notices = _notices(sizes, has_regression)
     sample = _joined([evidence for _, evidence in _evidence(judges, has_regression, step=step, seed=seed)])
     fitted = _Fitted(sample, num_classes)
+    told("Fitting the noise model", 0.5)
     if fitted.explained(sample, sizes) < _LEAST_EXPLAINED:
-        zeros = np.zeros(num_rows, dtype=np.float32)
-        return LabelNoise(zeros, judges.given(), 0.0, _UNKNOWN, (*_notices(sizes, has_regression), _NO_STRUCTURE))
-    wrong, best = np.empty(num_rows), np.empty(num_rows, dtype=np.int64)
+        return LabelNoise(np.zeros(num_rows, np.float32), judges.given(), 0.0, _UNKNOWN, (*notices, _NO_STRUCTURE))
+    share_error = _share_error(sample, num_classes, lambda part: told("Fitting the noise model", (1 + part) / 2))
+    wrong, best, done = np.empty(num_rows), np.empty(num_rows, dtype=np.int64), 0
     for places, evidence in _evidence(judges, has_regression, step=1, seed=seed):
         posterior = fitted.posterior(evidence)
         wrong[places] = posterior[:, 1:].sum(axis=1)  # the first candidate is the given class
         best[places] = evidence.classes[np.arange(len(posterior)), posterior.argmax(axis=1)]
+        done += len(places)
+        told("Judging the labels", done / num_rows)
     error_probability, clean_label = judges.at_their_rows(wrong).clip(0, 1), np.empty(num_rows, dtype=np.int64)
     # Equal rows get the class of the first of them.
     clean_label[judges.order] = np.repeat(best[judges.firsts], np.diff(judges.firsts, append=num_rows))
     share = float(error_probability[judges.order].mean(dtype=np.float64))
-    notices = _notices(sizes, has_regression)
-    return LabelNoise(error_probability, clean_label, share, _share_error(sample, num_classes), notices)
+    return LabelNoise(error_probability, clean_label, share, share_error, notices)
 
 
 def check_auto(noise: LabelNoise) -> None:
@@ -175,13 +182,8 @@ def _notices(sizes: np.ndarray, has_regression: np.ndarray) -> tuple[str, ...]:
     if has_regression.all():
         return ()
     if not has_regression.any():
-        num_rows, num_classes = (
-            counted(int(sizes.sum()), "row"),
-            counted(int(np.count_nonzero(sizes)), "class", "classes"),
-        )
-        return (
-            f"{num_rows} of {num_classes} are too few to learn from: which labels are wrong is judged by CLIP alone.",
-        )
+        rows, classes = counted(int(sizes.sum()), "row"), counted(int(np.count_nonzero(sizes)), "class", "classes")
+        return (f"{rows} of {classes} are too few to learn from: which labels are wrong is judged by CLIP alone.",)
     num_alone = counted(int(np.count_nonzero(sizes == 1)), "class has", "classes have")
     return (f"{num_alone} one row only: whether its label is wrong is judged by CLIP alone.",)
 
@@ -206,9 +208,7 @@ class _Evidence:
 
 
 def _joined(parts: Sequence[_Evidence]) -> _Evidence:
-    return _Evidence(
-        *(np.concatenate(arrays) for arrays in zip(*(vars(part).values() for part in parts), strict=True))
-    )
+    return _Evidence(*map(np.concatenate, zip(*(vars(part).values() for part in parts), strict=True)))
 
 
 def _evidence(
@@ -222,7 +222,7 @@ def _evidence(
     labels, has_regression = judges.labels[::step], has_regression[::step]
     rng = np.random.default_rng([seed, 3])  # another stream than those of batches, held-out rows and folds
     shuffled = rng.permutation(num_classes)
-    for places, *judged in judges.log_probabilities(step):
+    for places, *judged in judges.log_probabilities(step, torch.float32):
         given = labels[places][:, None]
         if num_classes <= 1 + 2 * _BEST + _DRAWN:
             classes = (given + np.arange(num_classes)) % num_classes
@@ -232,7 +232,7 @@ def _evidence(
             drawn = rng.integers(num_classes, size=(len(given), 1)) + np.arange(_DRAWN) * (num_classes // _DRAWN)
             classes = np.hstack([given, *best, shuffled[drawn % num_classes]])
             log_counts = _log_counts(classes, num_classes)
-        by_clip, by_regression = (np.take_along_axis(scores.cpu().numpy(), classes, axis=1) for scores in judged)
+        by_clip, by_regression = (np.take_along_axis(of.cpu().numpy(), classes, 1).astype(float) for of in judged)
         by_regression[~has_regression[places]] = 0
         yield places, _Evidence(classes, by_clip, by_regression, log_counts)
 
@@ -364,7 +364,7 @@ class _Fitted:
 
 
 def _normalized(weights: np.ndarray) -> np.ndarray:
-    return weights / weights.sum(axis=1, keepdims=True)
+    return weights / (weights @ np.ones((weights.shape[1], 1)))  # four times as fast as a sum along short rows
 
 
 def _prior(parameters: np.ndarray, evidence: _Evidence) -> np.ndarray:
@@ -380,7 +380,7 @@ def _loss(parameters: np.ndarray, evidence: _Evidence, of_labels: np.ndarray) ->
     """The mean of -log sum_k q_ik T_ky with its penalty, and its gradient."""
     prior = _prior(parameters, evidence)
     joint = prior * of_labels
-    likelihood = joint.sum(axis=1, keepdims=True)
+    likelihood = joint @ np.ones((joint.shape[1], 1))
     by_logit = (prior - joint / likelihood) / len(prior)
     gradient = _PENALTY * parameters
     gradient[0] += np.vdot(by_logit, evidence.by_clip)
@@ -389,11 +389,12 @@ def _loss(parameters: np.ndarray, evidence: _Evidence, of_labels: np.ndarray) ->
     return float(_PENALTY / 2 * np.vdot(parameters, parameters) - np.log(likelihood).mean()), gradient
 
 
-def _share_error(evidence: _Evidence, num_classes: int) -> float:
+def _share_error(evidence: _Evidence, num_classes: int, told: Callable[[float], None]) -> float:
     """Standard error of the share of wrong labels, from how much models of a fifth of these rows each differ in it."""
     num_folds = min(_SHARE_FOLDS, len(evidence.classes))
     shares = []
     for fold in range(num_folds):
         part = evidence.every(num_folds, fold)
         shares.append(1 - _Fitted(part, num_classes).posterior(part)[:, 0].mean())
+        told((fold + 1) / num_folds)
     return float(np.std(shares, ddof=1) / num_folds**0.5)

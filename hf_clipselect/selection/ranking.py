@@ -107,9 +107,17 @@ def quantiles_within(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
 
     Quantiles `(N,)`, float32, in (0, 1); 0.5 for a class of one row.
     """
+    if len(labels) == 0:
+        return np.empty(0, dtype=np.float32)
+    order = np.lexsort((values, labels))
+    by_class, rising = labels[order], values[order]
+    new_class = np.diff(by_class, prepend=by_class[0] - 1) != 0
+    starts = np.flatnonzero(new_class | (np.diff(rising, prepend=rising[0]) != 0))  # of runs of equal values
+    counts = np.diff(starts, append=len(order))
+    sizes = np.bincount(labels)
+    class_starts = (np.cumsum(sizes) - sizes)[by_class[starts]]
     quantiles = np.empty(len(labels), dtype=np.float32)
-    for members in _by_class(labels, np.arange(len(labels))):
-        quantiles[members] = _mid_ranks(values[members])
+    quantiles[order] = np.repeat((starts + counts / 2 - class_starts) / sizes[by_class[starts]], counts)
     return quantiles
 
 

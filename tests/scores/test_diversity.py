@@ -350,6 +350,32 @@ def test_no_estimate_where_it_would_be_far_off(k, small_limit, caplog):
     np.testing.assert_array_equal(result.scores, diversity._mean_distances(embeds, slice(None), k))
 
 
+def test_a_class_too_large_to_be_exact_is_estimated_with_the_error_told(monkeypatch, caplog):
+    # 1,500 rows of one cloud: no 512 of them tell how far a row is from its like, and more may not be compared.
+    monkeypatch.setattr(diversity, "EXACT_UP_TO", 700)
+    monkeypatch.setattr(diversity, "_MIN_REFERENCES", 256)
+    embeds = unit(np.random.default_rng(0).normal(size=(1500, 16))).astype(np.float32)
+    estimated = class_diversity(embeds, 20)
+    assert estimated.num_references == 2 * 700**2 // 1500 == 653
+    exact = diversity._mean_distances(embeds, slice(None), 20)
+    error = np.sqrt(np.mean((estimated.scores.astype(np.float64) - exact) ** 2)) / exact.std()
+    assert error == pytest.approx(estimated.relative_error, rel=0.1) and error > 0.25
+    [told] = caplog.messages
+    assert re.fullmatch(
+        r"The 1,500 rows of a class are compared with 653 random ones .* takes about \d+ seconds\.", told
+    )
+    np.testing.assert_array_equal(class_diversity(embeds, 20).scores, estimated.scores)
+    copies = class_diversity(np.ones((1500, 4), dtype=np.float32) / 2, 150)
+    assert (copies.num_references, copies.relative_error) == (653, 0) and not copies.scores.any()
+
+
+def test_the_part_that_is_done_is_told(monkeypatch):
+    monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", 40_000)
+    parts = []
+    class_diversity(unit(clusters(400)).astype(np.float32), 40, told=parts.append)
+    np.testing.assert_allclose(parts, [128 / 400, 256 / 400, 384 / 400, 1])
+
+
 def test_a_class_of_duplicates_is_not_estimated(small_limit):
     embeds = torch.ones(5001, 4) / 2
     result = class_diversity(embeds, 500)
