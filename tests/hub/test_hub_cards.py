@@ -566,7 +566,7 @@ def test_the_command_gives_the_same_arguments():
         "max_train_samples": 500,
         "model_name_or_path": "openai/clip-vit-base-patch32",
         "prompt_template": ['a "{}"; rm -rf *', "`whoami` {}"],
-        "bf16": True,
+        "precision": "bfloat16",
         "adaptation": "always",
         "learning_rate": 1e-05,
         "selection_ratio": [0.3, 0.125],
