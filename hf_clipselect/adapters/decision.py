@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from peft import PeftConfig, PeftModel
 from torch import nn
 
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
 from ..errors import InputError
+from ..runtime.processes import Processes
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
@@ -104,7 +104,8 @@ def adapt(
     held-out row's own has to beat, as from `draw_references`; None where the labels are classes. `peft_config` is any
     PEFT method on two linear projections; default the MLP adapters.
 
-    Returns a `PeftModel` if adapters were kept, else `model`; and what was decided.
+    Returns a `PeftModel` if adapters were kept, else `model`; and what was decided. The main process trains, and all
+    get the same, bit for bit.
     """
     mode = arguments.adaptation
     if mode == "off":
@@ -113,14 +114,14 @@ def adapt(
     training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     # Most captions have a single row, so any row may be held out.
     held_out = held_out_rows(labels if references is None else np.zeros_like(labels), seed=seed)
-    trial = _try_out(training, data, held_out, references)
+    trial = Processes(accelerator).on_main(lambda: _try_out(training, data, held_out, references))
     kept = trial.kept or mode == "always"
     reason = f"{trial.reason}: {'the adapters were kept' if kept else 'plain CLIP was kept'}."
     if kept and not trial.kept:
         reason += " (--adaptation always)"
     logger.info(reason)
     outcome = replace(trial, mode=mode, kept=kept, reason=reason, num_steps=trial.num_steps if kept else 0)
-    return (training.run(data, num_steps=trial.num_steps) if kept else model), outcome
+    return (training.run_once(data, num_steps=trial.num_steps) if kept else model), outcome
 
 
 def _try_out(
@@ -152,9 +153,7 @@ def _try_out(
 
     def evaluate(adapted: PeftModel, step: int) -> bool:
         nonlocal best_step, best_loss, best
-        # One process decides for all: with another last digit some would stop, and the others wait for ever.
         loss = mean_loss(adapted, *held_out_data, batch_size=schedule.batch_size, temperature=temperature)
-        [loss] = broadcast_object_list([loss])
         if loss < best_loss:
             best_step, best_loss = step, loss
             best = align_rows(adapted, *held_out_data, references=references)[0] == held_out_data[2]
@@ -168,7 +167,7 @@ def _try_out(
     ).unload()
     difference = best.astype(np.float64) - plain
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    [better] = broadcast_object_list([bool(difference.mean() > error)])
+    better = bool(difference.mean() > error)
     return replace(
         settings,
         kept=better,
