@@ -32,10 +32,12 @@ from .training import AdapterTraining, Features, mean_loss
 
 logger = logging.getLogger(__name__)
 
-# A tenth of the rows is held out, or as many as tell a gain of a few percent, but at most three tenths.
+# A tenth of the rows is held out, or as many as tell a gain of a few percent, but at most three tenths; and no more
+# than tell a gain of one percent, since all are looked at several times.
 _HELD_OUT_FRACTION = 0.1
 _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3
+_HELD_OUT_ROWS_AT_MOST = 5000
 # What is counted of held-out rows: without captions, and with them.
 _AGREED = ("the zero-shot prediction agreed with the given label", "the own caption fitted better than others")
 # Passes without a better held-out loss before the trial run ends, as a fraction of the full run.
@@ -139,7 +141,7 @@ def _try_out(
         method=method_of(training.peft_config),
         num_steps=schedule.num_steps,
         batch_size=schedule.batch_size,
-        learning_rate=training.arguments.learning_rate,
+        learning_rate=float(f"{schedule.learning_rate(0, training.arguments.learning_rate):.4g}"),
         temperature=temperature,
     )
     if not len(held_out):
@@ -192,7 +194,7 @@ def _compared(difference: float, error: float, better: bool) -> str:
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """The numbers of a tenth to three tenths of the N rows, int64: of each class its share, never all of it.
+    """The numbers of a tenth to three tenths of the N rows, at most 5,000, int64: of each class its share, never all.
 
     Takes the labels `(N,)`, int64, from 0. They come in random order because the held-out loss is taken in batches,
     and batches of one class say nothing.
@@ -200,7 +202,7 @@ def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
     fraction = min(_HELD_OUT_AT_MOST, max(_HELD_OUT_FRACTION, _HELD_OUT_ENOUGH / len(labels)))
     sizes = np.bincount(labels)
     at_most = np.maximum(sizes - 1, 0)
-    count = min(round_half_up(fraction, len(labels)), int(at_most.sum()))
+    count = min(round_half_up(fraction, len(labels)), _HELD_OUT_ROWS_AT_MOST, int(at_most.sum()))
     quotas = class_quotas(labels, count, balance="proportional", num_classes=len(sizes), upper=at_most)
     rng = np.random.default_rng([seed, 1])  # not the stream of the batches
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])

@@ -31,6 +31,11 @@ from .projections import Projections
 # The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
 _DECAY_AT = 2 / 3
 _DECAY_FACTOR = 0.1
+# Where --max_train_steps takes fewer steps than there would be, each has a learning rate that is so many times higher
+# as there are fewer, at most this many times.
+_RATE_FACTOR_AT_MOST = 16.0
+# And the held-out rows are looked at less often, since they would take as long as the steps.
+_EVALUATIONS_OF_FEWER = 10
 # Steps of fewer multiplications, which one thread does within a millisecond, run on one thread.
 _WORTH_THREADS = 5e7
 
@@ -46,13 +51,19 @@ class Schedule:
     steps_per_epoch: int  # full batches in one pass; the rows left over are skipped, other rows in each pass
     num_steps: int  # of the full run, which the learning rates refer to
     evaluate_every: int  # steps between two evaluations on the held-out rows
+    rate_factor: float = 1.0  # on the learning rate
 
     @classmethod
     def for_rows(cls, num_rows: int, arguments: AdaptationArguments) -> "Schedule":
         batch_size = min(arguments.train_batch_size, num_rows)
         steps_per_epoch = num_rows // batch_size
-        num_steps = max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps)
-        return cls(batch_size, steps_per_epoch, num_steps, evaluate_every=-(-num_steps // arguments.num_train_epochs))
+        all_steps = max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps)
+        num_steps = min(all_steps, max(arguments.max_train_steps, arguments.min_train_steps))
+        factor = min(all_steps / num_steps, _RATE_FACTOR_AT_MOST)
+        evaluations = (
+            min(arguments.num_train_epochs, _EVALUATIONS_OF_FEWER) if factor > 1 else arguments.num_train_epochs
+        )
+        return cls(batch_size, steps_per_epoch, num_steps, -(-num_steps // evaluations), factor)
 
     def for_fewer(self, num_rows: int) -> "Schedule":
         """The same number of steps and learning rates for a part of the rows."""
@@ -60,7 +71,7 @@ class Schedule:
         return replace(self, batch_size=batch_size, steps_per_epoch=num_rows // batch_size)
 
     def learning_rate(self, step: int, initial: float) -> float:
-        return initial * (_DECAY_FACTOR if step >= _DECAY_AT * self.num_steps else 1.0)
+        return initial * self.rate_factor * (_DECAY_FACTOR if step >= _DECAY_AT * self.num_steps else 1.0)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Processes:
         result = self.broadcast(result)
         if isinstance(result, InputError):
             raise result
-        return result  # type: ignore[no-any-return]  # what `compute` gave
+        return result
 
     def wait(self) -> None:
         """Wait until every process is here."""
