@@ -31,11 +31,11 @@ from .projections import Projections
 # The paper's StepLR(30) never fires within its 30 epochs (Appendix C); here the decay is a fraction of the run.
 _DECAY_AT = 2 / 3
 _DECAY_FACTOR = 0.1
-# Where --max_train_steps takes fewer steps than there would be, each has a learning rate that is so many times higher
-# as there are fewer, at most this many times.
-_RATE_FACTOR_AT_MOST = 16.0
-# And the held-out rows are looked at less often, since they would take as long as the steps.
-_EVALUATIONS_OF_FEWER = 10
+# Where --max_train_steps leaves r - 1 of r steps out, the others have r times the learning rate and sqrt(r) times the
+# rows, r at most this; measured on CIFAR-10, where 5,850 steps become 300 and held-out rows agree as often.
+_LEFT_OUT_AT_MOST = 16.0
+# And the held-out rows are looked at so many times, since they take as long as some steps.
+_EVALUATIONS = 10
 # Steps of fewer multiplications, which one thread does within a millisecond, run on one thread.
 _WORTH_THREADS = 5e7
 
@@ -56,14 +56,12 @@ class Schedule:
     @classmethod
     def for_rows(cls, num_rows: int, arguments: AdaptationArguments) -> "Schedule":
         batch_size = min(arguments.train_batch_size, num_rows)
-        steps_per_epoch = num_rows // batch_size
-        all_steps = max(arguments.num_train_epochs * steps_per_epoch, arguments.min_train_steps)
+        all_steps = max(arguments.num_train_epochs * (num_rows // batch_size), arguments.min_train_steps)
         num_steps = min(all_steps, max(arguments.max_train_steps, arguments.min_train_steps))
-        factor = min(all_steps / num_steps, _RATE_FACTOR_AT_MOST)
-        evaluations = (
-            min(arguments.num_train_epochs, _EVALUATIONS_OF_FEWER) if factor > 1 else arguments.num_train_epochs
-        )
-        return cls(batch_size, steps_per_epoch, num_steps, -(-num_steps // evaluations), factor)
+        left_out = min(all_steps / num_steps, _LEFT_OUT_AT_MOST)
+        batch_size = min(round(batch_size * left_out**0.5), num_rows)
+        evaluations = min(arguments.num_train_epochs, _EVALUATIONS) if left_out > 1 else arguments.num_train_epochs
+        return cls(batch_size, num_rows // batch_size, num_steps, -(-num_steps // evaluations), rate_factor=left_out)
 
     def for_fewer(self, num_rows: int) -> "Schedule":
         """The same number of steps and learning rates for a part of the rows."""
@@ -157,12 +155,12 @@ def train_adapters(
     `after_interval` is called with the number of steps taken, every `schedule.evaluate_every` steps, and ends the run
     by `False`; `description` is the title of the progress bar. This process trains alone, whatever the others do.
     """
-    # Not wrapped for data parallelism, see the top of the module.
-    projections = accelerator.prepare_model(Projections(model).train(), evaluation_mode=True)
-    trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
-    # Not prepared: in float32 Accelerate's optimizer only adds a search for packages, as long as a step.
-    optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     device = accelerator.device
+    # Not prepared: Accelerate would make the heads data parallel, and to let go of them again it collects garbage, which
+    # takes as long as a hundred steps; its optimizer, in float32, only adds a search for packages, as long as a step.
+    projections = Projections(model).to(device).train()
+    trainable = [parameter for parameter in projections.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trainable, lr=arguments.learning_rate, fused=True)
     texts = resident_texts(text_features, device)
     images = resident_images(image_features, device, num_rows_read=num_steps * schedule.batch_size)
     rows = _shuffled_rows(len(labels), schedule, num_steps, seed)
@@ -194,7 +192,6 @@ def train_adapters(
                             progress.set_description(f"{description}, stopped early: no longer better")
                         break
     model.eval()
-    accelerator.free_memory()
 
 
 @torch.inference_mode()

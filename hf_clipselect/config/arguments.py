@@ -157,12 +157,14 @@ class AdaptationArguments:
     temperature: float = field(default=0.1, metadata={"help": "Temperature of the InfoNCE loss."})
     learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of Adam."})
     num_train_epochs: int = field(default=30, metadata={"help": "Passes over the cached features."})
-    train_batch_size: int = field(default=256, metadata={"help": "Rows of a step, whatever the number of processes."})
+    train_batch_size: int = field(
+        default=256, metadata={"help": "Rows of a step, unless --max_train_steps takes more."}
+    )
     max_train_steps: int = field(
-        default=400,
+        default=300,
         metadata={
-            "help": "Large datasets train for at most this many steps (or --min_train_steps, if that is more), in "
-            "fewer epochs and at a higher learning rate."
+            "help": "Large datasets train for at most this many steps (or --min_train_steps, if that is more), each "
+            "of more rows and at a higher learning rate than given."
         },
     )
     min_train_steps: int = field(
