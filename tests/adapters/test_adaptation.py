@@ -165,15 +165,15 @@ def test_training_equals_a_plain_loop(accelerator):
         # 1,297 // 256 = 5 steps in an epoch, 30 epochs: fewer than the least number of steps, 300
         (1297, {}, (256, 5, 300, 10, 1.0)),
         (2560, {}, (256, 10, 300, 10, 1.0)),  # exactly as many
-        # 46 x 30 = 1,380 steps, of which 300 are taken: 4.6 times the rate, sqrt(4.6) x 256 = 549 rows
-        (12_000, {}, (549, 21, 300, 30, 4.6)),
+        # 46 x 30 = 1,380 steps, of which 300 are taken: sqrt(4.6) x 256 = 549 rows
+        (12_000, {}, (549, 21, 300, 30, 4.6**1.25)),
         # 195 x 30 = 5,850 would be 19.5 times as many, and 16 times is the most
-        (50_000, {}, (1024, 48, 300, 30, 16.0)),
+        (50_000, {}, (1024, 48, 300, 30, 32.0)),
         (50_000, {"max_train_steps": 5850}, (256, 195, 5850, 195, 1.0)),
-        (50_000, {"max_train_steps": 5850 // 2}, (362, 138, 2925, 293, 2.0)),
-        (50_000, {"max_train_steps": 100}, (1024, 48, 300, 30, 16.0)),  # not below --min_train_steps
-        (700, {"max_train_steps": 10, "min_train_steps": 10}, (627, 1, 10, 1, 6.0)),
-        (300, {"max_train_steps": 3, "min_train_steps": 1}, (300, 1, 3, 1, 10.0)),  # no more rows than there are
+        (50_000, {"max_train_steps": 5850 // 2}, (362, 138, 2925, 293, 2**1.25)),
+        (50_000, {"max_train_steps": 100}, (1024, 48, 300, 30, 32.0)),  # not below --min_train_steps
+        (700, {"max_train_steps": 10, "min_train_steps": 10}, (627, 1, 10, 1, 6**1.25)),
+        (300, {"max_train_steps": 3, "min_train_steps": 1}, (300, 1, 3, 1, 10**1.25)),  # no more rows than there are
     ],
 )
 def test_large_datasets_take_fewer_and_larger_steps(num_rows, changes, expected):
