@@ -14,6 +14,7 @@ from hf_clipselect import select_embeddings
 from hf_clipselect.adapters import text_alignment as alignment
 from hf_clipselect.adapters.out_of_fold import out_of_fold_alignment
 from hf_clipselect.adapters.projections import IdentityProjections
+from hf_clipselect.errors import InputError
 from hf_clipselect.runtime.launch import make_accelerator
 from hf_clipselect.runtime.processes import Processes
 from hf_clipselect.scores.folds import fold_numbers
@@ -52,8 +53,21 @@ def talk(processes: Processes, folder: Path) -> dict[str, Any]:
         "gathered": processes.gather({"rows": list(range(processes.index))}),
         "lists": processes.gather(["of", processes.index]),
         "broadcast": processes.broadcast({"from": processes.index}),
+        "main": processes.on_main(lambda: {"by": processes.index}),
+        "refused": refusal(processes),
         "nothing": processes.broadcast(None if processes.index == 0 else "something"),
     }
+
+
+def refusal(processes: Processes) -> str:
+    def refuse() -> None:
+        raise InputError(f"{processes.index} refuses")
+
+    try:
+        processes.on_main(refuse)
+    except InputError as error:
+        return str(error)
+    return "nobody refused"
 
 
 def out_of_fold(processes: Processes, folder: Path) -> dict[str, list]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from peft import PeftConfig, PeftModel
 from torch import nn
 
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
 from ..errors import InputError
+from ..runtime.processes import Processes
 from ..selection import class_quotas
 from ..selection.counts import round_half_up
 from .adapter_files import AdapterFiles
@@ -32,10 +32,12 @@ from .training import AdapterTraining, Features, mean_loss
 
 logger = logging.getLogger(__name__)
 
-# A tenth of the rows is held out, or as many as tell a gain of a few percent, but at most three tenths.
+# A tenth of the rows is held out, or as many as tell a gain of a few percent, but at most three tenths; and no more
+# than tell a gain of one percent, since all are looked at several times.
 _HELD_OUT_FRACTION = 0.1
 _HELD_OUT_ENOUGH = 500
 _HELD_OUT_AT_MOST = 0.3
+_HELD_OUT_ROWS_AT_MOST = 5000
 # What is counted of held-out rows: without captions, and with them.
 _AGREED = ("the zero-shot prediction agreed with the given label", "the own caption fitted better than others")
 # Passes without a better held-out loss before the trial run ends, as a fraction of the full run.
@@ -104,7 +106,8 @@ def adapt(
     held-out row's own has to beat, as from `draw_references`; None where the labels are classes. `peft_config` is any
     PEFT method on two linear projections; default the MLP adapters.
 
-    Returns a `PeftModel` if adapters were kept, else `model`; and what was decided.
+    Returns a `PeftModel` if adapters were kept, else `model`; and what was decided. The main process trains, and all
+    get the same, bit for bit.
     """
     mode = arguments.adaptation
     if mode == "off":
@@ -113,14 +116,14 @@ def adapt(
     training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
     # Most captions have a single row, so any row may be held out.
     held_out = held_out_rows(labels if references is None else np.zeros_like(labels), seed=seed)
-    trial = _try_out(training, data, held_out, references)
+    trial = Processes(accelerator).on_main(lambda: _try_out(training, data, held_out, references))
     kept = trial.kept or mode == "always"
     reason = f"{trial.reason}: {'the adapters were kept' if kept else 'plain CLIP was kept'}."
     if kept and not trial.kept:
         reason += " (--adaptation always)"
     logger.info(reason)
     outcome = replace(trial, mode=mode, kept=kept, reason=reason, num_steps=trial.num_steps if kept else 0)
-    return (training.run(data, num_steps=trial.num_steps) if kept else model), outcome
+    return (training.run_once(data, num_steps=trial.num_steps) if kept else model), outcome
 
 
 def _try_out(
@@ -138,7 +141,7 @@ def _try_out(
         method=method_of(training.peft_config),
         num_steps=schedule.num_steps,
         batch_size=schedule.batch_size,
-        learning_rate=training.arguments.learning_rate,
+        learning_rate=float(f"{schedule.learning_rate(0, training.arguments.learning_rate):.4g}"),
         temperature=temperature,
     )
     if not len(held_out):
@@ -152,9 +155,7 @@ def _try_out(
 
     def evaluate(adapted: PeftModel, step: int) -> bool:
         nonlocal best_step, best_loss, best
-        # One process decides for all: with another last digit some would stop, and the others wait for ever.
         loss = mean_loss(adapted, *held_out_data, batch_size=schedule.batch_size, temperature=temperature)
-        [loss] = broadcast_object_list([loss])
         if loss < best_loss:
             best_step, best_loss = step, loss
             best = align_rows(adapted, *held_out_data, references=references)[0] == held_out_data[2]
@@ -168,7 +169,7 @@ def _try_out(
     ).unload()
     difference = best.astype(np.float64) - plain
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
-    [better] = broadcast_object_list([bool(difference.mean() > error)])
+    better = bool(difference.mean() > error)
     return replace(
         settings,
         kept=better,
@@ -193,7 +194,7 @@ def _compared(difference: float, error: float, better: bool) -> str:
 
 
 def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """The numbers of a tenth to three tenths of the N rows, int64: of each class its share, never all of it.
+    """The numbers of a tenth to three tenths of the N rows, at most 5,000, int64: of each class its share, never all.
 
     Takes the labels `(N,)`, int64, from 0. They come in random order because the held-out loss is taken in batches,
     and batches of one class say nothing.
@@ -201,7 +202,7 @@ def held_out_rows(labels: np.ndarray, *, seed: int) -> np.ndarray:
     fraction = min(_HELD_OUT_AT_MOST, max(_HELD_OUT_FRACTION, _HELD_OUT_ENOUGH / len(labels)))
     sizes = np.bincount(labels)
     at_most = np.maximum(sizes - 1, 0)
-    count = min(round_half_up(fraction, len(labels)), int(at_most.sum()))
+    count = min(round_half_up(fraction, len(labels)), _HELD_OUT_ROWS_AT_MOST, int(at_most.sum()))
     quotas = class_quotas(labels, count, balance="proportional", num_classes=len(sizes), upper=at_most)
     rng = np.random.default_rng([seed, 1])  # not the stream of the batches
     by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])

@@ -40,10 +40,25 @@ def info_nce_loss(
     if len(labels) == 0:
         raise InputError("info_nce_loss needs at least one row, got an empty batch.")
     # Only the classes of the batch take part: with 1,000 classes most would be absent.
-    classes, own_column, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    logits = image_embeds.float() @ text_embeds[classes].float().T / temperature  # (B, classes present)
+    classes, own_text, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    return grouped_info_nce(image_embeds, text_embeds[classes], own_text, counts.log(), temperature=temperature)
+
+
+def grouped_info_nce(
+    image_embeds: torch.Tensor,
+    text_embeds: torch.Tensor,
+    own_text: torch.Tensor,
+    log_counts: torch.Tensor,
+    *,
+    temperature: float,
+) -> torch.Tensor:
+    """[`info_nce_loss`] of rows whose texts are grouped already, so that no device is waited for.
+
+    `text_embeds` `(c, D)` are those of the c texts that the batch has, `own_text` `(B,)`, int64 in `[0, c)`, the one
+    of each row, and `log_counts` `(c,)` the logarithm of how many rows have each.
+    """
+    logits = image_embeds.float() @ text_embeds.float().T / temperature  # (B, c)
     # The weight of a column counts its prompt's copies in the denominator; a positive itself is one of them.
-    log_counts = counts.log()
-    image_to_text = functional.cross_entropy(logits + log_counts, own_column) + log_counts[own_column].mean()
-    text_to_image = functional.nll_loss(logits.log_softmax(dim=0), own_column)
+    image_to_text = functional.cross_entropy(logits + log_counts, own_text) + log_counts[own_text].mean()
+    text_to_image = functional.nll_loss(logits.log_softmax(dim=0), own_text)
     return (image_to_text + text_to_image) / 2

@@ -3,6 +3,8 @@
 Legend: N rows, T templates, C classes, H and H' hidden sizes of the towers.
 """
 
+from itertools import chain
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -36,26 +38,25 @@ def out_of_fold_alignment(
     Each fold takes a training of `num_steps` steps, as many as the kept adapters had: a number found with all labels.
     The model has no adapters, since those that a run has kept have learnt from every label; it is left as it was.
     `folds` `(N,)` are at least two, as from [`fold_numbers`]. The seed decides batches and initial weights, which are
-    the same for all folds. The other arguments and errors are those of [`adapt`]; all processes get the same.
+    the same for all folds. The processes share the folds, and all get all scores. The other arguments and errors are
+    those of [`adapt`].
     """
+    processes = Processes(accelerator)
     numbers = np.unique(folds)
     training = AdapterTraining(model, len(labels), arguments, seed, accelerator, peft_config or MlpAdapterConfig())
-    predicted = np.empty(len(labels), dtype=np.int64)
-    sas, margin = np.empty((2, len(labels)), dtype=np.float32)
-    for place, number in enumerate(numbers, start=1):
-        rest, rows = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
+    mine = []
+    for place in range(processes.index, len(numbers), processes.count):
+        rest, rows = np.flatnonzero(folds != numbers[place]), np.flatnonzero(folds == numbers[place])
         adapted = training.run(
             (image_features.subset(rest), text_features, labels[rest]),
             num_steps=num_steps,
-            description=f"Adapting (fold {place} of {len(numbers)})",
+            description=f"Adapting (fold {place + 1} of {len(numbers)})",
         )
-        predicted[rows], sas[rows], margin[rows] = align_rows(
-            adapted,
-            image_features.subset(rows),
-            text_features,
-            labels[rows],
-            references=references,
-            processes=Processes(accelerator),
-        )
+        of_fold = align_rows(adapted, image_features.subset(rows), text_features, labels[rows], references=references)
+        mine.append((rows, of_fold))
         adapted.unload()
+    predicted = np.empty(len(labels), dtype=np.int64)
+    sas, margin = np.empty((2, len(labels)), dtype=np.float32)
+    for rows, of_fold in chain.from_iterable(processes.gather(mine)):
+        predicted[rows], sas[rows], margin[rows] = of_fold
     return predicted, sas, margin

@@ -178,7 +178,14 @@ class AdaptationArguments:
     learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of Adam."})
     num_train_epochs: int = field(default=30, metadata={"help": "Passes over the cached features."})
     train_batch_size: int = field(
-        default=256, metadata={"help": "Global batch size, whatever the number of processes."}
+        default=256, metadata={"help": "Rows of a step, unless --max_train_steps takes more."}
+    )
+    max_train_steps: int = field(
+        default=300,
+        metadata={
+            "help": "Large datasets train for at most this many steps (or --min_train_steps, if that is more), each "
+            "of more rows and at a higher learning rate than given."
+        },
     )
     min_train_steps: int = field(
         default=300, metadata={"help": "Small datasets train for at least this many steps, in more epochs."}
@@ -204,7 +211,7 @@ class AdaptationArguments:
         for name in ("temperature", "learning_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise InputError(f"--{name} must be a number above 0, got {getattr(self, name)!r}.")
-        for name in ("num_train_epochs", "min_train_steps"):
+        for name in ("num_train_epochs", "max_train_steps", "min_train_steps"):
             check_at_least(1, name, getattr(self, name))
         check_at_least(2, "train_batch_size", self.train_batch_size)  # InfoNCE compares rows
         if self.adapter_name_or_path is not None and (self.adaptation == "off" or self.peft_config is not None):

@@ -16,6 +16,7 @@ from ..adapters.decision import Adaptation, PeftConfig, PeftModel
 from ..adapters.decision import adapt as train_adapters
 from ..adapters.out_of_fold import out_of_fold_alignment
 from ..adapters.peft_folder import load_into, save_adapters
+from ..adapters.training import Schedule
 from ..encoder.cache import digest, read_array, write_array
 from ..errors import InputError
 from ..runtime.processes import Processes
@@ -165,10 +166,12 @@ def _tracked(accelerator: Accelerator, train: Callable[[], Result]) -> Result:
 
 def _key(prepared: AnyPrepared, rows: EncodedRows) -> str:
     """Everything that decides the adapters."""
-    # What a file holds counts, not where it lies; and folds leave the kept adapters as they are.
-    elsewhere = ("adapter_name_or_path", "peft_config", "num_folds")
+    # What a file holds counts, not where it lies; folds leave the kept adapters as they are; and the limit of steps
+    # counts where there are more, so that a run finds what an earlier version trained as it would.
+    elsewhere = ("adapter_name_or_path", "peft_config", "num_folds", "max_train_steps")
     arguments, references = prepared.arguments.adaptation, rows.targets.references
     peft_config = arguments.peft_config
+    schedule = Schedule.for_rows(len(rows.targets.labels), arguments)
     return digest(
         {
             "format": _ADAPTATION_FORMAT,
@@ -179,6 +182,7 @@ def _key(prepared: AnyPrepared, rows: EncodedRows) -> str:
             "seed": prepared.seed,
             "arguments": {name: value for name, value in asdict(arguments).items() if name not in elsewhere},
             "peft_config": peft_config and Path(peft_config).read_text(encoding="utf-8"),
+            **({"fewer_steps": schedule.num_steps} if schedule.rate_factor > 1 else {}),
         }
     )
 

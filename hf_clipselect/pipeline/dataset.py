@@ -60,6 +60,7 @@ def select_dataset(
     learning_rate: float | None = None,
     num_train_epochs: int | None = None,
     train_batch_size: int | None = None,
+    max_train_steps: int | None = None,
     alignment: str | None = None,
     diversity_weight: float | str | None = None,
     normalization: str | None = None,
@@ -139,7 +140,7 @@ def select_dataset(
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
-        temperature, learning_rate, num_train_epochs, train_batch_size:
+        temperature, learning_rate, num_train_epochs, train_batch_size, max_train_steps:
             Training of the adapters; defaults as the flags.
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight:
             Knobs as in [`Objective`]; one that is set wins over the preset.
@@ -219,6 +220,7 @@ def select_dataset(
             learning_rate=learning_rate,
             num_train_epochs=num_train_epochs,
             train_batch_size=train_batch_size,
+            max_train_steps=max_train_steps,
             num_folds=num_folds,
         ),
         selection=with_defaults(

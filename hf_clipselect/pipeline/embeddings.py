@@ -36,6 +36,7 @@ def select_embeddings(
     learning_rate: float | None = None,
     num_train_epochs: int | None = None,
     train_batch_size: int | None = None,
+    max_train_steps: int | None = None,
     alignment: str | None = None,
     diversity_weight: float | str | None = None,
     normalization: str | None = None,
@@ -75,7 +76,8 @@ def select_embeddings(
         groups (`Sequence[str]` of length `num_rows`, *optional*): A category for each row, which quotas may be for.
         must_keep, must_drop (`Sequence[int]`, *optional*): Row numbers that every subset holds, or none.
         selection_ratio, selection_count, objective, seed, strict: As in [`select_dataset`].
-        temperature, learning_rate, num_train_epochs, train_batch_size, num_folds: As in [`select_dataset`].
+        temperature, learning_rate, num_train_epochs, train_batch_size: As in [`select_dataset`].
+        max_train_steps, num_folds: As in [`select_dataset`].
         alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight: As in [`select_dataset`].
         class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread: As in [`select_dataset`].
         herding, neighbor_fraction, num_neighbors: As in [`select_dataset`].
@@ -98,6 +100,7 @@ def select_embeddings(
             learning_rate=learning_rate,
             num_train_epochs=num_train_epochs,
             train_batch_size=train_batch_size,
+            max_train_steps=max_train_steps,
             num_folds=num_folds,
         ),
         selection=with_defaults(

@@ -1,10 +1,16 @@
 """What the processes of a run tell each other, so that all of them hold the same answer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
+
+from ..errors import InputError
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,22 @@ class Processes:
             return item
         [item] = broadcast_object_list([item])
         return item
+
+    def on_main(self, compute: Callable[[], Result]) -> Result:
+        """What a function gives in the main process, the only one that calls it; its `InputError` is raised in all.
+
+        The result can be pickled. After any other error the main process ends, and the others lose it.
+        """
+        result: Any = None
+        if self.index == 0:
+            try:
+                result = compute()
+            except InputError as error:
+                result = error
+        result = self.broadcast(result)
+        if isinstance(result, InputError):
+            raise result
+        return result
 
     def wait(self) -> None:
         """Wait until every process is here."""

@@ -1,6 +1,7 @@
 """Adapters are trained on cached features alone, kept or not for a stated reason, and come back bit-equal."""
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from hf_clipselect.adapters.placing import new_adapters
 from hf_clipselect.adapters.projections import IdentityProjections, Projections, embed_prompts
 from hf_clipselect.adapters.text_alignment import align_rows
 from hf_clipselect.adapters.training import Schedule, mean_loss, train_adapters
+from hf_clipselect.config.arguments import AdaptationArguments
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.feature_rows import FeatureRows
 from hf_clipselect.runtime.launch import make_accelerator
@@ -91,6 +93,8 @@ def test_held_out_rows_are_a_stratified_share_that_shrinks_with_the_dataset():
     assert np.array_equal(rows, held_out_rows(small, seed=0)) and not np.array_equal(
         rows, held_out_rows(small, seed=1)
     )
+    huge = np.repeat([0, 1], [40_000, 60_000])
+    assert np.bincount(huge[held_out_rows(huge, seed=0)]).tolist() == [2000, 3000]  # never more than 5,000
     assert (np.diff(rows) < 0).any()  # in random order: a batch of the held-out rows must hold all classes
 
 
@@ -153,6 +157,55 @@ def test_training_equals_a_plain_loop(accelerator):
         optimizer.step()
     for ours, theirs in zip(adapted.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "changes", "expected"),
+    [
+        # 1,297 // 256 = 5 steps in an epoch, 30 epochs: fewer than the least number of steps, 300
+        (1297, {}, (256, 5, 300, 10, 1.0)),
+        (2560, {}, (256, 10, 300, 10, 1.0)),  # exactly as many
+        # 46 x 30 = 1,380 steps, of which 300 are taken: sqrt(4.6) x 256 = 549 rows
+        (12_000, {}, (549, 21, 300, 30, 4.6**1.25)),
+        # 195 x 30 = 5,850 would be 19.5 times as many, and 16 times is the most
+        (50_000, {}, (1024, 48, 300, 30, 32.0)),
+        (50_000, {"max_train_steps": 5850}, (256, 195, 5850, 195, 1.0)),
+        (50_000, {"max_train_steps": 5850 // 2}, (362, 138, 2925, 293, 2**1.25)),
+        (50_000, {"max_train_steps": 100}, (1024, 48, 300, 30, 32.0)),  # not below --min_train_steps
+        (700, {"max_train_steps": 10, "min_train_steps": 10}, (627, 1, 10, 1, 6**1.25)),
+        (300, {"max_train_steps": 3, "min_train_steps": 1}, (300, 1, 3, 1, 10**1.25)),  # no more rows than there are
+    ],
+)
+def test_large_datasets_take_fewer_and_larger_steps(num_rows, changes, expected):
+    schedule = Schedule.for_rows(num_rows, AdaptationArguments(**changes))
+    assert dataclasses.astuple(schedule) == pytest.approx(expected)
+    initial = [schedule.learning_rate(step, 1e-3) for step in (0, schedule.num_steps - 1)]
+    assert initial == pytest.approx([1e-3 * expected[4], 1e-4 * expected[4]])
+
+
+def test_no_step_waits_for_the_device_or_groups_its_labels(accelerator):
+    """Neither of a few classes nor of more texts than rows, of which a batch has few."""
+    for num_texts in (4, 60):
+        images, texts, labels = turned_classes()
+        texts = torch.cat([texts, torch.ones(1, num_texts - 4, 8)], dim=1)
+        with torch.profiler.profile() as profiled:
+            train_adapters(
+                new_adapters(IdentityProjections(8), MlpAdapterConfig()),
+                images,
+                texts,
+                labels,
+                arguments=quick(),
+                schedule=Schedule(30, 8, num_steps=12, evaluate_every=6),
+                num_steps=12,
+                seed=0,
+                accelerator=accelerator,
+            )
+        names = [event.name for event in profiled.events()]
+        assert names.count("aten::mm") >= 12
+        # The loss that is shown, twice, and what Adam's kernel for the CPU reads of its own.
+        waits = [event.cpu_parent for event in profiled.events() if event.name == "aten::item"]
+        assert len([inside for inside in waits if inside is None or inside.name != "aten::_fused_adam_"]) == 2
+        assert not [name for name in names if "unique" in name or "nonzero" in name]
 
 
 def test_prompt_templates_are_averaged_as_unit_vectors():

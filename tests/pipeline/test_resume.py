@@ -226,8 +226,9 @@ TWO = {
     "shard-of-the-first": ((0,), "rename", SHARD, 2, "after"),
     "batch-of-both": ((0, 1), "forward", "", 3),
     "manifest": ((0,), "rename", "features/manifest.json", 2, "torn"),
-    "step-of-the-second": ((1,), "step", "", 3),
-    "step-of-both": ((0, 1), "step", "", 9),
+    # The first process trains, and the second waits for its weights.
+    "step-of-the-trial": ((0,), "step", "", 3),
+    "step-of-the-kept-adapters": ((0,), "step", "", 9),
     "scores": ((0,), "rename", "scores.parquet", 1, "torn"),
     "card-of-the-subset": ((0,), "rename", ".subset.*.tmp/README.md", 1, "before"),
 }

@@ -14,6 +14,7 @@ def test_a_lone_process_talks_to_nobody() -> None:
     item = object()  # could not be sent
     assert processes.gather(item) == [item]
     assert processes.broadcast(item) is item
+    assert processes.on_main(lambda: item) is item
     processes.wait()
     assert not torch.distributed.is_initialized()
 
@@ -30,5 +31,7 @@ def test_several_processes(count: int, tmp_path: Path) -> None:
             "gathered": [{"rows": list(range(other))} for other in range(count)],
             "lists": [["of", other] for other in range(count)],
             "broadcast": {"from": 0},
+            "main": {"by": 0},
+            "refused": "0 refuses",
             "nothing": None,
         }

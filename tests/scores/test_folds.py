@@ -194,9 +194,7 @@ def test_two_processes_give_the_scores_of_one_and_each_gets_all(tmp_path, monkey
     assert first == second
     monkeypatch.setattr(alignment, "_CHUNK_ROWS", 7)  # put back what the client sets
     alone = out_of_fold(Processes(make_accelerator(use_cpu=True)), tmp_path)
-    assert first["predicted"] == alone["predicted"] and len(first["predicted"]) == 61
-    for column in ("sas", "margin"):
-        np.testing.assert_allclose(first[column], alone[column], atol=1e-4)
+    assert first == alone and len(first["predicted"]) == 61
 
 
 # Real CLIP features
