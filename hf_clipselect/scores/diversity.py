@@ -81,7 +81,8 @@ def sample_diversity_score(
     left out by its number. k is `floor(neighbor_fraction * N_c + 0.5)` or `num_neighbors`, within `[1, N_c - 1]`. A
     class of one row has score 0, with a warning. Costs O(N_c^2 D) time per class of N_c rows, and memory for the rows
     of one class and a block of distances. The scores of a class of more than 100,000 rows are estimated from random
-    ones of them, with a warning, if the error measured on some of them is below a quarter of their spread.
+    ones of them, with a warning, if the error measured on some of them is below a quarter of their spread; those of a
+    class of more than 141,421 rows always, since exact ones would take hours, and the warning tells the error.
 
     Args:
         image_embeds (`np.ndarray` or `torch.Tensor` of shape `(num_rows, embed_dim)`): Image embeddings, normalised

@@ -80,18 +80,16 @@ class Judges:
         self._places = _evenly_of_classes(self.labels, max_rows_of_class)
 
     @torch.inference_mode()
-    def log_probabilities(
-        self, step: int = 1, dtype: torch.dtype = torch.float64
-    ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-        """What CLIP and the regression say of every `step`-th row of the order, `(B, C)`, of this type, in blocks;
-        before both, the places `(B,)` of these rows among them.
+    def log_probabilities(self, step: int = 1) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+        """What CLIP and the regression say of every `step`-th row of the order, `(B, C)`, float64, in blocks; before
+        both, the places `(B,)` of these rows among them.
         """
         texts, judged = torch.as_tensor(self._pairs.texts), np.arange(0, len(self.order), step)
         for fold in range(self._num_folds):
             weights = self._weights[:, fold]
             for places, inputs in self._blocks(judged[self._folds[judged] == fold], width=self.num_classes):
-                by_clip = self._logit_scale * _product(inputs[:, 1:], texts.T).to(dtype)
-                by_regression = _product(inputs, weights).to(dtype)
+                by_clip = self._logit_scale * _product(inputs[:, 1:], texts.T).double()
+                by_regression = _product(inputs, weights).double()
                 yield places // step, by_clip.log_softmax(dim=1), by_regression.log_softmax(dim=1)
 
     def given(self) -> np.ndarray:

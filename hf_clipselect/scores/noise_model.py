@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 
 from ..errors import InputError
@@ -222,7 +221,7 @@ def _evidence(
     labels, has_regression = judges.labels[::step], has_regression[::step]
     rng = np.random.default_rng([seed, 3])  # another stream than those of batches, held-out rows and folds
     shuffled = rng.permutation(num_classes)
-    for places, *judged in judges.log_probabilities(step, torch.float32):
+    for places, *judged in judges.log_probabilities(step):
         given = labels[places][:, None]
         if num_classes <= 1 + 2 * _BEST + _DRAWN:
             classes = (given + np.arange(num_classes)) % num_classes
@@ -232,7 +231,7 @@ def _evidence(
             drawn = rng.integers(num_classes, size=(len(given), 1)) + np.arange(_DRAWN) * (num_classes // _DRAWN)
             classes = np.hstack([given, *best, shuffled[drawn % num_classes]])
             log_counts = _log_counts(classes, num_classes)
-        by_clip, by_regression = (np.take_along_axis(of.cpu().numpy(), classes, 1).astype(float) for of in judged)
+        by_clip, by_regression = (np.take_along_axis(scores.cpu().numpy(), classes, axis=1) for scores in judged)
         by_regression[~has_regression[places]] = 0
         yield places, _Evidence(classes, by_clip, by_regression, log_counts)
 
@@ -364,7 +363,7 @@ class _Fitted:
 
 
 def _normalized(weights: np.ndarray) -> np.ndarray:
-    return weights / (weights @ np.ones((weights.shape[1], 1)))  # four times as fast as a sum along short rows
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _prior(parameters: np.ndarray, evidence: _Evidence) -> np.ndarray:
@@ -380,7 +379,7 @@ def _loss(parameters: np.ndarray, evidence: _Evidence, of_labels: np.ndarray) ->
     """The mean of -log sum_k q_ik T_ky with its penalty, and its gradient."""
     prior = _prior(parameters, evidence)
     joint = prior * of_labels
-    likelihood = joint @ np.ones((joint.shape[1], 1))
+    likelihood = joint.sum(axis=1, keepdims=True)
     by_logit = (prior - joint / likelihood) / len(prior)
     gradient = _PENALTY * parameters
     gradient[0] += np.vdot(by_logit, evidence.by_clip)

@@ -111,8 +111,8 @@ def quantiles_within(labels: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.empty(0, dtype=np.float32)
     order = np.lexsort((values, labels))
     by_class, rising = labels[order], values[order]
-    new_class = np.diff(by_class, prepend=by_class[0] - 1) != 0
-    starts = np.flatnonzero(new_class | (np.diff(rising, prepend=rising[0]) != 0))  # of runs of equal values
+    is_new = (by_class[1:] != by_class[:-1]) | (rising[1:] != rising[:-1])
+    starts = np.flatnonzero(np.concatenate([[True], is_new]))  # of runs of equal values
     counts = np.diff(starts, append=len(order))
     sizes = np.bincount(labels)
     class_starts = (np.cumsum(sizes) - sizes)[by_class[starts]]
