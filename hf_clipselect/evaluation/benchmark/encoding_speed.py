@@ -50,7 +50,7 @@ def encoding(bench: Bench) -> None:
         sides["decoding_all_cores"] = lambda: decode_on_all_cores(backbone, values)
         sides["model_all_cores"] = lambda: forward_on_all_cores(backbone, batches, sizes)
     forward_all(backbone, batches[:2], sizes[:2])
-    with encoder_arithmetic(backbone.precision, bench.device):  # for the model alone too
+    with encoder_arithmetic(backbone.products, bench.device):  # for the model alone too
         timings = bench.timed(sides, repeats=1 if bench.on_gpu else 6)
     cpu = {name: timing.cpu for name, timing in timings.items()}
     rates = {name: len(values) / timing.wall for name, timing in timings.items()}

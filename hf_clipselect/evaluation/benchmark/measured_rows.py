@@ -30,6 +30,11 @@ TABLE = {
         FASTER,
         ">= 2.5",
     ),
+    "tower_bfloat16": Row(
+        "a bare float32 torch loop / the image tower in bfloat16, ViT-B/32's size, an image",
+        CLOCK_MS,
+        FASTER,
+    ),
     "tower_float32": Row(
         "a bare float32 torch loop / the image tower in float32, ViT-B/32's size, an image",
         CLOCK_MS,
@@ -157,8 +162,8 @@ TABLE = {
 
 # Of some rows: the work, and what the other side is, for someone who has not read the code.
 IN_SHORT = {
-    "tower": ("an image through the model, CLIP ViT-B/32's size", "a plain torch loop in float32"),
-    "tower_float32": ("the same in float32", "a plain torch loop in float32"),
+    "tower_bfloat16": ("an image through a model of ViT-B/32's size, bfloat16", "a plain torch loop in float32"),
+    "tower_float32": ("an image through a model of ViT-B/32's size, float32", "a plain torch loop in float32"),
     "jpeg": ("a photograph of 1,000 x 1,000 read and resized", "its full decoding, and the image processor"),
     "encode": ("reading and encoding 8,192 small images, tiny CLIP", "reading alone and the model alone"),
     "training": ("adapters for 50,000 small images", "encoding the images in each epoch"),

@@ -7,7 +7,7 @@ from .measured_rows import IN_SHORT
 
 
 HEAD = ("what", "ours", "other side", "ratio", "target", "met")
-SHORT_HEAD = ("work", "here", "otherwise", "otherwise is", "here it takes")
+SHORT_HEAD = ("work", "here", "the other way", "which is", "times as much")
 
 
 def markdown(figures: Mapping[str, Any]) -> str:
@@ -15,7 +15,11 @@ def markdown(figures: Mapping[str, Any]) -> str:
     measured = {name: row for name, row in figures["rows"].items() if "left_out" not in row}
     parts = ["## Measured\n", "Both sides and their ratio:\n", table(HEAD, *map(cells, measured.values()))]
     if short := [short_cells(name, measured[name]) for name in IN_SHORT if name in measured]:
-        parts += ["## In short\n", "What the work costs here and otherwise:\n", table(SHORT_HEAD, *short)]
+        parts += [
+            "## In short\n",
+            "What the work costs, and what it costs the other way:\n",
+            table(SHORT_HEAD, *short),
+        ]
     if stages := figures["stages"]:
         lines = ([stage, *map(number, values.values())] for stage, values in stages.items())
         parts += ["Stage by stage:\n", table(["stage", *next(iter(stages.values()))], *lines)]
@@ -33,10 +37,9 @@ def cells(result: Mapping[str, Any]) -> list[str]:
 
 def short_cells(name: str, result: Mapping[str, Any]) -> list[str]:
     """A line of the table that the README shows."""
-    work, otherwise_is = IN_SHORT[name]
+    work, which_is = IN_SHORT[name]
     ours, other = (f"{number(result[side])} {result['unit']}" for side in ("ours", "other"))
-    times = result["other"] / result["ours"]
-    return [work, ours, other, otherwise_is, f"{number(max(times, 1 / times))} x {'less' if times >= 1 else 'more'}"]
+    return [work, ours, other, which_is, number(result["other"] / result["ours"])]
 
 
 def number(value: float) -> str:

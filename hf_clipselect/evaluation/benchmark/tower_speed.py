@@ -9,7 +9,7 @@ import torch
 
 from ...encoder.backbone import Backbone, head_features, load_backbone
 from ...encoder.dual_encoder import of_model
-from ...encoder.precision import encoder_arithmetic
+from ...encoder.precision import available_precisions, encoder_arithmetic
 from ...encoder.texts import encode_prompts
 from ...encoder.tower import ImageTower
 from .bench import Bench
@@ -19,31 +19,32 @@ from .made_data import large_clip
 
 
 def tower(bench: Bench) -> None:
-    """The image tower as a run uses it, in the precision that it takes here and in float32, on one thread."""
+    """The image tower as a run uses it, in every precision that is to be had here, on one thread."""
     count = bench.rows(4096 if bench.on_gpu else BATCH)
     pixels = torch.rand((min(BATCH, count), 3, 224, 224), generator=torch.Generator().manual_seed(0))
     batches, sizes = [pixels.to(bench.device)], [len(pixels)] * -(-count // len(pixels))
-    name = str(large_clip(bench.folder / "large-clip"))
-    plain = load_backbone(name, device=bench.device, precision="float32")
-    sides: dict[str, Callable[[], object]] = {"plain": lambda: forward_all(plain, batches, sizes)}
-    for precision in {"float32", bench.precision}:
-        backbone = load_backbone(name, device=bench.device, precision=precision)
-        sides[precision] = partial(encode_pixels, backbone, batches, sizes)
+    name, precisions = str(large_clip(bench.folder / "large-clip")), available_precisions(bench.device)
+    backbones = {precision: load_backbone(name, device=bench.device, precision=precision) for precision in precisions}
+    sides: dict[str, Callable[[], object]] = {
+        "plain": partial(forward_all, backbones["float32"], batches, sizes),
+        **{precision: partial(encode_pixels, backbone, batches, sizes) for precision, backbone in backbones.items()},
+    }
     with one_thread():
         for side in sides.values():  # the first passes prepare more than they compute
             side()
         seconds = bench.seconds(sides, repeats=3)
-    ms = {name: 1000 * value / sum(sizes) for name, value in seconds.items()}
-    if bench.precision == "float32":
-        bench.leave_out("tower", because=f"this {bench.device.type.upper()} has no bfloat16 kernels")
-    else:
+    ms = {side: 1000 * value / sum(sizes) for side, value in seconds.items()}
+    if "bfloat16" in precisions:
         bench.report("tower", ms[bench.precision], ms["plain"], precision=bench.precision)
+        bench.report("tower_bfloat16", ms["bfloat16"], ms["plain"])
+    else:
+        bench.leave_out("tower", "tower_bfloat16", because="no bfloat16 kernels here")
     bench.report("tower_float32", ms["float32"], ms["plain"])
 
 
 def encode_pixels(backbone: Backbone, batches: list[torch.Tensor], sizes: list[int]) -> None:
     head = of_model(backbone.model).image_head
-    with encoder_arithmetic(backbone.precision, backbone.model.device), head_features(backbone.model, head) as run:
+    with encoder_arithmetic(backbone.products, backbone.model.device), head_features(backbone.model, head) as run:
         encode = ImageTower(backbone, run)
         for size in sizes:
             encode({"pixel_values": batches[0][:size]})
