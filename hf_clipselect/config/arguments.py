@@ -117,7 +117,13 @@ class ModelArguments:
         default_factory=lambda: [DEFAULT_PROMPT_TEMPLATE],
         metadata={"help": "Prompt with {} for the class name; several are averaged."},
     )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Images per forward pass of the encoder."})
+    per_device_eval_batch_size: int | str | None = field(
+        default="auto",
+        metadata={
+            "help": "Images per forward pass of the encoder. auto: as the features that are there, else 64 on a CPU, "
+            "and on a GPU as many as fit, up to 512."
+        },
+    )
     dataloader_num_workers: int | None = field(
         default=None,
         metadata={
@@ -125,11 +131,25 @@ class ModelArguments:
             "a GPU, a timed share of them on a CPU."
         },
     )
-    bf16: bool = field(default=False, metadata={"help": "Run the frozen encoder in bfloat16 (GPU only)."})
+    precision: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto",
+        metadata={
+            "help": "Arithmetic of the frozen encoder: bfloat16 is faster where the machine has it, and keeps other "
+            "rows. auto: as the features that are there, else float32."
+        },
+    )
+    bf16: bool = field(default=False, metadata={"help": "The old name of --precision bfloat16."})
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_at_least(1, "per_device_eval_batch_size", self.per_device_eval_batch_size)
+        if self.bf16:
+            if self.precision == "float32":
+                raise InputError(
+                    "--bf16 is the old name of --precision bfloat16 and contradicts --precision float32; leave one of "
+                    "them out."
+                )
+            self.precision = "bfloat16"
+        self.per_device_eval_batch_size = _batch_size(self.per_device_eval_batch_size)
         check_at_least(0, "dataloader_num_workers", self.dataloader_num_workers)
         if self.dataloader_num_workers is not None and self.dataloader_num_workers > _MOST_WORKERS:
             raise InputError(
@@ -252,6 +272,20 @@ class HubArguments:
         if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
             other = "--hub_revision" if self.hub_revision is not None else "--hub_tag"
             raise InputError(f"--create_pr goes to main and has no tag; leave {other} out, or --create_pr.")
+
+
+def _batch_size(given: int | str | None) -> int | str:
+    """A number of at least 1, or `auto`, which `None` stands for too."""
+    if given is None or given == "auto":
+        return "auto"
+    try:
+        size = int(given)
+    except ValueError:
+        raise InputError(
+            f"--per_device_eval_batch_size must be a whole number or the word auto, got {given!r}."
+        ) from None
+    check_at_least(1, "per_device_eval_batch_size", size)
+    return size
 
 
 Group = TypeVar("Group")

@@ -27,6 +27,7 @@ from ..runtime.hub_ids import lasting_name, plain_name
 from ..runtime.words import in_one_line
 from .dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
 from .model_place import ModelPlace, example_but, find_model, quoted
+from .precision import fastest_products
 from .weights import Weights, find_weights, read_pickles
 
 
@@ -48,6 +49,12 @@ class Backbone:
     # Where the weights come from, if not from safetensors of that commit or folder.
     weights: Weights = field(default_factory=Weights)
     in_memory: bool = False  # the model was passed; its name is the one that it states, empty where that is no name
+    products: str = "highest"  # how float32 products are computed: see `fastest_products`
+
+    @property
+    def precision(self) -> str:
+        """What the towers run in, `float32` or `bfloat16`; the heads are always float32."""
+        return str(self.model.dtype).removeprefix("torch.")
 
     def describe(self) -> dict[str, Any]:
         """Name, commit and hash; and where the weights come from, if not from safetensors of that commit or folder."""
@@ -66,19 +73,19 @@ class Backbone:
             **known,
             "image_processor": json.loads(self.image_processor.to_json_string()),
             "dtype": str(self.model.dtype),
+            **({} if self.products == "highest" else {"matmul_precision": self.products}),
             **({} if kind == WITH_PROJECTIONS else cached),
         }
 
 
 def load_backbone(
-    name: str, *, revision: str = "main", device: torch.device | str = "cpu", bf16: bool = False
+    name: str, *, revision: str = "main", device: torch.device | str = "cpu", precision: str = "float32"
 ) -> Backbone:
     """Load a frozen dual encoder by Hub id, local folder or `embedded/tiny-clip`; runs no code that comes with it.
 
-    `revision` is a branch, tag or commit on the Hub; `bf16` makes bfloat16 towers, for a GPU alone. Raises
-    `InputError` for no such model, no weights that can be read, no dual encoder, no tokenizer, or bf16 on a CPU.
+    `revision` is a branch, tag or commit on the Hub; `precision` is that of the towers, `"float32"` or `"bfloat16"`.
+    Raises `InputError` for no such model, no weights that can be read, no dual encoder, or no tokenizer.
     """
-    check_precision(device, bf16=bf16)
     what = f"--model_name_or_path {quoted(name)}"
     place = find_model(name, revision)
     if name == EMBEDDED_MODEL:
@@ -110,18 +117,12 @@ def load_backbone(
         image_processor,
         tokenizer,
         device=device,
-        bf16=bf16,
+        precision=precision,
         name=name if name == EMBEDDED_MODEL else lasting_name(place.source),
         revision=place.commit,
         weights_sha256=_hash_folder(place.snapshot, weights) if place.is_local else None,
         weights=weights,
     )
-
-
-def check_precision(device: torch.device | str, *, bf16: bool) -> None:
-    """Raise `InputError` for bfloat16 towers on a CPU."""
-    if bf16 and torch.device(device).type == "cpu":
-        raise InputError("--bf16 is for a GPU; on a CPU it is several times slower than float32. Leave it out.")
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -136,11 +137,11 @@ def freeze(
     tokenizer: Any,
     *,
     device: torch.device | str,
-    bf16: bool,
+    precision: str,
     **origin: Any,
 ) -> Backbone:
     """The model itself as a backbone on `device`; `origin` are the fields of [`Backbone`] about where it is from."""
-    if bf16:
+    if precision == "bfloat16":
         _towers_to_bf16(model)
     last = model.get_submodule(of_model(model).image_head.name)
     return Backbone(
@@ -149,6 +150,7 @@ def freeze(
         tokenizer=tokenizer,
         hidden_size=last.in_features if isinstance(last, nn.Linear) else output_size(last),
         embed_dim=output_size(last),
+        products=fastest_products(precision, device),
         **origin,
     )
 

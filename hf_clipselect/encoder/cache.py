@@ -55,12 +55,9 @@ class FeatureCache:
 
     def check_key(self) -> None:
         """Raise `InputError` for features of another key: encoding again may take hours, so the user decides."""
-        try:
-            there = json.loads((self.folder / _MANIFEST).read_bytes())["key"]
-            different = [name for name in {**there, **self.key} if there.get(name) != self.key.get(name)]
-        except (OSError, ValueError, KeyError, TypeError):  # no manifest: the shards are checked one by one
-            return
-        if not different or not any(self.folder.glob("images-*.safetensors")):
+        there = recorded_key(self.folder)  # without one the shards are checked one by one
+        different = [name for name in {**there, **self.key} if there.get(name) != self.key.get(name)]
+        if not there or not different or not any(self.folder.glob("images-*.safetensors")):
             return
         changes = "; ".join(
             f"{name} {cut(json.dumps(there.get(name)), 80)} there, {cut(json.dumps(self.key.get(name)), 80)} now"
@@ -113,6 +110,15 @@ class FeatureCache:
 
     def _shard_key(self, shard: Shard) -> str:
         return f"{self.digest}:{shard.start}-{shard.stop}"
+
+
+def recorded_key(folder: Path) -> dict[str, Any]:
+    """The key that the features in a folder were made with; empty where none are there."""
+    try:
+        key = json.loads((folder / _MANIFEST).read_bytes())["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return key if isinstance(key, dict) else {}
 
 
 def read_array(path: Path, key: Mapping[str, Any]) -> np.ndarray | None:

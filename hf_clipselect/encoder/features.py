@@ -5,7 +5,8 @@ Legend: N rows, H size of the image features: of the input of a linear head, or 
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,6 @@ from accelerate.utils import tqdm
 
 from ..data import LabelledImages, with_image_column_undecoded
 from ..errors import InputError
-from ..runtime.failures import is_of_the_machine, shortened
 from ..runtime.processes import Processes
 from .backbone import Backbone, head_features
 from .bit_depth import white_level
@@ -29,8 +29,9 @@ from .dual_encoder import of_model
 from .feature_rows import FeatureRows
 from .images import FULL_WHITE
 from .pixels import PreprocessedImages
+from .precision import encoder_arithmetic
 from .threads import in_order, one_thread_each
-from .tower import ImageTower
+from .tower import ImageTower, explained_misfits
 
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def encode_dataset(
         cache.write_manifest(complete=False)
     if not missing:
         logger.info("Features of all %d rows are in %s: nothing to encode.", len(images.dataset), folder)
-    for shard, features, unreadable in _encode_shards(
+    encoded = _encode_shards(
         missing[processes.index :: processes.count],
         images,
         backbone,
@@ -102,8 +103,8 @@ def encode_dataset(
         white=white,
         num_workers=num_workers,
         on_bad_image=on_bad_image,
-    ):
-        cache.write(shard, features, unreadable)
+    )
+    _write_beside(cache, encoded)
     processes.wait()
     rows, reasons = cache.open()
     if accelerator.is_main_process:
@@ -111,6 +112,18 @@ def encode_dataset(
     if reasons and on_bad_image == "error":
         _raise_unreadable(images, reasons)
     return ImageFeatures(rows, reasons, cache.digest, sum(shard.stop - shard.start for shard in missing))
+
+
+def _write_beside(cache: FeatureCache, encoded: Iterator[tuple[Shard, np.ndarray, dict[int, str]]]) -> None:
+    """Hash and write each shard in a thread, while the next one is encoded."""
+    with ThreadPoolExecutor(1) as writer:
+        writing: Future[None] | None = None
+        for shard, features, unreadable in encoded:
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(cache.write, shard, features, unreadable)
+        if writing is not None:
+            writing.result()
 
 
 def features_key(
@@ -156,9 +169,10 @@ def _encode_shards(
     pixels = PreprocessedImages(undecoded, images.image_column, backbone.image_processor, white=white)
     device = backbone.model.device
     with ExitStack() as stack:
+        stack.enter_context(encoder_arithmetic(backbone.products, device))
         run = stack.enter_context(head_features(backbone.model, of_model(backbone.model).image_head))
         tower = ImageTower(backbone, run)
-        with _fitting(backbone):
+        with explained_misfits(backbone):
             workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
         threads = stack.enter_context(one_thread_each(device, threads=threads))
         progress = stack.enter_context(
@@ -168,7 +182,7 @@ def _encode_shards(
             closing(decoded_batches(pixels, batches, num_workers=workers, pin_memory=device.type == "cuda"))
         )
         encoded = in_order(lambda batch: (batch, tower(batch.pixels)), decoded, threads=threads)
-        with _fitting(backbone):
+        with explained_misfits(backbone):
             first = list(islice(encoded, 1))
         encoded = chain(first, encoded)
         for shard, own in zip(shards, batches_of, strict=True):
@@ -189,26 +203,12 @@ def _encode_shards(
             yield shard, at_their_rows, unreadable
 
 
-@contextmanager
-def _fitting(backbone: Backbone) -> Iterator[None]:
-    """Explain an error at the first images: the image processor gives what the model does not take."""
-    try:
-        yield
-    except Exception as error:  # wrong sizes, channels and names each raise an error of their own
-        if isinstance(error, InputError) or is_of_the_machine(error):
-            raise
-        raise InputError(
-            f"The image processor of {backbone.name or 'the model'} does not fit the model: {shortened(str(error))}. "
-            "Take both from one place, and mend preprocessor_config.json if it was edited."
-        ) from error
-
-
 def _check_finite(features: np.ndarray, rows: np.ndarray, images: LabelledImages, backbone: Backbone) -> None:
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise InputError(
             f"The model {backbone.name or 'that was passed'} gives features that are not finite for source_index "
-            f"{images.source_index[rows[bad[0]]]}; check its weights, or leave out --bf16."
+            f"{images.source_index[rows[bad[0]]]}; check its weights, or run it with --precision float32."
         )
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.hub_ids import is_hub_id, lasting_name
 from ..runtime.words import in_one_line
-from .backbone import Backbone, check_heads, check_precision, check_tokenizer, freeze
+from .backbone import Backbone, check_heads, check_tokenizer, freeze
 
 
 # Keys of a config that say where and how a model was loaded, not what it computes.
@@ -46,16 +46,15 @@ def check_passed(model: Any, processor: Any) -> tuple[PreTrainedModel, Any]:
 
 
 def copy_backbone(
-    model: PreTrainedModel, processor: Any, *, device: torch.device | str = "cpu", bf16: bool = False
+    model: PreTrainedModel, processor: Any, *, device: torch.device | str = "cpu", precision: str = "float32"
 ) -> Backbone:
     """Make a backbone of a model in memory: a copy of its weights in float32, without its hooks, mode and device.
 
     The model is a dual encoder on any device, in any dtype and mode; the processor has `.image_processor` and
-    `.tokenizer`. Both stay as they are, and the backbone is known by the hash of config and weights. `bf16` makes
-    bfloat16 towers, for a GPU alone. Raises `InputError` where one of the two is missing or of another type, the model
-    is no dual encoder or was changed so that its config does not describe it, or for bf16 on a CPU.
+    `.tokenizer`. Both stay as they are, and the backbone is known by the hash of config and weights. `precision` is
+    that of the towers, `"float32"` or `"bfloat16"`. Raises `InputError` where one of the two is missing or of another
+    type, or the model is no dual encoder or was changed so that its config does not describe it.
     """
-    check_precision(device, bf16=bf16)
     check_passed(model, processor)
     image_processor, tokenizer = processor.image_processor, processor.tokenizer
     check_heads(model, "The model that was passed", example="")
@@ -79,7 +78,7 @@ def copy_backbone(
         image_processor,
         tokenizer,
         device=device,
-        bf16=bf16,
+        precision=precision,
         name=copied.name_or_path,
         revision=None,
         weights_sha256=_hash(copied, config),

@@ -12,6 +12,7 @@ from torch import nn
 from .backbone import Backbone, head_features
 from .cache import read_array, write_array
 from .dual_encoder import of_model
+from .precision import encoder_arithmetic
 from .threads import in_order, one_thread_each
 
 
@@ -37,7 +38,8 @@ def encode_prompts(backbone: Backbone, prompts: list[list[str]], folder: Path) -
     key = {"prompts": prompts, "tokens": hashes, **backbone.identity()}
     features = read_array(folder / "text.safetensors", key)
     if features is None:
-        features = _encode_tokens(backbone.model, tokens)
+        with encoder_arithmetic(backbone.products, backbone.model.device):
+            features = _encode_tokens(backbone.model, tokens)
         write_array(folder / "text.safetensors", key, features)
     return torch.from_numpy(features).reshape(len(prompts), len(prompts[0]), -1)
 

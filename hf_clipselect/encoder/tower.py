@@ -1,12 +1,15 @@
 """The forward pass of the frozen image tower."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from ..errors import InputError
+from ..runtime.failures import is_of_the_machine, shortened
 from .backbone import Backbone
 from .pixels import Pixels
 
@@ -50,6 +53,18 @@ class ImageTower:
                 self._at_most,
             )
 
+    def fits(self, pixels: Pixels) -> bool:
+        """Whether the memory lasts for a pass with these images at once."""
+        tensors = {name: torch.as_tensor(values) for name, values in pixels.items()}
+        try:
+            self._forward(tensors, slice(None))
+            return True
+        except Exception as error:
+            if not should_reduce_batch_size(error):
+                raise
+        clear_device_cache(garbage_collection=True)  # outside the handler, as above
+        return False
+
     def _forward(self, pixels: dict[str, torch.Tensor], rows: slice) -> torch.Tensor:
         model: Any = self.backbone.model
         inputs = {
@@ -59,3 +74,17 @@ class ImageTower:
         }
         with torch.inference_mode():
             return self._run(lambda: model.get_image_features(**inputs))
+
+
+@contextmanager
+def explained_misfits(backbone: Backbone) -> Iterator[None]:
+    """Explain an error at the first images: the image processor gives what the model does not take."""
+    try:
+        yield
+    except Exception as error:  # wrong sizes, channels and names each raise an error of their own
+        if isinstance(error, InputError) or is_of_the_machine(error):
+            raise
+        raise InputError(
+            f"The image processor of {backbone.name or 'the model'} does not fit the model: {shortened(str(error))}. "
+            "Take both from one place, and mend preprocessor_config.json if it was edited."
+        ) from error

@@ -82,6 +82,8 @@ def weights_text(model: Mapping[str, Any]) -> Markdown:
         parts.append(f"weights file {code_span(name)} with sha256 {code_span(sha256)}")
     if model["weights_sha256"]:
         parts.append(f"weights sha256 {code_span(model['weights_sha256'])}")
+    if precision := model.get("precision"):
+        parts.append(f"run in {code_span(precision)}")
     return Markdown("".join(f", {part}" for part in parts))
 
 

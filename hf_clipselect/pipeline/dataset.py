@@ -50,8 +50,9 @@ def select_dataset(
     on_bad_image: str = "error",
     model_revision: str = "main",
     prompt_template: str | Sequence[str] | None = None,
-    per_device_eval_batch_size: int = 64,
+    per_device_eval_batch_size: int | Literal["auto"] = "auto",
     dataloader_num_workers: int | None = None,
+    precision: str = "auto",
     bf16: bool = False,
     adapter_name_or_path: str | Path | None = None,
     peft_config: str | Path | None = None,
@@ -125,11 +126,16 @@ def select_dataset(
         model_revision (`str`, *optional*, defaults to `"main"`): Branch, tag or commit of the model.
         prompt_template (`str` or `Sequence[str]`, *optional*): Prompts with `{}` for the class name; several are
             averaged.
-        per_device_eval_batch_size (`int`, *optional*, defaults to 64): Images per forward pass.
+        per_device_eval_batch_size (`int` or `"auto"`, *optional*, defaults to `"auto"`):
+            Images per forward pass; `"auto"` as in the features that are in `output_dir`, else 64 on a CPU, and on a
+            GPU as many as fit, up to 512.
         dataloader_num_workers (`int`, *optional*):
             Decoding processes, or threads where none can start (a start method other than fork, a daemonic process);
             default the other cores beside a GPU, and on a CPU their share of the cores, which is timed.
-        bf16 (`bool`, *optional*, defaults to `False`): Run the frozen towers in bfloat16 (GPU only).
+        precision (`str`, *optional*, defaults to `"auto"`):
+            Arithmetic of the frozen towers: `"float32"`, or `"bfloat16"` where the machine has it, which is faster and
+            keeps other rows; `"auto"` as in the features that are in `output_dir`, else float32.
+        bf16 (`bool`, *optional*, defaults to `False`): The old name of `precision="bfloat16"`.
         adapter_name_or_path (`str` or `Path`, *optional*):
             Hub id or folder of trained adapters on the two projections: nothing is trained, and the scores are theirs.
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
@@ -201,6 +207,7 @@ def select_dataset(
             prompt_template=[prompt_template] if isinstance(prompt_template, str) else prompt_template,
             per_device_eval_batch_size=per_device_eval_batch_size,
             dataloader_num_workers=dataloader_num_workers,
+            precision=precision,
             bf16=bf16,
         ),
         adaptation=with_defaults(

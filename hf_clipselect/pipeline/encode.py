@@ -92,7 +92,7 @@ def _through_towers(prepared: AnyPrepared, inputs: ImageInputs) -> tuple[Feature
         inputs.backbone,
         folder,
         accelerator=inputs.accelerator,
-        batch_size=arguments.model.per_device_eval_batch_size,
+        batch_size=inputs.batch_size,
         num_workers=arguments.model.dataloader_num_workers,
         on_bad_image=arguments.data.on_bad_image,
         overwrite=arguments.run.overwrite_output_dir,

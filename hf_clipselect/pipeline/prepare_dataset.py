@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from ..data.prompts import class_prompts
 from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
 from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
+from ..encoder.batch_size import resolve_batch_size
+from ..encoder.cache import recorded_key
 from ..encoder.passed_model import copy_backbone
+from ..encoder.precision import resolve_precision
 from ..encoder.texts import too_long_prompts
 from ..errors import InputError
 from ..results.run_folder import RunFolder
@@ -61,7 +64,8 @@ def prepare_dataset(
 
     `seconds` gets the wall-clock seconds of the loading. Raises `InputError` as `select_dataset`.
     """
-    chosen, adaptation = arguments.selection, arguments.adaptation
+    arguments = _with_new_names(arguments)
+    chosen, adaptation, recorded = arguments.selection, arguments.adaptation, _recorded(arguments)
     sizes = check_sizes(chosen.selection_ratio, chosen.selection_count)
     quotas = checked_class_quotas(chosen.class_quotas_file if passed.class_quotas is None else passed.class_quotas)
     has_captions = arguments.data.caption_column is not None
@@ -74,7 +78,7 @@ def prepare_dataset(
         prompts = _prompts_of(images, arguments)
         rows = _rows_of(images, arguments, passed)
         check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
-        backbone = _load_backbone(arguments, passed.model, accelerator)
+        backbone = _load_backbone(arguments, passed.model, accelerator, recorded)
         warn_if_demonstration(backbone, images.source.name)
         _warn_about_long_texts(images, prompts, backbone)
         if peft_config is not None:
@@ -88,10 +92,14 @@ def prepare_dataset(
         Processes(accelerator),
         overwrite=arguments.run.overwrite_output_dir,
     )
+    with timed(seconds, "load"):
+        batch_size = resolve_batch_size(
+            arguments.model.per_device_eval_batch_size, backbone, Processes(accelerator), recorded
+        )
     if accelerator.is_main_process and chosen.objective is None:
         _tell_of_another_default(folder, objective)
     return Prepared(
-        inputs=ImageInputs(images, prompts, backbone, accelerator, folder, peft_config, adapter),
+        inputs=ImageInputs(images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter),
         rows=rows,
         arguments=arguments,
         objective=objective,
@@ -151,16 +159,38 @@ def _rows_of(images: LabelledImages, arguments: Arguments, passed: Passed) -> Gi
     )
 
 
+def _with_new_names(arguments: Arguments) -> Arguments:
+    if not arguments.model.bf16:
+        return arguments
+    logger.warning("--bf16 is the old name of --precision bfloat16; write that.", extra=NOT_IN_REPORT)
+    return replace(arguments, model=replace(arguments.model, bf16=False))
+
+
+def _recorded(arguments: Arguments) -> dict[str, Any]:
+    """The key of the features that the run may go on from: what is left to the machine stays as it was for them."""
+    run = arguments.run
+    if run.output_dir is None or run.overwrite_output_dir:
+        return {}
+    return recorded_key(RunFolder(Path(run.output_dir)).features)
+
+
 def _load_backbone(
-    arguments: Arguments, passed: tuple[PreTrainedModel, Any] | None, accelerator: Accelerator
+    arguments: Arguments,
+    passed: tuple[PreTrainedModel, Any] | None,
+    accelerator: Accelerator,
+    recorded: Mapping[str, Any],
 ) -> Backbone:
     model, device = arguments.model, accelerator.device
+    precision = resolve_precision(model.precision, device, recorded)
     if passed is not None:
-        return copy_backbone(*passed, device=device, bf16=model.bf16)
-    name = model.model_name_or_path
-    if name is None:
-        name = default_model(arguments.data.dataset_name)
-    return load_backbone(name, revision=model.model_revision, device=device, bf16=model.bf16)
+        backbone = copy_backbone(*passed, device=device, precision=precision)
+    else:
+        name = model.model_name_or_path
+        if name is None:
+            name = default_model(arguments.data.dataset_name)
+        backbone = load_backbone(name, revision=model.model_revision, device=device, precision=precision)
+    # Whatever is faster on this machine: the features that are there were not made in it.
+    return replace(backbone, products=recorded.get("matmul_precision", "highest")) if recorded else backbone
 
 
 def _prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:

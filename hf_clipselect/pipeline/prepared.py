@@ -57,6 +57,7 @@ class ImageInputs:
     backbone: Backbone
     accelerator: Accelerator
     folder: RunFolder
+    batch_size: int  # images in a pass of the encoder
     peft_config: PeftConfig | None = None
     adapter: AdapterFiles | None = None
 

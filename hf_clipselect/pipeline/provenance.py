@@ -44,6 +44,7 @@ def describe_run(
     objective: Objective,
     images: LabelledImages,
     backbone: Backbone,
+    batch_size: int,
     adaptation: Adaptation,
     captions: dict[str, int] | None,
 ) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def describe_run(
         "source": images.source.to_dict(),
         "model": {
             **backbone.describe(),
+            "precision": backbone.precision,
+            "batch_size": batch_size,
             "embed_dim": backbone.embed_dim,
             "prompt_template": [] if captions else list(arguments.model.prompt_template),
         },

@@ -93,6 +93,7 @@ def _describe(prepared: Prepared[ImageInputs], outcome: Outcome) -> dict[str, An
         prepared.objective,
         prepared.inputs.images,
         prepared.inputs.backbone,
+        prepared.inputs.batch_size,
         outcome.adapted.adaptation,
         _describe_captions(outcome.rows.targets, num_captions=outcome.rows.features.texts.shape[1]),
     )

@@ -71,6 +71,8 @@ _REPORT_SHAPE = {
         "weights_revision?": _TEXT,
         "weights_files?": {"*": _TEXT},
         "in_memory?": (bool,),
+        "precision?": _TEXT,
+        "batch_size?": _COUNT,
     },
     "adaptation": {
         "mode": _TEXT,

@@ -44,6 +44,7 @@ EXAMPLES = {
     "prompt_template": ("a drawing of a {}.", ["a drawing of a {}."]),
     "per_device_eval_batch_size": ("8", 8),
     "dataloader_num_workers": ("0", 0),
+    "precision": ("bfloat16", "bfloat16"),
     "bf16": ("true", True),
     "adaptation": ("off", "off"),
     "adapter_name_or_path": ("me/adapters", "me/adapters"),

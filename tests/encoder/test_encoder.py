@@ -344,12 +344,6 @@ def test_refuses_unknown_embedded_names():
     assert_one_line(error, "embedded/large-clip", "embedded/tiny-clip")
 
 
-def test_refuses_bf16_on_a_cpu(clip_folder):
-    with pytest.raises(InputError) as error:
-        load_backbone(str(clip_folder), bf16=True)
-    assert_one_line(error, "--bf16", "GPU")
-
-
 # Images and prompts; other dual encoders have tests of their own (test_dual_encoders.py)
 
 

@@ -99,7 +99,7 @@ def write_random_features(arguments: Arguments, model: Path, run_folder: Path) -
     run_folder.mkdir(parents=True, exist_ok=True)
     folder.open(identity(images, backbone), overwrite=False)
     folder.write_config({"identity": identity(images, backbone)})
-    key = features_key(images, backbone, batch_size=arguments.model.per_device_eval_batch_size)
+    key = features_key(images, backbone, batch_size=64)
     cache = FeatureCache(folder.features, key=key, num_rows=len(images.labels))
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((len(images.class_names), backbone.hidden_size), dtype=np.float32)
