@@ -1,5 +1,6 @@
 """Packages that people use for the same work on the same embeddings, where they are installed (the extra `peers`)."""
 
+import multiprocessing
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -53,6 +54,7 @@ def cost_of_ours(rows: int) -> Cost:
 
 def costs_of_cleanlab(rows: int) -> tuple[Cost, Cost, Cost]:
     """Out-of-fold probabilities, the label issues by them, and all checks of a Datalab by them and the embeddings."""
+    multiprocessing.set_start_method("fork", force=True)  # else the processes that it starts import all of this again
     datalab_class = import_module("cleanlab").Datalab  # no part of this package
 
     def find_all(embeds: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> None:
