@@ -25,8 +25,8 @@ def resolve_batch_size(
     """
     if isinstance(wanted, int):
         return wanted
-    if recorded:
-        return int(recorded["batch_size"])
+    if isinstance(size := (recorded or {}).get("batch_size"), int):
+        return size
     if backbone.model.device.type == "cpu":
         return _ON_A_CPU
     with (

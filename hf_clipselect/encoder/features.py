@@ -5,7 +5,6 @@ Legend: N rows, H size of the image features: of the input of a linear head, or 
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -104,7 +103,10 @@ def encode_dataset(
         num_workers=num_workers,
         on_bad_image=on_bad_image,
     )
-    _write_beside(cache, encoded)
+    # Beside a GPU a thread hashes and writes a shard while the next one is encoded; on a CPU nothing would be gained.
+    beside = 0 if backbone.model.device.type == "cpu" else 1
+    for _ in in_order(lambda shard: cache.write(*shard), encoded, threads=beside):
+        pass
     processes.wait()
     rows, reasons = cache.open()
     if accelerator.is_main_process:
@@ -112,18 +114,6 @@ def encode_dataset(
     if reasons and on_bad_image == "error":
         _raise_unreadable(images, reasons)
     return ImageFeatures(rows, reasons, cache.digest, sum(shard.stop - shard.start for shard in missing))
-
-
-def _write_beside(cache: FeatureCache, encoded: Iterator[tuple[Shard, np.ndarray, dict[int, str]]]) -> None:
-    """Hash and write each shard in a thread, while the next one is encoded."""
-    with ThreadPoolExecutor(1) as writer:
-        writing: Future[None] | None = None
-        for shard, features, unreadable in encoded:
-            if writing is not None:
-                writing.result()
-            writing = writer.submit(cache.write, shard, features, unreadable)
-        if writing is not None:
-            writing.result()
 
 
 def features_key(

@@ -33,7 +33,7 @@ def resolve_precision(wanted: str, device: torch.device | str, recorded: Mapping
     Raises `InputError` where the device lacks the one that is wanted by name.
     """
     if wanted == "auto":
-        return str((recorded or {}).get("dtype", "torch.float32")).removeprefix("torch.")
+        return "bfloat16" if (recorded or {}).get("dtype") == "torch.bfloat16" else "float32"
     if wanted not in (available := available_precisions(device)):
         raise InputError(
             f"--precision {wanted} is not what this machine's {torch.device(device).type} computes in; it has "

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from hf_clipselect.cli import main
+from hf_clipselect.encoder.precision import available_precisions
 from hf_clipselect.hub.noise_words import about_percent
 
 
@@ -308,9 +309,10 @@ class TestBadInput:
         assert all(word in line for word in words), line
         assert not command.out.exists()
 
-    @pytest.mark.skipif(torch.cuda.is_available(), reason="bf16 is for a GPU")
-    def test_bf16_on_a_cpu(self, command: Command) -> None:
-        assert "--bf16" in command.refused("--bf16")
+    @pytest.mark.skipif("bfloat16" in available_precisions("cpu"), reason="this CPU has bfloat16")
+    def test_a_precision_that_the_machine_lacks(self, command: Command) -> None:
+        line = command.refused("--use_cpu", "--bf16")
+        assert "--precision bfloat16" in line and "it has float32" in line
         assert not command.out.exists()
 
     @pytest.mark.parametrize(

@@ -207,6 +207,7 @@ def test_bad_command_line_is_one_line_and_exit_code_2(
     [
         ("max_train_samples", "0"),
         ("per_device_eval_batch_size", "0"),
+        ("per_device_eval_batch_size", "all"),
         ("dataloader_num_workers", "-1"),
         ("temperature", "0"),
         ("temperature", "nan"),
@@ -392,6 +393,7 @@ def test_yaml_words_that_yaml_itself_would_read_as_booleans_keep_their_meaning(t
     ("argv", "words"),
     [
         (["--push_to_hub"], "--hub_dataset_id"),
+        (["--bf16", "--precision", "float32"], "old name of --precision bfloat16 and contradicts"),
         (["--create_pr", "--hub_tag", "v1"], "leave --hub_tag out"),
         (["--create_pr", "--hub_revision", "dev"], "leave --hub_revision out"),
         (["--adapter_name_or_path", "me/a", "--adaptation", "off"], "--adaptation off"),
@@ -401,6 +403,17 @@ def test_yaml_words_that_yaml_itself_would_read_as_booleans_keep_their_meaning(t
 def test_flags_that_contradict_each_other(argv: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse_arguments(argv)
+
+
+def test_the_old_name_of_bfloat16(tmp_path: Path) -> None:
+    assert parse_arguments(["--bf16"]).model.precision == "bfloat16"
+    old = ["--config", write_yaml(tmp_path, "bf16: true\nper_device_eval_batch_size: 32\n")]
+    assert parse_arguments(old).model.precision == "bfloat16"
+    assert parse_arguments(old).model.per_device_eval_batch_size == 32
+    assert parse_arguments([*old, "--per_device_eval_batch_size", "auto"]).model.per_device_eval_batch_size == "auto"
+    with pytest.raises(InputError, match="contradicts --precision float32"):
+        parse_arguments([*old, "--precision", "float32"])
+    assert parse_arguments(["--config", write_yaml(tmp_path, "bf16: false\n")]).model.precision == "auto"
 
 
 def test_committed_recipes_may_name_repositories_without_pushing() -> None:

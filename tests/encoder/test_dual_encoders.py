@@ -1,7 +1,6 @@
 """Every kind of dual encoder through the same door: encoded once, adapted, scored, saved, loaded again, given back."""
 
 import copy
-import dataclasses
 import functools
 import json
 from types import SimpleNamespace
@@ -34,7 +33,6 @@ from hf_clipselect.adapters.peft_folder import save_adapters
 from hf_clipselect.adapters.placing import new_adapters
 from hf_clipselect.adapters.projections import Projections, embed_prompts
 from hf_clipselect.data import read_images
-from hf_clipselect.encoder import backbone as backbone_module
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.dual_encoder import of_model, output_size
 from hf_clipselect.encoder.features import encode_dataset
@@ -284,9 +282,8 @@ def test_siglip_prompts_are_padded_and_the_padding_is_seen(kind, model_folder, t
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_towers_keep_the_heads_in_float32(kind, model_folder, dataset, tmp_path):
     backbone = load_backbone(str(model_folder(kind)))
-    model = copy.deepcopy(backbone.model)
-    backbone_module._towers_to_bf16(model)
-    half = dataclasses.replace(backbone, model=model)
+    half = load_backbone(str(model_folder(kind)), precision="bfloat16")
+    model = half.model
     heads = tuple(f"{head.name}." for head in of_model(model).heads)
     for name, parameter in model.named_parameters():
         assert parameter.dtype == (torch.float32 if name.startswith(heads) else torch.bfloat16), name

@@ -210,7 +210,6 @@ def test_wrong_arguments_are_told(clip_folder, images_dataset):
             {"model": BertModel(BertConfig(**sizes)), "processor": processor},
             "The model that was passed is a BertModel without get_image",
         ),
-        ({"model": model, "processor": processor, "bf16": True, "use_cpu": True}, "is for a GPU"),
     ]
     for arguments, told in cases:
         with pytest.raises(InputError) as error:
