@@ -16,12 +16,13 @@ from ..comparison.peers import (
 )
 from ..cost import Cost, measured
 from .bench import Bench
+from .machine import one_thread
 from .made_data import mislabelled_embeddings
 from .memory import in_fresh_process
 
 
 def peers(bench: Bench) -> None:
-    """cleanlab and apricot; both sides start in processes of their own, so that their memory can be told apart."""
+    """cleanlab and apricot, on one thread; in processes of their own, so that their memory can be told apart."""
     rows = bench.rows(50_000)
     if is_installed("cleanlab"):
         ours = in_fresh_process(cost_of_ours, rows)
@@ -47,7 +48,7 @@ def cost_of_ours(rows: int) -> Cost:
 
     select(*mislabelled_embeddings(200, 10))  # what is loaded at the first use
     data = mislabelled_embeddings(rows, 10)
-    with measured() as cost:
+    with one_thread(), measured() as cost:
         select(*data)
     return cost
 
@@ -66,11 +67,11 @@ def costs_of_cleanlab(rows: int) -> tuple[Cost, Cost, Cost]:
     cleanlab_issue_scores(probabilities, labels, seed=0)
     find_all(images, probabilities, labels)
     images, _, labels = mislabelled_embeddings(rows, 10)
-    with measured() as training:
+    with one_thread(), measured() as training:
         probabilities = out_of_fold_probabilities(images, labels, seed=0)
-    with measured() as issues:
+    with one_thread(), measured() as issues:
         cleanlab_issue_scores(probabilities, labels, seed=0)
-    with measured() as datalab:
+    with one_thread(), measured() as datalab:
         find_all(images, probabilities, labels)
     return training, issues, datalab
 
@@ -86,8 +87,9 @@ def seconds_with_apricot(rows: int) -> dict[str, float]:
     }
     seconds = {}
     for name, run in sides.items():
-        run(50)  # numba compiles at the first use
-        start = time.process_time()
-        run(rows)
-        seconds[name] = time.process_time() - start
+        with one_thread():
+            run(50)  # numba compiles at the first use
+            start = time.process_time()
+            run(rows)
+            seconds[name] = time.process_time() - start
     return seconds
