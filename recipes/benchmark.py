@@ -8,8 +8,9 @@
 
 Prints a table of ratios with their targets; exits with 1 if a target is missed, with 2 for wrong input. The two sides
 of a ratio take turns and the least of their times counts: CPU seconds, which other programs disturb less, or seconds
-where a GPU does the work. `--output_dir` keeps the tables (tables.md) and every figure (results.json). Reads /proc, so
-it needs Linux.
+where a GPU does the work. `--output_dir` keeps the tables (tables.md) and every figure (results.json). Variables that
+choose slower kernels than the CPU has are unset here, and named in the first line. Packages that people use for the
+same work are measured where they are installed: pip install "hf_clipselect[peers]". Reads /proc, so it needs Linux.
 """
 
 import os
@@ -20,6 +21,20 @@ import sys
 _HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
 os.environ["PYTHONSAFEPATH"] = "1"  # the same for the processes that are started here
+
+# They name kernels for older CPUs to OpenBLAS, NVPL, MKL, oneDNN, numpy and torch, which read them when imported.
+_CRIPPLING = (
+    "OPENBLAS_CORETYPE",
+    "NVPL_BLAS_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_DEBUG_CPU_TYPE",
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "NPY_DISABLE_CPU_FEATURES",
+    "ATEN_CPU_CAPABILITY",
+)
+_LOADED = "numpy" in sys.modules  # by whoever runs this file within another program: too late
+UNSET = [] if _LOADED else [f"{name}={os.environ.pop(name)}" for name in _CRIPPLING if name in os.environ]
 
 import argparse
 import json
@@ -50,7 +65,7 @@ from hf_clipselect.runtime.terminal import error_line
 
 def main() -> int:
     arguments = parse_arguments()
-    start, machine = time.perf_counter(), describe_machine()
+    start, machine = time.perf_counter(), {**describe_machine(), "unset": ", ".join(UNSET) or "nothing"}
     print(", ".join(f"{name}: {value}" for name, value in machine.items()), end="\n\n")
     print(table(HEAD), end="")
     with tempfile.TemporaryDirectory(prefix="clipselect-benchmark-") as folder, open(os.devnull, "w") as nowhere:
@@ -74,7 +89,8 @@ def main() -> int:
         folder = Path(arguments.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(folder / "results.json", json.dumps(figures, indent=2) + "\n")
-        measured_on = f"{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s."
+        kernels = f"BLAS {machine['blas']}, torch {machine['torch_kernels']}, unset {machine['unset']}"
+        measured_on = f"{machine['cores']} cores of {machine['cpu']}, {seconds:.0f} s; {kernels}."
         head = f"{recipe_origin(__file__, *PACKAGES)}\n\n{measured_on}"
         write_text_atomically(folder / "tables.md", f"{head}\n\n{tables}")
     return 1 if missed else 0

@@ -99,6 +99,16 @@ def test_sentences_have_the_figures_of_the_sweeps():
     assert f"knows the right class of {float(stand_in):.0f} % of the images" in recipes
 
 
+def test_sentences_have_the_figures_of_the_benchmark():
+    assert len(table("benchmark", "What the work costs, and what it costs the other way:")) <= 10
+    readme = flat(REPOSITORY / "README.md")
+    [memory] = (row["ours"] for row in table("benchmark_memory", "Both sides and their ratio:").values())
+    assert f"A selection from 1,280,000 rows in 1,000 classes takes {memory} of memory after encoding" in readme
+    growth = {stage: float(row["exponent"]) for stage, row in table("benchmark_scaling", "Stage by stage:").items()}
+    assert max(growth, key=growth.get) == "sgd" and sorted(growth.values())[-2] < 1.02
+    assert "the cost of every stage but the `sgd` solver grows no faster than the rows" in readme
+
+
 def test_sentences_have_the_figures_that_tests_printed():
     readme, printed = flat(REPOSITORY / "README.md"), PRINTED.read_text(encoding="utf-8")
     *first, last = re.search(r"wrong captions among .*, %: (.*)", printed)[1].split(", ")

@@ -12,10 +12,11 @@ import torch
 
 from ...config.arguments import EMBEDDED_MODEL, Arguments
 from ...data import LabelledImages
+from ...encoder.precision import resolve_precision
 from ...runtime.launch import make_accelerator
 from ..cost import cpu_seconds
 from .made_data import CLASS_NAMES, image_dataset, load_images, pictures
-from .ratios import CLOCK, SHARE, TABLE
+from .measured_rows import CLOCK, CLOCK_MS, SHARE, TABLE
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Bench:
     def clock_unit(self) -> str:
         return "s" if self.on_gpu else "CPU s"
 
+    @property
+    def precision(self) -> str:
+        """Of the image tower, as a run takes it by default."""
+        return resolve_precision("auto", self.device)
+
     def rows(self, count: int) -> int:
         """`count` where a full run has 50,000 rows, and its share of `num_rows`."""
         return max(20, count * self.num_rows // 50_000)
@@ -88,7 +94,7 @@ class Bench:
     def selection_arguments(self) -> Arguments:
         """A whole selection with the tiny CLIP, adapters included."""
         values = {"dataset_name": self.dataset_name, "max_train_samples": self.rows(50_000)}
-        values |= {"model_name_or_path": EMBEDDED_MODEL, "precision": "bfloat16" if self.on_gpu else "float32"}
+        values |= {"model_name_or_path": EMBEDDED_MODEL}
         values |= {"output_dir": str(self.run_folder), "adaptation": "always"}
         return Arguments.from_dict(values)
 
@@ -109,16 +115,16 @@ class Bench:
         ratio = ours if other is None else ours / other if row.ratio == SHARE else other / ours
         bound = float(row.target.split()[1]) if row.target else 0.0
         met = None if not row.target else bool(ratio <= bound if row.target.startswith("<=") else ratio >= bound)
-        unit = self.clock_unit if row.unit == CLOCK else row.unit
+        unit = {CLOCK: self.clock_unit, CLOCK_MS: f"{self.clock_unit[:-1]}ms"}.get(row.unit, row.unit)
         result = {"what": row.what, "ours": ours, "other": other, "unit": unit, "ratio": ratio}
         self.results[name] = {**result, "target": row.target, "met": met, **figures}
         self.show(self.results[name])
 
-    def leave_out(self, *names: str) -> None:
-        """Rows that need a GPU, where there is none; they are neither met nor missed."""
+    def leave_out(self, *names: str, because: str = "no GPU here") -> None:
+        """Rows that can't be measured here; they are neither met nor missed."""
         for name in names:
             row = TABLE[name]
-            self.results[name] = {"what": row.what, "target": row.target, "met": None, "left_out": "no GPU here"}
+            self.results[name] = {"what": row.what, "target": row.target, "met": None, "left_out": because}
             self.show(self.results[name])
 
     def timed(self, sides: Mapping[str, Callable[[], object]], *, repeats: int = 1) -> dict[str, Timing]:

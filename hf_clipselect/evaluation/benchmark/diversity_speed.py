@@ -3,13 +3,15 @@
 import signal
 import time
 from contextlib import suppress
+from importlib import import_module
 
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
 from ...scores.diversity import _mean_distances, class_diversity, sample_diversity_score
-from .bench import Bench
+from ..comparison.peers import is_installed
+from .bench import Bench, Timing
 from .machine import one_thread
 from .made_data import clustered_embeddings
 from .memory import PeakMemory, in_fresh_process
@@ -30,6 +32,7 @@ def diversity(bench: Bench) -> None:
         )
         bench.report("sds_products", seconds["ours"].cpu, seconds["products"].cpu)
         bench.report("sds_sklearn", seconds["ours"].cpu, seconds["sklearn"].cpu)
+        against_faiss(bench, "sds_faiss", embeds, small, seconds["ours"])
         many = clustered_embeddings(large)
         seconds = bench.timed(
             {
@@ -40,10 +43,12 @@ def diversity(bench: Bench) -> None:
         )
         scale = large / queries
         bench.report("sds_sklearn_large", scale * seconds["ours"].cpu, scale * seconds["sklearn"].cpu)
+        against_faiss(bench, "sds_faiss_large", many, queries, seconds["ours"])
         errors = relative_errors(max(200, small))
         bench.report("sds_error", float(np.max(list(errors.values()))), by_num_neighbors=errors)
     extra = in_fresh_process(diversity_memory, large)
     bench.report("sds_memory", extra["peak"] / 1e6, 150.0, bytes_and_seconds=extra)
+    isotropic(bench)
     if bench.on_gpu:
         unit = torch.from_numpy(many).to(bench.device)
         sides = {"ours": lambda: class_diversity(unit, large // 10), "products": lambda: matrix_products(unit)}
@@ -51,6 +56,25 @@ def diversity(bench: Bench) -> None:
         bench.report("sds_gpu", seconds["ours"].wall, seconds["products"].wall)
     else:
         bench.leave_out("sds_gpu")
+
+
+def against_faiss(bench: Bench, name: str, embeds: np.ndarray, queries: int, ours: Timing) -> None:
+    """The row of faiss for so many rows of a class, from both of which all of them are extrapolated."""
+    if not is_installed("faiss-cpu"):
+        bench.leave_out(name, because="faiss-cpu is not installed")
+        return
+    sides = {"faiss": lambda: faiss_distances(embeds, queries, len(embeds) // 10)}
+    scale = len(embeds) / queries
+    bench.report(name, scale * ours.cpu, scale * bench.timed(sides, repeats=2)["faiss"].cpu)
+
+
+def isotropic(bench: Bench) -> None:
+    """A class too large to compare all rows, in which no row is typical; by the scores that a selection takes."""
+    embeds = np.random.default_rng(0).standard_normal((bench.rows(120_000), 512), dtype=np.float32)
+    labels = np.zeros(len(embeds), dtype=np.int64)
+    with one_thread():
+        timing = bench.timed({"ours": lambda: sample_diversity_score(embeds, labels)})["ours"]
+    bench.report("sds_isotropic", timing.cpu)
 
 
 def some_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
@@ -62,6 +86,16 @@ def sklearn_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
     """The same as the authors get it: the k nearest rows and the row itself as lists, and the mean distance."""
     distances, _ = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(embeds).kneighbors(embeds[:queries])
     return distances[:, 1:].mean(axis=1)
+
+
+def faiss_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:
+    """The same with the exact index of faiss."""
+    faiss = import_module("faiss")  # no part of this package
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexFlatIP(embeds.shape[1])
+    index.add(embeds)
+    cosines, _ = index.search(embeds[:queries], k + 1)
+    return np.sqrt(np.maximum(2 - 2 * cosines[:, 1:], 0)).mean(axis=1)
 
 
 def matrix_products(embeds: np.ndarray | torch.Tensor, block: int = 1024) -> None:

@@ -12,11 +12,15 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...config.arguments import EMBEDDED_MODEL
+from ...config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL
 from ...data import LabelledImages, with_image_column_undecoded
+from ...data.prompts import class_prompts
 from ...encoder.backbone import Backbone, load_backbone
+from ...encoder.feature_rows import FeatureRows
 from ...encoder.features import encode_dataset
 from ...encoder.images import open_image
+from ...encoder.precision import encoder_arithmetic
+from ...encoder.texts import encode_prompts
 from ...runtime.launch import make_accelerator
 from .bench import Bench
 from .machine import num_cores, one_thread
@@ -30,7 +34,7 @@ def encoding(bench: Bench) -> None:
     """`encode_dataset` with its defaults, the decoding alone, the model alone."""
     images = bench.some_images(bench.rows(50_000 if bench.on_gpu else 8192))
     model_name = str(large_clip(bench.folder / "large-clip")) if bench.on_gpu else EMBEDDED_MODEL
-    backbone = load_backbone(model_name, device=bench.device, precision="bfloat16" if bench.on_gpu else "float32")
+    backbone = load_backbone(model_name, device=bench.device, precision=bench.precision)
     values = encoded_images(images)
     sizes = [min(BATCH, len(values) - start) for start in range(0, len(values), BATCH)]
     ready = pixel_batches(backbone, values[: 32 * BATCH], BATCH)
@@ -46,7 +50,8 @@ def encoding(bench: Bench) -> None:
         sides["decoding_all_cores"] = lambda: decode_on_all_cores(backbone, values)
         sides["model_all_cores"] = lambda: forward_on_all_cores(backbone, batches, sizes)
     forward_all(backbone, batches[:2], sizes[:2])
-    timings = bench.timed(sides, repeats=1 if bench.on_gpu else 6)
+    with encoder_arithmetic(backbone.products, bench.device):  # for the model alone too
+        timings = bench.timed(sides, repeats=1 if bench.on_gpu else 6)
     cpu = {name: timing.cpu for name, timing in timings.items()}
     rates = {name: len(values) / timing.wall for name, timing in timings.items()}
     decoding_rate, model_rate = (max(rates[name], rates.get(f"{name}_all_cores", 0)) for name in ("decoding", "model"))
@@ -55,8 +60,6 @@ def encoding(bench: Bench) -> None:
     else:
         other = cpu["decoding_all_cores"] + min(cpu["model"], cpu["model_all_cores"])
         bench.report("encode", cpu["ours"], other, num_images=len(values), cpu_seconds=cpu, images_per_second=rates)
-    bench.report("rate_decoding", rates["ours"], decoding_rate)
-    bench.report("rate_model", rates["ours"], model_rate)
     if bench.on_gpu:
         with FlopCounterMode(display=False) as counter:
             forward_all(backbone, batches[:1], sizes[:1])
@@ -72,6 +75,22 @@ def encode_afresh(bench: Bench, images: LabelledImages, backbone: Backbone, *, n
         encode_dataset(
             images, backbone, Path(folder), accelerator=make_accelerator(), batch_size=BATCH, num_workers=num_workers
         )
+
+
+def tiny_backbone(bench: Bench) -> Backbone:
+    return load_backbone(EMBEDDED_MODEL, device=bench.device, precision=bench.precision)
+
+
+def cached_features(bench: Bench, backbone: Backbone) -> FeatureRows:
+    """Of all images; the second call finds them."""
+    folder = bench.folder / "features"
+    encoded = encode_dataset(bench.images, backbone, folder, accelerator=make_accelerator(), batch_size=BATCH)
+    return encoded.features
+
+
+def prompt_features(bench: Bench, backbone: Backbone) -> torch.Tensor:
+    prompts = class_prompts(bench.images.class_names, [DEFAULT_PROMPT_TEMPLATE])
+    return encode_prompts(backbone, prompts, bench.folder / "features")
 
 
 def encoded_images(images: LabelledImages) -> list[dict[str, Any]]:
@@ -129,6 +148,7 @@ def exhaust(items: Iterable[object]) -> None:
 
 @torch.inference_mode()
 def forward_all(backbone: Backbone, batches: list[torch.Tensor], sizes: list[int]) -> None:
+    """The plain loop of torch."""
     model: Any = backbone.model
     for size, batch in zip(sizes, cycle(batches), strict=False):
         model.get_image_features(pixel_values=batch[:size])

@@ -68,5 +68,5 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def be_quiet() -> None:
-    """Progress bars and warnings of each run would tear the table apart; errors come back as exceptions."""
-    sys.stderr = open(os.devnull, "w")
+    """Progress bars, warnings and what peers print would tear the table apart; errors come back as exceptions."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from ...config.arguments import AdaptationArguments
 from ...data.source import load_source
 from ...encoder.backbone import load_backbone
 from ...encoder.feature_rows import FeatureRows
@@ -14,10 +15,10 @@ from ...scores.alignment import semantic_alignment_score
 from ...scores.diversity import sample_diversity_score
 from ...selection import sgd_select, top_k
 from .bench import Bench
-from .encoding_speed import encode_afresh
+from .encoding_speed import encode_afresh, tiny_backbone
 from .made_data import CLASS_NAMES, clustered_embeddings, image_dataset, load_images, pictures, random_clip
 from .selection_speed import authors_scores
-from .training_speed import TRAIN_BATCH, tiny_backbone, train
+from .training_speed import train
 
 
 def class_size(bench: Bench) -> int:
@@ -34,11 +35,11 @@ def scaled_encoding(bench: Bench, rows: int) -> Callable[[], object]:
 
 
 def scaled_training(bench: Bench, rows: int) -> Callable[[], object]:
-    """One epoch."""
+    """Adapters of one epoch, trial and final."""
     embeds, labels = clustered_embeddings(rows, 96), np.arange(rows) % 10
     text = torch.from_numpy(clustered_embeddings(10, 96))[None]
-    backbone, steps = tiny_backbone(bench), max(1, rows // TRAIN_BATCH)
-    return lambda: train(backbone, FeatureRows([embeds]), text, labels, num_steps=steps)
+    backbone, arguments = tiny_backbone(bench), AdaptationArguments("always", num_train_epochs=1, min_train_steps=1)
+    return lambda: train(backbone, FeatureRows([embeds]), text, labels, arguments)
 
 
 def scaled_scoring(bench: Bench, rows: int) -> Callable[[], object]:

@@ -1,34 +1,36 @@
 """Training on cached features and a whole selection, against encoding every image in every epoch."""
 
 import json
-import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from ...adapters.decision import adapt
 from ...adapters.losses import info_nce_loss
 from ...adapters.mlp import MlpAdapterConfig
 from ...adapters.placing import new_adapters
 from ...adapters.projections import Projections
-from ...adapters.training import Schedule, train_adapters
-from ...config.arguments import DEFAULT_PROMPT_TEMPLATE, EMBEDDED_MODEL, AdaptationArguments
+from ...config.arguments import AdaptationArguments
 from ...data import LabelledImages
-from ...data.prompts import class_prompts
-from ...encoder.backbone import Backbone, load_backbone
+from ...encoder.backbone import Backbone
 from ...encoder.feature_rows import FeatureRows
-from ...encoder.features import encode_dataset
-from ...encoder.texts import encode_prompts
-from ...pipeline.embeddings import select_embeddings
 from ...pipeline.run import run_selection
 from ...runtime.launch import make_accelerator
 from .bench import Bench
-from .encoding_speed import BATCH, encode_afresh, encoded_images, exhaust, pixel_batches
+from .encoding_speed import (
+    BATCH,
+    cached_features,
+    encoded_images,
+    exhaust,
+    pixel_batches,
+    prompt_features,
+    tiny_backbone,
+)
 from .machine import one_thread
-from .made_data import clustered_embeddings, large_clip
 
 
 EPOCHS = 30
@@ -36,27 +38,22 @@ SCORING_PASSES = 2
 TRAIN_BATCH = 256
 
 
-def adapters(bench: Bench) -> None:
-    """Training and a whole selection, against encoding every image in every epoch."""
-    images, part = bench.images, bench.some_images(bench.rows(8192))
+def training(bench: Bench) -> None:
+    """Adapters and a whole selection, against encoding every image in every epoch."""
+    images, part = bench.images, bench.some_images(bench.rows(4096))
     backbone, naive = tiny_backbone(bench), tiny_backbone(bench)
-    folder = bench.run_folder / "features"
-    text = encode_prompts(backbone, class_prompts(images.class_names, [DEFAULT_PROMPT_TEMPLATE]), bench.folder)
+    features, text = cached_features(bench, backbone), prompt_features(bench, backbone)
     naive_pass(naive, bench.some_images(BATCH))  # the first passes prepare more than they compute
     # As in `encoding`, the other side gets whichever number of threads costs less.
     epoch, scoring_pass = partial(naive_epoch, naive, part, text), partial(naive_pass, naive, part)
-    seconds = bench.seconds(
-        {
-            "epoch": epoch,
-            "scoring pass": scoring_pass,
-            "selection": lambda: select_afresh(bench),
-            "epoch, one thread": one_thread()(epoch),
-            "scoring pass, one thread": one_thread()(scoring_pass),
-        },
-        repeats=2,
-    )
-    cached = encode_dataset(images, backbone, folder, accelerator=make_accelerator(), batch_size=BATCH)
-    seconds |= bench.seconds({"training": lambda: train(backbone, cached.features, text, images.labels)})
+    sides: dict[str, Callable[[], object]] = {
+        "epoch": epoch,
+        "scoring pass": scoring_pass,
+        "training": lambda: train(backbone, features, text, images.labels),
+        "epoch, one thread": one_thread()(epoch),
+        "scoring pass, one thread": one_thread()(scoring_pass),
+    }
+    seconds = bench.seconds(sides, repeats=2) | bench.seconds({"selection": lambda: select_afresh(bench)})
     scale = len(images.labels) / len(part.labels)
     epochs, passes = (
         count * scale * min(seconds[side], seconds[f"{side}, one thread"])
@@ -64,10 +61,9 @@ def adapters(bench: Bench) -> None:
     )
     how = f"epochs of {len(part.labels)} images, extrapolated to {EPOCHS} of {len(images.labels)}"
     bench.report("training", seconds["training"], epochs, other_side=how, seconds=seconds)
-    report = json.loads((folder.parent / "report.json").read_text())
+    report = json.loads((bench.run_folder / "report.json").read_text())
     figures = {"stages_s": report["seconds"], "adaptation": report["adaptation"]}
     bench.report("selection", seconds["selection"], epochs + passes, other_side=how, **figures)
-    large_selection(bench)
 
 
 def select_afresh(bench: Bench) -> None:
@@ -75,58 +71,24 @@ def select_afresh(bench: Bench) -> None:
     run_selection(bench.selection_arguments)
 
 
-def large_selection(bench: Bench) -> None:
-    """The same ratio for a CLIP of ViT-B/32's size with random weights, from a few images and synthetic features."""
-    images = bench.some_images(bench.rows(8192 if bench.on_gpu else 256))
-    rows, steps = bench.rows(50_000), bench.rows(300)
-    backbone = load_backbone(
-        str(large_clip(bench.folder / "large-clip")),
-        device=bench.device,
-        precision="bfloat16" if bench.on_gpu else "float32",
-    )
-    rng = np.random.default_rng(0)
-    features = FeatureRows([rng.standard_normal((rows, backbone.hidden_size), dtype=np.float32)])
-    text_width: int = backbone.model.config.text_config.hidden_size
-    text = torch.from_numpy(rng.standard_normal((1, 10, text_width), dtype=np.float32))
-    embeds, labels = clustered_embeddings(rows, backbone.embed_dim), np.arange(rows) % 10
-    workers = None if bench.on_gpu else 1  # as all rows would get them: so few images are not timed first
-    sides = {
-        "encoding": lambda: encode_afresh(bench, images, backbone, num_workers=workers),
-        "naive encoding": lambda: naive_pass(backbone, images),
-        "training": lambda: train(backbone, features, text, labels, num_steps=steps),
-        "scoring and selecting": lambda: select_embeddings(embeds, embeds[:10], labels, adaptation="off"),
-    }
-    one = {} if bench.on_gpu else {f"{name}, one thread": one_thread()(run) for name, run in sides.items()}
-    every = bench.seconds(sides | one)
-    seconds = {name: min(every[name], every.get(f"{name}, one thread", math.inf)) for name in sides}
-    scale = rows / len(images.labels)
-    all_steps = Schedule.for_rows(rows, AdaptationArguments()).num_steps
-    # Two trainings of full length: the trial on all rows but the held-out ones, and the final one.
-    ours = scale * seconds["encoding"] + 2 * all_steps / steps * seconds["training"] + seconds["scoring and selecting"]
-    other = (EPOCHS + SCORING_PASSES) * scale * seconds["naive encoding"]
-    how = f"from {len(images.labels)} images and {steps} of 2 x {all_steps} steps, extrapolated; without the files"
-    bench.report("selection_large", ours, other, seconds=every, both_sides=how, num_workers=workers)
-
-
 def train(
-    backbone: Backbone, features: FeatureRows, text: torch.Tensor, labels: np.ndarray, num_steps: int | None = None
+    backbone: Backbone,
+    features: FeatureRows,
+    text: torch.Tensor,
+    labels: np.ndarray,
+    arguments: AdaptationArguments | None = None,
 ) -> None:
-    """One training on cached features, of the length that a run of these rows has at most."""
-    arguments = AdaptationArguments(num_train_epochs=EPOCHS, train_batch_size=TRAIN_BATCH)
-    schedule = Schedule.for_rows(len(labels), arguments)
-    adapted = new_adapters(backbone.model, MlpAdapterConfig())
-    train_adapters(
-        adapted,
+    """Adapters as a run trains them: the trial, and the final ones on all rows."""
+    adapted, _ = adapt(
+        backbone.model,
         features,
         text,
         labels,
-        arguments=arguments,
-        schedule=schedule,
-        seed=0,
+        arguments=arguments or AdaptationArguments(adaptation="always"),
+        seed=42,
         accelerator=make_accelerator(),
-        num_steps=num_steps or schedule.num_steps,
     )
-    adapted.unload()
+    adapted.unload()  # type: ignore[operator]  # a PeftModel, since they are always kept
 
 
 def naive_batches(backbone: Backbone, images: LabelledImages) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -155,7 +117,3 @@ def naive_epoch(backbone: Backbone, images: LabelledImages, text: torch.Tensor) 
         loss.backward()
         optimizer.step()
     adapted.unload()
-
-
-def tiny_backbone(bench: Bench) -> Backbone:
-    return load_backbone(EMBEDDED_MODEL, device=bench.device, precision="bfloat16" if bench.on_gpu else "float32")
