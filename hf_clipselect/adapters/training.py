@@ -173,8 +173,10 @@ def train_adapters(
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
             own_texts = texts.index_select(1, batch.texts).to(device, non_blocking=True)
-            embeds = projections(batch.images, own_texts)
-            loss = grouped_info_nce(*embeds, batch.own_text, batch.log_counts, temperature=arguments.temperature)
+            image_embeds, text_embeds = projections(batch.images, own_texts)
+            loss = grouped_info_nce(
+                image_embeds, text_embeds, batch.own_text, batch.log_counts, temperature=arguments.temperature
+            )
             optimizer.zero_grad()
             accelerator.backward(loss)
             optimizer.step()
