@@ -48,7 +48,6 @@ def diversity(bench: Bench) -> None:
         bench.report("sds_error", float(np.max(list(errors.values()))), by_num_neighbors=errors)
     extra = in_fresh_process(diversity_memory, large)
     bench.report("sds_memory", extra["peak"] / 1e6, 150.0, bytes_and_seconds=extra)
-    isotropic(bench)
     if bench.on_gpu:
         unit = torch.from_numpy(many).to(bench.device)
         sides = {"ours": lambda: class_diversity(unit, large // 10), "products": lambda: matrix_products(unit)}
@@ -66,15 +65,6 @@ def against_faiss(bench: Bench, name: str, embeds: np.ndarray, queries: int, our
     sides = {"faiss": lambda: faiss_distances(embeds, queries, len(embeds) // 10)}
     scale = len(embeds) / queries
     bench.report(name, scale * ours.cpu, scale * bench.timed(sides, repeats=2)["faiss"].cpu)
-
-
-def isotropic(bench: Bench) -> None:
-    """A class too large to compare all rows, in which no row is typical; by the scores that a selection takes."""
-    embeds = np.random.default_rng(0).standard_normal((bench.rows(120_000), 512), dtype=np.float32)
-    labels = np.zeros(len(embeds), dtype=np.int64)
-    with one_thread():
-        timing = bench.timed({"ours": lambda: sample_diversity_score(embeds, labels)})["ours"]
-    bench.report("sds_isotropic", timing.cpu)
 
 
 def some_distances(embeds: np.ndarray, queries: int, k: int) -> np.ndarray:

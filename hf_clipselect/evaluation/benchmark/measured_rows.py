@@ -63,7 +63,6 @@ TABLE = {
     "sds_sklearn_large": Row("scikit-learn at 50,000 x 512, both from 1,024 rows", "CPU s", FASTER, ">= 4"),
     "sds_faiss": Row("faiss-cpu's IndexFlatIP / SDS, 5,000 x 512", "CPU s", FASTER),
     "sds_faiss_large": Row("faiss-cpu at 50,000 x 512, both from 1,024 rows", "CPU s", FASTER),
-    "sds_isotropic": Row("SDS of a class of 120,000 x 512 without clusters", "CPU s"),
     "sds_error": Row("largest relative error of SDS against float64, 50 neighbours and more", "", SHARE, "<= 1e-5"),
     "sds_memory": Row("extra memory of SDS over its inputs, 50,000 x 512 / 150 MB", "MB", SHARE, "<= 1"),
     "sds_gpu": Row("SDS, one class of 50,000 / its matrix products alone, on the GPU", "s", SHARE),
