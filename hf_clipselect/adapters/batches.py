@@ -101,7 +101,7 @@ def resident_texts(text_features: torch.Tensor, device: torch.device) -> torch.T
 
 
 def take_texts(texts: torch.Tensor, numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Those of these numbers `(T, c, H')` on the device; `texts` as from [`resident_texts`], and numbers beside them."""
+    """Some texts `(T, c, H')` on the device, of those that [`resident_texts`] gives; their numbers lie beside them."""
     taken = texts.index_select(1, numbers)
     # What is taken is pinned: from other memory a copy to a GPU would be waited for.
     return taken if taken.device.type == device.type else taken.pin_memory().to(device, non_blocking=True)

@@ -4,8 +4,8 @@ Legend: N texts, T prompt templates, C classes or captions, H' size of the text 
 """
 
 import hashlib
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -47,10 +47,8 @@ def encode_texts(backbone: Backbone, tokens: Tokens, folder: Path, *, processes:
     mine = shards[processes.index :: processes.count]
     damaged = [shard.index for shard in mine if cache.read_array(shard.path, shard.key) is None]
     missing = [shards[index] for index in sorted(chain.from_iterable(processes.gather(damaged)))]
-    # Closed also where writing fails: whoever keeps the traceback would keep torch's settings changed.
-    with closing(_encode_shards(backbone, tokens, missing[processes.index :: processes.count])) as encoded:
-        for shard, features in encoded:
-            cache.write_array(shard.path, shard.key, features)
+    for shard, features in _encode_shards(backbone, tokens, missing[processes.index :: processes.count]):
+        cache.write_array(shard.path, shard.key, features)
     processes.wait()
     together = np.empty((len(tokens.widths), 0), dtype=np.float32)
     for shard in shards:
@@ -102,7 +100,7 @@ def _hashes(tokens: Tokens, start: int, stop: int) -> dict[str, str]:
 
 def _encode_shards(
     backbone: Backbone, tokens: Tokens, shards: list[_TextShard]
-) -> Generator[tuple[_TextShard, np.ndarray], None, None]:
+) -> Iterator[tuple[_TextShard, np.ndarray]]:
     model: Any = backbone.model
     device = model.device
     most = _TOKENS_AT_ONCE_ON_A_CPU if device.type == "cpu" else _TOKENS_AT_ONCE
