@@ -94,10 +94,17 @@ def resident_images(
 
 
 def resident_texts(text_features: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Features `(T, C, H')` on the device if they fit, else where they can be copied to it fast."""
-    if device.type != "cuda":
-        return text_features.to(device)
-    return text_features.to(device) if _fits(text_features.nbytes, device) else text_features.pin_memory()
+    """Features `(T, C, H')` on the device, or as they are where they do not fit on a GPU; see [`take_texts`]."""
+    if device.type == "cuda" and not _fits(text_features.nbytes, device):
+        return text_features
+    return text_features.to(device)
+
+
+def take_texts(texts: torch.Tensor, numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Some texts `(T, c, H')` on the device, of those that [`resident_texts`] gives; their numbers lie beside them."""
+    taken = texts.index_select(1, numbers)
+    # What is taken is pinned: from other memory a copy to a GPU would be waited for.
+    return taken if taken.device.type == device.type else taken.pin_memory().to(device, non_blocking=True)
 
 
 def _fits(num_bytes: int, device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from torch import nn
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
 from ..runtime.processes import Processes
-from .batches import batches_of, resident_images, resident_texts
+from .batches import batches_of, resident_images, resident_texts, take_texts
 from .losses import grouped_info_nce
 from .placing import new_adapters
 from .projections import Projections
@@ -172,8 +172,7 @@ def train_adapters(
         for step, batch in enumerate(batches, start=1):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate(step - 1, arguments.learning_rate)
-            own_texts = texts.index_select(1, batch.texts).to(device, non_blocking=True)
-            image_embeds, text_embeds = projections(batch.images, own_texts)
+            image_embeds, text_embeds = projections(batch.images, take_texts(texts, batch.texts, device))
             loss = grouped_info_nce(
                 image_embeds, text_embeds, batch.own_text, batch.log_counts, temperature=arguments.temperature
             )

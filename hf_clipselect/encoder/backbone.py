@@ -50,6 +50,7 @@ class Backbone:
     weights: Weights = field(default_factory=Weights)
     in_memory: bool = False  # the model was passed; its name is the one that it states, empty where that is no name
     products: str = "highest"  # how float32 products are computed: see `fastest_products`
+    logit_scale: float | None = None  # what the model multiplies cosines with, in float32 whatever its towers run in
 
     @property
     def precision(self) -> str:
@@ -141,6 +142,8 @@ def freeze(
     **origin: Any,
 ) -> Backbone:
     """The model itself as a backbone on `device`; `origin` are the fields of [`Backbone`] about where it is from."""
+    scale = getattr(model, "logit_scale", None)
+    logit_scale = None if scale is None else float(scale.exp())
     if precision == "bfloat16":
         _towers_to_bf16(model)
     last = model.get_submodule(of_model(model).image_head.name)
@@ -151,6 +154,7 @@ def freeze(
         hidden_size=last.in_features if isinstance(last, nn.Linear) else output_size(last),
         embed_dim=output_size(last),
         products=fastest_products(precision, device),
+        logit_scale=logit_scale,
         **origin,
     )
 

@@ -14,7 +14,7 @@ from .tower import ImageTower, explained_misfits
 
 
 _ON_A_CPU = 64
-_AT_MOST = 512  # a GPU gains nothing from more
+_AT_MOST = 512  # what a GPU gains from more is not measured
 
 
 def resolve_batch_size(

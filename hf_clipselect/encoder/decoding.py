@@ -26,8 +26,9 @@ def decoded_batches(
             collate_fn=hand_over,  # type: ignore[arg-type]  # `__getitems__` gives a batch, not a list
             num_workers=num_workers,
             pin_memory=pin_memory,
-            # A GPU should not wait for a batch of large images. There is one pass, so no process is kept for another.
-            prefetch_factor=4 if pin_memory else None,
+            # A GPU should not wait for a batch of large images; so many of floats, four times as large, would fill the
+            # memory. There is one pass, so no process is kept for another.
+            prefetch_factor=4 if pin_memory and pixels.lean is not None else None,
         )
         with held_back():  # the processes inherit it: an interrupt is for the run, which ends them
             decoded = iter(loader)

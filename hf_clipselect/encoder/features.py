@@ -4,7 +4,7 @@ Legend: N rows, H size of the image features: of the input of a linear head, or 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -109,8 +109,10 @@ def encode_dataset(
     )
     # Beside a GPU a thread hashes and writes a shard while the next one is encoded; on a CPU nothing would be gained.
     beside = 0 if backbone.model.device.type == "cpu" else 1
-    for _ in in_order(lambda shard: cache.write(*shard), encoded, threads=beside):
-        pass
+    # Closed also where writing fails: whoever keeps the traceback would keep torch's settings changed.
+    with closing(encoded):
+        for _ in in_order(lambda shard: cache.write(*shard), encoded, threads=beside):
+            pass
     processes.wait()
     rows, reasons = cache.open()
     if accelerator.is_main_process:
@@ -157,7 +159,7 @@ def _encode_shards(
     pixels: PreprocessedImages,
     num_workers: int | None,
     on_bad_image: str,
-) -> Iterator[tuple[Shard, np.ndarray, dict[int, str]]]:
+) -> Generator[tuple[Shard, np.ndarray, dict[int, str]], None, None]:
     # Batches are fixed slices of a shard, so that a restarted run repeats the same forward passes.
     batches_of = [
         [list(range(at, min(at + batch_size, shard.stop))) for at in range(shard.start, shard.stop, batch_size)]

@@ -1,7 +1,7 @@
 """In which arithmetic the frozen towers run: what a device has, what a run takes, and torch's setting around a pass.
 
 float32 is what `auto` stands for. With bfloat16 the embeddings have a cosine of 0.9999 with those of float32 and are
-several times cheaper, but herding and strata keep other rows of the same worth.
+several times cheaper, but a selection keeps other rows, since herding and strata hang on small differences.
 """
 
 import threading
@@ -46,10 +46,12 @@ def fastest_products(precision: str, device: torch.device | str) -> str:
     """How float32 products are computed, in the words of `torch.set_float32_matmul_precision`.
 
     On a GPU `"high"`, which is TF32. On a CPU `"medium"` where that means kernels of oneDNN that stay in float32, half
-    as fast again on AMD's Zen 4 and 5 as those of MKL; with AMX they would multiply in bfloat16, and without AVX-512
-    there are none. Else `"highest"`, torch's own default.
+    as fast again on AMD's Zen 5 as those of MKL; with AMX they would multiply in bfloat16, and without AVX-512
+    there are none. Else, and before torch 2.9, `"highest"`, torch's own default.
     """
     device = torch.device(device)
+    if not _can_be_set():
+        return "highest"
     if precision == "float32" and device.type == "cuda":
         return "high"
     if precision == "float32" and device.type == "cpu" and _has_onednn_float32():
@@ -64,7 +66,7 @@ def encoder_arithmetic(products: str, device: torch.device) -> Iterator[None]:
     torch has one setting for all threads: a thread that wants another waits until the blocks of the others end.
     """
     backends: Any = torch.backends
-    if not hasattr(backends.mkldnn, "matmul") or device.type not in _held:  # not before torch 2.9
+    if not _can_be_set() or device.type not in _held:
         yield
         return
     wanted = {("cpu", "medium"): "bf16", ("cuda", "high"): "tf32"}.get((device.type, products), "ieee")
@@ -102,6 +104,10 @@ class _Setting:
 
 
 _held = {"cpu": _Setting(), "cuda": _Setting()}
+
+
+def _can_be_set() -> bool:
+    return hasattr(torch.backends.mkldnn, "matmul")  # not before torch 2.9
 
 
 @cache

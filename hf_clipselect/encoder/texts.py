@@ -24,7 +24,7 @@ from .threads import in_order, one_thread_each
 from .tokens import Tokens, tokenize
 
 
-# A product of more rows is no faster: on a CPU it leaves the caches, and a GPU is filled by so many.
+# On a CPU a product of more rows is no faster, because it leaves the caches. The number for a GPU is not measured.
 _TOKENS_AT_ONCE_ON_A_CPU = 1024
 _TOKENS_AT_ONCE = 16384
 # Fewer take less than five seconds, unless the text tower is very large.

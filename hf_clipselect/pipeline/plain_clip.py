@@ -21,7 +21,7 @@ from ..scores.noise_model import LabelNoise, check_auto, estimate_label_noise
 from ..scores.targets import Classes
 from ..selection import AUTO
 from .encode import EncodedRows
-from .prepared import AnyPrepared
+from .prepared import AnyPrepared, ImageInputs
 
 
 logger = logging.getLogger(__name__)
@@ -85,15 +85,15 @@ def _judged(
 
     By plain CLIP even where adapters are kept, since adapters were trained on the labels that they would judge.
     """
-    model, judgement = prepared.inputs.model, None
+    inputs, judgement = prepared.inputs, None
     if prepared.processes.index == 0:
-        scale = getattr(model, "logit_scale", None)  # embeddings come without one
+        scale = inputs.backbone.logit_scale if isinstance(inputs, ImageInputs) else None
         with Progress() as progress:
             judgement = judge(
-                rows.features.plain_embeds(model, np.arange(len(rows.numbers))),
+                rows.features.plain_embeds(inputs.model, np.arange(len(rows.numbers))),
                 class_embeds,
                 rows.targets.labels,
-                logit_scale=CLIP_LOGIT_SCALE if scale is None else float(scale.exp()),
+                logit_scale=CLIP_LOGIT_SCALE if scale is None else scale,
                 seed=prepared.seed,
                 told=progress,
             )

@@ -16,11 +16,11 @@ _PACKAGE = __package__.partition(".")[0]
 
 @contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Put the wall-clock seconds of a block into `seconds[stage]`; an error that ends it gets a note of the stage."""
+    """Add the wall-clock seconds of a block to `seconds[stage]`; an error that ends it gets a note of the stage."""
     start = time.perf_counter()
     with during(stage):
         yield
-    seconds[stage] = time.perf_counter() - start
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 @contextmanager

@@ -250,6 +250,7 @@ def _told(
             told(done / num_rows)
         if is_logged and done >= _TIMED_PART * num_rows:
             is_logged = False
+            as_numpy(block[2][:1, 0])  # a GPU is waited for once: so far its work may only be queued
             with_all = len(block[1]) == num_rows
             seconds = (time.perf_counter() - start) * num_rows / done
             logger.warning(

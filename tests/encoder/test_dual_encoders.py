@@ -292,6 +292,7 @@ def test_bf16_towers_keep_the_heads_in_float32(kind, model_folder, dataset, tmp_
     for name, parameter in model.named_parameters():
         assert parameter.dtype == (torch.float32 if name.startswith(heads) else torch.bfloat16), name
     assert half.identity()["dtype"] == "torch.bfloat16"
+    assert half.logit_scale == backbone.logit_scale == float(backbone.model.logit_scale.exp())
     embeds = []
     for name, each in (("exact", backbone), ("near", half)):
         projections = Projections(new_adapters(copy.deepcopy(each.model), MlpAdapterConfig()))

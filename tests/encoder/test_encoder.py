@@ -543,6 +543,17 @@ def test_threads_change_no_bit(backbone, images, tmp_path):
     assert hashes[0] == hashes[1] == hashes[2]
 
 
+def test_a_shard_that_cannot_be_written_leaves_torch_as_it_was(backbone, images, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    (tmp_path / "images-00000.safetensors" / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError) as error:  # its traceback is kept
+        encode(images, backbone, tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert threads == 3 and error.tb is not None
+
+
 def test_the_default_number_of_workers(backbone, images, tmp_path):
     features = encode(images, backbone, tmp_path / "default", num_workers=None).features
     assert np.array_equal(features, encode(images, backbone, tmp_path / "none").features)

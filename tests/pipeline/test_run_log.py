@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from hf_clipselect import select_dataset
-from hf_clipselect.pipeline.run_log import collected_warnings, logged_to_stderr
+from hf_clipselect.pipeline.run_log import collected_warnings, logged_to_stderr, timed
 from hf_clipselect.runtime.notices import NOT_IN_REPORT
 
 
@@ -135,3 +135,10 @@ def test_a_run_from_python_warns_on_stderr_and_in_its_report(images_dataset, cli
     assert result.report["warnings"]
     assert all(told.count(warning) == 1 for warning in result.report["warnings"])
     assert PACKAGE.handlers == []
+
+
+def test_a_stage_in_two_parts_takes_as_long_as_both():
+    seconds = {"load": 5.0}
+    with timed(seconds, "load"), timed(seconds, "encode"):
+        pass
+    assert seconds["load"] > 5 and 0 < seconds["encode"] < 5
