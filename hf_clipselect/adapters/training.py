@@ -21,6 +21,7 @@ from torch import nn
 
 from ..config.arguments import AdaptationArguments
 from ..encoder.feature_rows import FeatureRows
+from ..encoder.threads import one_thread_each
 from ..runtime.processes import Processes
 from .batches import batches_of, resident_images, resident_texts, take_texts
 from .losses import grouped_info_nce
@@ -36,8 +37,8 @@ _DECAY_FACTOR = 0.1
 _LEFT_OUT_AT_MOST = 16.0
 # And the held-out rows are looked at so many times, since they take as long as some steps.
 _EVALUATIONS = 10
-# Steps of fewer multiplications, which one thread does within a millisecond, run on one thread.
-_WORTH_THREADS = 5e7
+# Steps of fewer multiplications run on torch's own kernels.
+_WORTH_ONEDNN = 5e7
 
 # image_features (N, H), text_features (T, C, H'), labels (N,)
 Features = tuple[FeatureRows, torch.Tensor, np.ndarray]
@@ -166,7 +167,8 @@ def train_adapters(
     rows = _shuffled_rows(len(labels), schedule, num_steps, seed)
     batches = batches_of(rows, images, labels, device=device, texts_on=texts.device)
     with (
-        _suited_to(trainable, schedule.batch_size),
+        one_thread_each(device),  # the weights do not depend on how many there are
+        _kernels_for(trainable, schedule.batch_size),
         tqdm(total=num_steps, desc=description, unit=" steps", mininterval=0.5) as progress,
     ):
         for step, batch in enumerate(batches, start=1):
@@ -232,17 +234,13 @@ def _shuffled_rows(num_rows: int, schedule: Schedule, num_steps: int, seed: int)
 
 
 @contextmanager
-def _suited_to(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
-    """One thread and torch's own kernels for small steps, in which threads and oneDNN only cost time."""
-    if batch_size * sum(parameter.numel() for parameter in parameters) >= _WORTH_THREADS:
-        yield
-        return
-    threads, enabled = torch.get_num_threads(), torch.backends.mkldnn.enabled
-    torch.set_num_threads(1)
-    # torch's context manager would set further flags, with a warning.
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # torch types the property, not its value
+def _kernels_for(parameters: list[nn.Parameter], batch_size: int) -> Iterator[None]:
+    """torch's own kernels for small steps, in which oneDNN only costs time."""
+    enabled = torch.backends.mkldnn.enabled
+    if batch_size * sum(parameter.numel() for parameter in parameters) < _WORTH_ONEDNN:
+        # torch's context manager would set further flags, with a warning.
+        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # torch types the property, not its value
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
         torch.backends.mkldnn.enabled = enabled

@@ -143,7 +143,7 @@ def freeze(
 ) -> Backbone:
     """The model itself as a backbone on `device`; `origin` are the fields of [`Backbone`] about where it is from."""
     scale = getattr(model, "logit_scale", None)
-    logit_scale = None if scale is None else float(scale.exp())
+    logit_scale = None if scale is None else float(scale.detach().exp())
     if precision == "bfloat16":
         _towers_to_bf16(model)
     last = model.get_submodule(of_model(model).image_head.name)

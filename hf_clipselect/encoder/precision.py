@@ -37,7 +37,7 @@ def resolve_precision(wanted: str, device: torch.device | str, recorded: Mapping
     if wanted not in (available := available_precisions(device)):
         raise InputError(
             f"--precision {wanted} is not what this machine's {torch.device(device).type} computes in; it has "
-            f"{' and '.join(available)}, and --precision auto takes what suits it."
+            f"{' and '.join(available)}. Pass one that it has, or leave it out."
         )
     return wanted
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from hf_clipselect import select_dataset
+from hf_clipselect.config.arguments import EMBEDDED_MODEL
 from hf_clipselect.data import read_images
+from hf_clipselect.embedded.digits import load_digits_dataset
 from hf_clipselect.encoder.backbone import head_features, load_backbone
 from hf_clipselect.encoder.batch_size import largest_that_fits, resolve_batch_size
 from hf_clipselect.encoder.cache import recorded_key
@@ -49,8 +51,8 @@ def test_a_precision_that_the_machine_lacks(images_dataset, clip_folder, caplog,
     with pytest.raises(InputError) as error:
         select_dataset(images_dataset, model_name_or_path=clip_folder, use_cpu=True, **asked)
     assert str(error.value) == (
-        'precision="bfloat16" is not what this machine\'s cpu computes in; it has float32, and precision="auto" takes '
-        "what suits it."
+        'precision="bfloat16" is not what this machine\'s cpu computes in; it has float32. Pass one that it has, or '
+        "leave it out."
     )
     assert ("bf16=True is the old name" in caplog.text) == ("bf16" in asked)
 
@@ -73,6 +75,24 @@ def test_a_run_goes_on_with_the_precision_and_batch_size_of_its_features(images_
         with pytest.raises(InputError, match=f"were made otherwise: {told} "):
             run(**settings)
     assert shard.stat().st_mtime_ns == written and recorded_key(features)["batch_size"] == 16
+
+
+@pytest.mark.slow
+def test_precisions_keep_the_same_rows_where_margins_decide(tmp_path):
+    # Other objectives don't: what herding picks first decides what it picks next, so float32 is the default.
+    digits, kept = load_digits_dataset(), {}
+    images = read_images(digits)
+    for precision in ("float32", "bfloat16"):
+        backbone, folder = load_backbone(EMBEDDED_MODEL, precision=precision), tmp_path / precision
+        folder.mkdir()
+        RunFolder(folder).write_config({"identity": identity(images, backbone)})
+        encode_dataset(images, backbone, folder / "features", accelerator=make_accelerator(), batch_size=64)
+        settings = {"objective": "clean", "adaptation": "off", "use_cpu": True, "output_dir": folder}
+        result = select_dataset(digits, model_name_or_path=EMBEDDED_MODEL, **settings)
+        assert result.report["model"]["precision"] == precision
+        kept[precision] = set(result.selected.tolist())
+    both = kept["float32"] & kept["bfloat16"]
+    assert len(both) / len(kept["float32"] | kept["bfloat16"]) >= 0.97
 
 
 def test_the_fastest_products_leave_embeddings_as_they_are(images_dataset, clip_folder):
