@@ -20,6 +20,7 @@ DEFAULT_MODEL = "openai/clip-vit-base-patch32"
 EMBEDDED_MODEL = "embedded/tiny-clip"
 EMBEDDED_DATASET = "embedded/digits"
 _MOST_WORKERS = 1024
+_TOO_MANY = 2**63
 DEFAULT_PROMPT_TEMPLATE = "A photo of a {}."
 
 
@@ -292,6 +293,8 @@ def _batch_size(given: int | str | None) -> int | str:
             f"--per_device_eval_batch_size must be a whole number or the word auto, got {given!r}."
         ) from None
     check_at_least(1, "per_device_eval_batch_size", size)
+    if size >= _TOO_MANY:  # as of every number; one that comes as a text was not looked at
+        raise InputError("--per_device_eval_batch_size is too large; give a number below 2^63.")
     return size
 
 

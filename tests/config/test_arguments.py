@@ -234,6 +234,12 @@ def test_value_out_of_range_names_flag_and_value(flag: str, value: str) -> None:
     assert value in str(error.value)
 
 
+def test_batch_size_that_is_too_large_is_refused() -> None:
+    with pytest.raises(InputError, match="--per_device_eval_batch_size is too large"):
+        parse_arguments(["--per_device_eval_batch_size", str(2**63)])
+    assert parse_arguments(["--per_device_eval_batch_size", "64"]).model.per_device_eval_batch_size == 64
+
+
 def test_diversity_weight_is_a_number_or_the_word_ratio() -> None:
     assert parse_arguments(["--diversity_weight", "ratio"]).selection.diversity_weight == "ratio"
     assert parse_arguments(["--diversity_weight", "1e-1"]).selection.diversity_weight == 0.1
