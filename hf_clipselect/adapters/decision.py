@@ -152,21 +152,27 @@ def _try_out(
     plain = align_rows(training.model, *held_out_data, references=references)[0] == held_out_data[2]
     loss_plain = mean_loss(training.model, *held_out_data, batch_size=schedule.batch_size, temperature=temperature)
     best_step, best_loss, best = 0, float("inf"), plain
+    weights: list[torch.Tensor] = []
 
     def evaluate(adapted: PeftModel, step: int) -> bool:
-        nonlocal best_step, best_loss, best
+        nonlocal best_step, best_loss, weights
         loss = mean_loss(adapted, *held_out_data, batch_size=schedule.batch_size, temperature=temperature)
         if loss < best_loss:
             best_step, best_loss = step, loss
-            best = align_rows(adapted, *held_out_data, references=references)[0] == held_out_data[2]
+            weights = [parameter.detach().clone() for parameter in _trained(adapted)]
         return step - best_step < _PATIENCE * schedule.num_steps
 
-    training.run(
+    adapted = training.run(
         (image_features.subset(rest), text_features, labels[rest]),
         num_steps=schedule.num_steps,
         after_interval=evaluate,
         description="Adapting (trial)",
-    ).unload()
+    )
+    if best_step:
+        for parameter, of_best in zip(_trained(adapted), weights, strict=True):
+            parameter.data.copy_(of_best)
+        best = align_rows(adapted, *held_out_data, references=references)[0] == held_out_data[2]
+    adapted.unload()
     difference = best.astype(np.float64) - plain
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
     better = bool(difference.mean() > error)
@@ -184,6 +190,10 @@ def _try_out(
         held_out_loss_plain=loss_plain,
         held_out_loss_adapted=best_loss,
     )
+
+
+def _trained(adapted: PeftModel) -> list[nn.Parameter]:
+    return [parameter for parameter in adapted.parameters() if parameter.requires_grad]
 
 
 def _compared(difference: float, error: float, better: bool) -> str:

@@ -176,8 +176,10 @@ class AdaptationArguments:
         metadata={"help": "JSON file of any PEFT config on the two projections, instead of the MLP adapters."},
     )
     temperature: float = field(default=0.1, metadata={"help": "Temperature of the InfoNCE loss."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of Adam."})
-    num_train_epochs: int = field(default=30, metadata={"help": "Passes over the cached features."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Learning rate of Adam; see --max_train_steps."})
+    num_train_epochs: int = field(
+        default=30, metadata={"help": "Passes over the cached features, as far as --max_train_steps allows."}
+    )
     train_batch_size: int = field(
         default=256, metadata={"help": "Rows of a step, unless --max_train_steps takes more."}
     )
