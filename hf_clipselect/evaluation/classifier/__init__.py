@@ -2,6 +2,8 @@
 
 from .architectures import ARCHITECTURES, PRETRAINED
 from .classifier_accuracy import top_k_accuracy
+from .eval_sets import EvalSet
+from .fitting import Fitted, SetResult, fit_and_test
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments, parse_training_arguments
 from .training_run import train_classifier
 
@@ -11,6 +13,10 @@ __all__ = [
     "PRETRAINED",
     "ClassifierArguments",
     "ClassifierTrainingArguments",
+    "EvalSet",
+    "Fitted",
+    "SetResult",
+    "fit_and_test",
     "parse_training_arguments",
     "top_k_accuracy",
     "train_classifier",

@@ -3,21 +3,16 @@
 import json
 import os
 import platform
-import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub.errors import HTTPError
 from transformers import TimmWrapperConfig, set_seed
 
-from ...data import LabelledImages, with_image_column_undecoded
+from ...data import LabelledImages
 from ...data.source import DatasetSource
-from ...encoder.decoding import why_no_processes
-from ...encoder.images import open_image
 from ...errors import InputError, PushError
 from ...hub import Repository
 from ...hub.access import check_access
@@ -25,12 +20,11 @@ from ...results.saved_selection import read_selection
 from ...runtime.files import write_text_atomically
 from ...runtime.hub_ids import hide_paths
 from ...runtime.retries import describe
-from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
+from .architectures import TIMM_PREFIX, Classifier
 from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run
-from .classifier_accuracy import top_k_accuracy
 from .classifier_card import classifier_card
-from .eval_sets import EvalSet, load_eval_sets, load_train_rows
-from .pixel_rows import Rows
+from .eval_sets import load_eval_sets, load_train_rows
+from .fitting import build_classifier, evaluate_on, fit_decoding, make_trainer
 from .small_image_resnet import SmallImageResNetConfig
 from .trainer import ClassifierTrainer
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments
@@ -60,13 +54,13 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
     _check_processes(training)
-    _fit_decoding(training)
+    fit_decoding(training)
     checkpoint = find_checkpoint(arguments, training)
     _check_push(training)
     train = load_train_rows(arguments)
     eval_sets = load_eval_sets(arguments, train)
     set_seed(training.seed)
-    classifier = _classifier(arguments, train)
+    classifier = build_classifier(arguments, train)
     if checkpoint is not None:
         check_fits(checkpoint, classifier.model)
     results: dict[str, Any] = {
@@ -85,14 +79,14 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         card = classifier_card(results, sources, model_name=name, selected_from=selected_from)
         write_text_atomically(output_dir / "README.md", card)
 
-    trainer = _trainer(arguments, training, classifier, train, eval_sets[0], write_card)
+    trainer = make_trainer(arguments, training, classifier, train, eval_sets[0], write_card)
     if checkpoint is None and trainer.is_world_process_zero():
         remove_run(output_dir)
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     results["train"] |= {"num_steps": outcome.global_step, "seconds": round(outcome.metrics["train_runtime"], 1)}
     trainer.save_model(_internal_call=True)  # else it would be pushed here, before it is tested
     for tested in eval_sets:
-        results["eval"][hide_paths(tested.name)] = _test(trainer, tested, classifier)
+        results["eval"][hide_paths(tested.name)] = evaluate_on(trainer, tested, classifier).figures
     if arguments.paper_accuracy is not None:
         results["paper_accuracy"] = arguments.paper_accuracy
     if trainer.is_world_process_zero():
@@ -101,73 +95,6 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
     if training.push_to_hub:
         _push(trainer)
     return results
-
-
-def _classifier(arguments: ClassifierArguments, train: LabelledImages) -> Classifier:
-    architecture, name = arguments.architecture, arguments.model_name_or_path
-    if architecture is not None and not arguments.pretrained:
-        first = with_image_column_undecoded(train)[0][train.image_column]
-        return random_classifier(architecture, train.class_names, side=max(open_image(first).size))
-    name = name or PRETRAINED.get(architecture or "")
-    if name is None:
-        raise InputError(
-            f"--pretrained: no weights are known for {architecture}, only for {', '.join(PRETRAINED)}; name some with "
-            "--model_name_or_path."
-        )
-    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
-
-
-def _trainer(
-    arguments: ClassifierArguments,
-    training: ClassifierTrainingArguments,
-    classifier: Classifier,
-    train: LabelledImages,
-    tested: EvalSet,
-    write_card: Callable[[], None],
-) -> ClassifierTrainer:
-    train_rows = _rows(
-        train.dataset,
-        train.image_column,
-        classifier,
-        train.labels,
-        augment=arguments.augmentation == "standard",
-        flip=arguments.horizontal_flip,
-        seed=training.seed,
-    )
-    return ClassifierTrainer(
-        model=classifier.model,
-        args=training,
-        train_dataset=train_rows,
-        eval_dataset=_rows(tested.dataset, tested.image_column, classifier, tested.targets[:, 0]),
-        processing_class=classifier.image_processor,
-        lr_milestones=arguments.lr_milestones,
-        lr_gamma=arguments.lr_gamma,
-        write_card=write_card,
-    )
-
-
-def _rows(
-    dataset: Any, image_column: str, classifier: Classifier, labels: np.ndarray | None, **augmentation: Any
-) -> Rows:
-    return Rows(
-        dataset, image_column, classifier.image_processor, classifier.image_size, labels=labels, **augmentation
-    )
-
-
-def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -> dict[str, float]:
-    rows = _rows(tested.dataset, tested.image_column, classifier, None)
-    logits = trainer.predict(rows).predictions
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    if not np.isfinite(logits).all():
-        raise InputError(
-            f"The training diverged: what the network gives for {tested.name} is not finite. Lower --learning_rate, "
-            "or bound the gradients with --max_grad_norm 1."
-        )
-    return {
-        "num_rows": len(rows),
-        "num_classes": len(tested.classes),
-        **top_k_accuracy(logits, tested.targets, classes=tested.classes),
-    }
 
 
 def _source_of_selection(dataset_name: str) -> DatasetSource | None:
@@ -242,18 +169,6 @@ def _check_push(training: ClassifierTrainingArguments) -> None:
         raise InputError("--push_to_hub needs --hub_model_id, the model repository, such as me/digits-resnet.")
     repository = Repository(training.hub_model_id, "model", bool(training.hub_private_repo))
     check_access(repository, flags={"model": "hub_model_id"})
-
-
-def _fit_decoding(training: ClassifierTrainingArguments) -> None:
-    """Leave out what can't be: decoding processes where none can start, and pinned memory where there is no GPU."""
-    if training.dataloader_num_workers and (why := why_no_processes()) is not None:
-        warnings.warn(
-            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, "
-            f"since {why}.",
-            stacklevel=3,
-        )
-        training.dataloader_num_workers = 0
-    training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
 
 
 def _check_processes(training: ClassifierTrainingArguments) -> None:
