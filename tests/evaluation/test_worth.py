@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 from datasets import Dataset
+from loopback_hub.server import LoopbackHub
 from made_results import make_result
 from recipe_files import launch_recipe, load_recipe
 
@@ -385,3 +386,26 @@ def test_two_processes_compare_as_one(selection, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("| random rows | 385 | 3 |") == 1
     assert len(list((tmp_path / "run" / "comparison").iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_a_published_selection_is_compared(selection, tmp_path):
+    """Its repository has scores alone; the rows come from the dataset that it names."""
+    push = (
+        "import sys; from huggingface_hub import HfApi; api = HfApi()\n"
+        "api.create_repo('alice/kept', repo_type='dataset')\n"
+        "api.upload_folder(repo_id='alice/kept', repo_type='dataset', folder_path=sys.argv[1])\n"
+    )
+    recipe = REPOSITORY / "recipes" / "train_classifier.py"
+    flags = ["--dataset_name", "alice/kept", "--dataset_config_name", "count_200", "--compare_with", "random"]
+    flags += ["--compare_seeds", "1", "--max_steps", "2", "--architecture", "resnet-20", "--use_cpu"]
+    with LoopbackHub(tmp_path / "hub") as hub:
+        environment = hub.environment("hf_alice_write", tmp_path / "home")
+        for command in ([sys.executable, "-c", push, selection / "subset"], [sys.executable, recipe, *flags]):
+            done = subprocess.run(
+                list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, env=environment
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+    assert "| random rows | 200 | 2 |" in done.stdout and "embedded/digits:test" in done.stdout
+    card = (tmp_path / "classifier_output" / "README.md").read_text()
+    assert "200 of `alice/kept`, config `count_200`, split `train`, selected from `embedded/digits`" in card
