@@ -259,7 +259,7 @@ def test_two_seeds_of_a_comparison_are_those_of_its_records(selection, tmp_path)
     times = {path.name: path.stat().st_mtime_ns for path in records.iterdir()}
     again = run(*flags)
     assert {path.name: path.stat().st_mtime_ns for path in records.iterdir() if path.name in times} == times
-    assert again["comparison"]["eval"] == comparison["eval"]
+    assert again["comparison"]["eval"] == comparison["eval"] and again["train"] == results["train"]
     # Fewer arms and seeds are among those that are there.
     fewer = run(*flags, "--compare_with", "random", "--compare_seeds", 1)["comparison"]
     assert list(fewer["arms"]) == ["selected", "random"] and fewer["seeds"] == [42]

@@ -30,7 +30,7 @@ from .selection_file import read_selection_behind
 from .small_image_resnet import SmallImageResNetConfig
 from .trainer import ClassifierTrainer
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments
-from .worth import Comparison, arm_result
+from .worth import SELECTED, Comparison, arm_result
 from .worth_table import comparison_table
 
 
@@ -117,6 +117,8 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         # Of a training that went on, the seconds are those of a part.
         first = arm_result(tested, len(train.labels), num_steps, seconds if checkpoint is None else None)
         results["comparison"] = comparison.run(first)
+        [whole, *_] = results["comparison"]["arms"][SELECTED]["seconds"]
+        results["train"]["seconds"] = results["train"]["seconds"] if whole is None else whole
         write()
     if training.push_to_hub:
         _push(trainer)
