@@ -18,7 +18,7 @@ from .known_methods import FULL, METHODS, RANDOM
 from .noise_estimates import JUDGES
 from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .sweep import Row
-from .sweep_tables import csv_of, method_name, read_rows
+from .sweep_tables import csv_of, lines_of_csv, method_name
 
 
 CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")
@@ -50,7 +50,7 @@ class Accuracies:
         """Put the rows of sweeps together.
 
         Args:
-            rows (`Sequence[dict]`): From [`run_sweep`] or [`read_rows`], of one sweep or several; those of the method
+            rows (`Sequence[dict]`): From [`run_sweep`], of one sweep or several; those of the method
                 that keeps all rows are left out.
 
         Returns:
@@ -161,7 +161,7 @@ def read_regrets(folder: Path) -> tuple[Accuracies, list[Row]]:
     Returns:
         `tuple[Accuracies, list[dict]]`
     """
-    lines, noise_rows = (read_rows(folder / name) for name in (_ACCURACY_CSV, _NOISE_CSV))
+    lines, noise_rows = (lines_of_csv(folder / name) for name in (_ACCURACY_CSV, _NOISE_CSV))
     of_rows = [
         {**{name: line[name] for name in (*CELL, "seed")}, "method": method, "accuracy": line[method] / 100}
         for line in lines

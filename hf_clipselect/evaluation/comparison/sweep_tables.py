@@ -11,7 +11,9 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from ...runtime.files import write_atomically, write_text_atomically
+from ...selection.objective import DEFAULT_PRESET
 from .known_methods import FULL, METHODS
+from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .setting import Damage, describe_setting
 from .sweep import Row
 
@@ -32,8 +34,15 @@ FIGURES = (
     "cpu_s",
     "peak_mb",
 )
-DEFAULT = "diverse"
+# What is recorded of trainings on images alone: seconds, and accuracy on further test sets by their names.
+TRAIN_SECONDS, _FURTHER = "train_seconds", "accuracy_"
+# Texts of a row: a method's settings, and the seeds that chose them. Files of earlier versions lack them.
+_SETTINGS, _TUNING_SEEDS = "settings", "tuning_seeds"
+DEFAULT = DEFAULT_PRESET
 RESULTS_CSV = "results.csv"
+# Differences of means below this are rounding.
+_ROUNDING = 1e-9
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -44,16 +53,34 @@ class Summary:
         setting (`tuple`): Values of `SETTING`.
         model (`str`): What was trained.
         methods (`list[str]`), ratios (`list[float]`): In their order, without all rows and the ratio 1.
-        num_seeds (`int`): How many.
-        values (`dict`): (method, ratio, figure) -> the values of the seeds.
+        seeds (`list[int]`): Rising.
+        figures (`list[str]`): `FIGURES`, and what was recorded of trainings on images.
+        values (`dict`): (method, ratio, figure) -> the values of the seeds, in their order.
+        settings (`dict`): (method, ratio) -> the method's settings in words, where it has any.
+        tuning_seeds (`str`): The seeds that chose them; "" where none did or it is not recorded.
+        num_test_rows (`int`, *optional*): None where it is not recorded.
     """
 
     setting: tuple[Any, ...]
     model: str
     methods: list[str]
     ratios: list[float]
-    num_seeds: int
+    seeds: list[int]
+    figures: list[str]
     values: dict[tuple[str, float, str], np.ndarray]
+    settings: dict[tuple[str, float], str]
+    tuning_seeds: str
+    num_test_rows: int | None
+
+    @property
+    def further_sets(self) -> list[str]:
+        """Names of the test sets beside the first."""
+        return [figure.removeprefix(_FURTHER) for figure in self.figures if figure.startswith(_FURTHER)]
+
+    @property
+    def competitors(self) -> list[str]:
+        """All methods but all rows, which are a reference."""
+        return [name for name in self.methods if name != FULL]
 
     def mean(self, method: str, ratio: float, figure: str) -> float:
         """Mean over the seeds; of all rows the ratio does not matter."""
@@ -67,6 +94,10 @@ class Summary:
     def of(self, method: str, ratio: float, figure: str) -> np.ndarray:
         """Values of the seeds."""
         return self.values[method, 1.0 if method == FULL else ratio, figure]
+
+    def of_competitors(self, ratio: float, figure: str) -> np.ndarray:
+        """Values of all competitors, `(methods, seeds)`."""
+        return np.stack([self.of(name, ratio, figure) for name in self.competitors])
 
     def of_setting(self, name: str) -> Any:
         """One value of `SETTING`."""
@@ -88,15 +119,17 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
     return [_summary(key, group) for key, group in groups.items()]
 
 
-def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
+def write_tables(rows: Sequence[Row], folder: Path, *, origin: str, tuning_seeds: Sequence[int] = ()) -> None:
     """Write results.parquet, results.csv, summary.csv and tables.md.
 
     Args:
         rows (`Sequence[dict]`): From [`run_sweep`].
         folder (`Path`): Where to.
         origin (`str`): The command and the version behind the figures, for the head of tables.md.
+        tuning_seeds (`Sequence[int]`): Those that chose the settings of methods; they become a column.
     """
-    table = pa.Table.from_pylist(list(rows))
+    rows = [{**row, _TUNING_SEEDS: ", ".join(map(str, tuning_seeds))} for row in rows]
+    table = pa.Table.from_pylist(rows)
     for name, content in (
         ("results.parquet", _parquet(table)),
         (RESULTS_CSV, csv_of(table)),
@@ -113,10 +146,25 @@ def read_rows(path: Path) -> list[Row]:
         path (`Path`): The file.
 
     Returns:
-        `list[dict]`: As [`run_sweep`] gave them.
+        `list[dict]`: As [`run_sweep`] gave them, with the columns that files of earlier versions lack: `settings` and
+            `tuning_seeds` are "", `train_seconds` is NaN.
     """
-    # By default the reader takes the NaN of a figure that does not exist for a missing value.
-    return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[])).to_pylist()
+    added = {_SETTINGS: "", _TUNING_SEEDS: "", TRAIN_SECONDS: float("nan")}
+    return [{**added, **row} for row in lines_of_csv(path)]
+
+
+def lines_of_csv(path: Path) -> list[dict[str, Any]]:
+    """Lines of a CSV file that [`csv_of`] made.
+
+    Args:
+        path (`Path`): The file.
+
+    Returns:
+        `list[dict]`: Column -> value; NaN and empty texts are what they were.
+    """
+    # By default the reader takes the NaN of a figure that does not exist for a missing value, and a seed for a number.
+    texts = dict.fromkeys((_SETTINGS, _TUNING_SEEDS), pa.string())
+    return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[], column_types=texts)).to_pylist()
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -137,15 +185,18 @@ def markdown(rows: Sequence[Row]) -> str:
 def _markdown_of(models: Sequence[Summary]) -> str:
     """One setting; what is kept is the same whatever is trained on it."""
     first = models[0]
-    seeds = "One seed" if first.num_seeds == 1 else f"Means and standard deviations of {first.num_seeds} seeds"
-    parts = [f"## {describe(first)}\n", f"{seeds}; the best of a column is bold.\n"]
+    parts = [f"## {describe(first)}\n", _what_it_is_of(first)]
     for summary in models:
-        parts += [f"Test accuracy, {summary.model}, %:\n", _by_ratio(summary, "accuracy", best=max)]
-        parts += [_above_default(summary)] if DEFAULT in summary.methods else []
+        parts += [f"Test accuracy, {summary.model}, %:\n", _by_ratio(summary, "accuracy", highest=True)]
+        parts += [_settings(summary)] if summary.settings else []
+        parts += [_against_default(summary)] if DEFAULT in summary.methods else []
+        for name in summary.further_sets:
+            table = _by_ratio(summary, f"{_FURTHER}{name}", highest=True)
+            parts += [f"Test accuracy on {name}, {summary.model}, %:\n", table]
     if first.of_setting("noise_rate"):
-        parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(first, "noise_share", best=min)]
+        parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(first, "noise_share", highest=False)]
     if first.of_setting("corruption_rate"):
-        parts += ["Damaged images among the kept rows, %:\n", _by_ratio(first, "corrupted_share", best=min)]
+        parts += ["Damaged images among the kept rows, %:\n", _by_ratio(first, "corrupted_share", highest=False)]
     parts += [
         "Finding wrong labels (AUROC, %; below 50 they are kept first), and the cost of one selection of all "
         "ratios, the median of the seeds; encoding the images and training a proxy are counted for each method that "
@@ -155,6 +206,41 @@ def _markdown_of(models: Sequence[Summary]) -> str:
     return "\n".join(parts)
 
 
+def _what_it_is_of(summary: Summary) -> str:
+    """Rows, seeds, and what is bold."""
+    num_rows = summary.of(FULL, 1.0, "num_kept")[0]
+    rows = f"{num_rows:,} rows to select from"
+    rows += f", {summary.num_test_rows:,} test rows" if summary.num_test_rows is not None else ""
+    seeds = ", ".join(map(str, summary.seeds))
+    if summary.tuning_seeds and any(summary.settings.values()):
+        seeds = f"report seeds {seeds}; development seeds, which chose the settings, {summary.tuning_seeds}"
+    else:
+        seeds = f"seeds {seeds}"
+    if len(summary.seeds) == 1:
+        return f"{rows}; {seeds}. One seed, so that no test tells what is more than chance, and nothing is bold.\n"
+    return (
+        f"{rows}; {seeds}. Means and standard deviations over the seeds. Bold is the best of a column where a paired "
+        "t-test over the seeds, with Holm's correction over the other methods of the column, separates it from the "
+        f"second (p < {LEVEL}); all rows are a reference, and compete with none.\n"
+    )
+
+
+def _settings(summary: Summary) -> str:
+    """Each method with its settings and the ratios that have them."""
+    words = []
+    for method in summary.competitors:
+        ratios: dict[str, list[str]] = {}
+        for ratio in summary.ratios:
+            if text := summary.settings.get((method, ratio)):
+                ratios.setdefault(text, []).append(f"{ratio:g}")
+        if len(ratios) == 1 and len(next(iter(ratios.values()))) == len(summary.ratios):
+            words.append(f"{method_name(method)} {next(iter(ratios))}")
+        elif ratios:
+            found = ", ".join(f"{text} at {' '.join(at)}" for text, at in ratios.items())
+            words.append(f"{method_name(method)} {found}")
+    return f"Settings: {'; '.join(words)}.\n"
+
+
 def describe(summary: Summary) -> str:
     """The setting in words."""
     damage: dict[str, Any] = dict(zip(SETTING, summary.setting, strict=True))
@@ -162,18 +248,29 @@ def describe(summary: Summary) -> str:
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
+    figures = [*FIGURES, *(name for name in rows[0] if name.startswith(_FURTHER))]
+    if not np.isnan([row.get(TRAIN_SECONDS, float("nan")) for row in rows]).any():
+        figures.append(TRAIN_SECONDS)
     values: dict[tuple[str, float, str], list[float]] = {}
-    for row in rows:
-        for figure in FIGURES:
+    settings: dict[tuple[str, float], list[str]] = {}
+    # Seeds in one order for all methods, for they are paired.
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        for figure in figures:
             values.setdefault((row["method"], row["selection_ratio"], figure), []).append(row[figure])
+        if text := row.get(_SETTINGS):
+            settings.setdefault((row["method"], row["selection_ratio"]), []).append(text)
     present = {row["method"] for row in rows}
     return Summary(
         setting=key[:-1],
         model=key[-1],
         methods=[name for name in METHODS if name in present],
         ratios=sorted({row["selection_ratio"] for row in rows if row["method"] != FULL}),
-        num_seeds=len({row["seed"] for row in rows}),
+        seeds=sorted({row["seed"] for row in rows}),
+        figures=figures,
         values={name: np.array(of_seeds) for name, of_seeds in values.items()},
+        settings={name: " or ".join(dict.fromkeys(texts)) for name, texts in settings.items()},
+        tuning_seeds=rows[0].get(_TUNING_SEEDS, ""),
+        num_test_rows=rows[0].get("num_test_rows"),
     )
 
 
@@ -183,51 +280,61 @@ def _summary_lines(groups: Sequence[Summary]) -> Iterable[Row]:
             for ratio in [1.0] if method == FULL else summary.ratios:
                 line = dict(zip(SETTING, summary.setting, strict=True))
                 line |= {"model": summary.model, "method": method, "selection_ratio": ratio}
-                line["num_seeds"] = summary.num_seeds
-                for figure in FIGURES:
+                line["num_seeds"] = len(summary.seeds)
+                for figure in summary.figures:
                     line[f"{figure}_mean"] = summary.mean(method, ratio, figure)
                     line[f"{figure}_std"] = summary.deviation(method, ratio, figure)
                 yield line
 
 
-def _by_ratio(summary: Summary, figure: str, *, best: Any) -> str:
-    digits = 1 if figure == "accuracy" else 2
-    methods = [name for name in summary.methods if name != FULL or figure == "accuracy"]
+def _by_ratio(summary: Summary, figure: str, *, highest: bool) -> str:
+    is_accuracy = figure.startswith("accuracy")
+    digits = 1 if is_accuracy else 2
     lines = [
         f"| method | {' | '.join(f'{ratio:g}' for ratio in summary.ratios)} |",
         "|---" * (1 + len(summary.ratios)) + "|",
     ]
-    for method in methods:
+    bold = {ratio: separated_best(summary.of_competitors(ratio, figure), highest=highest) for ratio in summary.ratios}
+    for place, method in enumerate([*summary.competitors, *([FULL] if is_accuracy else [])]):
         cells = []
         for ratio in summary.ratios:
-            means = {name: round(100 * summary.mean(name, ratio, figure), digits) for name in methods if name != FULL}
             text = f"{100 * summary.mean(method, ratio, figure):.{digits}f}"
-            text = f"**{text}**" if means.get(method) == best(means.values()) else text
+            text = f"**{text}**" if place == bold[ratio] else text
             cells.append(text + _deviation(summary, method, ratio, figure, digits))
         lines.append(f"| {method_name(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _above_default(summary: Summary) -> str:
-    """Where a method of others beats the default by more than a standard deviation, the larger one of the two."""
-    above = []
+def _against_default(summary: Summary) -> str:
+    """Which methods are better than the default objective: for certain, and in the mean alone."""
+    separated, others = [], []
+    names = [name for name in summary.competitors if name != DEFAULT]
     for ratio in summary.ratios:
-        for method in summary.methods:
-            if method == FULL or METHODS[method].family in ("ours", "ablation"):
-                continue
-            gain = summary.mean(method, ratio, "accuracy") - summary.mean(DEFAULT, ratio, "accuracy")
-            deviation = np.nanmax([summary.deviation(name, ratio, "accuracy") for name in (method, DEFAULT)] + [0.0])
-            if gain > deviation:
-                above.append(f"{method_name(method)} at {ratio:g} (+{100 * gain:.1f})")
-    found = ", ".join(above) if above else "none"
-    return f"Above `{DEFAULT}` by more than a standard deviation (the larger one of the two): {found}.\n"
+        gains = np.stack([summary.of(name, ratio, "accuracy") for name in names])
+        gains = gains - summary.of(DEFAULT, ratio, "accuracy")
+        for name, gain, p_value in zip(names, gains.mean(axis=1), holm(paired_p_values(gains)), strict=True):
+            if gain > _ROUNDING:
+                found = separated if p_value < LEVEL else others
+                found.append((float(gain), f"{method_name(name)} at {ratio:g} (+{100 * gain:.2f})"))
+    num = len(names) * len(summary.ratios)
+    return (
+        f"Better than `{DEFAULT}` by the paired test, with Holm's correction over the others at a ratio, in points: "
+        f"{_named(separated, num)}.\n\n"
+        f"Better than `{DEFAULT}` in the mean, not separated by the test: {_named(others, num)}.\n"
+    )
+
+
+def _named(found: Sequence[tuple[float, str]], num: int) -> str:
+    """The largest first."""
+    words = [text for _, text in sorted(found, key=lambda pair: -pair[0])]
+    if len(words) <= _MOST_NAMED:
+        return ", ".join(words) or "none"
+    return f"{len(words)} of {num}, the largest {', '.join(words[:_MOST_NAMED])}"
 
 
 def _costs(summary: Summary) -> str:
     lines = ["| method | AUROC | wall, s | CPU, s | memory, MB |", "|---|---|---|---|---|"]
-    for method in summary.methods:
-        if method == FULL:
-            continue
+    for method in summary.competitors:
         ratio = summary.ratios[0]
         auroc = summary.mean(method, ratio, "noise_auroc")
         spread = _deviation(summary, method, ratio, "noise_auroc", 1)
