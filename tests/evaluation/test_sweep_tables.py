@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import ttest_rel
 
-from hf_clipselect.evaluation.comparison import METHODS, write_tables
+from hf_clipselect.evaluation.comparison import METHODS, sweep_plots, write_plots, write_tables
 from hf_clipselect.evaluation.comparison.sweep_tables import DEFAULT, markdown, read_rows, summaries
 from hf_clipselect.selection.objective import DEFAULT_PRESET
 
@@ -154,3 +154,61 @@ def test_further_test_sets_have_tables_of_their_own():
     text = markdown(rows)
     table = text.split("Test accuracy on hard, network, %:\n\n")[1].split("\n\n")[0]
     assert "| `herding` | **41.0** ± 1.2 |" in table and "| all rows | 45.0 ± 0.0 |" in table
+
+
+def rows_of_trainings():
+    """At two ratios, with the seconds of each training."""
+    return [
+        {**row, "train_seconds": 100 * row["selection_ratio"] + row["seed"], "wall_s": float(row["method"] != "full")}
+        for ratio in (0.3, 0.5)
+        for row in rows_of(ACCURACY, ratio=ratio)[: -4 if ratio == 0.5 else None]
+    ]
+
+
+def rows_of_corruptions():
+    """At two ratios, with three shares of damaged images, which cost as many points."""
+    return [
+        {**row, "accuracy": row["accuracy"] - rate, "corruption_rate": rate}
+        for rate in (0.2, 0.0, 0.1)
+        for row in rows_of_trainings()
+    ]
+
+
+def test_accuracy_is_drawn_against_the_time_to_select_and_train():
+    # Half of the rows train 51.5 seconds in the mean of four seeds, and are selected in one.
+    lines = drawn_lines(sweep_plots._against_time(summaries(rows_of_trainings())[0]))
+    assert lines["herding"] == [(32.5, pytest.approx(91.0)), (52.5, pytest.approx(91.0))]
+    assert lines["all rows"] == [(101.5, pytest.approx(95.0))]
+
+
+def test_accuracy_is_drawn_against_the_share_of_damaged_images():
+    [same] = sweep_plots._but_for_corruption(summaries(rows_of_corruptions()))
+    drawn = sweep_plots._against_corruption(same, 0.5)
+    assert drawn_lines(drawn)["herding"] == [(x, pytest.approx(91 - x)) for x in (0.0, 10.0, 20.0)]
+    assert drawn_lines(drawn)["all rows"] == [(x, pytest.approx(95 - x)) for x in (0.0, 10.0, 20.0)]
+    assert drawn.get_suptitle() == "made, 20% wrong labels (symmetric); network"
+
+
+@pytest.mark.slow
+def test_plots_are_those_that_the_rows_have_figures_for(tmp_path):
+    def names(rows):
+        return {path.stem for path in write_plots(rows, tmp_path)}
+
+    assert names(rows_of(ACCURACY)) == {"accuracy", "cost", "noise_share"}
+    rows = rows_of_trainings()
+    assert names(rows) == {"accuracy", "cost", "noise_share", "time"}
+    rows[0]["train_seconds"] = float("nan")  # of a result that was there before seconds were recorded
+    assert names(rows) == {"accuracy", "cost", "noise_share"}
+    damaged = names(rows_of_corruptions())
+    assert {name for name in damaged if "at" in name} == {"corruption_at_30_noise_20", "corruption_at_50_noise_20"}
+    of_each = {f"{kind}_noise_20_corruption_{rate}" for kind in ("accuracy", "cost", "time") for rate in (0, 10, 20)}
+    assert of_each | {"corrupted_share_noise_20_corruption_10"} < damaged
+
+
+def drawn_lines(drawn):
+    """Name -> points, of all panels."""
+    return {
+        container.get_label(): [tuple(point) for point in container[0].get_xydata()]
+        for axes in drawn.axes
+        for container in axes.containers
+    }

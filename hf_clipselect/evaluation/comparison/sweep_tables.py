@@ -241,9 +241,9 @@ def _settings(summary: Summary) -> str:
     return f"Settings: {'; '.join(words)}.\n"
 
 
-def describe(summary: Summary) -> str:
-    """The setting in words."""
-    damage: dict[str, Any] = dict(zip(SETTING, summary.setting, strict=True))
+def describe(summary: Summary, **changes: Any) -> str:
+    """The setting in words, with other values of `SETTING` where some are given."""
+    damage: dict[str, Any] = {**dict(zip(SETTING, summary.setting, strict=True)), **changes}
     return describe_setting(damage.pop("data"), Damage(**damage, seed=0))
 
 
