@@ -116,44 +116,60 @@ def test_many_better_methods_are_counted_and_the_largest_named():
     assert line.count("`") == 20
 
 
-def test_settings_name_their_ratios_and_the_seeds_that_chose_them(tmp_path):
-    settings = {("moderate", 0.3): "k=1", ("herding", 0.3): "cutoff=0.3", ("herding", 0.5): "cutoff=0.1"}
-    rows = [
-        {**row, "settings": settings.get((row["method"], row["selection_ratio"]), ""), "num_test_rows": 1500}
-        for ratio in (0.3, 0.5)
-        for row in rows_of(ACCURACY, ratio=ratio)[: -4 if ratio == 0.5 else None]
+def test_settings_stand_with_their_ratios_where_they_come_from_and_the_proxy(tmp_path):
+    tuned, net = "tuned on seeds 1000, 1001", "proxy=network 64-128-10, 10 epochs"
+    settings = {
+        ("herding", 0.3): ("cutoff=0.3", tuned),
+        ("herding", 0.5): (f"cutoff=0.1, {net}", tuned),
+        ("moderate", 0.3): (f"k=1, gamma=0.5, {net}", "its paper"),
+        ("moderate", 0.5): (f"k=1, gamma=0.5, {net}", "its paper"),
+        ("random", 0.5): ("proxy=linear probe", "-"),
+    }
+    rows = []
+    for row in (row for ratio in (0.3, 0.5) for row in rows_of(ACCURACY, ratio=ratio)[: -4 if ratio == 0.5 else None]):
+        text, source = settings.get((row["method"], row["selection_ratio"]), ("", "-"))
+        rows.append({**row, "settings": text, "settings_from": source, "num_test_rows": 1500})
+    write_tables(rows, tmp_path, origin="a command")
+    text = (tmp_path / "tables.md").read_text()
+    assert "1,300 rows to select from, 1,500 test rows; seeds 0, 1, 2, 3. " in text
+    assert text.split("| all rows |")[1].split("\n\n")[1:5] == [
+        "Settings (tuned on seeds 1000, 1001): `herding`: cutoff=0.3 at 0.3, cutoff=0.1 at 0.5.",
+        "Settings (its paper): `moderate`: k=1, gamma=0.5 at 0.3, 0.5.",
+        "Proxy of `herding`, `moderate`: network 64-128-10, 10 epochs.",
+        "Proxy of random rows: linear probe.",
     ]
-    write_tables(rows, tmp_path, origin="a command", tuning_seeds=[1000, 1001])
-    text = (tmp_path / "tables.md").read_text()
-    assert "Settings: `herding` cutoff=0.3 at 0.3, cutoff=0.1 at 0.5; `moderate` k=1 at 0.3.\n" in text
-    assert "1,300 rows to select from, 1,500 test rows; report seeds 0, 1, 2, 3; development seeds, " in text
-    assert "; development seeds, which chose the settings, 1000, 1001. " in text
     assert text == f"a command\n\n{markdown(read_rows(tmp_path / 'results.csv'))}"
-    one = [{**row, "settings": "k=1" if row["method"] == "moderate" else ""} for row in rows]
-    write_tables(one, tmp_path, origin="a command", tuning_seeds=[1000])
+    # Without any, the empty columns are texts still, and nothing is said.
+    without = [{**row, "settings": "", "settings_from": "-"} for row in rows]
+    write_tables(without, tmp_path, origin="a command")
     text = (tmp_path / "tables.md").read_text()
-    assert "Settings: `moderate` k=1.\n" in text and "settings, 1000. " in text
-    assert text == f"a command\n\n{markdown(read_rows(tmp_path / 'results.csv'))}"
-    # Development seeds of a sweep that has nothing to choose say nothing.
-    assert "development" not in markdown([{**row, "settings": ""} for row in one])
+    assert "Settings" not in text and text == f"a command\n\n{markdown(read_rows(tmp_path / 'results.csv'))}"
 
 
 def test_files_of_earlier_versions_are_read_with_the_columns_that_they_lack(tmp_path):
-    columns = [name for name in rows_of(ACCURACY)[0] if name not in ("settings", "tuning_seeds", "train_seconds")]
+    columns = [name for name in rows_of(ACCURACY)[0] if name not in ("settings", "settings_from", "train_seconds")]
     lines = [",".join(columns), *(",".join(str(row[name]) for name in columns) for row in rows_of(ACCURACY))]
     (tmp_path / "results.csv").write_text("\n".join(lines) + "\n")
     rows = read_rows(tmp_path / "results.csv")
-    assert {(row["settings"], row["tuning_seeds"]) for row in rows} == {("", "")}
+    assert {(row["settings"], row["settings_from"]) for row in rows} == {("", "-")}
     assert all(math.isnan(row["train_seconds"]) for row in rows)
     assert markdown(rows) == markdown(rows_of(ACCURACY))
     assert "train_seconds" not in summaries(rows)[0].figures
 
 
-def test_further_test_sets_have_tables_of_their_own():
-    rows = [{**row, "accuracy_hard": row["accuracy"] - 0.5} for row in rows_of(ACCURACY)]
+def test_further_test_sets_and_five_classes_have_tables_of_their_own():
+    further = {"accuracy_hard": -0.5, "top_5_accuracy": 0.05, "top_5_accuracy_hard": -0.3}
+    rows = [
+        {**row, **{name: row["accuracy"] + change for name, change in further.items()}} for row in rows_of(ACCURACY)
+    ]
     text = markdown(rows)
-    table = text.split("Test accuracy on hard, network, %:\n\n")[1].split("\n\n")[0]
-    assert "| `herding` | **41.0** ± 1.2 |" in table and "| all rows | 45.0 ± 0.0 |" in table
+    for caption, best, full in (
+        ("Test accuracy on hard, network, %", "41.0", "45.0"),
+        ("Top-5 test accuracy, network, %", "96.0", "100.0"),
+        ("Top-5 test accuracy on hard, network, %", "61.0", "65.0"),
+    ):
+        table = text.split(f"\n{caption}:\n\n")[1].split("\n\n")[0]
+        assert f"| `herding` | **{best}** ± 1.2 |" in table and f"| all rows | {full} ± 0.0 |" in table
 
 
 def rows_of_trainings():

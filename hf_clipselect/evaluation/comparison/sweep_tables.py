@@ -1,5 +1,6 @@
 """Results of a sweep as files: every run, means and standard deviations, and tables in Markdown."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,11 @@ FIGURES = (
     "cpu_s",
     "peak_mb",
 )
-# What is recorded of trainings on images alone: seconds, and accuracy on further test sets by their names.
-TRAIN_SECONDS, _FURTHER = "train_seconds", "accuracy_"
-# Texts of a row: a method's settings, and the seeds that chose them. Files of earlier versions lack them.
-_SETTINGS, _TUNING_SEEDS = "settings", "tuning_seeds"
+# Seconds of a training, and of images its accuracy on further test sets and within five classes.
+TRAIN_SECONDS, _FURTHER, _TOP_5 = "train_seconds", "accuracy_", "top_5_accuracy"
+# Texts of a row: a method's settings with its proxy, and where they come from. Files of earlier versions lack them.
+_SETTINGS, _SETTINGS_FROM = "settings", "settings_from"
+_PROXY = re.compile(r"(?:^|, )proxy=")
 DEFAULT = DEFAULT_PRESET
 RESULTS_CSV = "results.csv"
 # Differences of means below this are rounding.
@@ -54,10 +56,9 @@ class Summary:
         model (`str`): What was trained.
         methods (`list[str]`), ratios (`list[float]`): In their order, without all rows and the ratio 1.
         seeds (`list[int]`): Rising.
-        figures (`list[str]`): `FIGURES`, and what was recorded of trainings on images.
+        figures (`list[str]`): `FIGURES`, and what else was recorded of the trainings.
         values (`dict`): (method, ratio, figure) -> the values of the seeds, in their order.
-        settings (`dict`): (method, ratio) -> the method's settings in words, where it has any.
-        tuning_seeds (`str`): The seeds that chose them; "" where none did or it is not recorded.
+        settings (`dict`): (method, ratio) -> the method's settings in words, and where they come from.
         num_test_rows (`int`, *optional*): None where it is not recorded.
     """
 
@@ -68,14 +69,8 @@ class Summary:
     seeds: list[int]
     figures: list[str]
     values: dict[tuple[str, float, str], np.ndarray]
-    settings: dict[tuple[str, float], str]
-    tuning_seeds: str
+    settings: dict[tuple[str, float], tuple[str, str]]
     num_test_rows: int | None
-
-    @property
-    def further_sets(self) -> list[str]:
-        """Names of the test sets beside the first."""
-        return [figure.removeprefix(_FURTHER) for figure in self.figures if figure.startswith(_FURTHER)]
 
     @property
     def competitors(self) -> list[str]:
@@ -119,17 +114,15 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
     return [_summary(key, group) for key, group in groups.items()]
 
 
-def write_tables(rows: Sequence[Row], folder: Path, *, origin: str, tuning_seeds: Sequence[int] = ()) -> None:
+def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
     """Write results.parquet, results.csv, summary.csv and tables.md.
 
     Args:
         rows (`Sequence[dict]`): From [`run_sweep`].
         folder (`Path`): Where to.
         origin (`str`): The command and the version behind the figures, for the head of tables.md.
-        tuning_seeds (`Sequence[int]`): Those that chose the settings of methods; they become a column.
     """
-    rows = [{**row, _TUNING_SEEDS: ", ".join(map(str, tuning_seeds))} for row in rows]
-    table = pa.Table.from_pylist(rows)
+    table = pa.Table.from_pylist(list(rows))
     for name, content in (
         ("results.parquet", _parquet(table)),
         (RESULTS_CSV, csv_of(table)),
@@ -146,10 +139,10 @@ def read_rows(path: Path) -> list[Row]:
         path (`Path`): The file.
 
     Returns:
-        `list[dict]`: As [`run_sweep`] gave them, with the columns that files of earlier versions lack: `settings` and
-            `tuning_seeds` are "", `train_seconds` is NaN.
+        `list[dict]`: As [`run_sweep`] gave them. Where a file of an earlier version lacks the columns, `settings` is
+            "", `settings_from` is "-" and `train_seconds` is NaN.
     """
-    added = {_SETTINGS: "", _TUNING_SEEDS: "", TRAIN_SECONDS: float("nan")}
+    added = {_SETTINGS: "", _SETTINGS_FROM: "-", TRAIN_SECONDS: float("nan")}
     return [{**added, **row} for row in lines_of_csv(path)]
 
 
@@ -162,9 +155,8 @@ def lines_of_csv(path: Path) -> list[dict[str, Any]]:
     Returns:
         `list[dict]`: Column -> value; NaN and empty texts are what they were.
     """
-    # By default the reader takes the NaN of a figure that does not exist for a missing value, and a seed for a number.
-    texts = dict.fromkeys((_SETTINGS, _TUNING_SEEDS), pa.string())
-    return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[], column_types=texts)).to_pylist()
+    # By default the reader takes the NaN of a figure that does not exist for a missing value.
+    return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[])).to_pylist()
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -190,9 +182,9 @@ def _markdown_of(models: Sequence[Summary]) -> str:
         parts += [f"Test accuracy, {summary.model}, %:\n", _by_ratio(summary, "accuracy", highest=True)]
         parts += [_settings(summary)] if summary.settings else []
         parts += [_against_default(summary)] if DEFAULT in summary.methods else []
-        for name in summary.further_sets:
-            table = _by_ratio(summary, f"{_FURTHER}{name}", highest=True)
-            parts += [f"Test accuracy on {name}, {summary.model}, %:\n", table]
+        for figure in summary.figures:
+            if caption := _further_caption(figure):
+                parts += [f"{caption}, {summary.model}, %:\n", _by_ratio(summary, figure, highest=True)]
     if first.of_setting("noise_rate"):
         parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(first, "noise_share", highest=False)]
     if first.of_setting("corruption_rate"):
@@ -211,11 +203,7 @@ def _what_it_is_of(summary: Summary) -> str:
     num_rows = summary.of(FULL, 1.0, "num_kept")[0]
     rows = f"{num_rows:,} rows to select from"
     rows += f", {summary.num_test_rows:,} test rows" if summary.num_test_rows is not None else ""
-    seeds = ", ".join(map(str, summary.seeds))
-    if summary.tuning_seeds and any(summary.settings.values()):
-        seeds = f"report seeds {seeds}; development seeds, which chose the settings, {summary.tuning_seeds}"
-    else:
-        seeds = f"seeds {seeds}"
+    seeds = f"seeds {', '.join(map(str, summary.seeds))}"
     if len(summary.seeds) == 1:
         return f"{rows}; {seeds}. One seed, so that no test tells what is more than chance, and nothing is bold.\n"
     return (
@@ -225,20 +213,33 @@ def _what_it_is_of(summary: Summary) -> str:
     )
 
 
+def _further_caption(figure: str) -> str | None:
+    """Of a table of accuracies beside the first."""
+    if figure.startswith(_TOP_5):
+        name = figure.removeprefix(_TOP_5).removeprefix("_")
+        return "Top-5 test accuracy" + (f" on {name}" if name else "")
+    return f"Test accuracy on {figure.removeprefix(_FURTHER)}" if figure.startswith(_FURTHER) else None
+
+
 def _settings(summary: Summary) -> str:
-    """Each method with its settings and the ratios that have them."""
-    words = []
+    """Methods with their settings, by where these come from, and with the proxies that they look at."""
+    knobs: dict[str, list[str]] = {}
+    proxies: dict[str, list[str]] = {}
     for method in summary.competitors:
         ratios: dict[str, list[str]] = {}
         for ratio in summary.ratios:
-            if text := summary.settings.get((method, ratio)):
-                ratios.setdefault(text, []).append(f"{ratio:g}")
-        if len(ratios) == 1 and len(next(iter(ratios.values()))) == len(summary.ratios):
-            words.append(f"{method_name(method)} {next(iter(ratios))}")
-        elif ratios:
-            found = ", ".join(f"{text} at {' '.join(at)}" for text, at in ratios.items())
-            words.append(f"{method_name(method)} {found}")
-    return f"Settings: {'; '.join(words)}.\n"
+            text, source = summary.settings.get((method, ratio), ("", ""))
+            told, *proxy = _PROXY.split(text, maxsplit=1)
+            if told:
+                ratios.setdefault(told, []).append(f"{ratio:g}")
+            if proxy and method_name(method) not in proxies.setdefault(proxy[0], []):
+                proxies[proxy[0]].append(method_name(method))
+        if ratios:
+            found = ", ".join(f"{told} at {', '.join(at)}" for told, at in ratios.items())
+            knobs.setdefault(source, []).append(f"{method_name(method)}: {found}")
+    lines = [f"Settings ({source}): {'; '.join(words)}." for source, words in knobs.items()]
+    lines += [f"Proxy of {', '.join(names)}: {proxy}." for proxy, names in proxies.items()]
+    return "\n\n".join(lines) + "\n"
 
 
 def describe(summary: Summary, **changes: Any) -> str:
@@ -248,17 +249,18 @@ def describe(summary: Summary, **changes: Any) -> str:
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
-    figures = [*FIGURES, *(name for name in rows[0] if name.startswith(_FURTHER))]
+    figures = [*FIGURES, *(name for name in rows[0] if _further_caption(name))]
     if not np.isnan([row.get(TRAIN_SECONDS, float("nan")) for row in rows]).any():
         figures.append(TRAIN_SECONDS)
     values: dict[tuple[str, float, str], list[float]] = {}
-    settings: dict[tuple[str, float], list[str]] = {}
+    settings: dict[tuple[str, float], tuple[str, str]] = {}
     # Seeds in one order for all methods, for they are paired.
     for row in sorted(rows, key=lambda row: row["seed"]):
         for figure in figures:
             values.setdefault((row["method"], row["selection_ratio"], figure), []).append(row[figure])
         if text := row.get(_SETTINGS):
-            settings.setdefault((row["method"], row["selection_ratio"]), []).append(text)
+            # One for all seeds: it is tuned on others.
+            settings[row["method"], row["selection_ratio"]] = text, row[_SETTINGS_FROM]
     present = {row["method"] for row in rows}
     return Summary(
         setting=key[:-1],
@@ -268,8 +270,7 @@ def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
         seeds=sorted({row["seed"] for row in rows}),
         figures=figures,
         values={name: np.array(of_seeds) for name, of_seeds in values.items()},
-        settings={name: " or ".join(dict.fromkeys(texts)) for name, texts in settings.items()},
-        tuning_seeds=rows[0].get(_TUNING_SEEDS, ""),
+        settings=settings,
         num_test_rows=rows[0].get("num_test_rows"),
     )
 
@@ -288,7 +289,7 @@ def _summary_lines(groups: Sequence[Summary]) -> Iterable[Row]:
 
 
 def _by_ratio(summary: Summary, figure: str, *, highest: bool) -> str:
-    is_accuracy = figure.startswith("accuracy")
+    is_accuracy = figure == "accuracy" or _further_caption(figure) is not None
     digits = 1 if is_accuracy else 2
     lines = [
         f"| method | {' | '.join(f'{ratio:g}' for ratio in summary.ratios)} |",
