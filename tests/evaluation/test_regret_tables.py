@@ -99,6 +99,16 @@ def test_bold_is_what_the_test_separates_from_the_second():
     assert "Test accuracy, made, mean over the ratios, %:\n\n| method | symmetric 20% |\n|---|---|\n" in text
     assert "| `diverse` | **90.0** |\n| `herding` | 84.8 |\n" in text
     assert "| `diverse` | 50.0 |\n| `herding` | 51.8 |\n" in text
+    assert "Better than" not in text  # the default is not among them
+
+
+def test_who_is_better_than_the_default_is_named_for_each_set_and_all():
+    first = {"robust": (0.90, 0.89, 0.91, 0.90), "herding": (0.85, 0.83, 0.87, 0.85), "random": (0.7, 0.9, 0.7, 0.6)}
+    second = {"robust": (0.5, 0.5, 0.5, 0.5), "herding": (0.70, 0.69, 0.71, 0.72), "random": (0.4, 0.7, 0.4, 0.6)}
+    text = regret_markdown(Accuracies.of_rows(rows_of(first) + rows_of(second, data="other", ratio=0.2)), NOISE)
+    # In all: (20.5 - 5) / 2 points.
+    assert "in points: `herding` in other (+20.50), `herding` in all (+7.75).\n" in text
+    assert "in the mean, not separated by the test: random rows in other (+2.50).\n" in text
 
 
 def test_a_loss_counts_from_its_size_and_the_paired_test():

@@ -99,7 +99,7 @@ def test_who_is_better_than_the_default_is_named_by_the_test_and_in_the_mean():
     assert DEFAULT == DEFAULT_PRESET == "robust"
     text = markdown(rows_of(ACCURACY) + rows_of({**ACCURACY, "herding": ACCURACY["random"]}, ratio=0.5)[:-4])
     assert "(+10.25)" in text and ttest_rel(ACCURACY["herding"], ACCURACY["robust"]).pvalue < 0.05 / 3
-    assert "over the others at a ratio, in points: `herding` at 0.3 (+10.25).\n" in text
+    assert "over the others of a column, in points: `herding` at 0.3 (+10.25).\n" in text
     assert "not separated by the test: `moderate` at 0.3 (+0.75), `moderate` at 0.5 (+0.75).\n" in text
     below = {name: values for name, values in ACCURACY.items() if name not in ("herding", "moderate")}
     assert markdown(rows_of(below)).count(": none.\n") == 2

@@ -18,7 +18,7 @@ from .known_methods import FULL, METHODS, RANDOM
 from .noise_estimates import JUDGES
 from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .sweep import Row
-from .sweep_tables import csv_of, lines_of_csv, method_name
+from .sweep_tables import DEFAULT, better_than_default, csv_of, lines_of_csv, method_name
 
 
 CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")
@@ -191,6 +191,7 @@ def regret_markdown(accuracies: Accuracies, noise_rows: Sequence[Row]) -> str:
         f"correction over the other methods of the column, separates it from the second (p < {LEVEL}).\n",
         "Mean regret by data set, points:\n",
         _regret_table(accuracies, by_set | everywhere),
+        *([_against_default(accuracies, by_set | everywhere)] if DEFAULT in accuracies.methods else []),
         "Mean regret by kind of noise, points:\n",
         _regret_table(accuracies, _groups(accuracies.cells, lambda cell: cell[1] if cell[2] else "none")),
         "Mean regret by share of wrong labels, points:\n",
@@ -230,6 +231,14 @@ def _groups(cells: Sequence[Any], key: Callable[[Any], str]) -> dict[str, list[i
 def _regret_table(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]) -> str:
     per_seed = np.stack([accuracies.regrets[list(cells)].mean(axis=0) for cells in groups.values()], axis=1)
     return _table(accuracies.methods, groups, per_seed, highest=False, digits=2, with_errors=True)
+
+
+def _against_default(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]) -> str:
+    names = [name for name in accuracies.methods if name != DEFAULT]
+    places = [accuracies.methods.index(name) for name in names]
+    gains = accuracies.values[:, places] - accuracies.values[:, [accuracies.methods.index(DEFAULT)]]
+    means = {name: gains[list(cells)].mean(axis=0) for name, cells in groups.items()}
+    return better_than_default(names, {f"in {name}": of_group for name, of_group in means.items()})
 
 
 def _accuracy_table(accuracies: Accuracies, cells: Sequence[int]) -> str:

@@ -1,7 +1,7 @@
 """Results of a sweep as files: every run, means and standard deviations, and tables in Markdown."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -307,19 +307,37 @@ def _by_ratio(summary: Summary, figure: str, *, highest: bool) -> str:
 
 
 def _against_default(summary: Summary) -> str:
-    """Which methods are better than the default objective: for certain, and in the mean alone."""
-    separated, others = [], []
     names = [name for name in summary.competitors if name != DEFAULT]
-    for ratio in summary.ratios:
-        gains = np.stack([summary.of(name, ratio, "accuracy") for name in names])
-        gains = gains - summary.of(DEFAULT, ratio, "accuracy")
-        for name, gain, p_value in zip(names, gains.mean(axis=1), holm(paired_p_values(gains)), strict=True):
+    gains = {
+        f"at {ratio:g}": np.stack([summary.of(name, ratio, "accuracy") for name in names])
+        - summary.of(DEFAULT, ratio, "accuracy")
+        for ratio in summary.ratios
+    }
+    return better_than_default(names, {column: 100 * of_column for column, of_column in gains.items()})
+
+
+def better_than_default(names: Sequence[str], gains: Mapping[str, np.ndarray]) -> str:
+    """Which methods are better than the default objective: by the paired test, and in the mean alone.
+
+    Args:
+        names (`Sequence[str]`): M methods, without the default.
+        gains (`Mapping[str, np.ndarray]`): Column, as it stands behind a name, such as "at 0.3" -> points above the
+            default of the same seed, `(M, S)`.
+
+    Returns:
+        `str`: Two paragraphs of Markdown.
+    """
+    separated: list[tuple[float, str]] = []
+    others: list[tuple[float, str]] = []
+    for column, of_column in gains.items():
+        corrected = holm(paired_p_values(of_column))
+        for name, gain, p_value in zip(names, of_column.mean(axis=1), corrected, strict=True):
             if gain > _ROUNDING:
                 found = separated if p_value < LEVEL else others
-                found.append((float(gain), f"{method_name(name)} at {ratio:g} (+{100 * gain:.2f})"))
-    num = len(names) * len(summary.ratios)
+                found.append((float(gain), f"{method_name(name)} {column} (+{gain:.2f})"))
+    num = len(names) * len(gains)
     return (
-        f"Better than `{DEFAULT}` by the paired test, with Holm's correction over the others at a ratio, in points: "
+        f"Better than `{DEFAULT}` by the paired test, with Holm's correction over the others of a column, in points: "
         f"{_named(separated, num)}.\n\n"
         f"Better than `{DEFAULT}` in the mean, not separated by the test: {_named(others, num)}.\n"
     )
