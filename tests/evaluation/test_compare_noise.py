@@ -17,7 +17,6 @@ from hf_clipselect.evaluation.comparison.peers import is_installed, out_of_fold_
 from hf_clipselect.evaluation.comparison.regret_tables import read_regrets
 from hf_clipselect.scores.noise_model import estimate_label_noise
 from hf_clipselect.selection import class_quotas
-from hf_clipselect.selection.objective import PRESETS
 from hf_clipselect.selection.safe_pool import safe_pool
 
 
@@ -54,18 +53,28 @@ def test_each_kind_of_noise_comes_with_each_rate_and_right_labels_once(features_
     assert [row["noise_share"] for row in rows if row["method"] == "full"] == [0, 0.1, 0.1]
 
 
-@pytest.mark.parametrize("objective", PRESETS)
-def test_one_run_serves_every_objective(objective, setting):
+@pytest.mark.parametrize(
+    ("method", "knobs"),
+    [
+        *((name, {"objective": name}) for name in ("robust", "diverse", "clean")),
+        *((name, {"objective": name, "adaptation": "always"}) for name in ("released", "paper")),
+        *(
+            (f"{name}_quotas", {"objective": name, "adaptation": "always", "class_balance": "proportional"})
+            for name in ("released", "paper")
+        ),
+    ],
+)
+def test_one_run_serves_every_objective_and_another_the_papers_with_adapters(method, knobs, setting):
     ratios = [0.2, 0.5, 0.9]
-    selected = METHODS[objective].select(setting, ratios)
+    selected = METHODS[method].select(setting, ratios)
     for ratio in ratios:
         alone = select_embeddings(
             setting.embeddings.images,
             setting.embeddings.texts,
             setting.labels,
             selection_ratio=ratio,
-            objective=objective,
             seed=setting.seed,
+            **knobs,
         )
         assert np.array_equal(selected.rows[ratio], alone.selected)
     assert selected.scores.shape == (setting.num_rows,) and np.isfinite(selected.scores).all()

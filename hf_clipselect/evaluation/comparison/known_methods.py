@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...errors import InputError
-from ...selection import selection_count
+from ...results.selection_result import SelectionResult
+from ...selection import Objective, selection_count
 from ...selection.objective import PRESETS
 from ..baselines import BASELINES, select_baseline
 from ..baselines.cg_score import check_cg_memory
@@ -36,12 +38,23 @@ ALL = "all"
 RANDOM, FULL = "random", "full"
 
 
-def _ours(objective: str) -> Method:
-    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        result = with_objective(setting.scored[0], PRESETS[objective], ratios[0])
-        return selected_by_ours(result, ratios)
+def _ours(name: str, objective: Objective, scores: str) -> Method:
+    """An objective on the scores of one of the runs of a setting."""
 
-    return Method(objective, "ours", select, frozenset({"scored"}), settings=PRESETS[objective].to_dict())
+    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+        result: SelectionResult = getattr(setting, scores)[0]
+        return selected_by_ours(with_objective(result, objective, ratios[0]), ratios)
+
+    return Method(name, "ours", select, frozenset({scores}), settings=objective.to_dict())
+
+
+def _papers(preset: str) -> list[Method]:
+    """As its paper has it, with adapters always; and the same within the quotas that all others get."""
+    within_quotas = replace(PRESETS[preset], class_balance="proportional")
+    return [
+        _ours(preset, PRESETS[preset], "adapted_scored"),
+        _ours(f"{preset}_quotas", within_quotas, "adapted_scored"),
+    ]
 
 
 def _baseline(name: str) -> Method:
@@ -127,7 +140,9 @@ def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
 
 
 _LIST = [
-    *(_ours(objective) for objective in ("robust", "diverse", "clean", "released", "paper")),
+    *(_ours(name, PRESETS[name], "scored") for name in ("robust", "diverse", "clean")),
+    *_papers("released"),
+    *_papers("paper"),
     *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
     Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
     Method("ccs_cutoff", "distribution", select_by_ccs, frozenset({"embeddings", "proxy", "scored"})),

@@ -42,10 +42,11 @@ class Method:
     Args:
         name (`str`): In tables and recipes.
         family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
-            https://huggingface.co/papers/2410.11215 sorts the others, "ablation" or "reference".
+            https://huggingface.co/papers/2410.11215 sorts the others, "control", which ours are held against,
+            "ablation" or "reference".
         select (`Callable`): A setting and ratios in, [`Selected`] out.
-        uses (`frozenset[str]`): Of "embeddings", "proxy", "scored" and "out_of_fold": steps that it shares with other
-            methods and that its cost counts.
+        uses (`frozenset[str]`): Of "embeddings", "proxy", "scored", "adapted_scored", "plain_scored" and
+            "out_of_fold": steps that it shares with other methods and that its cost counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
         check (`Callable`): Refuses a setting and ratios that it can't serve, before anything is computed.
@@ -66,11 +67,10 @@ class Method:
     def shared_cost(self, setting: Setting) -> Cost:
         """Of what other methods use too; it is computed here if it is not there."""
         cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
-        if "scored" in self.uses:
-            cost += setting.scored[1]
-        if "out_of_fold" in self.uses:
-            cost += setting.out_of_fold[1]
-        return cost + setting.proxy[1] if "proxy" in self.uses else cost
+        for step in ("scored", "adapted_scored", "plain_scored", "out_of_fold", "proxy"):
+            if step in self.uses:
+                cost += getattr(setting, step)[1]
+        return cost
 
 
 def selected_by_ours(result: SelectionResult, ratios: Sequence[float]) -> Selected:
