@@ -82,7 +82,18 @@ def test_one_run_serves_every_objective_and_another_the_papers_with_adapters(met
 
 @pytest.mark.parametrize(
     "method",
-    ["robust", "diverse", "robust_pool_random", "herding", "moderate", "k_center", "ccs_cutoff", "random", *CLEANLAB],
+    [
+        "robust",
+        "diverse",
+        "robust_pool_random",
+        "gate_k_center",
+        "herding",
+        "moderate",
+        "k_center",
+        "ccs_cutoff",
+        "random",
+        *CLEANLAB,
+    ],
 )
 def test_all_methods_have_the_same_quotas(method, setting):
     for ratio, rows in METHODS[method].select(setting, [0.2, 0.5, 0.9]).rows.items():

@@ -1,4 +1,4 @@
-"""The methods of a sweep by name: ours, those of other papers, and tools that people use."""
+"""The methods of a sweep by name: ours, those of other papers, tools that people use, and controls."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,8 +14,9 @@ from ..baselines import BASELINES, select_baseline
 from ..baselines.cg_score import check_cg_memory
 from ..baselines.random import random_scores
 from .ablations import ABLATION, ABLATIONS
+from .controls import CONTROLS
 from .method import Method, Selected, highest, selected_by_ours, with_objective
-from .noise_methods import ROBUST_POOL_RANDOM, select_by_ccs
+from .noise_methods import select_by_ccs
 from .peers import (
     check_facility_location_memory,
     check_installed,
@@ -156,8 +157,8 @@ _LIST = [
         package="apricot-select",
         check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
     ),
+    *CONTROLS,
     *ABLATIONS,
-    ROBUST_POOL_RANDOM,
     Method(RANDOM, "reference", _select_at_random),
     # All rows, whatever the ratio.
     Method(FULL, "reference", _select_all),

@@ -108,18 +108,21 @@ def with_objective(result: SelectionResult, objective: Objective, ratio: float) 
     return replace(result, scores=scores, objective=objective, ratios=(ratio,))
 
 
-def highest(setting: Setting, scores: np.ndarray, ratios: Sequence[float]) -> Selected:
-    """The rows of the highest scores, within the quotas of the setting.
+def highest(
+    setting: Setting, scores: np.ndarray, ratios: Sequence[float], *, class_balance: str | None = None
+) -> Selected:
+    """The rows of the highest scores, within quotas.
 
     Args:
         setting ([`Setting`]): What is selected from.
         scores (`np.ndarray` of shape `(N,)`): Finite, higher is kept first.
         ratios (`Sequence[float]`): Fractions of the rows to keep, each as if it were the only one.
+        class_balance (`str`, *optional*): The quotas; default those of the setting.
 
     Returns:
         [`Selected`]: With these scores.
     """
-    objective = resolve_objective("clean", {"class_balance": setting.class_balance})
+    objective = resolve_objective("clean", {"class_balance": class_balance or setting.class_balance})
     counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
     candidates = Candidates(setting.labels)
     rows = {ratio: select_rows(scores, candidates, count, objective) for ratio, count in counts.items()}

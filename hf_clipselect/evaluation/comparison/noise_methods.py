@@ -9,26 +9,13 @@ import numpy as np
 
 from ...results.scores_table import column_values
 from ...selection import class_quotas, selection_count
-from ...selection.safe_pool import safe_pool
 from ..baselines.ccs import ccs_rows
-from .ablations import ABLATION
-from .method import Method, Selected, highest
+from .method import Selected
 from .setting import Setting
 
 
-# Other streams than those that draw wrong labels, random rows and folds with the seed.
-_POOL_STREAM, _CCS_STREAM = 10, 11
-
-
-def _random_rows_of_the_pool(setting: Setting, ratios: Sequence[float]) -> Selected:
-    """Random rows of the safe pool, then the others by rising probability that their label is wrong.
-
-    What `robust` keeps, without its order inside the pool; the quotas are those of `robust`.
-    """
-    wrong = column_values(setting.scored[0].scores, "label_error_probability").astype(np.float64)
-    drawn = np.random.default_rng([setting.seed, _POOL_STREAM]).random(setting.num_rows)
-    order = highest(setting, np.where(safe_pool(wrong), 1 + drawn, -wrong), ratios)
-    return Selected(order.rows, 1 - wrong)
+# Another stream than those that draw wrong labels, random rows and folds with the seed.
+_CCS_STREAM = 11
 
 
 def select_by_ccs(setting: Setting, ratios: Sequence[float]) -> Selected:
@@ -60,6 +47,3 @@ def select_by_ccs(setting: Setting, ratios: Sequence[float]) -> Selected:
         ]
         kept[ratio] = np.sort(np.concatenate(parts))
     return Selected(kept, margins)
-
-
-ROBUST_POOL_RANDOM = Method("robust_pool_random", ABLATION, _random_rows_of_the_pool, frozenset({"scored"}))
