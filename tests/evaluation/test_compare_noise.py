@@ -13,6 +13,7 @@ from hf_clipselect import select_embeddings
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.baselines.ccs import ccs_rows
 from hf_clipselect.evaluation.comparison import METHODS, noise_estimates, run_sweep, settings_of
+from hf_clipselect.evaluation.comparison.method import quota_groups
 from hf_clipselect.evaluation.comparison.peers import is_installed, out_of_fold_probabilities
 from hf_clipselect.evaluation.comparison.regret_tables import read_regrets
 from hf_clipselect.scores.noise_model import estimate_label_noise
@@ -101,6 +102,16 @@ def test_all_methods_have_the_same_quotas(method, setting):
         quotas = class_quotas(setting.labels, count, balance="proportional", num_classes=setting.num_classes)
         assert np.bincount(setting.labels[rows]) == pytest.approx(quotas, abs=1) and len(rows) == count
         assert (np.diff(rows) > 0).all()
+
+
+def test_what_picks_rows_gets_the_quotas_of_all(setting):
+    groups = quota_groups(setting, [0.2, 0.5])
+    assert [members.tolist() for members, _ in groups] == [
+        np.flatnonzero(setting.labels == label).tolist() for label in range(3)
+    ]
+    for ratio, count in ((0.2, 36), (0.5, 90)):
+        quotas = class_quotas(setting.labels, count, balance="proportional", num_classes=3)
+        assert [counts[ratio] for _, counts in groups] == quotas.tolist()
 
 
 def test_random_rows_of_the_safe_pool_come_first(setting):

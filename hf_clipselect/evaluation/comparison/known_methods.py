@@ -15,7 +15,7 @@ from ..baselines.cg_score import check_cg_memory
 from ..baselines.random import random_scores
 from .ablations import ABLATION, ABLATIONS
 from .controls import CONTROLS
-from .method import Method, Selected, highest, selected_by_ours, with_objective
+from .method import Method, Selected, highest, quota_groups, selected_by_ours, with_objective
 from .noise_methods import select_by_ccs
 from .peers import (
     check_facility_location_memory,
@@ -125,11 +125,21 @@ def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) ->
 
 
 def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> Selected:
-    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
-    order = facility_location_rows(
-        setting.embeddings.images, max(counts.values()), max_gigabytes=setting.max_gigabytes
-    )
-    return Selected({ratio: np.sort(order[:count]) for ratio, count in counts.items()}, None)
+    """Class by class where there are quotas."""
+    groups = quota_groups(setting, ratios)
+    kept: dict[float, list[np.ndarray]] = {ratio: [] for ratio in ratios}
+    for members, counts in groups:
+        if most := max(counts.values()):
+            embeds = setting.embeddings.images[members]
+            order = members[facility_location_rows(embeds, most, max_gigabytes=setting.max_gigabytes)]
+            for ratio, count in counts.items():
+                kept[ratio].append(order[:count])
+    return Selected({ratio: np.sort(np.concatenate(rows)) for ratio, rows in kept.items()}, None)
+
+
+def _check_facility_location(setting: Setting, ratios: Sequence[float]) -> None:
+    largest = max(len(members) for members, _ in quota_groups(setting, ratios))
+    check_facility_location_memory(largest, setting.max_gigabytes)
 
 
 def _select_at_random(setting: Setting, ratios: Sequence[float]) -> Selected:
@@ -155,7 +165,7 @@ _LIST = [
         _select_by_facility_location,
         frozenset({"embeddings"}),
         package="apricot-select",
-        check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
+        check=_check_facility_location,
     ),
     *CONTROLS,
     *ABLATIONS,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...results.selection_result import SelectionResult
 from ...results.subsets import select_from_table
-from ...selection import Candidates, Objective, resolve_objective, select_rows, selection_count
+from ...selection import Candidates, Objective, class_quotas, resolve_objective, select_rows, selection_count
 from ..cost import Cost
 from .setting import Setting
 
@@ -127,3 +127,27 @@ def highest(
     candidates = Candidates(setting.labels)
     rows = {ratio: select_rows(scores, candidates, count, objective) for ratio, count in counts.items()}
     return Selected(rows, scores)
+
+
+def quota_groups(setting: Setting, ratios: Sequence[float]) -> list[tuple[np.ndarray, dict[float, int]]]:
+    """What a method that picks rows picks from, and how many.
+
+    Args:
+        setting ([`Setting`]): What is selected from; its quotas hold.
+        ratios (`Sequence[float]`): Fractions of the rows to keep, each as if it were the only one.
+
+    Returns:
+        `list[tuple]`: Row numbers `(n,)`, int64, rising, with the number of them to keep for each ratio: of each class
+            that has rows, or of all rows where there are no quotas.
+    """
+    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
+    if setting.class_balance == "none":
+        return [(np.arange(setting.num_rows), counts)]
+    quotas = {
+        ratio: class_quotas(setting.labels, count, balance=setting.class_balance, num_classes=setting.num_classes)
+        for ratio, count in counts.items()
+    }
+    return [
+        (np.flatnonzero(setting.labels == label), {ratio: int(quotas[ratio][label]) for ratio in ratios})
+        for label in np.unique(setting.labels)
+    ]

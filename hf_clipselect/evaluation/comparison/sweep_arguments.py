@@ -54,10 +54,10 @@ class SweepArguments:
     )
     corruption_severity: int = field(default=5, metadata={"help": "How badly, 1 to 5; 5 is the paper's."})
     class_balance: str = field(
-        default="none",
+        default="proportional",
         metadata={
-            "help": "Quotas of the methods that are not objectives of this package: none; proportional to the given "
-            "classes, as diverse, clean and robust have them; or uniform. apricot has none."
+            "help": "Quotas of the methods that are not objectives of this package: proportional to the given classes, "
+            "as robust, diverse and clean have them; uniform; or none, as most papers have it."
         },
     )
     num_val_rows: int = field(
