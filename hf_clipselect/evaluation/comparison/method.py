@@ -5,6 +5,7 @@ Legend: N rows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -44,21 +45,68 @@ class Method:
         family (`str`): "ours", "importance", "distribution" or "optimization", as section 2 of
             https://huggingface.co/papers/2410.11215 sorts the others, "control", which ours are held against,
             "ablation" or "reference".
-        select (`Callable`): A setting and ratios in, [`Selected`] out.
-        uses (`frozenset[str]`): Of "embeddings", "proxy", "scored", "adapted_scored", "plain_scored" and
-            "out_of_fold": steps that it shares with other methods and that its cost counts.
+        select (`Callable`): A setting and ratios in, [`Selected`] out; with a grid also a value by its name.
+        uses (`frozenset[str]`): Of "embeddings", "proxy", "validated_proxy", "scored", "adapted_scored",
+            "plain_scored" and "out_of_fold": steps that it shares with other methods and that its cost counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
         check (`Callable`): Refuses a setting and ratios that it can't serve, before anything is computed.
+        grid (`tuple[str, tuple]`, *optional*): A knob and the values that it is tuned over, from its paper: for each
+            damage, ratio and model the one whose kept rows train best on the settings that a setting is tuned on.
+        told (`str`): What tables say of its knobs, such as "cutoff=0.3"; empty where it has none.
+        told_from (`str`): Where these come from, such as "its paper".
     """
 
     name: str
     family: str
-    select: Callable[[Setting, Sequence[float]], Selected]
+    select: Callable[..., Selected]
     uses: frozenset[str] = frozenset()
     settings: dict[str, Any] = field(default_factory=dict)
     package: str | None = None
     check: Callable[[Setting, Sequence[float]], None] = _serves_all
+    grid: tuple[str, tuple[Any, ...]] | None = None
+    told: str = ""
+    told_from: str = "-"
+
+    def variants(self) -> list["Method"]:
+        """The method with each value of its grid; itself where it has none."""
+        if self.grid is None:
+            return [self]
+        knob, values = self.grid
+        return [
+            replace(
+                self,
+                grid=None,
+                select=partial(self.select, **{knob: value}),
+                settings={**self.settings, knob: value},
+                told=f"{knob}={value}",
+                told_from="tuned",
+            )
+            for value in values
+        ]
+
+    @property
+    def needs_proxy(self) -> bool:
+        """Whether what it keeps follows from the training of a proxy."""
+        return bool(self.uses & {"proxy", "validated_proxy"})
+
+    def columns(self, setting: Setting) -> dict[str, str]:
+        """What tables tell of its knobs in a setting.
+
+        Args:
+            setting ([`Setting`]): What it selects from.
+
+        Returns:
+            `dict[str, str]`: `settings`, its knobs with their values and the proxy that it looks at, empty where there
+                is neither; and `settings_from`, where the values come from.
+        """
+        parts = [self.told] if self.told else []
+        if self.needs_proxy:
+            parts.append(f"proxy={setting.proxy_name}")
+        source = self.told_from
+        if source == "tuned":
+            source = f"tuned on seeds {', '.join(str(other.seed) for other in setting.tuning)}"
+        return {"settings": ", ".join(parts), "settings_from": source}
 
     def key(self) -> dict[str, Any]:
         """All that decides what it keeps beside the setting, the ratio and the code."""
@@ -67,7 +115,7 @@ class Method:
     def shared_cost(self, setting: Setting) -> Cost:
         """Of what other methods use too; it is computed here if it is not there."""
         cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
-        for step in ("scored", "adapted_scored", "plain_scored", "out_of_fold", "proxy"):
+        for step in ("scored", "adapted_scored", "plain_scored", "out_of_fold", "proxy", "validated_proxy"):
             if step in self.uses:
                 cost += getattr(setting, step)[1]
         return cost
@@ -106,6 +154,22 @@ def with_objective(result: SelectionResult, objective: Objective, ratio: float) 
     """
     scores = select_from_table(result.scores, objective, (ratio,))
     return replace(result, scores=scores, objective=objective, ratios=(ratio,))
+
+
+def selected_by_objective(setting: Setting, ratios: Sequence[float], *, scored: str, objective: Objective) -> Selected:
+    """What an objective selects from the scores of one of the runs of a setting.
+
+    Args:
+        setting ([`Setting`]): What is selected from.
+        ratios (`Sequence[float]`): Fractions of the rows to keep.
+        scored (`str`): The run: "scored", "adapted_scored" or "plain_scored".
+        objective ([`Objective`]): As in [`with_objective`].
+
+    Returns:
+        [`Selected`]: With the alignment as its scores.
+    """
+    result: SelectionResult = getattr(setting, scored)[0]
+    return selected_by_ours(with_objective(result, objective, ratios[0]), ratios)
 
 
 def highest(
