@@ -25,7 +25,7 @@ def test_every_method_at_its_best_on_the_digits(tmp_path, record_property):
         assert ("proxy=network 64-128-10" in row["settings"]) == (name in proxied), name
         tuned = name in ("ccs", "d2_pruning", "prototypes")
         assert (row["settings_from"] == "tuned on seeds 1000, 1001") == tuned, name
-    # What looks at labels keeps few wrong ones, and what keeps the hardest keeps little else.
+    # What looks at labels keeps few wrong ones, and what keeps the hardest keeps many.
     for name in (
         "robust",
         "moso",
@@ -37,7 +37,7 @@ def test_every_method_at_its_best_on_the_digits(tmp_path, record_property):
     ):
         assert rows[name]["noise_share"] < 0.06, name
     for name in ("el2n", "grand", "forgetting"):
-        assert rows[name]["noise_share"] > 0.5, name
+        assert rows[name]["noise_share"] > 0.4, name
     assert rows["ccs"]["accuracy"] > rows["random"]["accuracy"] + 0.05
     write_tables(list(rows.values()), tmp_path, origin="a test")
     assert "| `gate_k_center` |" in (tmp_path / "tables.md").read_text(encoding="utf-8")
