@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from .features_setting import FeaturesSetting, ReadyFeatures
 from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
+from .tuning import tuned
 
 
 logger = logging.getLogger(__name__)
@@ -69,11 +71,22 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         arguments ([`SweepArguments`]): Of the sweep.
 
     Returns:
-        `list[Setting]`: They share the cells in its folder.
+        `list[Setting]`: They share the cells in its folder, and know the settings of the same damage that methods are
+            tuned on, where one of the methods is.
 
     Raises:
         InputError: The data can't be read.
     """
+    is_tuned = any(METHODS[name].grid for name in arguments.methods)
+    settings = _settings(arguments, [*arguments.seeds, *(arguments.tuning_seeds if is_tuned else [])])
+    reporting = [setting for setting in settings if setting.seed in arguments.seeds]
+    others = [setting for setting in settings if setting.seed not in arguments.seeds]
+    for setting in reporting:
+        setting.tuning = [other for other in others if replace(other.damage, seed=setting.seed) == setting.damage]
+    return reporting
+
+
+def _settings(arguments: SweepArguments, seeds: Sequence[int]) -> list[Setting]:
     options = {
         "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
@@ -87,7 +100,7 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         Damage(noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
         for noise_kind, noise_rate in noises
         for corruption_rate in arguments.corruption_rate
-        for seed in arguments.seeds
+        for seed in seeds
     ]
     if arguments.dataset_name == EMBEDDED_DATASET:
         return [DigitsSetting(damage, **options) for damage in damages]
@@ -144,10 +157,17 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
     Returns:
         `Iterator[dict]`: One row for each ratio and model.
     """
-    found = _selections(setting, method, ratios)
+    chosen = tuned(setting, method, ratios, kept_rows=kept_rows, accuracy=_accuracy)
+    variants = {variant.told: variant for variant in chosen.values()}
+    selections = {
+        told: _selections(setting, variant, [ratio for ratio in ratios if told in _told(chosen, ratio)])
+        for told, variant in variants.items()
+    }
     damage = setting.damage
     for ratio in ratios:
         for model in setting.models:
+            variant = chosen[ratio, model]
+            found = selections[variant.told]
             yield {
                 "data": setting.name,
                 "noise_kind": damage.noise_kind,
@@ -158,9 +178,14 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
                 "selection_ratio": ratio,
                 "seed": damage.seed,
                 "model": model,
+                **variant.columns(setting),
                 "accuracy": _accuracy(setting, model, found[ratio]["rows"]),
                 **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
             }
+
+
+def _told(chosen: dict[tuple[float, str], Method], ratio: float) -> set[str]:
+    return {variant.told for (of_ratio, _), variant in chosen.items() if of_ratio == ratio}
 
 
 def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, Any]:
@@ -170,6 +195,7 @@ def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, 
         "seed": setting.seed,
         "ratio": ratio,
         "num_val_rows": setting.num_val_rows if method.name == "glister" else None,
+        "proxy": setting.proxy_name if method.needs_proxy else None,
         "class_balance": setting.class_balance,
         "code": code_digest(),
         **method.key(),
