@@ -18,6 +18,7 @@ from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest
 from .digits_setting import DigitsSetting
 from .features_setting import FeaturesSetting, ReadyFeatures
+from .images_setting import ImagesSetting, LoadedImages
 from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
@@ -74,7 +75,7 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
     Raises:
         InputError: The data can't be read.
     """
-    options = {
+    options: dict[str, Any] = {
         "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
@@ -89,18 +90,22 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         for corruption_rate in arguments.corruption_rate
         for seed in arguments.seeds
     ]
-    if arguments.dataset_name == EMBEDDED_DATASET:
-        return [DigitsSetting(damage, **options) for damage in damages]
-    path = os.path.expandvars(arguments.dataset_name)
-    if "$" in path:
+    name = os.path.expandvars(arguments.dataset_name)
+    if "$" in name:
         raise InputError(
             f"--dataset_name {arguments.dataset_name} names a variable that is not set; set it to a folder."
         )
-    if not path.endswith(".npz"):
+    if name != EMBEDDED_DATASET and not name.endswith(".npz"):
+        loaded = LoadedImages(arguments, options["cells"])
+        return [ImagesSetting(damage, loaded, Path(arguments.output_dir), **options) for damage in damages]
+    if given := arguments.set_for_images():
         raise InputError(
-            f"--dataset_name must be {EMBEDDED_DATASET} or an .npz file of embeddings, got {arguments.dataset_name!r}."
+            f"--{given[0]} is for a dataset of images, by its Hub id or its folder, and --dataset_name "
+            f"{arguments.dataset_name} is none; leave it out."
         )
-    features = ReadyFeatures(Path(path))
+    if name == EMBEDDED_DATASET:
+        return [DigitsSetting(damage, **options) for damage in damages]
+    features = ReadyFeatures(Path(name))
     return [FeaturesSetting(damage, features, arguments.probe_c, **options) for damage in damages]
 
 
@@ -148,6 +153,7 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
     damage = setting.damage
     for ratio in ratios:
         for model in setting.models:
+            figures = setting.figures(model, found[ratio]["rows"])
             yield {
                 "data": setting.name,
                 "noise_kind": damage.noise_kind,
@@ -158,8 +164,9 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
                 "selection_ratio": ratio,
                 "seed": damage.seed,
                 "model": model,
-                "accuracy": _accuracy(setting, model, found[ratio]["rows"]),
+                "accuracy": figures.pop("accuracy"),
                 **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
+                **figures,
             }
 
 
@@ -196,15 +203,6 @@ def _auroc(is_noisy: np.ndarray, scores: np.ndarray | None) -> float:
         return float("nan")
     scored = np.isfinite(scores)
     return float(roc_auc_score(~is_noisy[scored], scores[scored]))
-
-
-def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
-    key = {"what": "accuracy", **setting.training_key(model, rows)}
-    values = setting.cells.find(key)
-    if values is None:
-        values = {"accuracy": np.asarray(setting.train_and_test(model, rows))}
-        setting.cells.store(key, values)
-    return values["accuracy"].item()
 
 
 def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:
