@@ -119,13 +119,28 @@ def build_classifier(arguments: ClassifierArguments, train: LabelledImages, *, s
     architecture, name = arguments.architecture, arguments.model_name_or_path
     if architecture is not None and not arguments.pretrained:
         return random_classifier(architecture, train.class_names, side=side or image_side(train))
-    name = name or PRETRAINED.get(architecture or "")
-    if name is None:
+    name = name or pretrained_name(architecture or "")
+    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
+
+
+def pretrained_name(architecture: str) -> str:
+    """The model on the Hub whose weights an architecture starts from.
+
+    Args:
+        architecture (`str`): One of those that random weights are known for.
+
+    Returns:
+        `str`: Its Hub id.
+
+    Raises:
+        InputError: None is known.
+    """
+    if architecture not in PRETRAINED:
         raise InputError(
             f"--pretrained: no weights are known for {architecture}, only for {', '.join(PRETRAINED)}; name some with "
             "--model_name_or_path."
         )
-    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
+    return PRETRAINED[architecture]
 
 
 def image_side(images: LabelledImages) -> int:

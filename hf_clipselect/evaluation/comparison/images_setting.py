@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import ClassLabel, Dataset
-from transformers import PretrainedConfig
 
 from ...adapters.projections import Projections, embed_prompts
 from ...config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
@@ -45,6 +45,8 @@ from .sweep_arguments import SweepArguments
 _IMAGE, _LABEL = "image", "label"
 # Features of the images of a setting, beside its cells.
 _ENCODED_FOLDER = "encoded"
+# Epochs of a proxy after which EL2N and GraNd are measured, and of how many MoSo is; fewer in a shorter training.
+_EARLY_EPOCHS, _CHECKPOINTS = 2, 10
 
 
 class LoadedImages:
@@ -184,22 +186,28 @@ class ImagesSetting(Setting):
             seconds={},
         )
 
-    def train_proxy(self) -> TrainingDynamics:
-        """Of `proxy_architecture`, trained on the images with the labels as they are given."""
+    @property
+    def proxy_name(self) -> str:
+        arguments = self._loaded.arguments
+        return f"{arguments.proxy_architecture} on images of {arguments.proxy_epochs} epochs"
+
+    def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
+        """Of an image classifier with random weights, without crops and flips."""
         given, arguments = self._given, self._loaded.arguments
-        classifier = random_classifier(
-            arguments.proxy_architecture, given.class_names, side=self._loaded.training.side
-        )
-        config: PretrainedConfig = classifier.model.config
+        with torch.device("meta"):  # its weights are drawn anew for each run
+            classifier = random_classifier(
+                arguments.proxy_architecture, given.class_names, side=self._loaded.training.side
+            )
         return train_image_classifier(
-            given.dataset,
-            config,
+            given.dataset.select(rows),
+            classifier.model.config,
             image_processor=classifier.image_processor,
+            val_dataset=given.dataset.select(val_rows) if len(val_rows) else None,
             image_column_name=_IMAGE,
             label_column_name=_LABEL,
             num_epochs=arguments.proxy_epochs,
-            early_epochs=min(2, arguments.proxy_epochs),
-            num_checkpoints=min(10, arguments.proxy_epochs),
+            early_epochs=min(_EARLY_EPOCHS, arguments.proxy_epochs),
+            num_checkpoints=min(_CHECKPOINTS, arguments.proxy_epochs),
             num_workers=arguments.dataloader_num_workers or 0,
             seed=self.seed,
         )

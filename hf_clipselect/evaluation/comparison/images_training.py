@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.state import AcceleratorState
 from transformers.utils import is_timm_available
 
@@ -22,9 +23,9 @@ from ...runtime.hub_ids import hide_paths
 from ...runtime.words import in_one_line
 from ..baselines.image_classifier import last_layer
 from ..classifier import ClassifierArguments, ClassifierTrainingArguments, fit_and_test
-from ..classifier.architectures import needs_timm
+from ..classifier.architectures import needs_timm, random_classifier
 from ..classifier.eval_sets import load_eval_sets, load_train_rows
-from ..classifier.fitting import Fitted, fit_decoding, image_side
+from ..classifier.fitting import Fitted, fit_decoding, image_side, pretrained_name
 from ..classifier.pixel_rows import Rows
 from ..classifier.training_arguments import check_training
 from .cells import code_digest
@@ -82,13 +83,14 @@ class ImagesTraining:
                 f"None of the networks of --architecture {' '.join(names)} can be built without timm: pip install "
                 '"hf_clipselect[timm]", or name others.'
             )
-        self._check()
+        self._check_schedule()
         first = self._classifier(self.architectures[0])
         self.train = load_train_rows(first)
         self.eval_sets = load_eval_sets(dataclasses.replace(first, eval_dataset=None), self.train)
         if arguments.eval_dataset:
             self.eval_sets += load_eval_sets(first, self.train)
         self.side = image_side(self.train)
+        self._check_networks()
 
     def key(self, architecture: str, seed: int) -> dict[str, Any]:
         """All that decides a training beside the rows that are learnt and those that are tested on.
@@ -185,7 +187,7 @@ class ImagesTraining:
             values["dataset_name"] = os.path.expandvars(self._arguments.dataset_name)
         return with_defaults(group, **{name: getattr(self._arguments, name) for name in known}, **values)
 
-    def _check(self) -> None:
+    def _check_schedule(self) -> None:
         """Refuse a schedule that can't be, before anything is loaded."""
         try:
             with _as_the_only_one():
@@ -194,6 +196,19 @@ class ImagesTraining:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"The training arguments do not fit: {in_one_line(error)}") from None
+
+    def _check_networks(self) -> None:
+        """Refuse networks that can't be built, before anything is encoded."""
+        names = {self._arguments.proxy_architecture}
+        for name in self.architectures:
+            if self._arguments.pretrained:
+                pretrained_name(name)
+            else:
+                names.add(name)
+        for name in names:
+            if not needs_timm(name):
+                with torch.device("meta"):
+                    random_classifier(name, self.train.class_names, side=self.side)
 
 
 def _names(group: type) -> set[str]:
