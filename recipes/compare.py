@@ -18,8 +18,8 @@ Leaves in --output_dir results.parquet and results.csv (a row for each method, r
 (tsne.md). All that is computed is kept in its folder cells/ under the hash of what decides it: a run that was stopped
 goes on, and one with more methods, ratios or seeds computes what is new. After a change of the package's code that
 changes no result, rekey_cells.py keeps what is there. Features of images are in its folder encoded/. A network whose
-training was stopped is trained anew. On a CPU everything runs on one thread, so that any number of cores gives the same
-figures.
+training was stopped is trained anew. On a CPU everything runs on one thread, so that any number of cores gives the
+same figures.
 """
 
 import os

@@ -39,7 +39,11 @@ def write_images(folder: Path, split: str, labels: np.ndarray, names: list[str] 
     colors = [COLORS[NAMES.index(names[label])] for label in labels]
     pixels = [np.clip(color + rng.normal(0, 50, (12, 12, 3)), 0, 255).astype(np.uint8) for color in colors]
     features = Features({"picture": Image(), "kind": ClassLabel(names=names), "source_index": ClassLabel(names=["a"])})
-    columns = {"picture": [PILImage.fromarray(values) for values in pixels], "kind": labels, "source_index": np.zeros_like(labels)}
+    columns = {
+        "picture": [PILImage.fromarray(values) for values in pixels],
+        "kind": labels,
+        "source_index": np.zeros_like(labels),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}-0.parquet")
 
@@ -100,9 +104,7 @@ def test_ours_keeps_what_a_user_of_the_package_gets(data, swept):
     [setting] = settings_of(arguments)
     noisy = noisy_rows(data)
     assert (setting.labels == np.array(noisy["kind"][:])).all() and setting.is_noisy.sum() == 16
-    result = select_dataset(
-        noisy, model_name_or_path=data / "clip", selection_ratio=0.5, objective="diverse", seed=0
-    )
+    result = select_dataset(noisy, model_name_or_path=data / "clip", selection_ratio=0.5, objective="diverse", seed=0)
     kept = kept_rows(setting, METHODS["diverse"], [0.5])[0.5]
     assert kept.tolist() == result.selected.tolist()
     assert one(rows, method="diverse")["noise_share"] == pytest.approx(setting.is_noisy[kept].mean())
@@ -129,7 +131,7 @@ def test_a_second_run_computes_nothing_and_one_that_was_stopped_goes_on(data, sw
     assert len(encoded) == 1
     np.testing.assert_equal(run_sweep(arguments), rows)
     assert cell_files(Path(arguments.output_dir)) == before
-    # A training that was killed has left nothing, and what else is lost here is made from the features.
+    # A training or a selection that was killed has left nothing; the features that it was made from are there.
     for path in (Path(arguments.output_dir) / "cells").glob("*.npz"):
         with np.load(path) as values:
             if "accuracy" in values or "texts" in values:
