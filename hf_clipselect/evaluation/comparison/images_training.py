@@ -178,8 +178,9 @@ class ImagesTraining:
         )
 
     def _training(self, seed: int) -> ClassifierTrainingArguments:
-        # Of hundreds of trainings neither bars nor lines.
-        return self._given(ClassifierTrainingArguments, seed=seed, disable_tqdm=True, logging_strategy="no")
+        values = {"seed": seed, "disable_tqdm": True, "logging_strategy": "no"}  # of hundreds of trainings no lines
+        # Said, since Trainer refuses bfloat16 where a GPU is only missing.
+        return self._given(ClassifierTrainingArguments, use_cpu=not torch.accelerator.is_available(), **values)
 
     def _given(self, group: type, **values: Any) -> Any:
         known = _names(group) & _names(ImagesArguments) - values.keys()
