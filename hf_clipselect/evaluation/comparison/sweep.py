@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from .images_setting import ImagesSetting, LoadedImages
 from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
+from .tuning import tuned
 
 
 logger = logging.getLogger(__name__)
@@ -70,11 +72,22 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         arguments ([`SweepArguments`]): Of the sweep.
 
     Returns:
-        `list[Setting]`: They share the cells in its folder.
+        `list[Setting]`: They share the cells in its folder, and know the settings of the same damage that methods are
+            tuned on, where one of the methods is.
 
     Raises:
         InputError: The data can't be read.
     """
+    is_tuned = any(METHODS[name].grid for name in arguments.methods)
+    settings = _settings(arguments, [*arguments.seeds, *(arguments.tuning_seeds if is_tuned else [])])
+    reporting = [setting for setting in settings if setting.seed in arguments.seeds]
+    others = [setting for setting in settings if setting.seed not in arguments.seeds]
+    for setting in reporting:
+        setting.tuning = [other for other in others if replace(other.damage, seed=setting.seed) == setting.damage]
+    return reporting
+
+
+def _settings(arguments: SweepArguments, seeds: Sequence[int]) -> list[Setting]:
     options: dict[str, Any] = {
         "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
@@ -88,7 +101,7 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         Damage(noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
         for noise_kind, noise_rate in noises
         for corruption_rate in arguments.corruption_rate
-        for seed in arguments.seeds
+        for seed in seeds
     ]
     name = os.path.expandvars(arguments.dataset_name)
     if "$" in name:
@@ -149,10 +162,17 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
     Returns:
         `Iterator[dict]`: One row for each ratio and model.
     """
-    found = _selections(setting, method, ratios)
+    chosen = tuned(setting, method, ratios, kept_rows=kept_rows, accuracy=_accuracy)
+    variants = {variant.told: variant for variant in chosen.values()}
+    selections = {
+        told: _selections(setting, variant, [ratio for ratio in ratios if told in _told(chosen, ratio)])
+        for told, variant in variants.items()
+    }
     damage = setting.damage
     for ratio in ratios:
         for model in setting.models:
+            variant = chosen[ratio, model]
+            found = selections[variant.told]
             figures = setting.figures(model, found[ratio]["rows"])
             yield {
                 "data": setting.name,
@@ -164,10 +184,15 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
                 "selection_ratio": ratio,
                 "seed": damage.seed,
                 "model": model,
+                **variant.columns(setting),
                 "accuracy": figures.pop("accuracy"),
                 **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
                 **figures,
             }
+
+
+def _told(chosen: dict[tuple[float, str], Method], ratio: float) -> set[str]:
+    return {variant.told for (of_ratio, _), variant in chosen.items() if of_ratio == ratio}
 
 
 def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, Any]:
@@ -177,6 +202,7 @@ def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, 
         "seed": setting.seed,
         "ratio": ratio,
         "num_val_rows": setting.num_val_rows if method.name == "glister" else None,
+        "proxy": setting.proxy_name if method.needs_proxy else None,
         "class_balance": setting.class_balance,
         "code": code_digest(),
         **method.key(),
@@ -203,6 +229,10 @@ def _auroc(is_noisy: np.ndarray, scores: np.ndarray | None) -> float:
         return float("nan")
     scored = np.isfinite(scores)
     return float(roc_auc_score(~is_noisy[scored], scores[scored]))
+
+
+def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
+    return setting.figures(model, rows)["accuracy"]
 
 
 def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:

@@ -41,6 +41,13 @@ class SweepArguments(ImagesArguments):
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "Each seed has its own damage, selections and training."}
     )
+    tuning_seeds: list[int] = field(
+        default_factory=lambda: [1000, 1001],
+        metadata={
+            "help": "Seeds that the cutoff of ccs, gamma of d2_pruning and the rows that prototypes keep are tuned "
+            "on, for each damage, ratio and model; none of --seeds."
+        },
+    )
     noise_rate: list[float] = field(
         default_factory=lambda: [0.2], metadata={"help": "Shares of the labels to make wrong, each a setting."}
     )
@@ -56,10 +63,10 @@ class SweepArguments(ImagesArguments):
     )
     corruption_severity: int = field(default=5, metadata={"help": "How badly, 1 to 5; 5 is the paper's."})
     class_balance: str = field(
-        default="none",
+        default="proportional",
         metadata={
-            "help": "Quotas of the methods that are not objectives of this package: none; proportional to the given "
-            "classes, as diverse, clean and robust have them; or uniform. apricot has none."
+            "help": "Quotas of the methods that are not objectives of this package: proportional to the given "
+            "classes, as robust, diverse and clean have them; uniform; or none, as most papers have it."
         },
     )
     num_val_rows: int = field(
@@ -94,12 +101,18 @@ class SweepArguments(ImagesArguments):
             for rate in getattr(self, name):
                 if not 0 <= rate <= 1 or (rate == 1 and highest == "1)"):
                     raise InputError(f"--{name} is a share of the rows and must lie in [0, {highest}, got {rate}.")
-        for name in ("seeds", "noise_kind", "noise_rate", "corruption_rate", "probe_c"):
+        for name in ("seeds", "tuning_seeds", "noise_kind", "noise_rate", "corruption_rate", "probe_c"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"--{name} must name at least one value, and each once, got {values}.")
-        for seed in self.seeds:
-            check_seed(seed, "--seeds")
+        for name in ("seeds", "tuning_seeds"):
+            for seed in getattr(self, name):
+                check_seed(seed, f"--{name}")
+        if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
+            raise InputError(
+                f"--tuning_seeds {', '.join(map(str, both))} are among --seeds: what a method is tuned on must not "
+                "report on it. Name others."
+            )
         if min(self.probe_c) <= 0:
             raise InputError(f"--probe_c must be numbers above 0, got {self.probe_c}.")
         if self.corruption_severity not in SEVERITIES:
