@@ -1,6 +1,10 @@
 """Sweeps on labelled images: what they keep and measure against the doors for users; nothing is done twice."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from dual_encoders import save_dual_encoder
 from PIL import Image as PILImage
-from recipe_files import run_recipe
+from recipe_files import RECIPES, run_recipe
 from small_sweeps import cell_files
 from transformers.utils import is_timm_available
 
@@ -21,8 +25,15 @@ from hf_clipselect.evaluation.classifier import (
     parse_training_arguments,
     train_classifier,
 )
-from hf_clipselect.evaluation.comparison import METHODS, SweepArguments, parse_sweep_arguments, run_sweep, settings_of
-from hf_clipselect.evaluation.comparison.cells import _APART
+from hf_clipselect.evaluation.comparison import (
+    METHODS,
+    SweepArguments,
+    parse_sweep_arguments,
+    rekey_cells,
+    run_sweep,
+    settings_of,
+)
+from hf_clipselect.evaluation.comparison.cells import _APART, Cells
 from hf_clipselect.evaluation.comparison.images_training import _CODE
 from hf_clipselect.evaluation.comparison.sweep import kept_rows
 from hf_clipselect.evaluation.robustness import add_label_noise
@@ -285,3 +296,37 @@ def test_the_recipe_makes_tables_and_plots_of_a_folder_of_images(data, tmp_path)
     again = run_recipe("compare.py", *flags, cwd=tmp_path)
     assert again.returncode == 0 and cell_files(folder) == before and ", 0 results" not in again.stderr
     assert "0 results were computed" in again.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_goes_on(data, tmp_path):
+    flags = ["--dataset_name", data / "things", "--label_column_name", "kind", "--model_name_or_path", data / "clip"]
+    flags += ["--architecture", "resnet-20", "--num_train_epochs", 2, "--methods", "diverse", "--seeds", 0, 1]
+    flags = [*map(str, flags), "--selection_ratio", "0.5"]
+    command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 300
+        # Hashes of two sets, embeddings, and a selection: it is in a training, or in what comes between two.
+        while not (tmp_path / "killed" / "cells").is_dir() or len(cell_files(tmp_path / "killed")) < 5:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    before = cell_files(tmp_path / "killed")
+    rows = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
+    after = cell_files(tmp_path / "killed")
+    assert len(rows) == 2 * 3 and len(before) < len(after) and {name: after[name] for name in before} == before
+    whole = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "whole")]))
+    assert [row["accuracy"] for row in rows] == [row["accuracy"] for row in whole]
+
+
+@pytest.mark.slow
+def test_cells_of_code_that_only_moved_are_found_again(data, tmp_path):
+    arguments = sweep_on(data, tmp_path, methods=["herding"])
+    rows = run_sweep(arguments)
+    cells = Cells(tmp_path / "cells")
+    for path, key, values in list(cells.all()):
+        cells.store({**key, "code": f"an earlier commit's {key['code']}"}, values)
+        path.unlink()
+    result = rekey_cells(arguments)
+    assert result.differences == [] and result.num_rekeyed == len(cell_files(tmp_path))
+    np.testing.assert_equal(run_sweep(arguments), rows)
