@@ -7,8 +7,10 @@ The change of the least empirical risk when row z is left out is approximated to
 grad L(S \\ z; w_t) . grad l(z; w_t)], E_t the mean over checkpoints of a training of T steps with learning rates
 eta_t, L the mean loss of the other rows. Rows whose gradient agrees with that of all the others are kept.
 
-Deviations: the gradients are those of the last layer (the paper takes all weights), and one network is trained on all
-rows, where the paper splits them among several for speed.
+Deviations: the gradients are those of the last layer (the paper takes all weights), written such that it takes the
+features about their mean; and one network is trained on all rows, where the paper splits them among several for speed.
+The logits are the same. The features of a network share a direction, along which the mean gradient tells only how well
+the classes are balanced; rows with wrong labels, whose errors are large, would lead by it.
 """
 
 import numpy as np

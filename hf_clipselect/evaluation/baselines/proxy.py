@@ -194,15 +194,18 @@ class _Run:
         return self._over_processes(norms)
 
     def _moso_products(self) -> np.ndarray:
-        num_rows, gradient = len(self._labels), torch.zeros((), device=self._accelerator.device)
+        num_rows, nothing = len(self._labels), torch.zeros((), device=self._accelerator.device)
+        gradient, mean = nothing, nothing
         for rows, features, logits in self._look(num_rows):
             part = mean_gradient(logits.softmax(dim=1), self._device_labels[rows], features)
             gradient = gradient + part * (len(rows) / num_rows)
-        gradient = self._accelerator.reduce(gradient, reduction="sum")
+            mean = mean + features.sum(dim=0) / num_rows
+        gradient, mean = (self._accelerator.reduce(part, reduction="sum") for part in (gradient, mean))
+        gradient[:, :-1] -= gradient[:, -1:] * mean  # of a layer that takes the features about their mean
         products = np.zeros(num_rows)
         for rows, features, logits in self._look(num_rows):
             products[rows] = moso_scores(
-                logits.softmax(dim=1), self._device_labels[rows], features, gradient, num_rows=num_rows
+                logits.softmax(dim=1), self._device_labels[rows], features - mean, gradient, num_rows=num_rows
             )
         return self._over_processes(products)
 
