@@ -6,6 +6,7 @@ from .eval_sets import EvalSet
 from .fitting import Fitted, SetResult, fit_and_test
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments, parse_training_arguments
 from .training_run import train_classifier
+from .worth_table import comparison_table
 
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "EvalSet",
     "Fitted",
     "SetResult",
+    "comparison_table",
     "fit_and_test",
     "parse_training_arguments",
     "top_k_accuracy",
