@@ -19,6 +19,7 @@ from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest
 from .digits_setting import DigitsSetting
 from .features_setting import FeaturesSetting, ReadyFeatures
+from .images_setting import ImagesSetting, LoadedImages
 from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
@@ -87,7 +88,7 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
 
 
 def _settings(arguments: SweepArguments, seeds: Sequence[int]) -> list[Setting]:
-    options = {
+    options: dict[str, Any] = {
         "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
@@ -102,18 +103,22 @@ def _settings(arguments: SweepArguments, seeds: Sequence[int]) -> list[Setting]:
         for corruption_rate in arguments.corruption_rate
         for seed in seeds
     ]
-    if arguments.dataset_name == EMBEDDED_DATASET:
-        return [DigitsSetting(damage, **options) for damage in damages]
-    path = os.path.expandvars(arguments.dataset_name)
-    if "$" in path:
+    name = os.path.expandvars(arguments.dataset_name)
+    if "$" in name:
         raise InputError(
             f"--dataset_name {arguments.dataset_name} names a variable that is not set; set it to a folder."
         )
-    if not path.endswith(".npz"):
+    if name != EMBEDDED_DATASET and not name.endswith(".npz"):
+        loaded = LoadedImages(arguments, options["cells"])
+        return [ImagesSetting(damage, loaded, Path(arguments.output_dir), **options) for damage in damages]
+    if given := arguments.set_for_images():
         raise InputError(
-            f"--dataset_name must be {EMBEDDED_DATASET} or an .npz file of embeddings, got {arguments.dataset_name!r}."
+            f"--{given[0]} is for a dataset of images, by its Hub id or its folder, and --dataset_name "
+            f"{arguments.dataset_name} is none; leave it out."
         )
-    features = ReadyFeatures(Path(path))
+    if name == EMBEDDED_DATASET:
+        return [DigitsSetting(damage, **options) for damage in damages]
+    features = ReadyFeatures(Path(name))
     return [FeaturesSetting(damage, features, arguments.probe_c, **options) for damage in damages]
 
 
@@ -168,6 +173,7 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
         for model in setting.models:
             variant = chosen[ratio, model]
             found = selections[variant.told]
+            figures = setting.figures(model, found[ratio]["rows"])
             yield {
                 "data": setting.name,
                 "noise_kind": damage.noise_kind,
@@ -179,8 +185,9 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
                 "seed": damage.seed,
                 "model": model,
                 **variant.columns(setting),
-                "accuracy": _accuracy(setting, model, found[ratio]["rows"]),
+                "accuracy": figures.pop("accuracy"),
                 **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
+                **figures,
             }
 
 
@@ -225,12 +232,7 @@ def _auroc(is_noisy: np.ndarray, scores: np.ndarray | None) -> float:
 
 
 def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
-    key = {"what": "accuracy", **setting.training_key(model, rows)}
-    values = setting.cells.find(key)
-    if values is None:
-        values = {"accuracy": np.asarray(setting.train_and_test(model, rows))}
-        setting.cells.store(key, values)
-    return values["accuracy"].item()
+    return setting.figures(model, rows)["accuracy"]
 
 
 def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:

@@ -16,17 +16,19 @@ from ...selection import check_ratios
 from ...selection.objective import CLASS_BALANCES
 from ..robustness import NOISE_KINDS
 from ..robustness.corruptions import SEVERITIES
+from .images_arguments import ImagesArguments
 from .known_methods import ALL, resolve_methods
 
 
 @dataclass
-class SweepArguments:
+class SweepArguments(ImagesArguments):
     """All arguments of a sweep."""
 
     dataset_name: str = field(
         default=EMBEDDED_DATASET,
         metadata={
-            "help": "embedded/digits, or an .npz file of ready embeddings; $VARIABLES in its path are filled in."
+            "help": "Labelled images, by Hub id or folder; embedded/digits; or an .npz file of ready embeddings. "
+            "$VARIABLES in a path are filled in."
         },
     )
     methods: list[str] = field(
@@ -87,6 +89,7 @@ class SweepArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.methods = resolve_methods(self.methods)
         self.selection_ratio = sorted(check_ratios(self.selection_ratio))
         if self.tsne_ratio is not None:
