@@ -7,8 +7,9 @@
   $CLIPSELECT_DATA/cifar10-embeddings/features.npz in two image-text spaces, of which `mapped` knows the domain
   (zero-shot 74 %) and `conse` hardly does (40 %); the judge sees `judge`, the last layer of the network behind both
   spaces. The files of the name ..._report.npz hold the rows 6,000 to 8,999. The 1,500 test rows are the same in all.
-- cifar10_mapped_pixels.npz and cifar10_conse_pixels.npz: the rows 6,000 to 8,999 with their images, of
-  $CLIPSELECT_DATA/cifar10: a small network is trained on these, which knows nothing of the spaces.
+- cifar10_mapped_images.npz and cifar10_conse_images.npz: the 9,000 rows from 3,000 on with their images, of
+  $CLIPSELECT_DATA/cifar10, and the 8,500 other test rows: a small network is trained on the images, which knows
+  nothing of the spaces.
 
 What a judge sees has unit norm, so that one regularisation suits all sets. Without CLIPSELECT_DATA the digits alone
 are written.
@@ -29,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_clipselect.config.arguments import EMBEDDED_DATASET, EMBEDDED_MODEL
-from hf_clipselect.data import read_images
+from hf_clipselect.data import LabelledImages, read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.encoder.images import open_image
 from hf_clipselect.errors import InputError
@@ -40,7 +41,8 @@ from hf_clipselect.runtime.terminal import error_line
 
 
 ROWS = {"development": slice(0, 3000), "report": slice(6000, 9000)}
-PIXELS = slice(6000, 9000)
+# Images: none of the rows that the objective was developed on, nor of the test rows that it was tested on then.
+IMAGES = slice(3000, 12000)
 TEXTS = {"mapped": "text_mapped", "conse": "text"}
 
 Arrays = dict[str, np.ndarray]
@@ -80,16 +82,18 @@ def digits() -> Arrays:
 def cifar10(data: Path) -> dict[str, Arrays]:
     files = {}
     with np.load(data / "cifar10-embeddings" / "features.npz", allow_pickle=False) as given:
+        train = read_images(*load_source(str(data / "cifar10"), split="train"))
+        test = read_images(*load_source(str(data / "cifar10"), split="test"))
+        unseen = np.setdiff1d(np.arange(len(test.labels)), given["test_rows"])
         images = {
-            "train_images": pixels(data / "cifar10", "train", given["train_rows"][PIXELS]),
-            "test_images": pixels(data / "cifar10", "test", given["test_rows"]),
+            "train_images": pixels(train, given["train_rows"][IMAGES]),
+            "train_labels": given["labels"][IMAGES].astype(np.int64),
+            "test_images": pixels(test, unseen),
+            "test_labels": test.labels[unseen],
         }
         for space, texts in TEXTS.items():
-            files[f"cifar10_{space}_pixels"] = {
-                "train_image_embeds": given[space][PIXELS],
-                "train_labels": given["labels"][PIXELS].astype(np.int64),
-                "test_image_embeds": given[f"test_{space}"],
-                "test_labels": given["test_labels"].astype(np.int64),
+            files[f"cifar10_{space}_images"] = {
+                "train_image_embeds": given[space][IMAGES],
                 "class_text_embeds": given[texts],
                 **images,
             }
@@ -106,8 +110,7 @@ def cifar10(data: Path) -> dict[str, Arrays]:
     return files
 
 
-def pixels(folder: Path, split: str, rows: np.ndarray) -> np.ndarray:
-    images = read_images(*load_source(str(folder), split=split))
+def pixels(images: LabelledImages, rows: np.ndarray) -> np.ndarray:
     column = images.dataset.select(rows).with_format(None)[images.image_column]
     return np.stack([np.asarray(open_image(image).convert("RGB")) for image in column])
 

@@ -32,8 +32,14 @@ from hf_clipselect.evaluation.comparison import (
     write_tsne,
 )
 from hf_clipselect.evaluation.comparison.cells import Cells, code_digest, digest_of
-from hf_clipselect.evaluation.comparison.convnet import ConvNet, accuracy_of, embed_images, train_convnet
 from hf_clipselect.evaluation.comparison.peers import check_facility_location_memory, check_installed, is_installed
+from hf_clipselect.evaluation.comparison.small_resnet import (
+    SmallResNet,
+    accuracy_of,
+    embed_images,
+    shifted_and_mirrored,
+    train_small_resnet,
+)
 from hf_clipselect.evaluation.comparison.sweep_tables import markdown, read_rows
 from hf_clipselect.evaluation.cost import measured
 from hf_clipselect.evaluation.digits_network import digit_pixels, digits_accuracy
@@ -233,11 +239,11 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     np.savez(tmp_path / "colours.npz", class_text_embeds=np.eye(3), **arrays)
     arguments = sweep_of(tmp_path / "colours.npz", tmp_path, methods=["diverse"], selection_ratio=[0.5])
     rows = run_sweep(arguments)
-    assert {(row["data"], row["model"]) for row in rows} == {("colours", "convnet")}
+    assert {(row["data"], row["model"]) for row in rows} == {("colours", "small_resnet")}
     kept = one(rows, method="diverse")
     assert kept["accuracy"] > 0.95 and kept["noise_share"] == 0
-    model = train_convnet(arrays["train_images"], labels["train"], num_classes=3, seed=1, num_steps=30)
-    again = train_convnet(arrays["train_images"], labels["train"], num_classes=3, seed=1, num_steps=30)
+    model = train_small_resnet(arrays["train_images"], labels["train"], num_classes=3, seed=1, num_steps=30)
+    again = train_small_resnet(arrays["train_images"], labels["train"], num_classes=3, seed=1, num_steps=30)
     embeds = embed_images(model, arrays["test_images"])
     assert embeds.shape == (30, 64) and np.array_equal(embeds, embed_images(again, arrays["test_images"]))
     before = len(cell_files(tmp_path))
@@ -251,20 +257,48 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     assert all(line["embeddings"] > 0 and line["t-SNE"] > 0 for line in lines)
 
 
-def test_a_network_of_photographs_is_the_mean_of_its_own_formula():
+def test_a_small_resnet_is_its_formula_layer_by_layer():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = ConvNet(num_classes=2, width=2).eval()
-    image = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), dtype=np.uint8)
+        model = SmallResNet(num_classes=2, width=2).eval()
+    image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
     with torch.no_grad():
         pixels = torch.from_numpy(image[0].astype(np.float32).transpose(2, 0, 1)[None] / 255 - 0.45) / 0.25
-        layers = list(model.body)
-        assert [type(layer).__name__ for layer in layers].count("MaxPool2d") == 2 and layers[0].in_channels == 3
-        for layer in layers:
-            pixels = layer(pixels)
-        expected = pixels.mean(dim=(2, 3))
+        stem, norm, _, *blocks = model.body
+        pixels = torch.relu(norm(stem(pixels)))
+        shapes = [pixels.shape]
+        for block in blocks:
+            first, first_norm, _, second, second_norm = block.residual
+            within = second_norm(second(torch.relu(first_norm(first(pixels)))))
+            pixels = torch.relu(block.shortcut(pixels) + within)
+            shapes.append(pixels.shape)
+        expected = pixels.sum(dim=(2, 3)) / (pixels.shape[2] * pixels.shape[3])
+    assert shapes == [(1, 2, 8, 8), (1, 2, 8, 8), (1, 4, 4, 4), (1, 8, 2, 2)]
     assert embed_images(model, image) == pytest.approx(expected.numpy(), abs=1e-6)
     assert accuracy_of(model, image, model.head(expected).argmax(dim=1).numpy()) == 1.0
+
+
+def test_every_augmented_image_is_a_shift_or_its_mirror():
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 256, (40, 16, 16, 3), dtype=np.uint8)
+    shifts = set()
+    for image, shown in zip(images, shifted_and_mirrored(images, rng), strict=True):
+        padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+        found = [
+            (top, left, mirrored)
+            for top in range(5)
+            for left in range(5)
+            for mirrored in (False, True)
+            if np.array_equal(shown, padded[top : top + 16, left : left + 16][:, :: -1 if mirrored else 1])
+        ]
+        assert len(found) == 1
+        shifts.add(found[0])
+    assert {mirrored for *_, mirrored in shifts} == {False, True} and len(shifts) > 15
+    tiny = rng.integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)  # an eighth of four pixels is none
+    assert all(
+        np.array_equal(shown, image) or np.array_equal(shown, image[:, ::-1])
+        for image, shown in zip(tiny, shifted_and_mirrored(tiny, rng), strict=True)
+    )
 
 
 @pytest.mark.parametrize(

@@ -238,12 +238,14 @@ def test_the_sets_of_the_recipe_are_rows_that_do_not_overlap(tmp_path, monkeypat
     (tmp_path / "cifar10-embeddings").mkdir()
     np.savez(tmp_path / "cifar10-embeddings" / "features.npz", **given)
     files = recipe.cifar10(tmp_path)
-    parts = ("development", "pixels", "report")
+    parts = ("development", "images", "report")
     assert sorted(files) == [f"cifar10_{space}_{part}" for space in ("conse", "mapped") for part in parts]
-    of_network = files["cifar10_mapped_pixels"]
-    assert np.array_equal(of_network["train_images"], pictures["train"][given["train_rows"][6000:9000]])
-    assert np.array_equal(of_network["test_images"], pictures["test"][given["test_rows"]])
-    assert np.array_equal(of_network["train_image_embeds"], given["mapped"][6000:9000])
+    of_network = files["cifar10_mapped_images"]
+    assert np.array_equal(of_network["train_images"], pictures["train"][given["train_rows"][3000:]])
+    others = np.setdiff1d(np.arange(20), given["test_rows"])
+    assert np.array_equal(of_network["test_images"], pictures["test"][others])
+    assert np.array_equal(of_network["test_labels"], others % 2)
+    assert np.array_equal(of_network["train_image_embeds"], given["mapped"][3000:])
     report = files["cifar10_conse_report"]
     assert np.array_equal(report["train_image_embeds"], given["conse"][6000:9000])
     assert np.array_equal(report["train_labels"], given["labels"][6000:9000])

@@ -1,10 +1,11 @@
 """Ready CLIP embeddings from a file: logistic regressions on them are trained on what is kept, or a small
-convolutional network where the file has the images.
+residual network where the file has the images.
 
 The file holds `train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where
 some classes have no text, `class_has_text`; those classes are left out. `train_images` and `test_images` `(N, H, W,
-3)`, uint8, are the images. With `train_judge_embeds` and `test_judge_embeds` `(N, J)`, features of the same rows, the
-logistic regressions are trained on these, and not on the embeddings that the methods select by.
+3)`, uint8, are the images; with them `test_image_embeds` is not needed. With `train_judge_embeds` and
+`test_judge_embeds` `(N, J)`, features of the same rows, the logistic regressions are trained on these, and not on the
+embeddings that the methods select by.
 
 Legend: N rows, C classes, D embedding dimension, J width of the features of a judge.
 """
@@ -22,14 +23,15 @@ from ...pipeline.embeddings import select_embeddings
 from ...results.selection_result import SelectionResult
 from ...scores.arrays import as_numpy, checked_embeds, checked_labels, row_lengths
 from .cells import code_digest, digest_of
-from .convnet import ConvNet, accuracy_of, embed_images, train_convnet
 from .setting import Damage, Setting
+from .small_resnet import SmallResNet, accuracy_of, embed_images, train_small_resnet
 
 
-_NEEDED = ("train_image_embeds", "train_labels", "test_image_embeds", "test_labels", "class_text_embeds")
+_TEST_EMBEDS = "test_image_embeds"
+_NEEDED = ("train_image_embeds", "train_labels", _TEST_EMBEDS, "test_labels", "class_text_embeds")
 _JUDGE = ("train_judge_embeds", "test_judge_embeds")
 _OPTIONAL = ("class_has_text", "train_images", "test_images", *_JUDGE)
-_CONVNET = "convnet"
+_RESNET = "small_resnet"
 _MAX_ITERATIONS = 5000
 
 
@@ -50,8 +52,9 @@ class ReadyFeatures:
                 arrays = {name: file[name] for name in (*_NEEDED, *_OPTIONAL) if name in file.files}
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise InputError(f"{path} can't be read as an .npz file of embeddings: {error}.") from None
-        if missing := [name for name in _NEEDED if name not in arrays]:
-            raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(_NEEDED)}.")
+        needed = [name for name in _NEEDED if name != _TEST_EMBEDS or "test_images" not in arrays]
+        if missing := [name for name in needed if name not in arrays]:
+            raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it must hold {', '.join(needed)}.")
         self.name = path.stem if path.stem != "features" else path.resolve().parent.name
         try:
             texts = as_numpy(checked_embeds(arrays["class_text_embeds"], "class_text_embeds"))
@@ -87,7 +90,7 @@ class FeaturesSetting(Setting):
             )
         self._features = features
         self._probes = {f"probe C={c:g}": c for c in probe_c}
-        self.models = tuple(self._probes) if len(features.images) == 0 else (_CONVNET,)
+        self.models = tuple(self._probes) if len(features.images) == 0 else (_RESNET,)
         super().__init__(features.name, damage, features.labels, **options)
 
     @property
@@ -118,20 +121,20 @@ class FeaturesSetting(Setting):
 
     def train_and_test(self, model: str, rows: np.ndarray) -> float:
         given = self._features
-        if model == _CONVNET:
-            return accuracy_of(self._train_convnet(rows), given.test_images, given.test_labels)
+        if model == _RESNET:
+            return accuracy_of(self._train_resnet(rows), given.test_images, given.test_labels)
         return float(self._train_probe(model, rows).score(given.test_judge_embeds, given.test_labels))
 
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Input of the network's last layer; of a probe, which has nothing before them, the logits."""
         given = self._features
-        if model == _CONVNET:
-            return embed_images(self._train_convnet(rows), given.test_images), given.test_labels
+        if model == _RESNET:
+            return embed_images(self._train_resnet(rows), given.test_images), given.test_labels
         return self._train_probe(model, rows).decision_function(given.test_judge_embeds), given.test_labels
 
-    def _train_convnet(self, rows: np.ndarray) -> ConvNet:
+    def _train_resnet(self, rows: np.ndarray) -> SmallResNet:
         images, labels = self._features.images[rows], self.labels[rows]
-        return train_convnet(images, labels, num_classes=self.num_classes, seed=self.seed)
+        return train_small_resnet(images, labels, num_classes=self.num_classes, seed=self.seed)
 
     def _train_probe(self, model: str, rows: np.ndarray) -> LogisticRegression:
         probe = LogisticRegression(C=self._probes[model], max_iter=_MAX_ITERATIONS)
@@ -139,14 +142,14 @@ class FeaturesSetting(Setting):
 
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
         given = self._features
-        files = ["evaluation/comparison/features_setting.py"]
-        if model == _CONVNET:
-            files.append("evaluation/comparison/convnet.py")
+        if model == _RESNET:
+            file = "evaluation/comparison/small_resnet.py"
             inputs, seed = (given.images[rows], given.test_images), {"seed": self.seed}
         else:
+            file = "evaluation/comparison/features_setting.py"
             inputs, seed = (given.judge_embeds[rows], given.test_judge_embeds), {}  # a probe draws nothing
         content = digest_of(*inputs, self.labels[rows], given.test_labels)
-        return {"model": model, "code": code_digest(*files), "rows": content, **seed}
+        return {"model": model, "code": code_digest(file), "rows": content, **seed}
 
 
 def _classes_with_text(arrays: dict[str, np.ndarray], num_classes: int) -> np.ndarray:
@@ -187,26 +190,31 @@ def _judge_embeds(
 def _rows_of(
     arrays: dict[str, np.ndarray], split: str, texts: np.ndarray, classes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Embeddings, labels and images of the rows whose class has a text."""
+    """Embeddings, labels and images of the rows whose class has a text; empty where the file has none."""
     num_classes, embed_dim = texts.shape
-    name = f"{split}_image_embeds"
-    embeds = as_numpy(checked_embeds(arrays[name], name))
-    if embeds.shape[1] != embed_dim:
-        raise InputError(
-            f"{name} and class_text_embeds must share their last dimension, got {embeds.shape[1]} and {embed_dim}."
-        )
-    row_lengths(embeds, name)  # refuses rows without a direction
+    embeds_name, images_name = f"{split}_image_embeds", f"{split}_images"
+    embeds, images = np.empty((0, embed_dim)), np.empty((0, 0, 0, 3), dtype=np.uint8)
+    if embeds_name in arrays:
+        embeds = as_numpy(checked_embeds(arrays[embeds_name], embeds_name))
+        if embeds.shape[1] != embed_dim:
+            raise InputError(
+                f"{embeds_name} and class_text_embeds must share their last dimension, got {embeds.shape[1]} and "
+                f"{embed_dim}."
+            )
+        row_lengths(embeds, embeds_name)  # refuses rows without a direction
+    num_rows = len(embeds) if embeds_name in arrays else len(arrays[images_name])
     try:
-        labels = checked_labels(arrays[f"{split}_labels"], num_rows=len(embeds), num_classes=num_classes)
+        labels = checked_labels(arrays[f"{split}_labels"], num_rows=num_rows, num_classes=num_classes)
     except InputError as error:
         raise InputError(f"{split}_labels: {error}") from None
-    name = f"{split}_images"
-    images = arrays.get(name, np.empty((0, 0, 0, 3), dtype=np.uint8))
-    if name in arrays and (images.shape[:1] + images.shape[3:] != (len(embeds), 3) or images.dtype != np.uint8):
-        raise InputError(
-            f"{name} must be uint8 of shape ({len(embeds)}, height, width, 3), got {images.dtype} of shape "
-            f"{images.shape}."
-        )
+    if images_name in arrays:
+        images = arrays[images_name]
+        if images.shape[:1] + images.shape[3:] != (num_rows, 3) or images.dtype != np.uint8:
+            raise InputError(
+                f"{images_name} must be uint8 of shape ({num_rows}, height, width, 3), got {images.dtype} of shape "
+                f"{images.shape}."
+            )
     rows = np.isin(labels, classes)
-    of_classes = embeds[rows].astype(np.float32), np.searchsorted(classes, labels[rows])
-    return *of_classes, images[rows] if name in arrays else images
+    embeds = embeds[rows] if len(embeds) else embeds
+    images = images[rows] if len(images) else images
+    return embeds.astype(np.float32), np.searchsorted(classes, labels[rows]), images
