@@ -140,6 +140,7 @@ def toy_flags(data: Path, output_dir: Path) -> list[str]:
         "label_column_name": "label",
         "model_name_or_path": data / "clip",
         "max_train_samples": NUM_ROWS,
+        "pretrained": "false",
         "architecture": "resnet-20",
         "num_train_epochs": 1,
         "per_device_train_batch_size": 16,
