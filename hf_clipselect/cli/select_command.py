@@ -51,6 +51,8 @@ def summary(result: SelectionResult, arguments: Arguments) -> str:
         f"subset: {_local_load_call(output_dir / 'subset', result, hub)}",
         f"report: {output_dir / 'report.html'}",
     ]
+    if command := report["compare_command"]:
+        lines.append(f"is it worth it: {command}")
     if hub.push_to_hub and hub.hub_dataset_id and not hub.create_pr:  # what a pull request brings is not there yet
         at = f', revision="{hub.hub_revision}"' if hub.hub_revision is not None else ""
         lines.append(f"on the Hub: {_load_call(hub.hub_dataset_id, result, hub, at)}")

@@ -20,6 +20,7 @@ from ..errors import InputError
 from ..runtime.files import write_text_atomically
 from ..scores.trust import Trust
 from ..selection import AUTO, Size, column_suffix, config_name, is_count
+from .compare_command import compare_command
 from .noise_summary import noise_summary
 from .scores_table import column_values
 
@@ -75,6 +76,7 @@ def summarize(
         "accuracy_before": _mean(agrees, readable),
         "trust": None if trust is None else trust.to_dict(),
         "warnings": run["warnings"],
+        "compare_command": compare_command(run["arguments"], run["captions"], ratios),
     }
     return to_json_types(report | _count_kept(report["classes"], scores, ratios, share_error))
 
@@ -88,6 +90,8 @@ def report_at(report: Mapping[str, Any], scores: Dataset, ratios: Sequence[Size]
     if not arguments.keys().isdisjoint(SIZE_ARGUMENTS):
         arguments = with_sizes(arguments, ratios)
     counted = _count_kept(report["classes"], scores, ratios, noise["share_error"] if noise else None)
+    if "compare_command" in report:
+        counted["compare_command"] = compare_command(arguments, report["captions"], ratios)
     return to_json_types({**report, "arguments": arguments, **counted})
 
 

@@ -30,6 +30,7 @@ from .scores_table import SCORE_COLUMNS, column_values, expected_features
 
 # Names of classes may look like paths, and are none.
 _NOT_PATHS = ("classes", "classes_without_images", "groups", "trust", "noise")
+_NOT_PUBLISHED = ("seconds", "compare_command")
 # A hundred thousand classes take half of it.
 _MOST_BYTES = 100_000_000
 # What a run writes takes at least 5 bytes a row on disk, where all scores are the same, and some 100 in memory.
@@ -106,9 +107,9 @@ _OF_EMBEDDINGS = {"adaptation?": {}, "noise?": {"share_error": _SHARE}}
 def published_report(report: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a report, or of what there is of one, that belongs to the selection.
 
-    It has neither `seconds` nor the arguments that say where the run wrote and pushed, nor paths on the user's disk.
+    It has neither `seconds` nor what says where the run wrote and pushed, nor paths on the user's disk.
     """
-    published = {k: v if k in _NOT_PATHS else hide_paths(v) for k, v in report.items() if k != "seconds"}
+    published = {k: v if k in _NOT_PATHS else hide_paths(v) for k, v in report.items() if k not in _NOT_PUBLISHED}
     if "arguments" in published:
         published["arguments"] = {k: v for k, v in published["arguments"].items() if k not in PLACE_FLAGS}
     return published

@@ -37,7 +37,13 @@ def test_the_summary_names_no_pairs_where_no_label_looks_wrong(images_dataset):
 
 def test_the_summary_without_a_noise_model_tells_nothing_of_labels(images_dataset):
     noise, lines = summary_of(images_dataset)
-    assert noise is None and len(lines) == 5 and lines[1].startswith("ratio_50: 30 rows; ")
+    assert noise is None and len(lines) == 6 and lines[1].startswith("ratio_50: 30 rows; ")
+
+
+def test_the_summary_ends_with_the_command_that_tells_whether_it_is_worth_it(images_dataset):
+    _, lines = summary_of(images_dataset)
+    command = "python recipes/train_classifier.py --dataset_name /home/me/out --selection_ratio 0.5"
+    assert lines[-1] == f"is it worth it: {command} --compare_with random full"
 
 
 def test_the_summary_says_where_auto_keeps_all(images_dataset):

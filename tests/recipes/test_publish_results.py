@@ -5,6 +5,7 @@ here.
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -62,6 +63,106 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
             recipe.filled(f"<!-- results/run: {wrong} -->\n", tmp_path / "results")
     with pytest.raises(ValueError, match="has no tables.md"):
         recipe.keep(tmp_path, tmp_path / "other")
+
+
+RUN = """a command
+
+## made, 0% noise
+
+Accuracy, net, %:
+
+| method | 0.2 | 0.5 |
+|---|---|---|
+| `robust` | **94.0** ± 0.7 | 1,297 |
+| random rows, a / b | 92.9 | 1.38 GB |
+
+## made, 5% noise
+
+Accuracy, net, %:
+
+| method | 0.2 |
+|---|---|
+| `robust` | 7.5 |
+"""
+
+
+@pytest.fixture
+def results(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tables.md").write_text(RUN, encoding="utf-8")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "printed.md").write_text(
+        "wrong captions, %: 0.0, 0.6\nAUROC, made\nnoise: 99.8 and 99.9\nnoise: 97\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("mark", "figure"),
+    [
+        ("results/run: Accuracy, net: `robust` / 0.2", "94.0"),
+        ("results/run: Accuracy: `robust` / 0.2 ±", "94.0 ± 0.7"),
+        ("results/run: Accuracy: random rows, a / b / 0.5", "1.38 GB"),
+        ("results/run [5% noise]: Accuracy: `robust` / 0.2", "7.5"),
+        ("results/run: Accuracy: `robust` / 0.2 minus random rows, a / b / 0.2", "1.1"),
+        ("results/run: Accuracy: `robust` / 0.5 minus `robust` / 0.2", "1203.0"),
+        ("results/run:\nAccuracy,\n  net: `robust` / 0.2", "94.0"),
+        ("results/tests after captions, %:", "0.0"),
+        ("results/tests after AUROC, made noise: 99.8 and", "99.9"),
+    ],
+)
+def test_marked_figures_are_filled_from_their_cells(mark, figure, results):
+    recipe = load_recipe("publish_results.py")
+    page = f"A line\nof <!-- {mark} -->old<!-- / --> %, and <!-- {mark} --><!-- / --> twice.\n"
+    filled = recipe.filled(page, results)
+    assert filled == f"A line\nof <!-- {mark} -->{figure}<!-- / --> %, and <!-- {mark} -->{figure}<!-- / --> twice.\n"
+    assert recipe.filled(filled, results) == filled
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("results/run: Loss: `robust` / 0.2", "no table under 'Loss'"),
+        ("results/run: Accuracy: `clean` / 0.2", "no cell '`clean` / 0.2' under 'Accuracy'; its rows are `robust`, "),
+        ("results/run: Accuracy: `robust` / 0.3", "no cell '`robust` / 0.3'.* its columns 0.2, 0.5"),
+        (
+            "results/run: Accuracy: random rows, a / b / 0.2 minus `robust` / 0.2",
+            "is -1.1, below 0; turn the sentence",
+        ),
+        (
+            "results/run: Accuracy: `robust` / 0.5 minus random rows, a / b / 0.2 minus `robust` / 0.2",
+            "of two numbers",
+        ),
+        ("results/tests after noise", "has 0 numbers after 'noise'; name words that stand before one alone"),
+        ("results/tests after noise:", "has 2 numbers after"),
+    ],
+)
+def test_marks_without_a_figure_are_told(mark, message, results):
+    recipe = load_recipe("publish_results.py")
+    with pytest.raises(ValueError, match=message):
+        recipe.filled(f"Text <!-- {mark} -->1<!-- / -->\n", results)
+
+
+@pytest.mark.parametrize("start", ["", "- ", "2. ", "> "])
+def test_a_mark_that_begins_a_line_is_refused(start, results):
+    recipe = load_recipe("publish_results.py")
+    mark = "<!-- results/run: Accuracy: `robust` / 0.2 -->94.0<!-- / -->"
+    with pytest.raises(ValueError, match="begins a line, and Markdown takes the rest of it for HTML"):
+        recipe.filled(f"Text\n{start}{mark} %\n", results)
+    assert recipe.filled(f"Text\n{start}a {mark} %\n", results) == f"Text\n{start}a {mark} %\n"
+
+
+def test_tables_of_what_is_kept_are_written_again_under_their_head(tmp_path):
+    recipe = load_recipe("publish_results.py")
+    for figures in ("results.csv", "accuracy.csv", "results.json"):
+        folder = min(RESULTS.glob(f"*/{figures}")).parent
+        shutil.copytree(folder, tmp_path / folder.name)
+        path = tmp_path / folder.name / "tables.md"
+        text = path.read_text(encoding="utf-8")
+        assert recipe.written_again(path) == text
+        if figures != "results.json":  # whose tables its own recipe writes
+            path.write_text(text.replace("± ", "± 9"), encoding="utf-8")
+            assert recipe.written_again(path) == text
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/results.json")), ids=lambda path: path.parent.name)

@@ -521,12 +521,12 @@ def test_the_report_is_read_back_without_what_is_not_of_the_selection(dataset, t
     result = make_result(dataset, (0.3, 0.5), unreadable=[5], name="someone/things", report=True)
     result.save(tmp_path)
     report = SelectionResult.from_folder(tmp_path).report
-    assert result.report.keys() - report.keys() == {"seconds"}
+    assert result.report.keys() - report.keys() == {"seconds", "compare_command"}
     gone = {"output_dir", "overwrite_output_dir", "push_to_hub", "hub_dataset_id"}
     assert result.report["arguments"].keys() - report["arguments"].keys() == gone
     assert report["arguments"]["class_names_file"] == "names.txt"
     assert report["warnings"] == ["The file names.txt is odd."]
-    changed = {"seconds", "arguments", "warnings"}
+    changed = {"seconds", "compare_command", "arguments", "warnings"}
     assert {k: v for k, v in report.items() if k not in changed} == {
         k: v for k, v in result.report.items() if k not in changed
     }

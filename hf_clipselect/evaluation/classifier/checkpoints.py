@@ -10,18 +10,23 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from ...errors import InputError
+from .arm_records import COMPARISON_FOLDER
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments
 
 
-RESULTS_FILE = "results.json"
+RESULTS_FILE, COMPARISON_FILE = "results.json", "comparison.md"
 
 
-def find_checkpoint(arguments: ClassifierArguments, training: ClassifierTrainingArguments) -> str | None:
+def find_checkpoint(
+    arguments: ClassifierArguments, training: ClassifierTrainingArguments, *, goes_on: bool = False
+) -> str | None:
     """Find the checkpoint to resume from, and refuse to overwrite the folder of another run.
 
     Args:
         arguments ([`ClassifierArguments`]): Whether another run may be written over.
         training ([`ClassifierTrainingArguments`]): The output folder, and the checkpoint that the user names.
+        goes_on (`bool`, *optional*, defaults to `False`): The folder is known to be of this very run, which goes on
+            from the last checkpoint without being asked to.
 
     Returns:
         `str`, *optional*: Folder of a complete checkpoint; `None` to train from the start.
@@ -40,7 +45,7 @@ def find_checkpoint(arguments: ClassifierArguments, training: ClassifierTraining
                 "--output_dir."
             )
         return asked
-    if asked is not None:
+    if asked is not None or goes_on:
         return last
     if not arguments.overwrite_output_dir and (last or (folder / RESULTS_FILE).exists()):
         raise InputError(
@@ -77,11 +82,16 @@ def check_fits(checkpoint: str, model: PreTrainedModel) -> None:
         )
 
 
-def remove_run(folder: Path) -> None:
-    """Remove the checkpoints and results of an earlier run, which would pass for those of the run that begins."""
+def remove_run(folder: Path, *, keep_comparison: bool = False) -> None:
+    """Remove checkpoints and results of an earlier run, which would pass for those of the run that begins; trainings
+    of a comparison may be of this very run.
+    """
     for checkpoint in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(checkpoint)
-    (folder / RESULTS_FILE).unlink(missing_ok=True)
+    if not keep_comparison:
+        shutil.rmtree(folder / COMPARISON_FOLDER, ignore_errors=True)
+    for name in (RESULTS_FILE, COMPARISON_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _last_checkpoint(folder: Path) -> str | None:

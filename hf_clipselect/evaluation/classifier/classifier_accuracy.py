@@ -19,10 +19,27 @@ def top_k_accuracy(logits: np.ndarray, targets: np.ndarray, *, classes: np.ndarr
     Returns:
         `dict[str, float]`: `accuracy`, and `top_5_accuracy` where more than five classes may be predicted; in [0, 1].
     """
-    allowed = np.arange(logits.shape[1]) if classes is None else np.sort(classes)
-    order = np.argsort(-logits[:, allowed].astype(np.float64), axis=1, kind="stable")[:, :5]
-    hits = (allowed[order][:, :, None] == targets[:, None, :]).any(axis=2)
+    hits = _first_hits(logits, targets, classes)
     result = {"accuracy": float(hits[:, 0].mean())}
-    if len(allowed) > 5:
+    if (logits.shape[1] if classes is None else len(classes)) > 5:
         result["top_5_accuracy"] = float(hits.any(axis=1).mean())
     return result
+
+
+def first_is_right(logits: np.ndarray, targets: np.ndarray, *, classes: np.ndarray | None = None) -> np.ndarray:
+    """Whether the class that is predicted first is a right one.
+
+    Args:
+        logits, targets, classes: As of [`top_k_accuracy`].
+
+    Returns:
+        `np.ndarray` of shape `(N,)`, bool: Its mean is the accuracy.
+    """
+    return _first_hits(logits, targets, classes)[:, 0]
+
+
+def _first_hits(logits: np.ndarray, targets: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+    """Whether each of the first five classes is a right one, `(N, 5)` or fewer."""
+    allowed = np.arange(logits.shape[1]) if classes is None else np.sort(classes)
+    order = np.argsort(-logits[:, allowed].astype(np.float64), axis=1, kind="stable")[:, :5]
+    return (allowed[order][:, :, None] == targets[:, None, :]).any(axis=2)

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from ...data.source import DatasetSource
 from ...hub.escape import code_span
 from ...runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id
+from .worth_table import comparison_table
 
 
 _NAMES = {"accuracy": ("accuracy", "Accuracy"), "top_5_accuracy": ("accuracy", "Top-5 accuracy")}
@@ -29,7 +30,7 @@ classify("image.png")
 | set | rows | classes | accuracy | top-5 accuracy |
 |---|---|---|---|---|
 {table}
-
+{comparison}
 ## Training
 
 - Rows: {rows} of {source}
@@ -39,6 +40,13 @@ classify("image.png")
 - Seed: {seed}
 - Versions: {versions}
 """
+
+_COMPARISON = """
+## Compared
+
+The same training on other rows of the dataset that was selected from:
+
+{table}"""
 
 
 def dataset_words(source: DatasetSource) -> str:
@@ -108,6 +116,9 @@ def classifier_card(
         needs="\nThe network is timm's: `pip install timm`.\n" if results["model"]["needs_timm"] else "",
         trust=", trust_remote_code=True" if results["model"]["needs_its_code"] else "",
         table="\n".join(rows) if rows else "| not yet | | | | |",
+        comparison=_COMPARISON.format(table=comparison_table(results["comparison"]))
+        if "comparison" in results
+        else "",
         rows=f"{results['train']['num_rows']:,}",
         source=dataset_words(train)
         + (f", selection ratio {ratio:g}" if ratio is not None else "")

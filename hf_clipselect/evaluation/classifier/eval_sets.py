@@ -18,6 +18,8 @@ from ...data.source import DatasetSource, describe_source, load_source
 from ...errors import InputError
 from ...results.pruned import load_pruned
 from ...runtime.hub_ids import hide_paths, lasting_name
+from .selected_rows import SourcePlace
+from .set_names import SET_FLAGS, set_name_parts
 from .training_arguments import ClassifierArguments
 
 
@@ -25,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 
 _TRAIN_FLAGS = SourceFlags(accept=None)
-# NAME:CONFIG:SPLIT, as --eval_dataset takes them.
-_EVAL_FLAGS = SourceFlags(name="NAME", config="CONFIG", split="SPLIT", accept=None)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,9 @@ def load_train_rows(arguments: ClassifierArguments) -> LabelledImages:
     )
 
 
-def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> list[EvalSet]:
+def load_eval_sets(
+    arguments: ClassifierArguments, train: LabelledImages, place: SourcePlace | None = None
+) -> list[EvalSet]:
     """The sets to test on, before anything is trained.
 
     Labels are matched by the names of their classes. A set that has some of the classes only, as ImageNet-A and
@@ -98,6 +100,8 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
     Args:
         arguments ([`ClassifierArguments`]): Their names.
         train (`LabelledImages`): What the model learns.
+        place ([`SourcePlace`], *optional*): The dataset that is tested on where the arguments name none; default
+            the one that is trained on.
 
     Returns:
         `list[EvalSet]`
@@ -107,12 +111,14 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
             the results.
     """
     if not arguments.eval_dataset:
-        name = f"{arguments.dataset_name}:{arguments.eval_split_name}"
+        split = arguments.eval_split_name
         try:
-            flags = replace(_TRAIN_FLAGS, split="--eval_split_name")
-            loaded = load_source(
-                arguments.dataset_name, arguments.dataset_config_name, arguments.eval_split_name, flags=flags
-            )
+            if place is not None:
+                name, loaded = f"{place.name}:{split}", place.load(split)
+            else:
+                flags = replace(_TRAIN_FLAGS, split="--eval_split_name")
+                name = f"{arguments.dataset_name}:{split}"
+                loaded = load_source(arguments.dataset_name, arguments.dataset_config_name, split, flags=flags)
         except InputError as error:
             raise InputError(
                 f"There is nothing to test on: {error} A subset has its train split alone: name sets with "
@@ -131,13 +137,9 @@ def load_eval_sets(arguments: ClassifierArguments, train: LabelledImages) -> lis
 
 
 def _load_set(name: str, arguments: ClassifierArguments, train: LabelledImages) -> EvalSet:
-    path, *details = name.split(":")
-    if len(details) > 2 or not all([path, *details]):
-        raise InputError(f"--eval_dataset {name} must be NAME, NAME:SPLIT or NAME:CONFIG:SPLIT.")
-    config = details[0] if len(details) == 2 else None
-    split = details[-1] if details else arguments.eval_split_name
+    parts = set_name_parts("--eval_dataset", name, arguments.eval_split_name)
     try:
-        loaded = load_source(path, config, split, flags=_EVAL_FLAGS)
+        loaded = load_source(*parts, flags=SET_FLAGS)
     except InputError as error:
         raise InputError(f"--eval_dataset {name} can't be loaded: {error}") from None
     return _matched(name, *loaded, arguments, train)

@@ -11,10 +11,16 @@ from typing import Literal
 from transformers import TrainingArguments
 
 from ...config.arguments import EMBEDDED_DATASET
+from ...config.checks import check_at_least, check_choice
 from ...config.flag_parser import FlagParser
 from ...errors import InputError
 from ...runtime.words import in_one_line
 from .architectures import ARCHITECTURES
+from .selection_file import read_selection_behind
+
+
+# What `--compare_with` takes, and its words.
+ARMS = {"random": "random rows", "full": "all rows"}
 
 
 @dataclass
@@ -62,7 +68,7 @@ class ClassifierArguments:
         default=None,
         metadata={
             "help": f"Network with random weights: {', '.join(ARCHITECTURES)}, or timm/NAME. Default: resnet-20 for "
-            f"{EMBEDDED_DATASET}, else resnet-50; none with model_name_or_path."
+            f"{EMBEDDED_DATASET} and selections from it, else resnet-50; none with model_name_or_path."
         },
     )
     pretrained: bool = field(
@@ -83,8 +89,22 @@ class ClassifierArguments:
         default=None, metadata={"help": "Epochs after which the learning rate is multiplied by lr_gamma."}
     )
     lr_gamma: float = field(default=0.1, metadata={"help": "Factor of the learning rate at each milestone."})
-    paper_accuracy: float | None = field(
-        default=None, metadata={"help": "Figure in percent to print beside that of the first set."}
+    compare_with: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "dataset_name is a selection: train on as many random rows of its source too (random), or on all "
+            "rows of it (full), and print one table of the differences."
+        },
+    )
+    compare_seeds: int = field(
+        default=3, metadata={"help": "Trainings of each kind with compare_with, by the seeds seed, seed + 1, ..."}
+    )
+    source_dataset: str | None = field(
+        default=None,
+        metadata={
+            "help": "What the selection was made from, NAME, NAME:SPLIT or NAME:CONFIG:SPLIT, where the selection "
+            "can't tell."
+        },
     )
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Train anew in a folder that holds the results of another run."}
@@ -110,13 +130,35 @@ class ClassifierArguments:
         for name in ("max_train_samples", "max_eval_samples"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}.")
+        self._check_comparison()
         milestones = self.lr_milestones or []
         if milestones != sorted(set(milestones)) or any(epoch <= 0 for epoch in milestones):
             raise InputError(f"--lr_milestones must be epochs above 0 that increase, got {milestones}.")
+        selection = read_selection_behind(self.dataset_name)
+        source = self.dataset_name if selection is None else selection["source"].name
         if self.architecture is None and self.model_name_or_path is None:
-            self.architecture = "resnet-20" if self.dataset_name == EMBEDDED_DATASET else "resnet-50"
+            self.architecture = "resnet-20" if source == EMBEDDED_DATASET else "resnet-50"
         if self.horizontal_flip is None:
-            self.horizontal_flip = self.augmentation == "standard" and self.dataset_name != EMBEDDED_DATASET
+            self.horizontal_flip = self.augmentation == "standard" and source != EMBEDDED_DATASET
+
+    def _check_comparison(self) -> None:
+        check_at_least(1, "compare_seeds", self.compare_seeds)
+        if self.compare_with is None:
+            if self.source_dataset is not None:
+                raise InputError("--source_dataset belongs to --compare_with random full; give both, or neither.")
+            return
+        for arm in self.compare_with:
+            check_choice("compare_with", arm, list(ARMS))
+        if self.dataset_name == EMBEDDED_DATASET:
+            raise InputError(
+                "--compare_with needs a selection: name its folder or repository as --dataset_name, in the place of "
+                f"{EMBEDDED_DATASET}."
+            )
+        if self.max_train_samples is not None:
+            raise InputError(
+                f"--compare_with takes all rows of a selection; leave out --max_train_samples "
+                f"{self.max_train_samples}, and select from fewer rows instead."
+            )
 
 
 @dataclass
@@ -182,6 +224,10 @@ def parse_training_arguments(
         raise InputError(
             f"--lr_milestones are epochs, and --max_steps {training.max_steps} are none; say --num_train_epochs "
             "instead."
+        )
+    if arguments.compare_with and training.load_best_model_at_end:
+        raise InputError(
+            "--load_best_model_at_end chooses weights by the rows that --compare_with tests on; leave it out."
         )
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")

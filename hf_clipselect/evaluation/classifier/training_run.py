@@ -3,37 +3,35 @@
 import json
 import os
 import platform
-import warnings
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub.errors import HTTPError
 from transformers import TimmWrapperConfig, set_seed
 
-from ...data import LabelledImages, with_image_column_undecoded
-from ...data.source import DatasetSource
-from ...encoder.decoding import why_no_processes
-from ...encoder.images import open_image
+from ...data import LabelledImages
 from ...errors import InputError, PushError
 from ...hub import Repository
 from ...hub.access import check_access
-from ...results.saved_selection import read_selection
+from ...hub.merge import OUR_CONFIG
 from ...runtime.files import write_text_atomically
 from ...runtime.hub_ids import hide_paths
 from ...runtime.retries import describe
-from .architectures import PRETRAINED, TIMM_PREFIX, Classifier, pretrained_classifier, random_classifier
-from .checkpoints import RESULTS_FILE, check_fits, find_checkpoint, remove_run
-from .classifier_accuracy import top_k_accuracy
+from .architectures import TIMM_PREFIX, Classifier
+from .checkpoints import COMPARISON_FILE, RESULTS_FILE, check_fits, find_checkpoint, remove_run
 from .classifier_card import classifier_card
 from .eval_sets import EvalSet, load_eval_sets, load_train_rows
-from .pixel_rows import Rows
+from .fitting import build_classifier, evaluate_on, fit_decoding, make_trainer
+from .papers_figures import figures_of_paper
+from .selected_rows import load_selected_rows
+from .selection_file import read_selection_behind
 from .small_image_resnet import SmallImageResNetConfig
 from .trainer import ClassifierTrainer
 from .training_arguments import ClassifierArguments, ClassifierTrainingArguments
+from .worth import SELECTED, Comparison, arm_result
+from .worth_table import comparison_table
 
 
 _PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate")
@@ -44,7 +42,8 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
 
     The same seed gives the same rows in the same order with the same crops, also where a run goes on from a
     checkpoint. The folder `training.output_dir` then holds the model with its image processor, README.md, results.json
-    and the last checkpoint.
+    and the last checkpoint. With `arguments.compare_with` it also holds comparison.md and the folder `comparison`; the
+    model is that of the selected rows and the first seed, and the same call goes on from what is there.
 
     Args:
         arguments ([`ClassifierArguments`]): Rows and network.
@@ -52,7 +51,8 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
 
     Returns:
         `dict`: The content of results.json: `model`, `train`, `versions`, and for each set in `eval` its `num_rows`,
-        `num_classes`, `accuracy` and, among more than five classes, `top_5_accuracy`.
+        `num_classes`, `accuracy` and, among more than five classes, `top_5_accuracy`. `paper` holds the paper's
+        figures where it prints some for these rows and this network, and `comparison` what [`Comparison`] gives.
 
     Raises:
         InputError: The rows, the network, the schedule or the checkpoint do not fit, the folder holds another run, the
@@ -60,13 +60,14 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         PushError: The Hub can't be reached, or the push failed; the folder then has everything.
     """
     _check_processes(training)
-    _fit_decoding(training)
-    checkpoint = find_checkpoint(arguments, training)
+    fit_decoding(training)
+    checkpoint = None if arguments.compare_with else find_checkpoint(arguments, training)
     _check_push(training)
-    train = load_train_rows(arguments)
-    eval_sets = load_eval_sets(arguments, train)
+    train, eval_sets, comparison = _load(arguments, training)
+    if comparison is not None:
+        checkpoint = find_checkpoint(arguments, training, goes_on=comparison.has_begun)
     set_seed(training.seed)
-    classifier = _classifier(arguments, train)
+    classifier = build_classifier(arguments, train)
     if checkpoint is not None:
         check_fits(checkpoint, classifier.model)
     results: dict[str, Any] = {
@@ -77,105 +78,63 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
     }
     if results["model"]["needs_timm"]:
         results["versions"]["timm"] = version("timm")
-    output_dir, selected_from = Path(training.output_dir), _source_of_selection(arguments.dataset_name)
+    # A repository of a selection is known by the sizes that it has.
+    sized = arguments.selection_ratio is not None or OUR_CONFIG.fullmatch(arguments.dataset_config_name or "")
+    selection = read_selection_behind(arguments.dataset_name, on_hub=bool(sized))
+    output_dir = Path(training.output_dir)
 
     def write_card() -> None:
         sources = [train.source, *(tested.source for tested in eval_sets[: len(results["eval"])])]
         name = (training.hub_model_id or output_dir.resolve().name).split("/")[-1]
+        selected_from = None if selection is None else selection["source"]
         card = classifier_card(results, sources, model_name=name, selected_from=selected_from)
         write_text_atomically(output_dir / "README.md", card)
 
-    trainer = _trainer(arguments, training, classifier, train, eval_sets[0], write_card)
-    if checkpoint is None and trainer.is_world_process_zero():
-        remove_run(output_dir)
-    outcome = trainer.train(resume_from_checkpoint=checkpoint)
-    results["train"] |= {"num_steps": outcome.global_step, "seconds": round(outcome.metrics["train_runtime"], 1)}
-    trainer.save_model(_internal_call=True)  # else it would be pushed here, before it is tested
-    for tested in eval_sets:
-        results["eval"][hide_paths(tested.name)] = _test(trainer, tested, classifier)
-    if arguments.paper_accuracy is not None:
-        results["paper_accuracy"] = arguments.paper_accuracy
-    if trainer.is_world_process_zero():
+    def write() -> None:
+        if not trainer.is_world_process_zero():
+            return
         write_text_atomically(output_dir / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+        if "comparison" in results:
+            write_text_atomically(output_dir / COMPARISON_FILE, comparison_table(results["comparison"]))
         write_card()
+
+    trainer = make_trainer(arguments, training, classifier, train, eval_sets[0], write_card)
+    if trainer.is_world_process_zero():
+        if checkpoint is None:
+            remove_run(output_dir, keep_comparison=comparison is not None and comparison.has_begun)
+        if comparison is not None:
+            comparison.records.begin()
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
+    seconds, num_steps = outcome.metrics["train_runtime"], outcome.global_step
+    results["train"] |= {"num_steps": num_steps, "seconds": round(seconds, 1)}
+    trainer.save_model(_internal_call=True)  # else it would be pushed here, before it is tested
+    tested = [evaluate_on(trainer, eval_set, classifier) for eval_set in eval_sets]
+    results["eval"] = {hide_paths(result.name): result.figures for result in tested}
+    if paper := figures_of_paper(arguments, train, eval_sets, selection):
+        results["paper"] = paper
+    write()
+    if comparison is not None:
+        # Of a training that went on, the seconds are those of a part.
+        first = arm_result(tested, len(train.labels), num_steps, seconds if checkpoint is None else None)
+        results["comparison"] = comparison.run(first)
+        [whole, *_] = results["comparison"]["arms"][SELECTED]["seconds"]
+        results["train"]["seconds"] = results["train"]["seconds"] if whole is None else whole
+        write()
     if training.push_to_hub:
         _push(trainer)
     return results
 
 
-def _classifier(arguments: ClassifierArguments, train: LabelledImages) -> Classifier:
-    architecture, name = arguments.architecture, arguments.model_name_or_path
-    if architecture is not None and not arguments.pretrained:
-        first = with_image_column_undecoded(train)[0][train.image_column]
-        return random_classifier(architecture, train.class_names, side=max(open_image(first).size))
-    name = name or PRETRAINED.get(architecture or "")
-    if name is None:
-        raise InputError(
-            f"--pretrained: no weights are known for {architecture}, only for {', '.join(PRETRAINED)}; name some with "
-            "--model_name_or_path."
-        )
-    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
-
-
-def _trainer(
-    arguments: ClassifierArguments,
-    training: ClassifierTrainingArguments,
-    classifier: Classifier,
-    train: LabelledImages,
-    tested: EvalSet,
-    write_card: Callable[[], None],
-) -> ClassifierTrainer:
-    train_rows = _rows(
-        train.dataset,
-        train.image_column,
-        classifier,
-        train.labels,
-        augment=arguments.augmentation == "standard",
-        flip=arguments.horizontal_flip,
-        seed=training.seed,
-    )
-    return ClassifierTrainer(
-        model=classifier.model,
-        args=training,
-        train_dataset=train_rows,
-        eval_dataset=_rows(tested.dataset, tested.image_column, classifier, tested.targets[:, 0]),
-        processing_class=classifier.image_processor,
-        lr_milestones=arguments.lr_milestones,
-        lr_gamma=arguments.lr_gamma,
-        write_card=write_card,
-    )
-
-
-def _rows(
-    dataset: Any, image_column: str, classifier: Classifier, labels: np.ndarray | None, **augmentation: Any
-) -> Rows:
-    return Rows(
-        dataset, image_column, classifier.image_processor, classifier.image_size, labels=labels, **augmentation
-    )
-
-
-def _test(trainer: ClassifierTrainer, tested: EvalSet, classifier: Classifier) -> dict[str, float]:
-    rows = _rows(tested.dataset, tested.image_column, classifier, None)
-    logits = trainer.predict(rows).predictions
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    if not np.isfinite(logits).all():
-        raise InputError(
-            f"The training diverged: what the network gives for {tested.name} is not finite. Lower --learning_rate, "
-            "or bound the gradients with --max_grad_norm 1."
-        )
-    return {
-        "num_rows": len(rows),
-        "num_classes": len(tested.classes),
-        **top_k_accuracy(logits, tested.targets, classes=tested.classes),
-    }
-
-
-def _source_of_selection(dataset_name: str) -> DatasetSource | None:
-    """Of a folder that a selection wrote, the dataset that it selected from; its own name says nothing to others."""
-    for folder in (Path(dataset_name), Path(dataset_name, "subset")):
-        if (folder / "selection.json").is_file():
-            return read_selection(folder / "selection.json")["source"]
-    return None
+def _load(
+    arguments: ClassifierArguments, training: ClassifierTrainingArguments
+) -> tuple[LabelledImages, list[EvalSet], Comparison | None]:
+    """The rows to learn, those to test on, and what they are to be compared with."""
+    if not arguments.compare_with:
+        train = load_train_rows(arguments)
+        return train, load_eval_sets(arguments, train), None
+    rows = load_selected_rows(arguments)
+    eval_sets = load_eval_sets(arguments, rows.selected, rows.place)
+    return rows.selected, eval_sets, Comparison(rows, eval_sets, arguments, training)
 
 
 def _model_facts(arguments: ClassifierArguments, classifier: Classifier) -> dict[str, Any]:
@@ -242,18 +201,6 @@ def _check_push(training: ClassifierTrainingArguments) -> None:
         raise InputError("--push_to_hub needs --hub_model_id, the model repository, such as me/digits-resnet.")
     repository = Repository(training.hub_model_id, "model", bool(training.hub_private_repo))
     check_access(repository, flags={"model": "hub_model_id"})
-
-
-def _fit_decoding(training: ClassifierTrainingArguments) -> None:
-    """Leave out what can't be: decoding processes where none can start, and pinned memory where there is no GPU."""
-    if training.dataloader_num_workers and (why := why_no_processes()) is not None:
-        warnings.warn(
-            f"--dataloader_num_workers {training.dataloader_num_workers}: this process decodes the images itself, "
-            f"since {why}.",
-            stacklevel=3,
-        )
-        training.dataloader_num_workers = 0
-    training.dataloader_pin_memory &= training.device.type != "cpu"  # torch warns of it
 
 
 def _check_processes(training: ClassifierTrainingArguments) -> None:

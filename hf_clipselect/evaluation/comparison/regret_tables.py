@@ -4,7 +4,6 @@ well the noise model knows the wrong labels.
 A cell is a data set, a noise and a ratio. Legend: K cells, M methods, S seeds, G groups of cells.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +11,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import ttest_rel
 
 from ...errors import InputError
 from ...runtime.files import write_atomically, write_text_atomically
 from .known_methods import FULL, METHODS, RANDOM
 from .noise_estimates import JUDGES
+from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .sweep import Row
-from .sweep_tables import csv_of, method_name, read_rows
+from .sweep_tables import DEFAULT, better_than_default, csv_of, lines_of_csv, method_name
 
 
 CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")
 _ACCURACY_CSV, _NOISE_CSV = "accuracy.csv", "noise.csv"
-# What counts as worse than random rows: by more than so many points, at this level.
-SMALLEST_LOSS, LEVEL = 0.3, 0.05
+# What counts as worse than random rows: by more than so many points.
+SMALLEST_LOSS = 0.3
 
 Cell = tuple[str, str, float, float]
 
@@ -51,7 +50,7 @@ class Accuracies:
         """Put the rows of sweeps together.
 
         Args:
-            rows (`Sequence[dict]`): From [`run_sweep`] or [`read_rows`], of one sweep or several; those of the method
+            rows (`Sequence[dict]`): From [`run_sweep`], of one sweep or several; those of the method
                 that keeps all rows are left out.
 
         Returns:
@@ -100,7 +99,7 @@ class AgainstRandom:
 
     Args:
         gains (`np.ndarray` of shape `(K,)`): Mean points above random rows.
-        p_values (`np.ndarray` of shape `(K,)`): Of the paired, two-sided t-test over seeds; 1 where nothing differs.
+        p_values (`np.ndarray` of shape `(K,)`): Of [`paired_p_values`] over seeds.
     """
 
     gains: np.ndarray
@@ -121,32 +120,12 @@ def against_random(gains: np.ndarray) -> AgainstRandom:
     """Test a method against random rows.
 
     Args:
-        gains (`np.ndarray` of shape `(K, S)`): Points above random rows of the same seed, of at least two seeds.
+        gains (`np.ndarray` of shape `(K, S)`): Points above random rows of the same seed.
 
     Returns:
         [`AgainstRandom`]
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # equal differences: p is 0, or NaN where they are 0
-        p_values = ttest_rel(gains, np.zeros_like(gains), axis=1).pvalue
-    return AgainstRandom(gains.mean(axis=1), np.where(np.isnan(p_values), 1.0, p_values))
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """p-values with Holm's correction (1979, https://www.jstor.org/stable/4615733).
-
-    Args:
-        p_values (`np.ndarray` of shape `(K,)`): In [0, 1].
-
-    Returns:
-        `np.ndarray` of shape `(K,)`: In [0, 1]; below a level for the hypotheses that are rejected at it, where the
-        chance of rejecting any true one is at most the level.
-    """
-    order = np.argsort(p_values, kind="stable")
-    steps = p_values[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return corrected
+    return AgainstRandom(gains.mean(axis=1), paired_p_values(gains))
 
 
 def write_regret_tables(rows: Sequence[Row], noise_rows: Sequence[Row], folder: Path, *, origin: str) -> None:
@@ -182,7 +161,7 @@ def read_regrets(folder: Path) -> tuple[Accuracies, list[Row]]:
     Returns:
         `tuple[Accuracies, list[dict]]`
     """
-    lines, noise_rows = (read_rows(folder / name) for name in (_ACCURACY_CSV, _NOISE_CSV))
+    lines, noise_rows = (lines_of_csv(folder / name) for name in (_ACCURACY_CSV, _NOISE_CSV))
     of_rows = [
         {**{name: line[name] for name in (*CELL, "seed")}, "method": method, "accuracy": line[method] / 100}
         for line in lines
@@ -208,9 +187,11 @@ def regret_markdown(accuracies: Accuracies, noise_rows: Sequence[Row]) -> str:
         "## Regret\n",
         f"{num_cells} cells (data set x noise x ratio) of {num_seeds} seeds each. Regret is how many points of test "
         "accuracy a method is behind the one with the best mean in the cell; behind ± stands the standard error over "
-        "seeds of the mean over cells; the lowest of a column is bold.\n",
+        "seeds of the mean over cells. Bold is the best of a column where a paired t-test over the seeds, with Holm's "
+        f"correction over the other methods of the column, separates it from the second (p < {LEVEL}).\n",
         "Mean regret by data set, points:\n",
         _regret_table(accuracies, by_set | everywhere),
+        *([_against_default(accuracies, by_set | everywhere)] if DEFAULT in accuracies.methods else []),
         "Mean regret by kind of noise, points:\n",
         _regret_table(accuracies, _groups(accuracies.cells, lambda cell: cell[1] if cell[2] else "none")),
         "Mean regret by share of wrong labels, points:\n",
@@ -248,10 +229,16 @@ def _groups(cells: Sequence[Any], key: Callable[[Any], str]) -> dict[str, list[i
 
 
 def _regret_table(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]) -> str:
-    per_seed = np.stack([accuracies.regrets[list(cells)].mean(axis=0) for cells in groups.values()], axis=1)  # (M,G,S)
-    means, num_seeds = per_seed.mean(axis=2), per_seed.shape[2]
-    errors = per_seed.std(axis=2, ddof=1) / num_seeds**0.5 if num_seeds > 1 else np.full_like(means, np.nan)
-    return _table(accuracies.methods, groups, means, best=min, digits=2, errors=errors)
+    per_seed = np.stack([accuracies.regrets[list(cells)].mean(axis=0) for cells in groups.values()], axis=1)
+    return _table(accuracies.methods, groups, per_seed, highest=False, digits=2, with_errors=True)
+
+
+def _against_default(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]) -> str:
+    names = [name for name in accuracies.methods if name != DEFAULT]
+    places = [accuracies.methods.index(name) for name in names]
+    gains = accuracies.values[:, places] - accuracies.values[:, [accuracies.methods.index(DEFAULT)]]
+    means = {name: gains[list(cells)].mean(axis=0) for name, cells in groups.items()}
+    return better_than_default(names, {f"in {name}": of_group for name, of_group in means.items()})
 
 
 def _accuracy_table(accuracies: Accuracies, cells: Sequence[int]) -> str:
@@ -259,8 +246,8 @@ def _accuracy_table(accuracies: Accuracies, cells: Sequence[int]) -> str:
         noise: [cells[place] for place in places]
         for noise, places in _groups([accuracies.cells[k] for k in cells], lambda cell: _noise(*cell[1:3])).items()
     }
-    means = np.stack([accuracies.values[places].mean(axis=(0, 2)) for places in noises.values()], axis=1)
-    return _table(accuracies.methods, noises, means, best=max, digits=1)
+    per_seed = np.stack([accuracies.values[places].mean(axis=0) for places in noises.values()], axis=1)
+    return _table(accuracies.methods, noises, per_seed, highest=True, digits=1, with_errors=False)
 
 
 def _noise(kind: str, rate: float) -> str:
@@ -270,20 +257,23 @@ def _noise(kind: str, rate: float) -> str:
 def _table(
     methods: Sequence[str],
     columns: Mapping[str, Any],
-    means: np.ndarray,
+    per_seed: np.ndarray,
     *,
-    best: Callable[[np.ndarray], float],
+    highest: bool,
     digits: int,
-    errors: np.ndarray | None = None,
+    with_errors: bool,
 ) -> str:
+    """Means over seeds of figures `(M, G, S)`, a column for each group."""
     lines = [f"| method | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    rounded = means.round(digits)
+    means, num_seeds = per_seed.mean(axis=2), per_seed.shape[2]
+    errors = per_seed.std(axis=2, ddof=1) / num_seeds**0.5 if with_errors and num_seeds > 1 else None
+    bold = [separated_best(per_seed[:, g], highest=highest) for g in range(len(columns))]
     for m, method in enumerate(methods):
         cells = []
         for g in range(len(columns)):
             text = f"{means[m, g]:.{digits}f}"
-            text = f"**{text}**" if rounded[m, g] == best(rounded[:, g]) else text
-            cells.append(text if errors is None or np.isnan(errors[m, g]) else f"{text} ± {errors[m, g]:.{digits}f}")
+            text = f"**{text}**" if bold[g] == m else text
+            cells.append(text if errors is None else f"{text} ± {errors[m, g]:.{digits}f}")
         lines.append(f"| {method_name(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,9 @@
-"""Plots of a sweep as PNG: accuracy and wrong labels against the ratio, accuracy against cost."""
+"""Plots of a sweep as PNG: accuracy and wrong labels against the ratio, accuracy against the share of damaged images,
+against what selecting costs, and against the time to select and train.
+"""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -19,7 +21,7 @@ from PIL import Image as PILImage
 from ...runtime.files import write_atomically
 from .known_methods import FULL, METHODS, RANDOM
 from .sweep import Row
-from .sweep_tables import DEFAULT, Summary, describe, summaries
+from .sweep_tables import DEFAULT, TRAIN_SECONDS, Summary, describe, summaries
 
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness, with grey for its yellow, which is faint on
@@ -33,6 +35,7 @@ _FAMILIES = {
     "importance": ("by importance", "#d55e00", "s"),
     "distribution": ("by distribution", "#009e73", "^"),
     "optimization": ("by optimization, and tools", "#cc79a7", "D"),
+    "control": ("controls", "#e69f00", "P"),
     "ablation": ("with parts left out or replaced", "#56b4e9", "v"),
 }
 # Of a name beside a point, in shares of the axes.
@@ -48,7 +51,8 @@ STYLE = {
     "legend.handlelength": 2.6,
     "figure.constrained_layout.use": True,
 }
-_LONG_NAME = 16
+# From so many characters on two names, and then one, fill the width of half a plot.
+_LONG_NAME, _LONGEST_NAME = 16, 22
 _DPI, _NUM_COLORS = 130, 128
 # What falls further below random rows and the default is cut off, or all others would lie on one line.
 _ACCURACY_BELOW = 8
@@ -57,6 +61,9 @@ _LABELS = {
     "noise_share": "wrong labels among the kept rows, %",
     "corrupted_share": "damaged images among the kept rows, %",
 }
+
+# Where on the x axis, the mean and its standard deviation in percent, which is NaN for one seed.
+Point = tuple[float, float, float]
 
 
 def write_plots(rows: list[Row], folder: Path) -> list[Path]:
@@ -80,74 +87,136 @@ def write_plots(rows: list[Row], folder: Path) -> list[Path]:
         drawings: dict[str, Callable[[Summary], Figure]] = {}
         drawings[f"accuracy{setting}{model}"] = partial(_against_ratio, figure="accuracy")
         drawings[f"cost{setting}{model}"] = _against_cost
+        if TRAIN_SECONDS in summary.figures:
+            drawings[f"time{setting}{model}"] = _against_time
         if summary.of_setting("noise_rate"):
             drawings[f"noise_share{setting}"] = partial(_against_ratio, figure="noise_share")
         if summary.of_setting("corruption_rate"):
             drawings[f"corrupted_share{setting}"] = partial(_against_ratio, figure="corrupted_share")
         with style.context(["default", STYLE]):
             files += [save_plot(draw(summary), folder / f"{_plain(name)}.png") for name, draw in drawings.items()]
+    for same in _but_for_corruption(groups):
+        noise = _noise_suffix(same[0], with_kind=several_kinds) if several_settings else ""
+        model = f"_{same[0].model}" if several_models else ""
+        for ratio in same[0].ratios:
+            name = _plain(f"corruption_at_{100 * ratio:g}{noise}{model}")
+            with style.context(["default", STYLE]):
+                files.append(save_plot(_against_corruption(same, ratio), folder / f"{name}.png"))
     return sorted(set(files))
 
 
+def _but_for_corruption(groups: Sequence[Summary]) -> list[list[Summary]]:
+    """Summaries that differ in the share of damaged images alone, where there are several, rising."""
+    found: dict[tuple[Any, ...], list[Summary]] = {}
+    for summary in groups:
+        others = [summary.of_setting(name) for name in ("data", "noise_kind", "noise_rate", "corruption_severity")]
+        found.setdefault((*others, summary.model), []).append(summary)
+    several = [of_rates for of_rates in found.values() if len(of_rates) > 1]
+    return [sorted(of_rates, key=lambda summary: summary.of_setting("corruption_rate")) for of_rates in several]
+
+
 def _setting_suffix(summary: Summary, *, with_kind: bool) -> str:
-    noise, corruption = (round(100 * summary.of_setting(name)) for name in ("noise_rate", "corruption_rate"))
+    corruption = round(100 * summary.of_setting("corruption_rate"))
+    return f"{_noise_suffix(summary, with_kind=with_kind)}_corruption_{corruption}"
+
+
+def _noise_suffix(summary: Summary, *, with_kind: bool) -> str:
+    noise = round(100 * summary.of_setting("noise_rate"))
     kind = f"_{summary.of_setting('noise_kind')}" if with_kind and noise else ""
-    return f"_noise_{noise}{kind}_corruption_{corruption}"
+    return f"_noise_{noise}{kind}"
 
 
 def _against_ratio(summary: Summary, figure: str) -> Figure:
-    """A panel for each family; the default, random and all rows are in each."""
-    families = {family: _methods_of(summary, family) for family in _FAMILIES}
+    methods = summary.methods if figure == "accuracy" else summary.competitors
+    points = {
+        name: [(100 * ratio, *_percent(summary, name, ratio, figure)) for ratio in summary.ratios] for name in methods
+    }
+    title = f"{describe(summary)}; {summary.model}" if figure == "accuracy" else describe(summary)
+    labels = ("rows kept, %", _LABELS[figure])
+    return _by_family(points, title, labels, _shown_range(points, figure), [100 * ratio for ratio in summary.ratios])
+
+
+def _against_corruption(same: Sequence[Summary], ratio: float) -> Figure:
+    """Figure 5 of the paper: summaries that differ in the share of damaged images alone."""
+    rates = [100 * summary.of_setting("corruption_rate") for summary in same]
+    points = {
+        name: [(rate, *_percent(summary, name, ratio, "accuracy")) for rate, summary in zip(rates, same, strict=True)]
+        for name in same[0].methods
+    }
+    title = f"{describe(same[0], corruption_rate=0.0)}; {same[0].model}"
+    labels = ("damaged images, %", f"test accuracy with {100 * ratio:g} % of the rows, %")
+    return _by_family(points, title, labels, _shown_range(points, "accuracy"), rates)
+
+
+def _against_time(summary: Summary) -> Figure:
+    """Figure 10 of the paper: a line for each method over the ratios."""
+    points = {}
+    for name in summary.methods:
+        ratios = [1.0] if name == FULL else summary.ratios
+        # All rows are selected in no time.
+        seconds = [sum(summary.mean(name, ratio, figure) for figure in ("wall_s", TRAIN_SECONDS)) for ratio in ratios]
+        points[name] = [
+            (time, *_percent(summary, name, ratio, "accuracy")) for time, ratio in zip(seconds, ratios, strict=True)
+        ]
+    title = f"{describe(summary)}; {summary.model}; a point for each share of the rows"
+    labels = ("time to select (all shares at once) and to train, s", _LABELS["accuracy"])
+    return _by_family(points, title, labels, _shown_range(points, "accuracy"), None)
+
+
+def _percent(summary: Summary, method: str, ratio: float, figure: str) -> tuple[float, float]:
+    return 100 * summary.mean(method, ratio, figure), 100 * summary.deviation(method, ratio, figure)
+
+
+def _by_family(
+    points: Mapping[str, Sequence[Point]],
+    title: str,
+    labels: tuple[str, str],
+    limits: tuple[float, float],
+    ticks: Sequence[float] | None,
+) -> Figure:
+    """A panel for each family of methods; the default, random and all rows are in each."""
+    families = {
+        family: [name for name in points if METHODS[name].family == family and name != DEFAULT] for family in _FAMILIES
+    }
     families = {family: names for family, names in families.items() if names} or {"ours": []}
     longest = max((len(name) for names in families.values() for name in names), default=0)
-    num_columns = 1 if longest > _LONG_NAME else 2  # or the legends of two panels would cover each other
+    num_columns = 1 if longest > _LONGEST_NAME else 2  # or the legends of two panels would cover each other
+    num_names = 2 if longest > _LONG_NAME and num_columns == 2 else 3
     num_rows = -(-len(families) // num_columns)
     drawn = Figure(figsize=(8, 0.4 + 3.7 * num_rows))
     panels = drawn.subplots(num_rows, num_columns, squeeze=False)
     for axes, (family, names) in zip(panels.flat, families.items(), strict=False):
-        if DEFAULT in summary.methods:  # under the others, which it would hide
-            _line(
-                axes, summary, DEFAULT, figure, color=_DEFAULT_COLOR, marker="o", linewidth=3.5, markersize=7, zorder=1
-            )
-        _line(axes, summary, RANDOM, figure, color=_REFERENCE_COLOR, marker="x", linestyle=":")
-        if figure == "accuracy":
-            height = 100 * summary.mean(FULL, 1.0, figure)
-            axes.axhline(height, color=_REFERENCE_COLOR, linewidth=1, linestyle="--", label="all rows")
+        if DEFAULT in points:  # under the others, which it would hide
+            look: dict[str, Any] = {"color": _DEFAULT_COLOR, "marker": "o", "markersize": 7, "linewidth": 3.5}
+            _line(axes, points[DEFAULT], label=DEFAULT, zorder=1, **look)
+        _line(axes, points[RANDOM], label=RANDOM, color=_REFERENCE_COLOR, marker="x", linestyle=":")
+        if FULL in points:
+            marker = "*" if len(points[FULL]) == 1 else ""
+            heights = [(x, mean, float("nan")) for x, mean, _ in points[FULL]]
+            look = {"color": _REFERENCE_COLOR, "marker": marker, "markersize": 9, "linewidth": 1, "linestyle": "--"}
+            _line(axes, heights, label="all rows", **look)
         for name, color, marker in zip(names, cycle(_PALETTE), cycle(_MARKERS), strict=False):
-            _line(axes, summary, name, figure, color=color, marker=marker)
+            _line(axes, points[name], label=name, color=color, marker=marker)
         axes.set_title(_FAMILIES[family][0])
-        axes.set_xticks([100 * ratio for ratio in summary.ratios])
-        axes.set_xlabel("rows kept, %")
-        axes.set_ylabel(_LABELS[figure])
-        axes.legend(ncols=3, columnspacing=1.0, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+        if ticks is not None:
+            axes.set_xticks(ticks)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.set_ylim(limits)
+        axes.legend(ncols=num_names, columnspacing=1.0, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     for axes in panels.flat[len(families) :]:
         axes.set_visible(False)
-    low, high = _shown_range(summary, figure, summary.ratios)
-    for axes in panels.flat:
-        axes.set_ylim(low, high)
-    title = describe(summary)
-    if figure == "accuracy":
-        cut = any(
-            summary.mean(name, ratio, figure) < low / 100 for name in summary.methods for ratio in summary.ratios
-        )
-        title += f"; {summary.model}" + ("; the axis is cut, the tables have all" if cut else "")
-    drawn.suptitle(title, fontsize=10)
+    is_cut = any(mean < limits[0] for of_method in points.values() for _, mean, _ in of_method)
+    drawn.suptitle(fill(title + ("; the axis is cut, the tables have all" if is_cut else ""), 110), fontsize=10)
     return drawn
 
 
-def _methods_of(summary: Summary, family: str) -> list[str]:
-    return [name for name in summary.methods if METHODS[name].family == family and name != DEFAULT]
-
-
-def _shown_range(summary: Summary, figure: str, ratios: Sequence[float]) -> tuple[float, float]:
+def _shown_range(points: Mapping[str, Sequence[Point]], figure: str) -> tuple[float, float]:
     """Where the axis of a figure starts and ends."""
     low, high = (
         {
-            name: 100
-            * pick(
-                summary.mean(name, ratio, figure) + sign * _spread(summary, name, ratio, figure) for ratio in ratios
-            )
-            for name in summary.methods
+            name: pick(mean + sign * float(np.nan_to_num(deviation)) for _, mean, deviation in of_method)
+            for name, of_method in points.items()
         }
         for pick, sign in ((min, -1), (max, 1))
     )
@@ -158,35 +227,23 @@ def _shown_range(summary: Summary, figure: str, ratios: Sequence[float]) -> tupl
     return max(shown, min(low.values()) - margin), min(max(high.values()) + 1, 100.5)
 
 
-def _spread(summary: Summary, method: str, ratio: float, figure: str) -> float:
-    return float(np.nan_to_num(summary.deviation(method, ratio, figure)))
-
-
-def _line(axes: Axes, summary: Summary, method: str, figure: str, **look: Any) -> None:
-    means = [100 * summary.mean(method, ratio, figure) for ratio in summary.ratios]
-    deviations = [100 * summary.deviation(method, ratio, figure) for ratio in summary.ratios]
-    options: dict[str, Any] = {
-        "linewidth": 1.3,
-        "markersize": 4.5,
-        "capsize": 2,
-        "elinewidth": 0.8,
-        "label": method,
-        **look,
-    }
-    ratios = [100 * ratio for ratio in summary.ratios]
-    axes.errorbar(ratios, means, yerr=None if np.isnan(deviations).all() else deviations, **options)
+def _line(axes: Axes, points: Sequence[Point], **look: Any) -> None:
+    xs, means, deviations = (list(values) for values in zip(*points, strict=True))
+    options: dict[str, Any] = {"linewidth": 1.3, "markersize": 4.5, "capsize": 2, "elinewidth": 0.8, **look}
+    axes.errorbar(xs, means, yerr=None if np.isnan(deviations).all() else deviations, **options)
 
 
 def _against_cost(summary: Summary) -> Figure:
     """Accuracy against the CPU seconds of a selection, one point a method, at the ratio nearest to three tenths."""
     ratio = min(summary.ratios, key=lambda given: abs(given - 0.3))
-    low, high = _shown_range(summary, "accuracy", [ratio])
+    shown = {name: [(ratio, *_percent(summary, name, ratio, "accuracy"))] for name in summary.methods}
+    low, high = _shown_range(shown, "accuracy")
     drawn = Figure(figsize=(8, 5))
     axes = drawn.add_subplot()
     points, below = [], []
     for method in summary.methods:
         family = METHODS[method].family
-        accuracy, deviation = (100 * of(method, ratio, "accuracy") for of in (summary.mean, summary.deviation))
+        [(_, accuracy, deviation)] = shown[method]
         if family == "reference":
             name, dashes = ("random rows", ":") if method == RANDOM else ("all rows", "--")
             axes.axhline(accuracy, color=_REFERENCE_COLOR, linewidth=1, linestyle=dashes, label=name, zorder=1)

@@ -1,6 +1,7 @@
 """Results of a sweep as files: every run, means and standard deviations, and tables in Markdown."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from ...runtime.files import write_atomically, write_text_atomically
+from ...selection.objective import DEFAULT_PRESET
 from .known_methods import FULL, METHODS
+from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .setting import Damage, describe_setting
 from .sweep import Row
 
@@ -32,8 +35,16 @@ FIGURES = (
     "cpu_s",
     "peak_mb",
 )
-DEFAULT = "diverse"
+# Seconds of a training, and of images its accuracy on further test sets and within five classes.
+TRAIN_SECONDS, _FURTHER, _TOP_5 = "train_seconds", "accuracy_", "top_5_accuracy"
+# Texts of a row: a method's settings with its proxy, and where they come from. Files of earlier versions lack them.
+_SETTINGS, _SETTINGS_FROM = "settings", "settings_from"
+_PROXY = re.compile(r"(?:^|, )proxy=")
+DEFAULT = DEFAULT_PRESET
 RESULTS_CSV = "results.csv"
+# Differences of means below this are rounding.
+_ROUNDING = 1e-9
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -44,16 +55,27 @@ class Summary:
         setting (`tuple`): Values of `SETTING`.
         model (`str`): What was trained.
         methods (`list[str]`), ratios (`list[float]`): In their order, without all rows and the ratio 1.
-        num_seeds (`int`): How many.
-        values (`dict`): (method, ratio, figure) -> the values of the seeds.
+        seeds (`list[int]`): Rising.
+        figures (`list[str]`): `FIGURES`, and what else was recorded of the trainings.
+        values (`dict`): (method, ratio, figure) -> the values of the seeds, in their order.
+        settings (`dict`): (method, ratio) -> the method's settings in words, and where they come from.
+        num_test_rows (`int`, *optional*): None where it is not recorded.
     """
 
     setting: tuple[Any, ...]
     model: str
     methods: list[str]
     ratios: list[float]
-    num_seeds: int
+    seeds: list[int]
+    figures: list[str]
     values: dict[tuple[str, float, str], np.ndarray]
+    settings: dict[tuple[str, float], tuple[str, str]]
+    num_test_rows: int | None
+
+    @property
+    def competitors(self) -> list[str]:
+        """All methods but all rows, which are a reference."""
+        return [name for name in self.methods if name != FULL]
 
     def mean(self, method: str, ratio: float, figure: str) -> float:
         """Mean over the seeds; of all rows the ratio does not matter."""
@@ -67,6 +89,10 @@ class Summary:
     def of(self, method: str, ratio: float, figure: str) -> np.ndarray:
         """Values of the seeds."""
         return self.values[method, 1.0 if method == FULL else ratio, figure]
+
+    def of_competitors(self, ratio: float, figure: str) -> np.ndarray:
+        """Values of all competitors, `(methods, seeds)`."""
+        return np.stack([self.of(name, ratio, figure) for name in self.competitors])
 
     def of_setting(self, name: str) -> Any:
         """One value of `SETTING`."""
@@ -113,7 +139,21 @@ def read_rows(path: Path) -> list[Row]:
         path (`Path`): The file.
 
     Returns:
-        `list[dict]`: As [`run_sweep`] gave them.
+        `list[dict]`: As [`run_sweep`] gave them. Where a file of an earlier version lacks the columns, `settings` is
+            "", `settings_from` is "-" and `train_seconds` is NaN.
+    """
+    added = {_SETTINGS: "", _SETTINGS_FROM: "-", TRAIN_SECONDS: float("nan")}
+    return [{**added, **row} for row in lines_of_csv(path)]
+
+
+def lines_of_csv(path: Path) -> list[dict[str, Any]]:
+    """Lines of a CSV file that [`csv_of`] made.
+
+    Args:
+        path (`Path`): The file.
+
+    Returns:
+        `list[dict]`: Column -> value; NaN and empty texts are what they were.
     """
     # By default the reader takes the NaN of a figure that does not exist for a missing value.
     return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[])).to_pylist()
@@ -137,15 +177,18 @@ def markdown(rows: Sequence[Row]) -> str:
 def _markdown_of(models: Sequence[Summary]) -> str:
     """One setting; what is kept is the same whatever is trained on it."""
     first = models[0]
-    seeds = "One seed" if first.num_seeds == 1 else f"Means and standard deviations of {first.num_seeds} seeds"
-    parts = [f"## {describe(first)}\n", f"{seeds}; the best of a column is bold.\n"]
+    parts = [f"## {describe(first)}\n", _what_it_is_of(first)]
     for summary in models:
-        parts += [f"Test accuracy, {summary.model}, %:\n", _by_ratio(summary, "accuracy", best=max)]
-        parts += [_above_default(summary)] if DEFAULT in summary.methods else []
+        parts += [f"Test accuracy, {summary.model}, %:\n", _by_ratio(summary, "accuracy", highest=True)]
+        parts += [_settings(summary)] if summary.settings else []
+        parts += [_against_default(summary)] if DEFAULT in summary.methods else []
+        for figure in summary.figures:
+            if caption := _further_caption(figure):
+                parts += [f"{caption}, {summary.model}, %:\n", _by_ratio(summary, figure, highest=True)]
     if first.of_setting("noise_rate"):
-        parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(first, "noise_share", best=min)]
+        parts += ["Wrong labels among the kept rows, %:\n", _by_ratio(first, "noise_share", highest=False)]
     if first.of_setting("corruption_rate"):
-        parts += ["Damaged images among the kept rows, %:\n", _by_ratio(first, "corrupted_share", best=min)]
+        parts += ["Damaged images among the kept rows, %:\n", _by_ratio(first, "corrupted_share", highest=False)]
     parts += [
         "Finding wrong labels (AUROC, %; below 50 they are kept first), and the cost of one selection of all "
         "ratios, the median of the seeds; encoding the images and training a proxy are counted for each method that "
@@ -155,25 +198,80 @@ def _markdown_of(models: Sequence[Summary]) -> str:
     return "\n".join(parts)
 
 
-def describe(summary: Summary) -> str:
-    """The setting in words."""
-    damage: dict[str, Any] = dict(zip(SETTING, summary.setting, strict=True))
+def _what_it_is_of(summary: Summary) -> str:
+    """Rows, seeds, and what is bold."""
+    num_rows = summary.of(FULL, 1.0, "num_kept")[0]
+    rows = f"{num_rows:,} rows to select from"
+    rows += f", {summary.num_test_rows:,} test rows" if summary.num_test_rows is not None else ""
+    seeds = f"seeds {', '.join(map(str, summary.seeds))}"
+    if len(summary.seeds) == 1:
+        return f"{rows}; {seeds}. One seed, so that no test tells what is more than chance, and nothing is bold.\n"
+    return (
+        f"{rows}; {seeds}. Means and standard deviations over the seeds. Bold is the best of a column where a paired "
+        "t-test over the seeds, with Holm's correction over the other methods of the column, separates it from the "
+        f"second (p < {LEVEL}); all rows are a reference, and compete with none.\n"
+    )
+
+
+def _further_caption(figure: str) -> str | None:
+    """Of a table of accuracies beside the first."""
+    if figure.startswith(_TOP_5):
+        name = figure.removeprefix(_TOP_5).removeprefix("_")
+        return "Top-5 test accuracy" + (f" on {name}" if name else "")
+    return f"Test accuracy on {figure.removeprefix(_FURTHER)}" if figure.startswith(_FURTHER) else None
+
+
+def _settings(summary: Summary) -> str:
+    """Methods with their settings, by where these come from, and with the proxies that they look at."""
+    knobs: dict[str, list[str]] = {}
+    proxies: dict[str, list[str]] = {}
+    for method in summary.competitors:
+        ratios: dict[str, list[str]] = {}
+        for ratio in summary.ratios:
+            text, source = summary.settings.get((method, ratio), ("", ""))
+            told, *proxy = _PROXY.split(text, maxsplit=1)
+            if told:
+                ratios.setdefault(told, []).append(f"{ratio:g}")
+            if proxy and method_name(method) not in proxies.setdefault(proxy[0], []):
+                proxies[proxy[0]].append(method_name(method))
+        if ratios:
+            found = ", ".join(f"{told} at {', '.join(at)}" for told, at in ratios.items())
+            knobs.setdefault(source, []).append(f"{method_name(method)}: {found}")
+    lines = [f"Settings ({source}): {'; '.join(words)}." for source, words in knobs.items()]
+    lines += [f"Proxy of {', '.join(names)}: {proxy}." for proxy, names in proxies.items()]
+    return "\n\n".join(lines) + "\n"
+
+
+def describe(summary: Summary, **changes: Any) -> str:
+    """The setting in words, with other values of `SETTING` where some are given."""
+    damage: dict[str, Any] = {**dict(zip(SETTING, summary.setting, strict=True)), **changes}
     return describe_setting(damage.pop("data"), Damage(**damage, seed=0))
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
+    figures = [*FIGURES, *(name for name in rows[0] if _further_caption(name))]
+    if not np.isnan([row.get(TRAIN_SECONDS, float("nan")) for row in rows]).any():
+        figures.append(TRAIN_SECONDS)
     values: dict[tuple[str, float, str], list[float]] = {}
-    for row in rows:
-        for figure in FIGURES:
+    settings: dict[tuple[str, float], tuple[str, str]] = {}
+    # Seeds in one order for all methods, for they are paired.
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        for figure in figures:
             values.setdefault((row["method"], row["selection_ratio"], figure), []).append(row[figure])
+        if text := row.get(_SETTINGS):
+            # One for all seeds: it is tuned on others.
+            settings[row["method"], row["selection_ratio"]] = text, row[_SETTINGS_FROM]
     present = {row["method"] for row in rows}
     return Summary(
         setting=key[:-1],
         model=key[-1],
         methods=[name for name in METHODS if name in present],
         ratios=sorted({row["selection_ratio"] for row in rows if row["method"] != FULL}),
-        num_seeds=len({row["seed"] for row in rows}),
+        seeds=sorted({row["seed"] for row in rows}),
+        figures=figures,
         values={name: np.array(of_seeds) for name, of_seeds in values.items()},
+        settings=settings,
+        num_test_rows=rows[0].get("num_test_rows"),
     )
 
 
@@ -183,51 +281,79 @@ def _summary_lines(groups: Sequence[Summary]) -> Iterable[Row]:
             for ratio in [1.0] if method == FULL else summary.ratios:
                 line = dict(zip(SETTING, summary.setting, strict=True))
                 line |= {"model": summary.model, "method": method, "selection_ratio": ratio}
-                line["num_seeds"] = summary.num_seeds
-                for figure in FIGURES:
+                line["num_seeds"] = len(summary.seeds)
+                for figure in summary.figures:
                     line[f"{figure}_mean"] = summary.mean(method, ratio, figure)
                     line[f"{figure}_std"] = summary.deviation(method, ratio, figure)
                 yield line
 
 
-def _by_ratio(summary: Summary, figure: str, *, best: Any) -> str:
-    digits = 1 if figure == "accuracy" else 2
-    methods = [name for name in summary.methods if name != FULL or figure == "accuracy"]
+def _by_ratio(summary: Summary, figure: str, *, highest: bool) -> str:
+    is_accuracy = figure == "accuracy" or _further_caption(figure) is not None
+    digits = 1 if is_accuracy else 2
     lines = [
         f"| method | {' | '.join(f'{ratio:g}' for ratio in summary.ratios)} |",
         "|---" * (1 + len(summary.ratios)) + "|",
     ]
-    for method in methods:
+    bold = {ratio: separated_best(summary.of_competitors(ratio, figure), highest=highest) for ratio in summary.ratios}
+    for place, method in enumerate([*summary.competitors, *([FULL] if is_accuracy else [])]):
         cells = []
         for ratio in summary.ratios:
-            means = {name: round(100 * summary.mean(name, ratio, figure), digits) for name in methods if name != FULL}
             text = f"{100 * summary.mean(method, ratio, figure):.{digits}f}"
-            text = f"**{text}**" if means.get(method) == best(means.values()) else text
+            text = f"**{text}**" if place == bold[ratio] else text
             cells.append(text + _deviation(summary, method, ratio, figure, digits))
         lines.append(f"| {method_name(method)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _above_default(summary: Summary) -> str:
-    """Where a method of others beats the default by more than a standard deviation, the larger one of the two."""
-    above = []
-    for ratio in summary.ratios:
-        for method in summary.methods:
-            if method == FULL or METHODS[method].family in ("ours", "ablation"):
-                continue
-            gain = summary.mean(method, ratio, "accuracy") - summary.mean(DEFAULT, ratio, "accuracy")
-            deviation = np.nanmax([summary.deviation(name, ratio, "accuracy") for name in (method, DEFAULT)] + [0.0])
-            if gain > deviation:
-                above.append(f"{method_name(method)} at {ratio:g} (+{100 * gain:.1f})")
-    found = ", ".join(above) if above else "none"
-    return f"Above `{DEFAULT}` by more than a standard deviation (the larger one of the two): {found}.\n"
+def _against_default(summary: Summary) -> str:
+    names = [name for name in summary.competitors if name != DEFAULT]
+    gains = {
+        f"at {ratio:g}": np.stack([summary.of(name, ratio, "accuracy") for name in names])
+        - summary.of(DEFAULT, ratio, "accuracy")
+        for ratio in summary.ratios
+    }
+    return better_than_default(names, {column: 100 * of_column for column, of_column in gains.items()})
+
+
+def better_than_default(names: Sequence[str], gains: Mapping[str, np.ndarray]) -> str:
+    """Which methods are better than the default objective: by the paired test, and in the mean alone.
+
+    Args:
+        names (`Sequence[str]`): M methods, without the default.
+        gains (`Mapping[str, np.ndarray]`): Column, as it stands behind a name, such as "at 0.3" -> points above the
+            default of the same seed, `(M, S)`.
+
+    Returns:
+        `str`: Two paragraphs of Markdown.
+    """
+    separated: list[tuple[float, str]] = []
+    others: list[tuple[float, str]] = []
+    for column, of_column in gains.items():
+        corrected = holm(paired_p_values(of_column))
+        for name, gain, p_value in zip(names, of_column.mean(axis=1), corrected, strict=True):
+            if gain > _ROUNDING:
+                found = separated if p_value < LEVEL else others
+                found.append((float(gain), f"{method_name(name)} {column} (+{gain:.2f})"))
+    num = len(names) * len(gains)
+    return (
+        f"Better than `{DEFAULT}` by the paired test, with Holm's correction over the others of a column, in points: "
+        f"{_named(separated, num)}.\n\n"
+        f"Better than `{DEFAULT}` in the mean, not separated by the test: {_named(others, num)}.\n"
+    )
+
+
+def _named(found: Sequence[tuple[float, str]], num: int) -> str:
+    """The largest first."""
+    words = [text for _, text in sorted(found, key=lambda pair: -pair[0])]
+    if len(words) <= _MOST_NAMED:
+        return ", ".join(words) or "none"
+    return f"{len(words)} of {num}, the largest {', '.join(words[:_MOST_NAMED])}"
 
 
 def _costs(summary: Summary) -> str:
     lines = ["| method | AUROC | wall, s | CPU, s | memory, MB |", "|---|---|---|---|---|"]
-    for method in summary.methods:
-        if method == FULL:
-            continue
+    for method in summary.competitors:
         ratio = summary.ratios[0]
         auroc = summary.mean(method, ratio, "noise_auroc")
         spread = _deviation(summary, method, ratio, "noise_auroc", 1)

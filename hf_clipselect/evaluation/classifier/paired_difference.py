@@ -1,0 +1,71 @@
+"""How much better one set of training rows is than another, and how uncertain that is.
+
+Shapes: S seeds, N test rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import InputError
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Difference of two accuracies, as fractions.
+
+    Args:
+        difference (`float`): The first minus the second, in [-1, 1].
+        of_test_rows (`float`): Standard error that comes from the choice of the test rows.
+        of_seeds (`float`, *optional*): Standard error that comes from the seeds; `None` for one seed, which tells
+            nothing of others.
+    """
+
+    difference: float
+    of_test_rows: float
+    of_seeds: float | None
+
+    @property
+    def standard_error(self) -> float:
+        """Both parts, added in squares; for one seed that of the test rows alone, which is too small."""
+        return float(np.hypot(self.of_test_rows, self.of_seeds or 0.0))
+
+
+def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference:
+    """Compare trainings of which each seed made two, both tested on the same rows.
+
+    Both trainings of a seed begin with the same weights, and both meet the same test rows. What a seed or a test row
+    does to both of them cancels in their difference, so the errors are taken of differences and not of accuracies:
+
+    - of seeds: the difference of each seed over all test rows; the standard deviation of the S of them (with S - 1)
+      over sqrt(S). For rows that are drawn anew for each seed it holds the draw too.
+    - of test rows: the difference of each test row over all seeds; the standard deviation of the N of them (with
+      N - 1) over sqrt(N).
+
+    They answer for two draws that are independent of each other, another set of seeds and another set of test rows,
+    so their squares add. What varies with seed and row together is in both: the sum errs to the large side.
+
+    Args:
+        first, second (`np.ndarray` of shape `(S, N)`, bool): Whether each training is right on each test row.
+
+    Returns:
+        [`PairedDifference`]
+
+    Raises:
+        InputError: The shapes differ, or there is no seed or fewer than two test rows.
+    """
+    if first.shape != second.shape or first.ndim != 2 or first.shape[0] < 1 or first.shape[1] < 2:
+        raise InputError(
+            f"Expected two arrays of the same shape, at least 1 seed x 2 test rows, got {first.shape} and "
+            f"{second.shape}."
+        )
+    difference = first.astype(np.float64) - second.astype(np.float64)
+    return PairedDifference(
+        float(difference.mean()),
+        _standard_error(difference.mean(axis=0)),
+        _standard_error(difference.mean(axis=1)) if len(difference) > 1 else None,
+    )
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -1,0 +1,93 @@
+"""The one table of a comparison, in Markdown, which the console, the card and comparison.md share."""
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from ...hub.escape import code_span
+from .training_arguments import ARMS
+
+
+_SELECTED = "selected"
+# Below so many standard errors a difference is not told from none.
+_CLEAR = 2
+
+
+def comparison_table(comparison: Mapping[str, Any]) -> str:
+    """Write a table with a line for each arm, then what it says, and how it was made.
+
+    Args:
+        comparison (`dict`): What [`compare_arms`] gives.
+
+    Returns:
+        `str`: Markdown. Differences and standard errors are in points of accuracy.
+    """
+    several = len(comparison["eval"]) > 1
+    head = ["trained on", "rows", "steps", "seconds", "accuracy", "selected minus this", "standard error"]
+    head = [*(["tested on"] if several else []), *head]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name, compared in comparison["eval"].items():
+        for arm, facts in comparison["arms"].items():
+            cells = [*([code_span(name)] if several else []), *_cells(arm, facts, compared[arm])]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_verdicts(comparison), "", " ".join(_caption(comparison))]) + "\n"
+
+
+def _cells(arm: str, facts: Mapping[str, Any], figures: Mapping[str, Any]) -> list[str]:
+    known = [seconds for seconds in facts["seconds"] if seconds is not None]
+    difference = ["", ""]
+    if arm != _SELECTED:
+        difference = [f"{100 * figures['difference']:+.2f}", f"{100 * figures['standard_error']:.2f}"]
+    return [
+        ARMS.get(arm, "selected rows"),
+        f"{facts['num_rows']:,}",
+        f"{facts['num_steps']:,}",
+        f"{fmean(known):.1f}" if known else "not known",
+        f"{100 * fmean(figures['accuracy']):.2f} %",
+        *difference,
+    ]
+
+
+def _verdicts(comparison: Mapping[str, Any]) -> list[str]:
+    """A sentence on each difference."""
+    told = []
+    for name, compared in comparison["eval"].items():
+        for arm in comparison["arms"]:
+            if arm == _SELECTED:
+                continue
+            points, error = 100 * compared[arm]["difference"], 100 * compared[arm]["standard_error"]
+            if abs(points) > _CLEAR * error:
+                said = f"{abs(points):.2f} points {'better' if points > 0 else 'worse'} than {ARMS[arm]}"
+            else:
+                said = f"not told from {ARMS[arm]}: the difference is within {_CLEAR} standard errors"
+            told.append(f"- On {code_span(name)} the selected rows are {said}.")
+    return told
+
+
+def _caption(comparison: Mapping[str, Any]) -> list[str]:
+    seeds, arms = comparison["seeds"], comparison["arms"]
+    tested = ", ".join(
+        f"{compared['num_rows']:,} of {code_span(name)}" for name, compared in comparison["eval"].items()
+    )
+    by = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    told = [f"Mean of {len(seeds)} training{'s' if len(seeds) > 1 else ''} of each ({by}); rows tested on: {tested}."]
+    if comparison["equal"] == "epochs":
+        told.append("All make the same number of passes over their rows, so fewer rows are fewer steps and less time.")
+    else:
+        told.append("All make the same number of steps, so fewer rows are seen more often.")
+    if "random" in arms:
+        told.append("Random rows are drawn anew for each seed, without quotas of classes.")
+    if "full" in arms:
+        told.append("All rows are those that the selection could choose from.")
+    if len(seeds) > 1:
+        told.append(
+            "The standard error is that of another set of test rows and of other seeds, paired by both and added in "
+            "squares; the selection is the same for all seeds."
+        )
+    else:
+        told.append(
+            "The standard error is that of another set of test rows alone: one seed does not tell how much others "
+            "differ, so it is too small; --compare_seeds 3 tells."
+        )
+    told.append("Seconds are those of a training, without loading, testing and the selection.")
+    return told

@@ -1,0 +1,60 @@
+"""The difference of two accuracies and its standard error: by hand, and against loops."""
+
+import statistics
+
+import numpy as np
+import pytest
+
+from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.classifier.paired_difference import paired_difference
+
+
+def test_by_hand():
+    # Differences: 1 0 0 1 of the first seed, 0 0 -1 1 of the second.
+    first = np.array([[1, 1, 0, 1], [0, 1, 0, 1]], dtype=bool)
+    second = np.array([[0, 1, 0, 0], [0, 1, 1, 0]], dtype=bool)
+    found = paired_difference(first, second)
+    assert found.difference == 0.25
+    # Seeds: 1/2 and 0, a standard deviation of sqrt(1/8), over sqrt(2).
+    assert found.of_seeds == pytest.approx(0.25)
+    # Rows: 1/2, 0, -1/2, 1 about 1/4: the sum of squares is 5/4, the variance 5/12, over 4.
+    assert found.of_test_rows == pytest.approx((5 / 48) ** 0.5)
+    assert found.standard_error == pytest.approx((1 / 16 + 5 / 48) ** 0.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 7), (3, 200)])
+def test_against_loops(shape):
+    rng = np.random.default_rng(shape)
+    first, second = rng.random(shape) < 0.8, rng.random(shape) < 0.6
+    seeds, rows = range(shape[0]), range(shape[1])
+    by_seed = [statistics.fmean(int(first[s, r]) - int(second[s, r]) for r in rows) for s in seeds]
+    by_row = [statistics.fmean(int(first[s, r]) - int(second[s, r]) for s in seeds) for r in rows]
+    found = paired_difference(first, second)
+    assert found.difference == pytest.approx(first.mean() - second.mean())
+    assert found.of_test_rows == pytest.approx(statistics.stdev(by_row) / len(rows) ** 0.5)
+    if len(seeds) == 1:
+        assert found.of_seeds is None and found.standard_error == found.of_test_rows
+    else:
+        assert found.of_seeds == pytest.approx(statistics.stdev(by_seed) / len(seeds) ** 0.5)
+        assert found.standard_error**2 == pytest.approx(found.of_test_rows**2 + found.of_seeds**2)
+
+
+def test_the_error_is_that_of_trainings_done_again():
+    """Of 2,000 made comparisons; the true difference is 0.1, and seeds and rows have an effect on both trainings."""
+    rng, errors, differences = np.random.default_rng(0), [], []
+    for _ in range(2000):
+        of_seed = rng.normal(0, 0.05, size=(2, 4, 1))
+        of_row = rng.normal(0, 0.3, size=(1, 1, 100)) + rng.normal(0, 0.1, size=(2, 1, 100))
+        chance = np.clip(np.array([0.6, 0.5])[:, None, None] + of_seed + of_row, 0, 1)
+        first, second = rng.random((2, 4, 100)) < chance
+        found = paired_difference(first, second)
+        errors.append(found.standard_error)
+        differences.append(found.difference)
+    # Not below, and, since what varies with both is counted twice, above by less than sqrt(2).
+    assert 1 < np.mean(errors) / np.std(differences) < 2**0.5
+
+
+def test_what_can_not_be_paired_is_refused():
+    for first, second in (((2, 5), (3, 5)), ((0, 5), (0, 5)), ((2, 1), (2, 1)), ((5,), (5,))):
+        with pytest.raises(InputError, match="Expected two arrays of the same shape"):
+            paired_difference(np.ones(first, dtype=bool), np.ones(second, dtype=bool))
