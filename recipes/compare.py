@@ -3,20 +3,23 @@
     python recipes/compare.py --config recipes/digits/compare.yaml
     python recipes/compare.py --methods diverse random herding --selection_ratio 0.3 --seeds 0
     python recipes/compare.py --dataset_name features.npz --noise_kind pairwise
+    python recipes/compare.py --dataset_name uoft-cs/cifar10 --architecture resnet-18 --methods robust random herding
 
-The data are the embedded digits, on whose kept rows a small network is trained, or an .npz file of ready CLIP
-embeddings (`train_image_embeds`, `train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where
-some classes have no text, `class_has_text`), on which logistic regressions are. For each seed a share of the training
-labels is made wrong and a share of the images damaged; the test rows stay untouched. Random rows and all rows are
-always among the methods; cleanlab and apricot are where the extra `peers` is installed (pip install
-"hf_clipselect[peers]").
+The data are the embedded digits, on whose kept rows a small network is trained; a dataset of labelled images by its
+Hub id or folder, which any dual encoder scores, and on whose kept rows networks are trained as train_classifier.py
+trains them, on a GPU where there is one; or an .npz file of ready CLIP embeddings (`train_image_embeds`,
+`train_labels`, `test_image_embeds`, `test_labels`, `class_text_embeds` and, where some classes have no text,
+`class_has_text`), on which logistic regressions are. For each seed a share of the training labels is made wrong and a
+share of the images damaged; the test rows stay untouched. Random rows and all rows are always among the methods;
+cleanlab and apricot are where the extra `peers` is installed (pip install "hf_clipselect[peers]").
 
 Leaves in --output_dir results.parquet and results.csv (a row for each method, ratio, seed and model), summary.csv
 (means and standard deviations), tables.md, and plots; with --tsne_ratio also t-SNE of the test rows and the Dunn index
 (tsne.md). All that is computed is kept in its folder cells/ under the hash of what decides it: a run that was stopped
 goes on, and one with more methods, ratios or seeds computes what is new. After a change of the package's code that
-changes no result, rekey_cells.py keeps what is there. Everything runs on one thread, so that any number of cores gives
-the same figures.
+changes no result, rekey_cells.py keeps what is there. Features of images are in its folder encoded/. A network whose
+training was stopped is trained anew. On a CPU everything runs on one thread, so that any number of cores gives the
+same figures.
 """
 
 import os

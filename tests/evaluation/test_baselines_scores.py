@@ -68,19 +68,19 @@ def test_random_rows_are_not_those_that_got_wrong_labels():
 
 
 def test_moderate_by_hand():
-    # Centre of class 0 is (0.6, 0.4) with rows 0.4 sqrt(2) and 0.6 sqrt(2) away; the lone row of class 1 is its own
-    # centre.
-    embeds = np.array([[1, 0], [0, 2], [3, 0], [0, 1], [5, 0], [1, 1]])
+    # The centre of class 0 is (0.8, 0), the median of 0, 0.6, 0.8, 1, 1 and of -0.6, 0, 0, 0.8, 1: 0.2, 0.2, 0.6,
+    # sqrt(0.68) and sqrt(1.64) away; the lone row of class 1 is its own centre. The median of all is 0.4.
+    embeds = np.array([[1, 0], [0, 2], [3, 0], [0.6, 0.8], [0.8, -0.6], [1, 1]])
     labels = np.array([0, 0, 0, 0, 0, 1])
-    distances = np.array([0.4, 0.6, 0.4, 0.6, 0.4, 0]) * np.sqrt(2)
-    np.testing.assert_allclose(moderate_scores(embeds, labels), -np.abs(distances - 0.4 * np.sqrt(2)), atol=1e-6)
+    distances = np.array([0.2, np.sqrt(1.64), 0.2, np.sqrt(0.68), 0.6, 0])
+    np.testing.assert_allclose(moderate_scores(embeds, labels), -np.abs(distances - 0.4), atol=1e-6)
 
 
-def test_moderate_equals_the_text():
+def test_moderate_equals_the_formula_about_the_medians():
     features, labels = rows_and_labels(40, 4, 6)
     units = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     distances = [
-        np.linalg.norm(unit - np.mean([u for u, other in zip(units, labels, strict=True) if other == label], axis=0))
+        np.linalg.norm(unit - np.median([u for u, other in zip(units, labels, strict=True) if other == label], axis=0))
         for unit, label in zip(units, labels, strict=True)
     ]
     scores = moderate_scores(torch.from_numpy(features), labels)

@@ -13,11 +13,11 @@ from hf_clipselect import select_embeddings
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.baselines.ccs import ccs_rows
 from hf_clipselect.evaluation.comparison import METHODS, noise_estimates, run_sweep, settings_of
+from hf_clipselect.evaluation.comparison.method import quota_groups
 from hf_clipselect.evaluation.comparison.peers import is_installed, out_of_fold_probabilities
 from hf_clipselect.evaluation.comparison.regret_tables import read_regrets
 from hf_clipselect.scores.noise_model import estimate_label_noise
 from hf_clipselect.selection import class_quotas
-from hf_clipselect.selection.objective import PRESETS
 from hf_clipselect.selection.safe_pool import safe_pool
 
 
@@ -54,18 +54,28 @@ def test_each_kind_of_noise_comes_with_each_rate_and_right_labels_once(features_
     assert [row["noise_share"] for row in rows if row["method"] == "full"] == [0, 0.1, 0.1]
 
 
-@pytest.mark.parametrize("objective", PRESETS)
-def test_one_run_serves_every_objective(objective, setting):
+@pytest.mark.parametrize(
+    ("method", "knobs"),
+    [
+        *((name, {"objective": name}) for name in ("robust", "diverse", "clean")),
+        *((name, {"objective": name, "adaptation": "always"}) for name in ("released", "paper")),
+        *(
+            (f"{name}_quotas", {"objective": name, "adaptation": "always", "class_balance": "proportional"})
+            for name in ("released", "paper")
+        ),
+    ],
+)
+def test_one_run_serves_every_objective_and_another_the_papers_with_adapters(method, knobs, setting):
     ratios = [0.2, 0.5, 0.9]
-    selected = METHODS[objective].select(setting, ratios)
+    selected = METHODS[method].select(setting, ratios)
     for ratio in ratios:
         alone = select_embeddings(
             setting.embeddings.images,
             setting.embeddings.texts,
             setting.labels,
             selection_ratio=ratio,
-            objective=objective,
             seed=setting.seed,
+            **knobs,
         )
         assert np.array_equal(selected.rows[ratio], alone.selected)
     assert selected.scores.shape == (setting.num_rows,) and np.isfinite(selected.scores).all()
@@ -73,7 +83,18 @@ def test_one_run_serves_every_objective(objective, setting):
 
 @pytest.mark.parametrize(
     "method",
-    ["robust", "diverse", "robust_pool_random", "herding", "moderate", "k_center", "ccs_cutoff", "random", *CLEANLAB],
+    [
+        "robust",
+        "diverse",
+        "robust_pool_random",
+        "gate_k_center",
+        "herding",
+        "moderate",
+        "k_center",
+        "ccs_cutoff",
+        "random",
+        *CLEANLAB,
+    ],
 )
 def test_all_methods_have_the_same_quotas(method, setting):
     for ratio, rows in METHODS[method].select(setting, [0.2, 0.5, 0.9]).rows.items():
@@ -81,6 +102,16 @@ def test_all_methods_have_the_same_quotas(method, setting):
         quotas = class_quotas(setting.labels, count, balance="proportional", num_classes=setting.num_classes)
         assert np.bincount(setting.labels[rows]) == pytest.approx(quotas, abs=1) and len(rows) == count
         assert (np.diff(rows) > 0).all()
+
+
+def test_what_picks_rows_gets_the_quotas_of_all(setting):
+    groups = quota_groups(setting, [0.2, 0.5])
+    assert [members.tolist() for members, _ in groups] == [
+        np.flatnonzero(setting.labels == label).tolist() for label in range(3)
+    ]
+    for ratio, count in ((0.2, 36), (0.5, 90)):
+        quotas = class_quotas(setting.labels, count, balance="proportional", num_classes=3)
+        assert [counts[ratio] for _, counts in groups] == quotas.tolist()
 
 
 def test_random_rows_of_the_safe_pool_come_first(setting):

@@ -9,10 +9,11 @@ eta * grad LL_V(theta_S) . grad LL_T(x_i, y_i; theta), theta_S the weights after
 are taken in rounds, greedily, and the validation gradient anew after each.
 
 Deviations: theta is the last layer of a proxy after a few epochs on all rows, once (the paper selects anew every 20
-epochs of the training that the subset is for); a round takes a hundredth of all rows whatever the ratio, so that
-smaller subsets are parts of larger ones; and eta is not the proxy's learning rate, which for large datasets overshoots
-in every round, but makes a round one stable step of gradient descent on its rows: of the length 1 / mean ||(h, 1)||^2
-with h the features, a quarter of where such steps diverge.
+epochs of the training that the subset is for), on features about their mean where the method is called by its name; a
+round takes a hundredth of all rows whatever the ratio, so that smaller subsets are parts of larger ones; and eta is
+not the proxy's learning rate, which for large datasets overshoots in every round, but makes a round one stable step of
+gradient descent on its rows: of the length 1 / mean ||(h, 1)||^2 with h the features, a quarter of where such steps
+diverge.
 """
 
 import numpy as np

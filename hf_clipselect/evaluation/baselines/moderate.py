@@ -3,8 +3,8 @@
 Xia, Liu, Yu, Shen, Han and Liu, "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient
 Deep Learning", ICLR 2023, https://openreview.net/forum?id=7D5EECbOaf9.
 
-With z_c the mean feature of class c and d_i = ||x_i - z_(y_i)||, the k rows with the smallest
-|d_i - median(d)| are kept.
+With z_c the centre of class c and d_i = ||x_i - z_(y_i)||, the k rows with the smallest |d_i - median(d)| are kept.
+The centre is the median of each dimension, as in the authors' code; the text has the mean.
 """
 
 import numpy as np
@@ -37,5 +37,5 @@ def moderate_scores(embeds: Array, labels: Array) -> np.ndarray:
     distances = np.empty(len(images))
     for members in np.split(by_class, np.cumsum(sizes)[:-1]):
         rows = images[members].astype(np.float64)
-        distances[members] = np.linalg.norm(rows - rows.mean(axis=0), axis=1)
+        distances[members] = np.linalg.norm(rows - np.median(rows, axis=0), axis=1)
     return -np.abs(distances - np.median(distances)).astype(np.float32)

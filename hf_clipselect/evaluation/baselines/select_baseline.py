@@ -1,7 +1,8 @@
 """The same call for every baseline: embeddings and labels in, kept rows for each ratio out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from ...selection import selection_count as rows_of_size  # an argument has the 
 from .cg_score import check_cg_memory
 from .dynamics import TrainingDynamics
 from .probe import train_probe
-from .registry import BASELINES, Baseline, Given, PickingBaseline, ScoringBaseline
+from .registry import BASELINES, Baseline, Given, PickingBaseline, ScoringBaseline, check_setting
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,13 @@ def select_baseline(
     val_image_embeds: Array | None = None,
     val_labels: Array | Sequence[int] | None = None,
     dynamics: TrainingDynamics | None = None,
+    settings: Mapping[str, float | str] | None = None,
     max_gigabytes: float = 8.0,
 ) -> BaselineResult:
     """Select rows by the method of another paper.
 
-    Subsets for several ratios are nested. With quotas a method that picks rows runs class by class. What a paper tunes
-    for each ratio stays at one value here: the cutoff of CCS at 0, gamma of D2 at 1.
+    Subsets for several ratios are nested, but for CCS where its cutoff would leave fewer rows than are to be kept: it
+    is then lowered. With quotas a method that picks rows runs class by class.
 
     Args:
         method (`str`): A name in `BASELINES`.
@@ -104,6 +106,10 @@ def select_baseline(
         dynamics ([`TrainingDynamics`], *optional*): Of a proxy trained on these rows and labels, from [`train_probe`]
             or [`train_image_classifier`], to be shared by several calls; default a linear probe that is trained here,
             where one is needed.
+        settings (`Mapping[str, float | str]`, *optional*): What papers set for each dataset and ratio: `cutoff` of
+            "ccs", the part of the rows to drop as too hard, in [0, 1), default 0; `gamma` of "d2_pruning", at least 0,
+            default 1, and its `num_neighbors`, default 10; `keep` of "prototypes", "hardest", the default, or
+            "easiest".
         max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score), in
             10^9 bytes.
 
@@ -111,9 +117,9 @@ def select_baseline(
         [`BaselineResult`]
 
     Raises:
-        InputError: The method, a ratio or the balance is unknown, the seed is out of range, shapes don't match, there
-            are no validation rows where the method needs them, or it would need more memory; all of it before the
-            method starts.
+        InputError: The method, a ratio, a setting or the balance is unknown, the seed is out of range, shapes don't
+            match, there are no validation rows where the method needs them, or it would need more memory; all of it
+            before the method starts.
 
     Example:
 
@@ -125,6 +131,7 @@ def select_baseline(
     baseline = _of_name(method)
     objective = _objective(class_balance)
     check_seed(seed)
+    values = _all_settings(method, baseline, settings or {})
     sizes = check_numbers(selection_ratio, selection_count)
     _check_dynamics_type(dynamics)
     if image_embeds is None:
@@ -143,7 +150,7 @@ def select_baseline(
     if "dynamics" in baseline.needs and dynamics is None:
         validation = val_image_embeds if "validation" in baseline.needs else None
         dynamics = train_probe(embeds, labels, val_image_embeds=validation, seed=seed)
-    given = Given(embeds, labels, seed, max_gigabytes, dynamics, of_validation)
+    given = Given(embeds, labels, seed, max_gigabytes, dynamics, of_validation, values)
     scores = None
     if isinstance(baseline, ScoringBaseline):
         scores = baseline.scores(given)
@@ -157,6 +164,15 @@ def _of_name(method: str) -> Baseline:
     if method not in BASELINES:
         raise InputError(f"method must be one of {', '.join(BASELINES)}, got {method!r}.")
     return BASELINES[method]
+
+
+def _all_settings(method: str, baseline: Baseline, given: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        if name not in baseline.settings:
+            known = ", ".join(baseline.settings) or "nothing"
+            raise InputError(f"{method} has no setting {name!r}; what can be set of it is {known}.")
+        check_setting(name, value)
+    return {**baseline.settings, **given}
 
 
 def _check_dynamics_type(dynamics: object) -> None:

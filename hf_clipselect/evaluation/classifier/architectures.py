@@ -186,6 +186,11 @@ def _config(architecture: str, size: int, labels: dict[str, Any]) -> PretrainedC
     return TimmWrapperConfig(architecture=name.removeprefix(TIMM_PREFIX), **labels)
 
 
+def needs_timm(architecture: str) -> bool:
+    """Whether an architecture is built by timm, which is an extra."""
+    return _TIMM.get(architecture, architecture).startswith(TIMM_PREFIX)
+
+
 def _need_timm(name: str) -> None:
     if not is_timm_available():
         raise InputError(f'{name} is built by timm, which is not installed: pip install "hf_clipselect[timm]".')

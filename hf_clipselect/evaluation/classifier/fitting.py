@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from transformers import set_seed
+from transformers import PrinterCallback, set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ...data import LabelledImages, with_image_column_undecoded
@@ -77,8 +77,8 @@ def fit_and_test(
         train ([`LabelledImages`]): The rows to learn, with the labels to learn.
         eval_sets (`Sequence[EvalSet]`): At least one set.
         arguments ([`ClassifierArguments`]): Network and augmentation; what it says of rows is not read.
-        training ([`ClassifierTrainingArguments`]): Schedule. Its output folder is not written to, and nothing is
-            pushed.
+        training ([`ClassifierTrainingArguments`]): Schedule. Its output folder is not written to, nothing is pushed,
+            and with `disable_tqdm` nothing is printed.
         side (`int`, *optional*): Of the images, which decides what network is built; default that of the first row.
             Trainings on several parts of a dataset must be given the same.
 
@@ -96,6 +96,7 @@ def fit_and_test(
         unsaved.save_strategy, unsaved.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
         unsaved.load_best_model_at_end = False
         trainer = make_trainer(arguments, unsaved, classifier, train, eval_sets[0])
+        trainer.remove_callback(PrinterCallback)  # which takes the place of a bar: it would print to stdout
         outcome = trainer.train()
         tested = [evaluate_on(trainer, eval_set, classifier) for eval_set in eval_sets]
     return Fitted(trainer, classifier, outcome.global_step, outcome.metrics["train_runtime"], tested)
@@ -118,13 +119,28 @@ def build_classifier(arguments: ClassifierArguments, train: LabelledImages, *, s
     architecture, name = arguments.architecture, arguments.model_name_or_path
     if architecture is not None and not arguments.pretrained:
         return random_classifier(architecture, train.class_names, side=side or image_side(train))
-    name = name or PRETRAINED.get(architecture or "")
-    if name is None:
+    name = name or pretrained_name(architecture or "")
+    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
+
+
+def pretrained_name(architecture: str) -> str:
+    """The model on the Hub whose weights an architecture starts from.
+
+    Args:
+        architecture (`str`): One of those that random weights are known for.
+
+    Returns:
+        `str`: Its Hub id.
+
+    Raises:
+        InputError: None is known.
+    """
+    if architecture not in PRETRAINED:
         raise InputError(
             f"--pretrained: no weights are known for {architecture}, only for {', '.join(PRETRAINED)}; name some with "
             "--model_name_or_path."
         )
-    return pretrained_classifier(name, train.class_names, revision=arguments.model_revision)
+    return PRETRAINED[architecture]
 
 
 def image_side(images: LabelledImages) -> int:

@@ -215,6 +215,20 @@ def parse_training_arguments(
             "--hub_token would be written into training_args.bin, which is pushed; run `hf auth login`, or set "
             "HF_TOKEN."
         )
+    check_training(arguments, training)
+    return arguments, training
+
+
+def check_training(arguments: ClassifierArguments, training: ClassifierTrainingArguments) -> None:
+    """Refuse a schedule that `TrainingArguments` takes and that would not do what it says.
+
+    Args:
+        arguments ([`ClassifierArguments`]): Milestones.
+        training ([`ClassifierTrainingArguments`]): All else.
+
+    Raises:
+        InputError: A value is out of range, or two contradict each other.
+    """
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         if getattr(training, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(training, name)}.")
@@ -231,4 +245,3 @@ def parse_training_arguments(
         )
     if arguments.lr_milestones and training.warmup_steps:
         raise InputError("--lr_milestones and --warmup_steps do not go together; leave one of them out.")
-    return arguments, training

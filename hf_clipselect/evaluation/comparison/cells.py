@@ -25,6 +25,8 @@ _APART = {
     "classifier",
     "benchmark",
     "sweep_arguments.py",
+    "images_arguments.py",
+    "images_training.py",
     "sweep_tables.py",
     "sweep_plots.py",
     "regret_tables.py",

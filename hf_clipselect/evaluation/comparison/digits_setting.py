@@ -3,12 +3,13 @@
 Legend: N rows.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import nn
 
 from ...config.arguments import EMBEDDED_DATASET, EMBEDDED_MODEL
 from ...data import read_images
@@ -16,7 +17,9 @@ from ...data.source import load_source
 from ...embedded import load_digits_dataset, tiny_clip_path
 from ...pipeline.dataset import select_dataset
 from ...results.selection_result import SelectionResult
-from ..digits_network import NUM_STEPS, digit_pixels, digits_accuracy, train_networks
+from ..baselines import TrainingDynamics
+from ..baselines.pixel_proxy import train_pixel_proxy
+from ..digits_network import NUM_HIDDEN, NUM_PIXELS, NUM_STEPS, digit_pixels, digits_accuracy, train_networks
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
 from .cells import code_digest, digest_of
@@ -25,6 +28,15 @@ from .setting import Damage, Setting
 
 
 _MODEL = "network"
+
+
+class _DigitsNetwork(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(NUM_PIXELS, NUM_HIDDEN), nn.Linear(NUM_HIDDEN, num_classes)
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.hidden(pixels).relu()
 
 
 class DigitsSetting(Setting):
@@ -78,6 +90,21 @@ class DigitsSetting(Setting):
 
     def embed(self) -> tuple[np.ndarray, np.ndarray]:
         return clip_embeds(read_images(self._damaged, self._clean.source), EMBEDDED_MODEL)
+
+    @property
+    def proxy_name(self) -> str:
+        return f"network {NUM_PIXELS}-{NUM_HIDDEN}-{self.num_classes} on pixels of 10 epochs"
+
+    def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
+        """Of the network that is trained on the kept rows, but with SGD, as the papers have it."""
+        val_pixels = self._pixels[val_rows] if len(val_rows) else None
+        return train_pixel_proxy(
+            partial(_DigitsNetwork, self.num_classes),
+            self._pixels[rows],
+            self.labels[rows],
+            val_pixels=val_pixels,
+            seed=self.seed,
+        )
 
     def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
         return select_dataset(

@@ -10,7 +10,7 @@ embeddings that the methods select by.
 Legend: N rows, C classes, D embedding dimension, J width of the features of a judge.
 """
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,9 +22,11 @@ from ...errors import InputError
 from ...pipeline.embeddings import select_embeddings
 from ...results.selection_result import SelectionResult
 from ...scores.arrays import as_numpy, checked_embeds, checked_labels, row_lengths
+from ..baselines import TrainingDynamics
+from ..baselines.pixel_proxy import train_pixel_proxy
 from .cells import code_digest, digest_of
 from .setting import Damage, Setting
-from .small_resnet import SmallResNet, accuracy_of, embed_images, train_small_resnet
+from .small_resnet import SmallResNet, accuracy_of, as_pixels, embed_images, train_small_resnet
 
 
 _TEST_EMBEDS = "test_image_embeds"
@@ -103,10 +105,28 @@ class FeaturesSetting(Setting):
 
     @cached_property
     def images_digest(self) -> str:
-        return digest_of(self._features.embeds, self._features.texts)
+        return digest_of(self._features.embeds, self._features.texts, self._features.images)
 
     def embed(self) -> tuple[np.ndarray, np.ndarray]:
         return self._features.embeds, self._features.texts
+
+    @property
+    def proxy_name(self) -> str:
+        return super().proxy_name if len(self._features.images) == 0 else f"{_RESNET} on pixels of 10 epochs"
+
+    def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
+        """Of the network that is trained on the kept rows, without shifts and mirrors, where the file has images."""
+        images = self._features.images
+        if len(images) == 0:
+            return super().train_proxy(rows, val_rows)
+        return train_pixel_proxy(
+            partial(SmallResNet, self.num_classes),
+            images[rows],
+            self.labels[rows],
+            val_pixels=images[val_rows] if len(val_rows) else None,
+            as_inputs=as_pixels,
+            seed=self.seed,
+        )
 
     def select(self, *, objective: str, ratio: float, **knobs: Any) -> SelectionResult:
         return select_embeddings(

@@ -1,19 +1,24 @@
-"""The methods of a sweep by name: ours, those of other papers, and tools that people use."""
+"""The methods of a sweep by name: ours, those of other papers, tools that people use, and controls."""
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ...errors import InputError
-from ...selection import selection_count
+from ...selection import Objective, selection_count
 from ...selection.objective import PRESETS
 from ..baselines import BASELINES, select_baseline
 from ..baselines.cg_score import check_cg_memory
 from ..baselines.random import random_scores
+from ..baselines.registry import EASIEST, HARDEST
 from .ablations import ABLATION, ABLATIONS
-from .method import Method, Selected, highest, selected_by_ours, with_objective
-from .noise_methods import ROBUST_POOL_RANDOM, select_by_ccs
+from .controls import CONTROLS
+from .method import Method, Selected, highest, quota_groups, selected_by_objective
+from .noise_methods import select_by_ccs
 from .peers import (
     check_facility_location_memory,
     check_installed,
@@ -32,22 +37,36 @@ _FAMILIES = {
     "distribution": ("herding", "moderate", "ccs", "k_center", "d2_pruning"),
     "optimization": ("prototypes", "cg_score", "glister"),
 }
+# What the papers set anew for each dataset and ratio, over values such as they search:
+# https://huggingface.co/papers/2210.15809, https://huggingface.co/papers/2310.07931 (of which the number of neighbours
+# stays at 10) and https://huggingface.co/papers/2206.14486.
+_GRIDS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "ccs": ("cutoff", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)),
+    "d2_pruning": ("gamma", (0.0, 0.1, 0.3, 0.6, 1.0)),
+    "prototypes": ("keep", (HARDEST, EASIEST)),
+}
 ALL = "all"
 RANDOM, FULL = "random", "full"
 
 
-def _ours(objective: str) -> Method:
-    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
-        result = with_objective(setting.scored[0], PRESETS[objective], ratios[0])
-        return selected_by_ours(result, ratios)
+def _ours(name: str, objective: Objective, scored: str) -> Method:
+    select = partial(selected_by_objective, scored=scored, objective=objective)
+    return Method(name, "ours", select, frozenset({scored}), settings=objective.to_dict())
 
-    return Method(objective, "ours", select, frozenset({"scored"}), settings=PRESETS[objective].to_dict())
+
+def _papers(preset: str) -> list[Method]:
+    """As its paper has it, with adapters always; and the same within the quotas that all others get."""
+    within_quotas = replace(PRESETS[preset], class_balance="proportional")
+    return [
+        _ours(preset, PRESETS[preset], "adapted_scored"),
+        _ours(f"{preset}_quotas", within_quotas, "adapted_scored"),
+    ]
 
 
 def _baseline(name: str) -> Method:
     needs = BASELINES[name].needs
 
-    def select(setting: Setting, ratios: Sequence[float]) -> Selected:
+    def select(setting: Setting, ratios: Sequence[float], **settings: Any) -> Selected:
         dynamics = setting.proxy[0] if "dynamics" in needs else None
         result = select_baseline(
             name,
@@ -57,6 +76,7 @@ def _baseline(name: str) -> Method:
             class_balance=setting.class_balance,
             seed=setting.seed,
             dynamics=dynamics,
+            settings=settings,
             max_gigabytes=setting.max_gigabytes,
         )
         return Selected({ratio: result.at(ratio) for ratio in ratios}, result.scores)
@@ -67,22 +87,21 @@ def _baseline(name: str) -> Method:
 
     [family] = [family for family, names in _FAMILIES.items() if name in names]
     uses = {"embeddings", "proxy"} if "dynamics" in needs else {"embeddings"}
-    return Method(name, family, select, frozenset(uses), check=check)
+    return Method(name, family, select, frozenset(uses), check=check, grid=_GRIDS.get(name))
 
 
 def _select_glister(setting: Setting, ratios: Sequence[float]) -> Selected:
     """As many rows as the other methods keep, from all but the validation rows."""
-    embeds, held = setting.embeddings.images, setting.validation_rows
-    others = np.setdiff1d(np.arange(setting.num_rows), held)
+    held, others = setting.validation_rows, setting.rows_to_validate
     counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
     result = select_baseline(
         "glister",
-        embeds[others],
+        setting.embeddings.images[others],
         setting.labels[others],
         selection_count=sorted(set(counts.values())),
         class_balance=setting.class_balance,
         seed=setting.seed,
-        val_image_embeds=embeds[held],
+        dynamics=setting.validated_proxy[0],
         val_labels=setting.clean_labels[held],
     )
     scores = np.full(setting.num_rows, np.nan)
@@ -111,11 +130,21 @@ def _by_scores(name: str, package: str, scores_of: Callable[..., np.ndarray]) ->
 
 
 def _select_by_facility_location(setting: Setting, ratios: Sequence[float]) -> Selected:
-    counts = {ratio: selection_count(ratio, setting.num_rows) for ratio in ratios}
-    order = facility_location_rows(
-        setting.embeddings.images, max(counts.values()), max_gigabytes=setting.max_gigabytes
-    )
-    return Selected({ratio: np.sort(order[:count]) for ratio, count in counts.items()}, None)
+    """Class by class where there are quotas."""
+    groups = quota_groups(setting, ratios)
+    kept: dict[float, list[np.ndarray]] = {ratio: [] for ratio in ratios}
+    for members, counts in groups:
+        if most := max(counts.values()):
+            embeds = setting.embeddings.images[members]
+            order = members[facility_location_rows(embeds, most, max_gigabytes=setting.max_gigabytes)]
+            for ratio, count in counts.items():
+                kept[ratio].append(order[:count])
+    return Selected({ratio: np.sort(np.concatenate(rows)) for ratio, rows in kept.items()}, None)
+
+
+def _check_facility_location(setting: Setting, ratios: Sequence[float]) -> None:
+    largest = max(len(members) for members, _ in quota_groups(setting, ratios))
+    check_facility_location_memory(largest, setting.max_gigabytes)
 
 
 def _select_at_random(setting: Setting, ratios: Sequence[float]) -> Selected:
@@ -127,10 +156,21 @@ def _select_all(setting: Setting, ratios: Sequence[float]) -> Selected:
 
 
 _LIST = [
-    *(_ours(objective) for objective in ("robust", "diverse", "clean", "released", "paper")),
+    *(_ours(name, PRESETS[name], "scored") for name in ("robust", "diverse", "clean")),
+    *_papers("released"),
+    *_papers("paper"),
     *(_baseline(name) for names in _FAMILIES.values() for name in names if name != "glister"),
-    Method("glister", "optimization", _select_glister, frozenset({"embeddings"}), check=_check_glister),
-    Method("ccs_cutoff", "distribution", select_by_ccs, frozenset({"embeddings", "proxy", "scored"})),
+    Method(
+        "glister", "optimization", _select_glister, frozenset({"embeddings", "validated_proxy"}), check=_check_glister
+    ),
+    Method(
+        "ccs_cutoff",
+        "distribution",
+        select_by_ccs,
+        frozenset({"embeddings", "proxy", "scored"}),
+        told="cutoff=the estimated share of wrong labels",
+        told_from="the noise model",
+    ),
     _by_scores("cleanlab", "cleanlab", cleanlab_scores),
     _by_scores("cleanlab_issues", "cleanlab", cleanlab_issue_scores),
     Method(
@@ -139,10 +179,10 @@ _LIST = [
         _select_by_facility_location,
         frozenset({"embeddings"}),
         package="apricot-select",
-        check=lambda setting, ratios: check_facility_location_memory(setting.num_rows, setting.max_gigabytes),
+        check=_check_facility_location,
     ),
+    *CONTROLS,
     *ABLATIONS,
-    ROBUST_POOL_RANDOM,
     Method(RANDOM, "reference", _select_at_random),
     # All rows, whatever the ratio.
     Method(FULL, "reference", _select_all),

@@ -1,34 +1,13 @@
-"""Methods that are told how many labels are wrong, by the same noise model as the objective `robust`.
-
-Legend: N rows.
-"""
+"""CCS that is told how many labels are wrong, by the same noise model as the objective `robust`."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from ...results.scores_table import column_values
-from ...selection import class_quotas, selection_count
-from ...selection.safe_pool import safe_pool
-from ..baselines.ccs import ccs_rows
-from .ablations import ABLATION
-from .method import Method, Selected, highest
+from ..baselines import select_baseline
+from .method import Selected
 from .setting import Setting
-
-
-# Other streams than those that draw wrong labels, random rows and folds with the seed.
-_POOL_STREAM, _CCS_STREAM = 10, 11
-
-
-def _random_rows_of_the_pool(setting: Setting, ratios: Sequence[float]) -> Selected:
-    """Random rows of the safe pool, then the others by rising probability that their label is wrong.
-
-    What `robust` keeps, without its order inside the pool; the quotas are those of `robust`.
-    """
-    wrong = column_values(setting.scored[0].scores, "label_error_probability").astype(np.float64)
-    drawn = np.random.default_rng([setting.seed, _POOL_STREAM]).random(setting.num_rows)
-    order = highest(setting, np.where(safe_pool(wrong), 1 + drawn, -wrong), ratios)
-    return Selected(order.rows, 1 - wrong)
 
 
 def select_by_ccs(setting: Setting, ratios: Sequence[float]) -> Selected:
@@ -36,30 +15,21 @@ def select_by_ccs(setting: Setting, ratios: Sequence[float]) -> Selected:
 
     The paper searches the cutoff for each data set and ratio, on models trained on rows with right labels. Without any
     such row the estimate of the noise model takes its place, within each class as far as the quota allows. The score
-    is the paper's: the area under the margin, here of the probe that other methods share.
+    is the paper's: the area under the margin, here of the proxy that other methods share.
     """
-    margins = setting.proxy[0].margins
+    dynamics = setting.proxy[0]
     share = float(column_values(setting.scored[0].scores, "label_error_probability").mean(dtype=np.float64))
-    seed = int(np.random.default_rng([setting.seed, _CCS_STREAM]).integers(2**31))
-    if setting.class_balance == "none":
-        groups = [np.arange(setting.num_rows)]
-    else:
-        groups = [np.flatnonzero(setting.labels == label) for label in range(setting.num_classes)]
     kept = {}
     for ratio in ratios:
-        count = selection_count(ratio, setting.num_rows)
-        quotas = [count]
-        if setting.class_balance != "none":
-            quotas = class_quotas(
-                setting.labels, count, balance=setting.class_balance, num_classes=setting.num_classes
-            ).tolist()
-        parts = [
-            rows[ccs_rows(-margins[rows], quota, cutoff=min(share, 1 - quota / len(rows)), seed=seed)]
-            for rows, quota in zip(groups, quotas, strict=True)
-            if quota
-        ]
-        kept[ratio] = np.sort(np.concatenate(parts))
-    return Selected(kept, margins)
-
-
-ROBUST_POOL_RANDOM = Method("robust_pool_random", ABLATION, _random_rows_of_the_pool, frozenset({"scored"}))
+        result = select_baseline(
+            "ccs",
+            setting.embeddings.images,
+            setting.labels,
+            selection_ratio=ratio,
+            class_balance=setting.class_balance,
+            seed=setting.seed,
+            dynamics=dynamics,
+            settings={"cutoff": share},
+        )
+        kept[ratio] = result.selected
+    return Selected(kept, dynamics.margins)

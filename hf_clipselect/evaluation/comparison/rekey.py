@@ -23,8 +23,8 @@ from .sweep_tables import LINE, RESULTS_CSV, SETTING, read_rows
 
 
 NUM_RECOMPUTED = 3
-# What a selection cost differs from run to run.
-_COSTS = {"cost", "wall_s", "cpu_s", "peak_mb"}
+# What a selection or a training cost differs from run to run.
+_COSTS = {"cost", "wall_s", "cpu_s", "peak_mb", "train_seconds"}
 _IDENTITY = (*SETTING, *LINE, "seed")
 
 

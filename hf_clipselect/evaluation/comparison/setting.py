@@ -3,7 +3,9 @@
 Legend: N rows, C classes, D embedding dimension.
 """
 
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -106,6 +108,8 @@ class Setting(ABC):
         self.name, self.damage, self.clean_labels = name, damage, clean_labels
         self.cells, self.num_val_rows, self.max_gigabytes = cells, num_val_rows, max_gigabytes
         self.num_rows, self.seed, self.class_balance = len(clean_labels), damage.seed, class_balance
+        # Of the same damage and other seeds, on whose test accuracy methods are tuned.
+        self.tuning: Sequence[Setting] = ()
 
     @property
     @abstractmethod
@@ -128,6 +132,24 @@ class Setting(ABC):
     @abstractmethod
     def train_and_test(self, model: str, rows: np.ndarray) -> float:
         """Train a model on some rows with their given labels; accuracy on the untouched test rows, in [0, 1]."""
+
+    def train_and_measure(self, model: str, rows: np.ndarray) -> dict[str, float]:
+        """`accuracy` as of [`train_and_test`], `train_seconds`, and what else a setting measures of a training."""
+        start = time.perf_counter()
+        accuracy = self.train_and_test(model, rows)
+        return {"accuracy": accuracy, "train_seconds": time.perf_counter() - start}
+
+    def figures(self, model: str, rows: np.ndarray) -> dict[str, float]:
+        """What [`train_and_measure`] gives, from the cells where it is there; no seconds of an earlier version's."""
+        key = {"what": "accuracy", **self.training_key(model, rows)}
+        values = self.cells.find(key)
+        if values is None:
+            values = {name: np.asarray(figure) for name, figure in self.train_and_measure(model, rows).items()}
+            self.cells.store(key, values)
+        return {
+            "train_seconds": float("nan"),
+            **{name: value.item() for name, value in values.items() if name != "key"},
+        }
 
     @abstractmethod
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +209,24 @@ class Setting(ABC):
         The table of the default objective has the columns of every other preset, and from it the others select what
         their own run would. So one training of adapters serves them all, and each counts the cost of the default.
         """
+        return self._scored(DEFAULT_PRESET, "auto")
+
+    @cached_property
+    def adapted_scored(self) -> tuple[SelectionResult, Cost]:
+        """The same with adapters whatever they are worth, as the paper has them, for the methods that are the paper's.
+
+        Without the noise model, which the paper has not either.
+        """
+        return self._scored("paper", "always")
+
+    @cached_property
+    def plain_scored(self) -> tuple[SelectionResult, Cost]:
+        """The same by plain CLIP."""
+        return self._scored("paper", "off")
+
+    def _scored(self, objective: str, adaptation: str) -> tuple[SelectionResult, Cost]:
         with threadpool_limits(1), measured() as cost:
-            result = self.select(objective=DEFAULT_PRESET, ratio=0.5)
+            result = self.select(objective=objective, ratio=0.5, adaptation=adaptation)
         return result, cost
 
     @cached_property
@@ -198,15 +236,50 @@ class Setting(ABC):
             probabilities = out_of_fold_probabilities(self.embeddings.images, self.labels, seed=self.seed)
         return probabilities, cost
 
+    @property
+    def proxy_name(self) -> str:
+        """What [`train_proxy`] trains, in a few words."""
+        return "linear probe"
+
+    def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
+        """Train the classifier that EL2N, GraNd, Forgetting, MoSo, Glister, CCS and D2 look at.
+
+        An image classifier where there are images, as in their papers; here a linear probe on the embeddings.
+
+        Args:
+            rows (`np.ndarray` of shape `(n,)`): Row numbers, int64: what it learns, with the given labels.
+            val_rows (`np.ndarray` of shape `(m,)`): Rows whose features are wanted beside; there may be none.
+
+        Returns:
+            [`TrainingDynamics`]
+        """
+        embeds = self.embeddings.images
+        val_embeds = embeds[val_rows] if len(val_rows) else None
+        return train_probe(embeds[rows], self.labels[rows], val_image_embeds=val_embeds, seed=self.seed)
+
     @cached_property
     def proxy(self) -> tuple[TrainingDynamics, Cost]:
-        """A linear probe trained on all rows, once for every method that needs a training, and what that cost."""
-        key = {"what": "proxy", "content": self.content, "seed": self.seed, "code": code_digest()}
+        """A proxy trained on all rows, once for every method that needs a training, and what that cost."""
+        return self._trained_proxy(np.arange(self.num_rows), np.empty(0, dtype=np.int64))
+
+    @cached_property
+    def validated_proxy(self) -> tuple[TrainingDynamics, Cost]:
+        """One trained on all rows but those that Glister validates on, and what that cost."""
+        return self._trained_proxy(self.rows_to_validate, self.validation_rows)
+
+    def _trained_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> tuple[TrainingDynamics, Cost]:
+        key = {
+            "what": "proxy",
+            "proxy": self.proxy_name,
+            "rows": digest_of(rows, val_rows),
+            "content": self.content,
+            "seed": self.seed,
+            "code": code_digest(),
+        }
         values = self.cells.find(key)
         if values is None:
-            embeds = self.embeddings.images
             with measured() as cost:
-                dynamics = train_probe(embeds, self.labels, seed=self.seed)
+                dynamics = self.train_proxy(rows, val_rows)
             values = {name: value for name, value in vars(dynamics).items() if value is not None}
             values["cost"] = cost.as_array()
             self.cells.store(key, values)
@@ -227,3 +300,8 @@ class Setting(ABC):
             for label, quota in enumerate(quotas)
         ]
         return np.sort(np.concatenate(rows))
+
+    @property
+    def rows_to_validate(self) -> np.ndarray:
+        """All rows but those, rising: what Glister selects from."""
+        return np.setdiff1d(np.arange(self.num_rows), self.validation_rows)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +19,11 @@ from ..robustness.label_noise import NoiseKind
 from .cells import Cells, code_digest
 from .digits_setting import DigitsSetting
 from .features_setting import FeaturesSetting, ReadyFeatures
+from .images_setting import ImagesSetting, LoadedImages
 from .known_methods import FULL, METHODS, Method, Selected
 from .setting import Damage, Setting, describe_setting
 from .sweep_arguments import SweepArguments
+from .tuning import tuned
 
 
 logger = logging.getLogger(__name__)
@@ -69,12 +72,23 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         arguments ([`SweepArguments`]): Of the sweep.
 
     Returns:
-        `list[Setting]`: They share the cells in its folder.
+        `list[Setting]`: They share the cells in its folder, and know the settings of the same damage that methods are
+            tuned on, where one of the methods is.
 
     Raises:
         InputError: The data can't be read.
     """
-    options = {
+    is_tuned = any(METHODS[name].grid for name in arguments.methods)
+    settings = _settings(arguments, [*arguments.seeds, *(arguments.tuning_seeds if is_tuned else [])])
+    reporting = [setting for setting in settings if setting.seed in arguments.seeds]
+    others = [setting for setting in settings if setting.seed not in arguments.seeds]
+    for setting in reporting:
+        setting.tuning = [other for other in others if replace(other.damage, seed=setting.seed) == setting.damage]
+    return reporting
+
+
+def _settings(arguments: SweepArguments, seeds: Sequence[int]) -> list[Setting]:
+    options: dict[str, Any] = {
         "cells": Cells(Path(arguments.output_dir) / CELLS_FOLDER),
         "num_val_rows": arguments.num_val_rows,
         "max_gigabytes": arguments.max_gigabytes,
@@ -87,20 +101,24 @@ def settings_of(arguments: SweepArguments) -> list[Setting]:
         Damage(noise_kind, noise_rate, corruption_rate, arguments.corruption_severity, seed)
         for noise_kind, noise_rate in noises
         for corruption_rate in arguments.corruption_rate
-        for seed in arguments.seeds
+        for seed in seeds
     ]
-    if arguments.dataset_name == EMBEDDED_DATASET:
-        return [DigitsSetting(damage, **options) for damage in damages]
-    path = os.path.expandvars(arguments.dataset_name)
-    if "$" in path:
+    name = os.path.expandvars(arguments.dataset_name)
+    if "$" in name:
         raise InputError(
             f"--dataset_name {arguments.dataset_name} names a variable that is not set; set it to a folder."
         )
-    if not path.endswith(".npz"):
+    if name != EMBEDDED_DATASET and not name.endswith(".npz"):
+        loaded = LoadedImages(arguments, options["cells"])
+        return [ImagesSetting(damage, loaded, Path(arguments.output_dir), **options) for damage in damages]
+    if given := arguments.set_for_images():
         raise InputError(
-            f"--dataset_name must be {EMBEDDED_DATASET} or an .npz file of embeddings, got {arguments.dataset_name!r}."
+            f"--{given[0]} is for a dataset of images, by its Hub id or its folder, and --dataset_name "
+            f"{arguments.dataset_name} is none; leave it out."
         )
-    features = ReadyFeatures(Path(path))
+    if name == EMBEDDED_DATASET:
+        return [DigitsSetting(damage, **options) for damage in damages]
+    features = ReadyFeatures(Path(name))
     return [FeaturesSetting(damage, features, arguments.probe_c, **options) for damage in damages]
 
 
@@ -144,10 +162,18 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
     Returns:
         `Iterator[dict]`: One row for each ratio and model.
     """
-    found = _selections(setting, method, ratios)
+    chosen = tuned(setting, method, ratios, kept_rows=kept_rows, accuracy=_accuracy)
+    variants = {variant.told: variant for variant in chosen.values()}
+    selections = {
+        told: _selections(setting, variant, [ratio for ratio in ratios if told in _told(chosen, ratio)])
+        for told, variant in variants.items()
+    }
     damage = setting.damage
     for ratio in ratios:
         for model in setting.models:
+            variant = chosen[ratio, model]
+            found = selections[variant.told]
+            figures = setting.figures(model, found[ratio]["rows"])
             yield {
                 "data": setting.name,
                 "noise_kind": damage.noise_kind,
@@ -158,9 +184,15 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
                 "selection_ratio": ratio,
                 "seed": damage.seed,
                 "model": model,
-                "accuracy": _accuracy(setting, model, found[ratio]["rows"]),
+                **variant.columns(setting),
+                "accuracy": figures.pop("accuracy"),
                 **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
+                **figures,
             }
+
+
+def _told(chosen: dict[tuple[float, str], Method], ratio: float) -> set[str]:
+    return {variant.told for (of_ratio, _), variant in chosen.items() if of_ratio == ratio}
 
 
 def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, Any]:
@@ -170,6 +202,7 @@ def _selection_key(setting: Setting, method: Method, ratio: float) -> dict[str, 
         "seed": setting.seed,
         "ratio": ratio,
         "num_val_rows": setting.num_val_rows if method.name == "glister" else None,
+        "proxy": setting.proxy_name if method.needs_proxy else None,
         "class_balance": setting.class_balance,
         "code": code_digest(),
         **method.key(),
@@ -199,12 +232,7 @@ def _auroc(is_noisy: np.ndarray, scores: np.ndarray | None) -> float:
 
 
 def _accuracy(setting: Setting, model: str, rows: np.ndarray) -> float:
-    key = {"what": "accuracy", **setting.training_key(model, rows)}
-    values = setting.cells.find(key)
-    if values is None:
-        values = {"accuracy": np.asarray(setting.train_and_test(model, rows))}
-        setting.cells.store(key, values)
-    return values["accuracy"].item()
+    return setting.figures(model, rows)["accuracy"]
 
 
 def _order(row: Row, arguments: SweepArguments) -> tuple[Any, ...]:

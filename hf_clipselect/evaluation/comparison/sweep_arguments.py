@@ -16,17 +16,19 @@ from ...selection import check_ratios
 from ...selection.objective import CLASS_BALANCES
 from ..robustness import NOISE_KINDS
 from ..robustness.damage_arguments import DamageArguments
+from .images_arguments import ImagesArguments
 from .known_methods import ALL, resolve_methods
 
 
 @dataclass
-class SweepArguments(DamageArguments):
+class SweepArguments(DamageArguments, ImagesArguments):
     """All arguments of a sweep."""
 
     dataset_name: str = field(
         default=EMBEDDED_DATASET,
         metadata={
-            "help": "embedded/digits, or an .npz file of ready embeddings; $VARIABLES in its path are filled in."
+            "help": "Labelled images, by Hub id or folder; embedded/digits; or an .npz file of ready embeddings. "
+            "$VARIABLES in a path are filled in."
         },
     )
     methods: list[str] = field(
@@ -39,6 +41,13 @@ class SweepArguments(DamageArguments):
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "Each seed has its own damage, selections and training."}
     )
+    tuning_seeds: list[int] = field(
+        default_factory=lambda: [1000, 1001],
+        metadata={
+            "help": "Seeds that the cutoff of ccs, gamma of d2_pruning and the rows that prototypes keep are tuned "
+            "on, for each damage, ratio and model; none of --seeds."
+        },
+    )
     noise_kind: list[str] = field(
         default_factory=lambda: ["symmetric"],
         metadata={
@@ -47,10 +56,10 @@ class SweepArguments(DamageArguments):
         },
     )
     class_balance: str = field(
-        default="none",
+        default="proportional",
         metadata={
-            "help": "Quotas of the methods that are not objectives of this package: none; proportional to the given "
-            "classes, as diverse, clean and robust have them; or uniform. apricot has none."
+            "help": "Quotas of the methods that are not objectives of this package: proportional to the given "
+            "classes, as robust, diverse and clean have them; uniform; or none, as most papers have it."
         },
     )
     num_val_rows: int = field(
@@ -73,7 +82,8 @@ class SweepArguments(DamageArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        DamageArguments.__post_init__(self)
+        ImagesArguments.__post_init__(self)
         self.methods = resolve_methods(self.methods)
         self.selection_ratio = sorted(check_ratios(self.selection_ratio))
         if self.tsne_ratio is not None:
@@ -81,12 +91,18 @@ class SweepArguments(DamageArguments):
         check_choice("class_balance", self.class_balance, CLASS_BALANCES)
         for kind in self.noise_kind:
             check_choice("noise_kind", kind, NOISE_KINDS)
-        for name in ("seeds", "noise_kind", "probe_c"):
+        for name in ("seeds", "tuning_seeds", "noise_kind", "probe_c"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"--{name} must name at least one value, and each once, got {values}.")
-        for seed in self.seeds:
-            check_seed(seed, "--seeds")
+        for name in ("seeds", "tuning_seeds"):
+            for seed in getattr(self, name):
+                check_seed(seed, f"--{name}")
+        if both := sorted(set(self.seeds) & set(self.tuning_seeds)):
+            raise InputError(
+                f"--tuning_seeds {', '.join(map(str, both))} are among --seeds: what a method is tuned on must not "
+                "report on it. Name others."
+            )
         if min(self.probe_c) <= 0:
             raise InputError(f"--probe_c must be numbers above 0, got {self.probe_c}.")
         if self.num_val_rows < 0:
