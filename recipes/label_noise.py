@@ -22,17 +22,41 @@ import sys
 _HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
 
-import argparse
 import json
+from dataclasses import dataclass, field
 
 from hf_clipselect.config.arguments import EMBEDDED_DATASET, default_model
+from hf_clipselect.config.flag_parser import FlagParser
 from hf_clipselect.data import read_images
 from hf_clipselect.data.source import load_source
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.evaluation.kept_damage import markdown, measure_seed
+from hf_clipselect.evaluation.robustness.damage_arguments import DamageArguments
 from hf_clipselect.pipeline.provenance import recipe_origin
 from hf_clipselect.runtime.files import make_folder, write_text_atomically
 from hf_clipselect.runtime.terminal import error_line
+
+
+@dataclass
+class LabelNoiseArguments(DamageArguments):
+    dataset_name: str = field(default=EMBEDDED_DATASET, metadata={"help": "Hub id, local folder or embedded/digits."})
+    eval_split_name: str = field(default="test", metadata={"help": "Split with clean labels to test the adapters on."})
+    model_name_or_path: str | None = field(default=None, metadata={"help": "CLIP to use; default as in select.py."})
+    objective: str = field(default="clean", metadata={"help": "Preset of the selection."})
+    adaptation: str = field(default="auto", metadata={"help": "auto, always or off."})
+    selection_ratio: list[float] = field(
+        default_factory=lambda: [0.2, 0.3, 0.7, 0.8, 0.9], metadata={"help": "Fractions of the rows to keep."}
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Each has its own damage."})
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder for the tables and the numbers of each seed."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("noise_rate", "corruption_rate"):
+            if len(rates := getattr(self, name)) > 1:
+                raise InputError(f"--{name} takes one share here, got {rates}; recipes/compare.py takes several.")
 
 
 def main() -> int:
@@ -44,7 +68,8 @@ def main() -> int:
     return 0
 
 
-def measure(arguments: argparse.Namespace) -> None:
+def measure(arguments: LabelNoiseArguments) -> None:
+    [noise_rate], [corruption_rate] = arguments.noise_rate, arguments.corruption_rate
     folder = make_folder(arguments.output_dir, "--output_dir") if arguments.output_dir else None
     model_name = arguments.model_name_or_path or default_model(arguments.dataset_name)
     clean = read_images(*load_source(arguments.dataset_name, split="train"))
@@ -55,8 +80,8 @@ def measure(arguments: argparse.Namespace) -> None:
             clean,
             test,
             model_name=model_name,
-            noise_rate=arguments.noise_rate,
-            corruption_rate=arguments.corruption_rate,
+            noise_rate=noise_rate,
+            corruption_rate=corruption_rate,
             corruption_severity=arguments.corruption_severity,
             objective=arguments.objective,
             adaptation=arguments.adaptation,
@@ -65,8 +90,16 @@ def measure(arguments: argparse.Namespace) -> None:
         )
         for seed in arguments.seeds
     ]
-    names = ("dataset_name", "noise_rate", "corruption_rate", "corruption_severity", "objective", "seeds")
-    results = {**{name: getattr(arguments, name) for name in names}, "model": model_name, "runs": runs}
+    results = {
+        "dataset_name": arguments.dataset_name,
+        "noise_rate": noise_rate,
+        "corruption_rate": corruption_rate,
+        "corruption_severity": arguments.corruption_severity,
+        "objective": arguments.objective,
+        "seeds": arguments.seeds,
+        "model": model_name,
+        "runs": runs,
+    }
     print(markdown(results))
     if folder is not None:
         write_text_atomically(folder / "results.json", json.dumps(results, indent=2) + "\n")
@@ -74,20 +107,10 @@ def measure(arguments: argparse.Namespace) -> None:
         write_text_atomically(folder / "tables.md", f"{head}\n\n{markdown(results)}")
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_name", default=EMBEDDED_DATASET, help="Hub id, local folder or embedded/digits.")
-    parser.add_argument("--eval_split_name", default="test", help="Split with clean labels to test the adapters on.")
-    parser.add_argument("--model_name_or_path", help="CLIP to use; default as in select.py.")
-    parser.add_argument("--noise_rate", type=float, default=0.2, help="Share of the labels to make wrong.")
-    parser.add_argument("--corruption_rate", type=float, default=0.0, help="Share of the images to damage.")
-    parser.add_argument("--corruption_severity", type=int, default=5, help="How badly, 1 to 5; 5 is the paper's.")
-    parser.add_argument("--objective", default="clean", help="Preset of the selection.")
-    parser.add_argument("--adaptation", default="auto", help="auto, always or off.")
-    parser.add_argument("--selection_ratio", type=float, nargs="+", default=[0.2, 0.3, 0.7, 0.8, 0.9])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output_dir", help="Folder for the tables and the numbers of each seed.")
-    return parser.parse_args()
+def parse_arguments() -> LabelNoiseArguments:
+    values = vars(FlagParser([LabelNoiseArguments]).parse_with_config(None))
+    values.pop("config")
+    return LabelNoiseArguments(**values)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,13 @@ class SelectionArguments:
     ratio_weight: float | None = field(
         default=None, metadata={"help": "Weight of the ratio loss (beta of eq. 6); only solver sgd uses it."}
     )
+    theta: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of the rows by which the number kept may differ from the one asked for (section 3.3), in "
+            "(0, 1); only solver sgd uses it."
+        },
+    )
     neighbor_fraction: float = field(
         default=0.1, metadata={"help": "Neighbours of the diversity score as a fraction of the class (eq. 2)."}
     )
@@ -117,5 +124,5 @@ class SelectionArguments:
         names = (
             "alignment diversity_weight normalization class_balance balance_by min_per_class gate gate_floor spread"
         )
-        names += " herding redundancy_weight solver ratio_weight"
+        names += " herding redundancy_weight solver ratio_weight theta"
         return {name: getattr(self, name) for name in names.split()}

@@ -75,6 +75,7 @@ def select_dataset(
     redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
+    theta: float | None = None,
     neighbor_fraction: float = 0.1,
     num_neighbors: int | None = None,
     group_column: str | None = None,
@@ -142,7 +143,7 @@ def select_dataset(
         peft_config (`str` or `Path`, *optional*): JSON file of another PEFT method for the two projections.
         temperature, learning_rate, num_train_epochs, train_batch_size, max_train_steps:
             Training of the adapters; defaults as the flags.
-        alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight:
+        alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight, theta:
             Knobs as in [`Objective`]; one that is set wins over the preset.
         class_balance, balance_by, min_per_class, gate, gate_floor, spread, herding: Knobs as in [`Objective`] as well.
         class_quotas (`Mapping[str, int]`, `str` or `Path`, *optional*):
@@ -241,6 +242,7 @@ def select_dataset(
             redundancy_weight=redundancy_weight,
             solver=solver,
             ratio_weight=ratio_weight,
+            theta=theta,
             neighbor_fraction=neighbor_fraction,
             num_neighbors=num_neighbors,
             # Lists of rows are no argument of a command line.

@@ -51,6 +51,7 @@ def select_embeddings(
     redundancy_weight: float | None = None,
     solver: str | None = None,
     ratio_weight: float | None = None,
+    theta: float | None = None,
     neighbor_fraction: float = 0.1,
     num_neighbors: int | None = None,
     groups: Sequence[str] | np.ndarray | None = None,
@@ -78,9 +79,9 @@ def select_embeddings(
         selection_ratio, selection_count, objective, seed, strict: As in [`select_dataset`].
         temperature, learning_rate, num_train_epochs, train_batch_size: As in [`select_dataset`].
         max_train_steps, num_folds: As in [`select_dataset`].
-        alignment, diversity_weight, normalization, redundancy_weight, solver, ratio_weight: As in [`select_dataset`].
-        class_balance, balance_by, min_per_class, class_quotas, gate, gate_floor, spread: As in [`select_dataset`].
-        herding, neighbor_fraction, num_neighbors: As in [`select_dataset`].
+        alignment, diversity_weight, normalization, redundancy_weight, solver: As in [`select_dataset`].
+        ratio_weight, theta, class_balance, balance_by, min_per_class, class_quotas: As in [`select_dataset`].
+        gate, gate_floor, spread, herding, neighbor_fraction, num_neighbors: As in [`select_dataset`].
 
     Returns:
         `SelectionResult`: As [`select_dataset`] gives; `.selected` are row numbers of the arrays. Unless adaptation
@@ -119,6 +120,7 @@ def select_embeddings(
             redundancy_weight=redundancy_weight,
             solver=solver,
             ratio_weight=ratio_weight,
+            theta=theta,
             neighbor_fraction=neighbor_fraction,
             num_neighbors=num_neighbors,
             strict=strict,

@@ -49,6 +49,8 @@ class Objective:
             rest.
         balance_by (`str`, *optional*, defaults to `"class"`): Whether quotas are for each "class" or each "group".
         ratio_weight (`float`, *optional*, defaults to `2.0`): Beta of eq. 6, above 0; only solver "sgd" uses it.
+        theta (`float`, *optional*, defaults to `5e-4`): Share of the rows by which the number kept may differ from the
+            one asked for (section 3.3), in (0, 1); only solver "sgd" uses it.
         herding (`bool`, *optional*, defaults to `False`): Within each class rows are picked so that their mean follows
             that of the rows whose labels are safe; the doubtful rows come last, by the probability that they are
             right. Alignment then counts for `gate_floor` alone.
@@ -71,6 +73,7 @@ class Objective:
     class_quotas: Mapping[str, int] | None = None
     balance_by: str = "class"
     ratio_weight: float = 2.0
+    theta: float = 5e-4
     herding: bool = False
 
     def __post_init__(self) -> None:
@@ -97,6 +100,8 @@ class Objective:
             raise InputError(f"--min_per_class must be a whole number of at least 0, got {self.min_per_class!r}.")
         if not (is_finite_number(self.ratio_weight) and self.ratio_weight > 0):
             raise InputError(f"--ratio_weight must be a number above 0, got {self.ratio_weight!r}.")
+        if not (is_finite_number(self.theta) and 0 < self.theta < 1):
+            raise InputError(f"--theta is a share of the rows and must lie in (0, 1), got {self.theta!r}.")
         if self.class_quotas is not None:
             wrong = [
                 name

@@ -62,7 +62,7 @@ def _within_quotas(
     cells, tiers = candidates.cells, candidates.tiers
     scores = finite_scores(scores)  # here, where an error can name the row by its number among all rows
     if objective.solver == "sgd":
-        return sgd_select(scores, k, ratio_weight=objective.ratio_weight).rows
+        return sgd_select(scores, k, ratio_weight=objective.ratio_weight, theta=objective.theta).rows
     if quotas is None:
         return _best(np.arange(len(scores)), k, scores, tiers)
     groups = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells))[:-1])

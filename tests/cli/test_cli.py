@@ -233,6 +233,7 @@ class TestRun:
             "class_quotas": None,
             "balance_by": "class",
             "ratio_weight": 2.0,
+            "theta": 5e-4,
             "herding": False,
         }
 
@@ -288,6 +289,7 @@ class TestBadInput:
             (["--solver", "sgd"], ["class_balance", "none"]),  # the preset's quotas
             (["--diversity_weight", "nan"], ["diversity_weight", "nan"]),
             (["--ratio_weight", "0"], ["ratio_weight"]),
+            (["--theta", "1"], ["theta", "(0, 1)"]),
             (["--peft_config", "none.json"], ["--peft_config none.json", "No such file"]),
             (["--model_name_or_path", ""], ["--model_name_or_path ''"]),
             (["--model_name_or_path", "./no/model"], ["--model_name_or_path ./no/model"]),

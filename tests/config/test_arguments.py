@@ -77,6 +77,7 @@ EXAMPLES = {
     "class_balance": ("uniform", "uniform"),
     "solver": ("sgd", "sgd"),
     "ratio_weight": ("3", 3.0),
+    "theta": ("5e-5", 5e-5),
     "neighbor_fraction": ("0.2", 0.2),
     "num_neighbors": ("5", 5),
     "output_dir": ("out", "out"),

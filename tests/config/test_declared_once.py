@@ -148,7 +148,7 @@ def flags_of_scripts() -> set[str]:
     flags = {field.name for field in dataclasses.fields(TrainingArguments)}
     for path in REPOSITORY.glob("recipes/*.py"):
         flags |= set(re.findall(r"add_argument\(\s*\"--(\w+)\"", path.read_text()))
-    for path in REPOSITORY.glob("hf_clipselect/evaluation/**/*.py"):
+    for path in [*REPOSITORY.glob("recipes/*.py"), *REPOSITORY.glob("hf_clipselect/evaluation/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef) and node.name.endswith("Arguments"):
                 flags |= {part.target.id for part in node.body if isinstance(part, ast.AnnAssign)}

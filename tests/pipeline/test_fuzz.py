@@ -106,6 +106,7 @@ RIGHT = {
     "redundancy_weight": [0, 0.5],
     "solver": ["exact", "sgd"],
     "ratio_weight": [2.0, 3],
+    "theta": [5e-4, 0.01],
     "neighbor_fraction": [0.1, 1],
     "num_neighbors": [1, np.int32(3), 100],
     "must_keep": [[0, 1], np.array([2]), []],

@@ -194,6 +194,18 @@ def test_sgd_keeps_the_best_rows():
         select_rows(scores, Candidates(np.zeros(400, dtype=int), np.full(400, FIRST)), 100, objective)
 
 
+def test_theta_says_how_far_the_count_of_sgd_may_lie_from_the_one_asked_for():
+    scores = np.random.default_rng(1).random(4000)
+    kept = {}
+    for theta in (0.01, 5e-4, 1e-4):
+        objective = resolve_objective("released", {"solver": "sgd", "theta": theta})
+        rows = select_rows(scores, one_cell(4000), 1000, objective)
+        np.testing.assert_array_equal(rows, top_k(scores, len(rows)))
+        kept[theta] = len(rows)
+        assert abs(kept[theta] - 1000) <= theta * 4000
+    assert kept[0.01] > 1000  # the loop comes from above and stops as soon as it may
+
+
 @BALANCES
 def test_subsets_are_nested(objective):
     rng = np.random.default_rng(2)

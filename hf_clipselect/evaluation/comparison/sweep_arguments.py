@@ -15,13 +15,13 @@ from ...errors import InputError
 from ...selection import check_ratios
 from ...selection.objective import CLASS_BALANCES
 from ..robustness import NOISE_KINDS
-from ..robustness.corruptions import SEVERITIES
+from ..robustness.damage_arguments import DamageArguments
 from .images_arguments import ImagesArguments
 from .known_methods import ALL, resolve_methods
 
 
 @dataclass
-class SweepArguments(ImagesArguments):
+class SweepArguments(DamageArguments, ImagesArguments):
     """All arguments of a sweep."""
 
     dataset_name: str = field(
@@ -48,9 +48,6 @@ class SweepArguments(ImagesArguments):
             "on, for each damage, ratio and model; none of --seeds."
         },
     )
-    noise_rate: list[float] = field(
-        default_factory=lambda: [0.2], metadata={"help": "Shares of the labels to make wrong, each a setting."}
-    )
     noise_kind: list[str] = field(
         default_factory=lambda: ["symmetric"],
         metadata={
@@ -58,10 +55,6 @@ class SweepArguments(ImagesArguments):
             "with each rate above 0 is a setting."
         },
     )
-    corruption_rate: list[float] = field(
-        default_factory=lambda: [0.0], metadata={"help": "Shares of the images to damage, each a setting."}
-    )
-    corruption_severity: int = field(default=5, metadata={"help": "How badly, 1 to 5; 5 is the paper's."})
     class_balance: str = field(
         default="proportional",
         metadata={
@@ -89,7 +82,8 @@ class SweepArguments(ImagesArguments):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        DamageArguments.__post_init__(self)
+        ImagesArguments.__post_init__(self)
         self.methods = resolve_methods(self.methods)
         self.selection_ratio = sorted(check_ratios(self.selection_ratio))
         if self.tsne_ratio is not None:
@@ -97,11 +91,7 @@ class SweepArguments(ImagesArguments):
         check_choice("class_balance", self.class_balance, CLASS_BALANCES)
         for kind in self.noise_kind:
             check_choice("noise_kind", kind, NOISE_KINDS)
-        for name, highest in (("noise_rate", "1)"), ("corruption_rate", "1]")):
-            for rate in getattr(self, name):
-                if not 0 <= rate <= 1 or (rate == 1 and highest == "1)"):
-                    raise InputError(f"--{name} is a share of the rows and must lie in [0, {highest}, got {rate}.")
-        for name in ("seeds", "tuning_seeds", "noise_kind", "noise_rate", "corruption_rate", "probe_c"):
+        for name in ("seeds", "tuning_seeds", "noise_kind", "probe_c"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise InputError(f"--{name} must name at least one value, and each once, got {values}.")
@@ -115,11 +105,6 @@ class SweepArguments(ImagesArguments):
             )
         if min(self.probe_c) <= 0:
             raise InputError(f"--probe_c must be numbers above 0, got {self.probe_c}.")
-        if self.corruption_severity not in SEVERITIES:
-            raise InputError(
-                f"--corruption_severity must be one of {', '.join(map(str, SEVERITIES))}, got "
-                f"{self.corruption_severity}."
-            )
         if self.num_val_rows < 0:
             raise InputError(f"--num_val_rows must be at least 0, got {self.num_val_rows}.")
 

@@ -35,7 +35,7 @@ _FAMILIES = {
     "importance": ("by importance", "#d55e00", "s"),
     "distribution": ("by distribution", "#009e73", "^"),
     "optimization": ("by optimization, and tools", "#cc79a7", "D"),
-    "control": ("controls", "#e69f00", "P"),
+    "control": ("controls: our rows, another order", "#e69f00", "P"),
     "ablation": ("with parts left out or replaced", "#56b4e9", "v"),
 }
 # Of a name beside a point, in shares of the axes.
