@@ -35,7 +35,7 @@ from ..baselines.image_classifier import train_image_classifier
 from ..classifier.architectures import random_classifier
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
-from .cells import Cells, digest_of
+from .cells import Cells, code_digest, digest_of
 from .image_digests import image_digests
 from .images_training import ImagesTraining
 from .setting import Damage, Setting
@@ -47,6 +47,8 @@ _IMAGE, _LABEL = "image", "label"
 _ENCODED_FOLDER = "encoded"
 # Epochs of a proxy after which EL2N and GraNd are measured, and of how many MoSo is; fewer in a shorter training.
 _EARLY_EPOCHS, _CHECKPOINTS = 2, 10
+# Code of the networks that a proxy may be.
+_PROXY_CODE = ("evaluation/classifier/architectures.py", "evaluation/classifier/small_image_resnet.py")
 
 
 class LoadedImages:
@@ -190,6 +192,11 @@ class ImagesSetting(Setting):
     def proxy_name(self) -> str:
         arguments = self._loaded.arguments
         return f"{arguments.proxy_architecture} on images of {arguments.proxy_epochs} epochs"
+
+    @property
+    def proxy_key(self) -> dict[str, Any]:
+        # The code of networks is none of the code of selections.
+        return {**super().proxy_key, "proxy_code": code_digest(*_PROXY_CODE)}
 
     def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
         """Of an image classifier with random weights, without crops and flips."""

@@ -241,6 +241,11 @@ class Setting(ABC):
         """What [`train_proxy`] trains, in a few words."""
         return "linear probe"
 
+    @property
+    def proxy_key(self) -> dict[str, Any]:
+        """What decides the proxy beside rows, seed and the code of selections."""
+        return {"proxy": self.proxy_name}
+
     def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
         """Train the classifier that EL2N, GraNd, Forgetting, MoSo, Glister, CCS and D2 look at.
 
@@ -270,7 +275,7 @@ class Setting(ABC):
     def _trained_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> tuple[TrainingDynamics, Cost]:
         key = {
             "what": "proxy",
-            "proxy": self.proxy_name,
+            **self.proxy_key,
             "rows": digest_of(rows, val_rows),
             "content": self.content,
             "seed": self.seed,
