@@ -217,6 +217,25 @@ def test_an_image_classifier_is_the_proxy(data, tmp_path):
     assert setting.validated_proxy[0].early_val_features.shape == (6, 64)
 
 
+def test_encoding_and_adapters_are_counted_once_for_each_method_that_needs_them(data, tmp_path):
+    """Also in a run that finds them in the folder, which takes next to no time for either."""
+    arguments = sweep_on(data, tmp_path, seeds=[0, 1])
+    first, other = settings_of(arguments)
+    robust, herding, control = (METHODS[name].shared_cost(first) for name in ("robust", "herding", "gate_k_center"))
+    assert herding == first.embeddings.cost and control == robust
+    assert robust.wall_s > herding.wall_s > 0 and robust.cpu_s > herding.cpu_s
+    [found, _] = settings_of(arguments)
+    (tmp_path / "cells").joinpath(embeddings_cell(tmp_path)).unlink()  # as after a change of the code
+    assert [METHODS[name].shared_cost(found) for name in ("robust", "herding")] == [robust, herding]
+    # Another seed's rows are the same images: encoded for the first, and counted for both.
+    assert other.embeddings.cost == herding
+
+
+def embeddings_cell(folder: Path) -> str:
+    [path] = [path for path, key, _ in Cells(folder / "cells").all() if key["what"] == "embeddings"]
+    return path.name
+
+
 def test_code_of_the_proxys_network_is_part_of_what_follows_from_it(data, tmp_path):
     """That code is none of the code of selections, and a changed network must not be taken for the one before."""
     arguments = sweep_on(data, tmp_path, methods=["el2n"])

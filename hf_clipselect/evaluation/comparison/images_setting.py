@@ -33,6 +33,7 @@ from ...scores.arrays import as_numpy
 from ..baselines import TrainingDynamics
 from ..baselines.image_classifier import train_image_classifier
 from ..classifier.architectures import random_classifier
+from ..cost import Cost
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
 from .cells import Cells, code_digest, digest_of
@@ -167,6 +168,21 @@ class ImagesSetting(Setting):
             prepared = self._prepared(stack, objective=objective, selection_ratio=[ratio], **knobs)
             # The features know nothing of labels, so that wrong ones of any kind and seed go with the same.
             return run_stages(replace(prepared, rows=replace(prepared.rows, labels=self.labels)), {}).result
+
+    def _scored(self, objective: str, adaptation: str) -> tuple[SelectionResult, Cost]:
+        """With the encoding, which is done once: whether it fell to a selection or to the embeddings is chance."""
+        encoding = self.embeddings.cost
+        result, cost = super()._scored(objective, adaptation)
+        return result, encoding + cost
+
+    def as_at_first(self, step: dict[str, Any], cost: Cost) -> Cost:
+        # Features and adapters stay in the folder, also for code that came later: so none is part of the key.
+        key = {"what": "cost", **step, "code": ""}
+        values = self.cells.find(key)
+        if values is None:
+            values = {"cost": cost.as_array()}
+            self.cells.store(key, values)
+        return Cost(*values["cost"].tolist())
 
     def _prepared(self, stack: ExitStack, **knobs: Any) -> Prepared[ImageInputs]:
         loaded = self._loaded
