@@ -340,6 +340,7 @@ def test_the_papers_figure_stands_beside_what_it_is_of():
         ([], 64, None, {}),
         ([], 45, selected(rows=64), {}),  # 70 % of 64 rows that were considered
         ([], 35_000, selected("robust"), {}),
+        ([], 35_000, selected() | {"objective": resolve_objective("paper", {"diversity_weight": 0.0})}, {}),
         ([], 35_000, selected(name="me/cifar10"), {}),
         ([], 35_000, selected(split="test"), {}),
         ([], 35_000, selected(), {"name": "me/other"}),

@@ -17,7 +17,7 @@ def paired_p_values(differences: np.ndarray) -> np.ndarray:
     """Two-sided p-values of the paired t-test over seeds.
 
     The test divides by the spread of the differences. Where they have none, which is so for one seed and where all of
-    them are equal, it is 1: seeds that change nothing, such as those of right labels and two methods that draw nothing,
+    them are equal, it is 1: seeds that change nothing, such as those of right labels for methods that draw nothing,
     are one observation that is repeated, however many they are.
 
     Args:
