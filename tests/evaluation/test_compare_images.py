@@ -25,6 +25,7 @@ from hf_clipselect.evaluation.classifier import (
     parse_training_arguments,
     train_classifier,
 )
+from hf_clipselect.evaluation.classifier.architectures import random_classifier
 from hf_clipselect.evaluation.comparison import (
     METHODS,
     SweepArguments,
@@ -33,7 +34,8 @@ from hf_clipselect.evaluation.comparison import (
     run_sweep,
     settings_of,
 )
-from hf_clipselect.evaluation.comparison.cells import _APART, Cells
+from hf_clipselect.evaluation.comparison.cells import _APART, Cells, code_digest
+from hf_clipselect.evaluation.comparison.images_setting import _PROXY_CODE
 from hf_clipselect.evaluation.comparison.images_training import _CODE
 from hf_clipselect.evaluation.comparison.sweep import kept_rows
 from hf_clipselect.evaluation.robustness import add_label_noise
@@ -213,6 +215,40 @@ def test_an_image_classifier_is_the_proxy(data, tmp_path):
     assert dynamics.features.shape == (64, 64)  # what the last layer of a ResNet-20 takes
     assert np.isfinite(dynamics.error_norms).all() and dynamics.forgetting_events.shape == (64,)
     assert setting.validated_proxy[0].early_val_features.shape == (6, 64)
+
+
+def test_encoding_and_adapters_are_counted_once_for_each_method_that_needs_them(data, tmp_path):
+    """Also in a run that finds them in the folder, which takes next to no time for either."""
+    arguments = sweep_on(data, tmp_path, seeds=[0, 1])
+    first, other = settings_of(arguments)
+    robust, herding, control = (METHODS[name].shared_cost(first) for name in ("robust", "herding", "gate_k_center"))
+    assert herding == first.embeddings.cost and control == robust
+    assert robust.wall_s > herding.wall_s > 0 and robust.cpu_s > herding.cpu_s
+    [found, _] = settings_of(arguments)
+    (tmp_path / "cells").joinpath(embeddings_cell(tmp_path)).unlink()  # as after a change of the code
+    assert [METHODS[name].shared_cost(found) for name in ("robust", "herding")] == [robust, herding]
+    # Another seed's rows are the same images: encoded for the first, and counted for both.
+    assert other.embeddings.cost == herding
+
+
+def embeddings_cell(folder: Path) -> str:
+    [path] = [path for path, key, _ in Cells(folder / "cells").all() if key["what"] == "embeddings"]
+    return path.name
+
+
+def test_code_of_the_proxys_network_is_part_of_what_follows_from_it(data, tmp_path):
+    """That code is none of the code of selections, and a changed network must not be taken for the one before."""
+    arguments = sweep_on(data, tmp_path, methods=["el2n"])
+    run_sweep(arguments)
+    [setting] = settings_of(arguments)
+    keys = [key for _, key, _ in Cells(tmp_path / "cells").all() if key.get("proxy")]
+    assert {key["what"] for key in keys} == {"proxy", "selection"}
+    assert all(key["proxy_code"] == code_digest(*_PROXY_CODE) for key in keys)
+    network = random_classifier("resnet-20", NAMES, side=12).model
+    modules = {type(part).__module__ for part in network.modules()} | {random_classifier.__module__}
+    files = {f"{name.removeprefix('hf_clipselect.').replace('.', '/')}.py" for name in modules if "hf_clip" in name}
+    assert len(files) == 2 and files <= set(_PROXY_CODE)
+    assert set(setting.proxy_key) == {"proxy", "proxy_code"}
 
 
 def test_a_precision_of_trainings_stays_theirs(data, tmp_path):

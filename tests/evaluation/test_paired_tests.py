@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student
 from scipy.stats import ttest_rel
 
-from hf_clipselect.evaluation.comparison.paired_tests import LEVEL, holm, paired_p_values, separated_best
+from hf_clipselect.evaluation.comparison.paired_tests import holm, paired_p_values, separated_best
 
 
 def test_p_values_are_those_of_the_t_statistic():
@@ -18,18 +18,15 @@ def test_p_values_are_those_of_the_t_statistic():
     assert paired_p_values(ours - theirs) == pytest.approx(ttest_rel(ours, theirs, axis=-1).pvalue)
 
 
-def test_differences_without_spread_are_told_by_their_signs():
+def test_seeds_that_change_nothing_separate_nothing():
+    """Repeating one observation makes it no surer."""
     assert paired_p_values(np.array([0.3])) == paired_p_values(np.array([-80.0])) == 1  # one seed says nothing
     assert paired_p_values(np.zeros(10)) == 1
-    # Of the 2 ** S ways to give the differences signs, two have a mean as far from 0 as all alike.
-    for num_seeds in (2, 3, 5, 10):
-        flips = np.array(np.meshgrid(*[[-1, 1]] * num_seeds)).reshape(num_seeds, -1)
-        as_far = np.abs(0.4 * flips.mean(axis=0)) >= 0.4 - 1e-12
-        assert paired_p_values(np.full(num_seeds, 0.4)) == as_far.mean()
-    assert paired_p_values(np.full(5, 0.4)) > LEVEL > paired_p_values(np.full(6, 0.4))
+    for num_seeds in (2, 3, 5, 10, 1000):
+        assert paired_p_values(np.full(num_seeds, 0.4)) == 1
     # Equal differences of figures that differ are equal but for rounding: 0.9 - 0.8 is not 0.4 - 0.3.
     rounded = np.array([0.9, 0.3, 0.4]) - np.array([0.8, 0.2, 0.3])
-    assert len(set(rounded.tolist())) > 1 and paired_p_values(rounded) == 0.25
+    assert len(set(rounded.tolist())) > 1 and paired_p_values(rounded) == 1
 
 
 def test_holm_follows_its_definition():
@@ -75,4 +72,4 @@ def test_the_number_of_others_and_ties_count_against_the_best():
     assert separated_best(np.stack([best, best, second]), highest=True) is None
     assert separated_best(np.stack([best]), highest=True) is None
     assert separated_best(np.array([[90.0], [10.0]]), highest=True) is None
-    assert separated_best(np.array([[1.0] * 10, [2.0] * 10]), highest=False) == 0
+    assert separated_best(np.array([[1.0] * 10, [2.0] * 10]), highest=False) is None

@@ -24,6 +24,7 @@ from hf_clipselect.evaluation.classifier.paired_difference import paired_differe
 from hf_clipselect.evaluation.classifier.papers_figures import figures_of_paper
 from hf_clipselect.evaluation.classifier.selected_rows import SelectedRows, load_selected_rows
 from hf_clipselect.evaluation.classifier.worth import arm_rows
+from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.results.run_folder import RunFolder
 from hf_clipselect.selection import resolve_objective
 
@@ -85,6 +86,19 @@ def test_random_rows_are_drawn_without_quotas(selection):
     assert (counts.sum(axis=1) == drawn).all()
     assert (abs(counts.mean(axis=0) - drawn * share) < 4 * np.sqrt(variance / 200)).all()
     assert counts.var(axis=0, ddof=1).mean() == pytest.approx(variance.mean(), rel=0.15)
+
+
+def test_random_rows_are_not_the_rows_that_label_noise_of_the_seed_makes_wrong(selection):
+    """Of as many wrong labels as rows are drawn: so many are met as by chance, and not all of them."""
+    rows = rows_of(selection, "--selection_ratio", "0.2")
+    labels, count = rows.candidates.labels, len(rows.selected.labels)
+    shares = []
+    for seed in range(20):
+        noisy = add_label_noise(labels, 10, rate=count / len(labels), seed=seed)
+        drawn = np.isin(rows.candidates.source_index, arm_rows(rows, "random", seed).source_index)
+        assert drawn.sum() == (noisy != labels).sum() == count
+        shares.append((noisy != labels)[drawn].mean())
+    assert 0.17 < np.mean(shares) < 0.23
 
 
 def test_the_selection_is_that_of_the_size_that_is_named(selection):
@@ -326,6 +340,7 @@ def test_the_papers_figure_stands_beside_what_it_is_of():
         ([], 64, None, {}),
         ([], 45, selected(rows=64), {}),  # 70 % of 64 rows that were considered
         ([], 35_000, selected("robust"), {}),
+        ([], 35_000, selected() | {"objective": resolve_objective("paper", {"diversity_weight": 0.0})}, {}),
         ([], 35_000, selected(name="me/cifar10"), {}),
         ([], 35_000, selected(split="test"), {}),
         ([], 35_000, selected(), {"name": "me/other"}),

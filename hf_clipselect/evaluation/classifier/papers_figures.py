@@ -7,6 +7,7 @@ from ...data import LabelledImages
 from ...data.source import DatasetSource
 from ...runtime.hub_ids import hide_paths
 from ...selection import Size, config_name, selection_count
+from ...selection.objective import PRESETS
 from ..paper_figures import paper_figure
 from .eval_sets import EvalSet
 from .training_arguments import ClassifierArguments
@@ -20,9 +21,9 @@ def figures_of_paper(
 ) -> dict[str, dict[str, Any]]:
     """Look the paper's figures up.
 
-    A figure is given where the dataset on the Hub, the share that was selected from all of it, the objective and the
-    network, with random weights, are those of a table, no row of training or test set is left out, and the set that is
-    tested on belongs to the dataset. The schedule may be another.
+    A figure is given where the dataset on the Hub, the share that was selected from all of it, the objective with all
+    of its knobs and the network, with random weights, are those of a table, no row of training or test set is left
+    out, and the set that is tested on belongs to the dataset. The schedule may be another.
 
     Args:
         arguments ([`ClassifierArguments`]): The network, and whether rows are left out.
@@ -41,7 +42,10 @@ def figures_of_paper(
         size = _size(arguments, selection["ratios"])
         if not isinstance(size, float):
             return {}
-        method, ratio, source = selection["objective"].name, size, selection["source"]
+        objective, ratio, source = selection["objective"], size, selection["source"]
+        if objective != PRESETS.get(objective.name):  # a knob is another
+            return {}
+        method = objective.name
         if selection["report"].get("num_rows") != source.num_rows:
             return {}
     if source.split != "train" or source.data_dir or source.data_files:

@@ -28,6 +28,8 @@ from .training_arguments import ARMS, ClassifierArguments, ClassifierTrainingArg
 logger = logging.getLogger(__name__)
 
 SELECTED = "selected"
+# Another stream than `default_rng(seed)`, by which `add_label_noise` of the same seed would pick the very same rows.
+_STREAM = 14
 
 # What does not change a training: where it writes, what it tells, and which rows, which are told by their content.
 _NO_MATTER = (
@@ -133,7 +135,7 @@ def arm_rows(rows: SelectedRows, arm: str, seed: int) -> LabelledImages:
         return rows.selected
     if arm == "full":
         return rows.candidates
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, _STREAM])
     drawn = rng.choice(len(rows.candidates.labels), size=len(rows.selected.labels), replace=False)
     return pick_rows(rows.candidates, np.sort(drawn))
 

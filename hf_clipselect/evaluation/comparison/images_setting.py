@@ -33,9 +33,10 @@ from ...scores.arrays import as_numpy
 from ..baselines import TrainingDynamics
 from ..baselines.image_classifier import train_image_classifier
 from ..classifier.architectures import random_classifier
+from ..cost import Cost
 from ..robustness import corrupt_images
 from ..robustness.corruptions import CORRUPTION_COLUMN, NOT_CORRUPTED
-from .cells import Cells, digest_of
+from .cells import Cells, code_digest, digest_of
 from .image_digests import image_digests
 from .images_training import ImagesTraining
 from .setting import Damage, Setting
@@ -47,6 +48,8 @@ _IMAGE, _LABEL = "image", "label"
 _ENCODED_FOLDER = "encoded"
 # Epochs of a proxy after which EL2N and GraNd are measured, and of how many MoSo is; fewer in a shorter training.
 _EARLY_EPOCHS, _CHECKPOINTS = 2, 10
+# Code of the networks that a proxy may be.
+_PROXY_CODE = ("evaluation/classifier/architectures.py", "evaluation/classifier/small_image_resnet.py")
 
 
 class LoadedImages:
@@ -166,6 +169,21 @@ class ImagesSetting(Setting):
             # The features know nothing of labels, so that wrong ones of any kind and seed go with the same.
             return run_stages(replace(prepared, rows=replace(prepared.rows, labels=self.labels)), {}).result
 
+    def _scored(self, objective: str, adaptation: str) -> tuple[SelectionResult, Cost]:
+        """With the encoding, which is done once: whether it fell to a selection or to the embeddings is chance."""
+        encoding = self.embeddings.cost
+        result, cost = super()._scored(objective, adaptation)
+        return result, encoding + cost
+
+    def as_at_first(self, step: dict[str, Any], cost: Cost) -> Cost:
+        # Features and adapters stay in the folder, also for code that came later: so none is part of the key.
+        key = {"what": "cost", **step, "code": ""}
+        values = self.cells.find(key)
+        if values is None:
+            values = {"cost": cost.as_array()}
+            self.cells.store(key, values)
+        return Cost(*values["cost"].tolist())
+
     def _prepared(self, stack: ExitStack, **knobs: Any) -> Prepared[ImageInputs]:
         loaded = self._loaded
         arguments = {
@@ -190,6 +208,11 @@ class ImagesSetting(Setting):
     def proxy_name(self) -> str:
         arguments = self._loaded.arguments
         return f"{arguments.proxy_architecture} on images of {arguments.proxy_epochs} epochs"
+
+    @property
+    def proxy_key(self) -> dict[str, Any]:
+        # The code of networks is none of the code of selections.
+        return {**super().proxy_key, "proxy_code": code_digest(*_PROXY_CODE)}
 
     def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
         """Of an image classifier with random weights, without crops and flips."""

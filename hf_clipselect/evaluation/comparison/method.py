@@ -18,6 +18,10 @@ from ..cost import Cost
 from .setting import Setting
 
 
+# Steps that are runs of this package, from the images on.
+_SCORED = frozenset({"scored", "adapted_scored", "plain_scored"})
+
+
 @dataclass(frozen=True)
 class Selected:
     """What a method keeps.
@@ -113,9 +117,9 @@ class Method:
         return {"method": self.name, **self.settings, "package": self.package and version(self.package)}
 
     def shared_cost(self, setting: Setting) -> Cost:
-        """Of what other methods use too; it is computed here if it is not there."""
-        cost = setting.embeddings.cost if "embeddings" in self.uses else Cost()
-        for step in ("scored", "adapted_scored", "plain_scored", "out_of_fold", "proxy", "validated_proxy"):
+        """Of what other methods use too; it is computed here if it is not there. Scores have encoded the images."""
+        cost = setting.embeddings.cost if "embeddings" in self.uses and not self.uses & _SCORED else Cost()
+        for step in (*sorted(_SCORED), "out_of_fold", "proxy", "validated_proxy"):
             if step in self.uses:
                 cost += getattr(setting, step)[1]
         return cost

@@ -17,8 +17,8 @@ def paired_p_values(differences: np.ndarray) -> np.ndarray:
     """Two-sided p-values of the paired t-test over seeds.
 
     The test divides by the spread of the differences. Where they have none, which is so for one seed and where all of
-    them are equal, the exact test by flipping signs takes its place: 2 ** (1 - S), so that one seed separates nothing,
-    ten equal differences do; and 1 where nothing differs.
+    them are equal, it is 1: seeds that change nothing, such as those of right labels for methods that draw nothing,
+    are one observation that is repeated, however many they are.
 
     Args:
         differences (`np.ndarray` of shape `(..., S)`): One method less another of the same seed, of at least one seed.
@@ -32,7 +32,7 @@ def paired_p_values(differences: np.ndarray) -> np.ndarray:
     # What is equal has no p-value; any numbers that differ keep it from being computed.
     spread = np.where(equal[..., None], np.arange(num_seeds), differences)
     p_values = ttest_1samp(spread, 0, axis=-1).pvalue if num_seeds > 1 else np.ones_like(largest)
-    return np.where(equal, np.where(largest > 0, 2.0 ** (1 - num_seeds), 1.0), p_values)
+    return np.where(equal, 1.0, p_values)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

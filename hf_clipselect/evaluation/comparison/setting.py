@@ -198,6 +198,7 @@ class Setting(ABC):
         if values is None:
             with measured() as cost:
                 images, texts = self.embed()
+            cost = self.as_at_first({"step": "encoding", "images": self.images_digest}, cost)
             values = {"images": images, "texts": texts, "cost": cost.as_array()}
             self.cells.store(key, values)
         return Embeddings(values["images"], values["texts"], Cost(*values["cost"].tolist()))
@@ -227,7 +228,20 @@ class Setting(ABC):
     def _scored(self, objective: str, adaptation: str) -> tuple[SelectionResult, Cost]:
         with threadpool_limits(1), measured() as cost:
             result = self.select(objective=objective, ratio=0.5, adaptation=adaptation)
-        return result, cost
+        step = {"step": "scores", "content": self.content, "objective": objective, "adaptation": adaptation}
+        return result, self.as_at_first({**step, "seed": self.seed}, cost)
+
+    def as_at_first(self, step: dict[str, Any], cost: Cost) -> Cost:
+        """What a step costs a user; where a later run finds what it left, what it cost the run that left it.
+
+        Args:
+            step (`dict`): Which step, as plain JSON types.
+            cost ([`Cost`]): Of it now.
+
+        Returns:
+            [`Cost`]
+        """
+        return cost
 
     @cached_property
     def out_of_fold(self) -> tuple[np.ndarray, Cost]:
@@ -240,6 +254,11 @@ class Setting(ABC):
     def proxy_name(self) -> str:
         """What [`train_proxy`] trains, in a few words."""
         return "linear probe"
+
+    @property
+    def proxy_key(self) -> dict[str, Any]:
+        """What decides the proxy beside rows, seed and the code of selections."""
+        return {"proxy": self.proxy_name}
 
     def train_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> TrainingDynamics:
         """Train the classifier that EL2N, GraNd, Forgetting, MoSo, Glister, CCS and D2 look at.
@@ -270,7 +289,7 @@ class Setting(ABC):
     def _trained_proxy(self, rows: np.ndarray, val_rows: np.ndarray) -> tuple[TrainingDynamics, Cost]:
         key = {
             "what": "proxy",
-            "proxy": self.proxy_name,
+            **self.proxy_key,
             "rows": digest_of(rows, val_rows),
             "content": self.content,
             "seed": self.seed,
