@@ -1,6 +1,7 @@
 """The difference of two accuracies and its standard error: by hand, and against loops."""
 
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,31 @@ def test_the_error_is_that_of_trainings_done_again():
         differences.append(found.difference)
     # Not below, and, since what varies with both is counted twice, above by less than sqrt(2).
     assert 1 < np.mean(errors) / np.std(differences) < 2**0.5
+
+
+@pytest.mark.parametrize(("seed_spread", "num_rows"), [(0.05, 4000), (0.0, 200)])
+def test_a_difference_of_none_is_claimed_in_one_case_of_twenty_at_most(seed_spread, num_rows):
+    """Three seeds; where they make the error, two standard errors would claim a difference in one case of six."""
+    rng, claimed, of_two_errors = np.random.default_rng(1), [], []
+    for _ in range(2000):
+        chance = np.clip(0.6 + rng.normal(0, seed_spread, size=(2, 3, 1)), 0, 1)
+        first, second = rng.random((2, 3, num_rows)) < chance
+        found = paired_difference(first, second)
+        claimed.append(found.is_clear)
+        of_two_errors.append(abs(found.difference) > 2 * found.standard_error)
+    assert np.mean(claimed) < 0.055
+    assert seed_spread == 0 or np.mean(of_two_errors) > 0.1
+
+
+def test_clear_by_the_quantile_of_student():
+    # Seeds alone: differences of 0.5, 0.25 and 0.75, a standard error of 0.25 / sqrt(3); t(2) at 97.5 % is 4.303.
+    first = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]], dtype=bool)
+    found = paired_difference(first, np.zeros_like(first))
+    assert found.of_seeds == pytest.approx(0.25 / 3**0.5)
+    alone = replace(found, of_test_rows=0.0)
+    assert not replace(alone, difference=4.29 * alone.standard_error).is_clear
+    assert replace(alone, difference=4.31 * alone.standard_error).is_clear
+    assert not replace(alone, of_seeds=0.0).is_clear
 
 
 def test_what_can_not_be_paired_is_refused():

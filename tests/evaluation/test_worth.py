@@ -193,8 +193,8 @@ def made_comparison(**changes) -> dict:
     figures = {
         "num_rows": 500,
         "selected": {"accuracy": [0.93, 0.95]},
-        "random": {"accuracy": [0.91, 0.92], "difference": 0.025, "standard_error": 0.01},
-        "full": {"accuracy": [0.96, 0.94], "difference": -0.01, "standard_error": 0.006},
+        "random": {"accuracy": [0.91, 0.92], "difference": 0.025, "standard_error": 0.01, "is_clear": True},
+        "full": {"accuracy": [0.96, 0.94], "difference": -0.01, "standard_error": 0.006, "is_clear": False},
     }
     arms = {
         "selected": {"num_rows": 389, "num_steps": 105, "seconds": [None, 3.0]},
@@ -212,8 +212,8 @@ def test_the_table_by_hand():
         "| all rows | 1,297 | 315 | 9.1 | 95.00 % | -1.00 | 0.60 |",
         "",
         "- On `embedded/digits:test` the selected rows are 2.50 points better than random rows.",
-        "- On `embedded/digits:test` the selected rows are not told from all rows: the difference is within 2 "
-        "standard errors.",
+        "- On `embedded/digits:test` the selected rows are not told from all rows: a difference of -1.00 points "
+        "may be chance.",
     ]
     assert "(seeds 42, 43); rows tested on: 500 of `embedded/digits:test`" in lines[-1]
     assert "same number of passes over their rows, so fewer rows are fewer steps" in lines[-1]

@@ -6,6 +6,7 @@ Shapes: S seeds, N test rows.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
 from ...errors import InputError
 
@@ -19,16 +20,32 @@ class PairedDifference:
         of_test_rows (`float`): Standard error that comes from the choice of the test rows.
         of_seeds (`float`, *optional*): Standard error that comes from the seeds; `None` for one seed, which tells
             nothing of others.
+        num_seeds (`int`), num_test_rows (`int`): S and N.
     """
 
     difference: float
     of_test_rows: float
     of_seeds: float | None
+    num_seeds: int
+    num_test_rows: int
 
     @property
     def standard_error(self) -> float:
         """Both parts, added in squares; for one seed that of the test rows alone, which is too small."""
         return float(np.hypot(self.of_test_rows, self.of_seeds or 0.0))
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the difference is told from none, two-sided at 5 %.
+
+        Each part of the error counts as often as Student's t says, by N - 1 and S - 1 degrees of freedom, and both are
+        added in squares: two standard errors of three seeds would claim too much. Without any error, where all
+        differences are one, nothing is told.
+        """
+        bound = student.ppf(0.975, self.num_test_rows - 1) * self.of_test_rows
+        if self.of_seeds is not None:
+            bound = np.hypot(bound, student.ppf(0.975, self.num_seeds - 1) * self.of_seeds)
+        return bool(abs(self.difference) > bound > 0)
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference:
@@ -64,6 +81,7 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference
         float(difference.mean()),
         _standard_error(difference.mean(axis=0)),
         _standard_error(difference.mean(axis=1)) if len(difference) > 1 else None,
+        *difference.shape,
     )
 
 

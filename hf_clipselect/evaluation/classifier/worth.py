@@ -83,8 +83,8 @@ class Comparison:
         Returns:
             `dict`: Plain JSON types: `seeds`; what is `equal` of all, "epochs" or "steps"; `arms` with the rows, steps
             and seconds by seed of each; and for each set in `eval` the `accuracy` of each arm by seed and, for arms
-            other than the selected rows, the `difference` of these minus the arm, its `standard_error` and the two
-            parts of this.
+            other than the selected rows, the `difference` of these minus the arm, its `standard_error`, the two parts
+            of this, and `is_clear`, as in [`PairedDifference`].
 
         Raises:
             InputError: A training diverged.
@@ -202,6 +202,7 @@ def _compared(made: dict[str, list[ArmResult]], name: str) -> dict[str, Any]:
             compared[arm] |= {
                 "difference": found.difference,
                 "standard_error": found.standard_error,
+                "is_clear": found.is_clear,
                 "standard_error_of_test_rows": found.of_test_rows,
                 "standard_error_of_seeds": found.of_seeds,
             }

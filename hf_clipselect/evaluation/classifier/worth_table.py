@@ -9,8 +9,6 @@ from .training_arguments import ARMS
 
 
 _SELECTED = "selected"
-# Below so many standard errors a difference is not told from none.
-_CLEAR = 2
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> str:
@@ -55,11 +53,11 @@ def _verdicts(comparison: Mapping[str, Any]) -> list[str]:
         for arm in comparison["arms"]:
             if arm == _SELECTED:
                 continue
-            points, error = 100 * compared[arm]["difference"], 100 * compared[arm]["standard_error"]
-            if abs(points) > _CLEAR * error:
+            points = 100 * compared[arm]["difference"]
+            if compared[arm]["is_clear"]:
                 said = f"{abs(points):.2f} points {'better' if points > 0 else 'worse'} than {ARMS[arm]}"
             else:
-                said = f"not told from {ARMS[arm]}: the difference is within {_CLEAR} standard errors"
+                said = f"not told from {ARMS[arm]}: a difference of {points:+.2f} points may be chance"
             told.append(f"- On {code_span(name)} the selected rows are {said}.")
     return told
 
@@ -82,7 +80,7 @@ def _caption(comparison: Mapping[str, Any]) -> list[str]:
     if len(seeds) > 1:
         told.append(
             "The standard error is that of another set of test rows and of other seeds, paired by both and added in "
-            "squares; the selection is the same for all seeds."
+            "squares; a difference is told from none by a t-test at 5 %. The selection is the same for all seeds."
         )
     else:
         told.append(
