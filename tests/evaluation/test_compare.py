@@ -81,6 +81,7 @@ def test_a_sweep_of_embeddings_measures_what_is_measured_by_hand(features_file, 
             probe = LogisticRegression(C=1, max_iter=5000).fit(images[result.selected], labels[result.selected])
             assert row["accuracy"] == pytest.approx(probe.score(*test), abs=1e-12)
             assert row["num_kept"] == len(result.selected) == round(ratio * 180)
+            assert row["num_test_rows"] == len(test[1])
             assert row["noise_share"] == pytest.approx(wrong[result.selected].mean())
             assert row["noise_kept"] == pytest.approx(wrong[result.selected].sum() / wrong.sum())
             assert row["class_max_min"] == pytest.approx(
@@ -106,6 +107,7 @@ def test_a_sweep_of_digits_trains_the_network_on_what_is_kept(tmp_path):
     kept = np.sort(np.concatenate(first))
     assert row["noise_share"] == pytest.approx((labels != np.array(train["label"][:]))[kept].mean())
     assert row["accuracy"] == digits_accuracy(digit_pixels(train)[kept], labels[kept], seed=3)
+    assert row["num_test_rows"] == 500
     assert np.isnan(one(run_sweep(arguments), method="full")["noise_auroc"])
 
 

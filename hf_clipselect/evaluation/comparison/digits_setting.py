@@ -54,6 +54,10 @@ class DigitsSetting(Setting):
         super().__init__(EMBEDDED_DATASET, damage, self._clean.labels, **options)
 
     @property
+    def num_test_rows(self) -> int:
+        return len(load_digits_dataset("test"))
+
+    @property
     def num_classes(self) -> int:
         return len(self._clean.class_names)
 

@@ -96,6 +96,10 @@ class FeaturesSetting(Setting):
         super().__init__(features.name, damage, features.labels, **options)
 
     @property
+    def num_test_rows(self) -> int:
+        return len(self._features.test_labels)
+
+    @property
     def num_classes(self) -> int:
         return len(self._features.texts)
 

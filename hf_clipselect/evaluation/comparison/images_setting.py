@@ -108,6 +108,10 @@ class ImagesSetting(Setting):
         super().__init__(loaded.name, damage, loaded.train.labels, **options)
 
     @property
+    def num_test_rows(self) -> int:
+        return len(self._loaded.training.eval_sets[0].targets)
+
+    @property
     def num_classes(self) -> int:
         return len(self._loaded.train.class_names)
 

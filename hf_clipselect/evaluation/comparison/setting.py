@@ -181,6 +181,11 @@ class Setting(ABC):
         """C."""
 
     @property
+    @abstractmethod
+    def num_test_rows(self) -> int:
+        """Rows of the test split, which `accuracy` is of."""
+
+    @property
     def is_noisy(self) -> np.ndarray:
         """Whether each label is wrong, bool `(N,)`."""
         return self.labels != self.clean_labels

@@ -184,6 +184,7 @@ def measure(setting: Setting, method: Method, ratios: list[float]) -> Iterator[R
                 "selection_ratio": ratio,
                 "seed": damage.seed,
                 "model": model,
+                "num_test_rows": setting.num_test_rows,
                 **variant.columns(setting),
                 "accuracy": figures.pop("accuracy"),
                 **{name: value.item() for name, value in found[ratio].items() if name not in ("rows", "key")},
