@@ -251,6 +251,30 @@ def test_code_of_the_proxys_network_is_part_of_what_follows_from_it(data, tmp_pa
     assert set(setting.proxy_key) == {"proxy", "proxy_code"}
 
 
+@pytest.mark.parametrize(
+    ("proxy", "training", "expected"), [(None, 1.0, 1), (None, 0.5, 1), (None, 20.0, 10), (3, 1.0, 3)]
+)
+def test_a_proxy_is_trained_no_longer_than_the_networks(data, tmp_path, proxy, training, expected):
+    [setting] = settings_of(sweep_on(data, tmp_path, proxy_epochs=proxy, num_train_epochs=training))
+    assert setting.proxy_name == f"resnet-20 on images of {expected} epochs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"), [({}, 30), ({"max_train_samples": 12}, 12), ({"max_eval_samples": 6}, 6)]
+)
+def test_few_rows_to_train_on_are_tested_on_as_few(data, tmp_path, changes, expected):
+    [setting] = settings_of(sweep_on(data, tmp_path, methods=["random"], **changes))
+    taken, right = setting.embed_test_rows("resnet-20", np.arange(12))
+    assert len(taken) == len(right) == expected
+
+
+def test_no_more_processes_decode_than_there_are_cores(data, tmp_path):
+    cores = len(os.sched_getaffinity(0))
+    given = (None, 0, 1, 1000)
+    taken = [sweep_on(data, tmp_path, dataloader_num_workers=count).dataloader_num_workers for count in given]
+    assert taken == [None, 0, 1, cores]
+
+
 def test_a_precision_of_trainings_stays_theirs(data, tmp_path):
     """With two seeds a selection follows a training."""
     rows = run_sweep(sweep_on(data, tmp_path, bf16=True, seeds=[0, 1]))

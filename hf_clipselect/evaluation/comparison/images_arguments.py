@@ -6,14 +6,22 @@ unset, and only what is set is handed on.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
 from ...config.arguments import ModelArguments
 from ...config.checks import check_at_least
+from ...encoder.cores import available_cores
 from ...errors import InputError
 from ..classifier import ARCHITECTURES, ClassifierArguments, ClassifierTrainingArguments
+
+
+# Of a proxy, where neither its epochs nor fewer of the trainings are given.
+_PROXY_EPOCHS = 10
+# Of a field that is filled in after what is given is known.
+_UNSET: Any = None
 
 
 def _as_in(group: type, name: str) -> Any:
@@ -40,7 +48,13 @@ class ImagesArguments:
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Select from only this many rows, of every class its share, spread evenly."}
     )
-    max_eval_samples: int | None = _as_in(ClassifierArguments, "max_eval_samples")
+    max_eval_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Test on only this many rows of each set, spread evenly. Default: max_train_samples, where it is "
+            "set."
+        },
+    )
     eval_dataset: list[str] | None = field(
         default=None,
         metadata={
@@ -79,20 +93,37 @@ class ImagesArguments:
     lr_gamma: float | None = _as_in(ClassifierArguments, "lr_gamma")
     bf16: bool = field(default=False, metadata={"help": "Train the networks in bfloat16 with float32 weights."})
     dataloader_num_workers: int | None = field(
-        default=None, metadata={"help": "Processes that decode images beside a training. Default: none."}
+        default=None,
+        metadata={"help": "Processes that decode images beside a training, at most one a core. Default: none."},
     )
     proxy_architecture: str = field(
         default="resnet-18",
         metadata={"help": "Network whose training on all rows the methods look at that need one (EL2N, GraNd, ...)."},
     )
-    proxy_epochs: int = field(default=10, metadata={"help": "Passes of that training over all rows."})
+    proxy_epochs: int = field(
+        default=_UNSET,
+        metadata={
+            "help": f"Passes of that training over all rows. Default: {_PROXY_EPOCHS}, or num_train_epochs where that "
+            "is fewer."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_at_least(1, "proxy_epochs", self.proxy_epochs)
+        if self.max_eval_samples is None:
+            # A sweep tests hundreds of networks: a whole test split would take far longer than training on few rows.
+            self.max_eval_samples = self.max_train_samples
+        if self.proxy_epochs is None:
+            epochs = _PROXY_EPOCHS if self.num_train_epochs is None else self.num_train_epochs
+            self.proxy_epochs = math.ceil(min(_PROXY_EPOCHS, max(1, epochs)))
+        if self.dataloader_num_workers is not None:
+            # Each training starts them anew, and those that share a core with others only cost their start.
+            self.dataloader_num_workers = min(self.dataloader_num_workers, available_cores())
         names = self.architecture
         if names is not None and (not names or len(set(names)) < len(names)):
             raise InputError(f"--architecture must name at least one network, and each once, got {names}.")
 
     def set_for_images(self) -> Sequence[str]:
         """Names of the arguments of this group that differ from their defaults."""
-        return [own.name for own in dataclasses.fields(ImagesArguments) if getattr(self, own.name) != own.default]
+        defaults = vars(ImagesArguments())
+        return [name for name in defaults if getattr(self, name) != defaults[name]]
