@@ -28,6 +28,7 @@ _APART = {
     "images_arguments.py",
     "images_training.py",
     "sweep_tables.py",
+    "figure_files.py",
     "sweep_plots.py",
     "regret_tables.py",
     "tsne.py",

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from ...errors import InputError
 from ...runtime.files import write_atomically, write_text_atomically
+from .figure_files import csv_of, lines_of_csv
 from .known_methods import FULL, METHODS, RANDOM
 from .noise_estimates import JUDGES
 from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .sweep import Row
-from .sweep_tables import DEFAULT, better_than_default, csv_of, lines_of_csv, method_name
+from .sweep_tables import DEFAULT, better_than_default, method_name
 
 
 CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 
 from ...runtime.files import write_atomically, write_text_atomically
 from ...selection.objective import DEFAULT_PRESET
+from .figure_files import csv_of, lines_of_csv, parquet_of
 from .known_methods import FULL, METHODS
 from .paired_tests import LEVEL, holm, paired_p_values, separated_best
 from .setting import Damage, describe_setting
@@ -124,7 +123,7 @@ def write_tables(rows: Sequence[Row], folder: Path, *, origin: str) -> None:
     """
     table = pa.Table.from_pylist(list(rows))
     for name, content in (
-        ("results.parquet", _parquet(table)),
+        ("results.parquet", parquet_of(table)),
         (RESULTS_CSV, csv_of(table)),
         ("summary.csv", csv_of(pa.Table.from_pylist(list(_summary_lines(summaries(rows)))))),
     ):
@@ -146,19 +145,6 @@ def read_rows(path: Path) -> list[Row]:
     return [{**added, **row} for row in lines_of_csv(path)]
 
 
-def lines_of_csv(path: Path) -> list[dict[str, Any]]:
-    """Lines of a CSV file that [`csv_of`] made.
-
-    Args:
-        path (`Path`): The file.
-
-    Returns:
-        `list[dict]`: Column -> value; NaN and empty texts are what they were.
-    """
-    # By default the reader takes the NaN of a figure that does not exist for a missing value.
-    return pc.read_csv(path, convert_options=pc.ConvertOptions(null_values=[])).to_pylist()
-
-
 def markdown(rows: Sequence[Row]) -> str:
     """The tables of a sweep.
 
@@ -166,12 +152,33 @@ def markdown(rows: Sequence[Row]) -> str:
         rows (`Sequence[dict]`): From [`run_sweep`].
 
     Returns:
-        `str`: Markdown, with a heading for each setting.
+        `str`: Markdown, with a heading for each setting; before them the accuracies of all, where there are several.
     """
+    groups = summaries(rows)
     settings: dict[tuple[Any, ...], list[Summary]] = {}
-    for summary in summaries(rows):
+    for summary in groups:
         settings.setdefault(summary.setting, []).append(summary)
-    return "\n".join(_markdown_of(models) for models in settings.values())
+    parts = [_markdown_of(models) for models in settings.values()]
+    return "\n".join([_side_by_side(groups), *parts] if len(settings) > 1 else parts)
+
+
+def _side_by_side(groups: Sequence[Summary]) -> str:
+    """Accuracies of each model in all settings; what is bold is so in its own setting."""
+    parts = [f"## {groups[0].of_setting('data')}, all settings\n"]
+    for model in dict.fromkeys(summary.model for summary in groups):
+        of_model = [summary for summary in groups if summary.model == model]
+        columns: list[str] = []
+        lines: dict[str, list[str]] = {}
+        for summary in of_model:
+            words = describe(summary).removeprefix(f"{summary.of_setting('data')}, ")
+            columns += [f"{words}, {ratio:g}" for ratio in summary.ratios]
+            for line in _by_ratio(summary, "accuracy", highest=True).splitlines()[2:]:
+                method, *cells = line.strip("| ").split(" | ")
+                lines.setdefault(method, []).extend(cells)
+        parts.append(f"Test accuracy in all settings, {model}, %:\n")
+        parts.append(f"| method | {' | '.join(columns)} |\n" + "|---" * (1 + len(columns)) + "|")
+        parts.append("\n".join(f"| {method} | {' | '.join(cells)} |" for method, cells in lines.items()) + "\n")
+    return "\n".join(parts)
 
 
 def _markdown_of(models: Sequence[Summary]) -> str:
@@ -372,16 +379,3 @@ def _deviation(summary: Summary, method: str, ratio: float, figure: str, digits:
 def method_name(method: str) -> str:
     """How tables call a method."""
     return {"full": "all rows", "random": "random rows"}.get(method, f"`{method}`")
-
-
-def csv_of(table: pa.Table) -> bytes:
-    """A table as the content of a CSV file."""
-    sink = pa.BufferOutputStream()
-    pc.write_csv(table, sink, pc.WriteOptions(quoting_style="needed"))
-    return sink.getvalue().to_pybytes()
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue().to_pybytes()
