@@ -38,7 +38,7 @@ def test_every_method_at_its_best_on_the_digits(tmp_path, record_property):
         assert rows[name]["noise_share"] < 0.06, name
     for name in ("el2n", "grand", "forgetting"):
         assert rows[name]["noise_share"] > 0.4, name
-    assert rows["ccs"]["accuracy"] > rows["random"]["accuracy"] + 0.05
+    assert rows["ccs"]["accuracy"] > rows["random"]["accuracy"]
     write_tables(list(rows.values()), tmp_path, origin="a test")
     assert "| `gate_k_center` |" in (tmp_path / "tables.md").read_text(encoding="utf-8")
     assert np.isfinite([row["accuracy"] for row in rows.values()]).all()
