@@ -152,6 +152,7 @@ def content(folder: Path) -> dict[str, Any]:
         elif name in ("report.json", "config.yaml"):
             record = yaml.safe_load(path.read_text())
             record.pop("seconds", None)
+            record.pop("compare_command", None)
             record.get("arguments", {}).pop("output_dir", None)
             found[name] = record
         else:
