@@ -36,10 +36,6 @@ class Selected:
     scores: np.ndarray | None
 
 
-def _serves_all(setting: Setting, ratios: Sequence[float]) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Method:
     """A way to select.
@@ -54,7 +50,7 @@ class Method:
             "plain_scored" and "out_of_fold": steps that it shares with other methods and that its cost counts.
         settings (`dict`): Its knobs.
         package (`str`, *optional*): A package that it needs, as it is installed.
-        check (`Callable`): Refuses a setting and ratios that it can't serve, before anything is computed.
+        check (`Callable`, *optional*): Refuses a setting and ratios that it can't serve, before anything is computed.
         grid (`tuple[str, tuple]`, *optional*): A knob and the values that it is tuned over, from its paper: for each
             damage, ratio and model the one whose kept rows train best on the settings that a setting is tuned on.
         told (`str`): What tables say of its knobs, such as "cutoff=0.3"; empty where it has none.
@@ -67,7 +63,7 @@ class Method:
     uses: frozenset[str] = frozenset()
     settings: dict[str, Any] = field(default_factory=dict)
     package: str | None = None
-    check: Callable[[Setting, Sequence[float]], None] = _serves_all
+    check: Callable[[Setting, Sequence[float]], None] | None = None
     grid: tuple[str, tuple[Any, ...]] | None = None
     told: str = ""
     told_from: str = "-"

@@ -53,7 +53,8 @@ def run_sweep(arguments: SweepArguments, settings: Sequence[Setting] | None = No
     settings = settings_of(arguments) if settings is None else settings
     for setting in settings:
         for name in arguments.methods:
-            METHODS[name].check(setting, arguments.selection_ratio)
+            if check := METHODS[name].check:
+                check(setting, arguments.selection_ratio)
     rows: list[Row] = []
     steps = [(setting, name) for setting in settings for name in arguments.methods]
     for done, (setting, name) in enumerate(steps, start=1):
