@@ -155,7 +155,11 @@ class TestRun:
         assert summary[2].startswith("ratio_30: 18 rows")
         assert summary[3].startswith("ratio_12_5: 8 rows")
         assert f'load_dataset("{out / "subset"}", "ratio_30", split="train")' in summary[4]
-        assert summary[5:] == [f"report: {out / 'report.html'}"]
+        assert summary[5] == f"report: {out / 'report.html'}"
+        assert summary[6:] == [
+            f"is it worth it: python recipes/train_classifier.py --dataset_name {out} --selection_ratio 0.3 "
+            "--compare_with random full"
+        ]
 
         assert names(out) == ENTRIES | {"adapter"}
         assert names(out / "adapter") == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
@@ -532,5 +536,5 @@ def test_as_a_process(command: Command) -> None:
     assert not command.out.exists()
     good = run()
     assert good.returncode == 0, good.stderr
-    assert good.stdout.count("\n") == 5  # the summary alone; all else goes to stderr
+    assert good.stdout.count("\n") == 6  # the summary alone; all else goes to stderr
     assert "Traceback" not in good.stderr and "Warning" not in good.stderr, good.stderr

@@ -2,12 +2,12 @@ import re
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from datasets import Dataset, Features, Image
 from PIL import Image as PILImage
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation import robustness
 from hf_clipselect.evaluation.robustness import add_label_noise, add_near_duplicates, corrupt_labels, near_duplicate
 
 
@@ -84,8 +84,8 @@ def test_input_that_does_not_fit(digits):
         add_near_duplicates(junk, rate=1, seed=0)
 
 
-def test_the_example_of_the_recipes_makes_a_dirty_dataset():
-    [code] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "recipes" / "README.md").read_text(), flags=re.DOTALL)
+def test_the_example_of_the_docstring_makes_a_dirty_dataset():
+    [code] = re.findall(r"```python\n(.*?)```", robustness.__doc__, flags=re.DOTALL)
     names = {}
     exec(code, names)
     dirty = names["dirty"]

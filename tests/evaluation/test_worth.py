@@ -230,7 +230,7 @@ def test_the_table_says_what_one_seed_does_not_tell():
 
 def test_several_sets_have_their_lines():
     figures = made_comparison()["eval"]["embedded/digits:test"]
-    worse = figures | {"full": figures["full"] | {"difference": -0.02}}
+    worse = figures | {"full": figures["full"] | {"difference": -0.02, "is_clear": True}}
     lines = comparison_table(made_comparison(eval={"first": figures, "second": worse})).splitlines()
     assert len(lines) == 2 + 6 + 1 + 4 + 1 + 1 and lines[0].startswith("| tested on | trained on |")
     assert lines[5].startswith("| `second` | selected rows |")
