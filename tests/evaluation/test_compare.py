@@ -29,7 +29,14 @@ from hf_clipselect.evaluation.comparison import (
     write_tsne,
 )
 from hf_clipselect.evaluation.comparison.cells import Cells, code_digest, digest_of
-from hf_clipselect.evaluation.comparison.peers import check_facility_location_memory, check_installed, is_installed
+from hf_clipselect.evaluation.comparison.peers import (
+    check_facility_location_memory,
+    check_installed,
+    cleanlab_issue_scores,
+    cleanlab_scores,
+    is_installed,
+    out_of_fold_probabilities,
+)
 from hf_clipselect.evaluation.comparison.small_resnet import (
     SmallResNet,
     accuracy_of,
@@ -254,7 +261,10 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     assert {path.name for path in written} == {"tsne.md", "dunn_index.csv", "tsne.png"} and all(
         map(Path.is_file, written)
     )
-    assert len(cell_files(tmp_path)) == before  # what is kept was there
+    assert len(cell_files(tmp_path)) == before + 3 * len(arguments.seeds)  # what is kept was there
+    dunn, after = (tmp_path / "dunn_index.csv").read_bytes(), cell_files(tmp_path)
+    write_tsne(arguments, 0.5)  # trains nothing anew
+    assert cell_files(tmp_path) == after and (tmp_path / "dunn_index.csv").read_bytes() == dunn
     lines = pc.read_csv(tmp_path / "dunn_index.csv").to_pylist()
     assert [line["method"] for line in lines] == ["full", "random", "robust"]
     assert all(line["embeddings"] > 0 and line["t-SNE"] > 0 for line in lines)
@@ -405,6 +415,20 @@ def test_peers_run_where_they_are_installed(name, features_file, tmp_path):
     assert kept["num_kept"] == 90
     if name != "apricot":
         assert kept["noise_share"] < 0.05 and kept["noise_auroc"] > 0.9
+
+
+def test_out_of_fold_probabilities_of_few_rows_and_of_a_class_without_rows():
+    """Three rows a class are three folds; the columns are those of all classes, also of the third."""
+    labels = np.array([0, 1, 3] * 3)
+    embeds = np.eye(4)[labels] + np.random.default_rng(0).normal(scale=0.01, size=(9, 4))
+    found = out_of_fold_probabilities(embeds, labels, num_classes=4, seed=0)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found[:, 2] == 0).all() and (found.argmax(axis=1) == labels).all()
+    if is_installed("cleanlab"):
+        assert np.isfinite(cleanlab_scores(found, labels, seed=0)).all()
+        assert np.isfinite(cleanlab_issue_scores(found, labels, seed=0)).all()
+    with pytest.raises(InputError, match="a class with at least two rows.*the 2 rows are of 2 classes"):
+        out_of_fold_probabilities(np.eye(2), np.array([0, 1]), num_classes=2, seed=0)
 
 
 def test_all_means_every_method_whose_package_is_there():

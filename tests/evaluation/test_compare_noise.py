@@ -186,7 +186,9 @@ def test_estimates_are_those_of_the_noise_model_and_its_rivals(setting):
     cosines = images @ texts.T / np.linalg.norm(images, axis=1, keepdims=True)
     own = cosines[np.arange(len(labels)), labels]
     cosines[np.arange(len(labels)), labels] = -np.inf
-    regression = out_of_fold_probabilities(images, labels, seed=setting.seed)[np.arange(len(labels)), labels]
+    regression = out_of_fold_probabilities(images, labels, num_classes=setting.num_classes, seed=setting.seed)[
+        np.arange(len(labels)), labels
+    ]
     rivals = {
         "noise_model": -noise.error_probability,
         "clip_margin": own - cosines.max(axis=1),

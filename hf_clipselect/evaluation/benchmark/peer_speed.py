@@ -56,19 +56,20 @@ def cost_of_ours(rows: int) -> Cost:
 def costs_of_cleanlab(rows: int) -> tuple[Cost, Cost, Cost]:
     """Out-of-fold probabilities, the label issues by them, and all checks of a Datalab by them and the embeddings."""
     multiprocessing.set_start_method("fork", force=True)  # else the processes that it starts import all of this again
+    num_classes = 10
     datalab_class = import_module("cleanlab").Datalab  # no part of this package
 
     def find_all(embeds: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> None:
         lab = datalab_class({"label": labels}, label_name="label", task="classification", verbosity=0)
         lab.find_issues(features=embeds, pred_probs=probabilities)
 
-    images, _, labels = mislabelled_embeddings(200, 10)
-    probabilities = out_of_fold_probabilities(images, labels, seed=0)
+    images, _, labels = mislabelled_embeddings(200, num_classes)
+    probabilities = out_of_fold_probabilities(images, labels, num_classes=num_classes, seed=0)
     cleanlab_issue_scores(probabilities, labels, seed=0)
     find_all(images, probabilities, labels)
-    images, _, labels = mislabelled_embeddings(rows, 10)
+    images, _, labels = mislabelled_embeddings(rows, num_classes)
     with one_thread(), measured() as training:
-        probabilities = out_of_fold_probabilities(images, labels, seed=0)
+        probabilities = out_of_fold_probabilities(images, labels, num_classes=num_classes, seed=0)
     with one_thread(), measured() as issues:
         cleanlab_issue_scores(probabilities, labels, seed=0)
     with one_thread(), measured() as datalab:

@@ -44,18 +44,32 @@ def check_installed(method: str, package: str) -> None:
         )
 
 
-def out_of_fold_probabilities(embeds: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
+def out_of_fold_probabilities(embeds: np.ndarray, labels: np.ndarray, *, num_classes: int, seed: int) -> np.ndarray:
     """Of a logistic regression on the embeddings that has not seen the row: what cleanlab asks for.
 
     Args:
         embeds (`np.ndarray` of shape `(N, D)`), labels (`np.ndarray` of shape `(N,)`): Rows with their given classes.
-        seed (`int`): Draws the five folds.
+        num_classes (`int`): C.
+        seed (`int`): Draws the five folds, or as many as the largest class has rows if these are fewer.
 
     Returns:
-        `np.ndarray` of shape `(N, C)`: Probabilities.
+        `np.ndarray` of shape `(N, C)`: Probabilities; 0 for a class that the other folds have no row of.
+
+    Raises:
+        InputError: No class has two rows.
     """
-    folds = StratifiedKFold(_NUM_FOLDS, shuffle=True, random_state=seed)
-    return cross_val_predict(LogisticRegression(max_iter=2000), embeds, labels, cv=folds, method="predict_proba")
+    largest = int(np.bincount(labels).max())
+    if largest < 2:
+        raise InputError(
+            f"cleanlab needs a class with at least two rows, to learn from one what it predicts of the other, and the "
+            f"{len(labels)} rows are of {len(labels)} classes; leave cleanlab and cleanlab_issues out of --methods."
+        )
+    folds = StratifiedKFold(min(_NUM_FOLDS, largest), shuffle=True, random_state=seed)
+    probabilities = np.zeros((len(labels), num_classes))
+    probabilities[:, np.unique(labels)] = cross_val_predict(
+        LogisticRegression(max_iter=2000), embeds, labels, cv=folds, method="predict_proba"
+    )
+    return probabilities
 
 
 def cleanlab_scores(probabilities: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:

@@ -155,9 +155,19 @@ class Setting(ABC):
     def embed_test_rows(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Train a model on some rows: its embeddings of the test rows, `(num_test_rows, H)`; their right classes."""
 
+    def test_embeds(self, model: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What [`embed_test_rows`] gives, from the cells where it is there."""
+        key = {"what": "test_embeds", **self.training_key(model, rows)}
+        values = self.cells.find(key)
+        if values is None:
+            embeds, labels = self.embed_test_rows(model, rows)
+            values = {"embeds": embeds, "labels": labels}
+            self.cells.store(key, values)
+        return values["embeds"], values["labels"]
+
     @abstractmethod
     def training_key(self, model: str, rows: np.ndarray) -> dict[str, Any]:
-        """All that decides [`train_and_test`]."""
+        """All that decides [`train_and_test`] and [`embed_test_rows`]."""
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -252,7 +262,9 @@ class Setting(ABC):
     def out_of_fold(self) -> tuple[np.ndarray, Cost]:
         """Probabilities of the classes `(N, C)` by a regression that has not seen the row, and what they cost."""
         with threadpool_limits(1), measured() as cost:
-            probabilities = out_of_fold_probabilities(self.embeddings.images, self.labels, seed=self.seed)
+            probabilities = out_of_fold_probabilities(
+                self.embeddings.images, self.labels, num_classes=self.num_classes, seed=self.seed
+            )
         return probabilities, cost
 
     @property

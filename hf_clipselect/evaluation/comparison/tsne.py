@@ -44,7 +44,7 @@ def write_tsne(arguments: SweepArguments, ratio: float) -> list[Path]:
     pictures: dict[tuple[str, str], list[tuple[str, np.ndarray, np.ndarray]]] = {}
     for setting, model, method in _trainings(arguments):
         kept = 1.0 if method == FULL else ratio
-        embeds, labels = setting.embed_test_rows(model, kept_rows(setting, METHODS[method], [kept])[kept])
+        embeds, labels = setting.test_embeds(model, kept_rows(setting, METHODS[method], [kept])[kept])
         points = _tsne(embeds, seed=setting.seed)
         name = describe_setting(setting.name, setting.damage)
         line = {"setting": name, "model": model, "method": method, "selection_ratio": kept, "seed": setting.seed}
