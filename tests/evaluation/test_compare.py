@@ -247,7 +247,7 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     arrays |= {f"{split}_labels": of_split for split, of_split in labels.items()}
     arrays |= {f"{split}_image_embeds": pixels.mean(axis=(1, 2)) for split, pixels in images.items()}
     np.savez(tmp_path / "colours.npz", class_text_embeds=np.eye(3), **arrays)
-    arguments = sweep_of(tmp_path / "colours.npz", tmp_path, methods=["robust"], selection_ratio=[0.5])
+    arguments = sweep_of(tmp_path / "colours.npz", tmp_path, methods=["robust", "paper"], selection_ratio=[0.5])
     rows = run_sweep(arguments)
     assert {(row["data"], row["model"]) for row in rows} == {("colours", "small_resnet")}
     kept = one(rows, method="robust")
@@ -261,12 +261,12 @@ def test_photographs_train_a_network_and_t_sne_shows_what_it_makes_of_the_test_r
     assert {path.name for path in written} == {"tsne.md", "dunn_index.csv", "tsne.png"} and all(
         map(Path.is_file, written)
     )
-    assert len(cell_files(tmp_path)) == before + 3 * len(arguments.seeds)  # what is kept was there
+    assert len(cell_files(tmp_path)) == before + 4 * len(arguments.seeds)  # what is kept was there
     dunn, after = (tmp_path / "dunn_index.csv").read_bytes(), cell_files(tmp_path)
     write_tsne(arguments, 0.5)  # trains nothing anew
     assert cell_files(tmp_path) == after and (tmp_path / "dunn_index.csv").read_bytes() == dunn
     lines = pc.read_csv(tmp_path / "dunn_index.csv").to_pylist()
-    assert [line["method"] for line in lines] == ["full", "random", "robust"]
+    assert [line["method"] for line in lines] == ["full", "random", "robust", "paper"]
     assert all(line["embeddings"] > 0 and line["t-SNE"] > 0 for line in lines)
 
 
