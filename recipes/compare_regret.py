@@ -44,12 +44,14 @@ from hf_clipselect.runtime.terminal import error_line
 
 
 _METHODS = """\
-All methods keep the same number of rows of each given class, its share, to within a row. `robust`, `diverse` and
-`clean` select from one run of this package with adaptation "auto"; `robust_pool_random` takes random rows of the safe
+All methods but `released` and `paper`, which have no quotas, keep the same number of rows of each given class, its
+share, to within a row. `robust`, `diverse` and `clean` select from one run of this package with adaptation "auto",
+`released` and `paper`, also with `_quotas`, from one with "always"; `robust_pool_random` takes random rows of the safe
 pool of `robust`. All other methods get the embeddings as they are. `cleanlab` ranks by the normalized margin, and
 `cleanlab_issues` are random rows without those that `find_label_issues` flags. `ccs_cutoff` drops as many of the
 hardest rows as labels are wrong by the estimate of the noise model, by the score that CCS ranks by. On what is kept a
-logistic regression is trained, with wrong labels as they are, and tested on untouched rows with right labels."""
+logistic regression is trained, with wrong labels as they are, and tested on untouched rows with right labels. Wrong
+labels follow the class alone, as the noise model assumes; none are a person's."""
 
 
 def main() -> int:

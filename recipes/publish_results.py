@@ -5,9 +5,9 @@
     python recipes/publish_results.py          # fill the pages from what is kept already
 
 Of each folder the figures (results.csv, results.json, accuracy.csv, noise.csv), the pages and the plots are copied to
---output_dir/<name of the folder>. The tables of what is kept are written again from its results.csv, or accuracy.csv
-and noise.csv, under the command and the commit that stand there. In README.md and recipes/README.md a table that
-follows a line such as
+--output_dir/<name of the folder>. The tables of what is kept are written again from its results.csv, accuracy.csv and
+noise.csv, or a benchmark's results.json, under the command and the commit that stand there. In README.md and
+recipes/README.md a table that follows a line such as
 
     <!-- results/digits_noise_20: Test accuracy, network, %: -->
     <!-- results/digits_noise_20: Wrong labels among the kept rows, %: only `diverse`, random rows -->
@@ -35,11 +35,13 @@ _HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
 
 import argparse
+import json
 import re
 import shutil
 from decimal import Decimal
 from pathlib import Path
 
+from hf_clipselect.evaluation.benchmark.ratios import markdown as benchmark_markdown
 from hf_clipselect.evaluation.comparison.regret_tables import read_regrets, regret_markdown
 from hf_clipselect.evaluation.comparison.sweep_tables import markdown, read_rows
 
@@ -99,6 +101,8 @@ def written_again(path: Path) -> str:
         return f"{head}\n\n{markdown(read_rows(folder / 'results.csv'))}"
     if (folder / "accuracy.csv").is_file():
         return f"{head}\n\n{regret_markdown(*read_regrets(folder))}"
+    if folder.name.startswith("benchmark"):
+        return f"{head}\n\n{benchmark_markdown(json.loads((folder / 'results.json').read_text(encoding='utf-8')))}"
     return text
 
 

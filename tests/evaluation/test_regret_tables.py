@@ -1,5 +1,7 @@
 """Regret, tests against random rows and figures of the noise model, against calculations by hand."""
 
+import re
+
 import numpy as np
 import pytest
 from recipe_files import RECIPES, load_recipe
@@ -109,6 +111,12 @@ def test_who_is_better_than_the_default_is_named_for_each_set_and_all():
     # In all: (20.5 - 5) / 2 points.
     assert "in points: `herding` in other (+20.50), `herding` in all (+7.75).\n" in text
     assert "in the mean, not separated by the test: random rows in other (+2.50).\n" in text
+    assert "in points: `herding` in symmetric (+7.75).\n" in text  # and by kind of noise
+    [found] = re.findall(r"Largest regrets of `robust`:\n\n.*\n.*\n((?:\|.*\n)+)", text)
+    assert found.splitlines() == [
+        "| other | symmetric 20% | 0.2 | 50.0 | 70.5 | `herding` |",
+        "| made | symmetric 20% | 0.5 | 90.0 | 90.0 | `robust` |",
+    ]
 
 
 def test_a_loss_counts_from_its_size_and_the_paired_test():

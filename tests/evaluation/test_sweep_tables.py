@@ -106,6 +106,22 @@ def test_who_is_better_than_the_default_is_named_by_the_test_and_in_the_mean():
     assert "Better than" not in markdown(rows_of({**below, "clean": below["robust"]})[4:])  # no default among them
 
 
+def test_the_default_stands_beside_all_rows():
+    differences = 100 * (np.array(ACCURACY["robust"]) - ACCURACY["full"])
+    p_value = ttest_rel(ACCURACY["robust"], ACCURACY["full"]).pvalue
+    told = f"without correction: {differences.mean():+.2f} at 0.3 (p = {p_value:.2g}).\n"
+    assert told in markdown(rows_of(ACCURACY))
+    alone = markdown(rows_of({name: values[:1] for name, values in ACCURACY.items()}))
+    assert f"without correction: {differences[0]:+.2f} at 0.3.\n" in alone
+
+
+def test_the_random_order_of_rows_that_are_not_flagged_is_told():
+    assert "in random order" not in markdown(rows_of(ACCURACY))
+    assert "Of `cleanlab_issues` the rows that are not flagged come in random order" in markdown(
+        rows_of({**ACCURACY, "cleanlab_issues": ACCURACY["moderate"]})
+    )
+
+
 def test_many_better_methods_are_counted_and_the_largest_named():
     names = [name for name in METHODS if METHODS[name].family != "reference" and name != "robust"][:14]
     better = {name: tuple(0.8 + 0.01 * place + 0.001 * seed for seed in range(4)) for place, name in enumerate(names)}

@@ -173,5 +173,8 @@ IN_SHORT = {
     "overhead": ("all of this selection but the encoding", "the whole selection"),
     "processes_wall": ("two processes, 50,000 small images, in seconds that pass", "one process"),
     "sds_sklearn_large": ("diversity of a class of 50,000 embeddings", "scikit-learn"),
-    "cleanlab_datalab": ("wrong labels and a selection, 50,000 embeddings", "cleanlab's Datalab: wrong labels alone"),
+    "cleanlab_issues": (
+        "wrong labels and a selection, 50,000 embeddings, without adapters",
+        "cleanlab and its out-of-fold probabilities: wrong labels alone",
+    ),
 }

@@ -26,6 +26,7 @@ CELL = ("data", "noise_kind", "noise_rate", "selection_ratio")
 _ACCURACY_CSV, _NOISE_CSV = "accuracy.csv", "noise.csv"
 # What counts as worse than random rows: by more than so many points.
 SMALLEST_LOSS = 0.3
+_NUM_WORST = 10
 
 Cell = tuple[str, str, float, float]
 
@@ -182,6 +183,7 @@ def regret_markdown(accuracies: Accuracies, noise_rows: Sequence[Row]) -> str:
         `str`: Markdown.
     """
     by_set = _groups(accuracies.cells, lambda cell: cell[0])
+    by_noise = _groups(accuracies.cells, lambda cell: cell[1] if cell[2] else "no noise")
     everywhere = {"all": list(range(len(accuracies.cells)))}
     num_cells, num_seeds = len(accuracies.cells), len(accuracies.seeds)
     parts = [
@@ -189,16 +191,19 @@ def regret_markdown(accuracies: Accuracies, noise_rows: Sequence[Row]) -> str:
         f"{num_cells} cells (data set x noise x ratio) of {num_seeds} seeds each. Regret is how many points of test "
         "accuracy a method is behind the one with the best mean in the cell; behind ± stands the standard error over "
         "seeds of the mean over cells. Bold is the best of a column where a paired t-test over the seeds, with Holm's "
-        f"correction over the other methods of the column, separates it from the second (p < {LEVEL}).\n",
+        f"correction over the other methods of the column, separates it from the second (p < {LEVEL}). Seeds draw "
+        "other noise for the same rows, so that bold tells nothing of other data sets.\n",
         "Mean regret by data set, points:\n",
         _regret_table(accuracies, by_set | everywhere),
         *([_against_default(accuracies, by_set | everywhere)] if DEFAULT in accuracies.methods else []),
         "Mean regret by kind of noise, points:\n",
-        _regret_table(accuracies, _groups(accuracies.cells, lambda cell: cell[1] if cell[2] else "none")),
+        _regret_table(accuracies, by_noise),
+        *([_against_default(accuracies, by_noise)] if DEFAULT in accuracies.methods else []),
         "Mean regret by share of wrong labels, points:\n",
         _regret_table(accuracies, _groups(accuracies.cells, lambda cell: f"{cell[2]:.0%}")),
         "Mean regret by ratio, points:\n",
         _regret_table(accuracies, _groups(accuracies.cells, lambda cell: f"{cell[3]:g}")),
+        *([f"Largest regrets of `{DEFAULT}`:\n", _worst_table(accuracies)] if DEFAULT in accuracies.methods else []),
         "## Random rows\n",
         f"Cells where a method is more than {SMALLEST_LOSS} points below random rows of the same seeds with p < "
         f"{LEVEL} in a paired t-test (two-sided), without correction and with Holm's over its {num_cells} cells:\n",
@@ -240,6 +245,19 @@ def _against_default(accuracies: Accuracies, groups: Mapping[str, Sequence[int]]
     gains = accuracies.values[:, places] - accuracies.values[:, [accuracies.methods.index(DEFAULT)]]
     means = {name: gains[list(cells)].mean(axis=0) for name, cells in groups.items()}
     return better_than_default(names, {f"in {name}": of_group for name, of_group in means.items()})
+
+
+def _worst_table(accuracies: Accuracies) -> str:
+    """The cells where the default objective is farthest behind, with the method that is best there."""
+    lines = [f"| data | noise | ratio | `{DEFAULT}`, % | best, % | method |", "|---|---|---|---|---|---|"]
+    means = accuracies.values.mean(axis=2)
+    own = means[:, accuracies.methods.index(DEFAULT)]
+    for place in np.argsort(own - means.max(axis=1), kind="stable")[:_NUM_WORST]:
+        data, kind, rate, ratio = accuracies.cells[place]
+        best = int(means[place].argmax())
+        figures = f"{own[place]:.1f} | {means[place, best]:.1f} | {method_name(accuracies.methods[best])}"
+        lines.append(f"| {data} | {_noise(kind, rate)} | {ratio:g} | {figures} |")
+    return "\n".join(lines) + "\n"
 
 
 def _accuracy_table(accuracies: Accuracies, cells: Sequence[int]) -> str:
