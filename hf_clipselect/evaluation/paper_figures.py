@@ -2,9 +2,16 @@
 
 paper_figures.csv holds tables 1 to 11; figures of the paper that are drawn and not printed are in none of them. What
 the tables leave out is read from the text: the network is ResNet-50 where none is named (appendix C), and the dataset
-of table 10 is CIFAR-100, since its row "Ours" repeats that of table 2. The method `paper` is "Ours", and `full` all
-rows, at ratio 1. Accuracies of table 3 are as printed, and the paper does not say whether they are top-1 or, as
-section 4.2 says of ImageNet-1k, top-5.
+of table 10 is CIFAR-100, since its row "Ours" repeats that of table 2. Accuracies of table 3 are as printed, and the
+paper does not say whether they are top-1 or, as section 4.2 says of ImageNet-1k, top-5.
+
+The method `paper_loop` is "Ours", `paper` the column "w/o L_s" of table 5, where the scores are sorted, and `full` all
+rows, at ratio 1. evaluation/comparison/ablations.py tells the names of the other columns of tables 5 and 10; some of
+those methods sort here where the paper's have the loop.
+
+The network of table 7 has a name that no `--architecture` has, so that its figures stand beside none of ours: it is
+`vit_small` of https://github.com/kentaroy47/vision-transformers-cifar10, 512 wide with 6 layers, and `vit-s` here is
+384 wide with 12.
 """
 
 import csv
@@ -17,8 +24,6 @@ from ..config.checks import check_choice
 
 
 QUANTITIES = ("accuracy", "noise_share", "saved_cost", "selection_hours", "actual_ratio")
-# Algorithm 1 by its loop, as in sweeps, where the name without it is the sorting of the same scores.
-_LOOP = "_loop"
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,13 @@ class PaperFigure:
         table (`int`): Number of the table in the paper.
         dataset_name (`str`): Hub id of the dataset.
         eval_set (`str`, *optional*): Set that was tested on, where it is not the dataset's own.
-        architecture (`str`, *optional*): Network, by the name that `--architecture` takes.
-        method (`str`): Method, by the name that `--methods` of recipes/compare.py takes where it has one.
+        architecture (`str`, *optional*): Network, by the name that `--architecture` takes where it has one.
+        method (`str`): Method, by the name that `--methods` of recipes/compare.py takes.
         selection_ratio (`float`, *optional*): Share of the rows that was asked for, in (0, 1].
         noise_kind (`str`, *optional*), noise_rate (`float`): Wrong labels; the rate lies in [0, 1).
-        quantity (`str`): "accuracy", "noise_share" (of wrong labels among the kept rows), "saved_cost" (of the
-            training) and "actual_ratio", all four in percent, or "selection_hours".
+        quantity (`str`): "accuracy", "noise_share" (of wrong labels among the kept rows; in table 10, by its figures,
+            of kept rows among those with wrong labels), "saved_cost" (of the training) and "actual_ratio", all four in
+            percent, or "selection_hours".
         figure (`float`), deviation (`float`, *optional*): Mean and, where printed, standard deviation over the runs.
     """
 
@@ -94,7 +100,7 @@ def paper_figure(
 
     Args:
         dataset_name (`str`): Hub id of the dataset that rows are selected from.
-        method (`str`): Objective or method; a name that ends in `_loop` is found without that end too.
+        method (`str`): Method, by the name that `--methods` of recipes/compare.py takes.
         selection_ratio (`float`, *optional*): Share of the rows that is kept; 1 for the method `full`, and `None` for
             quantities that are of no single ratio.
         architecture (`str`, *optional*): Network; `None` for quantities that depend on none.
@@ -112,7 +118,8 @@ def paper_figure(
     Example:
 
     ```python
-    print(paper_figure(dataset_name="uoft-cs/cifar10", method="paper", selection_ratio=0.7, architecture="resnet-50"))
+    settings = {"dataset_name": "uoft-cs/cifar10", "selection_ratio": 0.7, "architecture": "resnet-50"}
+    print(paper_figure(method="paper_loop", **settings))
     # 95.43 ± 0.21 (table 6)
     ```
     """
@@ -121,7 +128,7 @@ def paper_figure(
         dataset_name,
         eval_set,
         architecture,
-        method.removesuffix(_LOOP),
+        method,
         _exact(selection_ratio),
         noise_kind if noise_rate else None,
         _exact(noise_rate),

@@ -14,9 +14,11 @@ from PIL import Image as PILImage
 from recipe_files import RECIPES, run_recipe
 from transformers.utils import is_timm_available
 
+from hf_clipselect.adapters.training import Schedule
+from hf_clipselect.config.arguments import DEFAULT_PROMPT_TEMPLATE, AdaptationArguments
 from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.errors import InputError
-from hf_clipselect.evaluation.classifier.architectures import TIMM_PREFIX, random_classifier
+from hf_clipselect.evaluation.classifier.architectures import SMALL_SIZE, TIMM_PREFIX, random_classifier
 from hf_clipselect.evaluation.comparison import METHODS, parse_sweep_arguments, settings_of
 from hf_clipselect.evaluation.comparison.sweep import kept_rows
 from hf_clipselect.evaluation.paper_figures import paper_figures
@@ -33,6 +35,7 @@ NAMES = ["red thing", "green thing", "blue thing", "dark thing"]
 COLORS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [30, 30, 30]])
 NUM_ROWS = 64
 THETA_NEEDS_ROWS = "paper_loop_theta_5e-5"
+PROXY = "ResNet-18"
 
 each_sweep = pytest.mark.parametrize("path", SWEEPS, ids=lambda path: str(path.relative_to(RECIPES)))
 
@@ -89,6 +92,44 @@ def test_hours_are_those_of_the_trainings(path):
         re.search(r"at ([\d.e+]+) h", hours)[1]
     )
     assert float(re.search(r"about ([\d.]+),", hours)[1]) == pytest.approx(each * whole, rel=0.1)
+
+
+@each_sweep
+def test_what_the_paper_calls_ours_has_its_loop(path):
+    """`paper` sorts the scores, which the paper prints as "w/o L_s" in table 5 alone."""
+    arguments = parse_sweep_arguments(["--config", str(path)])
+    assert "paper_loop" in arguments.methods
+    if "paper" in arguments.methods:
+        assert "`paper`" in head_of(path) or "cifar100/table5.yaml" in head_of(path)
+
+
+@each_sweep
+def test_a_head_tells_what_methods_learn_from(path):
+    """Of adapters as a sweep trains them on 50,000 rows or more, and of the proxy; and how to change that."""
+    head, arguments = head_of(path), parse_sweep_arguments(["--config", str(path)])
+    adaptation = AdaptationArguments(adaptation="always")
+    schedule = Schedule.for_rows(50_000, adaptation)
+    rate = f"{schedule.learning_rate(0, adaptation.learning_rate):.1e}".replace("e-0", "e-")
+    trained = f"at most {schedule.num_steps} steps of {schedule.batch_size:,} rows, Adam at {rate}"
+    assert f'{trained}, the prompt "{DEFAULT_PROMPT_TEMPLATE}"' in head
+    assert "recipes/cifar10/paper.yaml" in head or "recipes/cifar100/paper.yaml" in head
+    assert arguments.prompt_template is None
+    has_proxy = any(METHODS[name].needs_proxy for name in arguments.methods)
+    assert (f"a {PROXY} that is trained ten epochs" in head) == has_proxy
+    assert ("--proxy_architecture and --proxy_epochs" in head) == has_proxy
+    assert (arguments.proxy_architecture, arguments.proxy_epochs) == (PROXY.lower(), 10)
+
+
+@each_sweep
+def test_a_head_tells_the_stems_of_its_networks(path):
+    head, arguments = head_of(path), parse_sweep_arguments(["--config", str(path)])
+    small = SIDES[arguments.dataset_name] <= SMALL_SIZE
+    has_resnet = any(name.startswith("resnet") for name in arguments.architecture)
+    assert ("with a 3x3 convolution of stride 1 and no pooling" in head) == (small and has_resnet)
+    # timm's has the same at every size.
+    assert ("DenseNet-121 begins with a 7x7 convolution of stride 2" in head) == (
+        "densenet-121" in arguments.architecture
+    )
 
 
 @each_sweep
