@@ -5,9 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import bisect
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.evaluation.classifier.paired_difference import paired_difference
+from hf_clipselect.evaluation.classifier.paired_difference import (
+    LEVEL,
+    PairedDifference,
+    clear_differences,
+    paired_difference,
+)
+from hf_clipselect.evaluation.comparison.paired_tests import holm
 
 
 def test_by_hand():
@@ -63,7 +70,7 @@ def test_a_difference_of_none_is_claimed_in_one_case_of_twenty_at_most(seed_spre
         chance = np.clip(0.6 + rng.normal(0, seed_spread, size=(2, 3, 1)), 0, 1)
         first, second = rng.random((2, 3, num_rows)) < chance
         found = paired_difference(first, second)
-        claimed.append(found.is_clear)
+        claimed.append(found.is_clear())
         of_two_errors.append(abs(found.difference) > 2 * found.standard_error)
     assert np.mean(claimed) < 0.055
     assert seed_spread == 0 or np.mean(of_two_errors) > 0.1
@@ -75,9 +82,50 @@ def test_clear_by_the_quantile_of_student():
     found = paired_difference(first, np.zeros_like(first))
     assert found.of_seeds == pytest.approx(0.25 / 3**0.5)
     alone = replace(found, of_test_rows=0.0)
-    assert not replace(alone, difference=4.29 * alone.standard_error).is_clear
-    assert replace(alone, difference=4.31 * alone.standard_error).is_clear
-    assert not replace(alone, of_seeds=0.0).is_clear
+    assert not replace(alone, difference=4.29 * alone.standard_error).is_clear()
+    assert replace(alone, difference=4.31 * alone.standard_error).is_clear()
+    assert not replace(alone, of_seeds=0.0).is_clear()
+
+
+def test_one_seed_claims_nothing():
+    first = np.ones((1, 10_000), dtype=bool)
+    found = paired_difference(first, np.arange(10_000)[None] % 2 == 0)
+    assert found.difference == 0.5 and found.standard_error < 0.01 and found.of_seeds is None
+    assert not found.is_clear() and clear_differences([found, found]) == [False, False]
+
+
+def _p_value(found: PairedDifference) -> float:
+    if found.difference == 0:
+        return 1.0
+    return bisect(lambda level: 0.5 - found.is_clear(level), 1e-9, 1 - 1e-9)
+
+
+def test_the_correction_is_that_of_holm():
+    """As Holm's p-values tell, where the p-value of a difference is the level from which on it is clear."""
+    rng, found_numbers = np.random.default_rng(0), set()
+    for _ in range(300):
+        shares = rng.uniform(0.6, 0.8, size=(4, 1, 1)) + rng.normal(0, 0.01, size=(4, 3, 1))
+        differences = [
+            paired_difference(rng.random((3, 500)) < 0.7, values) for values in rng.random((4, 3, 500)) < shares
+        ]
+        p_values = [_p_value(found) for found in differences]
+        clear = clear_differences(differences)
+        assert clear == (holm(np.array(p_values)) < LEVEL).tolist()
+        found_numbers.add((sum(clear), sum(found.is_clear() for found in differences)))
+    assert {clear for clear, _ in found_numbers} == {0, 1, 2, 3, 4} and any(a < b for a, b in found_numbers)
+    assert clear_differences([]) == []
+
+
+def test_several_differences_of_none_are_claimed_in_one_case_of_twenty_at_most():
+    """Three arms beside the same selected rows; each tested for itself would claim one in twice as many."""
+    rng, claimed, for_itself = np.random.default_rng(2), [], []
+    for _ in range(1000):
+        chance = np.clip(0.6 + rng.normal(0, 0.05, size=(4, 3, 1)), 0, 1)
+        selected, *others = rng.random((4, 3, 2000)) < chance
+        differences = [paired_difference(selected, other) for other in others]
+        claimed.append(any(clear_differences(differences)))
+        for_itself.append(any(found.is_clear() for found in differences))
+    assert np.mean(claimed) < 0.055 and np.mean(for_itself) > 0.08
 
 
 def test_what_can_not_be_paired_is_refused():

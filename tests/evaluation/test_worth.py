@@ -1,5 +1,6 @@
 """Is a selection worth it: rows of the arms, records, table and figures of the paper, then whole comparisons."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -23,9 +24,11 @@ from hf_clipselect.evaluation.classifier.eval_sets import EvalSet
 from hf_clipselect.evaluation.classifier.paired_difference import paired_difference
 from hf_clipselect.evaluation.classifier.papers_figures import figures_of_paper
 from hf_clipselect.evaluation.classifier.selected_rows import SelectedRows, load_selected_rows
-from hf_clipselect.evaluation.classifier.worth import arm_rows
+from hf_clipselect.evaluation.classifier.worth import Comparison, arm_rows
 from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.results.run_folder import RunFolder
+from hf_clipselect.results.scores_table import join_columns
+from hf_clipselect.results.subsets import select_from_table
 from hf_clipselect.selection import resolve_objective
 
 
@@ -75,6 +78,19 @@ def test_arms_are_rows_of_the_source(selection, digits, flags, count):
         assert (np.diff(arm.source_index) > 0).all()
         assert arm.labels.tolist() == [digits[int(row)]["label"] for row in arm.source_index]
         assert np.array_equal(arm.dataset[3]["image"], digits[int(arm.source_index[3])]["image"])
+
+
+def test_rows_that_a_user_dropped_are_in_no_arm(digits, tmp_path):
+    """They have scores like the others, so only their column tells them."""
+    must_drop = np.arange(1297) % 4 == 1
+    made = make_result(digits, name="embedded/digits", unreadable=[2, 5], report=True)
+    scores = select_from_table(join_columns(made.scores, {"must_drop": must_drop}), made.objective, made.ratios)
+    dataclasses.replace(made, scores=scores).save(tmp_path)
+    rows = rows_of(tmp_path)
+    readable = np.setdiff1d(np.arange(1297), [2, 5])
+    assert rows.candidates.source_index.tolist() == [row for row in readable if not must_drop[row]]
+    for arm in ("selected", "random", "full"):
+        assert not must_drop[arm_rows(rows, arm, 1).source_index].any()
 
 
 def test_random_rows_are_drawn_without_quotas(selection):
@@ -189,6 +205,28 @@ def test_records_are_of_their_settings(tmp_path):
     assert other.are_there() and other.read("random", 42) is None
 
 
+def test_arms_are_told_apart_together(selection, tmp_path):
+    """A difference that is clear alone is not beside another, since its level is halved. All trainings are there."""
+    flags = ["--dataset_name", selection, "--output_dir", tmp_path]
+    test_set, rows, everything = set_of_cifar(), rows_of(selection), np.ones(2000, dtype=bool)
+    wrong = {"selected": (0, 0, 0), "random": (90, 130, 170), "full": (0, 0, 0)}
+    right = {arm: [np.arange(2000) >= count for count in counts] for arm, counts in wrong.items()}
+    alone = paired_difference(np.stack([everything] * 3), np.stack(right["random"]))
+    assert alone.is_clear() and not alone.is_clear(0.025)
+    made = {arm: [ArmResult(9, 9, 1.0, {test_set.name: one}) for one in of_arm] for arm, of_arm in right.items()}
+    for arms, is_clear in ((["random"], True), (["random", "full"], False)):
+        arguments, training = parse(*flags, "--compare_with", *arms)
+        comparison = Comparison(rows, [test_set], arguments, training)
+        comparison.records.begin()
+        for arm in ("selected", *arms):
+            for seed, result in enumerate(made[arm], start=42):
+                comparison.records.write(arm, seed, result)
+        figures = comparison.run(made["selected"][0])["eval"][test_set.name]
+        assert figures["random"]["is_clear"] is is_clear
+        assert figures["random"]["difference"] == pytest.approx(0.065)
+        assert not figures.get("full", {}).get("is_clear")
+
+
 def made_comparison(**changes) -> dict:
     figures = {
         "num_rows": 500,
@@ -217,6 +255,8 @@ def test_the_table_by_hand():
     ]
     assert "(seeds 42, 43); rows tested on: 500 of `embedded/digits:test`" in lines[-1]
     assert "same number of passes over their rows, so fewer rows are fewer steps" in lines[-1]
+    assert "All rows are those that the selection considered, but for images that can't be read" in lines[-1]
+    assert "rows of --must_drop" in lines[-1] and "t-test at 5 %, with Holm's correction for the 2 that" in lines[-1]
     assert "without quotas" in lines[-1] and "added in squares" in lines[-1] and "too small" not in lines[-1]
 
 
@@ -228,6 +268,25 @@ def test_the_table_says_what_one_seed_does_not_tell():
     assert "Random rows" not in told and "added in squares" not in told
 
 
+def test_one_seed_gives_no_verdict():
+    """Not even of results from before, which call it clear by the test rows alone."""
+    told = comparison_table(made_comparison(seeds=[42]))
+    assert "selected rows differ from random rows by +2.50 points; one seed gives no verdict." in told
+    assert "selected rows differ from all rows by -1.00 points; one seed gives no verdict." in told
+    assert (
+        "better" not in told
+        and "may be chance" not in told
+        and "take more by --compare_seeds 3" in told
+        and "5 %" not in told
+    )
+
+
+def test_a_lone_difference_is_not_corrected():
+    arms = {arm: facts for arm, facts in made_comparison()["arms"].items() if arm != "full"}
+    told = comparison_table(made_comparison(arms=arms))
+    assert "by a t-test at 5 %. The selection" in told and "Holm" not in told
+
+
 def test_several_sets_have_their_lines():
     figures = made_comparison()["eval"]["embedded/digits:test"]
     worse = figures | {"full": figures["full"] | {"difference": -0.02, "is_clear": True}}
@@ -235,6 +294,7 @@ def test_several_sets_have_their_lines():
     assert len(lines) == 2 + 6 + 1 + 4 + 1 + 1 and lines[0].startswith("| tested on | trained on |")
     assert lines[5].startswith("| `second` | selected rows |")
     assert "- On `second` the selected rows are 2.00 points worse than all rows." in lines
+    assert "with Holm's correction for the 4 that are tested" in lines[-1]
 
 
 @pytest.mark.slow

@@ -1,14 +1,19 @@
 """How much better one set of training rows is than another, and how uncertain that is.
 
-Shapes: S seeds, N test rows.
+Shapes: S seeds, N test rows, K comparisons.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
 
 from ...errors import InputError
+
+
+# How probable it may be that a difference is claimed where there is none.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,18 +39,42 @@ class PairedDifference:
         """Both parts, added in squares; for one seed that of the test rows alone, which is too small."""
         return float(np.hypot(self.of_test_rows, self.of_seeds or 0.0))
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the difference is told from none, two-sided at 5 %.
+    def is_clear(self, level: float = LEVEL) -> bool:
+        """Whether the difference is told from none, two-sided at a level.
 
         Each part of the error counts as often as Student's t says, by N - 1 and S - 1 degrees of freedom, and both are
-        added in squares: two standard errors of three seeds would claim too much. Without any error, where all
-        differences are one, nothing is told.
+        added in squares: two standard errors of three seeds would claim too much. Nothing is told by one seed, since
+        others may differ by any amount, nor without any error, where all differences are one.
         """
-        bound = student.ppf(0.975, self.num_test_rows - 1) * self.of_test_rows
-        if self.of_seeds is not None:
-            bound = np.hypot(bound, student.ppf(0.975, self.num_seeds - 1) * self.of_seeds)
+        if self.of_seeds is None:
+            return False
+        quantile = 1 - level / 2
+        bound = np.hypot(
+            student.ppf(quantile, self.num_test_rows - 1) * self.of_test_rows,
+            student.ppf(quantile, self.num_seeds - 1) * self.of_seeds,
+        )
         return bool(abs(self.difference) > bound > 0)
+
+
+def clear_differences(differences: Sequence[PairedDifference]) -> list[bool]:
+    """Which differences are told from none together: with Holm's correction for how many there are.
+
+    What is clear at `LEVEL` / K is claimed; if that is one at least, what is clear at `LEVEL` / (K - 1); if two, what
+    is at `LEVEL` / (K - 2), and so on (Holm 1979, https://www.jstor.org/stable/4615733). It goes by levels and not by
+    p-values, since a bound that adds two quantiles has no formula for these.
+
+    Args:
+        differences (`Sequence[PairedDifference]`): All that are looked at, whatever depends on what.
+
+    Returns:
+        `list[bool]` of length K: Any is claimed where there is none with a probability of `LEVEL` at most.
+    """
+    clear = [False] * len(differences)
+    for remaining in range(len(differences), 0, -1):
+        clear = [difference.is_clear(LEVEL / remaining) for difference in differences]
+        if sum(clear) <= len(differences) - remaining:
+            break
+    return clear
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference:

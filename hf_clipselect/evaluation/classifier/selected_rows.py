@@ -61,8 +61,8 @@ class SelectedRows:
 
     Args:
         selected ([`LabelledImages`]): What the selection kept.
-        candidates ([`LabelledImages`]): What it could choose from: rows that it considered and whose image could be
-            read. Classes are numbered as in `selected`.
+        candidates ([`LabelledImages`]): What it could choose from: rows that it considered, whose image could be read
+            and that its user did not drop by `must_drop`. Classes are numbered as in `selected`.
         place ([`SourcePlace`]): Where they came from.
         fingerprint (`str`): Of the split as `datasets` loads it.
     """
@@ -114,10 +114,10 @@ def load_selected_rows(arguments: ClassifierArguments) -> SelectedRows:
     )
     _check_same(images.source, known, arguments)
     rows = column_values(result.scores, "source_index")
-    readable = ~np.isnan(column_values(result.scores, "sas"))
     selected = pick_rows(images, result.selected)
     told = describe_source(selected.dataset, name=lasting_name(name), config_name=arguments.dataset_config_name)
-    return SelectedRows(replace(selected, source=told), pick_rows(images, rows[readable]), place, source.fingerprint)
+    candidates = pick_rows(images, rows[_could_be_kept(result.scores)])
+    return SelectedRows(replace(selected, source=told), candidates, place, source.fingerprint)
 
 
 def pick_rows(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
@@ -136,6 +136,12 @@ def pick_rows(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
         labels=images.labels[rows],
         source_index=images.source_index[rows],
     )
+
+
+def _could_be_kept(scores: Dataset) -> np.ndarray:
+    """Which rows of a scores table some selection from it might keep, bool: dropped rows have scores like others."""
+    readable = ~np.isnan(column_values(scores, "sas"))
+    return readable & ~column_values(scores, "must_drop") if "must_drop" in scores.column_names else readable
 
 
 def _of_size(result: SelectionResult, arguments: ClassifierArguments) -> SelectionResult:

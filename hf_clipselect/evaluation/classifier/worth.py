@@ -20,7 +20,7 @@ from ...runtime.hub_ids import hide_paths
 from .arm_records import ArmRecords, ArmResult
 from .eval_sets import EvalSet
 from .fitting import SetResult, fit_and_test, image_side
-from .paired_difference import paired_difference
+from .paired_difference import clear_differences, paired_difference
 from .selected_rows import SelectedRows, pick_rows
 from .training_arguments import ARMS, ClassifierArguments, ClassifierTrainingArguments
 
@@ -83,8 +83,9 @@ class Comparison:
         Returns:
             `dict`: Plain JSON types: `seeds`; what is `equal` of all, "epochs" or "steps"; `arms` with the rows, steps
             and seconds by seed of each; and for each set in `eval` the `accuracy` of each arm by seed and, for arms
-            other than the selected rows, the `difference` of these minus the arm, its `standard_error`, the two parts
-            of this, and `is_clear`, as in [`PairedDifference`].
+            other than the selected rows, the `difference` of these minus the arm, its `standard_error` and the two
+            parts of this, as in [`PairedDifference`], and `is_clear`, of all arms and sets together, as in
+            [`clear_differences`].
 
         Raises:
             InputError: A training diverged.
@@ -104,7 +105,7 @@ class Comparison:
             "seeds": seeds,
             "equal": "steps" if self.training.max_steps > 0 else "epochs",
             "arms": {arm: _facts(results) for arm, results in made.items()},
-            "eval": {name: _compared(made, name) for name in first.is_right},
+            "eval": _compared(made, list(first.is_right)),
         }
 
     def _train(self, arm: str, seed: int) -> ArmResult:
@@ -192,20 +193,28 @@ def _facts(results: Sequence[ArmResult]) -> dict[str, Any]:
     }
 
 
-def _compared(made: dict[str, list[ArmResult]], name: str) -> dict[str, Any]:
-    right = {arm: np.stack([result.is_right[name] for result in results]) for arm, results in made.items()}
-    compared: dict[str, Any] = {"num_rows": right[SELECTED].shape[1]}
-    for arm, values in right.items():
-        compared[arm] = {"accuracy": values.mean(axis=1).tolist()}
-        if arm != SELECTED:
-            found = paired_difference(right[SELECTED], values)
-            compared[arm] |= {
-                "difference": found.difference,
-                "standard_error": found.standard_error,
-                "is_clear": found.is_clear,
-                "standard_error_of_test_rows": found.of_test_rows,
-                "standard_error_of_seeds": found.of_seeds,
-            }
+def _compared(made: dict[str, list[ArmResult]], names: Sequence[str]) -> dict[str, Any]:
+    right = {
+        name: {arm: np.stack([result.is_right[name] for result in results]) for arm, results in made.items()}
+        for name in names
+    }
+    compared: dict[str, Any] = {
+        name: {
+            "num_rows": of_arms[SELECTED].shape[1],
+            **{arm: {"accuracy": values.mean(axis=1).tolist()} for arm, values in of_arms.items()},
+        }
+        for name, of_arms in right.items()
+    }
+    others = [(name, arm) for name in names for arm in made if arm != SELECTED]
+    differences = [paired_difference(right[name][SELECTED], right[name][arm]) for name, arm in others]
+    for (name, arm), found, is_clear in zip(others, differences, clear_differences(differences), strict=True):
+        compared[name][arm] |= {
+            "difference": found.difference,
+            "standard_error": found.standard_error,
+            "is_clear": is_clear,
+            "standard_error_of_test_rows": found.of_test_rows,
+            "standard_error_of_seeds": found.of_seeds,
+        }
     return compared
 
 

@@ -47,18 +47,20 @@ def _cells(arm: str, facts: Mapping[str, Any], figures: Mapping[str, Any]) -> li
 
 
 def _verdicts(comparison: Mapping[str, Any]) -> list[str]:
-    """A sentence on each difference."""
+    """A sentence on each difference; of one seed it is no verdict."""
     told = []
     for name, compared in comparison["eval"].items():
         for arm in comparison["arms"]:
             if arm == _SELECTED:
                 continue
             points = 100 * compared[arm]["difference"]
-            if compared[arm]["is_clear"]:
-                said = f"{abs(points):.2f} points {'better' if points > 0 else 'worse'} than {ARMS[arm]}"
+            if len(comparison["seeds"]) == 1:
+                said = f"differ from {ARMS[arm]} by {points:+.2f} points; one seed gives no verdict"
+            elif compared[arm]["is_clear"]:
+                said = f"are {abs(points):.2f} points {'better' if points > 0 else 'worse'} than {ARMS[arm]}"
             else:
-                said = f"not told from {ARMS[arm]}: a difference of {points:+.2f} points may be chance"
-            told.append(f"- On {code_span(name)} the selected rows are {said}.")
+                said = f"are not told from {ARMS[arm]}: a difference of {points:+.2f} points may be chance"
+            told.append(f"- On {code_span(name)} the selected rows {said}.")
     return told
 
 
@@ -74,18 +76,22 @@ def _caption(comparison: Mapping[str, Any]) -> list[str]:
     else:
         told.append("All make the same number of steps, so fewer rows are seen more often.")
     if "random" in arms:
-        told.append("Random rows are drawn anew for each seed, without quotas of classes.")
-    if "full" in arms:
-        told.append("All rows are those that the selection could choose from.")
+        told.append("Random rows are drawn anew for each seed from all rows, without quotas of classes.")
+    told.append(
+        "All rows are those that the selection considered, but for images that can't be read and rows of --must_drop."
+    )
     if len(seeds) > 1:
+        num_tests = len(comparison["eval"]) * (len(arms) - 1)
+        corrected = f", with Holm's correction for the {num_tests} that are tested" if num_tests > 1 else ""
         told.append(
             "The standard error is that of another set of test rows and of other seeds, paired by both and added in "
-            "squares; a difference is told from none by a t-test at 5 %. The selection is the same for all seeds."
+            f"squares; a difference is told from none by a t-test at 5 %{corrected}. The selection is the same for "
+            "all seeds."
         )
     else:
         told.append(
             "The standard error is that of another set of test rows alone: one seed does not tell how much others "
-            "differ, so it is too small; --compare_seeds 3 tells."
+            "differ, so it is too small, and no difference is told from none; take more by --compare_seeds 3."
         )
     told.append("Seconds are those of a training, without loading, testing and the selection.")
     return told
