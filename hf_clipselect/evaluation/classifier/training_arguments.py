@@ -92,8 +92,8 @@ class ClassifierArguments:
     compare_with: list[str] | None = field(
         default=None,
         metadata={
-            "help": "dataset_name is a selection: train on as many random rows of its source too (random), or on all "
-            "rows of it (full), and print one table of the differences."
+            "help": "dataset_name is a selection: train too on as many random ones of the rows that it considered "
+            "(random), or on all of these (full), and print one table of the differences."
         },
     )
     compare_seeds: int = field(
