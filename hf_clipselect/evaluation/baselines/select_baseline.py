@@ -16,7 +16,7 @@ from ...selection import selection_count as rows_of_size  # an argument has the 
 from .cg_score import check_cg_memory
 from .dynamics import TrainingDynamics
 from .probe import train_probe
-from .registry import BASELINES, Baseline, Given, PickingBaseline, ScoringBaseline, check_setting
+from .registry import BASELINES, Baseline, Given, PickingBaseline, check_setting
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ def select_baseline(
             "ccs", the part of the rows to drop as too hard, in [0, 1), default 0; `gamma` of "d2_pruning", at least 0,
             default 1, and its `num_neighbors`, default 10; `keep` of "prototypes", "hardest", the default, or
             "easiest".
-        max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that a method may build (CG-Score), in
-            10^9 bytes.
+        max_gigabytes (`float`, *optional*, defaults to 8.0): The largest matrix that CG-Score may build, 10^9 bytes.
 
     Returns:
         [`BaselineResult`]
@@ -134,11 +133,7 @@ def select_baseline(
     values = _all_settings(method, baseline, settings or {})
     sizes = check_numbers(selection_ratio, selection_count)
     _check_dynamics_type(dynamics)
-    if image_embeds is None:
-        if dynamics is None:
-            raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
-        image_embeds = dynamics.features
-    embeds = checked_embeds(image_embeds, "image_embeds")
+    embeds = checked_embeds(_given_embeds(image_embeds, dynamics), "image_embeds")
     labels = checked_labels(labels, num_rows=len(embeds))
     counts = [rows_of_size(size, len(labels)) for size in sizes]
     _check_dynamics(dynamics, labels)
@@ -151,12 +146,11 @@ def select_baseline(
         validation = val_image_embeds if "validation" in baseline.needs else None
         dynamics = train_probe(embeds, labels, val_image_embeds=validation, seed=seed)
     given = Given(embeds, labels, seed, max_gigabytes, dynamics, of_validation, values)
-    scores = None
-    if isinstance(baseline, ScoringBaseline):
+    if isinstance(baseline, PickingBaseline):
+        scores, kept = None, _kept_by_picking(baseline, given, counts, class_balance)
+    else:
         scores = baseline.scores(given)
         kept = _kept_by_score(scores, labels, counts, objective)
-    else:
-        kept = _kept_by_picking(baseline, given, counts, class_balance)
     return BaselineResult(method, sizes, dict(zip(counts, kept, strict=True)), scores, labels, class_balance)
 
 
@@ -164,6 +158,14 @@ def _of_name(method: str) -> Baseline:
     if method not in BASELINES:
         raise InputError(f"method must be one of {', '.join(BASELINES)}, got {method!r}.")
     return BASELINES[method]
+
+
+def _given_embeds(image_embeds: Array | None, dynamics: TrainingDynamics | None) -> Array:
+    if image_embeds is not None:
+        return image_embeds
+    if dynamics is None:
+        raise InputError("Pass image_embeds, or dynamics whose features are to be taken; got neither.")
+    return dynamics.features
 
 
 def _all_settings(method: str, baseline: Baseline, given: Mapping[str, Any]) -> dict[str, Any]:

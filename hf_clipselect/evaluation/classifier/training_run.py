@@ -70,14 +70,7 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
     classifier = build_classifier(arguments, train)
     if checkpoint is not None:
         check_fits(checkpoint, classifier.model)
-    results: dict[str, Any] = {
-        "model": _model_facts(arguments, classifier),
-        "train": _train_facts(arguments, training, train),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
-        "eval": {},
-    }
-    if results["model"]["needs_timm"]:
-        results["versions"]["timm"] = version("timm")
+    results = _facts_before(arguments, training, classifier, train)
     # A repository of a selection is known by the sizes that it has.
     sized = arguments.selection_ratio is not None or OUR_CONFIG.fullmatch(arguments.dataset_config_name or "")
     selection = read_selection_behind(arguments.dataset_name, on_hub=bool(sized))
@@ -122,6 +115,24 @@ def train_classifier(arguments: ClassifierArguments, training: ClassifierTrainin
         write()
     if training.push_to_hub:
         _push(trainer)
+    return results
+
+
+def _facts_before(
+    arguments: ClassifierArguments,
+    training: ClassifierTrainingArguments,
+    classifier: Classifier,
+    train: LabelledImages,
+) -> dict[str, Any]:
+    """What results.json holds before anything is trained."""
+    results: dict[str, Any] = {
+        "model": _model_facts(arguments, classifier),
+        "train": _train_facts(arguments, training, train),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
+        "eval": {},
+    }
+    if results["model"]["needs_timm"]:
+        results["versions"]["timm"] = version("timm")
     return results
 
 
