@@ -326,6 +326,7 @@ def save_plot(drawn: Figure, path: Path) -> Path:
     canvas = FigureCanvasAgg(drawn)
     drawn.set_dpi(_DPI)
     canvas.draw()
+    canvas.draw()  # the first one's layout may change the ticks, for which only the second makes room
     buffer = io.BytesIO()
     # Few colours are a third of the bytes, and nobody sees it.
     image = (
