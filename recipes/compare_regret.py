@@ -44,9 +44,8 @@ from hf_clipselect.runtime.terminal import error_line
 
 
 _METHODS = """\
-All methods but `released` and `paper`, which have no quotas, keep the same number of rows of each given class, its
-share, to within a row. `robust`, `diverse` and `clean` select from one run of this package with adaptation "auto",
-`released` and `paper`, also with `_quotas`, from one with "always"; `robust_pool_random` takes random rows of the safe
+All methods keep the same number of rows of each given class, its share, to within a row. `robust`, `diverse` and
+`clean` select from one run of this package with adaptation "auto"; `robust_pool_random` takes random rows of the safe
 pool of `robust`. All other methods get the embeddings as they are. `cleanlab` ranks by the normalized margin, and
 `cleanlab_issues` are random rows without those that `find_label_issues` flags. `ccs_cutoff` drops as many of the
 hardest rows as labels are wrong by the estimate of the noise model, by the score that CCS ranks by. On what is kept a
