@@ -36,7 +36,7 @@ _FAMILIES = {
     "distribution": ("by distribution", "#009e73", "^"),
     "optimization": ("by optimization, and tools", "#cc79a7", "D"),
     "control": ("controls: our rows, another order", "#e69f00", "P"),
-    "ablation": ("with parts left out or replaced", "#56b4e9", "v"),
+    "ablation": ("the paper's loop; parts left out or replaced", "#56b4e9", "v"),
 }
 # Of a name beside a point, in shares of the axes.
 _NAME_HEIGHT, _NAME_WIDTH, _NAME_OFFSET = 0.035, 0.15, 0.02
