@@ -19,7 +19,8 @@ _SECONDS_UNTIL_AGAIN = 0.01
 class Interrupts:
     """A context manager in which both signals raise `KeyboardInterrupt`, once more where Python lost the first one.
 
-    Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`.
+    Python drops what is raised in a finalizer or right after a fork, and only reports it to `sys.unraisablehook`. What
+    else is dropped after a signal is not shown: finalizers find that it has ended their processes too.
     Outside of the main thread, where no signals can be handled, this does nothing; so it does for a signal that the
     command was told to ignore (nohup). `received` is the first signal that came.
     """
@@ -60,9 +61,9 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def _keep(self, dropped: Any) -> None:
-        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        if self.received is None:
             self._hook(dropped)
-        elif self.received is not None:
+        elif issubclass(dropped.exc_type, KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, _SECONDS_UNTIL_AGAIN)
 
 

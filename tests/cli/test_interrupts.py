@@ -57,6 +57,27 @@ def test_what_python_drops_is_raised_again() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+class Bereft:
+    """As a finalizer whose processes the signal has ended."""
+
+    def __del__(self) -> None:
+        raise RuntimeError("a process is gone")
+
+
+def test_what_finalizers_meet_after_a_signal_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[type] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: shown.append(dropped.exc_type))
+    with Interrupts():
+        Bereft()
+        gc.collect()
+        assert shown == [RuntimeError]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        Bereft()
+        gc.collect()
+    assert shown == [RuntimeError]
+
+
 def test_a_signal_that_is_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
