@@ -1,4 +1,4 @@
-"""The command line: `hf-clipselect select ...`, and what recipes/select.py runs.
+"""The command line: `hf-clipselect select ...` and its other commands, and what recipes/select.py runs.
 
 What a command needs is imported when it runs: torch takes seconds, which `--help` need not wait for, and in which a
 Ctrl-C may come.
@@ -6,7 +6,7 @@ Ctrl-C may come.
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..errors import InputError, RunError, long_paths_refused
@@ -16,10 +16,12 @@ from .streams import lasting_streams
 
 
 _USAGE = """usage: hf-clipselect select [flags]
+       hf-clipselect suspects OUTPUT_DIR_OR_REPO [flags]
        hf-clipselect --version
 
 commands:
   select    turn a labelled image dataset into a smaller, cleaner one
+  suspects  show the most probably wrong labels of a selection
 
 All flags of a command: hf-clipselect select --help
 """
@@ -28,9 +30,9 @@ All flags of a command: hf-clipselect select --help
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console command; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given[:1] == ["select"]:
-        return _in_order(_Select(given[1:], prog="hf-clipselect select"), ends_process=argv is None)
-    return _in_order(_Usage(given), ends_process=argv is None)
+    named = _COMMANDS.get(given[0]) if given else None
+    command = _Usage(given) if named is None else named(given[1:], f"hf-clipselect {given[0]}")
+    return _in_order(command, ends_process=argv is None)
 
 
 def select(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
@@ -64,7 +66,8 @@ class _Usage:
 
             sys.stdout.write(f"hf-clipselect {version('hf_clipselect')}\n")
         elif self.argv:
-            sys.stderr.write(f"error: unknown command {printable(repr(self.argv[0]))}; the command is: select\n")
+            known = ", ".join(_COMMANDS)
+            sys.stderr.write(f"error: unknown command {printable(repr(self.argv[0]))}; the commands are: {known}\n")
             return 2
         else:
             sys.stderr.write(_USAGE)
@@ -79,21 +82,46 @@ class _Select:
         self.argv, self.prog = argv, prog
 
     def __call__(self) -> int:
+        return _exit_code(self._run)
+
+    def _run(self) -> None:
         from ..config.command_line import parse_arguments  # noqa: PLC0415
 
-        try:
-            with long_paths_refused():
-                arguments = parse_arguments(self.argv, prog=self.prog)
-                self.where = arguments.run.output_dir
-                from .select_command import run_command  # noqa: PLC0415
+        arguments = parse_arguments(self.argv, prog=self.prog)
+        self.where = arguments.run.output_dir
+        from .select_command import run_command  # noqa: PLC0415
 
-                run_command(arguments)
-        except (InputError, RunError) as error:
-            sys.stderr.write(error_line(error))
-            return 2 if isinstance(error, InputError) else 1
-        except SystemExit as ended:  # of the parser, which has said why
-            return int(ended.code or 0)
-        return 0
+        run_command(arguments)
+
+
+class _Suspects:
+    where: str | None = None
+
+    def __init__(self, argv: Sequence[str], prog: str) -> None:
+        self.argv, self.prog = argv, prog
+
+    def __call__(self) -> int:
+        return _exit_code(self._run)
+
+    def _run(self) -> None:
+        from .suspects_command import parse_suspects_arguments, run_command  # noqa: PLC0415
+
+        run_command(parse_suspects_arguments(self.argv, prog=self.prog))
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str], str], _Command]] = {"select": _Select, "suspects": _Suspects}
+
+
+def _exit_code(run: Callable[[], None]) -> int:
+    try:
+        with long_paths_refused():
+            run()
+    except (InputError, RunError) as error:
+        sys.stderr.write(error_line(error))
+        return 2 if isinstance(error, InputError) else 1
+    except SystemExit as ended:  # of the parser, which has said why
+        return int(ended.code or 0)
+    return 0
 
 
 def _in_order(command: _Command, *, ends_process: bool) -> int:

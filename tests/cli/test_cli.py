@@ -109,13 +109,20 @@ class TestMain:
         assert main(argv) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert captured.err == f"error: unknown command {argv[0]!r}; the command is: select\n"
+        assert captured.err == f"error: unknown command {argv[0]!r}; the commands are: select, suspects\n"
 
     def test_help_of_select(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["select", "--help"]) == 0
         text = capsys.readouterr().out
         assert text.startswith("usage: hf-clipselect select ")
         assert "--selection_ratio" in text and "--config FILE" in text
+
+    def test_help_of_suspects(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["suspects", "--help"]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith("usage: hf-clipselect suspects ") and "--label" in text
+        assert main(["suspects"]) == 2  # of which selection?
+        assert "usage: hf-clipselect suspects" in capsys.readouterr().err
 
     def test_arguments_of_the_process(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from folders import message_of, png
-from recipe_files import load_recipe
 
+from hf_clipselect.cli.suspects_command import load_images
 from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.data import load_source, read_images
 from hf_clipselect.data.outside_files import check_files_stay_inside
@@ -168,15 +168,14 @@ def test_sets_to_test_a_classifier_on_are_looked_at_too(tmp_path: Path, elsewher
 def test_pictures_of_suspects_are_of_the_dataset_alone(
     tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    suspects = load_recipe("suspects.py")
     folder = write(tmp_path / "data", cells(elsewhere))
     out = tmp_path / "out"
     arguments = {**QUICK, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
     result = run_selection(Arguments.from_dict(arguments))
     asked = {"selection": str(out), "dataset_name": None, "dataset_config_name": None, "train_split_name": None}
-    assert suspects.load_images(result, Namespace(**asked, allow_outside_files=False)) is None
+    assert load_images(result, Namespace(**asked, allow_outside_files=False)) is None
     assert "images: none. source_index 8 of the dataset " in capsys.readouterr().out
-    assert len(suspects.load_images(result, Namespace(**asked, allow_outside_files=True))) == 9
+    assert len(load_images(result, Namespace(**asked, allow_outside_files=True))) == 9
 
 
 def test_a_million_paths_are_looked_at_without_a_loop() -> None:

@@ -1,0 +1,204 @@
+"""What `hf-clipselect suspects` does: show the most probably wrong labels of a selection, for a check by eye.
+
+A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
+comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another
+class or caption fits better by CLIP, lowest margin first.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from ..data.outside_files import with_own_images
+from ..data.source import DatasetSource, content_id, load_source
+from ..errors import InputError
+from ..results.pruned import load_source_of
+from ..results.report import (
+    PICTURE_SIDE,
+    captions_of,
+    draw_grid,
+    for_spreadsheets,
+    pick_suspects,
+    small_images,
+    suspects_table,
+    verdict,
+)
+from ..results.run_folder import RunFolder
+from ..results.scores_table import column_values
+from ..results.selection_result import SelectionResult
+from ..runtime.files import make_folder
+from ..runtime.terminal import printable
+
+
+_DESCRIPTION = """\
+Show the most probably wrong labels of a selection, with the class or caption that they look like, for a check by eye.
+
+    hf-clipselect suspects clipselect_output                # the output folder of a run, or its subset folder
+    hf-clipselect suspects me/digits-pruned --num 50        # a dataset repository with the scores
+    hf-clipselect suspects clipselect_output --label dog --dataset_name path/to/images
+
+A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
+comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another
+class or caption fits better by CLIP, lowest margin first. Prints them, and writes to --output_dir suspects.csv,
+suspects.parquet (source_index, label, proposed_label, label_error_probability where there is a noise model, sas,
+margin, and for each subset whether the row was kept), and suspects.png with the first 200 images. These come from the
+dataset that the selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it
+is."""
+MAX_IN_GRID = 200
+_MAX_NAME_LENGTH = 28
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Print the suspects, and write their tables and picture.
+
+    Args:
+        arguments (`argparse.Namespace`): Of [`parse_suspects_arguments`].
+
+    Raises:
+        InputError: There is no such selection, class or dataset, or a flag is out of range.
+    """
+    if arguments.num < 1:
+        raise InputError(f"--num is how many rows to show and must be at least 1, got {arguments.num}.")
+    result = _read_selection(arguments)
+    rows = pick_suspects(result.scores, num=arguments.num, label=arguments.label)
+    dataset = load_images(result, arguments) if len(rows) else None
+    captions = None
+    if dataset is not None and "better_caption" in result.scores.column_names:
+        captions = captions_of(dataset, result.source.label_column)
+    table = suspects_table(result.scores, rows, captions)
+    _print_table(table)
+    output_dir = make_folder(arguments.output_dir, "--output_dir")
+    pyarrow.csv.write_csv(for_spreadsheets(table), output_dir / "suspects.csv")
+    pq.write_table(table, output_dir / "suspects.parquet")
+    _tell(f"tables: {output_dir / 'suspects.csv'}, {output_dir / 'suspects.parquet'}")
+    # One of an earlier call would be taken for that of these tables.
+    (output_dir / "suspects.png").unlink(missing_ok=True)
+    if dataset is not None:
+        shown = rows[:MAX_IN_GRID]
+        source_rows = column_values(result.scores, "source_index")[shown]
+        images = small_images(dataset, result.source.image_column, source_rows, max_side=PICTURE_SIDE)
+        draw_grid(result.scores, shown, images, captions).save(output_dir / "suspects.png")
+        _tell(f"images: {output_dir / 'suspects.png'}, {len(shown)} of them")
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _read_selection(arguments: argparse.Namespace) -> SelectionResult:
+    if not Path(arguments.selection).is_dir():
+        return SelectionResult.from_hub(arguments.selection, arguments.revision)
+    if arguments.revision is not None:
+        raise InputError(f"{arguments.selection} is a local folder, which has no --revision; leave it out.")
+    return SelectionResult.from_folder(arguments.selection)
+
+
+def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Dataset | None:
+    """The dataset that the rows count in, or None, after a sentence that says why."""
+    source = result.source
+    if not source.image_column:
+        _tell("images: none, the selection was made from embeddings.")
+        return None
+    # selection.json hides where a folder or file lies; config.yaml, which stays on the machine, tells it.
+    recorded = (RunFolder(Path(arguments.selection)).read_config().get("source") or {}).get("name") or ""
+    name = arguments.dataset_name or (recorded if Path(recorded).exists() else "")
+    try:
+        if name:
+            config_name = arguments.dataset_config_name or source.config_name
+            dataset, loaded = load_source(name, config_name, arguments.train_split_name or source.split or "train")
+        else:
+            dataset, loaded = load_source_of(source, arguments.selection), source
+        dataset = with_own_images(
+            dataset, source.image_column, loaded, allow_outside_files=arguments.allow_outside_files
+        )
+        _check_same(dataset, source)
+    except InputError as error:
+        if arguments.dataset_name:
+            raise
+        _tell(f"images: none. {printable(error)} Or name it with --dataset_name.")
+        return None
+    return dataset
+
+
+def _check_same(dataset: Dataset, source: DatasetSource) -> None:
+    """Refuse a dataset in which the row numbers mean other images."""
+    columns = source.image_column, source.label_column
+    known = len(dataset) == source.num_rows and set(columns) <= set(dataset.column_names)
+    if not known or content_id(dataset, *columns) != source.content_id:
+        raise InputError(
+            f"The dataset of {len(dataset)} rows is not the one that the selection was made from: "
+            f"{source.describe()}, of {source.num_rows} rows, with its images in {columns[0]!r} and its labels in "
+            f"{columns[1]!r}."
+        )
+
+
+def _print_table(table: pa.Table) -> None:
+    if len(table) == 0:
+        _tell("No row is suspect: every given label fits best.")
+        return
+    of_model = "label_error_probability" in table.column_names
+    kept = [name for name in table.column_names if name.startswith("selected_")]
+    found = "noise model" if of_model else "CLIP proposes"
+    heading = ["row", "label", found, "sas", "margin", *(name.removeprefix("selected_") for name in kept)]
+    lines = []
+    for row in table.to_pylist():
+        proposed = _shorten(row["proposed_label"])
+        line = [
+            str(row["source_index"]),
+            _shorten(row["label"]),
+            verdict(row["label_error_probability"], proposed) if of_model else proposed,
+            f"{row['sas']:.3f}",
+            f"{row['margin']:+.3f}",
+            *("kept" if row[name] else "-" for name in kept),
+        ]
+        lines.append(line)
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    for line in [heading, *lines]:
+        cells = [
+            cell.ljust(width) if column in (1, 2) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        _tell("  ".join(cells).rstrip())
+
+
+def _shorten(name: str) -> str:
+    name = printable(" ".join(name.split()))  # a line break in a name would break the table
+    return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 3] + "..."
+
+
+def parse_suspects_arguments(argv: Sequence[str], *, prog: str | None = None) -> argparse.Namespace:
+    """Read the flags of the command.
+
+    Args:
+        argv (`Sequence[str]`): What was typed after it.
+        prog (`str`, *optional*): Its name in `--help`.
+
+    Returns:
+        `argparse.Namespace`
+
+    Raises:
+        SystemExit: Of the parser, which has said why; also after `--help`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("selection", help="Output folder of a run, its subset folder, or a dataset repository.")
+    parser.add_argument("--revision", help="Branch, tag or commit of the repository.")
+    parser.add_argument("--num", type=int, default=100, help="At most this many rows.")
+    parser.add_argument("--label", help="Only rows whose given label is this class.")
+    parser.add_argument("--output_dir", default="suspects", help="Folder for the tables and the picture.")
+    parser.add_argument("--dataset_name", help="Hub id or folder of the dataset that the selection was made from.")
+    parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
+    parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
+    parser.add_argument(
+        "--allow_outside_files",
+        action="store_true",
+        help="Rows may name image files outside of the dataset's own folder.",
+    )
+    return parser.parse_args(argv)
