@@ -104,9 +104,9 @@ class _Suspects:
         return _exit_code(self._run)
 
     def _run(self) -> None:
-        from .suspects_command import parse_suspects_arguments, run_command  # noqa: PLC0415
+        from .suspects_command import run_command, suspects_parser  # noqa: PLC0415
 
-        run_command(parse_suspects_arguments(self.argv, prog=self.prog))
+        run_command(suspects_parser(self.prog).parse_args(self.argv))
 
 
 _COMMANDS: dict[str, Callable[[Sequence[str], str], _Command]] = {"select": _Select, "suspects": _Suspects}

@@ -7,7 +7,6 @@ class or caption fits better by CLIP, lowest margin first.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,7 +57,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Print the suspects, and write their tables and picture.
 
     Args:
-        arguments (`argparse.Namespace`): Of [`parse_suspects_arguments`].
+        arguments (`argparse.Namespace`): Of [`suspects_parser`].
 
     Raises:
         InputError: There is no such selection, class or dataset, or a flag is out of range.
@@ -172,18 +171,14 @@ def _shorten(name: str) -> str:
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 3] + "..."
 
 
-def parse_suspects_arguments(argv: Sequence[str], *, prog: str | None = None) -> argparse.Namespace:
-    """Read the flags of the command.
+def suspects_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """What reads the flags of the command.
 
     Args:
-        argv (`Sequence[str]`): What was typed after it.
         prog (`str`, *optional*): Its name in `--help`.
 
     Returns:
-        `argparse.Namespace`
-
-    Raises:
-        SystemExit: Of the parser, which has said why; also after `--help`.
+        `argparse.ArgumentParser`
     """
     parser = argparse.ArgumentParser(
         prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -201,4 +196,4 @@ def parse_suspects_arguments(argv: Sequence[str], *, prog: str | None = None) ->
         action="store_true",
         help="Rows may name image files outside of the dataset's own folder.",
     )
-    return parser.parse_args(argv)
+    return parser
