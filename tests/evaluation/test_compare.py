@@ -414,6 +414,7 @@ def test_missing_peers_and_too_much_memory_are_told_before_anything_starts(featu
     assert list((tmp_path / "cells").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cleanlab", "cleanlab_issues", "apricot"])
 def test_peers_run_where_they_are_installed(name, features_file, tmp_path):
     package = METHODS[name].package

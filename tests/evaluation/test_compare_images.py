@@ -275,6 +275,7 @@ def test_no_more_processes_decode_than_there_are_cores(data, tmp_path):
     assert taken == [None, 0, 1, cores]
 
 
+@pytest.mark.slow
 def test_a_precision_of_trainings_stays_theirs(data, tmp_path):
     """With two seeds a selection follows a training."""
     rows = run_sweep(sweep_on(data, tmp_path, bf16=True, seeds=[0, 1]))
