@@ -6,7 +6,7 @@ Ctrl-C may come.
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from ..errors import InputError, RunError, long_paths_refused
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console command; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     named = _COMMANDS.get(given[0]) if given else None
-    command = _Usage(given) if named is None else named(given[1:], f"hf-clipselect {given[0]}")
+    command: _Command = _Usage(given) if named is None else named(given[1:], f"hf-clipselect {given[0]}")
     return _in_order(command, ends_process=argv is None)
 
 
@@ -75,15 +75,30 @@ class _Usage:
         return 0
 
 
-class _Select:
+class _WithFlags:
+    """A command that reads flags; what it does is in `_run`."""
+
     where: str | None = None
 
     def __init__(self, argv: Sequence[str] | None, prog: str | None) -> None:
         self.argv, self.prog = argv, prog
 
     def __call__(self) -> int:
-        return _exit_code(self._run)
+        try:
+            with long_paths_refused():
+                self._run()
+        except (InputError, RunError) as error:
+            sys.stderr.write(error_line(error))
+            return 2 if isinstance(error, InputError) else 1
+        except SystemExit as ended:  # of the parser, which has said why
+            return int(ended.code or 0)
+        return 0
 
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+class _Select(_WithFlags):
     def _run(self) -> None:
         from ..config.command_line import parse_arguments  # noqa: PLC0415
 
@@ -94,34 +109,14 @@ class _Select:
         run_command(arguments)
 
 
-class _Suspects:
-    where: str | None = None
-
-    def __init__(self, argv: Sequence[str], prog: str) -> None:
-        self.argv, self.prog = argv, prog
-
-    def __call__(self) -> int:
-        return _exit_code(self._run)
-
+class _Suspects(_WithFlags):
     def _run(self) -> None:
         from .suspects_command import run_command, suspects_parser  # noqa: PLC0415
 
         run_command(suspects_parser(self.prog).parse_args(self.argv))
 
 
-_COMMANDS: dict[str, Callable[[Sequence[str], str], _Command]] = {"select": _Select, "suspects": _Suspects}
-
-
-def _exit_code(run: Callable[[], None]) -> int:
-    try:
-        with long_paths_refused():
-            run()
-    except (InputError, RunError) as error:
-        sys.stderr.write(error_line(error))
-        return 2 if isinstance(error, InputError) else 1
-    except SystemExit as ended:  # of the parser, which has said why
-        return int(ended.code or 0)
-    return 0
+_COMMANDS: dict[str, type[_WithFlags]] = {"select": _Select, "suspects": _Suspects}
 
 
 def _in_order(command: _Command, *, ends_process: bool) -> int:

@@ -1,9 +1,4 @@
-"""What `hf-clipselect suspects` does: show the most probably wrong labels of a selection, for a check by eye.
-
-A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
-comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another
-class or caption fits better by CLIP, lowest margin first.
-"""
+"""What `hf-clipselect suspects` does: show the most probably wrong labels of a selection, for a check by eye."""
 
 import argparse
 import sys
@@ -49,7 +44,7 @@ suspects.parquet (source_index, label, proposed_label, label_error_probability w
 margin, and for each subset whether the row was kept), and suspects.png with the first 200 images. These come from the
 dataset that the selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it
 is."""
-MAX_IN_GRID = 200
+_MAX_IN_GRID = 200
 _MAX_NAME_LENGTH = 28
 
 
@@ -79,7 +74,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     # One of an earlier call would be taken for that of these tables.
     (output_dir / "suspects.png").unlink(missing_ok=True)
     if dataset is not None:
-        shown = rows[:MAX_IN_GRID]
+        shown = rows[:_MAX_IN_GRID]
         source_rows = column_values(result.scores, "source_index")[shown]
         images = small_images(dataset, result.source.image_column, source_rows, max_side=PICTURE_SIDE)
         draw_grid(result.scores, shown, images, captions).save(output_dir / "suspects.png")

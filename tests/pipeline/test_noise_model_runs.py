@@ -340,7 +340,7 @@ def test_a_gpu_herds_the_same_rows():
 # Input that leaves little to estimate
 
 
-def is_sound(result, labels):
+def assert_sound(result, labels):
     columns = columns_of(result)
     probability = columns["label_error_probability"]
     assert np.isfinite(probability).all() and (probability >= 0).all() and (probability <= 1).all()
@@ -383,7 +383,7 @@ def odd_inputs():
 def test_odd_input_gives_a_right_result(name):
     images, texts, labels = odd_inputs()[name]
     result = select(images, texts, labels, selection_ratio=[0.5, 1.0])
-    is_sound(result, np.asarray(labels))
+    assert_sound(result, np.asarray(labels))
 
 
 @pytest.mark.parametrize("name", odd_inputs())
@@ -394,7 +394,7 @@ def test_auto_of_odd_input_is_a_right_result_or_a_sentence(name):
     except InputError as error:
         assert "selection_ratio" in str(error) and "\n" not in str(error)
     else:
-        is_sound(result, np.asarray(labels))
+        assert_sound(result, np.asarray(labels))
 
 
 def test_the_default_adaptation_copes_with_few_rows():

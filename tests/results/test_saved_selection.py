@@ -227,7 +227,7 @@ def claim_rows(folder, num_rows):
     (folder / "selection.json").write_text(json.dumps(document))
 
 
-def refused_without_filling_the_memory(folder, message):
+def assert_refused_without_filling_the_memory(folder, message):
     before = pa.total_allocated_bytes()
     tracemalloc.start()
     with pytest.raises(InputError, match=f"holds no selection that can be read .*{message}"):
@@ -254,9 +254,11 @@ def test_more_rows_than_bytes(saved_scores):
     with pq.ParquetWriter(shard(saved_scores), table.schema, compression="zstd") as writer:
         for _ in range(3):
             writer.write_table(many, row_group_size=1_000_000)
-    refused_without_filling_the_memory(saved_scores, "claim 3000000 rows in .* bytes, for a source of 200 rows")
+    assert_refused_without_filling_the_memory(saved_scores, "claim 3000000 rows in .* bytes, for a source of 200 rows")
     claim_rows(saved_scores, 10**9)
-    refused_without_filling_the_memory(saved_scores, "claim 3000000 rows in .* bytes, for a source of 1000000000 rows")
+    assert_refused_without_filling_the_memory(
+        saved_scores, "claim 3000000 rows in .* bytes, for a source of 1000000000 rows"
+    )
 
 
 def test_one_long_text_for_all_rows(saved_scores):
@@ -270,7 +272,7 @@ def test_one_long_text_for_all_rows(saved_scores):
     # As other writers do: text that stands in the file once, and no note that it was a dictionary.
     pq.write_table(table, shard(saved_scores), compression="zstd", store_schema=False)
     assert pq.read_schema(shard(saved_scores)).field(name).type == plain.field(name).type == pa.string()
-    refused_without_filling_the_memory(saved_scores, "would take 200000000 bytes of memory")
+    assert_refused_without_filling_the_memory(saved_scores, "would take 200000000 bytes of memory")
 
 
 @pytest.mark.parametrize(
@@ -278,18 +280,18 @@ def test_one_long_text_for_all_rows(saved_scores):
 )
 def test_columns_that_no_run_writes(saved_scores, column):
     pq.write_table(pq.read_table(shard(saved_scores)).append_column("more", column), shard(saved_scores))
-    refused_without_filling_the_memory(saved_scores, "the column 'more' of the scores holds")
+    assert_refused_without_filling_the_memory(saved_scores, "the column 'more' of the scores holds")
 
 
 def test_no_scores_at_all(saved_scores):
     shard(saved_scores).unlink()
-    refused_without_filling_the_memory(saved_scores, "there is no scores/")
+    assert_refused_without_filling_the_memory(saved_scores, "there is no scores/")
 
 
 def test_documents_that_are_too_large(saved_scores):
     with (saved_scores / "selection.json").open("ab") as file:
         file.truncate(200_000_000)  # takes no room on the disk
-    refused_without_filling_the_memory(saved_scores, "more than 100,000,000 bytes")
+    assert_refused_without_filling_the_memory(saved_scores, "more than 100,000,000 bytes")
     (saved_scores / "README.md").write_text("---\nconfigs: []\n---\n")
     with (saved_scores / "README.md").open("ab") as file:
         file.truncate(200_000_000)
