@@ -32,11 +32,15 @@ _CLASS_BALANCE = {
 }
 # Columns that the scores of some runs have, with what they hold.
 _FURTHER_COLUMNS = {
+    "decision": (
+        "string",
+        "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
+    ),
     "group": ("string", "category of the row, from the column `group_column` of the source"),
     "label_error_probability": (
         "float32",
-        "probability that the given label is wrong, in [0, 1], by a noise model of CLIP and of a regression without "
-        "the row's fold; lower is better",
+        "probability that the label is wrong, in [0, 1], by a noise model of CLIP and of a regression without the "
+        "row's fold, or 0 where a person took it for right; lower is better",
     ),
     "clean_label": ("class label", "class that is most probably the true one by the same model; may be the given one"),
     "class_rank": ("int64", "place of the row in the order in which rows of its class are kept; 0 comes first"),
