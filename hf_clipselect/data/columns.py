@@ -68,10 +68,8 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
                 "one holds class folders, unpack it, and give the folder."
             )
         candidates = next(filter(None, kinds), [])
-        if len(candidates) > 1 and set(SUBSET_COLUMNS) <= features.keys():
-            candidates = [
-                column for column in candidates if column not in (*SUBSET_COLUMNS, GIVEN_LABEL)
-            ] or candidates
+        ours = {*SUBSET_COLUMNS, GIVEN_LABEL} if set(SUBSET_COLUMNS) <= features.keys() else set()
+        candidates = [column for column in candidates if column not in ours] or candidates
         return _the_only(candidates, dataset, flag="--label_column_name", what="a label column", hint=hint)
     feature = features.get(name)
     if _is_label(feature) or _is_float(feature) or feature == Value("null"):

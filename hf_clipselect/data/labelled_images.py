@@ -18,13 +18,14 @@ from ..selection import class_quotas
 from .columns import (
     GIVEN_LABEL,
     SUBSET_COLUMNS,
+    column_array,
     find_caption_column,
     find_image_column,
     find_label_column,
     is_text,
 )
 from .decisions import UNDECIDED, Decision, Review, apply_decisions
-from .labels import read_captions, read_labels
+from .labels import read_captions, read_labels, written_labels
 from .outside_files import with_own_images
 from .prompts import read_class_names
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
@@ -115,6 +116,9 @@ def read_images(
         review = None if review is None else _of_considered(review, rows)
     if review is not None:
         labels = review.labels
+        if caption_column is None:  # now, and not at the end of the work
+            values, feature = column_array(dataset, label_column), dataset.features[label_column]
+            written_labels(values, feature, review.given_labels, labels, names)
     if caption_column is None:
         _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
     else:
