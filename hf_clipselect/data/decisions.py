@@ -114,7 +114,7 @@ def checked_decisions(decisions: Mapping[int, Decision] | str | Path | None) -> 
 
 
 @dataclass(frozen=True)
-class Review:
+class DecidedRows:
     """The decisions about the N rows considered, each an array of shape `(N,)`.
 
     `digest` is a hash of all decisions, also of those about rows that are not considered.
@@ -130,7 +130,7 @@ class Review:
         """Which rows no subset may hold, `(N,)`, bool."""
         return self.decision == "drop"
 
-    def of_rows(self, rows: np.ndarray) -> "Review":
+    def of_rows(self, rows: np.ndarray) -> "DecidedRows":
         """The same of some rows."""
         return replace(
             self, decision=self.decision[rows], given_labels=self.given_labels[rows], labels=self.labels[rows]
@@ -143,7 +143,7 @@ class Review:
 
 def apply_decisions(
     decisions: Mapping[int, Decision], labels: np.ndarray, class_names: Sequence[str], *, has_captions: bool = False
-) -> Review:
+) -> DecidedRows:
     """The decisions about the rows of a split, whose given labels `(N,)`, int64, are numbers of these names.
 
     A new label that is the given one counts as `keep`. Captions, which count as labels, can't be changed.
@@ -153,9 +153,9 @@ def apply_decisions(
     """
     _check_rows(decisions, labels, None if has_captions else class_names)
     numbers = {name: number for number, name in enumerate(class_names)}
-    decided, changed = np.full(len(labels), UNDECIDED, dtype=object), labels.copy()
+    decision_of, changed = np.full(len(labels), UNDECIDED, dtype=object), labels.copy()
     for row, decision in decisions.items():
-        decided[row] = decision.decision
+        decision_of[row] = decision.decision
         if decision.new_label is None:
             continue
         if has_captions:
@@ -170,10 +170,10 @@ def apply_decisions(
             )
         changed[row] = numbers[decision.new_label]
         if changed[row] == labels[row]:
-            decided[row] = "keep"
+            decision_of[row] = "keep"
     content = [[row, decisions[row].decision, decisions[row].new_label] for row in sorted(decisions)]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    return Review(decided, labels, changed, digest)
+    return DecidedRows(decision_of, labels, changed, digest)
 
 
 def is_right(decision: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from .columns import (
     find_label_column,
     is_text,
 )
-from .decisions import UNDECIDED, Decision, Review, apply_decisions
+from .decisions import UNDECIDED, DecidedRows, Decision, apply_decisions
 from .labels import read_captions, read_labels, written_labels
 from .outside_files import with_own_images
 from .prompts import read_class_names
@@ -46,7 +46,7 @@ class LabelledImages:
     source_index: np.ndarray  # (num_rows,), int64, increasing: row numbers in the source split
     source: DatasetSource
     has_captions: bool = False  # the labels are captions
-    review: Review | None = None  # what a person decided about the rows; the columns of `dataset` are as before
+    decided: DecidedRows | None = None  # what a person decided about the rows; the columns of `dataset` are as before
 
 
 def read_images(
@@ -106,19 +106,19 @@ def read_images(
         labels, names = read_labels(dataset, label_column, names_of_user)
     else:
         labels, names = read_captions(dataset, label_column)
-    review = None
+    decided = None
     if decisions is not None:
-        review = apply_decisions(decisions, labels, names, has_captions=caption_column is not None)
+        decided = apply_decisions(decisions, labels, names, has_captions=caption_column is not None)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
         rows = _spread_rows(labels if caption_column is None else np.zeros_like(labels), max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
-        review = None if review is None else _of_considered(review, rows)
-    if review is not None:
-        labels = review.labels
+        decided = None if decided is None else _of_considered(decided, rows)
+    if decided is not None:
+        labels = decided.labels
         if caption_column is None:  # now, and not at the end of the work
             values, feature = column_array(dataset, label_column), dataset.features[label_column]
-            written_labels(values, feature, review.given_labels, labels, names)
+            written_labels(values, feature, decided.given_labels, labels, names)
     if caption_column is None:
         _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
     else:
@@ -132,7 +132,7 @@ def read_images(
         rows,
         source,
         has_captions=caption_column is not None,
-        review=review,
+        decided=decided,
     )
 
 
@@ -174,15 +174,15 @@ def _check_column_names(columns: set[str], further: Sequence[str]) -> None:
         )
 
 
-def _of_considered(review: Review, rows: np.ndarray) -> Review:
+def _of_considered(decided: DecidedRows, rows: np.ndarray) -> DecidedRows:
     """The decisions about the rows considered; those about others are told and have no effect."""
-    considered = review.of_rows(rows)
-    decided, left = (int(np.count_nonzero(some.decision != UNDECIDED)) for some in (review, considered))
-    if decided > left:
+    considered = decided.of_rows(rows)
+    before, left = (int(np.count_nonzero(some.decision != UNDECIDED)) for some in (decided, considered))
+    if before > left:
         logger.warning(
             "%d of %s are about rows that --max_train_samples leaves out, and have no effect.",
-            decided - left,
-            counted(decided, "decision"),
+            before - left,
+            counted(before, "decision"),
         )
     return considered
 

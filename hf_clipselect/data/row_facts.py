@@ -14,7 +14,7 @@ from ..runtime.words import are, counted, there_are
 from ..scores.arrays import as_numpy, on_its_device
 from ..scores.sample_scores import ArrayColumns
 from .columns import column_array
-from .decisions import Review
+from .decisions import DecidedRows
 
 
 # A group for every row would say nothing and fill the report.
@@ -31,7 +31,7 @@ class RowFacts(ArrayColumns):
     must_keep: np.ndarray | None = None  # bool: rows that every subset holds
     must_drop: np.ndarray | None = None  # bool: rows that none holds
     given_label: np.ndarray | None = None  # int64: class in the source, where a person decided about labels
-    decision: np.ndarray | None = None  # object of `str`: what a person decided, as in [`Review`]
+    decision: np.ndarray | None = None  # object of `str`: what a person decided, as in [`DecidedRows`]
 
 
 def read_facts(
@@ -41,14 +41,14 @@ def read_facts(
     group_column: str | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
-    review: Review | None = None,
+    decided: DecidedRows | None = None,
     has_captions: bool = False,
 ) -> RowFacts:
     """Read what a user says of the N rows of a dataset, whose numbers in the source are `source_index` `(N,)`, rising.
 
     `group_column` holds strings, integers, booleans or class labels; `must_keep` and `must_drop` are as in
-    [`listed_rows`]; what a review drops counts as dropped too, and of captions there are no given labels. Raises
-    `InputError` where a column or file is missing or holds something else, or a row is to be kept and dropped.
+    [`listed_rows`]; what a person decided to drop counts as dropped too, and of captions there are no given labels.
+    Raises `InputError` where a column or file is missing or holds something else, or a row is to be kept and dropped.
     """
     kept, dropped = (
         None if listing is None else listed_rows(listing, flag, dataset=dataset, source_index=source_index)
@@ -56,12 +56,12 @@ def read_facts(
     )
     _check_apart(kept, dropped, source_index)
     groups = None if group_column is None else read_groups(dataset, group_column)
-    if review is None:
+    if decided is None:
         return RowFacts(groups, kept, dropped)
-    if review.is_dropped.any():
-        _check_apart(kept, review.is_dropped, source_index, "dropped by --decisions")
-        dropped = review.is_dropped if dropped is None else dropped | review.is_dropped
-    return RowFacts(groups, kept, dropped, None if has_captions else review.given_labels, review.decision)
+    if decided.is_dropped.any():
+        _check_apart(kept, decided.is_dropped, source_index, "dropped by --decisions")
+        dropped = decided.is_dropped if dropped is None else dropped | decided.is_dropped
+    return RowFacts(groups, kept, dropped, None if has_captions else decided.given_labels, decided.decision)
 
 
 def facts_of(

@@ -39,8 +39,8 @@ _FURTHER_COLUMNS = {
     "group": ("string", "category of the row, from the column `group_column` of the source"),
     "label_error_probability": (
         "float32",
-        "probability that the label is wrong, in [0, 1], by a noise model of CLIP and of a regression without the "
-        "row's fold, or 0 where a person took it for right; lower is better",
+        "probability that the given label is wrong, in [0, 1], by a noise model of CLIP and of a regression without "
+        "the row's fold; lower is better",
     ),
     "clean_label": ("class label", "class that is most probably the true one by the same model; may be the given one"),
     "class_rank": ("int64", "place of the row in the order in which rows of its class are kept; 0 comes first"),

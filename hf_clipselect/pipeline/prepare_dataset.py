@@ -95,7 +95,7 @@ def prepare_dataset(
         )
     if accelerator.is_main_process and chosen.objective is None:
         _tell_of_another_default(folder, objective)
-    if accelerator.is_main_process and images.review is None:
+    if accelerator.is_main_process and images.decided is None:
         _tell_of_earlier_decisions(folder)
     return Prepared(
         inputs=ImageInputs(images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter),
@@ -150,7 +150,7 @@ def _rows_of(images: LabelledImages, arguments: Arguments, passed: Passed) -> Gi
         group_column=arguments.data.group_column,
         must_keep=chosen.must_keep if passed.must_keep is None else passed.must_keep,
         must_drop=chosen.must_drop if passed.must_drop is None else passed.must_drop,
-        review=images.review,
+        decided=images.decided,
         has_captions=images.has_captions,
     )
     return GivenRows(

@@ -76,7 +76,7 @@ def describe_run(
             "prompt_template": [] if captions else list(arguments.model.prompt_template),
         },
         "captions": captions,
-        **({} if images.review is None else {"decisions": images.review.to_dict()}),
+        **({} if images.decided is None else {"decisions": images.decided.to_dict()}),
         "adaptation": adaptation.to_dict(),
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},

@@ -84,10 +84,10 @@ def test_a_mapping_names_each_row_by_its_number():
 
 def test_labels_after_the_decisions():
     decisions = [Decision(1, "relabel", "two"), Decision(2, "drop"), Decision(3, "keep"), Decision(4, "unsure")]
-    review = apply_decisions({decision.source_index: decision for decision in decisions}, LABELS, NAMES)
-    assert review.labels.tolist() == [0, 2, 2, 0, 1] and review.given_labels is LABELS
-    assert review.decision.tolist() == ["", "relabel", "drop", "keep", "unsure"]
-    told = review.to_dict()
+    decided = apply_decisions({decision.source_index: decision for decision in decisions}, LABELS, NAMES)
+    assert decided.labels.tolist() == [0, 2, 2, 0, 1] and decided.given_labels is LABELS
+    assert decided.decision.tolist() == ["", "relabel", "drop", "keep", "unsure"]
+    told = decided.to_dict()
     assert told | {"digest": ""} == {"keep": 1, "relabel": 1, "drop": 1, "unsure": 1, "digest": ""}
     assert decisions_in_words(told) == "1 label changed, 1 kept, 1 row dropped, 1 unsure"
 
@@ -105,11 +105,11 @@ def test_only_rows_that_are_considered_are_decided_about(images_dataset):
     decisions = {row: Decision(row, "relabel", "blue thing") for row in range(30)}
     images = read_images(images_dataset, max_samples=12, decisions=decisions)
     given = np.array(images_dataset["label"])[images.source_index]
-    assert images.review.given_labels.tolist() == given.tolist()
+    assert images.decided.given_labels.tolist() == given.tolist()
     assert images.labels.tolist() == np.where(images.source_index < 30, 2, given).tolist()
     assert images.dataset["label"][:] == given.tolist()
     all_rows = read_images(images_dataset, max_samples=12)
-    assert all_rows.source_index.tolist() == images.source_index.tolist() and all_rows.review is None
+    assert all_rows.source_index.tolist() == images.source_index.tolist() and all_rows.decided is None
 
 
 def test_a_label_that_no_row_shows_how_to_write(images_dataset):

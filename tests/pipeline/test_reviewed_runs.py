@@ -1,6 +1,7 @@
 """A run takes back what a person decided about rows: labels change before anything is scored, all figures agree."""
 
 import json
+import shutil
 import signal
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from hf_clipselect import InputError, SelectionResult, load_pruned, select_dataset
 from hf_clipselect.cli import main
 from hf_clipselect.data.decisions import Decision, read_decisions, write_decisions
+from hf_clipselect.encoder.cache import SHARD_ROWS
+from hf_clipselect.evaluation.classifier.selected_rows import load_selected_rows
+from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
 from hf_clipselect.results.report import pick_suspects
 from hf_clipselect.results.scores_table import column_values
 
@@ -68,6 +72,7 @@ def run(reviewed):
 class Stage:
     """One of several runs in a folder: what it printed and encoded, and what stood in the folder then."""
 
+    folder: Path
     out: str
     err: str
     encoded: int
@@ -80,7 +85,7 @@ def stages(run, reviewed, tmp_path_factory):
     folder, found = tmp_path_factory.mktemp("stages") / "out", []
     for flags in ((), ("--decisions", str(reviewed.path)), ()):
         run(folder, *flags)
-        found.append(Stage(run.out, run.err, run.encoded, content(folder)))
+        found.append(Stage(folder, run.out, run.err, run.encoded, content(folder)))
     return found
 
 
@@ -197,6 +202,15 @@ def test_reasons_and_counts(decided, result, reviewed):
     config = yaml.safe_load((decided / "config.yaml").read_text())
     assert config["decisions"].keys() == {*counts, "digest"} and counts.items() < config["decisions"].items()
     assert config["arguments"]["decisions"] == str(reviewed.path)
+
+
+def test_whether_it_is_worth_it_is_measured_by_the_labels_that_were_decided(decided, reviewed):
+    rows = load_selected_rows(ClassifierArguments(dataset_name=str(decided), selection_ratio=0.3))
+    for some in (rows.selected, rows.candidates):
+        assert np.array_equal(some.labels, reviewed.decided[some.source_index])
+    assert len(rows.candidates.labels) == 394 and np.array_equal(
+        rows.candidates.class_names, rows.selected.class_names
+    )
 
 
 def test_who_decided_is_written_nowhere(decided):
@@ -319,29 +333,27 @@ def test_rows_that_a_limit_leaves_out_are_told(run, reviewed, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_decide_the_same(forking_client, reviewed, tmp_path):
-    runs, flags = Runs(reviewed), ["--adaptation", "off", "--decisions", str(reviewed.path)]
+    flags = ["--adaptation", "off", "--max_train_samples", "150", "--decisions", str(reviewed.path)]
     for count in (1, 2):
         notes = tmp_path / f"notes-{count}"
         notes.mkdir()
-        argv = [[*runs.flags, *flags, "--output_dir", str(tmp_path / f"run-{count}")]]
+        argv = [[*Runs(reviewed).flags, *flags, "--output_dir", str(tmp_path / f"run-{count}")]]
         codes = forking_client.run({"runs": argv, "shard_rows": 64, "notes": str(notes), "processes": count})
         assert not any(codes), "\n".join(path.read_text()[-2000:] for path in notes.glob("output-*.txt"))
     assert_same(tmp_path / "run-2", tmp_path / "run-1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", ["adapter", "scores.parquet", "subset", "report.json"])
-def test_a_run_that_is_killed_with_decisions_goes_on(forking_client, reviewed, decided, tmp_path, point):
+@pytest.mark.parametrize("point", ["adapter", "subset"])
+def test_a_run_that_is_killed_with_decisions_goes_on(forking_client, reviewed, stages, decided, tmp_path, point):
     """In a folder that a run without decisions left."""
-    argv = [*Runs(reviewed).flags, "--output_dir", str(tmp_path / "out")]
-    with_decisions = [*argv, "--decisions", str(reviewed.path)]
+    shutil.copytree(stages[-1].folder, tmp_path / "out")
     notes = tmp_path / "notes"
     notes.mkdir()
-    plan = {"shard_rows": 4096, "notes": str(notes)}
-    assert forking_client.run({**plan, "runs": [argv]}) == [0]
+    flags = [*Runs(reviewed).flags, "--output_dir", str(tmp_path / "out"), "--decisions", str(reviewed.path)]
+    plan = {"runs": [flags], "shard_rows": SHARD_ROWS, "notes": str(notes)}
     kill = {"operation": "rename", "path": point, "nth": 1, "moment": "before"}
-    codes = forking_client.run({**plan, "runs": [with_decisions], "dying_ranks": [0], "kill": kill})
-    assert codes == [-signal.SIGKILL]
-    assert forking_client.run({**plan, "runs": [with_decisions]}) == [0]
+    assert forking_client.run({**plan, "dying_ranks": [0], "kill": kill}) == [-signal.SIGKILL]
+    assert forking_client.run(plan) == [0]
     assert encoded_images(notes) == [[]]
     assert differing(content(tmp_path / "out"), content(decided)) == []
