@@ -58,7 +58,8 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
     once = recipe.filled(page, tmp_path / "results")
     assert once == (
         f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n"
-        "<!-- results/run: Accuracy, %: only random rows; a, b -->\n\n| method | 0.2 |\n|---|---|\n| random rows | 2 |\n| a, b | 3 |\n"
+        "<!-- results/run: Accuracy, %: only random rows; a, b -->\n\n"
+        "| method | 0.2 |\n|---|---|\n| random rows | 2 |\n| a, b | 3 |\n"
     )
     assert recipe.filled(once, tmp_path / "results") == once
     later = recipe.filled("<!-- results/run [5% noise]: Accuracy, %: -->\n", tmp_path / "results")
