@@ -51,7 +51,10 @@ def summary_lines(
         lines.append(_adapters(report["adaptation"]))
         if checked := _checked(report):
             lines.append(checked)
-    lines += _where(report, place, _load_subset(place, result.ratios[0], scores_only=scores_only, revision=revision))
+    load = f"SelectionResult.from_folder({literal(place)})"
+    if is_whole(report) or isinstance(place, str):
+        load = _load_subset(place, result.ratios[0], scores_only=scores_only, revision=revision)
+    lines += _where(report, place, load)
     if (command := report.get("compare_command")) and _RECIPE.is_file():
         lines.append(f"is it worth it: {command}")
     return [printable(line) for line in [*lines, f"next: {_next_command(place, revision)}"]]
@@ -107,12 +110,12 @@ def duration(seconds: float) -> str:
 
 def _what_was_selected(result: SelectionResult, seconds: float | None) -> list[str]:
     report = result.report
-    if not is_whole(report):
-        return [f"{counted(len(result.scores), 'row')} of embeddings"]
-    name = report["source"]["name"] or "a dataset in memory"
-    line = f"{report['num_rows']} rows of {name}, scored with {report['model']['name']}"
+    line = f"{counted(len(result.scores), 'row')} of embeddings"
+    if is_whole(report):
+        name = report["source"]["name"] or "a dataset in memory"
+        line = f"{report['num_rows']} rows of {name}, scored with {report['model']['name']}"
     lines = [line if seconds is None else f"{line} in {duration(seconds)}"]
-    if noise := report["noise"]:
+    if noise := report.get("noise"):
         pairs = confused_pairs(noise, limit=_PAIRS_NAMED)
         lines.append(look_wrong(noise) + (f": {pairs}" if pairs else ""))
     return lines

@@ -53,7 +53,7 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         outcome = run_stages(prepared, seconds)
         description = _describe(prepared, outcome)
         report = _report(outcome, description, asked=prepared.sizes, seconds=seconds, warnings=warnings)
-        result = replace(outcome.result, report=report)
+        result = replace(outcome.result, report=report, images=prepared.inputs.images.dataset)
         if accelerator.is_main_process:
             _write(prepared, result, outcome.rows.unreadable, description)
         # The other processes end here: they would time out while the main one pushes.
