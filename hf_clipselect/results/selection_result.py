@@ -15,15 +15,16 @@ from ..data import SUBSET_COLUMNS, one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import Destination, Pushed, check_subset_folder, publish, subset_card
+from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, publish, subset_card
 from ..hub.merge import OUR_CONFIG, write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.downloads import fetch_files
-from ..runtime.files import make_folder
+from ..runtime.files import make_folder, write_atomically
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
 from .noise_summary import check_share
+from .report import draw_preview
 from .run_report import report_at
 from .saved_selection import is_whole, published_report, read_saved, write_selection
 from .scores_table import NEEDED_COLUMNS, column_values, join_columns
@@ -176,9 +177,13 @@ class SelectionResult:
             if OUR_CONFIG.fullmatch(path.parent.name):
                 path.unlink()
         write_parquet(self.scores, folder / "scores")
-        for size in () if dataset is None else self.ratios:
-            write_parquet(self._at(size)._join(dataset), folder / config_name(size))
         report = published_report(self.report)
+        (folder / PREVIEW).unlink(missing_ok=True)
+        for size in () if dataset is None else self.ratios:
+            subset = self._at(size)._join(dataset)
+            write_parquet(subset, folder / config_name(size))
+            if size == self.ratios[0] and is_whole(report):
+                write_atomically(folder / PREVIEW, self._draw_preview(subset))
         if is_whole(report):
             write_card(folder / "README.md", subset_card(report, folder))
         write_selection(
@@ -190,6 +195,10 @@ class SelectionResult:
             report=report,
             scores=self.scores,
         )
+
+    def _draw_preview(self, subset: Dataset) -> bytes:
+        columns = {"image_column": self.source.image_column, "label_column": self.source.label_column}
+        return draw_preview(self.scores, subset, column_suffix(self.ratios[0]), **columns)
 
     @classmethod
     @python_door()

@@ -94,6 +94,7 @@ EXAMPLES = {
     "hub_tag": ("v3", "v3"),
     "create_pr": ("true", True),
     "scores_only": ("true", True),
+    "license": ("cc-by-4.0", "cc-by-4.0"),
 }
 # What makes no sense without it.
 NEEDS = {"push_to_hub": ("hub_dataset_id", "me/digits-pruned"), "num_clusters": ("caption_column", "text")}
