@@ -39,7 +39,7 @@ def check_license(license: str | None) -> None:
     """Raise `InputError` for what has not the form of a license's id; which ids there are the Hub alone knows."""
     if license is not None and not _LICENSE.fullmatch(license):
         raise InputError(
-            f"--license must be an id of a license as the Hub has them, in small letters, such as mit or cc-by-4.0, or "
+            "--license must be an id of a license as the Hub has them, in small letters, such as mit or cc-by-4.0, or "
             f"other; got {license!r}. They are listed at https://huggingface.co/docs/hub/repositories-licenses."
         )
 

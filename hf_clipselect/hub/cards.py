@@ -66,7 +66,7 @@ def subset_card(
         "size_categories": [wording.size_category(subsets[first]["rows"] if has_images else report["num_rows"])],
         "source_datasets": [source["name"]] if on_hub else None,
         "configs": config_entries(folder, configs),
-        "dataset_info": config_infos(folder, configs),
+        "dataset_info": config_infos(folder, configs) or None,
     }
     context = _common_context(report) | _tables(report, subsets)
     context |= {

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from ..errors import InputError
-from ..runtime.parquet import shards_id
+from ..runtime.parquet import SHARDS, shards_id
 
 
 SCORES_CONFIG = "scores"
@@ -27,7 +27,7 @@ def configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
     Raises `InputError` where there is none.
     """
     known = [*(subset["name"] for subset in report["subsets"]), SCORES_CONFIG]
-    configs = [name for name in known if _shards(folder, name)]
+    configs = [name for name in known if _files(folder, name)]
     if not configs:
         raise InputError(f"{folder} holds no Parquet files of {', '.join(known)}; pass the folder of the subset.")
     return configs
@@ -35,7 +35,7 @@ def configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
 
 def score_columns(folder: Path) -> list[str]:
     """The names of the columns of the scores in the folder."""
-    return pq.read_schema(_shards(folder, SCORES_CONFIG)[0]).names
+    return pq.read_schema(_files(folder, SCORES_CONFIG)[0]).names
 
 
 def config_entries(folder: Path, configs: Sequence[str]) -> list[dict[str, Any]]:
@@ -56,35 +56,42 @@ def config_entries(folder: Path, configs: Sequence[str]) -> list[dict[str, Any]]
 
 
 def config_infos(folder: Path, configs: Sequence[str]) -> list[dict[str, Any]]:
-    """The entries of `dataset_info:` for these configs: features, rows and bytes of the split."""
-    features = {config: _features_in_yaml(folder, config) for config in configs}
+    """The entries of `dataset_info:` for these configs: features, rows and bytes of the split.
+
+    There is none for a config to which other people's files belong as well.
+    """
+    shards = {config: _files(folder, config) for config in configs}
+    shards = {config: paths for config, paths in shards.items() if all(path.match(SHARDS) for path in paths)}
+    features = {config: _features_in_yaml(paths[0]) for config, paths in shards.items()}
     is_short = len(str(features)) <= _MOST_CHARACTERS
     entries = []
-    for config in configs:
-        shards = [pq.read_metadata(path) for path in _shards(folder, config)]
-        groups = [shard.row_group(index) for shard in shards for index in range(shard.num_row_groups)]
-        num_bytes = sum(group.total_byte_size for group in groups)
-        split = {"name": "train", "num_bytes": num_bytes, "num_examples": sum(shard.num_rows for shard in shards)}
+    for config, paths in shards.items():
+        read = [pq.read_metadata(path) for path in paths]
+        num_bytes = sum(
+            shard.row_group(index).total_byte_size for shard in read for index in range(shard.num_row_groups)
+        )
+        split = {"name": "train", "num_bytes": num_bytes, "num_examples": sum(shard.num_rows for shard in read)}
         entries.append(
             {
                 "config_name": config,
                 **({"features": features[config]} if features[config] and is_short else {}),
                 "splits": [split],
-                "download_size": sum(path.stat().st_size for path in _shards(folder, config)),
+                "download_size": sum(path.stat().st_size for path in paths),
                 "dataset_size": num_bytes,
             }
         )
     return entries
 
 
-def _shards(folder: Path, config: str) -> list[Path]:
+def _files(folder: Path, config: str) -> list[Path]:
+    """What `load_dataset` reads of a config."""
     # Absolute: pyarrow reads `run:1/...` as a URL.
     return sorted((folder.absolute() / config).glob(_FILES))
 
 
-def _features_in_yaml(folder: Path, config: str) -> list[dict[str, Any]] | None:
+def _features_in_yaml(shard: Path) -> list[dict[str, Any]] | None:
     """The features as a card tells them; None for those that it has no words for."""
-    features = Features.from_arrow_schema(pq.read_schema(_shards(folder, config)[0]))
+    features = Features.from_arrow_schema(pq.read_schema(shard))
     try:
         told = features._to_yaml_list()
         return told if Features._from_yaml_list(told) == features else None

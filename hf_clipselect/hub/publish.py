@@ -45,9 +45,7 @@ class Destination:
     license: str | None = None  # that the card of the subset is to state, where the user names one
 
     @classmethod
-    def to(
-        cls, dataset_id: str, model_id: str | None, *, license: str | None = None, **how: Any
-    ) -> "Destination":
+    def to(cls, dataset_id: str, model_id: str | None, *, license: str | None = None, **how: Any) -> "Destination":
         """The two repositories by their ids; `how` is the rest of a [`Repository`], the same for both."""
         model = None if model_id is None else Repository(model_id, "model", **how)
         return cls(Repository(dataset_id, "dataset", **how), model, license)

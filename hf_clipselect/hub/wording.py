@@ -8,7 +8,6 @@ from typing import Any
 
 from ..data.prompts import PLACEHOLDER, clean_class_name
 from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id, is_local_path, plain_name
-from ..runtime.words import counted
 from .escape import Markdown, code_span, escape_markdown, one_line, python_literal
 from .noise_words import auto_keeps_all, confused_pairs, look_wrong
 
@@ -213,19 +212,22 @@ def review_texts(report: Mapping[str, Any]) -> list[str]:
     texts = []
     if decisions := report.get("decisions"):
         texts += [
-            f"People looked at {counted(sum(decisions.values()), 'row')}: {decisions['keep']:,} keep their label, "
-            f"{decisions['relabel']:,} got another one, {decisions['drop']:,} were dropped, {decisions['unsure']:,} "
-            "stay undecided."
+            f"People looked at {_rows(sum(decisions.values()))}: labels kept {decisions['keep']:,}, labels replaced "
+            f"{decisions['relabel']:,}, rows dropped {decisions['drop']:,}, undecided {decisions['unsure']:,}."
         ]
     if (leaks := report.get("leaks")) and leaks["rows"]:
-        texts += [f"Copies of rows of {leaks['reference']}: {counted(leaks['rows'], 'row')}, {_fate(leaks)}."]
+        texts += [f"Copies of rows of {leaks['reference']}: {_rows(leaks['rows'])}, {_fate(leaks)}."]
     elif leaks:
         texts += [f"No row is a copy of a row of {leaks['reference']}."]
     if quality := report.get("quality"):
         kinds = ", ".join(f"{kind} {rows:,}" for kind, rows in quality["issues"].items() if rows)
         fate = f" ({kinds}), {_fate(quality)}" if quality["rows"] else ""
-        texts += [f"Odd images, such as blurred or dark ones: {counted(quality['rows'], 'row')}{fate}."]
+        texts += [f"Odd images, such as blurred or dark ones: {_rows(quality['rows'])}{fate}."]
     return texts
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} {'row' if number == 1 else 'rows'}"
 
 
 def _fate(found: Mapping[str, Any]) -> str:
