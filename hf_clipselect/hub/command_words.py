@@ -55,9 +55,8 @@ def command_note(report: Mapping[str, Any]) -> Markdown | None:
         notes += [f"{code_span(_STAND_INS['data_files'])} is the folder of your copy of the files."]
     files = [plain_name(str(arguments[name])) for name in _FILE_FLAGS if arguments.get(name)]
     if files:
-        notes += [
-            f"{', '.join(map(code_span, files))} {'is a file' if len(files) == 1 else 'are files'} of who made this."
-        ]
+        kind = "is a file" if len(files) == 1 else "are files"
+        notes += [f"{', '.join(map(code_span, files))} {kind} of whoever ran it."]
     return Markdown(" ".join(notes)) if notes else None
 
 

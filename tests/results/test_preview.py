@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image
 from made_results import make_result
 from PIL import Image as PILImage
 
