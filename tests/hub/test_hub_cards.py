@@ -862,8 +862,8 @@ def test_no_path_of_the_users_disk(tmp_path):
         )
         assert (
             "\n\n`PATH_OF_YOUR_COPY` is the path of your copy of the dataset cifar10. `PATH_OF_THE_MODEL` is the path "
-            "of the model my-clip. `PATH_OF_THE_ADAPTERS` is the path of the adapters adapters. `names.txt`, `lora.json` "
-            "are files of whoever ran it.\n\n"
+            "of the model my-clip. `PATH_OF_THE_ADAPTERS` is the path of the adapters adapters. `names.txt`, "
+            "`lora.json` are files of whoever ran it.\n\n"
         ) in card
     # A dataset in memory has no name, but another argument may be a path.
     report["arguments"] |= {"dataset_name": ""}
