@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from ..config.checks import check_license
 from ..config.python_calls import python_door
 from ..data import SUBSET_COLUMNS, one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
@@ -183,7 +184,7 @@ class SelectionResult:
             subset = self._at(size)._join(dataset)
             write_parquet(subset, folder / config_name(size))
             if size == self.ratios[0] and is_whole(report):
-                write_atomically(folder / PREVIEW, self._draw_preview(subset))
+                write_atomically(folder / PREVIEW, draw_preview(self.scores, subset, self.source, column_suffix(size)))
         if is_whole(report):
             write_card(folder / "README.md", subset_card(report, folder))
         write_selection(
@@ -195,10 +196,6 @@ class SelectionResult:
             report=report,
             scores=self.scores,
         )
-
-    def _draw_preview(self, subset: Dataset) -> bytes:
-        columns = {"image_column": self.source.image_column, "label_column": self.source.label_column}
-        return draw_preview(self.scores, subset, column_suffix(self.ratios[0]), **columns)
 
     @classmethod
     @python_door()
@@ -263,6 +260,7 @@ class SelectionResult:
         tag: str | None = None,
         create_pr: bool = False,
         allow_outside_files: bool = False,
+        license: str | None = None,
     ) -> list[Pushed]:
         """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
 
@@ -280,6 +278,9 @@ class SelectionResult:
             tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
+            license (`str`, *optional*):
+                License that the card states, an id of the Hub such as `cc-by-4.0` or `other`; default that of the
+                source.
 
         Returns:
             `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`,
@@ -287,7 +288,8 @@ class SelectionResult:
 
         Raises:
             InputError: It is another dataset, a row names a file that is not the dataset's, the result comes from
-                `select_embeddings`, or the push can't work: no token, a wrong id, missing rights, a tag that is taken.
+                `select_embeddings`, or the push can't work: no token, a wrong id, missing rights, a tag that is taken,
+                a license that the Hub does not know.
             PushError: The Hub can't be reached, or fails time after time.
 
         Example:
@@ -306,17 +308,20 @@ class SelectionResult:
             raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
         if create_pr and (revision is not None or tag is not None):
             raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
+        check_license(license)
         if dataset is not None:
             dataset = one_split(dataset)
             self._check(dataset)
         destination = Destination.to(
-            repo_id, hub_model_id, private=private, branch=revision, tag=tag, create_pr=create_pr
+            repo_id, hub_model_id, license=license, private=private, branch=revision, tag=tag, create_pr=create_pr
         )
         destination.check()
+        arguments = self.report["arguments"] | ({} if license is None else {"license": license})
+        told = self.report | {"arguments": arguments}
         with TemporaryDirectory() as folder:
-            self.save(folder, dataset, allow_outside_files=allow_outside_files)
+            replace(self, report=told).save(folder, dataset, allow_outside_files=allow_outside_files)
             adapter = None if adapter_dir is None else Path(adapter_dir)
-            return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
+            return publish(published_report(told), Path(folder), destination, adapter=adapter)
 
     @classmethod
     def _read(cls, folder: Path, name: str) -> "SelectionResult":

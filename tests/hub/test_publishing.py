@@ -201,9 +201,19 @@ def test_from_python(published, tmp_path):
     assert not [path for path in hub.tree("datasets/me/python-scores") if path.startswith("ratio_")]
     card = hub.read("datasets/me/python-80", "README.md").decode()
     assert "| `ratio_80` | 120 | 80.0% |" in card and check(card, "dataset")["errors"] == []
+    later = hub.read("datasets/me/python-80", "README.md", "dev").decode()
+    assert read_header(card)["license"] == "apache-2.0" and read_header(later)["license"] == "cc-by-4.0"
     for message, words in zip(
         found["refused"],
-        ("150 rows", "give both, or neither", "leave revision and tag out", "bob/x", "result of a run"),
+        (
+            "150 rows",
+            "give both, or neither",
+            "leave revision and tag out",
+            "bob/x",
+            "license must be an id of a license as the Hub has them",
+            "license apache: the Hub does not take it",
+            "result of a run",
+        ),
         strict=True,
     ):
         assert words in message

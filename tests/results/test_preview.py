@@ -1,5 +1,6 @@
 """The picture of a dataset card: of published rows alone, small, and the same for the same rows."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_it_is_the_same_for_the_same_rows_and_goes_with_the_images(tmp_path):
 def test_it_is_small(size, noise):
     dataset = make_dataset(40, size, noise=noise)
     result = make_result(dataset, (0.5,), noise=True, report=True)
-    picture = draw_preview(result.scores, result.apply(dataset), "50", image_column="image", label_column="label")
+    picture = draw_preview(result.scores, result.apply(dataset), result.source, "50")
     assert len(picture) <= 300_000 and PILImage.open(io.BytesIO(picture)).width <= 1000
 
 
@@ -97,13 +98,14 @@ def test_many_classes_are_spread_and_a_single_row_is_enough():
     images = [PILImage.new("RGB", (16, 16), shade(row)) for row in range(60)]
     dataset = Dataset.from_dict({"image": images, "label": list(range(60))}, features=features)
     result = make_result(dataset, (1.0,), report=True)
-    columns = {"image_column": "image", "label_column": "label"}
-    shown = rows_shown(draw_preview(result.scores, result.apply(dataset), "100", **columns), 60)
+    shown = rows_shown(draw_preview(result.scores, result.apply(dataset), result.source, "100"), 60)
     spread = set(np.linspace(0, 59, 10).astype(int).tolist())
     assert spread <= shown
     one = make_result(dataset, (0.017,), report=True)
     assert len(one.selected) == 1
-    assert rows_shown(draw_preview(one.scores, one.apply(dataset), "1_7", **columns), 60) == set(one.selected.tolist())
+    assert rows_shown(draw_preview(one.scores, one.apply(dataset), one.source, "1_7"), 60) == set(
+        one.selected.tolist()
+    )
 
 
 def test_captions_are_those_of_published_rows(tmp_path):
@@ -111,13 +113,14 @@ def test_captions_are_those_of_published_rows(tmp_path):
     dataset = make_dataset(40)
     result = make_result(dataset, (0.5,), report=True)
     scores = result.scores.add_column("better_caption", np.arange(40)[::-1].copy())
+    source = dataclasses.replace(result.source, label_column="text")
     captioned = dataset.add_column("text", [f"caption {row}" for row in range(40)])
     pictures = []
     for better in (scores, result.scores.add_column("better_caption", np.zeros(40, np.int64))):
         subset = captioned.select(result.selected)
-        pictures.append(draw_preview(better, subset, "50", image_column="image", label_column="text"))
+        pictures.append(draw_preview(better, subset, source, "50"))
     assert pictures[0] == pictures[1]
     other = captioned.remove_columns("text").add_column("text", [f"other {row}" for row in range(40)])
     subset = other.select(result.selected)
-    assert draw_preview(scores, subset, "50", image_column="image", label_column="text") != pictures[0]
+    assert draw_preview(scores, subset, source, "50") != pictures[0]
     assert column_values(scores, "better_caption")[0] == 39

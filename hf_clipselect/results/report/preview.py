@@ -9,9 +9,10 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageDraw
 
+from ...data.source import DatasetSource
 from ..scores_table import column_values
 from .grid import PICTURE_SIDE, draw_tiles, heading_font, name_lines, suspect_lines
-from .suspects import pick_suspects
+from .suspects import captions_of, pick_suspects
 from .thumbnails import small_images
 
 
@@ -22,16 +23,16 @@ _MOST_BYTES = 300_000
 _QUALITIES = (88, 75, 60, 40, 20)
 
 
-def draw_preview(scores: Dataset, subset: Dataset, suffix: str, *, image_column: str, label_column: str) -> bytes:
+def draw_preview(scores: Dataset, subset: Dataset, source: DatasetSource, suffix: str) -> bytes:
     """Draw ten rows that a subset keeps first, of as many classes as there are, and at most five suspects among its
     rows.
 
     Args:
         scores (`Dataset`): The scores table, with `selected_<suffix>` and `selection_score_<suffix>`.
         subset (`Dataset`): The kept rows, at least one, in the order of the table, with their images and labels.
+        source (`DatasetSource`):
+            Names the column of the images, and that of the labels, or captions where the table has `better_caption`.
         suffix (`str`): That of the columns of the subset.
-        image_column (`str`): Of `subset`.
-        label_column (`str`): Of `subset`; it holds captions where the table has the column `better_caption`.
 
     Returns:
         `bytes`: A JPEG of at most 300 kB; the same for the same rows.
@@ -42,11 +43,10 @@ def draw_preview(scores: Dataset, subset: Dataset, suffix: str, *, image_column:
     suspects = suspects[np.isin(suspects, kept)][:_NUM_SUSPECT]
     shown = np.concatenate([first, suspects])
     places = np.searchsorted(kept, shown)
-    images = small_images(subset, image_column, places, max_side=PICTURE_SIDE)
+    images = small_images(subset, source.image_column, places, max_side=PICTURE_SIDE)
     captions = None
     if "better_caption" in scores.column_names:
-        texts = subset.with_format(None).select_columns([label_column])
-        captions = dict(zip(shown.tolist(), texts[places][label_column], strict=True))
+        captions = dict(zip(shown.tolist(), captions_of(subset, source.label_column)(places), strict=True))
     parts = []
     for heading, rows in (("Kept first", first), ("Kept, though the label looks wrong", suspects)):
         if len(rows):
