@@ -44,7 +44,8 @@ def subset_card(
 
     `repo_id` is the dataset repository, for the snippets; `adapter_id` and `adapter_revision` are the model repository
     and commit of the adapters behind the scores, by default those that the run was given. With `license_is_known` a
-    license of the source that looks like an id of the Hub is taken for one. Raises `InputError` where the folder holds
+    license that looks like an id of the Hub is taken for one. The picture [`PREVIEW`] is shown where the folder holds
+    it beside a subset. Raises `InputError` where the folder holds
     neither scores nor a subset of the report, or an id is not a Hub id.
     """
     for given in (repo_id, adapter_id):

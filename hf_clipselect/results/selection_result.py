@@ -154,7 +154,7 @@ class SelectionResult:
                 README.md stays.
             dataset (`Dataset`, *optional*):
                 The dataset that was selected from, or the rows of it that were considered: its kept rows are written
-                too, in `ratio_<percent>/` for each ratio.
+                too, in `ratio_<percent>/` for each ratio, and a picture of some of them for the card.
             allow_outside_files (`bool`, *optional*, defaults to `False`):
                 Rows of a dataset from the Hub may name files outside of its own folder.
 

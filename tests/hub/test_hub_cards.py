@@ -17,6 +17,7 @@ from loopback_hub.card import check
 from PIL import Image as PILImage
 
 from hf_clipselect import select_dataset
+from hf_clipselect.cli import main
 from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.embedded import load_digits_dataset
@@ -481,6 +482,26 @@ def test_snippets_of_a_run_of_the_embedded_digits_work(tmp_path, monkeypatch):
     assert len(names["scores"]) == len(dataset)
     exec(other_ratio.replace("path/to/subset", str(tmp_path / "run" / "subset")), names)
     assert names["subset"]["source_index"][:] == result.at(0.5).selected.tolist()
+
+
+@pytest.mark.slow
+def test_the_command_of_a_local_folder_runs_as_printed_on_a_copy(tmp_path):
+    for folder in ("mine", "yours"):
+        (tmp_path / folder / "digits").mkdir(parents=True)
+        load_digits_dataset("test").select(range(80)).to_parquet(tmp_path / folder / "digits" / "train.parquet")
+    flags = ["--model_name_or_path", "embedded/tiny-clip", "--adaptation", "off", "--selection_ratio", "0.4"]
+    flags += ["--dataset_name", str(tmp_path / "mine" / "digits"), "--license", "mit"]
+    assert main(["select", *flags, "--output_dir", str(tmp_path / "first")]) == 0
+    card = (tmp_path / "first" / "subset" / "README.md").read_text(encoding="utf-8")
+    assert "mine" not in card
+    words = shlex.split(command_of(card).replace("PATH_OF_YOUR_COPY", str(tmp_path / "yours" / "digits")))
+    assert main([*words[1:], "--output_dir", str(tmp_path / "second")]) == 0
+    first, second = tmp_path / "first" / "subset", tmp_path / "second" / "subset"
+    for name in ("ratio_40/train-00000-of-00001.parquet", PREVIEW):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    again = (second / "README.md").read_text(encoding="utf-8")
+    fingerprint = "fingerprint `[0-9a-f]{16}`"  # which `datasets` makes of the path too
+    assert re.sub(fingerprint, "", again) == re.sub(fingerprint, "", card) != card
 
 
 def test_snippets_name_the_repository():
