@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from ..errors import InputError
 from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
 from . import command_words, wording
-from .config_entries import SCORES_CONFIG, config_entries, config_infos, configs_in, score_columns
+from .config_entries import SCORES_CONFIG, columns_of, config_entries, config_infos, configs_in
 from .escape import Markdown, code_span, escape_markdown, python_literal
 from .merge import AGREEMENT_METRIC, written_header
 
@@ -81,7 +81,7 @@ def subset_card(
         "license_text": wording.license_text(source),
         "preview": Markdown(PREVIEW) if has_images and (folder / PREVIEW).is_file() else None,
         "configs": configs,
-        "further_columns": wording.further_columns(score_columns(folder)) if SCORES_CONFIG in configs else [],
+        "further_columns": wording.further_columns(columns_of(folder, configs[-1]) if SCORES_CONFIG in configs else []),
     }
     if adapter_id is not None:
         context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
@@ -160,7 +160,7 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
         "order": wording.order_text(report),
         "noise_text": wording.noise_text(report),
         "review_texts": wording.review_texts(report),
-        "is_relabelled": bool((report.get("decisions") or {}).get("relabel")),
+        "is_decided": bool(report.get("decisions")),
         "size_argument": wording.size_argument(subsets[first]),
         "auto_texts": {name: wording.auto_text(report, subset) for name, subset in subsets.items()},
         "balance": wording.balance_text(report),

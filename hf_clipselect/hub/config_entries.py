@@ -33,9 +33,9 @@ def configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
     return configs
 
 
-def score_columns(folder: Path) -> list[str]:
-    """The names of the columns of the scores in the folder."""
-    return pq.read_schema(_files(folder, SCORES_CONFIG)[0]).names
+def columns_of(folder: Path, config: str) -> list[str]:
+    """The names of the columns of a config in the folder."""
+    return pq.read_schema(_files(folder, config)[0]).names
 
 
 def config_entries(folder: Path, configs: Sequence[str]) -> list[dict[str, Any]]:

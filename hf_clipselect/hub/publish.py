@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 # What earlier pushes left: their shards and their picture go when this push has none of that name. All else in a
 # repository stays.
-_OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
+_OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet|{re.escape(PREVIEW)}")
 
 
 def is_subset_file(path: str) -> bool:
     """Whether a run writes a file of this path into a folder of subsets, beside its card."""
-    return path in ("selection.json", PREVIEW) or _OUR_SHARD.fullmatch(path) is not None
+    return path == "selection.json" or _OUR_SHARD.fullmatch(path) is not None
 
 
 def check_subset_folder(folder: Path) -> None:
@@ -130,7 +130,7 @@ def _push_subset(
         repository,
         {**files, CARD: card.encode()},
         message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
-        is_stale=lambda path: path == PREVIEW or _OUR_SHARD.fullmatch(path) is not None,
+        is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
     )
 
 

@@ -42,7 +42,11 @@ _FURTHER_COLUMNS = {
     ),
     "must_keep": ("bool", "whether every subset had to keep the row"),
     "must_drop": ("bool", "whether no subset was to keep the row"),
-    "given_label": ("class label", "the label given in the source, before the decisions of people"),
+    "given_label": ("class label", "the label given in the source, whatever people decided"),
+    "decision": (
+        "string",
+        "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
+    ),
     "leak_of": ("int64", "row of the reference that the row copies; -1 where it copies none"),
     "quality_issues": ("string", "what is odd about the image, such as `blurry, dark`; empty where nothing is"),
 }

@@ -701,11 +701,14 @@ def test_the_cards_tell_what_people_decided_and_what_leaks():
     ):
         assert f"\n\n{text}\n\n" in card
     assert "the label given in the source, or the new one of a person who looked at the row, possibly wrong" in card
+    assert (
+        "then five of ours" in card and "| `given_label` | class label | the label given in the source, what" in card
+    )
     report["leaks"]["rows"] = report["quality"]["rows"] = 0
     card = make_dataset_card(report)
     assert "No row is a copy of a row of me/flowers, split test." in card and "dark ones: 0 rows.\n" in card
-    report |= {"leaks": None, "quality": None, "decisions": {"keep": 3, "relabel": 0, "drop": 0, "unsure": 0}}
-    assert "or the new one" not in make_dataset_card(report)
+    report |= {"leaks": None, "quality": None, "decisions": None}
+    assert "or the new one" not in make_dataset_card(report) and "four of ours" in make_dataset_card(report)
     report["leaks"] = {"reference": HOSTILE[0], "rows": 2, "dropped": False}
     assert "Copies of rows of &lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;: 2 rows" in make_dataset_card(report)
 
