@@ -53,6 +53,7 @@ def subset_card(
             check_repo_id(given)
     configs = configs_in(folder, report)
     has_images = configs != [SCORES_CONFIG]
+    score_columns = columns_of(folder, SCORES_CONFIG) if SCORES_CONFIG in configs else []
     # Scores tell of every subset of the run, whose rows they mark.
     subsets = {name: subset for name, subset in _subsets(report).items() if name in configs or not has_images}
     first, source = next(iter(subsets)), report["source"]
@@ -81,7 +82,7 @@ def subset_card(
         "license_text": wording.license_text(source),
         "preview": Markdown(PREVIEW) if has_images and (folder / PREVIEW).is_file() else None,
         "configs": configs,
-        "further_columns": wording.further_columns(columns_of(folder, configs[-1]) if SCORES_CONFIG in configs else []),
+        "further_columns": wording.further_columns(score_columns),
     }
     if adapter_id is not None:
         context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
