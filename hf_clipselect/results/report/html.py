@@ -25,7 +25,7 @@ from ...runtime.words import cut
 from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
-from .shown_rows import NUM_SUSPECTS, Pair, RowsOfSize, classes_to_cut, confused_pairs, rows_of_size
+from .shown_rows import NUM_SUSPECTS, Pair, RowsOfSize, classes_to_cut, confused_pairs, forced_rows, rows_of_size
 from .suspects import captions_of, pick_suspects
 from .tiles import MAX_PICTURES, describe_rows, draw_pictures, shorten
 
@@ -83,7 +83,8 @@ def _shown(report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] 
     suspects = all_suspects[:NUM_SUSPECTS].tolist()
     # Clusters of images are no classes that could be confused.
     pairs = [] if of_captions else confused_pairs(scores)
-    by_size = {suffix: rows_of_size(scores, suffix, report) for suffix in suffixes}
+    classes, forced = classes_to_cut(scores), forced_rows(scores, report)
+    by_size = {suffix: rows_of_size(scores, suffix, classes, forced) for suffix in suffixes}
     others = [row for pair in pairs for row in pair.examples] + [row for of in by_size.values() for row in _rows(of)]
     captions = None
     if images is not None and of_captions:
@@ -98,7 +99,7 @@ def _shown(report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] 
         "has_noise_model": has_noise_model(scores),
         "pairs": [_describe_pair(pair, names, tiles) for pair in pairs],
         "num_cells": sum(bool(entry["rows"]) for entry in report["classes"]),
-        "num_cut": len(classes_to_cut(scores)),
+        "num_cut": len(classes),
         "sizes": [
             {
                 "suffix": subset["suffix"],

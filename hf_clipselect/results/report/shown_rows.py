@@ -3,7 +3,7 @@
 Rows are row numbers of the scores table. C classes, or clusters of rows with captions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,23 +51,36 @@ class RowsOfSize:
     cuts: list[Cut]
 
 
-def rows_of_size(scores: Dataset, suffix: str, report: Mapping[str, Any]) -> RowsOfSize:
-    """`best` are the rows kept with the highest selection score; `dropped` are spread evenly over the others, from the
-    highest score to the lowest; ties break by row number.
+def rows_of_size(scores: Dataset, suffix: str, classes: Sequence[int], forced: np.ndarray) -> RowsOfSize:
+    """What one size keeps and drops, with the cuts of these classes.
+
+    `best` are the rows kept with the highest selection score; `dropped` are spread evenly over the others, from the
+    highest score to the lowest; ties break by row number. `forced` `(N,)`, bool, are rows that are kept or dropped
+    whatever their score: they lie at no cut.
     """
     score, kept = (column_values(scores, f"{name}_{suffix}") for name in ("selection_score", "selected"))
     scored = np.isfinite(score)
     dropped = _descending(score, ~kept & scored)
     spread = np.linspace(0, len(dropped) - 1, min(NUM_SHOWN, len(dropped))).astype(np.int64)
     best = _descending(score, kept & scored)[:NUM_SHOWN]
-    # What is kept or dropped whatever its score lies at no cut.
-    by_score = scored & ~_forced(scores, report)
-    labels, num_classes = column_values(scores, "label"), scores.features["label"].num_classes
+    labels, by_score = column_values(scores, "label"), scored & ~forced
     # Of equal rows the one with the lower number is kept: the last kept has the highest, the first dropped the lowest.
-    last = _edges(labels, -score, np.flatnonzero(kept & by_score), num_classes)
-    first = _edges(labels, score, np.flatnonzero(~kept & by_score)[::-1], num_classes)
-    cuts = [Cut(label, last.get(label), first.get(label)) for label in classes_to_cut(scores)]
+    last = _edges(labels, -score, np.flatnonzero(kept & by_score))
+    first = _edges(labels, score, np.flatnonzero(~kept & by_score)[::-1])
+    cuts = [Cut(label, last.get(label), first.get(label)) for label in classes]
     return RowsOfSize(best, dropped[spread], [cut for cut in cuts if (cut.kept, cut.dropped) != (None, None)])
+
+
+def forced_rows(scores: Dataset, report: Mapping[str, Any]) -> np.ndarray:
+    """Which rows a run keeps or drops whatever their score, `(N,)`, bool."""
+    forced = np.zeros(len(scores), dtype=bool)
+    for name in {"must_keep", "must_drop"} & set(scores.column_names):
+        forced |= column_values(scores, name)
+    if (report.get("leaks") or {}).get("dropped") and "leak_of" in scores.column_names:
+        forced |= column_values(scores, "leak_of") >= 0
+    if (report.get("quality") or {}).get("dropped") and "quality_issues" in scores.column_names:
+        forced |= column_values(scores, "quality_issues") != ""
+    return forced
 
 
 def classes_to_cut(scores: Dataset) -> list[int]:
@@ -76,7 +89,7 @@ def classes_to_cut(scores: Dataset) -> list[int]:
     """
     readable = column_values(scores, "predicted_label") >= 0
     labels = column_values(scores, "label")[readable]
-    rows = np.bincount(labels, minlength=scores.features["label"].num_classes)
+    rows = np.bincount(labels)
     classes = np.flatnonzero(rows)
     if len(classes) > MAX_CUTS:
         name = "label_error_probability" if has_noise_model(scores) else "label_agrees"
@@ -94,8 +107,8 @@ def confused_pairs(scores: Dataset) -> list[Pair]:
     suspects = pick_suspects(scores)
     labels = column_values(scores, "label")
     proposed = column_values(scores, "clean_label" if has_noise_model(scores) else "predicted_label")
-    num_classes = scores.features["label"].num_classes
-    of_label = np.bincount(labels[column_values(scores, "predicted_label") >= 0], minlength=num_classes)
+    num_classes = int(max(labels.max(initial=0), proposed.max(initial=0))) + 1
+    of_label = np.bincount(labels[column_values(scores, "predicted_label") >= 0])
     codes = labels[suspects] * num_classes + proposed[suspects]
     pairs, counts = np.unique(codes, return_counts=True)
     found = []
@@ -107,20 +120,9 @@ def confused_pairs(scores: Dataset) -> list[Pair]:
     return found
 
 
-def _forced(scores: Dataset, report: Mapping[str, Any]) -> np.ndarray:
-    forced = np.zeros(len(scores), dtype=bool)
-    for name in {"must_keep", "must_drop"} & set(scores.column_names):
-        forced |= column_values(scores, name)
-    if (report.get("leaks") or {}).get("dropped") and "leak_of" in scores.column_names:
-        forced |= column_values(scores, "leak_of") >= 0
-    if (report.get("quality") or {}).get("dropped") and "quality_issues" in scores.column_names:
-        forced |= column_values(scores, "quality_issues") != ""
-    return forced
-
-
-def _edges(labels: np.ndarray, score: np.ndarray, rows: np.ndarray, num_classes: int) -> dict[int, int]:
+def _edges(labels: np.ndarray, score: np.ndarray, rows: np.ndarray) -> dict[int, int]:
     """Of each class the one of these rows with the highest score, of equal ones the last; sorts nothing."""
-    highest = np.full(num_classes, -np.inf)
+    highest = np.full(labels.max(initial=0) + 1, -np.inf)
     np.maximum.at(highest, labels[rows], score[rows])
     rows = rows[score[rows] == highest[labels[rows]]]
     return dict(zip(labels[rows].tolist(), rows.tolist(), strict=True))

@@ -1,5 +1,6 @@
 """Single rows as the page tells of them: image, label or caption, what it looks like, and what each size does."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ...selection.reasons import COPY_OF, DISAGREES, QUOTA_FULL, WRONG_LABEL
+from ...selection.reasons import DISAGREES, QUOTA_FULL, WRONG_LABEL
 from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .suspects import Captions, proposals, row_texts, verdict
@@ -25,7 +26,12 @@ MAX_PICTURES = 480
 
 # Reasons of the scores table, in the words of captions and their clusters.
 _OF_CAPTIONS = {DISAGREES: "caption disagrees with image", QUOTA_FULL["class"]: "quota of its cluster is full"}
-_NOTED = {"given_label", "leak_of", "quality_issues"}
+_NOTED = {"given_label", "decision", "leak_of", "quality_issues"}
+_DECIDED = {
+    "keep": "a person took its label for right",
+    "drop": "a person dropped it",
+    "unsure": "a person was not sure",
+}
 
 
 @dataclass(frozen=True)
@@ -81,12 +87,12 @@ def describe_rows(
     described = {}
     for place, row in enumerate(rows.tolist()):
         tile = {name: values[place] for name, values in columns.items()}
-        tile["cell"] = names[tile["cell"]]
+        tile["cell"] = shorten(names[tile["cell"]]).short
         tile["sizes"] = {suffix: (bool(kept[place]), score[place]) for suffix, (kept, score) in of_size.items()}
         tile["label"], tile["predicted"] = shorten(given[place]), shorten(predicted[place])
         described[row] = tile | {"has_picture": row in pictures, "picture": pictures.get(row), "verdict": None}
     _add_verdicts(described, scores, rows)
-    _add_notes(described, scores, rows, report)
+    _add_notes(described, scores, rows, names, report)
     for tile in described.values():
         if report["captions"]:
             tile["reason"] = _OF_CAPTIONS.get(tile["reason"], tile["reason"])
@@ -97,12 +103,8 @@ def describe_rows(
 
 
 def reason_kind(reason: str) -> str:
-    """A reason without what is particular to its row, to filter by."""
-    for start, kind in ((WRONG_LABEL, "label is wrong"), (COPY_OF, "redundant: copy of a kept row")):
-        if reason.startswith(start):
-            return kind
-    number = next((place for place, sign in enumerate(reason) if sign.isdecimal()), len(reason))
-    return reason[:number].strip() or reason
+    """A reason without what is particular to its row, to filter by: "redundant: copy of row N"."""
+    return "label is wrong" if reason.startswith(WRONG_LABEL) else re.sub(r"\d+", "N", reason)
 
 
 def _add_verdicts(described: dict[int, dict[str, Any]], scores: Dataset, rows: np.ndarray) -> None:
@@ -111,22 +113,28 @@ def _add_verdicts(described: dict[int, dict[str, Any]], scores: Dataset, rows: n
         return
     wrong = column_values(scores, "label_error_probability")[rows]
     for tile, probability, label, other in zip(described.values(), wrong, *proposals(scores, rows), strict=True):
-        if label != other:
-            tile |= {"verdict": verdict(probability, shorten(other).short), "proposed": other, "wrong": probability}
+        if label != other and probability > 0:  # that of a label that a person took for right is 0
+            proposed = shorten(other).short
+            tile |= {"verdict": verdict(probability, proposed), "proposed": proposed}
 
 
 def _add_notes(
-    described: dict[int, dict[str, Any]], scores: Dataset, rows: np.ndarray, report: Mapping[str, Any]
+    described: dict[int, dict[str, Any]],
+    scores: Dataset,
+    rows: np.ndarray,
+    names: Sequence[str],
+    report: Mapping[str, Any],
 ) -> None:
     """What else is known of a row: the label before people decided, the row that it copies, flaws of its image."""
     there = {name: column_values(scores, name)[rows] for name in _NOTED & set(scores.column_names)}
-    names = scores.features["label"].names
     labels = column_values(scores, "label")[rows]
     reference = (report.get("leaks") or {}).get("reference", "the reference")
     for place, tile in enumerate(described.values()):
         notes = []
         if "given_label" in there and there["given_label"][place] not in (-1, labels[place]):
-            notes.append(f"labelled {names[there['given_label'][place]]} before it was decided otherwise")
+            notes.append(f"a person changed its label, which was {names[there['given_label'][place]]}")
+        if "decision" in there and there["decision"][place] in _DECIDED:
+            notes.append(_DECIDED[there["decision"][place]])
         if "leak_of" in there and there["leak_of"][place] >= 0:
             notes.append(f"copies row {there['leak_of'][place]} of {reference}")
         if "quality_issues" in there and there["quality_issues"][place]:
