@@ -12,8 +12,11 @@ from ...encoder.bit_depth import white_level
 from ...encoder.images import UnreadableImageError, open_image
 
 
+MAX_SIDE = 128
+
+
 def make_thumbnails(
-    dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int
+    dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int = MAX_SIDE
 ) -> dict[int, str | None]:
     """As [`small_images`], each as a data URI."""
     return {

@@ -12,14 +12,14 @@ from ...selection.reasons import DISAGREES, QUOTA_FULL, WRONG_LABEL
 from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .suspects import Captions, proposals, row_texts, verdict
-from .thumbnails import make_thumbnails
+from .thumbnails import MAX_SIDE, make_thumbnails
 
 
 # A longer text would push the tiles apart: it is cut, and told in full on demand, up to this length.
 MAX_TEXT = 80
 MAX_FULL_TEXT = 2000
 # Pictures of suspects are larger, to judge them by.
-MAX_SIDE, MAX_SUSPECT_SIDE = 128, 256
+MAX_SUSPECT_SIDE = 256
 # Of different rows: what bounds the size of the page, and the images that a run decodes for it.
 MAX_PICTURES = 480
 
