@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 from ..config.arguments import Arguments, HubArguments
+from ..data.decisions import decisions_in_words
 from ..data.places import is_pattern
 from ..hub.noise_words import auto_keeps_all, confused_pairs, look_wrong
 from ..pipeline.run import run_selection
@@ -38,6 +39,8 @@ def summary(result: SelectionResult, arguments: Arguments) -> str:
     if noise := report["noise"]:
         pairs = confused_pairs(noise, limit=_PAIRS_NAMED)
         lines.append(look_wrong(noise) + (f": {pairs}" if pairs else ""))
+    if decisions := report["decisions"]:
+        lines.append(f"decisions: {decisions_in_words(decisions)}")
     for subset in report["subsets"]:
         agrees = f"CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
         line = f"{subset['name']}: {subset['rows']} rows; {agrees}"

@@ -101,6 +101,13 @@ class SelectionArguments:
         default=None,
         metadata={"help": "Rows of no subset: a file with one source_index per line, or a boolean column."},
     )
+    decisions: str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet file of what a person decided about single rows, as hf-clipselect explore writes it: "
+            "their labels are right, or become others, or no subset holds them."
+        },
+    )
     strict: bool = field(
         default=False,
         metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},

@@ -68,6 +68,7 @@ EXAMPLES = {
     "group_column": ("camera", "camera"),
     "must_keep": ("keep.txt", "keep.txt"),
     "must_drop": ("is_bad", "is_bad"),
+    "decisions": ("decisions.parquet", "decisions.parquet"),
     "num_folds": ("5", 5),
     "strict": ("true", True),
     "objective": ("paper", "paper"),

@@ -28,7 +28,7 @@ FILES = {"class_names": "class_names_file", "class_quotas": "class_quotas_file"}
 # Keywords without a flag: what the flags of the data and the model name.
 THINGS = {"dataset", "model", "processor", "image_embeds", "text_embeds", "labels", "groups"}
 # Rows and names may be given as they are.
-TAKE_MORE = {*FILES, "must_keep", "must_drop"}
+TAKE_MORE = {*FILES, "must_keep", "must_drop", "decisions"}
 # Defaults that differ on purpose: the command line leaves a folder, and its model goes with its dataset.
 OTHER_DEFAULTS = {
     (select_dataset, "model_name_or_path"): DEFAULT_MODEL,
