@@ -327,7 +327,7 @@ def test_page_tells_what_people_decided_and_what_checks_found(tmp_path, eight_ro
     scores = scores.add_column("leak_of", [-1] * 6 + [7, 5]).add_column("quality_issues", ["blurry"] + [""] * 7)
     page = Page(write_page(tmp_path, {**eight_report, **found}, scores))
     words = " ".join(" ".join(page.texts).split())
-    assert "People looked at 4 rows: 1 labels kept, 2 labels changed, 0 rows dropped, 1 left open." in words
+    assert "People looked at single rows: 2 labels changed, 1 kept, 0 rows dropped, 1 unsure." in words
     assert "2 rows copy rows of me/pets (split test) <b>" in words and "--drop_leaks true" in words
     assert "1 row has an image with flaws (blurry: 1) and is never kept." in words
     assert page.tags.count("b") == len(eight_report["subsets"])

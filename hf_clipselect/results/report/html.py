@@ -17,6 +17,7 @@ from datasets import Dataset
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
+from ...data.decisions import decisions_in_words
 from ...errors import InputError
 from ...hub.noise_words import about_percent, auto_keeps_all, look_wrong
 from ...runtime.files import write_text_atomically
@@ -64,6 +65,7 @@ def write_html(
         labels=_describe_noise(report),
         has_images=images is not None,
         adapted=bool(report["adaptation"].get("kept")),
+        decided=decisions_in_words(report["decisions"]) if report.get("decisions") else None,
         commands=_commands(report),
         warnings=[cut(warning, MAX_VALUE) for warning in report["warnings"][:MAX_WARNINGS]],
         max_classes=MAX_CLASSES_LISTED,
