@@ -25,6 +25,7 @@ from ..runtime.words import in_one_line
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
 from .changed_labels import label_columns
 from .noise_summary import check_share
+from .notebook_view import as_html, in_three_lines
 from .run_report import report_at
 from .saved_selection import is_whole, published_report, read_saved, write_selection
 from .scores_table import NEEDED_COLUMNS, column_values, join_columns
@@ -53,6 +54,9 @@ class SelectionResult:
         report (`dict[str, Any]`):
             What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote,
             and all but the last part of paths. `select_embeddings` makes at most the entries `adaptation` and `noise`.
+        images (`Dataset`, *optional*):
+            The rows considered, one per row of scores, of a result that was just made from images: notebooks show
+            some of them.
     """
 
     scores: Dataset
@@ -61,6 +65,13 @@ class SelectionResult:
     source: DatasetSource
     seed: int
     report: dict[str, Any] = field(default_factory=dict, repr=False)
+    images: Dataset | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return in_three_lines(self.scores, self.ratios, self.source, self.report, self.objective.name)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.scores, self.ratios, self.source, self.report, self.objective.name, self.images)
 
     @property
     def selected(self) -> np.ndarray:
