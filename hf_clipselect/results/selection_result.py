@@ -10,21 +10,22 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..config.checks import check_license
 from ..config.python_calls import python_door
-from ..data import SUBSET_COLUMNS, one_split
+from ..data import GIVEN_LABEL, SUBSET_COLUMNS, one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, publish, subset_card
-from ..hub.merge import OUR_CONFIG, write_card
+from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, is_subset_file, publish, subset_card
+from ..hub.merge import write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.downloads import fetch_files
 from ..runtime.files import make_folder, write_atomically
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
+from .changed_labels import label_columns
 from .noise_summary import check_share
+from .notebook_view import as_html, in_three_lines
 from .report import draw_preview
 from .run_report import report_at
 from .saved_selection import is_whole, published_report, read_saved, write_selection
@@ -44,7 +45,8 @@ class SelectionResult:
             One row per source row considered: source_index, label, predicted_label, label_agrees, sas (in [-1, 1],
             higher is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more
             diverse), then for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that
-            could not be read.
+            could not be read. Where there were decisions about rows, `label` is the one after them, `given_label` the
+            dataset's, and `decision` tells what was decided.
         ratios (`tuple[float | int | str, ...]`):
             Sizes of the subsets: ratios (float or "auto"), then counts (int); the first is that of `selected`.
         objective (`Objective`): The resolved knobs.
@@ -53,6 +55,9 @@ class SelectionResult:
         report (`dict[str, Any]`):
             What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote,
             and all but the last part of paths. `select_embeddings` makes at most the entries `adaptation` and `noise`.
+        images (`Dataset`, *optional*):
+            The rows considered, one per row of scores, of a result that was just made from images: notebooks show
+            some of them.
     """
 
     scores: Dataset
@@ -61,6 +66,13 @@ class SelectionResult:
     source: DatasetSource
     seed: int
     report: dict[str, Any] = field(default_factory=dict, repr=False)
+    images: Dataset | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return in_three_lines(self.scores, self.ratios, self.source, self.report, self.objective.name)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.scores, self.ratios, self.source, self.report, self.objective.name, self.images)
 
     @property
     def selected(self) -> np.ndarray:
@@ -123,8 +135,11 @@ class SelectionResult:
     def apply(self, dataset: Dataset) -> Dataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
 
+        Where the selection was made with decisions about rows, the label column holds the labels after them, and a
+        last column `given_label` those of the dataset.
+
         Args:
-            dataset (`Dataset`): The dataset that was selected from.
+            dataset (`Dataset`): The dataset that was selected from, with its own labels.
 
         Returns:
             `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's
@@ -174,12 +189,11 @@ class SelectionResult:
         check_subset_folder(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
-        for path in folder.glob(f"*/{SHARDS}"):
-            if OUR_CONFIG.fullmatch(path.parent.name):
-                path.unlink()
+        for path in [folder / PREVIEW, *folder.glob(f"*/{SHARDS}")]:
+            if is_subset_file(path.relative_to(folder).as_posix()):
+                path.unlink(missing_ok=True)
         write_parquet(self.scores, folder / "scores")
         report = published_report(self.report)
-        (folder / PREVIEW).unlink(missing_ok=True)
         for size in () if dataset is None else self.ratios:
             subset = self._at(size)._join(dataset)
             write_parquet(subset, folder / config_name(size))
@@ -278,9 +292,7 @@ class SelectionResult:
             tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
-            license (`str`, *optional*):
-                License that the card states, an id of the Hub such as `cc-by-4.0` or `other`; default that of the
-                source.
+            license (`str`, *optional*): That the card states, an id of the Hub or `other`; default the source's.
 
         Returns:
             `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`,
@@ -308,7 +320,6 @@ class SelectionResult:
             raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
         if create_pr and (revision is not None or tag is not None):
             raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
-        check_license(license)
         if dataset is not None:
             dataset = one_split(dataset)
             self._check(dataset)
@@ -316,8 +327,7 @@ class SelectionResult:
             repo_id, hub_model_id, license=license, private=private, branch=revision, tag=tag, create_pr=create_pr
         )
         destination.check()
-        arguments = self.report["arguments"] | ({} if license is None else {"license": license})
-        told = self.report | {"arguments": arguments}
+        told = self.report | {"arguments": self.report["arguments"] | ({"license": license} if license else {})}
         with TemporaryDirectory() as folder:
             replace(self, report=told).save(folder, dataset, allow_outside_files=allow_outside_files)
             adapter = None if adapter_dir is None else Path(adapter_dir)
@@ -362,14 +372,25 @@ class SelectionResult:
         names = {"source_index": "source_index", "sas": "sas", "sds": "sds", "selection_score": score}
         columns = {column: column_values(self.scores, name) for column, name in names.items()}
         dataset = dataset.with_format(None)
-        if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
+        is_reviewed = GIVEN_LABEL in self.scores.column_names
+        ours = [*SUBSET_COLUMNS, GIVEN_LABEL] if is_reviewed else [*SUBSET_COLUMNS]
+        if taken := [column for column in ours if column in dataset.column_names]:
             logger.warning(
                 "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)
             )
             dataset = dataset.remove_columns(taken)
-        kept = np.flatnonzero(self._kept)
-        if len(dataset) == len(self.scores) and dataset._indices is None:
-            return join_columns(dataset, columns).select(kept)
-        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept rows suffice.
-        rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
-        return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})
+        order, tables = [*dataset.column_names, *ours], [pa.table(columns)]
+        if is_reviewed:
+            tables.append(label_columns(dataset, self.source.label_column, self.scores))
+            dataset = dataset.remove_columns(self.source.label_column)
+        kept, has_all = np.flatnonzero(self._kept), len(dataset) == len(self.scores)
+        is_plain = has_all and dataset._indices is None
+        if not is_plain:
+            # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: those kept suffice.
+            dataset = dataset.select(kept if has_all else columns["source_index"][kept])
+            tables = [table.take(kept) for table in tables]
+        for table in tables:
+            dataset = join_columns(dataset, table)
+        if is_plain:
+            dataset = dataset.select(kept)
+        return dataset.select_columns(order) if is_reviewed else dataset
