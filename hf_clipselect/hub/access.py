@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import DatasetInfo, GitRefs
 
+from ..config.checks import check_license
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT, check_repo_id
 from ..runtime.retries import describe, with_retries
@@ -54,6 +55,7 @@ def check_license_is_known(license: str) -> None:
     """Raise `InputError` for a license that the Hub does not take in the card of a dataset; the Hub's answer decides,
     since its list grows. `PushError` where it can't be reached.
     """
+    check_license(license)
     with_retries("Asking the Hub for its licenses", partial(_check_license, license))
 
 

@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..config.checks import check_license
 from ..config.python_calls import python_door
 from ..data import one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, publish, subset_card
-from ..hub.merge import OUR_CONFIG, write_card
+from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, is_subset_file, publish, subset_card
+from ..hub.merge import write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.downloads import fetch_files
 from ..runtime.files import make_folder, write_atomically
@@ -186,12 +185,11 @@ class SelectionResult:
         check_subset_folder(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
-        for path in folder.glob(f"*/{SHARDS}"):
-            if OUR_CONFIG.fullmatch(path.parent.name):
-                path.unlink()
+        for path in [folder / PREVIEW, *folder.glob(f"*/{SHARDS}")]:
+            if is_subset_file(path.relative_to(folder).as_posix()):
+                path.unlink(missing_ok=True)
         write_parquet(self.scores, folder / "scores")
         report = published_report(self.report)
-        (folder / PREVIEW).unlink(missing_ok=True)
         for size in () if dataset is None else self.ratios:
             subset = self._at(size)._join(dataset)
             write_parquet(subset, folder / config_name(size))
@@ -290,9 +288,7 @@ class SelectionResult:
             tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
-            license (`str`, *optional*):
-                License that the card states, an id of the Hub such as `cc-by-4.0` or `other`; default that of the
-                source.
+            license (`str`, *optional*): That the card states, an id of the Hub or `other`; default the source's.
 
         Returns:
             `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`,
@@ -320,7 +316,6 @@ class SelectionResult:
             raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
         if create_pr and (revision is not None or tag is not None):
             raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
-        check_license(license)
         if dataset is not None:
             dataset = one_split(dataset)
             self._check(dataset)
@@ -328,8 +323,7 @@ class SelectionResult:
             repo_id, hub_model_id, license=license, private=private, branch=revision, tag=tag, create_pr=create_pr
         )
         destination.check()
-        arguments = self.report["arguments"] | ({} if license is None else {"license": license})
-        told = self.report | {"arguments": arguments}
+        told = self.report | {"arguments": self.report["arguments"] | ({"license": license} if license else {})}
         with TemporaryDirectory() as folder:
             replace(self, report=told).save(folder, dataset, allow_outside_files=allow_outside_files)
             adapter = None if adapter_dir is None else Path(adapter_dir)
