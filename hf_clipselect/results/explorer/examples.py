@@ -19,10 +19,18 @@ class Examples:
     are_nearest: bool
 
 
-def examples_of(explored: Explored, row: int, label: int) -> Examples:
-    """At most six rows of a class without the row itself: with the highest alignment to their label."""
-    rows = np.flatnonzero((explored.given == label) & explored.readable)
+def examples_of(explored: Explored, row: int, label: int | None = None) -> Examples:
+    """At most six rows without the row itself, of one class or of all: by the features that the run left its nearest
+    ones, and where they are missing, of a class those with the highest alignment to its label.
+    """
+    rows = np.flatnonzero(explored.readable if label is None else explored.readable & (explored.given == label))
+    name = "" if label is None else explored.name_of(label)
     rows = rows[rows != row]
-    sas = explored.column("sas")[rows]
-    best = np.argsort(-sas, kind="stable")[:NUM_EXAMPLES]
-    return Examples(explored.name_of(label), rows[best], False)
+    if explored.embeds is not None and explored.readable[row]:
+        number = int(explored.source_index[row])
+        nearest = explored.embeds.nearest(number, explored.source_index[rows], NUM_EXAMPLES)
+        return Examples(name, np.searchsorted(explored.source_index, nearest), True)
+    if label is None:
+        return Examples(name, rows[:0], False)
+    best = np.argsort(-explored.column("sas")[rows], kind="stable")[:NUM_EXAMPLES]
+    return Examples(name, rows[best], False)

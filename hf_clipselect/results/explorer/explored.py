@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from ...errors import InputError
 from ...selection import column_suffix, is_count
+from ..cached_embeds import CachedEmbeds, open_cached_embeds
 from ..noise_summary import has_noise_model
 from ..pruned import load_pruned
 from ..report.suspects import pick_suspects
@@ -42,6 +43,11 @@ class Explored:
         """The output folder of the run; None for a repository, or a subset folder alone."""
         folder = Path(self.place)
         return folder if (folder / "subset").is_dir() else None
+
+    @cached_property
+    def embeds(self) -> CachedEmbeds | None:
+        """Features of the rows, by `source_index`; None where the run's features are not here."""
+        return None if self.folder is None else open_cached_embeds(self.folder)
 
     @property
     def title(self) -> str:
