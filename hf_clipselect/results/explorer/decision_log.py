@@ -49,7 +49,7 @@ class DecisionLog:
             self._write(decisions | {source_index: decision})
 
     def undo(self) -> int | None:
-        """Take back the last decision since the start, and give the row that it was about; None where there is none."""
+        """Take back the last decision since the start; gives the row that it was about, None without one."""
         with self._writing:
             if not self._before:
                 return None

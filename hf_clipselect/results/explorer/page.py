@@ -9,8 +9,11 @@ from typing import Any
 from ...errors import InputError
 from .decision_log import DecisionLog
 from .explored import Explored
+from .map_tab import build_map
 from .panels import panel
 from .review_tab import build_review
+from .rows_tab import build_rows
+from .sizes_tab import build_sizes
 
 
 def check_gradio() -> None:
@@ -36,12 +39,17 @@ def build_app(explored: Explored, log: DecisionLog | None = None, *, read_only: 
 
     log = log or DecisionLog(Path("decisions.parquet"))
     with gr.Blocks(analytics_enabled=False, title=f"{explored.title}: selection", mode="explorer") as app:
-        gr.HTML(_heading(explored))
-        missing = gr.HTML()
+        heading = gr.HTML()
         with gr.Tabs():
             with gr.Tab("Review", elem_classes="cs-captions" if explored.has_captions else None):
                 build_review(app, explored, log, read_only=read_only)
-        app.load(lambda: panel("note", _missing(explored)), None, missing, api_visibility="private", show_progress="hidden")
+            with gr.Tab("Rows"):
+                build_rows(app, explored)
+            with gr.Tab("Map"):
+                build_map(app, explored)
+            with gr.Tab("Sizes"):
+                build_sizes(app, explored)
+        app.load(lambda: _heading(explored), None, heading, api_visibility="private", show_progress="hidden")
     return app
 
 
@@ -73,9 +81,6 @@ def _heading(explored: Explored) -> str:
     kept = int(explored.column(f"selected_{explored.sizes[0]}").sum())
     cells = "clusters of captions" if explored.has_captions else "classes"
     lines = [f"{len(scores):,} rows", f"{len(explored.names):,} {cells}", f"{kept:,} kept", f"{suspects:,} suspect"]
-    return panel("heading", explored.title, lines)
-
-
-def _missing(explored: Explored) -> str:
     missing = explored.images.missing
-    return f"Images are missing. {missing} Or name the dataset with --dataset_name." if missing else ""
+    missing = f"Images are missing. {missing} Or name the dataset with --dataset_name." if missing else ""
+    return panel("heading", explored.title, lines, missing)

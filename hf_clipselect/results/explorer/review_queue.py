@@ -58,7 +58,7 @@ def num_reviewed(explored: Explored, rows: np.ndarray, log: DecisionLog) -> int:
 
 
 def next_open(explored: Explored, rows: np.ndarray, log: DecisionLog, position: int = 0) -> int:
-    """The first place from `position` on, and then from the start, without a decision; `len(rows)` if there is none."""
+    """The first place without a decision from `position` on, then from the start; `len(rows)` if there is none."""
     places = np.flatnonzero(~_is_decided(explored, rows, log))
     if not len(places):
         return len(rows)

@@ -40,7 +40,11 @@ class ReviewPanels:
         counts = self.review.log.counts()
         told = ", ".join(f"{counts[choice]} {words}" for choice, words in _DONE_WORDS.items() if choice in counts)
         progress = "" if self.read_only else panel("progress", done, total, "")
-        applied = "" if self.read_only else panel("apply", apply_command(self.explored, self.review.log), self.review.log.path, told)
+        applied = (
+            ""
+            if self.read_only
+            else panel("apply", apply_command(self.explored, self.review.log), self.review.log.path, told)
+        )
         if row is None:
             return progress, "", panel("finished", total, serial()), "", applied
         view = view_of(self.explored, row)
@@ -105,19 +109,21 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     with gr.Row(elem_classes="cs-filters"):
         given = np.unique(explored.given[explored.suspects]).tolist()
         label = gr.Dropdown(
-            [(f"all {len(explored.suspects):,} suspects", -1), *((explored.name_of(number), number) for number in given)],
+            [(f"all ({len(explored.suspects):,})", -1), *((explored.name_of(number), number) for number in given)],
             value=-1,
             label="Cluster" if explored.has_captions else "Given label",
             min_width=140,
         )
-        pair = gr.Dropdown(_pair_choices(explored), value=ALL, label="Confused pair", min_width=140, visible=not explored.has_captions)
+        pair = gr.Dropdown(
+            _pair_choices(explored), value=ALL, label="Confused pair", min_width=140, visible=not explored.has_captions
+        )
     progress = gr.HTML()
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             image = gr.HTML()
         with gr.Column(scale=2, min_width=300):
             facts = gr.HTML(elem_id="review-facts", js_on_load=TELL.format("row"))
-            buttons = _buttons(has_captions=explored.has_captions, read_only=read_only)
+            buttons = {} if read_only else _decision_buttons(has_captions=explored.has_captions)
             other = gr.Dropdown(
                 explored.names,
                 value=None,
@@ -125,6 +131,7 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
                 elem_id="review-other",
                 visible=not (read_only or explored.has_captions),
             )
+            buttons |= _moving_buttons(read_only=read_only)
     examples = gr.HTML()
     applied = gr.HTML()
     outputs = [standing, progress, image, facts, examples, applied]
@@ -152,39 +159,50 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
         "back": lambda current: review.move(current, -1),
         "forward": lambda current: review.move(current, 1),
     }
-    events = {"outputs": outputs, "show_progress": "hidden", "api_visibility": "private", "concurrency_id": "review"}
+    events: dict[str, Any] = {
+        "outputs": outputs,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "concurrency_id": "review",
+    }
     for name, button in buttons.items():
         button.click(shown(steps[name]), [standing], **events)
     other.input(
         shown(lambda current, name: review.decide(current, "relabel", name)), [standing, other], **events
     ).then(lambda: None, None, other, show_progress="hidden", api_visibility="private")
-    label.input(shown(lambda number: review.start(QueueFilter(label=None if number == -1 else number))), [label], **events).then(
-        lambda: ALL, None, pair, show_progress="hidden", api_visibility="private"
-    )
+    label.input(
+        shown(lambda number: review.start(QueueFilter(label=None if number == -1 else number))), [label], **events
+    ).then(lambda: ALL, None, pair, show_progress="hidden", api_visibility="private")
     pair.input(shown(lambda text: review.start(QueueFilter(pair=_pair(text)))), [pair], **events).then(
         lambda: -1, None, label, show_progress="hidden", api_visibility="private"
     )
     app.load(shown(lambda: review.start()), None, **events)
 
 
-def _buttons(*, has_captions: bool, read_only: bool) -> dict[str, Any]:
-    import gradio as gr
-
+def _decision_buttons(*, has_captions: bool) -> dict[str, Any]:
     what = "caption" if has_captions else "label"
     texts = {"keep": f"Keep {what} (k)", "take": "Take the proposal (p)", "drop": "Drop (d)", "unsure": "Unsure (u)"}
-    texts |= {"undo": "Undo (z)", "back": "Back (←)", "forward": "Forward (→)"}
     if has_captions:
         del texts["take"]
-    if read_only:
-        texts = {name: texts[name] for name in ("back", "forward")}
-    with gr.Row(elem_classes="cs-actions"):
+    return _buttons(texts, "cs-actions")
+
+
+def _moving_buttons(*, read_only: bool) -> dict[str, Any]:
+    texts = {"back": "Back (←)", "forward": "Forward (→)"}
+    return _buttons(texts if read_only else {"undo": "Undo (z)", **texts}, "cs-actions cs-three")
+
+
+def _buttons(texts: dict[str, str], classes: str) -> dict[str, Any]:
+    import gradio as gr
+
+    with gr.Row(elem_classes=classes.split()):
         return {
             name: gr.Button(
                 text,
                 elem_id=f"review-{name}",
                 elem_classes="cs-act",
                 size="md",
-                min_width=120,
+                min_width=90,
                 variant="primary" if name == "take" else "secondary",
             )
             for name, text in texts.items()
@@ -194,7 +212,9 @@ def _buttons(*, has_captions: bool, read_only: bool) -> dict[str, Any]:
 def _pair_choices(explored: Explored) -> list[tuple[str, str]]:
     pairs = [] if explored.has_captions else confused_pairs(explored)
     names = explored.name_of
-    texts = [(f"{names(p.given)} looks like {names(p.proposed)} ({p.rows:,})", f"{p.given} {p.proposed}") for p in pairs]
+    texts = [
+        (f"{names(p.given)} looks like {names(p.proposed)} ({p.rows:,})", f"{p.given} {p.proposed}") for p in pairs
+    ]
     return [("all pairs", ALL), *texts]
 
 

@@ -1,5 +1,4 @@
-"""Which rows a person asks to see, and in which order: filters and sorting over whole columns, without a loop over rows.
-"""
+"""Which rows a person asks to see, and in which order: filters over whole columns, without a loop over rows."""
 
 import re
 from dataclasses import dataclass

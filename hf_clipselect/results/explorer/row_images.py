@@ -1,5 +1,4 @@
-"""Images and captions of single rows, read when they are shown; thumbnails are kept in memory, the last ones of them.
-"""
+"""Images and captions of single rows, read when they are shown; the last thumbnails are kept in memory."""
 
 import base64
 import io

@@ -38,7 +38,9 @@ def preview_size(explored: Explored, ratio: float) -> SizePreview:
     result = explored.result.at(ratio)
     kept = column_values(result.scores, f"selected_{column_suffix(ratio)}")
     dropped = ~kept & explored.readable
-    wrong = explored.column("label_error_probability") if explored.has_noise_model else ~explored.column("label_agrees")
+    wrong = (
+        explored.column("label_error_probability") if explored.has_noise_model else ~explored.column("label_agrees")
+    )
     labels, num_classes = explored.column("label"), len(explored.names)
     before, after = (np.bincount(which, minlength=num_classes) for which in (labels, labels[kept]))
     return SizePreview(
