@@ -43,7 +43,11 @@ def run_command(arguments: argparse.Namespace) -> None:
         train_split_name=arguments.train_split_name,
         allow_outside_files=arguments.allow_outside_files,
     )
-    log = DecisionLog(_decisions_path(explored, arguments.decisions), reviewer=arguments.reviewer)
+    log = DecisionLog(
+        _decisions_path(explored, arguments.decisions),
+        reviewer=arguments.reviewer,
+        start=explored.applied_decisions(),
+    )
     if explored.images.missing:
         if arguments.dataset_name:
             raise InputError(explored.images.missing)

@@ -13,14 +13,16 @@ class DecisionLog:
     Args:
         path (`Path`): The file; it is made by the first decision.
         reviewer (`str`, *optional*): Name that is noted with each decision; by default none is.
+        start (`dict[int, Decision]`, *optional*): Decisions to go on from where there is no file.
 
     Raises `InputError` where there is a file that can't be read.
     """
 
-    def __init__(self, path: Path, *, reviewer: str | None = None) -> None:
+    def __init__(self, path: Path, *, reviewer: str | None = None, start: dict[int, Decision] | None = None) -> None:
         self.path, self.reviewer = path, reviewer
         self._writing = Lock()
         self._before: list[tuple[int, Decision | None]] = []
+        self._start = start or {}
         self._decisions = self._read()
 
     def get(self, source_index: int) -> Decision | None:
@@ -60,7 +62,7 @@ class DecisionLog:
         return source_index
 
     def _read(self) -> dict[int, Decision]:
-        return read_decisions(self.path) if self.path.exists() else {}
+        return read_decisions(self.path) if self.path.exists() else dict(self._start)
 
     def _write(self, decisions: dict[int, Decision]) -> None:
         write_decisions(self.path, decisions)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from ...data.decisions import Decision
 from ...errors import InputError
 from ...selection import column_suffix, is_count
 from ..cached_embeds import CachedEmbeds, open_cached_embeds
@@ -104,6 +105,18 @@ class Explored:
 
     def name_of(self, label: int) -> str:
         return self.names[label] if label >= 0 else ""
+
+    def applied_decisions(self) -> dict[int, Decision]:
+        """The decisions that the selection was made with, by source_index."""
+        if not self.has("decision"):
+            return {}
+        found = {}
+        for row in np.flatnonzero(self.column("decision") != "").tolist():
+            number, choice = int(self.source_index[row]), self.column("decision")[row]
+            new = self.name_of(int(self.column("label")[row])) if choice == "relabel" else None
+            given = self.name_of(int(self.given[row]))
+            found[number] = Decision(number, choice, new, given_label=given)
+        return found
 
     def captions(self, rows: np.ndarray) -> list[tuple[str, str]]:
         """The caption of each row, and the one that fits better; empty where it fits best, or texts are missing."""

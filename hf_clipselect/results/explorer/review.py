@@ -18,7 +18,7 @@ class Standing:
     position: int = 0
 
 
-class Review:
+class ReviewSession:
     """Moves through the suspects of a selection and writes what is decided.
 
     Args:

@@ -12,7 +12,7 @@ from .decision_log import DecisionLog
 from .examples import Examples, examples_of
 from .explored import Explored
 from .panels import panel, serial
-from .review import Review, Standing
+from .review import ReviewSession, Standing
 from .review_queue import QueueFilter, confused_pairs
 from .row_view import view_of, views_of
 
@@ -27,11 +27,11 @@ class ReviewPanels:
     """What the tab shows for a place in the queue, as HTML.
 
     Args:
-        review (`Review`): The queue and the decisions.
+        review (`ReviewSession`): The queue and the decisions.
         read_only (`bool`): Nothing can be decided, and nothing is said of decisions.
     """
 
-    def __init__(self, review: Review, *, read_only: bool) -> None:
+    def __init__(self, review: ReviewSession, *, read_only: bool) -> None:
         self.review, self.explored, self.read_only = review, review.explored, read_only
 
     def show(self, standing: Standing) -> tuple[str, str, str, str, str]:
@@ -103,7 +103,7 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     """Put the tab's components into the app that is being built."""
     import gradio as gr
 
-    review = Review(explored, log)
+    review = ReviewSession(explored, log)
     panels = ReviewPanels(review, read_only=read_only)
     standing = gr.State(Standing())
     with gr.Row(elem_classes="cs-filters"):
