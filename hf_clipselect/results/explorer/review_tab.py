@@ -17,7 +17,8 @@ from .review_queue import QueueFilter, confused_pairs
 from .row_view import view_of, views_of
 
 
-ALL = "all"
+# No name of a class or group.
+ALL = "\x00all"
 _DONE_WORDS = {"keep": "kept as labelled", "relabel": "new label", "drop": "dropped", "unsure": "unsure"}
 # For an element of Gradio's that shows a row: tells explorer.js that the next one stands there.
 TELL = "watch('value', () => document.dispatchEvent(new Event('clipselect:{}')));"
