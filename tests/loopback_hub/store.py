@@ -23,6 +23,9 @@ from .lfs import GITATTRIBUTES, REGULAR_FILE_LIMIT, upload_mode
 from .objects import Change, Commit, Discussion, Entry, StoreError, write_file
 
 
+KINDS = ("models", "datasets", "spaces")
+
+
 class Repository:
     """One repository. Branches are `refs/heads/*`, tags `refs/tags/*`, pull requests `refs/pr/*`."""
 
@@ -228,7 +231,7 @@ class Repository:
 
 
 class Store:
-    """All repositories under one folder; a repository is named `models/owner/name` or `datasets/owner/name`."""
+    """All repositories under one folder; a repository is named `models/owner/name`, `datasets/...` or `spaces/...`."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
@@ -262,7 +265,7 @@ class Store:
 
     def names(self) -> list[str]:
         """The names of all repositories."""
-        found = [path for kind in ("models", "datasets") for path in self.folder.glob(f"{kind}/*/*/settings.json")]
+        found = [path for kind in KINDS for path in self.folder.glob(f"{kind}/*/*/settings.json")]
         return sorted(str(path.parent.relative_to(self.folder)) for path in found)
 
     def copy_to(self, folder: Path) -> None:
