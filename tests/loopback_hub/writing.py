@@ -26,11 +26,12 @@ def create_repo(store: Store, request: Request) -> Answer:
     if not NAME.fullmatch(str(data.get("name"))) or "--" in data["name"] or ".." in data["name"]:
         raise HubError(400, f"Invalid repo name: {data.get('name')}")
     may_create(request.account, owner, kind)
-    if kind == "space" and data.get("sdk") not in SDKS:
+    sdk = data.get("sdk") if kind == "space" else None
+    if kind == "space" and sdk not in SDKS:
         raise HubError(400, f"Invalid sdk of a Space: {data.get('sdk')}")
     private = data.get("visibility") == "private" or data.get("private") is True
     try:
-        repository = store.create(name, private=private, author=request.account.user)
+        repository = store.create(name, private=private, author=request.account.user, sdk=sdk)
     except StoreError as error:
         return json_answer(
             {"error": f"You already created this {kind} repo: {owner}/{data['name']}", "url": url},
