@@ -16,11 +16,13 @@ from .streams import lasting_streams
 
 
 _USAGE = """usage: hf-clipselect select [flags]
+       hf-clipselect explore OUTPUT_DIR_OR_REPO [flags]
        hf-clipselect suspects OUTPUT_DIR_OR_REPO [flags]
        hf-clipselect --version
 
 commands:
   select    turn a labelled image dataset into a smaller, cleaner one
+  explore   look at a selection in the browser and decide about single rows
   suspects  show the most probably wrong labels of a selection
 
 All flags of a command: hf-clipselect select --help
@@ -116,7 +118,14 @@ class _Suspects(_WithFlags):
         run_command(suspects_parser(self.prog).parse_args(self.argv))
 
 
-_COMMANDS: dict[str, type[_WithFlags]] = {"select": _Select, "suspects": _Suspects}
+class _Explore(_WithFlags):
+    def _run(self) -> None:
+        from .explore_command import explore_parser, run_command  # noqa: PLC0415
+
+        run_command(explore_parser(self.prog).parse_args(self.argv))
+
+
+_COMMANDS: dict[str, type[_WithFlags]] = {"select": _Select, "explore": _Explore, "suspects": _Suspects}
 
 
 def _in_order(command: _Command, *, ends_process: bool) -> int:
