@@ -1,10 +1,11 @@
 """A map of the rows in two dimensions, and `map.parquet`, in which viewers of embeddings read it.
 
-`embedding-atlas map.parquet --x x --y y --neighbors neighbors --image image` shows it: the ids of `neighbors` are
+Apple's Embedding Atlas takes its columns x, y, neighbors and image by flags of these names: the ids of `neighbors` are
 places of rows in this file, from 0, their distances 1 - cosine, and `image` has the fields bytes and path.
 """
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -13,8 +14,14 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image as PILImage
 
+from ..data import LabelledImages
 from ..runtime.files import unused_name
+from ..selection import column_suffix
+from .report.thumbnails import small_images
+from .scores_table import column_values
+from .selection_result import SelectionResult
 
 
 MAP_NAME = "map.parquet"
@@ -22,6 +29,9 @@ MAP_NAME = "map.parquet"
 MAX_MAP_ROWS = 5000
 # Rows that are compared with all others at once, in 20 MB.
 _CHUNK_ROWS = 1024
+# Rows whose images are read, and written as a row group, together.
+_GROUP_ROWS = 500
+_IMAGE_SIDE = 224
 # Raised when the same embeddings would be placed otherwise.
 _FORMAT = 1
 _METADATA = b"hf_clipselect"
@@ -67,13 +77,39 @@ def make_map(embeds: EmbedRows, source_index: np.ndarray, *, seed: int, earlier:
     return pa.table(dict(zip(_PLACES, columns, strict=True))).replace_schema_metadata({_METADATA: json.dumps(key)})
 
 
+def with_what_is_known(places: pa.Table, result: SelectionResult, images: LabelledImages | None) -> pa.Table:
+    """Put what a run says of its rows, and small images, behind the columns of a map.
+
+    The columns are label, predicted_label and, where a noise model judged, clean_label (string, names of classes) and
+    label_error_probability (float32), then kept (bool, of the first size) and, unless there are no images, caption
+    (string) where rows have captions, and image (struct of bytes, a JPEG file of at most 224 pixels a side or null
+    for one that can't be read now, and path, `<source_index>.jpg`).
+    """
+    scores, shown = result.scores, places.column("source_index").to_numpy()
+    rows = np.searchsorted(column_values(scores, "source_index"), shown)
+    for name in ("label", "predicted_label", "clean_label"):
+        if name in scores.column_names:
+            class_names = pa.array(scores.features[name].names, pa.string())
+            places = places.append_column(name, class_names.take(pa.array(column_values(scores, name)[rows])))
+    if "label_error_probability" in scores.column_names:
+        probability = column_values(scores, "label_error_probability")[rows]
+        places = places.append_column("label_error_probability", pa.array(probability))
+    kept = column_values(scores, f"selected_{column_suffix(result.ratios[0])}")[rows]
+    places = places.append_column("kept", pa.array(kept))
+    if images is None:
+        return places
+    if images.has_captions:
+        captions = [images.class_names[number] for number in images.labels[rows]]
+        places = places.append_column("caption", pa.array(captions, pa.string()))
+    return places.append_column("image", _small_images(images, rows))
+
+
 def write_map(output_dir: str | Path, table: pa.Table) -> None:
     """Write `map.parquet` into the output folder of a run, whole or not at all; its columns begin with a map's."""
     path = Path(output_dir).absolute() / MAP_NAME  # pyarrow reads `run:1/...` as a URL
     temporary = unused_name(path)
     try:
-        # Few rows a group: viewers read images as they are shown.
-        pq.write_table(table, temporary, row_group_size=500)
+        pq.write_table(table, temporary, row_group_size=_GROUP_ROWS)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -87,6 +123,23 @@ def read_map(output_dir: str | Path) -> pa.Table | None:
     except (OSError, pa.ArrowException):
         return None
     return table if tuple(table.column_names) == _PLACES else None
+
+
+def _small_images(images: LabelledImages, rows: np.ndarray) -> pa.Array:
+    cells = []
+    for start in range(0, len(rows), _GROUP_ROWS):  # decoded images take a hundred times the memory of their files
+        some = rows[start : start + _GROUP_ROWS]
+        small = small_images(images.dataset, images.image_column, some, max_side=_IMAGE_SIDE)
+        cells += [_image_cell(small[row], int(images.source_index[row])) for row in some]
+    return pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+
+
+def _image_cell(image: PILImage.Image | None, source_index: int) -> dict[str, bytes | str] | None:
+    if image is None:
+        return None
+    buffer = io.BytesIO()
+    image.save(buffer, format="jpeg", quality=85)
+    return {"bytes": buffer.getvalue(), "path": f"{source_index}.jpg"}
 
 
 def _key(vectors: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, str | int]:

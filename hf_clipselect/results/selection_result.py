@@ -211,12 +211,13 @@ class SelectionResult:
 
     @classmethod
     @python_door()
-    def from_hub(cls, repo_id: str, revision: str | None = None) -> "SelectionResult":
+    def from_hub(cls, repo_id: str, revision: str | None = None, *, token: str | None = None) -> "SelectionResult":
         """Read a published selection: its scores and knobs, without any image.
 
         Args:
             repo_id (`str`): Dataset repository such as `user/name`.
             revision (`str`, *optional*): Branch, tag or commit; default `main`.
+            token (`str`, *optional*): Token of the Hub; default the logged-in one.
 
         Returns:
             `SelectionResult`: As it was published; `.at` gives other ratios, `.apply` the rows of the source dataset.
@@ -232,7 +233,8 @@ class SelectionResult:
         subset = result.apply(dataset)
         ```
         """
-        fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
+        patterns = ["selection.json", "scores/*.parquet"]
+        fetched = fetch_files(repo_id, patterns, repo_type="dataset", revision=revision, token=token)
         return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
 
     @python_door(
@@ -254,6 +256,7 @@ class SelectionResult:
         tag: str | None = None,
         create_pr: bool = False,
         allow_outside_files: bool = False,
+        token: str | None = None,
     ) -> list[Pushed]:
         """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
 
@@ -271,6 +274,7 @@ class SelectionResult:
             tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
+            token (`str`, *optional*): Token of the Hub that may write; default the logged-in one.
 
         Returns:
             `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`,
@@ -301,7 +305,7 @@ class SelectionResult:
             dataset = one_split(dataset)
             self._check(dataset)
         destination = Destination.to(
-            repo_id, hub_model_id, private=private, branch=revision, tag=tag, create_pr=create_pr
+            repo_id, hub_model_id, private=private, branch=revision, tag=tag, create_pr=create_pr, token=token
         )
         destination.check()
         with TemporaryDirectory() as folder:
