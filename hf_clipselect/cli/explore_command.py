@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from ..errors import InputError
+from ..hub.space import push_space
 from ..results.explorer import DecisionLog, Explored, build_app, check_gradio, launch_options, open_selection
 from ..runtime.terminal import printable
 
@@ -16,6 +17,7 @@ rows with filters, a map, and what other sizes would keep.
 
     hf-clipselect explore clipselect_output           # the output folder of a run
     hf-clipselect explore me/digits-pruned            # a dataset repository with the scores
+    hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer
 
 Each decision is written at once, to decisions.parquet in the output folder or to --decisions, and a later call goes on
 from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the
@@ -31,10 +33,16 @@ def run_command(arguments: argparse.Namespace) -> None:
         arguments (`argparse.Namespace`): Of [`explore_parser`].
 
     Raises:
-        InputError: There is no such selection or dataset, the decisions can't be read, the port is taken, or Gradio is
-            not installed.
+        InputError: There is no such selection or dataset, the decisions can't be read, the port is taken, the Space
+            can't be pushed, or Gradio is not installed.
     """
     check_gradio()
+    if arguments.hub_space_id is not None:
+        pushed = push_space(
+            arguments.hub_space_id, arguments.place, revision=arguments.revision, private=arguments.hub_private_repo
+        )
+        _tell(f"{printable(arguments.place)} is shown by the Space {printable(arguments.hub_space_id)}: {pushed.url}")
+        return
     explored = open_selection(
         arguments.place,
         revision=arguments.revision,
@@ -105,4 +113,8 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="Address to serve on; 127.0.0.1 is this machine alone.")
     parser.add_argument("--port", type=int, help="Port to serve on; default the first free one from 7860.")
+    parser.add_argument(
+        "--hub_space_id", help="Push a Space of this id that shows the repository, read-only, instead of serving it."
+    )
+    parser.add_argument("--hub_private_repo", action="store_true", help="A Space that is created is private.")
     return parser

@@ -21,11 +21,12 @@ def source_dataset(
     dataset_config_name: str | None = None,
     train_split_name: str | None = None,
     allow_outside_files: bool = False,
+    token: str | None = None,
 ) -> Dataset:
     """The dataset that the rows of a selection count in, with its image column as `datasets.Image`.
 
     `place` is the folder or repository of the selection. The other arguments are the flags of the same names, None for
-    what is recorded there.
+    what is recorded there, and a token of the Hub.
 
     Raises `InputError` where the selection has no images, the dataset can't be loaded by the name, or is another one.
     """
@@ -37,15 +38,15 @@ def source_dataset(
     name = dataset_name or (recorded if Path(recorded).exists() else "")
     if name:
         config_name = dataset_config_name or source.config_name
-        dataset, loaded = load_source(name, config_name, train_split_name or source.split or "train")
+        dataset, loaded = load_source(name, config_name, train_split_name or source.split or "train", token=token)
     else:
-        dataset, loaded = load_source_of(source, place), source
+        dataset, loaded = load_source_of(source, place, token), source
     dataset = with_own_images(dataset, source.image_column, loaded, allow_outside_files=allow_outside_files)
     _check_same(dataset, source)
     return dataset
 
 
-def reference_dataset(result: SelectionResult, place: str) -> Dataset:
+def reference_dataset(result: SelectionResult, place: str, token: str | None = None) -> Dataset:
     """The images that a run looked for copies of, such as the test split, in the image column of the selection.
 
     Raises `InputError` where the run had no reference, or it can't be loaded by the recorded names.
@@ -57,7 +58,7 @@ def reference_dataset(result: SelectionResult, place: str) -> Dataset:
         raise InputError(f"The selection in {place} names no --reference_split that can be loaded.")
     name = arguments.get("reference_dataset_name")
     config_name = None if name else arguments.get("dataset_config_name")
-    dataset, source = load_source(name or arguments.get("dataset_name") or "", config_name, split)
+    dataset, source = load_source(name or arguments.get("dataset_name") or "", config_name, split, token=token)
     wanted = result.source.image_column
     column = find_image_column(dataset, wanted if wanted in dataset.column_names else None)
     dataset = with_own_images(dataset, column, source)

@@ -2,11 +2,15 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from browser import Visitor, free_port, opened_chromium, served, wait_until
 from captioned import drawn_pairs
+from loopback_hub.processes import run_client
+from loopback_hub.server import LoopbackHub
 
 from hf_clipselect import SelectionResult
 from hf_clipselect.cli import main
@@ -363,4 +367,21 @@ def test_a_published_folder_without_features_shows_typical_rows(browser, noisy_r
         open_tab(visitor.page, "Map")
         visitor.page.get_by_text("There is no map").wait_for()
         visitor.leave()
+    assert len(read_decisions(tmp_path / "decisions.parquet")) == 1
+
+
+def test_a_repository_is_reviewed_and_shown_by_a_space(browser, tmp_path):
+    with LoopbackHub(tmp_path / "hub") as hub:
+        env = hub.environment("hf_me_write")
+        run_client("space_clients", "push", tmp_path, env=env)
+        command = [sys.executable, "-m", "hf_clipselect", "explore", "me/pruned", "--hub_space_id", "me/another"]
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert done.returncode == 0 and "shown by the Space me/another: " in done.stdout, done.stderr
+        assert b"'me/pruned'" in hub.read("spaces/me/another", "app.py")
+        with served("me/pruned", tmp_path, env=env) as url:
+            visitor = Visitor(browser, url)
+            assert "Only the rows that were kept have images" in visitor.page.locator(".cs-note").first.inner_text()
+            press(visitor.page, "p")
+            assert visitor.page.locator(".cs-apply code").inner_text() == "decisions.parquet"
+            visitor.leave()
     assert len(read_decisions(tmp_path / "decisions.parquet")) == 1

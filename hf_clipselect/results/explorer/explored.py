@@ -134,12 +134,13 @@ def open_selection(
     dataset_config_name: str | None = None,
     train_split_name: str | None = None,
     allow_outside_files: bool = False,
+    token: str | None = None,
 ) -> Explored:
     """Open the output folder of a run, its `subset` folder, or a dataset repository with the scores.
 
     Images are loaded when the first one is shown: from the dataset that the selection was made from, or where that
     can't be loaded, from the published subset, which has those of the rows that were kept. The other arguments are the
-    flags of the same names.
+    flags of the same names; `token` is that of the Hub, by default the logged-in one.
 
     Raises `InputError` where there is no selection that can be read.
     """
@@ -149,7 +150,7 @@ def open_selection(
             raise InputError(f"{place} is a local folder, which has no revision {revision!r}; leave it out.")
         result = SelectionResult.from_folder(place)
     else:
-        result = SelectionResult.from_hub(place, revision)
+        result = SelectionResult.from_hub(place, revision, token=token)
 
     def load() -> Loaded:
         try:
@@ -160,25 +161,26 @@ def open_selection(
                 dataset_config_name=dataset_config_name,
                 train_split_name=train_split_name,
                 allow_outside_files=allow_outside_files,
+                token=token,
             )
         except InputError as error:
-            subset = None if dataset_name else _published_subset(result, place, revision)
+            subset = None if dataset_name else _published_subset(result, place, revision, token)
             if subset is None:
                 raise error
             return subset, column_values(subset, "source_index")
         return dataset, None
 
     columns = result.source.image_column, result.source.label_column
-    reference = RowImages(lambda: (reference_dataset(result, place), None), *columns)
+    reference = RowImages(lambda: (reference_dataset(result, place, token), None), *columns)
     return Explored(result, place, RowImages(load, *columns), reference)
 
 
-def _published_subset(result: SelectionResult, place: str, revision: str | None) -> Dataset | None:
+def _published_subset(result: SelectionResult, place: str, revision: str | None, token: str | None) -> Dataset | None:
     """The kept rows of the default size, where they were published with their images."""
     size = result.ratios[0]
     try:
         if is_count(size):
-            return load_pruned(place, count=size, revision=revision)
-        return load_pruned(place, ratio=size, revision=revision)
+            return load_pruned(place, count=size, revision=revision, token=token)
+        return load_pruned(place, ratio=size, revision=revision, token=token)
     except InputError:
         return None

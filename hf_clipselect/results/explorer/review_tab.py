@@ -125,13 +125,11 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
         with gr.Column(scale=2, min_width=300):
             facts = gr.HTML(elem_id="review-facts", js_on_load=TELL.format("row"))
             buttons = {} if read_only else _decision_buttons(has_captions=explored.has_captions)
-            other = gr.Dropdown(
-                explored.names,
-                value=None,
-                label="Another class (c): type, then Enter",
-                elem_id="review-other",
-                visible=not (read_only or explored.has_captions),
-            )
+            other = None
+            if not (read_only or explored.has_captions):
+                other = gr.Dropdown(
+                    explored.names, value=None, label="Another class (c): type, then Enter", elem_id="review-other"
+                )
             buttons |= _moving_buttons(read_only=read_only)
     examples = gr.HTML()
     applied = gr.HTML()
@@ -168,9 +166,10 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     }
     for name, button in buttons.items():
         button.click(shown(steps[name]), [standing], **events)
-    other.input(
-        shown(lambda current, name: review.decide(current, "relabel", name)), [standing, other], **events
-    ).then(lambda: None, None, other, show_progress="hidden", api_visibility="private")
+    if other is not None:
+        other.input(
+            shown(lambda current, name: review.decide(current, "relabel", name)), [standing, other], **events
+        ).then(lambda: None, None, other, show_progress="hidden", api_visibility="private")
     label.input(
         shown(lambda number: review.start(QueueFilter(label=None if number == -1 else number))), [label], **events
     ).then(lambda: ALL, None, pair, show_progress="hidden", api_visibility="private")

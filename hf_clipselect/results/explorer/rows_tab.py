@@ -153,9 +153,7 @@ def _filters(explored: Explored) -> list[Any]:
         label = gr.Dropdown(
             [("all", ALL), *((name, name) for name in explored.names)], value=ALL, label="Class", min_width=140
         )
-        kept = gr.Dropdown(
-            [("all", ALL), ("kept", "kept"), ("dropped", "dropped")], value=ALL, label="Kept or dropped", min_width=140
-        )
+        kept = gr.Dropdown(["all", "kept", "dropped"], value="all", label="Kept or dropped", min_width=140)
         size = gr.Dropdown(sizes, value=explored.sizes[0], label="In the subset of", min_width=140)
         reason = gr.Dropdown(
             [("all", ALL), *((kind, kind) for kind in reason_kinds(explored))],
