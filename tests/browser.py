@@ -96,8 +96,9 @@ def served(place: Path | str, folder: Path, *flags: str, env: dict[str, str] | N
             finally:
                 server.stdout.close()
     assert code == 130
-    assert (folder / "stderr.txt").read_text().endswith("Stopped by Ctrl-C: the same command starts again.\n")
-    assert set(sockets.read_text().split()) <= _LOCAL
+    told = (folder / "stderr.txt").read_text()
+    assert told.endswith("Stopped by Ctrl-C: the same command starts again.\n"), told
+    assert set(sockets.read_text().split()) - _LOCAL == set()
 
 
 def wait_until(true, what: str, seconds: float = 20) -> None:

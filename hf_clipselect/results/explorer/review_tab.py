@@ -184,7 +184,7 @@ def _decision_buttons(*, has_captions: bool) -> dict[str, Any]:
     texts = {"keep": f"Keep {what} (k)", "take": "Take the proposal (p)", "drop": "Drop (d)", "unsure": "Unsure (u)"}
     if has_captions:
         del texts["take"]
-    return _buttons(texts, "cs-actions")
+    return _buttons(texts, "cs-actions cs-three" if has_captions else "cs-actions")
 
 
 def _moving_buttons(*, read_only: bool) -> dict[str, Any]:

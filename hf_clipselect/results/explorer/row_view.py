@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...selection.reasons import WRONG_LABEL
 from .explored import Explored
 
 
@@ -32,6 +31,17 @@ WORDS = {
     "leak_of": "copy of reference row",
     "quality_issues": "quality",
     "reason": "reason",
+}
+# Of rows with captions, where clusters stand for classes.
+_WORDS_OF_CAPTIONS = {
+    "label": "cluster",
+    "predicted_label": "cluster of the caption that fits best",
+    "label_agrees": "its own caption fits best",
+    "sas": "alignment with the caption (sas)",
+    "margin": "margin to another caption",
+    "sds": "diversity in the cluster (sds)",
+    "sas_quantile": "alignment, quantile in the cluster",
+    "sds_quantile": "diversity, quantile in the cluster",
 }
 
 
@@ -76,17 +86,14 @@ def view_of(explored: Explored, row: int) -> RowView:
     return views_of(explored, np.array([row]), with_values=True)[0]
 
 
-def short_reason(view: RowView) -> str:
-    """The reason without what the page says beside it."""
-    return "label looks wrong" if view.reason.startswith(WRONG_LABEL) else view.reason
-
-
-def column_words(name: str) -> str:
+def column_words(explored: Explored, name: str) -> str:
+    """A column in the words of a reader."""
     if name.startswith("selected_"):
         return f"kept in the subset of {size_words(name.removeprefix('selected_'))}"
     if name.startswith("selection_score_"):
         return f"score for the subset of {size_words(name.removeprefix('selection_score_'))}"
-    return WORDS.get(name, name)
+    words = WORDS | _WORDS_OF_CAPTIONS if explored.has_captions else WORDS
+    return words.get(name, name)
 
 
 def size_words(suffix: str) -> str:
@@ -111,5 +118,5 @@ def text_of(explored: Explored, name: str, row: int) -> str:
 
 
 def _values(explored: Explored, row: int) -> list[tuple[str, str]]:
-    texts = [(column_words(name), text_of(explored, name, row)) for name in explored.scores.column_names]
+    texts = [(column_words(explored, name), text_of(explored, name, row)) for name in explored.scores.column_names]
     return [(name, text) for name, text in texts if text]

@@ -48,7 +48,7 @@ def show_rows(explored: Explored, place: Place) -> tuple[Place, str, str]:
     start = place.page * ROWS_OF_A_PAGE
     shown = rows[start : start + ROWS_OF_A_PAGE]
     by, down = place.wanted.sort_by, place.wanted.descending
-    count = panel("count", len(rows), start + 1, start + len(shown), column_words(by), down)
+    count = panel("count", len(rows), start + 1, start + len(shown), column_words(explored, by), down)
     thumbnails = explored.images.thumbnails(explored.source_index[shown])
     if place.as_pictures:
         return place, count, panel("gallery", views_of(explored, shown), thumbnails, serial())
@@ -64,7 +64,10 @@ def show_rows(explored: Explored, place: Place) -> tuple[Place, str, str]:
         )
         for at, row in enumerate(shown)
     ]
-    columns = [(name, "caption" if captions is not None and name == "label" else column_words(name)) for name in names]
+    columns = [
+        (name, "caption" if captions is not None and name == "label" else column_words(explored, name))
+        for name in names
+    ]
     return place, count, panel("table", columns, cells, thumbnails, by, down, serial())
 
 
@@ -148,10 +151,13 @@ def _filters(explored: Explored) -> list[Any]:
     import gradio as gr
 
     groups, sizes = groups_of(explored), [(size_words(suffix), suffix) for suffix in explored.sizes]
-    scores = [(column_words(name), name) for name in explored.score_names]
+    scores = [(column_words(explored, name), name) for name in explored.score_names]
     with gr.Row():
         label = gr.Dropdown(
-            [("all", ALL), *((name, name) for name in explored.names)], value=ALL, label="Class", min_width=140
+            [("all", ALL), *((name, name) for name in explored.names)],
+            value=ALL,
+            label="Cluster" if explored.has_captions else "Class",
+            min_width=140,
         )
         kept = gr.Dropdown(["all", "kept", "dropped"], value="all", label="Kept or dropped", min_width=140)
         size = gr.Dropdown(sizes, value=explored.sizes[0], label="In the subset of", min_width=140)
