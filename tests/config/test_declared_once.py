@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 from transformers import TrainingArguments
 
 from hf_clipselect import select_dataset, select_embeddings
+from hf_clipselect.cli.explore_command import explore_parser
 from hf_clipselect.cli.suspects_command import suspects_parser
 from hf_clipselect.config.arguments import DEFAULT_MODEL, Arguments, SelectionArguments
 from hf_clipselect.selection import objective
@@ -198,4 +199,6 @@ def test_messages_name_flags_that_there_are() -> None:
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
     suspects = {option.removeprefix("--") for action in suspects_parser()._actions for option in action.option_strings}
     known = {("suspects_command.py", flag) for flag in suspects}
+    explore = {option.removeprefix("--") for action in explore_parser()._actions for option in action.option_strings}
+    known |= {(name, flag) for flag in explore for name in ("explore_command.py", "explored.py", "space.py")}
     assert {(name, flag) for name, flag in told if flag not in {*FIELDS, *OTHER_FLAGS}} - known == set()
