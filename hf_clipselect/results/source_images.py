@@ -4,6 +4,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ..data.columns import find_image_column
 from ..data.outside_files import with_own_images
 from ..data.source import DatasetSource, content_id, load_source
 from ..errors import InputError
@@ -42,6 +43,25 @@ def source_dataset(
     dataset = with_own_images(dataset, source.image_column, loaded, allow_outside_files=allow_outside_files)
     _check_same(dataset, source)
     return dataset
+
+
+def reference_dataset(result: SelectionResult, place: str) -> Dataset:
+    """The images that a run looked for copies of, such as the test split, in the image column of the selection.
+
+    Raises `InputError` where the run had no reference, or it can't be loaded by the recorded names.
+    """
+    recorded = RunFolder(Path(place)).read_config().get("arguments")
+    arguments = recorded if isinstance(recorded, dict) else result.report.get("arguments", {})
+    split = arguments.get("reference_split")
+    if not split:
+        raise InputError(f"The selection in {place} names no --reference_split that can be loaded.")
+    name = arguments.get("reference_dataset_name")
+    config_name = None if name else arguments.get("dataset_config_name")
+    dataset, source = load_source(name or arguments.get("dataset_name") or "", config_name, split)
+    wanted = result.source.image_column
+    column = find_image_column(dataset, wanted if wanted in dataset.column_names else None)
+    dataset = with_own_images(dataset, column, source)
+    return dataset if column == wanted else dataset.rename_column(column, wanted)
 
 
 def _check_same(dataset: Dataset, source: DatasetSource) -> None:

@@ -197,8 +197,15 @@ def test_messages_name_flags_that_there_are() -> None:
         for flag in re.findall(r"(?<![\w/.-])--([a-z]\w+)(?![\w-])", text)
     }
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
-    suspects = {option.removeprefix("--") for action in suspects_parser()._actions for option in action.option_strings}
-    known = {("suspects_command.py", flag) for flag in suspects}
-    explore = {option.removeprefix("--") for action in explore_parser()._actions for option in action.option_strings}
-    known |= {(name, flag) for flag in explore for name in ("explore_command.py", "explored.py", "space.py")}
+    parsers = {
+        "suspects_command.py": suspects_parser(),
+        "explore_command.py": explore_parser(),
+        "space.py": explore_parser(),
+    }
+    known = {
+        (name, option.removeprefix("--"))
+        for name, parser in parsers.items()
+        for action in parser._actions
+        for option in action.option_strings
+    }
     assert {(name, flag) for name, flag in told if flag not in {*FIELDS, *OTHER_FLAGS}} - known == set()

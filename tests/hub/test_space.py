@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import socket
@@ -115,6 +116,10 @@ def test_the_app_shows_the_selection(hub: LoopbackHub, space: Path, tmp_path: Pa
     assert page is not None, (tmp_path / "log").read_text()[-3000:]
     assert all(f'"{tab}"' in page for tab in ("Review", "Rows", "Map", "Sizes")) and "Forward" in page
     assert "Keep label" not in page and "Undo" not in page  # read-only
+    [config] = re.findall(r"window\.gradio_config = (\{.*?\});</script>", page)
+    config = json.loads(config)
+    [other] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "review-other"]
+    assert not [event for event in config["dependencies"] if other in (target for target, _ in event["targets"])]
     assert (site / "hf_clipselect").is_dir()
     assert not list(space.glob("*.parquet"))
 

@@ -30,7 +30,7 @@ from hf_clipselect.scores.sample_scores import SampleScores
 from hf_clipselect.selection import resolve_objective
 
 
-def explore(scores, ratios=(0.3,), images=None):
+def explore(scores, ratios=(0.3,), images=None, reference=None):
     """A table of scores as a selection that was read."""
     source = DatasetSource("me/pets", None, "train", None, "0", len(scores), None, "image", "label")
     result = SelectionResult(scores, ratios, resolve_objective("clean"), source, seed=0)
@@ -38,7 +38,8 @@ def explore(scores, ratios=(0.3,), images=None):
     def missing():
         raise InputError("There are none.")
 
-    return Explored(result, "nowhere", RowImages(images or missing, "image", "label"))
+    images, reference = (RowImages(load or missing, "image", "label") for load in (images, reference))
+    return Explored(result, "nowhere", images, reference)
 
 
 def test_a_large_selection_is_opened_and_filtered_without_its_images(tmp_path):
@@ -152,8 +153,9 @@ def test_a_review_is_on_disk_after_each_decision_and_goes_on_after_a_restart(tmp
 
 def test_two_windows_lose_no_decision_of_one_another(tmp_path):
     one, two = open_review(tmp_path), open_review(tmp_path)
-    one.decide(one.start(), "drop")
-    two.decide(two.move(two.start(), 1), "unsure")
+    at_one, at_two = one.start(), two.move(two.start(), 1)
+    one.decide(at_one, "drop")
+    two.decide(at_two, "unsure")
     assert {number: d.decision for number, d in read_decisions(tmp_path / "decisions.parquet").items()} == {
         12: "drop",
         4: "unsure",
@@ -255,6 +257,19 @@ def test_duplicates_lie_side_by_side_in_the_enlarged_row(images_dataset):
     assert all(f"row {row}" in page for row in (3, 40)) and "Near-duplicates" not in detail(explored, 4)
 
 
+def test_a_copy_lies_beside_the_reference_row_that_it_copies(images_dataset):
+    scores = make_result(images_dataset, report=True).scores
+    leaks = np.full(60, -1)
+    leaks[5] = 2
+    scores = scores.add_column("leak_of", leaks)
+    explored = explore(scores, images=lambda: (images_dataset, None), reference=lambda: (images_dataset, None))
+    page = detail(explored, 5)
+    assert "Row 2 of the reference, which it copies" in page
+    assert explored.images.large(5) in page and explored.images.large(2) in page
+    assert "which it copies" not in detail(explored, 6)
+    assert "There are none." in detail(explore(scores, images=lambda: (images_dataset, None)), 5)
+
+
 def test_names_and_captions_are_texts_and_never_code():
     name = "<img src=x onerror=alert(1)> ${1+1} {{value}} \"'"
     scores = with_random_noise(random_table(60, [name, "b"], seed=1))
@@ -267,5 +282,5 @@ def test_a_published_file_of_scores_alone_has_no_images(images_dataset, tmp_path
     make_result(images_dataset, report=True).save(tmp_path / "run" / "subset")
     explored = open_selection(tmp_path / "run")
     assert explored.images.large(0) is None and "a dataset in memory" in explored.images.missing
-    with pytest.raises(InputError, match="no --revision"):
+    with pytest.raises(InputError, match="no revision 'v1'"):
         open_selection(tmp_path / "run", revision="v1")

@@ -25,6 +25,11 @@ class DecisionLog:
         self._start = start or {}
         self._decisions = self._read()
 
+    def refresh(self) -> None:
+        """Read the file anew, which another window or process may have written."""
+        with self._writing:
+            self._decisions = self._read()
+
     def get(self, source_index: int) -> Decision | None:
         return self._decisions.get(source_index)
 

@@ -18,7 +18,7 @@ from ..pruned import load_pruned
 from ..report.suspects import pick_suspects
 from ..scores_table import column_values
 from ..selection_result import SelectionResult
-from ..source_images import source_dataset
+from ..source_images import reference_dataset, source_dataset
 from .row_images import Loaded, RowImages
 
 
@@ -29,10 +29,11 @@ class Explored:
         result (`SelectionResult`): The selection.
         place (`str`): Its folder or repository, as the user named it.
         images (`RowImages`): Images by `source_index`.
+        reference (`RowImages`): Images that rows may be copies of, by their row in the reference.
     """
 
-    def __init__(self, result: SelectionResult, place: str, images: RowImages) -> None:
-        self.result, self.place, self.images = result, place, images
+    def __init__(self, result: SelectionResult, place: str, images: RowImages, reference: RowImages) -> None:
+        self.result, self.place, self.images, self.reference = result, place, images, reference
         self.scores: Dataset = result.scores
         self.names: list[str] = self.scores.features["label"].names
         self.has_noise_model = has_noise_model(self.scores)
@@ -145,7 +146,7 @@ def open_selection(
     place = str(place)
     if Path(place).is_dir():
         if revision is not None:
-            raise InputError(f"{place} is a local folder, which has no --revision; leave it out.")
+            raise InputError(f"{place} is a local folder, which has no revision {revision!r}; leave it out.")
         result = SelectionResult.from_folder(place)
     else:
         result = SelectionResult.from_hub(place, revision)
@@ -167,7 +168,9 @@ def open_selection(
             return subset, column_values(subset, "source_index")
         return dataset, None
 
-    return Explored(result, place, RowImages(load, result.source.image_column, result.source.label_column))
+    columns = result.source.image_column, result.source.label_column
+    reference = RowImages(lambda: (reference_dataset(result, place), None), *columns)
+    return Explored(result, place, RowImages(load, *columns), reference)
 
 
 def _published_subset(result: SelectionResult, place: str, revision: str | None) -> Dataset | None:

@@ -30,7 +30,8 @@ class ReviewSession:
         self.explored, self.log = explored, log
 
     def start(self, wanted: QueueFilter | None = None) -> Standing:
-        """At the first row of the queue that nothing was decided about."""
+        """At the first row of the queue that nothing was decided about, by the file as it is now."""
+        self.log.refresh()
         wanted = wanted or QueueFilter()
         return Standing(wanted, next_open(self.explored, queue_of(self.explored, wanted), self.log))
 

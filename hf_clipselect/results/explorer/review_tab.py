@@ -17,7 +17,8 @@ from .review_queue import QueueFilter, confused_pairs
 from .row_view import view_of, views_of
 
 
-ALL = "all"
+# No name of a class or group.
+ALL = "\x00all"
 _DONE_WORDS = {"keep": "kept as labelled", "relabel": "new label", "drop": "dropped", "unsure": "unsure"}
 # For an element of Gradio's that shows a row: tells explorer.js that the next one stands there.
 TELL = "watch('value', () => document.dispatchEvent(new Event('clipselect:{}')));"
@@ -167,9 +168,10 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     }
     for name, button in buttons.items():
         button.click(shown(steps[name]), [standing], **events)
-    other.input(
-        shown(lambda current, name: review.decide(current, "relabel", name)), [standing, other], **events
-    ).then(lambda: None, None, other, show_progress="hidden", api_visibility="private")
+    if not read_only:  # what is hidden could still be asked for
+        other.input(
+            shown(lambda current, name: review.decide(current, "relabel", name)), [standing, other], **events
+        ).then(lambda: None, None, other, show_progress="hidden", api_visibility="private")
     label.input(
         shown(lambda number: review.start(QueueFilter(label=None if number == -1 else number))), [label], **events
     ).then(lambda: ALL, None, pair, show_progress="hidden", api_visibility="private")

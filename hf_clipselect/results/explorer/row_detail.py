@@ -31,4 +31,15 @@ def detail(explored: Explored, row: int) -> str:
         (title, views_of(explored, rows), explored.images.thumbnails(explored.source_index[rows]))
         for title, rows in strips
     ]
-    return panel("detail", view, explored.images.large(view.source_index), shown, explored.has_captions, serial())
+    image = explored.images.large(view.source_index)
+    return panel("detail", view, image, shown, _copied(explored, row), explored.has_captions, serial())
+
+
+def _copied(explored: Explored, row: int) -> tuple[str, str | None, str] | None:
+    """The row of the reference that a row is a copy of: in words, its image, and why there is none."""
+    if not explored.has("leak_of") or explored.column("leak_of")[row] < 0:
+        return None
+    number = int(explored.column("leak_of")[row])
+    name = (explored.result.report.get("leaks") or {}).get("reference", "the reference")
+    image = explored.reference.large(number)
+    return f"Row {number} of {name}, which it copies", image, explored.reference.missing

@@ -89,34 +89,8 @@ def build_rows(app: Any, explored: Explored) -> None:
     import gradio as gr
 
     place = gr.State(Place())
-    groups, sizes = groups_of(explored), [(size_words(suffix), suffix) for suffix in explored.sizes]
-    scores = [(column_words(name), name) for name in explored.score_names]
-    with gr.Row():
-        label = gr.Dropdown(
-            [("all", ALL), *((name, name) for name in explored.names)], value=ALL, label="Class", min_width=140
-        )
-        kept = gr.Dropdown(
-            [("all", ALL), ("kept", "kept"), ("dropped", "dropped")], value=ALL, label="Kept or dropped", min_width=140
-        )
-        size = gr.Dropdown(sizes, value=explored.sizes[0], label="In the subset of", min_width=140)
-        reason = gr.Dropdown(
-            [("all", ALL), *((kind, kind) for kind in reason_kinds(explored))],
-            value=ALL,
-            label=f"Reason (subset of {sizes[0][0]})",
-            min_width=140,
-        )
-        group = gr.Dropdown(
-            [("all", ALL), *((name, name) for name in groups)],
-            value=ALL,
-            label="Group",
-            min_width=140,
-            visible=bool(groups),
-        )
-    with gr.Row():
-        score = gr.Dropdown([("any score", ALL), *scores], value=ALL, label="Score", min_width=140)
-        low = gr.Number(label="from", min_width=90, visible=False)
-        high = gr.Number(label="to", min_width=90, visible=False)
-        look = gr.Radio([("table", False), ("pictures", True)], value=False, label="Show as", min_width=140)
+    filters = _filters(explored)
+    score, low, high = filters[5:8]
     count = gr.HTML()
     table = gr.HTML(elem_id="rows-table", js_on_load=CLICKS)
     with gr.Row(elem_classes=["cs-actions"]):
@@ -157,7 +131,6 @@ def build_rows(app: Any, explored: Explored) -> None:
             return *show_rows(explored, current.sorted_by(told["sort"]) if known else current), gr.skip()
         return gr.skip(), gr.skip(), gr.skip(), detail(explored, explored.row_of(int(told["row"])))
 
-    filters: list[Any] = [label, kept, size, reason, group, score, low, high, look]
     for component in filters:
         asked = {"fn": chosen, "inputs": [place, *filters], "outputs": outputs, **quiet}
         if component is score:
@@ -168,6 +141,41 @@ def build_rows(app: Any, explored: Explored) -> None:
     following.click(lambda at: show_rows(explored, replace(at, page=at.page + 1)), place, outputs, **quiet)
     table.select(clicked, place, [*outputs, enlarged], **quiet)
     app.load(lambda at: show_rows(explored, at), place, outputs, **quiet)
+
+
+def _filters(explored: Explored) -> list[Any]:
+    """What is asked for: class, kept, size, reason, group, score, its range, table or pictures."""
+    import gradio as gr
+
+    groups, sizes = groups_of(explored), [(size_words(suffix), suffix) for suffix in explored.sizes]
+    scores = [(column_words(name), name) for name in explored.score_names]
+    with gr.Row():
+        label = gr.Dropdown(
+            [("all", ALL), *((name, name) for name in explored.names)], value=ALL, label="Class", min_width=140
+        )
+        kept = gr.Dropdown(
+            [("all", ALL), ("kept", "kept"), ("dropped", "dropped")], value=ALL, label="Kept or dropped", min_width=140
+        )
+        size = gr.Dropdown(sizes, value=explored.sizes[0], label="In the subset of", min_width=140)
+        reason = gr.Dropdown(
+            [("all", ALL), *((kind, kind) for kind in reason_kinds(explored))],
+            value=ALL,
+            label=f"Reason (subset of {sizes[0][0]})",
+            min_width=140,
+        )
+        group = gr.Dropdown(
+            [("all", ALL), *((name, name) for name in groups)],
+            value=ALL,
+            label="Group",
+            min_width=140,
+            visible=bool(groups),
+        )
+    with gr.Row():
+        score = gr.Dropdown([("any score", ALL), *scores], value=ALL, label="Score", min_width=140)
+        low = gr.Number(label="from", min_width=90, visible=False)
+        high = gr.Number(label="to", min_width=90, visible=False)
+        look = gr.Radio([("table", False), ("pictures", True)], value=False, label="Show as", min_width=140)
+    return [label, kept, size, reason, group, score, low, high, look]
 
 
 def _named(text: str) -> str | None:
