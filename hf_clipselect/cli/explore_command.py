@@ -17,7 +17,7 @@ rows with filters, a map, and what other sizes would keep.
 
     hf-clipselect explore clipselect_output           # the output folder of a run
     hf-clipselect explore me/digits-pruned            # a dataset repository with the scores
-    hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer
+    hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer   # a Space that shows it, read-only
 
 Each decision is written at once, to decisions.parquet in the output folder or to --decisions, and a later call goes on
 from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the
@@ -27,21 +27,19 @@ _PORTS = range(7860, 7960)
 
 
 def run_command(arguments: argparse.Namespace) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C, or push a Space that shows it.
 
     Args:
         arguments (`argparse.Namespace`): Of [`explore_parser`].
 
     Raises:
-        InputError: There is no such selection or dataset, the decisions can't be read, the port is taken, the Space
-            can't be pushed, or Gradio is not installed.
+        InputError: There is no such selection or dataset, the decisions can't be read, the port is taken, Gradio is
+            not installed, or the Space can't be pushed.
+        PushError: The Hub can't be reached, or fails time after time.
     """
     check_gradio()
     if arguments.hub_space_id is not None:
-        pushed = push_space(
-            arguments.hub_space_id, arguments.place, revision=arguments.revision, private=arguments.hub_private_repo
-        )
-        _tell(f"{printable(arguments.place)} is shown by the Space {printable(arguments.hub_space_id)}: {pushed.url}")
+        _push_space(arguments)
         return
     explored = open_selection(
         arguments.place,
@@ -73,6 +71,14 @@ def run_command(arguments: argparse.Namespace) -> None:
         threading.Event().wait()
     finally:
         app.close(verbose=False)
+
+
+def _push_space(arguments: argparse.Namespace) -> None:
+    pushed = push_space(
+        arguments.hub_space_id, arguments.place, revision=arguments.revision, private=arguments.hub_private_repo
+    )
+    state = "shows" if pushed.is_new else "already shows"
+    _tell(f"{pushed.url.partition('/commit/')[0]} {state} {printable(arguments.place)}, once the Hub has built it")
 
 
 def _decisions_path(explored: Explored, given: str | None) -> Path:
@@ -111,10 +117,11 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
         action="store_true",
         help="Rows may name image files outside of the dataset's own folder.",
     )
+    parser.add_argument(
+        "--hub_space_id",
+        help="Push a Space such as me/digits-explorer that shows the repository, read-only, and serve nothing here.",
+    )
+    parser.add_argument("--hub_private_repo", action="store_true", help="A Space that the push creates is private.")
     parser.add_argument("--host", default="127.0.0.1", help="Address to serve on; 127.0.0.1 is this machine alone.")
     parser.add_argument("--port", type=int, help="Port to serve on; default the first free one from 7860.")
-    parser.add_argument(
-        "--hub_space_id", help="Push a Space of this id that shows the repository, read-only, instead of serving it."
-    )
-    parser.add_argument("--hub_private_repo", action="store_true", help="A Space that is created is private.")
     return parser

@@ -37,7 +37,7 @@ from pathlib import Path
 
 
 wheel = Path(__file__).with_name("{wheel}")
-subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel], check=True)
 importlib.invalidate_caches()
 
 from hf_clipselect.results.explorer import build_app, launch_options, open_selection  # noqa: E402

@@ -7,6 +7,7 @@ places of rows in this file, from 0, their distances 1 - cosine, and `image` has
 import hashlib
 import io
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,8 @@ from .report.thumbnails import small_images
 from .scores_table import column_values
 from .selection_result import SelectionResult
 
+
+logger = logging.getLogger(__name__)
 
 MAP_NAME = "map.parquet"
 # t-SNE of so many rows takes half a minute on two cores, and more points would cover each other.
@@ -71,7 +74,9 @@ def make_map(embeds: EmbedRows, source_index: np.ndarray, *, seed: int, earlier:
     vectors = embeds.take(rows)
     key = _key(vectors, rows, seed)
     if earlier is not None and _recorded_key(earlier) == key:
+        logger.info("The map of the same embeddings is there: nothing to draw.")
         return earlier.select(_PLACES)
+    logger.info("Drawing a map of %d rows, which may take a minute.", len(rows))
     places = _places(vectors, seed)
     columns = [pa.array(rows), pa.array(places[:, 0]), pa.array(places[:, 1]), _neighbors(vectors)]
     return pa.table(dict(zip(_PLACES, columns, strict=True))).replace_schema_metadata({_METADATA: json.dumps(key)})

@@ -197,7 +197,11 @@ def test_messages_name_flags_that_there_are() -> None:
         for flag in re.findall(r"(?<![\w/.-])--([a-z]\w+)(?![\w-])", text)
     }
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
-    parsers = {"suspects_command.py": suspects_parser(), "explore_command.py": explore_parser()}
+    parsers = {
+        "suspects_command.py": suspects_parser(),
+        "explore_command.py": explore_parser(),
+        "space.py": explore_parser(),
+    }
     known = {
         (name, option.removeprefix("--"))
         for name, parser in parsers.items()

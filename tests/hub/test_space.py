@@ -1,7 +1,11 @@
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 from email import message_from_string
 from importlib.metadata import requires, version
@@ -79,6 +83,63 @@ def test_what_people_wrote_stays_and_an_old_wheel_goes(hub: LoopbackHub, pushed:
 )
 def test_what_will_not_work_is_refused(pushed: dict[str, Any], case: str, words: str) -> None:
     assert re.search(words, pushed["refused"][case])
+
+
+def test_the_command_pushes_and_ends(hub: LoopbackHub, pushed: dict[str, Any]) -> None:
+    environment = hub.environment("hf_me_write")
+    flags = ["me/pruned", "--hub_space_id", "me/by-command", "--hub_private_repo"]
+    page = f"{hub.endpoint}/spaces/me/by-command"
+    assert run_client("space_clients", "explore", *flags, env=environment) == [
+        0,
+        f"{page} shows me/pruned, once the Hub has built it\n",
+        "",
+    ]
+    code, out, _ = run_client("space_clients", "explore", *flags, env=environment)
+    assert (code, out) == (0, f"{page} already shows me/pruned, once the Hub has built it\n")
+    assert hub.repository("spaces/me/by-command").settings["private"]
+    code, out, err = run_client("space_clients", "explore", *flags, env=hub.environment())
+    assert (code, out) == (2, "") and err.startswith("error: --hub_space_id needs a token of the Hub and found none.")
+
+
+def test_the_app_shows_the_selection(hub: LoopbackHub, space: Path, tmp_path: Path) -> None:
+    """In a process of its own that has the Space's files alone, as in its container, and nobody is logged in."""
+    site, port = tmp_path / "site", free_port()
+    environment = hub.environment() | {"PIP_TARGET": str(site), "PYTHONPATH": str(site)}
+    environment |= {"GRADIO_SERVER_PORT": str(port)}
+    with (tmp_path / "log").open("w") as log:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=space, env=environment, stdout=log, stderr=log)
+    try:
+        page = page_at(f"http://127.0.0.1:{port}/", app)
+    finally:
+        app.terminate()
+        app.wait()
+    assert page is not None, (tmp_path / "log").read_text()[-3000:]
+    assert all(f'"{tab}"' in page for tab in ("Review", "Rows", "Map", "Sizes")) and "Forward" in page
+    assert "Keep label" not in page and "Undo" not in page  # read-only
+    [config] = re.findall(r"window\.gradio_config = (\{.*?\});</script>", page)
+    config = json.loads(config)
+    [other] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "review-other"]
+    assert not [event for event in config["dependencies"] if other in (target for target, _ in event["targets"])]
+    assert (site / "hf_clipselect").is_dir()
+    assert not list(space.glob("*.parquet"))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def page_at(url: str, process: subprocess.Popen[bytes]) -> str | None:
+    """The page, once it is served; None where the process ended before."""
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            time.sleep(0.2)
+    return None
 
 
 def test_the_wheel_is_installed_by_pip_and_holds_the_whole_package(space: Path, tmp_path: Path) -> None:

@@ -68,6 +68,18 @@ def push(folder: str) -> dict:
     }
 
 
+def explore(*arguments: str) -> list:
+    """Exit code, stdout and stderr of the command."""
+    import contextlib
+    import io
+
+    from hf_clipselect.cli import main
+
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(["explore", *arguments])
+    return [code, out.getvalue(), err.getvalue()]
+
+
 def download(repo: str, folder: str) -> dict:
     """The files of a Space, as the Hub puts them into its container."""
     from huggingface_hub import snapshot_download
