@@ -89,7 +89,7 @@ def served(place: Path | str, folder: Path, *flags: str, env: dict[str, str] | N
         finally:
             server.send_signal(signal.SIGINT)
             try:
-                code = server.wait(20)
+                code = server.wait(90)
             except subprocess.TimeoutExpired:
                 server.kill()
                 raise

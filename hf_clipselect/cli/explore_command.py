@@ -5,10 +5,12 @@ import sys
 import threading
 from pathlib import Path
 
+from ..config.command_parser import CommandParser
 from ..errors import InputError
 from ..hub.space import push_space
 from ..results.explorer import DecisionLog, Explored, build_app, check_gradio, launch_options, open_selection
 from ..runtime.terminal import printable
+from .given_selection import add_selection
 
 
 _DESCRIPTION = """\
@@ -23,7 +25,6 @@ Each decision is written at once, to decisions.parquet in the output folder or t
 from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the
 selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is. The page is
 served on this machine alone, and asks no other machine for anything."""
-_PORTS = range(7860, 7960)
 
 
 def run_command(arguments: argparse.Namespace) -> None:
@@ -42,7 +43,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         _push_space(arguments)
         return
     explored = open_selection(
-        arguments.place,
+        arguments.selection,
         revision=arguments.revision,
         dataset_name=arguments.dataset_name,
         dataset_config_name=arguments.dataset_config_name,
@@ -75,10 +76,10 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def _push_space(arguments: argparse.Namespace) -> None:
     pushed = push_space(
-        arguments.hub_space_id, arguments.place, revision=arguments.revision, private=arguments.hub_private_repo
+        arguments.hub_space_id, arguments.selection, revision=arguments.revision, private=arguments.hub_private_repo
     )
     state = "shows" if pushed.is_new else "already shows"
-    _tell(f"{pushed.url.partition('/commit/')[0]} {state} {printable(arguments.place)}, once the Hub has built it")
+    _tell(f"{pushed.url.partition('/commit/')[0]} {state} {printable(arguments.selection)}, once the Hub has built it")
 
 
 def _decisions_path(explored: Explored, given: str | None) -> Path:
@@ -100,11 +101,8 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
     Returns:
         `argparse.ArgumentParser`
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("place", help="Output folder of a run, its subset folder, or a dataset repository.")
-    parser.add_argument("--revision", help="Branch, tag or commit of the repository.")
+    parser = CommandParser(prog=prog, description=_DESCRIPTION)
+    add_selection(parser)
     parser.add_argument(
         "--decisions", help="File of the decisions; default decisions.parquet in the output folder, or here."
     )

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..config.command_parser import CommandParser
 from ..errors import InputError
 from ..results.report import (
     PICTURE_SIDE,
@@ -25,6 +25,7 @@ from ..results.selection_result import SelectionResult
 from ..results.source_images import source_dataset
 from ..runtime.files import make_folder
 from ..runtime.terminal import printable
+from .given_selection import add_selection, read_selection
 
 
 _DESCRIPTION = """\
@@ -56,7 +57,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """
     if arguments.num < 1:
         raise InputError(f"--num is how many rows to show and must be at least 1, got {arguments.num}.")
-    result = _read_selection(arguments)
+    result = read_selection(arguments.selection, arguments.revision)
     rows = pick_suspects(result.scores, num=arguments.num, label=arguments.label)
     dataset = _load_images(result, arguments) if len(rows) else None
     captions = None
@@ -80,14 +81,6 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def _read_selection(arguments: argparse.Namespace) -> SelectionResult:
-    if not Path(arguments.selection).is_dir():
-        return SelectionResult.from_hub(arguments.selection, arguments.revision)
-    if arguments.revision is not None:
-        raise InputError(f"{arguments.selection} is a local folder, which has no --revision; leave it out.")
-    return SelectionResult.from_folder(arguments.selection)
 
 
 def _load_images(result: SelectionResult, arguments: argparse.Namespace) -> Dataset | None:
@@ -154,11 +147,8 @@ def suspects_parser(prog: str | None = None) -> argparse.ArgumentParser:
     Returns:
         `argparse.ArgumentParser`
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("selection", help="Output folder of a run, its subset folder, or a dataset repository.")
-    parser.add_argument("--revision", help="Branch, tag or commit of the repository.")
+    parser = CommandParser(prog=prog, description=_DESCRIPTION)
+    add_selection(parser)
     parser.add_argument("--num", type=int, default=100, help="At most this many rows.")
     parser.add_argument("--label", help="Only rows whose given label is this class.")
     parser.add_argument("--output_dir", default="suspects", help="Folder for the tables and the picture.")

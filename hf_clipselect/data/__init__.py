@@ -1,10 +1,12 @@
 """Which rows: where a dataset comes from, its images, labels and captions."""
 
-from .labelled_images import SUBSET_COLUMNS, LabelledImages, one_split, read_images, with_image_column_undecoded
+from .columns import GIVEN_LABEL, SUBSET_COLUMNS
+from .labelled_images import LabelledImages, one_split, read_images, with_image_column_undecoded
 from .source import load_source
 
 
 __all__ = [
+    "GIVEN_LABEL",
     "SUBSET_COLUMNS",
     "LabelledImages",
     "load_source",

@@ -26,9 +26,9 @@ _DATA_SUFFIXES = (
 _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 
 
-def check_access(*repositories: Repository, flags: Mapping[str, str], asked_by: str = "push_to_hub") -> None:
-    """Refuse a push that would fail at its end; `flags` are the types of repositories -> the flags that named them,
-    and `asked_by` is the flag that asks for the push. The repositories have the same token.
+def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
+    """Refuse a push that would fail at its end; `flags` are the types of repositories -> the flags that named them.
+    The repositories have the same token.
 
     Raises `InputError` for no token or a wrong one, an id that is malformed or of somebody else, a token that may not
     write, a branch or tag that the Hub would refuse; `PushError` where the Hub can't be reached.
@@ -38,8 +38,8 @@ def check_access(*repositories: Repository, flags: Mapping[str, str], asked_by: 
     token = repositories[0].token
     if token_in_use(token) is None:
         raise InputError(
-            f"--{asked_by} needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token "
-            "that may write."
+            "A push needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token that may "
+            "write."
         )
     me = with_retries(f"Asking {HfApi().endpoint} who you are", partial(_whoami, token))
     for repository in repositories:

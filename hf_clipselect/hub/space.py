@@ -79,7 +79,7 @@ def push_space(
         )
     check_repo_id(repo_id)
     space = Repository(space_id, "space", private=private, token=token)
-    check_access(space, flags={"space": "hub_space_id"}, asked_by="hub_space_id")
+    check_access(space, flags={"space": "hub_space_id"})
     with_retries(f"Looking at {space}", partial(_check_is_free, space))
     fetch_files(repo_id, ["selection.json"], repo_type="dataset", revision=revision, token=token)
     files = space_files(space_id, repo_id, revision)

@@ -22,7 +22,14 @@ from ..selection import Objective
 _PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate", "peft", "huggingface_hub", "numpy")
 
 # Flags that may name something on this machine: as absolute paths they are known, and hidden, from any directory.
-_PLACES = ("dataset_name", "model_name_or_path", "adapter_name_or_path", "class_names_file", "peft_config")
+_PLACES = (
+    "dataset_name",
+    "model_name_or_path",
+    "adapter_name_or_path",
+    "class_names_file",
+    "peft_config",
+    "decisions",
+)
 
 
 def identity(images: LabelledImages, backbone: Backbone) -> dict[str, Any]:
@@ -69,6 +76,7 @@ def describe_run(
             "prompt_template": [] if captions else list(arguments.model.prompt_template),
         },
         "captions": captions,
+        **({} if images.decided is None else {"decisions": images.decided.to_dict()}),
         "adaptation": adaptation.to_dict(),
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},

@@ -98,7 +98,7 @@ def test_the_command_pushes_and_ends(hub: LoopbackHub, pushed: dict[str, Any]) -
     assert (code, out) == (0, f"{page} already shows me/pruned, once the Hub has built it\n")
     assert hub.repository("spaces/me/by-command").settings["private"]
     code, out, err = run_client("space_clients", "explore", *flags, env=hub.environment())
-    assert (code, out) == (2, "") and err.startswith("error: --hub_space_id needs a token of the Hub and found none.")
+    assert (code, out) == (2, "") and err.startswith("error: A push needs a token of the Hub and found none.")
 
 
 def test_the_app_shows_the_selection(hub: LoopbackHub, space: Path, tmp_path: Path) -> None:
