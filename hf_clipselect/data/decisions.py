@@ -178,7 +178,7 @@ def apply_decisions(
 
 def is_right(decision: np.ndarray) -> np.ndarray:
     """Which rows have a label that a person took for right, `(N,)`, bool: the given one, or a new one."""
-    return np.isin(decision.astype(str), ["keep", "relabel"])
+    return (decision == "keep") | (decision == "relabel")
 
 
 def count_decisions(decision: np.ndarray) -> dict[str, int]:

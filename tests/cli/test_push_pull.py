@@ -93,7 +93,7 @@ def test_what_show_and_push_and_pull_refuse(here, tmp_path):
     assert not any((tmp_path / "empty").iterdir())
     line = here("push", "clipselect_output/subset", *REPOSITORIES)
     assert "holds no adapters for --hub_model_id me/adapters; give the output folder" in line
-    assert "A push needs a token of the Hub" in here("push", "clipselect_output", *REPOSITORIES)
+    assert "needs a token of the Hub" in here("push", "clipselect_output", *REPOSITORIES)
     assert "is the source itself" in here("push", "clipselect_output", "--hub_dataset_id", "embedded/digits")
     assert "leave --hub_tag out" in here("push", "clipselect_output", *REPOSITORIES, "--create_pr", "--hub_tag", "v5")
     for sizes in ([], ["--selection_ratio", "0.5", "--selection_count", "5"]):
