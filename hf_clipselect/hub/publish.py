@@ -108,8 +108,9 @@ def publish(
         logger.warning("The Hub knows no license %r: the card names it beside `other`.", stated_license(report))
         data = _push_subset(report, subset, destination.dataset, adapters, license_is_known=False)
     pushed = [data] if adapters is None else [adapters, data]
+    dataset = destination.dataset
     for part in pushed:
-        tag = None if destination.dataset.create_pr else add_tag(part, destination.dataset.tag)
+        tag = None if dataset.create_pr else add_tag(part, dataset.tag, token=dataset.token)
         state = "pushed to" if part.is_new else "unchanged, no commit made:"
         logger.info("%s: %s %s%s", part.repo_id, state, part.url, f" (tag {tag})" if tag else "")
     return pushed

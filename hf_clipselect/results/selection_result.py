@@ -227,12 +227,13 @@ class SelectionResult:
 
     @classmethod
     @python_door()
-    def from_hub(cls, repo_id: str, revision: str | None = None) -> "SelectionResult":
+    def from_hub(cls, repo_id: str, revision: str | None = None, *, token: str | None = None) -> "SelectionResult":
         """Read a published selection: its scores and knobs, without any image.
 
         Args:
             repo_id (`str`): Dataset repository such as `user/name`.
             revision (`str`, *optional*): Branch, tag or commit; default `main`.
+            token (`str`, *optional*): Token of the Hub; default the logged-in one.
 
         Returns:
             `SelectionResult`: As it was published; `.at` gives other ratios, `.apply` the rows of the source dataset.
@@ -248,7 +249,8 @@ class SelectionResult:
         subset = result.apply(dataset)
         ```
         """
-        fetched = fetch_files(repo_id, ["selection.json", "scores/*.parquet"], repo_type="dataset", revision=revision)
+        patterns = ["selection.json", "scores/*.parquet"]
+        fetched = fetch_files(repo_id, patterns, repo_type="dataset", revision=revision, token=token)
         return cls._read(fetched.folder, f"{repo_id} at commit {fetched.revision[:12]}")
 
     @python_door(
@@ -271,6 +273,7 @@ class SelectionResult:
         create_pr: bool = False,
         allow_outside_files: bool = False,
         license: str | None = None,
+        token: str | None = None,
     ) -> list[Pushed]:
         """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
 
@@ -289,6 +292,7 @@ class SelectionResult:
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
             license (`str`, *optional*): That the card states, an id of the Hub or `other`; default the source's.
+            token (`str`, *optional*): Token of the Hub that may write; default the logged-in one.
 
         Returns:
             `list[Pushed]`: The adapters' repository if they were pushed, then the dataset's: `.commit`, `.url`,
@@ -320,7 +324,14 @@ class SelectionResult:
             dataset = one_split(dataset)
             self._check(dataset)
         destination = Destination.to(
-            repo_id, hub_model_id, license=license, private=private, branch=revision, tag=tag, create_pr=create_pr
+            repo_id,
+            hub_model_id,
+            license=license,
+            private=private,
+            branch=revision,
+            tag=tag,
+            create_pr=create_pr,
+            token=token,
         )
         destination.check()
         told = self.report | {"arguments": self.report["arguments"] | ({"license": license} if license else {})}
