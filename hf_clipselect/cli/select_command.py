@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..config.arguments import Arguments, HubArguments
 from ..data.places import is_pattern
+from ..hub.check_words import damaged_rows, leaked_rows
 from ..hub.noise_words import auto_keeps_all, confused_pairs, look_wrong
 from ..pipeline.run import run_selection
 from ..pipeline.run_log import logged_to_stderr
@@ -38,6 +39,9 @@ def summary(result: SelectionResult, arguments: Arguments) -> str:
     if noise := report["noise"]:
         pairs = confused_pairs(noise, limit=_PAIRS_NAMED)
         lines.append(look_wrong(noise) + (f": {pairs}" if pairs else ""))
+    lines += [
+        say(found) for found, say in ((report["leaks"], leaked_rows), (report["quality"], damaged_rows)) if found
+    ]
     for subset in report["subsets"]:
         agrees = f"CLIP agrees with {subset['label_agrees_kept']:.1%} of the kept labels"
         line = f"{subset['name']}: {subset['rows']} rows; {agrees}"

@@ -81,6 +81,9 @@ def select_dataset(
     group_column: str | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
+    reference: Dataset | None = None,
+    drop_leaks: bool = False,
+    quality_checks: str = "off",
     num_folds: int = 0,
     strict: bool = False,
     overwrite_output_dir: bool = False,
@@ -156,6 +159,14 @@ def select_dataset(
         must_keep, must_drop (`str`, `Path` or `Sequence[int]`, *optional*):
             Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a
             boolean column.
+        reference (`Dataset`, *optional*):
+            Images that no row should be a copy of, such as the test split; they need no labels. Rows that are near
+            duplicates of one, by the embeddings of plain CLIP, are told in the report and in the column leak_of.
+        drop_leaks (`bool`, *optional*, defaults to `False`): No subset holds such rows.
+        quality_checks (`str`, *optional*, defaults to `"off"`):
+            `"report"` tells of blurred, dark, bright, nearly uniform and oddly shaped images, found by cleanvision, in
+            the report and in the column quality_issues; with `"drop"` no subset holds them. An issue of more than half
+            of the rows is only warned of.
         num_folds (`int`, *optional*, defaults to 0):
             Kept adapters are trained anew without each of so many folds, and score only its rows: no label judges
             itself.
@@ -248,13 +259,15 @@ def select_dataset(
             # Lists of rows are no argument of a command line.
             must_keep=str(must_keep) if isinstance(must_keep, (str, Path)) else None,
             must_drop=str(must_drop) if isinstance(must_drop, (str, Path)) else None,
+            drop_leaks=drop_leaks,
+            quality_checks=quality_checks,
             strict=strict,
         ),
         run=RunArguments(
             output_dir=_text(output_dir), overwrite_output_dir=overwrite_output_dir, seed=seed, use_cpu=use_cpu
         ),
     )
-    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, passed_model)
+    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, reference, passed_model)
     return run_selection(arguments, passed)
 
 

@@ -18,11 +18,13 @@ from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
 from ..data import LabelledImages, read_images
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
+from ..data.reference import read_reference
 from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
 from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
 from ..encoder.batch_size import resolve_batch_size
 from ..encoder.cache import recorded_key
+from ..encoder.image_quality import check_can_check_quality
 from ..encoder.passed_model import copy_backbone
 from ..encoder.precision import resolve_precision
 from ..errors import InputError
@@ -49,6 +51,7 @@ class Passed:
     class_quotas: Mapping[str, int] | str | Path | None = None
     must_keep: Listing | None = None
     must_drop: Listing | None = None
+    reference: Dataset | DatasetDict | None = None
     model: tuple[PreTrainedModel, Any] | None = None  # with its processor
 
 
@@ -66,12 +69,14 @@ def prepare_dataset(
     has_captions = arguments.data.caption_column is not None
     knobs = {**chosen.knobs(), "class_quotas": quotas}
     objective = resolve_objective(chosen.objective, knobs, has_captions=has_captions)
+    _check_row_checks(arguments, passed, objective)
     peft_config = None if adaptation.peft_config is None else read_peft_config(adaptation.peft_config)
     with timed(seconds, "load"):
         adapter = fetch_given(adaptation.adapter_name_or_path)
         images = _load_images(arguments, passed.dataset, passed.class_names)
         prompts = _prompts_of(images, arguments)
         rows = _rows_of(images, arguments, passed)
+        reference = read_reference(arguments.data, images, passed.reference)
         check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
         backbone = _load_backbone(arguments, passed.model, accelerator, recorded)
         warn_if_demonstration(backbone, images.source.name)
@@ -93,12 +98,29 @@ def prepare_dataset(
     if accelerator.is_main_process and chosen.objective is None:
         _tell_of_another_default(folder, objective)
     return Prepared(
-        inputs=ImageInputs(images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter),
+        inputs=ImageInputs(
+            images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter, reference
+        ),
         rows=rows,
         arguments=arguments,
         objective=objective,
         sizes=sizes,
     )
+
+
+def _check_row_checks(arguments: Arguments, passed: Passed, objective: Objective) -> None:
+    """Raise `InputError` where leaks or damaged images are to be dropped, or looked for, and can't be."""
+    chosen = arguments.selection
+    if chosen.drop_leaks and arguments.data.reference_split is None and passed.reference is None:
+        raise InputError(
+            "--drop_leaks leaves out copies of a reference, and there is none; name a split, such as test, with "
+            "--reference_split."
+        )
+    if objective.solver == "sgd" and (chosen.drop_leaks or chosen.quality_checks == "drop"):
+        flag = "--drop_leaks" if chosen.drop_leaks else "--quality_checks drop"
+        raise InputError(f"--solver sgd can't leave rows out, which {flag} does; leave one of them out.")
+    if chosen.quality_checks != "off":
+        check_can_check_quality()
 
 
 def _load_images(

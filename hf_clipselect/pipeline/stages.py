@@ -1,4 +1,4 @@
-"""The stages of every run, in their order: encode -> adapt -> score -> judge -> tabulate -> select."""
+"""The stages of every run, in their order: encode, with checks -> adapt -> score -> judge -> tabulate -> select."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from ..selection import NeighborGraph
 from .adapt import Adapted, adapt
 from .encode import EncodedRows, encode
 from .prepared import AnyPrepared, ImageInputs
+from .row_checks import RowChecks, check_rows
 from .run_log import timed
 from .score import score
 
@@ -28,12 +29,14 @@ class Outcome:
     rows: EncodedRows
     adapted: Adapted
     trust: Trust
+    checks: RowChecks
 
 
 def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
     """Run all stages, and put the wall-clock seconds of each into `seconds`."""
     with timed(seconds, "encode"):
         rows = encode(prepared)
+        prepared, checks = check_rows(prepared, rows)
     with timed(seconds, "adapt"):
         adapted = adapt(prepared, rows)
     with timed(seconds, "score"):
@@ -42,7 +45,7 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
         table = tabulate(prepared, rows, scores)
     with timed(seconds, "select"):
         result = select(prepared, table, graph)
-    return Outcome(result, rows, adapted, trust)
+    return Outcome(result, rows, adapted, trust, checks)
 
 
 def judge(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted, scores: SampleScores) -> Trust:

@@ -182,6 +182,8 @@ def _reasons(
         duplicate_group=column_values(table, "duplicate_group")[rows.places],
         source_index=column_values(table, "source_index")[rows.places],
         class_names=table.features["label"].names,
+        leak_of=rows.facts.leak_of,
+        quality_issues=rows.facts.quality_issues,
     )
     return rows.scattered(why, NOT_READABLE)
 
