@@ -10,7 +10,7 @@ noise.csv, or a benchmark's results.json, under the command and the commit that 
 recipes/README.md a table that follows a line such as
 
     <!-- results/digits_noise_20: Test accuracy, network, %: -->
-    <!-- results/digits_noise_20: Wrong labels among the kept rows, %: only `diverse`, random rows -->
+    <!-- results/digits_noise_20: Wrong labels among the kept rows, %: only `diverse`; random rows -->
     <!-- results/digits_ablations [50% wrong labels]: Test accuracy, network, %: -->
 
 is replaced with the one that stands under this caption in tables.md, or with these rows of it, or with that under the
@@ -118,7 +118,7 @@ def filled(page: str, results: Path) -> str:
         name, heading, caption, only, _ = match.groups()
         rows = table_under(heading or "", caption, results / name / "tables.md")
         if only is not None:
-            wanted = [row.strip() for row in only.split(",")]
+            wanted = [row.strip() for row in only.split(";")]
             found = {row.split("|")[1].strip(): row for row in rows[2:]}
             if missing := [row for row in wanted if row not in found]:
                 raise ValueError(

@@ -12,26 +12,19 @@ from typing import Protocol
 from ..errors import InputError, RunError, long_paths_refused
 from ..runtime.interrupts import Interrupts, ignore_from_here
 from ..runtime.terminal import error_line, is_main_process, printable
+from ..runtime.words import did_you_mean
+from .command_table import COMMANDS, parser_of, run_parsed
 from .streams import lasting_streams
-
-
-_USAGE = """usage: hf-clipselect select [flags]
-       hf-clipselect suspects OUTPUT_DIR_OR_REPO [flags]
-       hf-clipselect --version
-
-commands:
-  select    turn a labelled image dataset into a smaller, cleaner one
-  suspects  show the most probably wrong labels of a selection
-
-All flags of a command: hf-clipselect select --help
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the console command; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
-    named = _COMMANDS.get(given[0]) if given else None
-    command: _Command = _Usage(given) if named is None else named(given[1:], f"hf-clipselect {given[0]}")
+    command: _Command = _Usage(given)
+    if given[:1] == ["select"]:
+        command = _Select(given[1:], prog="hf-clipselect select")
+    elif given and given[0] in COMMANDS:
+        command = _Named(given[0], given[1:])
     return _in_order(command, ends_process=argv is None)
 
 
@@ -60,28 +53,35 @@ class _Usage:
 
     def __call__(self) -> int:
         if self.argv in (["-h"], ["--help"]):
-            sys.stdout.write(_USAGE)
+            sys.stdout.write(_usage())
         elif self.argv == ["--version"]:
             from importlib.metadata import version  # noqa: PLC0415
 
             sys.stdout.write(f"hf-clipselect {version('hf_clipselect')}\n")
         elif self.argv:
-            known = ", ".join(_COMMANDS)
-            sys.stderr.write(f"error: unknown command {printable(repr(self.argv[0]))}; the commands are: {known}\n")
+            given, known = self.argv[0], ", ".join(COMMANDS)
+            meant = did_you_mean(given, COMMANDS)
+            sys.stderr.write(f"error: unknown command {printable(repr(given))}; the commands are: {known}{meant}\n")
             return 2
         else:
-            sys.stderr.write(_USAGE)
+            sys.stderr.write(_usage())
             return 2
         return 0
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "".join(f"  {name:{width}}  {does}\n" for name, does in COMMANDS.items())
+    return (
+        "usage: hf-clipselect COMMAND [flags]\n       hf-clipselect --version\n\n"
+        f"commands:\n{commands}\nFlags of a command: hf-clipselect select --help\n"
+    )
 
 
 class _WithFlags:
     """A command that reads flags; what it does is in `_run`."""
 
     where: str | None = None
-
-    def __init__(self, argv: Sequence[str] | None, prog: str | None) -> None:
-        self.argv, self.prog = argv, prog
 
     def __call__(self) -> int:
         try:
@@ -99,6 +99,9 @@ class _WithFlags:
 
 
 class _Select(_WithFlags):
+    def __init__(self, argv: Sequence[str] | None, *, prog: str | None) -> None:
+        self.argv, self.prog = argv, prog
+
     def _run(self) -> None:
         from ..config.command_line import parse_arguments  # noqa: PLC0415
 
@@ -109,14 +112,14 @@ class _Select(_WithFlags):
         run_command(arguments)
 
 
-class _Suspects(_WithFlags):
+class _Named(_WithFlags):
+    """Any other command of the table."""
+
+    def __init__(self, name: str, argv: Sequence[str]) -> None:
+        self.name, self.argv = name, argv
+
     def _run(self) -> None:
-        from .suspects_command import run_command, suspects_parser  # noqa: PLC0415
-
-        run_command(suspects_parser(self.prog).parse_args(self.argv))
-
-
-_COMMANDS: dict[str, type[_WithFlags]] = {"select": _Select, "suspects": _Suspects}
+        run_parsed(self.name, parser_of(self.name, f"hf-clipselect {self.name}").parse_args(self.argv))
 
 
 def _in_order(command: _Command, *, ends_process: bool) -> int:

@@ -9,6 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..config.command_parser import CommandParser
 from ..data.outside_files import with_own_images
 from ..data.source import DatasetSource, content_id, load_source
 from ..errors import InputError
@@ -28,6 +29,7 @@ from ..results.scores_table import column_values
 from ..results.selection_result import SelectionResult
 from ..runtime.files import make_folder
 from ..runtime.terminal import printable
+from .given_selection import add_selection, read_selection
 
 
 _DESCRIPTION = """\
@@ -59,7 +61,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """
     if arguments.num < 1:
         raise InputError(f"--num is how many rows to show and must be at least 1, got {arguments.num}.")
-    result = _read_selection(arguments)
+    result = read_selection(arguments.selection, arguments.revision)
     rows = pick_suspects(result.scores, num=arguments.num, label=arguments.label)
     dataset = load_images(result, arguments) if len(rows) else None
     captions = None
@@ -83,14 +85,6 @@ def run_command(arguments: argparse.Namespace) -> None:
 
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def _read_selection(arguments: argparse.Namespace) -> SelectionResult:
-    if not Path(arguments.selection).is_dir():
-        return SelectionResult.from_hub(arguments.selection, arguments.revision)
-    if arguments.revision is not None:
-        raise InputError(f"{arguments.selection} is a local folder, which has no --revision; leave it out.")
-    return SelectionResult.from_folder(arguments.selection)
 
 
 def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Dataset | None:
@@ -175,11 +169,8 @@ def suspects_parser(prog: str | None = None) -> argparse.ArgumentParser:
     Returns:
         `argparse.ArgumentParser`
     """
-    parser = argparse.ArgumentParser(
-        prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("selection", help="Output folder of a run, its subset folder, or a dataset repository.")
-    parser.add_argument("--revision", help="Branch, tag or commit of the repository.")
+    parser = CommandParser(prog=prog, description=_DESCRIPTION)
+    add_selection(parser)
     parser.add_argument("--num", type=int, default=100, help="At most this many rows.")
     parser.add_argument("--label", help="Only rows whose given label is this class.")
     parser.add_argument("--output_dir", default="suspects", help="Folder for the tables and the picture.")

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from ..errors import InputError
 from .argument_types import check_fields
-from .checks import check_at_least, check_seed
+from .checks import check_at_least, check_seed, checked_trackers
 from .selection_arguments import SelectionArguments
 
 
@@ -28,11 +28,14 @@ DEFAULT_PROMPT_TEMPLATE = "A photo of a {}."
 class DataArguments:
     """Which dataset, which columns, which rows."""
 
+    _argument_group_name = "data"
+
     dataset_name: str = field(
         default=EMBEDDED_DATASET,
         metadata={
+            "metavar": "NAME_OR_PATH",
             "help": "Hub id; folder (imagefolder, parquet or save_to_disk), .parquet, .csv, .jsonl, .arrow, .tar or "
-            ".zip file, or URL of one (hf://, s3://, gs://, ...); or embedded/digits."
+            ".zip file, or URL of one (hf://, s3://, gs://, ...); default: embedded/digits.",
         },
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of the dataset."})
@@ -120,6 +123,8 @@ class DataArguments:
 class ModelArguments:
     """Which CLIP, how it runs, and what it is asked."""
 
+    _argument_group_name = "model"
+
     model_name_or_path: str | None = field(
         default=None,
         metadata={
@@ -176,6 +181,8 @@ class ModelArguments:
 @dataclass
 class AdaptationArguments:
     """How the image and text adapters are trained on the cached features."""
+
+    _argument_group_name = "adapters"
 
     adaptation: Literal["auto", "always", "off"] = field(
         default="auto",
@@ -242,19 +249,26 @@ class AdaptationArguments:
 class RunArguments:
     """Where the run writes and on what it runs."""
 
-    output_dir: str | None = field(default="clipselect_output", metadata={"help": "Folder of the results."})
+    _argument_group_name = "output"
+
+    output_dir: str | None = field(default="clipselect_output", metadata={"help": "Folder of results."})
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Remove the results of another run from the output folder first."}
     )
     seed: int = field(default=42, metadata={"help": "The same seed gives the same subset."})
     use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU even if there is a GPU."})
-    report_to: str = field(
-        default="none", metadata={"help": "Tracker of the training loss that Accelerate knows, e.g. tensorboard."}
+    report_to: list[str] | str = field(
+        default="none",
+        metadata={
+            "metavar": "TRACKER",
+            "help": "Trackers of the training loss that Accelerate knows, e.g. tensorboard, or all. Default: none.",
+        },
     )
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_seed(self.seed, "--seed")
+        self.report_to = checked_trackers(self.report_to)
         if self.output_dir == "":
             raise InputError("--output_dir is empty; name a folder.")
         if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
@@ -268,7 +282,9 @@ class RunArguments:
 class HubArguments:
     """Where the subset and the adapters are published. The token is the one of `hf auth login` or HF_TOKEN."""
 
-    push_to_hub: bool = field(default=False, metadata={"help": "Publish the subset, the scores and the adapters."})
+    _argument_group_name = "Hub"
+
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the subset, scores and adapters."})
     hub_dataset_id: str | None = field(
         default=None, metadata={"help": "Dataset repository of the subset, such as me/digits-pruned."}
     )

@@ -37,3 +37,14 @@ def check_seed(seed: Any, name: str = "seed") -> None:
     """Raise `InputError` for what is no whole number in [0, 2^32): numpy and scikit-learn take no other seeds."""
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= int(seed) < _SEEDS:
         raise InputError(f"{name} must be a whole number in [0, 2^32), got {seed!r}.")
+
+
+def checked_trackers(given: list[str] | str) -> list[str] | str:
+    """Names of trackers; a single one, or "none" or "all", which stand alone, as the word itself."""
+    names = [given] if isinstance(given, str) else given
+    for word in ("none", "all"):
+        if word in names and len(names) > 1:
+            raise InputError(f"--report_to {word} stands alone, got {' '.join(names)}; leave it or the others out.")
+    if not names:
+        return "none"
+    return names[0] if len(names) == 1 else names

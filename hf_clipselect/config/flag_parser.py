@@ -1,30 +1,40 @@
 """A command line whose flags may also stand in the YAML file of `--config`. No torch here."""
 
 import dataclasses
-import re
 import sys
-from argparse import ArgumentError, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from argparse import SUPPRESS, Action, ArgumentError, ArgumentTypeError, Namespace
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
-from ..runtime.redaction import hide_secrets
-from ..runtime.terminal import printable
-from ..runtime.words import in_one_line
+from .command_parser import CommandParser
 from .yaml_file import read_config
 
 
-_JSON = re.compile(r"\{.*\}", re.DOTALL)
+class FlagParser(CommandParser, HfArgumentParser):
+    """The fields of dataclasses as flags, and `--config`.
 
+    Args:
+        groups (`Sequence[type]`):
+            The dataclasses; the flags of one with `_argument_group_name` stand together under that title in the help.
+        prog (`str`, *optional*): Name of the program in the help.
+        first (`Collection[str]`, *optional*):
+            Names of the flags that most people need: `--help` shows them alone, and `--help_all` all.
+        kwargs (`Any`): What `ArgumentParser` takes, such as `description`.
+    """
 
-class FlagParser(HfArgumentParser):
-    """The fields of dataclasses as flags, and `--config`."""
-
-    def __init__(self, groups: Sequence[Any], *, prog: str | None = None) -> None:
-        super().__init__(groups, prog=prog, allow_abbrev=False)
-        self.add_argument("--config", metavar="FILE", help="YAML file of these flags; the command line wins over it.")
+    def __init__(
+        self, groups: Sequence[Any], *, prog: str | None = None, first: Collection[str] = (), **kwargs: Any
+    ) -> None:
+        super().__init__(dataclass_types=groups, prog=prog, usage="%(prog)s [flags]", **kwargs)
+        self._first = {"help", "help_all", "config", *first} if first else None
+        if first:
+            self.all_flags = "--help_all"
+            self.add_argument("--help_all", action=_HelpOfAll, help="show all flags and exit")
+        self.add_argument("--config", metavar="FILE", help="YAML file of flags; the command line wins.")
 
     def _add_dataclass_arguments(self, dtype: Any) -> None:
         # HfArgumentParser makes the type of a list's items that of the flag, and argparse asks here how to read it.
@@ -34,7 +44,35 @@ class FlagParser(HfArgumentParser):
                 choices = [part for part in get_args(item) if get_origin(part) is Literal]
                 if words := [word for choice in choices for word in get_args(choice)]:
                     self.register("type", item, _number_or(words))
+        before = len(self._actions)
         super()._add_dataclass_arguments(dtype)
+        for action in self._actions[before:]:
+            # The spellings with dashes, and --no_x, are taken, but told nowhere.
+            action.option_strings = action.option_strings[:1]
+            if action.nargs == 0:
+                action.help = SUPPRESS
+            if action.type is string_to_bool and action.nargs is None:
+                action.metavar = "{true,false}"
+
+    def format_help(self) -> str:
+        """The flags under the titles of their groups; the first ones, if some were named, and what is for all."""
+        return self._format_help(self._first)
+
+    def format_help_of_all(self) -> str:
+        """The same with all flags."""
+        return self._format_help(None)
+
+    def _format_help(self, names: Collection[str] | None) -> str:
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, [], [])
+        formatter.add_text(self.description)
+        for group in [group for group in self._action_groups if group is not self._optionals] + [self._optionals]:
+            formatter.start_section(group.title)
+            shown = (action for action in group._group_actions if names is None or action.dest in names)
+            formatter.add_arguments(shown)
+            formatter.end_section()
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
 
     def parse_with_config(self, argv: Sequence[str] | None) -> Namespace:
         """A value for every flag: of `argv` or `sys.argv[1:]`, else of the YAML file that it names, or the default."""
@@ -65,11 +103,16 @@ class FlagParser(HfArgumentParser):
                 self.error(str(error))
         return values if takes_several else values[0]
 
-    def error(self, message: str) -> NoReturn:
-        # The usage of forty flags would bury the one line that matters.
-        # What was mistyped may hold a password.
-        message = hide_secrets(_JSON.sub("{...}", in_one_line(message)))
-        self.exit(2, printable(f"error: {message} (all flags: --help)") + "\n")
+
+class _HelpOfAll(Action):
+    """Prints the help of all flags and ends, as `--help` does."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, default=SUPPRESS, nargs=0, **kwargs)
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        sys.stdout.write(parser.format_help_of_all())
+        parser.exit()
 
 
 def _number_or(words: Sequence[str]) -> Callable[[str], float | str]:

@@ -12,6 +12,8 @@ from .checks import check_at_least
 class SelectionArguments:
     """How scores become a subset. `None` leaves the knob to the preset of `objective`."""
 
+    _argument_group_name = "selection"
+
     selection_ratio: list[float | Literal["auto"]] | None = field(
         default=None,
         metadata={
@@ -23,7 +25,7 @@ class SelectionArguments:
         default=None, metadata={"help": "Number of rows to keep, beside or instead of ratios."}
     )
     objective: Literal["robust", "diverse", "clean", "paper", "released"] | None = field(
-        default=None, metadata={"help": "Preset of the knobs below; default: robust, with captions diverse."}
+        default=None, metadata={"help": "Preset of the knobs; default: robust, with captions diverse."}
     )
     alignment: Literal["cosine", "margin", "ensemble", "noise_model"] | None = field(
         default=None,
@@ -95,11 +97,24 @@ class SelectionArguments:
     )
     must_keep: str | None = field(
         default=None,
-        metadata={"help": "Rows of every subset: a file with one source_index per line, or a boolean column."},
+        metadata={
+            "metavar": "FILE",
+            "help": "Rows of every subset: a file with one source_index per line, or a boolean column.",
+        },
     )
     must_drop: str | None = field(
         default=None,
-        metadata={"help": "Rows of no subset: a file with one source_index per line, or a boolean column."},
+        metadata={
+            "metavar": "FILE",
+            "help": "Rows of no subset: a file with one source_index per line, or a boolean column.",
+        },
+    )
+    decisions: str | None = field(
+        default=None,
+        metadata={
+            "help": "Parquet file of what a person decided about single rows, as hf-clipselect explore writes it: "
+            "their labels are right, or become others, or no subset holds them."
+        },
     )
     drop_leaks: bool = field(
         default=False,

@@ -1,7 +1,7 @@
 """Which rows: where a dataset comes from, its images, labels and captions."""
 
+from .columns import GIVEN_LABEL, SUBSET_COLUMNS
 from .labelled_images import (
-    SUBSET_COLUMNS,
     LabelledImages,
     SourceImages,
     one_split,
@@ -12,6 +12,7 @@ from .source import load_source
 
 
 __all__ = [
+    "GIVEN_LABEL",
     "SUBSET_COLUMNS",
     "LabelledImages",
     "SourceImages",

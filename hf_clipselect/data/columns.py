@@ -11,6 +11,10 @@ from ..errors import InputError
 from .image_values import can_become_images, is_image
 
 
+# Columns that a subset carries after the source's own.
+SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
+# The label in the source, where a person decided about labels: it comes behind these.
+GIVEN_LABEL = "given_label"
 # Columns that tar shards and pandas add: they number the rows.
 _BOOKKEEPING = re.compile(r"__\w+__|Unnamed: \d+")
 
@@ -42,8 +46,8 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
 
     Class labels are looked for first, then strings and whole numbers, then booleans and floats that are whole numbers,
     then columns without a value. Columns that tar shards and pandas add (`__key__`, `__index_level_0__`) count only
-    when named. Raises `InputError` where there is no such column, it holds no labels, or there is not exactly one
-    candidate.
+    when named, and those that a subset of ours has beside the source's only where there is no other. Raises
+    `InputError` where there is no such column, it holds no labels, or there is not exactly one candidate.
     """
     features = {column: feature for column, feature in dataset.features.items() if column != image_column}
     kinds = [
@@ -64,6 +68,8 @@ def find_label_column(dataset: Dataset, name: str | None, image_column: str) -> 
                 "one holds class folders, unpack it, and give the folder."
             )
         candidates = next(filter(None, kinds), [])
+        ours = {*SUBSET_COLUMNS, GIVEN_LABEL} if set(SUBSET_COLUMNS) <= features.keys() else set()
+        candidates = [column for column in candidates if column not in ours] or candidates
         return _the_only(candidates, dataset, flag="--label_column_name", what="a label column", hint=hint)
     feature = features.get(name)
     if _is_label(feature) or _is_float(feature) or feature == Value("null"):

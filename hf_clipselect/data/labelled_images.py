@@ -13,19 +13,25 @@ from datasets import Dataset, DatasetDict, Image, IterableDataset, IterableDatas
 
 from ..errors import InputError
 from ..runtime.parquet import without_hollow_columns
-from ..runtime.words import listed
+from ..runtime.words import counted, listed
 from ..selection import class_quotas
-from .columns import find_caption_column, find_image_column, find_label_column, is_text
-from .labels import read_captions, read_labels
+from .columns import (
+    GIVEN_LABEL,
+    SUBSET_COLUMNS,
+    column_array,
+    find_caption_column,
+    find_image_column,
+    find_label_column,
+    is_text,
+)
+from .decisions import UNDECIDED, DecidedRows, Decision, apply_decisions
+from .labels import read_captions, read_labels, written_labels
 from .outside_files import with_own_images
 from .prompts import read_class_names
 from .source import DatasetSource, content_id, describe_source, fingerprint_with_files
 
 
 logger = logging.getLogger(__name__)
-
-# Columns that a subset carries after the source's own.
-SUBSET_COLUMNS = ("source_index", "sas", "sds", "selection_score")
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,9 @@ class LabelledImages(SourceImages):
 
     label_column: str
     class_names: list[str]  # one per class, in label order; or the captions that differ, sorted
-    labels: np.ndarray  # (num_rows,), int64, in [0, len(class_names))
+    labels: np.ndarray  # (num_rows,), int64, in [0, len(class_names)); where they were decided about, after that
     has_captions: bool = False  # the labels are captions
+    decided: DecidedRows | None = None  # what a person decided about the rows; the columns of `dataset` are as before
 
 
 def read_images(
@@ -58,6 +65,7 @@ def read_images(
     class_names: Sequence[str] | None = None,
     class_names_file: str | None = None,
     max_samples: int | None = None,
+    decisions: Mapping[int, Decision] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
 ) -> LabelledImages:
@@ -69,13 +77,14 @@ def read_images(
     are read is told at [`read_labels`].
 
     Class names, one per class in label order, or a text file with one name per line, take the place of the dataset's
-    own. `max_samples` considers only so many rows, of every class its share, spread evenly. fsspec needs
-    `storage_options` to read images from the URL of the source. With `allow_outside_files` rows of a dataset that was
-    loaded by its name may name files outside of its own folder.
+    own. `max_samples` considers only so many rows, of every class its share, spread evenly. `decisions` of a person,
+    by row, give rows other labels, as [`apply_decisions`] tells. fsspec needs `storage_options` to read images from
+    the URL of the source. With `allow_outside_files` rows of a dataset that was loaded by its name may name files
+    outside of its own folder.
 
     Raises `InputError` for an empty dataset, no or several candidate columns, an image that is a URL or lies outside
     of the dataset's folder, a label that is missing, -1, no whole number or outside the names, a caption that is
-    missing or blank, or fewer than two classes or captions.
+    missing or blank, fewer than two classes or captions, or decisions that are none about these rows.
     """
     dataset = without_hollow_columns(one_split(dataset))
     source = source or describe_source(dataset)
@@ -96,23 +105,40 @@ def read_images(
         content_id=content_id(dataset, image_column, label_column),
         fingerprint=fingerprint_with_files(dataset, image_column, source.fingerprint),
     )
-    _check_column_names({image_column, label_column})
+    _check_column_names({image_column, label_column}, () if decisions is None else (GIVEN_LABEL,))
     # Labels of the whole split, so that the classes and their numbers do not depend on `max_samples`.
     if caption_column is None:
         names_of_user = class_names if class_names_file is None else read_class_names(class_names_file)
         labels, names = read_labels(dataset, label_column, names_of_user)
     else:
         labels, names = read_captions(dataset, label_column)
+    decided = None
+    if decisions is not None:
+        decided = apply_decisions(decisions, labels, names, has_captions=caption_column is not None)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
         rows = _spread_rows(labels if caption_column is None else np.zeros_like(labels), max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
+        decided = None if decided is None else _of_considered(decided, rows)
+    if decided is not None:
+        labels = decided.labels
+        if caption_column is None:  # now, and not at the end of the work
+            values, feature = column_array(dataset, label_column), dataset.features[label_column]
+            written_labels(values, feature, decided.given_labels, labels, names)
     if caption_column is None:
         _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
     else:
         labels, names = _captions_in_use(labels, names, label_column)
     return LabelledImages(
-        dataset, image_column, rows, source, label_column, names, labels, has_captions=caption_column is not None
+        dataset,
+        image_column,
+        rows,
+        source,
+        label_column,
+        names,
+        labels,
+        has_captions=caption_column is not None,
+        decided=decided,
     )
 
 
@@ -145,12 +171,26 @@ def with_image_column_undecoded(images: SourceImages) -> Dataset:
     return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
 
 
-def _check_column_names(columns: set[str]) -> None:
-    if reserved := columns & set(SUBSET_COLUMNS):
+def _check_column_names(columns: set[str], further: Sequence[str]) -> None:
+    ours = (*SUBSET_COLUMNS, *further)
+    if reserved := columns & set(ours):
         raise InputError(
             f"The column {', '.join(sorted(reserved))} bears the name of a column that a subset gets "
-            f"({', '.join(SUBSET_COLUMNS)}); rename it with dataset.rename_column."
+            f"({', '.join(ours)}); rename it with dataset.rename_column."
         )
+
+
+def _of_considered(decided: DecidedRows, rows: np.ndarray) -> DecidedRows:
+    """The decisions about the rows considered; those about others are told and have no effect."""
+    considered = decided.of_rows(rows)
+    before, left = (int(np.count_nonzero(some.decision != UNDECIDED)) for some in (decided, considered))
+    if before > left:
+        logger.warning(
+            "%d of %s are about rows that --max_train_samples leaves out, and have no effect.",
+            before - left,
+            counted(before, "decision"),
+        )
+    return considered
 
 
 def _check_classes(labels: np.ndarray, names: Sequence[str], column: str, *, are_texts: bool) -> None:

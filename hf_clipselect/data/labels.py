@@ -81,6 +81,56 @@ def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]
     return number_strings(values)
 
 
+def written_labels(
+    values: pa.Array, feature: Any, given: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> pa.Array:
+    """New labels of N rows, numbers of classes, as a label column writes them: `(N,)`, of the type of `values`.
+
+    `values` `(N,)` is the column with its feature, `given` `(N,)`, int64, what [`read_labels`] made of it. A class is
+    written as the rows write it that have it as given label; class labels by their numbers.
+
+    Raises `InputError` where the column holds other labels than `given`, or no row shows how a new label is written.
+    """
+    by_class = _values_of_classes(values, given, class_names, is_class_label=isinstance(feature, ClassLabel))
+    if not by_class.take(pa.array(given)).equals(values):
+        raise InputError(
+            "The labels of the dataset are others than the given labels of the scores; pass the dataset that the "
+            "selection was made from."
+        )
+    changed = by_class.take(pa.array(labels))
+    if changed.null_count:
+        name = class_names[labels[changed.is_null().to_numpy(zero_copy_only=False)][0]]
+        raise InputError(
+            f"A row has the new label {name!r}, and no row considered has this one in the dataset, which would tell "
+            "how its column writes it; change the label of such a row in the dataset itself."
+        )
+    return changed
+
+
+def _values_of_classes(
+    values: pa.Array, labels: np.ndarray, class_names: Sequence[str], *, is_class_label: bool
+) -> pa.Array:
+    """What the column writes for each of C classes, `(C,)`; null where no row shows it.
+
+    Texts and numbers are the names of their classes, or, where a user gave names to numbers, the numbers of these;
+    where a user gave other names to texts, only rows tell.
+    """
+    candidates = [pa.array(range(len(class_names)))]
+    if not is_class_label:
+        candidates.insert(0, pa.array(class_names, pa.string()))
+    for candidate in candidates:
+        try:
+            candidate = candidate.cast(values.type)
+        except pa.ArrowException:  # names that are no numbers
+            continue
+        if is_class_label or candidate.take(pa.array(labels)).equals(values):
+            return candidate
+    classes, first_rows = np.unique(labels, return_index=True)
+    places = np.full(len(class_names), -1)
+    places[classes] = first_rows
+    return values.take(pa.array(places, mask=places < 0))
+
+
 def number_strings(values: pa.Array) -> tuple[np.ndarray, list[str]]:
     """The number of each string, int64, among the strings that differ, and these, sorted by code point.
 

@@ -14,6 +14,7 @@ from ..runtime.words import are, counted, there_are
 from ..scores.arrays import as_numpy, on_its_device
 from ..scores.sample_scores import ArrayColumns
 from .columns import column_array
+from .decisions import DecidedRows
 
 
 # A group for every row would say nothing and fill the report.
@@ -29,6 +30,8 @@ class RowFacts(ArrayColumns):
     group: np.ndarray | None = None  # object of `str`: category of each row, such as its source or camera
     must_keep: np.ndarray | None = None  # bool: rows that every subset holds
     must_drop: np.ndarray | None = None  # bool: rows that none holds
+    given_label: np.ndarray | None = None  # int64: class in the source, where a person decided about labels
+    decision: np.ndarray | None = None  # object of `str`: what a person decided, as in [`DecidedRows`]
     leak_of: np.ndarray | None = None  # int64: row of the reference that a row is a copy of, -1 where of none
     quality_issues: np.ndarray | None = None  # object of `str`: what is wrong with an image, "blurry, dark", or ""
 
@@ -40,19 +43,27 @@ def read_facts(
     group_column: str | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
+    decided: DecidedRows | None = None,
+    has_captions: bool = False,
 ) -> RowFacts:
     """Read what a user says of the N rows of a dataset, whose numbers in the source are `source_index` `(N,)`, rising.
 
     `group_column` holds strings, integers, booleans or class labels; `must_keep` and `must_drop` are as in
-    [`listed_rows`]. Raises `InputError` where a column or file is missing or holds something else, or a row is to be
-    kept and dropped.
+    [`listed_rows`]; what a person decided to drop counts as dropped too, and of captions there are no given labels.
+    Raises `InputError` where a column or file is missing or holds something else, or a row is to be kept and dropped.
     """
     kept, dropped = (
         None if listing is None else listed_rows(listing, flag, dataset=dataset, source_index=source_index)
         for listing, flag in ((must_keep, "must_keep"), (must_drop, "must_drop"))
     )
     _check_apart(kept, dropped, source_index)
-    return RowFacts(None if group_column is None else read_groups(dataset, group_column), kept, dropped)
+    groups = None if group_column is None else read_groups(dataset, group_column)
+    if decided is None:
+        return RowFacts(groups, kept, dropped)
+    if decided.is_dropped.any():
+        _check_apart(kept, decided.is_dropped, source_index, "dropped by --decisions")
+        dropped = decided.is_dropped if dropped is None else dropped | decided.is_dropped
+    return RowFacts(groups, kept, dropped, None if has_captions else decided.given_labels, decided.decision)
 
 
 def facts_of(
@@ -162,10 +173,12 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
     return np.isin(source_index, numbers)
 
 
-def _check_apart(must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray) -> None:
+def _check_apart(
+    must_keep: np.ndarray | None, must_drop: np.ndarray | None, source_index: np.ndarray, by: str = "--must_drop"
+) -> None:
     if must_keep is not None and must_drop is not None and (both := np.flatnonzero(must_keep & must_drop)).size:
         raise InputError(
-            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and --must_drop, first "
+            f"{counted(len(both), 'row')} {are(len(both))} in --must_keep and {by}, first "
             f"{source_index[both[0]]}; leave each in one."
         )
 

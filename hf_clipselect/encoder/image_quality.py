@@ -1,7 +1,10 @@
 """Images that are blurred, dark, bright, nearly uniform or oddly shaped, by cleanvision and its own thresholds.
 
 cleanvision (https://github.com/cleanlab/cleanvision, extra `quality_checks`) looks at pixels alone: it knows neither
-labels nor what an image shows. Of `n` images each is decoded once, at its full size.
+labels nor what an image shows. Measured with the corruptions of `evaluation/robustness` in a fifth of the images, at
+severities 3 and 5, it finds 10 to 26 % of the images with motion blur and 0 to 27 % of those of lower resolution, and
+hardly one with noise, fog or an occlusion, in CIFAR-10 and in photographs of 160 pixels; of the images that were left
+alone it finds 0.1 % or fewer. What it finds is worth a look; that it finds nothing says little.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,17 +1,20 @@
 """From a folder to a Hub repository: cards, access, pushes."""
 
 from .cards import adapter_card, subset_card
-from .publish import Destination, check_subset_folder, is_subset_file, publish
-from .push import Pushed, Repository
+from .publish import Destination, check_is_not_source, check_subset_folder, is_subset_file, planned, publish
+from .push import Changes, Pushed, Repository
 
 
 __all__ = [
+    "Changes",
     "Destination",
     "Pushed",
     "Repository",
     "adapter_card",
+    "check_is_not_source",
     "check_subset_folder",
     "is_subset_file",
+    "planned",
     "publish",
     "subset_card",
 ]

@@ -36,8 +36,8 @@ def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     token = get_token()
     if token is None:
         raise InputError(
-            "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token "
-            "that may write."
+            "A push needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token that may "
+            "write."
         )
     if not (token.isascii() and token.isprintable()):
         raise InputError(

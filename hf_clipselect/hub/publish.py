@@ -15,7 +15,7 @@ from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id
 from .access import check_access
 from .cards import adapter_card, subset_card
 from .merge import OUR_CONFIG, write_card
-from .push import CARD, Pushed, Repository, add_tag, push_files
+from .push import CARD, Changes, Pushed, Repository, add_tag, planned_changes, push_files
 
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,15 @@ class Destination:
         check_access(*repositories, flags={"dataset": "hub_dataset_id", "model": "hub_model_id"})
 
 
+def check_is_not_source(dataset_id: str | None, source: str | None) -> None:
+    """Refuse to push a subset to the repository that it was selected from."""
+    if dataset_id is not None and dataset_id == source:
+        raise InputError(
+            f"--hub_dataset_id {dataset_id} is the source itself, which the subset would take the place of; choose "
+            "another repository."
+        )
+
+
 def publish(
     report: Mapping[str, Any], subset: Path, destination: Destination, *, adapter: Path | None = None
 ) -> list[Pushed]:
@@ -100,6 +109,25 @@ def publish(
     return pushed
 
 
+def planned(
+    report: Mapping[str, Any], subset: Path, destination: Destination, *, adapter: Path | None = None
+) -> list[Changes]:
+    """What [`publish`] would change, of the same repositories in the same order; nothing is written or sent.
+
+    Where the adapters would get a new commit, the size of the dataset's card is that of one which names none.
+    """
+    model, parts, adapters = destination.model, [], None
+    if model is not None and (files := _adapter_files(report, model, adapter)) is not None:
+        parts.append(planned_changes(model, files, is_stale=lambda path: False))
+        adapters = Pushed(model.repo_id, model.repo_type, parts[0].commit or "", is_new=False, url="")
+    card = _subset_card(report, subset, destination.dataset, adapters)
+    return [*parts, planned_changes(destination.dataset, _subset_files(subset, card), is_stale=_is_our_shard)]
+
+
+def _is_our_shard(path: str) -> bool:
+    return _OUR_SHARD.fullmatch(path) is not None
+
+
 def _push_subset(
     report: Mapping[str, Any],
     subset: Path,
@@ -108,47 +136,73 @@ def _push_subset(
     *,
     license_is_known: bool = True,
 ) -> Pushed:
-    card = subset_card(
+    card = _subset_card(report, subset, repository, adapters, license_is_known=license_is_known)
+    write_card(subset / CARD, card)
+    files = _subset_files(subset, card)
+    names = sorted({name.partition("/")[0] for name in files if "/" in name})
+    return push_files(
+        repository,
+        files,
+        message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
+        is_stale=_is_our_shard,
+    )
+
+
+def _subset_card(
+    report: Mapping[str, Any],
+    subset: Path,
+    repository: Repository,
+    adapters: Pushed | None,
+    *,
+    license_is_known: bool = True,
+) -> str:
+    return subset_card(
         report,
         subset,
         repo_id=repository.repo_id,
         adapter_id=None if adapters is None else adapters.repo_id,
-        adapter_revision=None if adapters is None else adapters.commit,
+        adapter_revision=None if adapters is None else adapters.commit or None,
         license_is_known=license_is_known,
     )
-    write_card(subset / CARD, card)
+
+
+def _subset_files(subset: Path, card: str) -> dict[str, Path | bytes]:
     found = {path.relative_to(subset).as_posix(): path for path in sorted(subset.rglob("*"))}
     files = {name: path for name, path in found.items() if is_subset_file(name) and path.is_file()}
-    names = sorted({path.parent.name for name, path in files.items() if "/" in name})
-    return push_files(
-        repository,
-        {**files, CARD: card.encode()},
-        message=f"Publish {' and '.join(names)}, selected with hf_clipselect",
-        is_stale=lambda path: _OUR_SHARD.fullmatch(path) is not None,
-    )
+    return {**files, CARD: card.encode()}
 
 
 def _push_adapters(report: Mapping[str, Any], model: Repository | None, adapter: Path | None) -> Pushed | None:
     """Push the adapters; None where there are none, no repository is named, or they come from that one."""
-    given = report["adaptation"].get("adapter")
     if model is None:
-        if adapter is not None and given is None:
+        if adapter is not None and report["adaptation"].get("adapter") is None:
             logger.warning("The adapters are not published; --hub_model_id names a repository for them.")
         return None
-    if adapter is None:
-        logger.warning("Plain CLIP was kept, so there are no adapters for %s: nothing is pushed there.", model.repo_id)
+    files = _adapter_files(report, model, adapter)
+    if adapter is None or files is None:
         return None
-    if given is not None and given["name"] == model.repo_id:
-        logger.info("The adapters come from %s: they are not pushed there again.", model.repo_id)
-        return None
-    card = adapter_card(report, repo_id=model.repo_id)
-    write_card(adapter / CARD, card)
+    write_card(adapter / CARD, adapter_card(report, repo_id=model.repo_id))
+    given = report["adaptation"].get("adapter")
     return push_files(
         model,
-        {**publishable_adapter(adapter), CARD: card.encode()},
+        files,
         message="Publish adapters used by hf_clipselect" if given else "Publish adapters trained by hf_clipselect",
         is_stale=lambda path: False,
     )
+
+
+def _adapter_files(
+    report: Mapping[str, Any], model: Repository, adapter: Path | None
+) -> dict[str, Path | bytes] | None:
+    """What goes into the adapters' repository; None where nothing does, after a sentence that says why."""
+    if adapter is None:
+        logger.warning("Plain CLIP was kept, so there are no adapters for %s: nothing is pushed there.", model.repo_id)
+        return None
+    given = report["adaptation"].get("adapter")
+    if given is not None and given["name"] == model.repo_id:
+        logger.info("The adapters come from %s: they are not pushed there again.", model.repo_id)
+        return None
+    return {**publishable_adapter(adapter), CARD: adapter_card(report, repo_id=model.repo_id).encode()}
 
 
 def publishable_adapter(folder: Path) -> dict[str, bytes | Path]:

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.hf_api import GitRefs, RepoFile
 
 from ..errors import InputError, PushError
 from ..runtime.retries import with_retries
@@ -38,6 +38,19 @@ class Pushed:
     commit: str  # that holds the files, 40 hexadecimal digits
     is_new: bool  # whether this push made the commit; else the repository held the same files before
     url: str  # page of the commit or of the pull request
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a push would do to a repository: its files by their paths, with their sizes in bytes."""
+
+    repository: "Repository"
+    creates: bool  # the repository itself
+    added: dict[str, int]
+    replaced: dict[str, int]
+    removed: dict[str, int]
+    tag: str | None  # that is new; None with a pull request, or where the tag is there
+    commit: str | None  # that holds the files, where nothing is added, replaced or removed
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,13 @@ def push_files(
     return with_retries(f"Pushing to {repository}", _Push(repository, files, message, is_stale).attempt)
 
 
+def planned_changes(
+    repository: Repository, files: Mapping[str, Path | bytes], *, is_stale: Callable[[str], bool]
+) -> Changes:
+    """What [`push_files`] would change, found by looking alone; it raises the same errors."""
+    return with_retries(f"Looking at {repository}", _Push(repository, files, "", is_stale).changes)
+
+
 def add_tag(pushed: Pushed, tag: str | None) -> str:
     """Tag a commit, unless it bears the tag, and give the tag; default the next free one of v1, v2, ..., once.
 
@@ -91,10 +111,7 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
         api = HfApi()
         refs = api.list_repo_refs(**repository.address)
         commits = {ref.name: ref.target_commit for ref in refs.tags}
-        mine = [name for name in _by_version(commits) if commits[name] == pushed.commit]
-        # A branch of the same name would hide the tag.
-        taken = _by_version([*commits, *(ref.name for ref in refs.branches)])
-        name = tag or (mine[0] if mine else f"v{int(taken[0][1:]) + 1 if taken else 1}")
+        name = _tag_for(pushed.commit, tag, refs)
         if name not in commits:
             api.create_tag(tag=name, revision=pushed.commit, **repository.address)
         elif commits[name] != pushed.commit:
@@ -102,6 +119,15 @@ def add_tag(pushed: Pushed, tag: str | None) -> str:
         return name
 
     return with_retries(f"Tagging {pushed.repo_id}", attempt)
+
+
+def _tag_for(commit: str | None, tag: str | None, refs: GitRefs) -> str:
+    """The tag of a commit: the one that was asked for, the one it bears, or the next version."""
+    commits = {ref.name: ref.target_commit for ref in refs.tags}
+    mine = [name for name in _by_version(commits) if commits[name] == commit]
+    # A branch of the same name would hide the tag.
+    taken = _by_version([*commits, *(ref.name for ref in refs.branches)])
+    return tag or (mine[0] if mine else f"v{int(taken[0][1:]) + 1 if taken else 1}")
 
 
 def _by_version(names: Iterable[str]) -> list[str]:
@@ -128,9 +154,7 @@ class _Push:
         api, repository = HfApi(), self.repository
         head = self._head(api)
         there = _files_at(api, repository, head)
-        # Made anew by every attempt: the client keeps in them what it once found in the repository.
-        additions = {path: _addition(path, content) for path, content in self.files.items() if path != CARD}
-        additions[CARD] = CommitOperationAdd(CARD, self._card(api, head, there))
+        additions = self._additions(api, head, there)
         changed, stale = self._missing(additions, there)
         if not changed and not stale:
             return self._pushed(api, head if self.sent else self._earlier_push(api, head, additions), is_new=self.sent)
@@ -154,6 +178,42 @@ class _Push:
             raise ConnectionError(f"somebody else changed {repository} at the same time")
         page = f"discussions/{done.pr_num}" if done.pr_num is not None else None
         return self._pushed(api, done.oid, is_new=True, page=page)
+
+    def changes(self) -> Changes:
+        """What an attempt would do that begins now."""
+        api, repository = HfApi(), self.repository
+        head = self._head_so_far(api)
+        there = {} if head is None else _files_at(api, repository, head)
+        additions = self._additions(api, head, there)
+        changed, stale = self._missing(additions, there)
+        if repository.create_pr and head is not None and self._open_pull_request(api, additions):
+            changed, stale = [], []
+        is_same = head is not None and not changed and not stale
+        commit = self._earlier_push(api, head, additions) if head is not None and is_same else None
+        if not is_same and head is not None:
+            self._check_tag(api)
+        sizes = {addition.path_in_repo: addition.upload_info.size for addition in changed}
+        return Changes(
+            repository,
+            creates=head is None,
+            added={path: size for path, size in sizes.items() if path not in there},
+            replaced={path: size for path, size in sizes.items() if path in there},
+            removed={path: there[path].size for path in stale},
+            tag=None if repository.create_pr else self._new_tag(api, commit, is_there=head is not None),
+            commit=commit,
+        )
+
+    def _new_tag(self, api: HfApi, commit: str | None, *, is_there: bool) -> str | None:
+        if not is_there:
+            return self.repository.tag or "v1"
+        refs = api.list_repo_refs(**self.repository.address)
+        tag = _tag_for(commit, self.repository.tag, refs)
+        return None if tag in {ref.name for ref in refs.tags} else tag
+
+    def _additions(self, api: HfApi, head: str | None, there: Mapping[str, RepoFile]) -> dict[str, CommitOperationAdd]:
+        # Made anew by every attempt: the client keeps in them what it once found in the repository.
+        additions = {path: _addition(path, content) for path, content in self.files.items() if path != CARD}
+        return additions | {CARD: CommitOperationAdd(CARD, self._card(api, head, there))}
 
     def _missing(
         self, additions: Mapping[str, CommitOperationAdd], there: Mapping[str, RepoFile]
@@ -189,7 +249,18 @@ class _Push:
             api.create_branch(branch=branch, exist_ok=True, **repository.address)
         return _commit_at(api, repository, branch or "main")
 
-    def _card(self, api: HfApi, head: str, there: Mapping[str, RepoFile]) -> bytes:
+    def _head_so_far(self, api: HfApi) -> str | None:
+        """The commit that the push would start from; None where there is no repository yet."""
+        for revision in dict.fromkeys([self.repository.branch or "main", "main"]):
+            try:
+                return _commit_at(api, self.repository, revision)
+            except RepositoryNotFoundError:
+                return None
+            except RevisionNotFoundError:
+                continue
+        return None
+
+    def _card(self, api: HfApi, head: str | None, there: Mapping[str, RepoFile]) -> bytes:
         content = self.files[CARD]
         ours = content if isinstance(content, bytes) else content.read_bytes()
         if CARD not in there:

@@ -32,6 +32,10 @@ _CLASS_BALANCE = {
 }
 # Columns that the scores of some runs have, with what they hold.
 _FURTHER_COLUMNS = {
+    "decision": (
+        "string",
+        "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
+    ),
     "group": ("string", "category of the row, from the column `group_column` of the source"),
     "label_error_probability": (
         "float32",

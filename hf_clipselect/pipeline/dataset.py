@@ -18,6 +18,7 @@ from ..config.arguments import (
     with_defaults,
 )
 from ..config.python_calls import python_door
+from ..data.decisions import Decision
 from ..data.row_facts import Listing
 from ..encoder.passed_model import check_passed
 from ..errors import InputError
@@ -81,6 +82,7 @@ def select_dataset(
     group_column: str | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
+    decisions: Mapping[int, Decision] | str | Path | None = None,
     reference: Dataset | None = None,
     drop_leaks: bool = False,
     quality_checks: str = "off",
@@ -159,6 +161,13 @@ def select_dataset(
         must_keep, must_drop (`str`, `Path` or `Sequence[int]`, *optional*):
             Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a
             boolean column.
+        decisions (`Mapping[int, Decision]`, `str` or `Path`, *optional*):
+            What a person decided about rows, a [`hf_clipselect.data.decisions.Decision`] by source_index, or the file
+            `decisions.parquet`. `keep` counts the label as right: it is wrong with probability 0 in all that follows
+            from the noise model, which does not force the row into a subset. `relabel` gives the row another label
+            before anything is scored, which counts as right too; the images are not encoded again. `drop` leaves the
+            row out of every subset, as `must_drop`. `unsure` changes nothing. The scores and the subset then have the
+            dataset's own label in a column `given_label`.
         reference (`Dataset`, *optional*):
             Images that no row should be a copy of, such as the test split; they need no labels. Rows that are near
             duplicates of one, by the embeddings of plain CLIP, are told in the report and in the column leak_of.
@@ -259,6 +268,7 @@ def select_dataset(
             # Lists of rows are no argument of a command line.
             must_keep=str(must_keep) if isinstance(must_keep, (str, Path)) else None,
             must_drop=str(must_drop) if isinstance(must_drop, (str, Path)) else None,
+            decisions=str(decisions) if isinstance(decisions, (str, Path)) else None,
             drop_leaks=drop_leaks,
             quality_checks=quality_checks,
             strict=strict,
@@ -267,7 +277,7 @@ def select_dataset(
             output_dir=_text(output_dir), overwrite_output_dir=overwrite_output_dir, seed=seed, use_cpu=use_cpu
         ),
     )
-    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, reference, passed_model)
+    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, decisions, reference, passed_model)
     return run_selection(arguments, passed)
 
 

@@ -13,8 +13,10 @@ from torch import nn
 
 from ..adapters.projections import IdentityProjections, Projections, embed_prompts
 from ..adapters.text_alignment import align_rows
+from ..data.decisions import is_right
 from ..runtime.progress import Progress
 from ..scores.arrays import as_numpy
+from ..scores.checked_labels import with_checked_labels
 from ..scores.ensemble import ensemble_alignment
 from ..scores.judges import CLIP_LOGIT_SCALE
 from ..scores.noise_model import LabelNoise, check_auto, estimate_label_noise
@@ -61,10 +63,13 @@ def align_with_plain_clip(prepared: AnyPrepared, rows: EncodedRows) -> PlainClip
         model, *rows.features.both, targets.labels, references=targets.references, processes=prepared.processes
     )
     ensemble = noise = None
+    decision = prepared.rows.facts.decision
     if prepared.objective.alignment == "ensemble":
         ensemble = _judged(ensemble_alignment, prepared, rows, class_embeds)
     if prepared.objective.needs_noise_model or AUTO in prepared.sizes:
         noise = _judged(estimate_label_noise, prepared, rows, class_embeds)
+        if decision is not None:
+            noise = with_checked_labels(noise, targets.labels, is_right(decision[rows.numbers]))
         for notice in noise.notices:
             logger.warning(notice)
         if AUTO in prepared.sizes:

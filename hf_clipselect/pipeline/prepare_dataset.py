@@ -16,6 +16,7 @@ from ..adapters.peft_configs import read_peft_config
 from ..adapters.pretrained import check_given, fetch_given
 from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
 from ..data import LabelledImages, read_images
+from ..data.decisions import CHOICES, Decision, checked_decisions, decisions_in_words
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
 from ..data.reference import read_reference
@@ -51,6 +52,7 @@ class Passed:
     class_quotas: Mapping[str, int] | str | Path | None = None
     must_keep: Listing | None = None
     must_drop: Listing | None = None
+    decisions: Mapping[int, Decision] | str | Path | None = None
     reference: Dataset | DatasetDict | None = None
     model: tuple[PreTrainedModel, Any] | None = None  # with its processor
 
@@ -71,9 +73,10 @@ def prepare_dataset(
     objective = resolve_objective(chosen.objective, knobs, has_captions=has_captions)
     _check_row_checks(arguments, passed, objective)
     peft_config = None if adaptation.peft_config is None else read_peft_config(adaptation.peft_config)
+    decisions = checked_decisions(chosen.decisions if passed.decisions is None else passed.decisions)
     with timed(seconds, "load"):
         adapter = fetch_given(adaptation.adapter_name_or_path)
-        images = _load_images(arguments, passed.dataset, passed.class_names)
+        images = _load_images(arguments, passed.dataset, passed.class_names, decisions)
         prompts = _prompts_of(images, arguments)
         rows = _rows_of(images, arguments, passed)
         reference = read_reference(arguments.data, images, passed.reference)
@@ -97,6 +100,8 @@ def prepare_dataset(
         )
     if accelerator.is_main_process and chosen.objective is None:
         _tell_of_another_default(folder, objective)
+    if accelerator.is_main_process and images.decided is None:
+        _tell_of_earlier_decisions(folder)
     return Prepared(
         inputs=ImageInputs(
             images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter, reference
@@ -124,7 +129,10 @@ def _check_row_checks(arguments: Arguments, passed: Passed, objective: Objective
 
 
 def _load_images(
-    arguments: Arguments, dataset: Dataset | DatasetDict | None, class_names: Sequence[str] | None
+    arguments: Arguments,
+    dataset: Dataset | DatasetDict | None,
+    class_names: Sequence[str] | None,
+    decisions: Mapping[int, Decision] | None,
 ) -> LabelledImages:
     data = arguments.data
     source = None
@@ -150,6 +158,7 @@ def _load_images(
         class_names=class_names,
         class_names_file=data.class_names_file,
         max_samples=data.max_train_samples,
+        decisions=decisions,
         storage_options=read_storage_options(data.storage_options),
         allow_outside_files=data.allow_outside_files,
     )
@@ -163,6 +172,8 @@ def _rows_of(images: LabelledImages, arguments: Arguments, passed: Passed) -> Gi
         group_column=arguments.data.group_column,
         must_keep=chosen.must_keep if passed.must_keep is None else passed.must_keep,
         must_drop=chosen.must_drop if passed.must_drop is None else passed.must_drop,
+        decided=images.decided,
+        has_captions=images.has_captions,
     )
     return GivenRows(
         labels=images.labels,
@@ -236,3 +247,20 @@ def _tell_of_another_default(folder: RunFolder, objective: Objective) -> None:
             name,
             extra=NOT_IN_REPORT,
         )
+
+
+def _tell_of_earlier_decisions(folder: RunFolder) -> None:
+    """Warn where the run that left its results in the folder was given decisions, and this one is not."""
+    config = folder.read_config()
+    earlier, arguments = config.get("decisions"), config.get("arguments")
+    if not isinstance(earlier, dict) or not earlier.keys() >= set(CHOICES):
+        return
+    path = arguments.get("decisions") if isinstance(arguments, dict) else None
+    logger.warning(
+        "The results in %s were made with decisions about rows: %s. This run has none, so that every label is the "
+        "dataset's own again; pass --decisions%s to have them back.",
+        folder.path,
+        decisions_in_words(earlier),
+        "" if path is None else f" {path}",
+        extra=NOT_IN_REPORT,
+    )

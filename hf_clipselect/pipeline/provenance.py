@@ -29,6 +29,7 @@ _PLACES = (
     "adapter_name_or_path",
     "class_names_file",
     "peft_config",
+    "decisions",
 )
 
 
@@ -76,6 +77,7 @@ def describe_run(
             "prompt_template": [] if captions else list(arguments.model.prompt_template),
         },
         "captions": captions,
+        **({} if images.decided is None else {"decisions": images.decided.to_dict()}),
         "adaptation": adaptation.to_dict(),
         "seed": arguments.run.seed,
         "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},

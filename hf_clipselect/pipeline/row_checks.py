@@ -12,7 +12,6 @@ import numpy as np
 from ..data.reference import reference_words
 from ..data.row_facts import RowFacts
 from ..errors import InputError
-from ..hub.check_words import damaged_rows, leaked_rows
 from ..runtime.words import counted
 from .encode import EncodedRows
 from .image_checks import find_quality_issues
@@ -50,7 +49,7 @@ def check_rows(prepared: AnyPrepared, rows: EncodedRows) -> tuple[AnyPrepared, R
             "rows": int(copied.sum()),
             "dropped": chosen.drop_leaks,
         }
-        _tell(leaked_rows(leaks), leaks, "--drop_leaks true")
+        _tell(_leaked_rows(leaks), leaks, "--drop_leaks true")
         if chosen.drop_leaks:
             _check_not_kept(prepared, facts, copied, "--drop_leaks", "is a copy of row {} of the reference", leak_of)
             facts = _without(facts, copied)
@@ -60,18 +59,36 @@ def check_rows(prepared: AnyPrepared, rows: EncodedRows) -> tuple[AnyPrepared, R
         issues[rows.numbers] = texts
         facts, damaged = replace(facts, quality_issues=issues), issues != ""
         quality = {"rows": int(damaged.sum()), "dropped": chosen.quality_checks == "drop", "issues": counts}
-        _tell(damaged_rows(quality), quality, "--quality_checks drop")
+        _tell(_damaged_rows(quality), quality, "--quality_checks drop")
         if quality["dropped"]:
-            _check_not_kept(prepared, facts, damaged, "--quality_checks drop", "has an image that is {}", issues)
+            _check_not_kept(prepared, facts, damaged, "--quality_checks drop", "has a damaged image ({})", issues)
             facts = _without(facts, damaged)
     if facts.must_drop is not prepared.rows.facts.must_drop:
         _check_enough_left(prepared, rows, facts)
     return replace(prepared, rows=replace(prepared.rows, facts=facts)), RowChecks(leaks, quality)
 
 
+def _leaked_rows(leaks: dict[str, Any]) -> str:
+    """How many rows copy the reference: "12 rows copy images of me/digits (split test), by their embeddings"."""
+    rows = leaks["rows"]
+    told = f"{counted(rows, 'row') if rows else 'no row'} {'copies' if rows < 2 else 'copy'} images of"
+    return f"{told} {leaks['reference']}, by their embeddings"
+
+
+def _damaged_rows(quality: dict[str, Any]) -> str:
+    """How many images look damaged, and how: "12 images look damaged (9 blurry, 5 dark)"."""
+    rows = quality["rows"]
+    named = ", ".join(f"{count} {issue}" for issue, count in quality["issues"].items() if count)
+    told = f"{counted(rows, 'image') if rows else 'no image'} {'looks' if rows < 2 else 'look'} damaged"
+    return told + (f" ({named})" if named else "")
+
+
 def _tell(clause: str, found: dict[str, Any], flag: str) -> None:
-    advice = "" if found["dropped"] or not found["rows"] else f" {flag} leaves them out."
-    sentence = f"{clause[0].upper()}{clause[1:]}.{advice}"
+    """Of rows that were found a warning, with what became of them; of none a line of the log."""
+    fate = "" if not found["rows"] else f"; they may be in the subsets, and {flag} leaves them out"
+    if found["rows"] and found["dropped"]:
+        fate = "; no subset holds them"
+    sentence = f"{clause[0].upper()}{clause[1:]}{fate}."
     logger.log(logging.WARNING if found["rows"] else logging.INFO, "%s", sentence)
 
 

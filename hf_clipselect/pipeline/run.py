@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from ..config.arguments import Arguments
 from ..data.places import hub_place
 from ..errors import InputError, PushError, RunError
-from ..hub import Destination, publish
+from ..hub import Destination, check_is_not_source, publish
 from ..results.run_report import summarize, with_sizes
 from ..results.saved_selection import published_report
 from ..results.selection_result import SelectionResult
@@ -53,7 +53,7 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         outcome = run_stages(prepared, seconds)
         description = _describe(prepared, outcome)
         report = _report(outcome, description, asked=prepared.sizes, seconds=seconds, warnings=warnings)
-        result = replace(outcome.result, report=report)
+        result = replace(outcome.result, report=report, images=prepared.inputs.images.dataset)
         if accelerator.is_main_process:
             _write(prepared, result, outcome.rows.unreadable, description)
         # The other processes end here: they would time out while the main one pushes.
@@ -70,11 +70,7 @@ def _check_destination(arguments: Arguments, accelerator: Accelerator) -> Destin
             logger.info("Nothing is pushed to the Hub without --push_to_hub.")
         return None
     source = hub_place(arguments.data.dataset_name)
-    if arguments.hub.hub_dataset_id == (source.repo if source else arguments.data.dataset_name):
-        raise InputError(
-            f"--hub_dataset_id {arguments.hub.hub_dataset_id} is the source itself, which the subset would take the "
-            "place of; choose another repository."
-        )
+    check_is_not_source(arguments.hub.hub_dataset_id, source.repo if source else arguments.data.dataset_name)
     destination, problem = Destination.from_arguments(arguments.hub), None
     if accelerator.is_main_process:
         try:

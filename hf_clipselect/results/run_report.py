@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from ..data.decisions import count_decisions
 from ..errors import InputError
 from ..runtime.files import write_text_atomically
 from ..scores.trust import Trust
@@ -143,6 +144,7 @@ def _count_kept(
         **_count_groups(scores, kept),
         "accuracy_after": _mean(agrees, readable),
         "noise": noise_summary(scores, share_error),
+        "decisions": _count_decisions(scores),
         "score_quantiles": {name: _quantiles(column_values(scores, name)) for name in SCORES},
         "subsets": [
             _describe_subset(scores, size, kept[column_suffix(size)], agrees, readable, counted) for size in ratios
@@ -174,6 +176,11 @@ def _count_groups(scores: Dataset, kept: Mapping[str, np.ndarray]) -> dict[str, 
     groups = _count_cells(encoded.dictionary.to_pylist(), encoded.indices.to_numpy(), kept)
     groups.sort(key=lambda entry: (-entry["rows"], entry["name"]))
     return {"num_groups": len(groups), "groups": groups[:MAX_GROUPS_LISTED]}
+
+
+def _count_decisions(scores: Dataset) -> dict[str, int] | None:
+    """How many rows a person decided to keep, relabel or drop, or left open; None where nobody was asked."""
+    return count_decisions(column_values(scores, "decision")) if "decision" in scores.column_names else None
 
 
 def _describe_subset(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset
 
 from ..config.arguments import PLACE_FLAGS
+from ..data.decisions import CHOICES, UNDECIDED, is_right
 from ..data.source import DatasetSource
 from ..runtime.hub_ids import COMMIT, hide_paths
 from ..runtime.parquet import SHARDS
@@ -99,9 +100,10 @@ _REPORT_SHAPE = {
     "leaks?": {"reference": _TEXT, "rows": _COUNT, "dropped": (bool,)},
     "quality?": {"rows": _COUNT, "dropped": (bool,), "issues": {"*": _COUNT}},
     "captions?": {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT},
+    "decisions?": {"*": _COUNT},
 }
 # These may also be null.
-_NULL = ("adapter?", "captions?", "noise?", "leaks?", "quality?")
+_NULL = ("adapter?", "captions?", "noise?", "decisions?", "leaks?", "quality?")
 # The report of a result of `select_embeddings`, which holds at most this.
 _OF_EMBEDDINGS = {"adaptation?": {}, "noise?": {"share_error": _SHARE}}
 
@@ -321,10 +323,37 @@ def _check_scores(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> No
     if predicted.max() >= len(names) or any((np.isfinite(s) != readable).any() for s in scores):
         raise ValueError("scores are missing or infinite, or predictions lie outside the classes")
     _check_noise_columns(table, expected.keys(), labels, readable)
+    _check_decisions(table, expected.keys(), labels)
     for suffix in map(column_suffix, sizes):
         selected, score = (column_values(table, f"{kind}_{suffix}") for kind in ("selected", "selection_score"))
         if not selected.any() or not np.isfinite(score[selected]).all() or not readable[selected].all():
             raise ValueError(f"the selection of {suffix} is empty or holds rows without scores")
+
+
+def _check_decisions(table: Dataset, names: Collection[str], labels: np.ndarray) -> None:
+    """Refuse columns of decisions, where there are any, that hold what no run writes."""
+    if "decision" not in names:
+        if "given_label" in names:
+            raise ValueError("there is a given_label, and no decision")
+        return
+    if table.data.column("decision").null_count:
+        raise ValueError("decision is missing")
+    decision = column_values(table, "decision")
+    if wrong := set(decision.tolist()) - {*CHOICES, UNDECIDED}:
+        raise ValueError(f"a decision is one of {', '.join(CHOICES)}, got {cut(repr(min(wrong)), 60)}")
+    given = column_values(table, "given_label") if "given_label" in names else labels
+    if not 0 <= given.min() <= given.max() < len(table.features["label"].names):
+        raise ValueError("given_label is missing, or lies outside the classes")
+    if ((given != labels) != (decision == "relabel")).any():
+        raise ValueError("label and given_label differ where no decision says so, or agree where one changed them")
+    if (decision == "drop").any() and not (
+        "must_drop" in names and column_values(table, "must_drop")[decision == "drop"].all()
+    ):
+        raise ValueError("a row that a decision drops is none that must be dropped")
+    if "label_error_probability" in names:
+        wrong = column_values(table, "label_error_probability")[is_right(decision)]
+        if (wrong > 0).any():  # of an image that could not be read it is NaN
+            raise ValueError("label_error_probability is above 0 where a decision says that the label is right")
 
 
 def _check_noise_columns(table: Dataset, names: Collection[str], labels: np.ndarray, readable: np.ndarray) -> None:

@@ -6,10 +6,12 @@ near-duplicates; none for a row without, and where they were not looked for), th
 selection_score_<percent> (float32) and selected_<percent> (bool), or with count_<n> in place of the percentage, and
 reason (string: why the first size keeps the row or not). Where a run needs them there are group (string), ensemble
 (float32), leak_of (int64: the row of the reference that the row is a copy of, -1 for none), quality_issues (string:
-what is wrong with the image, such as "blurry, dark", or ""), must_keep and must_drop (bool); with a noise model
-clean_label (ClassLabel: the class that is most probably the true one) and label_error_probability (float32, in [0,
-1]); and with herding class_rank (int64: the row's place in the order of its class, from 0). A row whose image could
-not be read has NaN scores, no prediction and no rank, and is never selected.
+what is wrong with the image, such as "blurry, dark", or ""), must_keep and must_drop (bool); where a person decided
+about rows given_label (ClassLabel: the label in the source, while label is the one after the decisions) and decision
+(string: keep, relabel, drop, unsure, or empty); with a noise model clean_label (ClassLabel: the class that is most
+probably the true one) and label_error_probability (float32, in [0, 1]); and with herding class_rank (int64: the row's
+place in the order of its class, from 0). A row whose image could not be read has NaN scores, no prediction and no
+rank, and is never selected.
 
 A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits
 best: another one's, where better_caption (int64) names the first row that has it, or its own, where that is none and
@@ -42,6 +44,8 @@ _OPTIONAL = {
     "quality_issues",
     "must_keep",
     "must_drop",
+    "given_label",
+    "decision",
     "better_caption",
     *NOISE_COLUMNS,
 }
@@ -98,11 +102,12 @@ def is_selection_column(name: str) -> bool:
     return name.startswith(("selection_score_", "selected_")) or name == "reason"
 
 
-def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray]) -> Dataset:
+def join_columns(dataset: Dataset, columns: Mapping[str, np.ndarray] | pa.Table) -> Dataset:
     """Put new columns beside a dataset without rewriting what it has; the result has no format."""
     # Where rows were picked out, `datasets` copies them, and with a format it copies what that makes of them.
     plain = dataset.with_format(None)
-    return concatenate_datasets([plain, Dataset(pa.table(dict(columns)))], axis=1, split=dataset.split)
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    return concatenate_datasets([plain, Dataset(table)], axis=1, split=dataset.split)
 
 
 def column_values(table: Dataset, name: str) -> np.ndarray:
@@ -147,6 +152,7 @@ def _features(class_names: Sequence[str], optional: Collection[str]) -> Features
     features = {
         "source_index": Value("int64"),
         "label": classes,
+        "given_label": classes,
         "group": Value("string"),
         "predicted_label": classes,
         "label_agrees": Value("bool"),
@@ -165,5 +171,6 @@ def _features(class_names: Sequence[str], optional: Collection[str]) -> Features
         "quality_issues": Value("string"),
         "must_keep": Value("bool"),
         "must_drop": Value("bool"),
+        "decision": Value("string"),
     }
     return Features({name: kind for name, kind in features.items() if name not in _OPTIONAL or name in optional})

@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..config.python_calls import python_door
-from ..data import SUBSET_COLUMNS, one_split
+from ..data import GIVEN_LABEL, SUBSET_COLUMNS, one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
@@ -23,7 +23,9 @@ from ..runtime.files import make_folder
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
+from .changed_labels import label_columns
 from .noise_summary import check_share
+from .notebook_view import as_html, in_three_lines
 from .run_report import report_at
 from .saved_selection import is_whole, published_report, read_saved, write_selection
 from .scores_table import NEEDED_COLUMNS, column_values, join_columns
@@ -42,7 +44,8 @@ class SelectionResult:
             One row per source row considered: source_index, label, predicted_label, label_agrees, sas (in [-1, 1],
             higher is better aligned), margin (below 0: another class fits better), sds (in [0, 2], higher is more
             diverse), then for each ratio selection_score_<percent> and selected_<percent>. NaN scores mark rows that
-            could not be read.
+            could not be read. Where there were decisions about rows, `label` is the one after them, `given_label` the
+            dataset's, and `decision` tells what was decided.
         ratios (`tuple[float | int | str, ...]`):
             Sizes of the subsets: ratios (float or "auto"), then counts (int); the first is that of `selected`.
         objective (`Objective`): The resolved knobs.
@@ -51,6 +54,9 @@ class SelectionResult:
         report (`dict[str, Any]`):
             What report.json holds. One that was read back lacks `seconds`, the arguments that say where the run wrote,
             and all but the last part of paths. `select_embeddings` makes at most the entries `adaptation` and `noise`.
+        images (`Dataset`, *optional*):
+            The rows considered, one per row of scores, of a result that was just made from images: notebooks show
+            some of them.
     """
 
     scores: Dataset
@@ -59,6 +65,13 @@ class SelectionResult:
     source: DatasetSource
     seed: int
     report: dict[str, Any] = field(default_factory=dict, repr=False)
+    images: Dataset | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return in_three_lines(self.scores, self.ratios, self.source, self.report, self.objective.name)
+
+    def _repr_html_(self) -> str:
+        return as_html(self.scores, self.ratios, self.source, self.report, self.objective.name, self.images)
 
     @property
     def selected(self) -> np.ndarray:
@@ -121,8 +134,11 @@ class SelectionResult:
     def apply(self, dataset: Dataset) -> Dataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
 
+        Where the selection was made with decisions about rows, the label column holds the labels after them, and a
+        last column `given_label` those of the dataset.
+
         Args:
-            dataset (`Dataset`): The dataset that was selected from.
+            dataset (`Dataset`): The dataset that was selected from, with its own labels.
 
         Returns:
             `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's
@@ -348,14 +364,25 @@ class SelectionResult:
         names = {"source_index": "source_index", "sas": "sas", "sds": "sds", "selection_score": score}
         columns = {column: column_values(self.scores, name) for column, name in names.items()}
         dataset = dataset.with_format(None)
-        if taken := [column for column in SUBSET_COLUMNS if column in dataset.column_names]:
+        is_reviewed = GIVEN_LABEL in self.scores.column_names
+        ours = [*SUBSET_COLUMNS, GIVEN_LABEL] if is_reviewed else [*SUBSET_COLUMNS]
+        if taken := [column for column in ours if column in dataset.column_names]:
             logger.warning(
                 "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)
             )
             dataset = dataset.remove_columns(taken)
-        kept = np.flatnonzero(self._kept)
-        if len(dataset) == len(self.scores) and dataset._indices is None:
-            return join_columns(dataset, columns).select(kept)
-        # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: the kept rows suffice.
-        rows = kept if len(dataset) == len(self.scores) else columns["source_index"][kept]
-        return join_columns(dataset.select(rows), {column: values[kept] for column, values in columns.items()})
+        order, tables = [*dataset.column_names, *ours], [pa.table(columns)]
+        if is_reviewed:
+            tables.append(label_columns(dataset, self.source.label_column, self.scores))
+            dataset = dataset.remove_columns(self.source.label_column)
+        kept, has_all = np.flatnonzero(self._kept), len(dataset) == len(self.scores)
+        is_plain = has_all and dataset._indices is None
+        if not is_plain:
+            # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: those kept suffice.
+            dataset = dataset.select(kept if has_all else columns["source_index"][kept])
+            tables = [table.take(kept) for table in tables]
+        for table in tables:
+            dataset = join_columns(dataset, table)
+        if is_plain:
+            dataset = dataset.select(kept)
+        return dataset.select_columns(order) if is_reviewed else dataset

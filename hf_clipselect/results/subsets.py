@@ -173,6 +173,7 @@ def _reasons(
     table: Dataset, rows: _ReadableRows, objective: Objective, scores: np.ndarray, selected: np.ndarray
 ) -> np.ndarray:
     """The reason for each row of the table, strings; scores and what is selected, bool, are those of readable rows."""
+    decision = rows.facts.decision
     why = reasons(
         objective,
         rows.columns,
@@ -182,6 +183,7 @@ def _reasons(
         duplicate_group=column_values(table, "duplicate_group")[rows.places],
         source_index=column_values(table, "source_index")[rows.places],
         class_names=table.features["label"].names,
+        dropped_by_reviewer=None if decision is None else decision == "drop",
         leak_of=rows.facts.leak_of,
         quality_issues=rows.facts.quality_issues,
     )

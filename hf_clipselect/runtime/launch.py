@@ -3,6 +3,7 @@
 import atexit
 import os
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 import torch
@@ -16,29 +17,35 @@ from .words import in_one_line
 _PATIENCE = timedelta(hours=6)
 
 
-def make_accelerator(*, use_cpu: bool = False, report_to: str = "none", logging_dir: str | None = None) -> Accelerator:
-    """An `Accelerator` for however this process was launched; `report_to` is the tracker of the training loss, which
-    may write files to `logging_dir`.
+def make_accelerator(
+    *, use_cpu: bool = False, report_to: str | Sequence[str] = "none", logging_dir: str | None = None
+) -> Accelerator:
+    """An `Accelerator` for however this process was launched; `report_to` names the trackers of the training loss,
+    which may write files to `logging_dir`: one or several, "all" that are installed, or "none".
 
-    Raises `InputError` where the processes of the launch do not see each other, the engine splits models, or the
+    Raises `InputError` where the processes of the launch do not see each other, the engine splits models, or a
     tracker is unknown or not installed.
     """
+    names = [report_to] if isinstance(report_to, str) else list(report_to)
+    trackers, given = [name for name in names if name != "none"], " ".join(names)
     try:
         accelerator = Accelerator(
             cpu=use_cpu or not torch.accelerator.is_available(),
             mixed_precision="no",  # adapters train in float32, whatever `accelerate config` says
-            log_with=None if report_to == "none" else report_to,
+            log_with=trackers or None,
             project_dir=logging_dir,
             kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
         )
     except ValueError as error:
         raise InputError(
-            f"Accelerate refuses --report_to {report_to}, --use_cpu {use_cpu} or how it was launched: "
+            f"Accelerate refuses --report_to {given}, --use_cpu {use_cpu} or how it was launched: "
             f"{in_one_line(error, 400)}"
         ) from None
-    if report_to != "none" and not accelerator.log_with:
-        # Accelerate warns, and trains without the tracker.
-        raise InputError(f"--report_to {report_to}: that tracker is not installed; install it, or leave the flag out.")
+    # Accelerate warns of a tracker that is not installed, and trains without it.
+    if absent := [name for name in trackers if name not in ("all", *map(str, accelerator.log_with))]:
+        raise InputError(
+            f"--report_to {' '.join(absent)}: that tracker is not installed; install it, or leave the name out."
+        )
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched != accelerator.num_processes:
         # Independent runs would both write the output folder.

@@ -1,6 +1,7 @@
 """The grammar of messages: what is counted, listed, quoted and cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
@@ -41,3 +42,9 @@ def in_one_line(text: object, limit: int | None = None) -> str:
 def cut(text: str, limit: int) -> str:
     """A text; of one that is longer than the limit the first `limit` characters, and three dots."""
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """What stands behind an unknown name that is nearly a known one: "; did you mean select?", else ""."""
+    found = get_close_matches(given, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -12,7 +12,7 @@ from .safe_pool import safe_pool
 # A row that is a copy of a kept one has `COPY_OF` and the source_index of that one; one whose label is probably wrong
 # has `WRONG_LABEL`, the probability and the class that it looks like.
 KEPT, MUST_BE_KEPT = "kept", "kept: must keep"
-NOT_READABLE, MUST_BE_DROPPED = "not readable", "must drop"
+NOT_READABLE, MUST_BE_DROPPED, DROPPED_BY_REVIEWER = "not readable", "must drop", "dropped by a reviewer"
 DISAGREES, LOW_ALIGNMENT, LOW_SCORE = "label disagrees with image", "low alignment", "low score"
 QUOTA_FULL = {"class": "quota of its class is full", "group": "quota of its group is full"}
 COPY_OF, WRONG_LABEL = "redundant: copy of row ", "label is wrong with probability "
@@ -30,12 +30,13 @@ def reasons(
     duplicate_group: np.ndarray,
     source_index: np.ndarray,
     class_names: Sequence[str],
+    dropped_by_reviewer: np.ndarray | None = None,
     leak_of: np.ndarray | None = None,
     quality_issues: np.ndarray | None = None,
 ) -> np.ndarray:
     """The reason for each row, strings `(N,)`; of several that hold, the first in this order.
 
-    - "kept: must keep", "kept".
+    - "kept: must keep", "kept"; "dropped by a reviewer".
     - "copy of row N of the reference", "damaged image: blurry, dark", where all such rows are dropped; "must drop".
     - "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept.
     - "label is wrong with probability 0.97, looks like nine": the objective needs the noise model, and by this the
@@ -48,9 +49,10 @@ def reasons(
     - "low score": other rows score higher.
 
     Takes arrays `(N,)`: the scores from `selection_scores`, less the redundancy; which rows are selected, bool; their
-    tiers, as in `ranking`, if there are any; the same `duplicate_group` for near-duplicates, -1 for others; and row
-    numbers in the source. `class_names` are those of all classes, by their number. `leak_of`, -1 for none, and
-    `quality_issues`, "" for none, are what checks found, if they were made.
+    tiers, as in `ranking`, if there are any; the same `duplicate_group` for near-duplicates, -1 for others; row
+    numbers in the source; and which of those that must be dropped a reviewer dropped, bool, if there was one.
+    `class_names` are those of all classes, by their number. `leak_of`, -1 for none, and `quality_issues`, "" for none,
+    are what checks found, if they were made.
     """
     has_quotas = objective.class_balance != "none"
     has_own_order = objective.spread or objective.herding
@@ -76,6 +78,8 @@ def reasons(
         found[tiers == MUST_DROP] = MUST_BE_DROPPED
         for row, why in _checked(leak_of, quality_issues, tiers):
             found[row] = why
+    if dropped_by_reviewer is not None:
+        found[dropped_by_reviewer] = DROPPED_BY_REVIEWER
     found[selected] = KEPT
     if tiers is not None:
         found[selected & (tiers == MUST_KEEP)] = MUST_BE_KEPT

@@ -144,8 +144,9 @@ def check_candidates(
         )
     if may_keep.sum() < k:
         raise InputError(
-            f"--must_drop leaves {may_keep.sum()} of {counted(len(cells), 'row')}, but {k} {are(k)} to be kept; drop "
-            "fewer, or lower the selection ratio."
+            f"{len(cells) - may_keep.sum()} of {counted(len(cells), 'row')} must be dropped, which leaves "
+            f"{may_keep.sum()}, but {k} {are(k)} to be kept; drop fewer with --must_drop or --decisions, or lower the "
+            "selection ratio."
         )
     if objective.class_balance == "none":
         return None
@@ -168,7 +169,10 @@ def _listed(candidates: Candidates, objective: Objective) -> tuple[np.ndarray, n
     if tiers is None:
         return np.zeros(num_cells, dtype=np.int64), np.bincount(cells, minlength=num_cells)
     if objective.solver == "sgd":
-        raise InputError("--solver sgd takes no --must_keep or --must_drop; leave them out, or pass --solver exact.")
+        raise InputError(
+            "--solver sgd takes no rows that must be kept or dropped (--must_keep, --must_drop, --decisions); leave "
+            "them out, or pass --solver exact."
+        )
     by_tier = [np.bincount(cells[rows], minlength=num_cells) for rows in (tiers == MUST_KEEP, tiers != MUST_DROP)]
     return by_tier[0], by_tier[1]
 

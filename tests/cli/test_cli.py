@@ -1,9 +1,10 @@
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
 from hf_clipselect.cli import main
+from hf_clipselect.cli.command_table import COMMANDS
 from hf_clipselect.encoder.precision import available_precisions
 from hf_clipselect.hub.noise_words import about_percent
+from hf_clipselect.runtime.words import counted
 
 
 # What makes a run of 60 small images quick.
@@ -96,7 +99,7 @@ class TestMain:
     def test_without_arguments(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([]) == 2
         captured = capsys.readouterr()
-        assert captured.out == "" and captured.err.startswith("usage: hf-clipselect select")
+        assert captured.out == "" and captured.err.startswith("usage: hf-clipselect COMMAND")
 
     @pytest.mark.parametrize("flag", ["-h", "--help"])
     def test_help(self, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,12 +107,17 @@ class TestMain:
         captured = capsys.readouterr()
         assert captured.err == "" and "hf-clipselect select --help" in captured.out
 
-    @pytest.mark.parametrize("argv", [["prune"], ["--dataset_name", "x"], ["Select"]])
-    def test_unknown_command(self, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize(
+        ("argv", "meant"),
+        [(["prune"], ""), (["--dataset_name", "x"], ""), (["Select"], "; did you mean select?")]
+        + [(["suspect", "out"], "; did you mean suspects?"), (["psuh"], "; did you mean push?")],
+    )
+    def test_unknown_command(self, argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(argv) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
-        assert captured.err == f"error: unknown command {argv[0]!r}; the commands are: select, suspects\n"
+        known = ", ".join(COMMANDS)
+        assert captured.err == f"error: unknown command {argv[0]!r}; the commands are: {known}{meant}\n"
 
     def test_help_of_select(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["select", "--help"]) == 0
@@ -122,7 +130,24 @@ class TestMain:
         text = capsys.readouterr().out
         assert text.startswith("usage: hf-clipselect suspects ") and "--label" in text
         assert main(["suspects"]) == 2  # of which selection?
-        assert "usage: hf-clipselect suspects" in capsys.readouterr().err
+        assert capsys.readouterr().err == (
+            "error: the following arguments are required: OUTPUT_DIR_OR_REPO (all flags: --help)\n"
+        )
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_help_of_every_command_names_it_and_no_default_that_is_none(
+        self, name: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["--help"]) == 0
+        assert f"\n  {name} " in capsys.readouterr().out
+        assert main([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: hf-clipselect {name} ") and f"\n  hf-clipselect {name} " in text
+        assert "None" not in text
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out == f"hf-clipselect {version('hf_clipselect')}\n"
 
     def test_arguments_of_the_process(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -156,16 +181,23 @@ class TestRun:
             "4",
         ).splitlines()
         out = command.out
-        assert summary[0] == f"60 rows of {command.data}, scored with {command.clip_folder}"
-        noise = json.loads((out / "report.json").read_text())["noise"]
-        assert summary[1].startswith(f"{about_percent(noise['estimated_share'])} of the labels look wrong (")
-        assert summary[2].startswith("ratio_30: 18 rows")
-        assert summary[3].startswith("ratio_12_5: 8 rows")
-        assert f'load_dataset("{out / "subset"}", "ratio_30", split="train")' in summary[4]
-        assert summary[5] == f"report: {out / 'report.html'}"
-        assert summary[6:] == [
+        report = json.loads((out / "report.json").read_text())
+        assert re.fullmatch(
+            re.escape(f"60 rows of {command.data}, scored with {command.clip_folder}") + r" in \d+ s", summary[0]
+        )
+        assert summary[1].startswith(f"{about_percent(report['noise']['estimated_share'])} of the labels look wrong (")
+        assert summary[2].startswith("ratio_30: 18 rows; CLIP agrees with ")
+        assert summary[3] == "ratio_12_5: 8 rows"
+        assert re.fullmatch(
+            r"adapters: kept, they agree with [\d.]+% of held-out rows, plain CLIP with [\d.]+%", summary[4]
+        )
+        assert f'load_dataset("{out / "subset"}", "ratio_30", split="train")' in summary[5]
+        warned = len(report["warnings"])
+        assert warned and summary[6] == f"report: {out / 'report.html'}, with {counted(warned, 'warning')}"
+        assert summary[7:] == [
             f"is it worth it: python recipes/train_classifier.py --dataset_name {out} --selection_ratio 0.3 "
-            "--compare_with random full"
+            "--compare_with random full",
+            f"next: hf-clipselect suspects {out}",
         ]
 
         assert names(out) == ENTRIES | {"adapter"}
@@ -543,5 +575,5 @@ def test_as_a_process(command: Command) -> None:
     assert not command.out.exists()
     good = run()
     assert good.returncode == 0, good.stderr
-    assert good.stdout.count("\n") == 6  # the summary alone; all else goes to stderr
+    assert good.stdout.count("\n") == 8  # the summary alone; all else goes to stderr
     assert "Traceback" not in good.stderr and "Warning" not in good.stderr, good.stderr

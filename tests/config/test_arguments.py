@@ -1,5 +1,7 @@
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hf_clipselect.config.arguments import (
     EMBEDDED_MODEL,
     Arguments,
     DataArguments,
+    RunArguments,
     SelectionArguments,
     default_model,
 )
@@ -70,6 +73,7 @@ EXAMPLES = {
     "group_column": ("camera", "camera"),
     "must_keep": ("keep.txt", "keep.txt"),
     "must_drop": ("is_bad", "is_bad"),
+    "decisions": ("decisions.parquet", "decisions.parquet"),
     "drop_leaks": ("true", True),
     "quality_checks": ("report", "report"),
     "num_folds": ("5", 5),
@@ -136,18 +140,79 @@ def test_flag_with_underscores_dashes_and_yaml(flag: str, tmp_path: Path) -> Non
     assert parse_arguments([*needed, "--config", written]).to_dict()[flag] == value
 
 
-def test_help_mentions_every_flag_and_leaves_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
+def help_of(capsys: pytest.CaptureFixture[str], flag: str) -> str:
     with pytest.raises(SystemExit) as stopped:
-        parse_arguments(["--help"], prog="the-program")
+        parse_arguments([flag], prog="the-program")
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: the-program")
-    for flag in [*FLAGS, "config"]:
-        assert f"--{flag} " in text
+    assert text.startswith("usage: the-program [flags]\n")
+    return text
+
+
+def test_help_of_all_flags_mentions_each_once_under_its_title(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys, "--help_all")
+    # One spelling, without dashes and --no_x; the order is that of the dataclasses, which is that of a run.
+    assert re.findall(r"^  (?:-h, )?--([\w-]+)", text, re.MULTILINE) == [
+        *(f.name for group in GROUPS for f in dataclasses.fields(group)),
+        *("help", "help_all", "config"),
+    ]
+    titles = ["data", "model", "adapters", "selection", "output", "Hub", "options"]
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == titles
     # What every dataclass says about itself and its flags reaches the reader, percent signs included.
     words = " ".join(text.split())
     for f in (f for group in GROUPS for f in dataclasses.fields(group)):
         assert f.metadata["help"].split(";")[0].split(",")[0].replace("%%", "%")[:25] in words, f.name
+
+
+def test_help_tells_real_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    words = " ".join(help_of(capsys, "--help_all").split())
+    assert "None" not in words and "False" not in words
+    assert "Temperature of the InfoNCE loss. (default: 0.1)" in words
+    assert "several are averaged. (default: A photo of a {}.)" in words
+    assert "Fixed number of neighbours of the diversity score. --must_keep" in words  # it has none
+
+
+def test_short_help_fits_on_a_screen(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_of(capsys, "--help")
+    flags = re.findall(r"^  (?:-h, )?--(\w+)", text, re.MULTILINE)
+    assert len(flags) == 10 + 3 and flags[-3:] == ["help", "help_all", "config"]
+    assert {"dataset_name", "model_name_or_path", "selection_ratio", "output_dir", "push_to_hub"} < set(flags)
+    assert text.count("\n  hf-clipselect select ") == 3
+    lines = text.splitlines()
+    assert len(lines) <= 52 and max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["--selection_raito", "0.3"], "; did you mean --selection_ratio?"),
+        (["--selection-raito=0.3"], "; did you mean --selection_ratio?"),
+        (["--objective", "robsut"], "; did you mean robust?"),
+        (["--zzz"], ""),
+    ],
+)
+def test_a_mistyped_flag_or_choice(argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse_arguments(argv)
+    assert stopped.value.code == 2
+    line = one_line_of(capsys)
+    assert line.endswith(f"{meant} (all flags: --help_all)") and ("did you mean" in line) == bool(meant)
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [([], "none"), (["tensorboard"], "tensorboard"), (["all"], "all"), (["wandb", "aim"], ["wandb", "aim"])],
+)
+def test_trackers(flags: list[str], names: Any) -> None:
+    assert parse_arguments(["--report_to", *flags] if flags else []).run.report_to == names
+    assert RunArguments(report_to=flags or "none").report_to == names
+
+
+@pytest.mark.parametrize("word", ["none", "all"])
+def test_words_that_stand_alone_among_trackers(word: str) -> None:
+    with pytest.raises(InputError, match=f"--report_to {word} stands alone, got wandb {word}"):
+        parse_arguments(["--report_to", "wandb", word])
 
 
 def test_defaults_of_the_contract() -> None:

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from transformers import TrainingArguments
 
 from hf_clipselect import select_dataset, select_embeddings
-from hf_clipselect.cli.suspects_command import suspects_parser
+from hf_clipselect.cli.command_table import COMMANDS, parser_of
 from hf_clipselect.config.arguments import DEFAULT_MODEL, Arguments, SelectionArguments
 from hf_clipselect.selection import objective
 from hf_clipselect.selection.objective import KNOBS, PRESETS, Objective
@@ -28,7 +28,7 @@ FILES = {"class_names": "class_names_file", "class_quotas": "class_quotas_file"}
 # Keywords without a flag: what the flags of the data and the model name.
 THINGS = {"dataset", "reference", "model", "processor", "image_embeds", "text_embeds", "labels", "groups"}
 # Rows and names may be given as they are.
-TAKE_MORE = {*FILES, "must_keep", "must_drop"}
+TAKE_MORE = {*FILES, "must_keep", "must_drop", "decisions"}
 # Defaults that differ on purpose: the command line leaves a folder, and its model goes with its dataset.
 OTHER_DEFAULTS = {
     (select_dataset, "model_name_or_path"): DEFAULT_MODEL,
@@ -158,8 +158,12 @@ def flags_of_scripts() -> set[str]:
     return flags
 
 
+def flags_of_command(name: str) -> set[str]:
+    return {option.removeprefix("--") for action in parser_of(name, name)._actions for option in action.option_strings}
+
+
 # Of every command, and of Accelerate's launcher.
-OTHER_FLAGS = {"help", "config", "version", "config_file", "num_processes", "multi_gpu"}
+OTHER_FLAGS = {"help", "help_all", "config", "version", "config_file", "num_processes", "multi_gpu"}
 OTHER_FLAGS |= {"num_machines", "machine_rank", "main_process_ip", "main_process_port"}
 
 
@@ -168,7 +172,8 @@ def test_docs_name_flags_and_choices_that_there_are(name: str) -> None:
     text = (REPOSITORY / name).read_text()
     commands = re.sub(r"^.*\b(pip|pytest|venv)\b.*$", "", text, flags=re.MULTILINE)
     told = set(re.findall(r"(?<![\w-])--([a-z]\w+)", commands))
-    assert told - set(FIELDS) - flags_of_scripts() - OTHER_FLAGS == set()
+    of_commands = set().union(*map(flags_of_command, COMMANDS))
+    assert told - of_commands - flags_of_scripts() - OTHER_FLAGS == set()
     for flag, listed in re.findall(r"--(\w+) (\w+(?:\|\w+)+)", commands):
         assert tuple(listed.split("|")) == choices(HINTS[flag]), flag
 
@@ -198,6 +203,6 @@ def test_messages_name_flags_that_there_are() -> None:
         for flag in re.findall(r"(?<![\w/.-])--([a-z]\w+)(?![\w-])", text)
     }
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
-    suspects = {option.removeprefix("--") for action in suspects_parser()._actions for option in action.option_strings}
-    known = {("suspects_command.py", flag) for flag in suspects}
+    known = {(f"{name}_command.py", flag) for name in COMMANDS for flag in flags_of_command(name)}
+    known |= {("given_selection.py", "revision"), ("run_summary.py", "revision")}
     assert {(name, flag) for name, flag in told if flag not in {*FIELDS, *OTHER_FLAGS}} - known == set()

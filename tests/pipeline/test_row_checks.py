@@ -106,7 +106,7 @@ def test_what_is_found_is_told_and_left_out(output, folder):
     for size in (0.3, 0.5, 116 / 120):
         assert not set(result.at(size).selected) & set(out)
         assert [column(result.at(size), "reason")[row] for row in out] == [reasons[row] for row in out]
-    with pytest.raises(InputError, match="must_drop leaves 116 of 120 rows"):
+    with pytest.raises(InputError, match="4 of 120 rows must be dropped, which leaves 116"):
         result.at(1.0)
     assert len(load_pruned(output / "subset", ratio=0.3)) == 36
 
@@ -116,8 +116,8 @@ def test_report_and_records_of_the_run(output, folder):
     assert report["leaks"] == {"reference": f"{folder} (split test)", "rows": 3, "dropped": True}
     counts = {"blurry": 1, "dark": 1, "light": 0, "low information": 1, "odd aspect ratio": 0, "odd size": 0}
     assert report["quality"] == {"rows": 2, "dropped": True, "issues": counts}
-    copies = f"3 rows copy images of {folder} (split test), by their embeddings, and are in no subset."
-    damaged = "2 images look damaged (1 blurry, 1 dark, 1 low information), and are in no subset."
+    copies = f"3 rows copy images of {folder} (split test), by their embeddings; no subset holds them."
+    damaged = "2 images look damaged (1 blurry, 1 dark, 1 low information); no subset holds them."
     assert {copies, damaged} <= set(report["warnings"])
     torn = "1 of 30 images of the reference could not be read, and nothing was compared with them; the first is that"
     assert f"{torn} of row 5." in report["warnings"]
@@ -130,15 +130,15 @@ def test_report_and_records_of_the_run(output, folder):
     assert "`leak_of`" in card and "`quality_issues`" in card and "--drop_leaks" in card
 
 
-def test_the_console_tells_of_both_and_a_repeated_run_decodes_nothing_again(output, flags, capsys):
+def test_the_console_tells_of_both_and_a_repeated_run_decodes_nothing_again(output, flags, folder, capsys):
     kept = [*output.glob("*features/*.safetensors"), output / "quality_issues.parquet"]
     before = [(path.name, path.stat().st_ino) for path in kept]
     asked = ["--on_bad_image", "drop", "--drop_leaks", "--quality_checks", "report", "--output_dir", str(output)]
     assert main([*flags, *asked, "--selection_ratio", "0.9"]) == 0
     printed = capsys.readouterr()
     assert (
-        "3 rows copy images of" in printed.out
-        and "(1 blurry, 1 dark, 1 low information), and may be in" in printed.out
+        f"checked: 3 rows like rows of {folder} (split test), dropped; 2 images of low quality\n" in printed.out
+        and "(1 blurry, 1 dark, 1 low information); they may be in" in printed.err
     )
     assert "Checking images" not in printed.err and "images]" not in printed.err
     assert [(path.name, path.stat().st_ino) for path in kept] == before
@@ -196,12 +196,13 @@ def test_another_reference_is_refused_until_the_folder_may_be_overwritten(output
         ),
         (
             "--on_bad_image drop --quality_checks drop --must_keep {keep}",
-            "--must_keep lists row 10, which --quality_checks drop leaves out, since it has an image that is blurry",
+            "--must_keep lists row 10, which --quality_checks drop leaves out, since it has a damaged image (blurry",
         ),
         (
             "--on_bad_image drop --quality_checks drop --selection_ratio 1",
-            "--must_drop leaves 118 of 120 rows, but 120 are to be kept; drop fewer, or lower the selection ratio. "
-            "Rows that --drop_leaks and --quality_checks drop leave out count as --must_drop.",
+            "2 of 120 rows must be dropped, which leaves 118, but 120 are to be kept; drop fewer with --must_drop or "
+            "--decisions, or lower the selection ratio. Rows that "
+            "--drop_leaks and --quality_checks drop leave out count as --must_drop.",
         ),
         ("--drop_leaks --objective paper --solver sgd", "--solver sgd can't leave rows out, which --drop_leaks does"),
     ],
@@ -242,5 +243,5 @@ def test_an_issue_of_most_rows_counts_for_none(splits, tmp_path):
     result = SelectionResult.from_folder(tmp_path)
     assert set(issues_in(result)) == {UNIFORM}  # which every image shares its darkness with
     assert "dark" not in result.report["quality"]["issues"] and "must_drop" in result.scores.column_names
-    assert any("100 % of the images are dark by cleanvision's" in told for told in result.report["warnings"])
+    assert any("cleanvision finds 100 % of the images dark" in told for told in result.report["warnings"])
     assert pq.read_table(tmp_path / "quality_issues.parquet")["dark"].to_numpy().all()

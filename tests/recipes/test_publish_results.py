@@ -42,7 +42,7 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
     recipe = load_recipe("publish_results.py")
     run = tmp_path / "run"
     run.mkdir()
-    table = "| method | 0.2 |\n|---|---|\n| `diverse` | 1 |\n| random rows | 2 |\n"
+    table = "| method | 0.2 |\n|---|---|\n| `diverse` | 1 |\n| random rows | 2 |\n| a, b | 3 |\n"
     (run / "tables.md").write_text(
         f"a command\n\n## made, 0% noise\n\nAccuracy, %:\n\n{table}\nOther:\n\n| a |\n\n## made, 5% "
         "noise\n\nAccuracy, %:\n\n| b |\n"
@@ -53,12 +53,13 @@ def test_marked_tables_are_filled_with_the_rows_that_they_name(tmp_path):
     assert {path.name for path in (tmp_path / "results" / "run").iterdir()} == {"tables.md", "results.csv"}
     page = (
         "Text\n<!-- results/run: Accuracy, %: -->\n\n| old |\n\n"
-        "More\n<!-- results/run: Accuracy, %: only random rows -->\n"
+        "More\n<!-- results/run: Accuracy, %: only random rows; a, b -->\n"
     )
     once = recipe.filled(page, tmp_path / "results")
     assert once == (
-        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n<!-- results/run: Accuracy, %: only random rows "
-        "-->\n\n| method | 0.2 |\n|---|---|\n| random rows | 2 |\n"
+        f"Text\n<!-- results/run: Accuracy, %: -->\n\n{table}\nMore\n"
+        "<!-- results/run: Accuracy, %: only random rows; a, b -->\n\n"
+        "| method | 0.2 |\n|---|---|\n| random rows | 2 |\n| a, b | 3 |\n"
     )
     assert recipe.filled(once, tmp_path / "results") == once
     later = recipe.filled("<!-- results/run [5% noise]: Accuracy, %: -->\n", tmp_path / "results")

@@ -73,6 +73,10 @@ def test_tracker_that_is_not_installed(tmp_path: Path) -> None:
         pytest.skip("every tracker that Accelerate knows is installed")
     with pytest.raises(InputError, match=f"--report_to {absent[0]}: that tracker is not installed"):
         make_accelerator(report_to=absent[0], logging_dir=str(tmp_path))
+    # One that is installed, or the word for none, does not hide it.
+    for names in (["none", absent[0]], [absent[0], *map(str, get_available_trackers())]):
+        with pytest.raises(InputError, match=f"--report_to {absent[0]}: that tracker is not installed"):
+            make_accelerator(report_to=names, logging_dir=str(tmp_path))
 
 
 @pytest.mark.slow

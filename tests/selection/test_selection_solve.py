@@ -161,7 +161,12 @@ def test_the_least_of_each_class():
     ("candidates", "k", "knobs", "message"),
     [
         ({"tiers": [MUST_KEEP] * 3 + [FIRST] * 3}, 2, {}, "must_keep names 3 rows, but only 2 are kept"),
-        ({"tiers": [MUST_DROP] * 3 + [FIRST] * 3}, 4, {}, "must_drop leaves 3 of 6 rows, but 4 are to be kept"),
+        (
+            {"tiers": [MUST_DROP] * 3 + [FIRST] * 3},
+            4,
+            {},
+            "3 of 6 rows must be dropped, which leaves 3, but 4 are to be kept",
+        ),
         ({"counts": {1: 4}}, 4, {}, "class_quotas_file asks for 4 rows of dog, of which 3 may be kept; change"),
         ({"counts": {0: 2, 1: 2}}, 3, {}, "The quotas can't be met: 3 rows .* ask for at least 4"),
         ({"counts": {0: 1, 1: 1}}, 3, {}, "The quotas can't be met: 3 rows .* ask for at most 2"),
@@ -190,7 +195,7 @@ def test_sgd_keeps_the_best_rows():
     np.testing.assert_array_equal(rows, top_k(scores, 100))
     with pytest.raises(InputError, match="ratio_weight"):
         select_rows(scores * 4, one_cell(400), 100, objective)
-    with pytest.raises(InputError, match="sgd takes no --must_keep"):
+    with pytest.raises(InputError, match="sgd takes no rows that must be kept or dropped"):
         select_rows(scores, Candidates(np.zeros(400, dtype=int), np.full(400, FIRST)), 100, objective)
 
 

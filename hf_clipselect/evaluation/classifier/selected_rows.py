@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from ...data import LabelledImages, read_images
+from ...data import GIVEN_LABEL, LabelledImages, read_images
 from ...data.source import DatasetSource, describe_source, load_source
 from ...errors import InputError
 from ...results.run_folder import RunFolder
@@ -78,7 +78,8 @@ def load_selected_rows(arguments: ClassifierArguments) -> SelectedRows:
 
     The source is what `source_dataset` names. Without it, it is loaded as selection.json tells, at the same commit,
     where it came from the Hub or the package, and for the output folder of a run as its config.yaml tells. That it is
-    the same is known by the number of rows, all labels and some images.
+    the same is known by the number of rows, all labels and some images. Where a person decided about labels, all rows
+    have the labels after that.
 
     Args:
         arguments ([`ClassifierArguments`]): The selection, its size and its source.
@@ -113,6 +114,7 @@ def load_selected_rows(arguments: ClassifierArguments) -> SelectedRows:
         allow_outside_files=arguments.allow_outside_files or place.allow_outside_files,
     )
     _check_same(images.source, known, arguments)
+    images = _with_decided_labels(images, result.scores)
     rows = column_values(result.scores, "source_index")
     selected = pick_rows(images, result.selected)
     told = describe_source(selected.dataset, name=lasting_name(name), config_name=arguments.dataset_config_name)
@@ -136,6 +138,18 @@ def pick_rows(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
         labels=images.labels[rows],
         source_index=images.source_index[rows],
     )
+
+
+def _with_decided_labels(images: LabelledImages, scores: Dataset) -> LabelledImages:
+    """The rows with the labels that a person gave them, where the selection was made with such decisions."""
+    if GIVEN_LABEL not in scores.column_names:
+        return images
+    rows, given, now = (column_values(scores, name) for name in ("source_index", GIVEN_LABEL, "label"))
+    numbers = np.arange(len(scores.features["label"].names))  # a class without rows may have no number here
+    numbers[given] = images.labels[rows]
+    labels = images.labels.copy()
+    labels[rows] = numbers[now]
+    return replace(images, labels=labels)
 
 
 def _could_be_kept(scores: Dataset) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from ...data.decisions import is_right
 from ...errors import InputError
 from ...runtime.terminal import UNPRINTABLE
 from ..noise_summary import has_noise_model
@@ -24,8 +25,9 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
 
     With the columns of a noise model these are the rows for which another class is more probable than the given one,
     highest `label_error_probability` first; else those for which another class or caption fits better, lowest margin
-    first. Gives at most `num` row numbers, int64; ties break by row number, and rows without scores are left out. With
-    a label, of rows of this class, or cluster, alone; raises `InputError` if there is none.
+    first. Rows whose label a person took for right are none of them. Gives at most `num` row numbers, int64; ties
+    break by row number, and rows without scores are left out. With a label, of rows of this class, or cluster, alone;
+    raises `InputError` if there is none.
     """
     if has_noise_model(scores):
         clean = column_values(scores, "clean_label")
@@ -34,6 +36,8 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
     else:
         order = column_values(scores, "margin")
         chosen = ~column_values(scores, "label_agrees") & np.isfinite(order)
+    if "decision" in scores.column_names:
+        chosen &= ~is_right(column_values(scores, "decision"))
     if label is not None:
         names = scores.features["label"].names
         if label not in names:

@@ -1,0 +1,108 @@
+"""What `hf-clipselect push` does: publish what a run left, without running anything."""
+
+import dataclasses
+import logging
+import sys
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from pathlib import Path
+
+from ..config.arguments import HubArguments
+from ..config.command_parser import CommandParser
+from ..errors import InputError
+from ..hub import Changes, Destination, check_is_not_source, planned, publish
+from ..pipeline.run_log import logged_to_stderr
+from ..results.run_folder import RunFolder
+from ..results.saved_selection import is_whole, published_report
+from ..results.selection_result import SelectionResult
+from ..runtime.terminal import printable
+from ..selection import config_name
+from .run_summary import hub_lines, subset_folder
+
+
+_DESCRIPTION = """\
+Publish what a run left: the subset with its scores, and the adapters if they
+were kept and --hub_model_id names a repository for them. Nothing is run. What
+is on the Hub already is found, and the same push again makes no commit.
+
+  hf-clipselect push clipselect_output --hub_dataset_id me/digits-pruned
+  hf-clipselect push clipselect_output --hub_dataset_id me/digits-pruned --dry_run"""
+_FLAGS = ("hub_dataset_id", "hub_model_id", "hub_private_repo", "hub_revision", "hub_tag", "create_pr")
+
+
+def run_command(arguments: Namespace) -> None:
+    """Publish a folder, or print what that would change.
+
+    Args:
+        arguments (`argparse.Namespace`): Of [`push_parser`].
+
+    Raises:
+        InputError: There is no run in the folder, or the push can't work: no token, a wrong id, missing rights.
+        PushError: The Hub can't be reached, or fails time after time.
+    """
+    folder = Path(arguments.output_dir)
+    if not folder.is_dir():
+        raise InputError(f"{arguments.output_dir} is no folder; give the output folder of a run.")
+    hub = HubArguments(push_to_hub=True, **{name: getattr(arguments, name) for name in _FLAGS})
+    subset = subset_folder(folder)
+    is_run = subset != folder
+    with logged_to_stderr(logging.INFO), RunFolder(folder).locked() if is_run else nullcontext():
+        result = SelectionResult.from_folder(folder)
+        if not is_whole(result.report):
+            raise InputError(
+                f"{folder} holds a selection from embeddings, of which no card can be made; publish the folder of a "
+                "run on images."
+            )
+        adapter = folder / "adapter" if is_run and result.report["adaptation"]["kept"] else None
+        if adapter is None and result.report["adaptation"]["kept"] and hub.hub_model_id is not None:
+            raise InputError(
+                f"{folder} holds no adapters for --hub_model_id {hub.hub_model_id}; give the output folder of the "
+                "run, which has them in its folder adapter."
+            )
+        check_is_not_source(hub.hub_dataset_id, result.source.name)
+        destination = Destination.from_arguments(hub)
+        destination.check()
+        report = published_report(result.report)
+        if arguments.dry_run:
+            changes = planned(report, subset, destination, adapter=adapter)
+            sys.stdout.write("".join(f"{printable(line)}\n" for part in changes for line in _told(part)))
+            return
+        publish(report, subset, destination, adapter=adapter)
+    scores_only = not (subset / config_name(result.ratios[0])).is_dir()
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in hub_lines(result, hub, scores_only=scores_only)))
+
+
+def _told(changes: Changes) -> list[str]:
+    repository = changes.repository
+    if changes.commit is not None and changes.tag is None:
+        return [f"{repository}: nothing changes"]
+    lines = [f"{repository}{': would be created' if changes.creates else ':'}"]
+    for word, files in (("add", changes.added), ("replace", changes.replaced), ("remove", changes.removed)):
+        lines += [f"  {word:7}  {path} ({_in_bytes(size)})" for path, size in sorted(files.items())]
+    return [*lines, *([f"  {'tag':7}  {changes.tag}"] if changes.tag is not None else [])]
+
+
+def _in_bytes(size: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def push_parser(prog: str | None = None) -> ArgumentParser:
+    """What reads the flags of the command.
+
+    Args:
+        prog (`str`, *optional*): Its name in `--help`.
+
+    Returns:
+        `argparse.ArgumentParser`
+    """
+    parser = CommandParser(prog=prog, description=_DESCRIPTION)
+    parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="Output folder of a run, or its subset folder.")
+    fields = {field.name: field for field in dataclasses.fields(HubArguments)}
+    for name in _FLAGS:
+        kind = {"action": "store_true"} if fields[name].default is False else {}
+        parser.add_argument(f"--{name}", help=fields[name].metadata["help"], required=name == "hub_dataset_id", **kind)
+    parser.add_argument("--dry_run", action="store_true", help="Only print what would change on the Hub.")
+    return parser
