@@ -17,9 +17,9 @@ _DESCRIPTION = """\
 Look at a selection in the browser, and decide about single rows: suspects one by one with what they look like, all
 rows with filters, a map, and what other sizes would keep.
 
-    hf-clipselect explore clipselect_output           # the output folder of a run
-    hf-clipselect explore me/digits-pruned            # a dataset repository with the scores
-    hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer   # a Space that shows it, read-only
+  hf-clipselect explore clipselect_output           # the output folder of a run
+  hf-clipselect explore me/digits-pruned            # a dataset repository with the scores
+  hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer   # a Space that shows it, read-only
 
 Each decision is written at once, to decisions.parquet in the output folder or to --decisions, and a later call goes on
 from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the

@@ -31,9 +31,9 @@ from .given_selection import add_selection, read_selection
 _DESCRIPTION = """\
 Show the most probably wrong labels of a selection, with the class or caption that they look like, for a check by eye.
 
-    hf-clipselect suspects clipselect_output                # the output folder of a run, or its subset folder
-    hf-clipselect suspects me/digits-pruned --num 50        # a dataset repository with the scores
-    hf-clipselect suspects clipselect_output --label dog --dataset_name path/to/images
+  hf-clipselect suspects clipselect_output                # the output folder of a run, or its subset folder
+  hf-clipselect suspects me/digits-pruned --num 50        # a dataset repository with the scores
+  hf-clipselect suspects clipselect_output --label dog --dataset_name path/to/images
 
 A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
 comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another

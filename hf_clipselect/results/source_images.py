@@ -55,7 +55,7 @@ def reference_dataset(result: SelectionResult, place: str, token: str | None = N
     arguments = recorded if isinstance(recorded, dict) else result.report.get("arguments", {})
     split = arguments.get("reference_split")
     if not split:
-        raise InputError(f"The selection in {place} names no --reference_split that can be loaded.")
+        raise InputError(f"The selection in {place} names no reference that can be loaded.")
     name = arguments.get("reference_dataset_name")
     config_name = None if name else arguments.get("dataset_config_name")
     dataset, source = load_source(name or arguments.get("dataset_name") or "", config_name, split, token=token)
