@@ -243,6 +243,10 @@ class RunArguments:
     )
     seed: int = field(default=42, metadata={"help": "The same seed gives the same subset."})
     use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU even if there is a GPU."})
+    map: bool = field(
+        default=False,
+        metadata={"help": "Also draw map.parquet, up to 5,000 rows by likeness in two dimensions, for explore."},
+    )
     report_to: list[str] | str = field(
         default="none",
         metadata={
@@ -257,6 +261,8 @@ class RunArguments:
         self.report_to = checked_trackers(self.report_to)
         if self.output_dir == "":
             raise InputError("--output_dir is empty; name a folder.")
+        if self.map and self.output_dir is None:
+            raise InputError("--map needs --output_dir, the folder that map.parquet is written to.")
         if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
             raise InputError(
                 f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds "
@@ -357,9 +363,9 @@ class Arguments:
         return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
 
 
-# Flags of where a result goes, not of what it is: the same result pushed elsewhere has the same card.
+# Flags of where a result goes and what is drawn of it, not of what it is: pushed elsewhere it has the same card.
 PLACE_FLAGS = frozenset(
-    {"output_dir", "overwrite_output_dir", *(f.name for f in dataclasses.fields(HubArguments))} - {"license"}
+    {"output_dir", "overwrite_output_dir", "map", *(f.name for f in dataclasses.fields(HubArguments))} - {"license"}
 )
 
 

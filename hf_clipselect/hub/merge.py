@@ -37,6 +37,10 @@ _OURS = (
     "pipeline_tag",
     "datasets",
     "metrics",
+    "sdk",
+    "sdk_version",
+    "python_version",
+    "app_file",
 )
 
 # The name of a key -> its node and that of its value.

@@ -108,8 +108,9 @@ def publish(
         logger.warning("The Hub knows no license %r: the card names it beside `other`.", stated_license(report))
         data = _push_subset(report, subset, destination.dataset, adapters, license_is_known=False)
     pushed = [data] if adapters is None else [adapters, data]
+    dataset = destination.dataset
     for part in pushed:
-        tag = None if destination.dataset.create_pr else add_tag(part, destination.dataset.tag)
+        tag = None if dataset.create_pr else add_tag(part, dataset.tag, token=dataset.token)
         state = "pushed to" if part.is_new else "unchanged, no commit made:"
         logger.info("%s: %s %s%s", part.repo_id, state, part.url, f" (tag {tag})" if tag else "")
     return pushed
@@ -125,7 +126,7 @@ def planned(
     model, parts, adapters = destination.model, [], None
     if model is not None and (files := _adapter_files(report, model, adapter)) is not None:
         parts.append(planned_changes(model, files, is_stale=lambda path: False))
-        adapters = Pushed(model.repo_id, model.repo_type, parts[0].commit or "", is_new=False, url="")
+        adapters = (model.repo_id, parts[0].commit)
     card = _subset_card(report, subset, destination.dataset, adapters)
     return [*parts, planned_changes(destination.dataset, _subset_files(subset, card), is_stale=_is_our_shard)]
 
@@ -142,7 +143,8 @@ def _push_subset(
     *,
     license_is_known: bool = True,
 ) -> Pushed:
-    card = _subset_card(report, subset, repository, adapters, license_is_known=license_is_known)
+    known = None if adapters is None else (adapters.repo_id, adapters.commit)
+    card = _subset_card(report, subset, repository, known, license_is_known=license_is_known)
     write_card(subset / CARD, card)
     files = _subset_files(subset, card)
     names = sorted({name.partition("/")[0] for name in files if "/" in name})
@@ -158,16 +160,18 @@ def _subset_card(
     report: Mapping[str, Any],
     subset: Path,
     repository: Repository,
-    adapters: Pushed | None,
+    adapters: tuple[str, str | None] | None,
     *,
     license_is_known: bool = True,
 ) -> str:
+    """The card of the subset; `adapters` are their repository and commit."""
+    adapter_id, adapter_revision = adapters or (None, None)
     return subset_card(
         report,
         subset,
         repo_id=repository.repo_id,
-        adapter_id=None if adapters is None else adapters.repo_id,
-        adapter_revision=None if adapters is None else adapters.commit or None,
+        adapter_id=adapter_id,
+        adapter_revision=adapter_revision,
         license_is_known=license_is_known,
     )
 

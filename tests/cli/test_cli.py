@@ -198,7 +198,7 @@ class TestRun:
         assert summary[7:] == [
             f"is it worth it: python recipes/train_classifier.py --dataset_name {out} --selection_ratio 0.3 "
             "--compare_with random full",
-            f"next: hf-clipselect suspects {out}",
+            f"next: hf-clipselect explore {out}, or without a browser hf-clipselect suspects {out}",
         ]
 
         assert names(out) == ENTRIES | {"adapter"}

@@ -87,6 +87,7 @@ EXAMPLES = {
     "output_dir": ("out", "out"),
     "overwrite_output_dir": ("true", True),
     "seed": ("7", 7),
+    "map": ("true", True),
     "use_cpu": ("true", True),
     "allow_outside_files": ("true", True),
     "report_to": ("tensorboard", "tensorboard"),

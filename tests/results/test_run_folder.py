@@ -28,6 +28,7 @@ ENTRIES = {
     "report.json",
     "report.html",
     "dropped.parquet",
+    "map.parquet",
 }
 
 
@@ -240,7 +241,7 @@ class TestWriting:
             dataloader_num_workers=0,
             output_dir=out,
         )
-        assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+        assert names(out) == ENTRIES - {"adapter", "dropped.parquet", "map.parquet"}
         assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores", PREVIEW}
         table = pq.read_table(out / "scores.parquet")
         assert table.column_names == [
@@ -290,10 +291,10 @@ class TestWriting:
         assert all("not an image" in reason for reason in dropped["reason"])
         stale = (out / "dropped.parquet").read_bytes()
         select_dataset(images_dataset, **settings, overwrite_output_dir=True)
-        assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+        assert names(out) == ENTRIES - {"adapter", "dropped.parquet", "map.parquet"}
         (out / "dropped.parquet").write_bytes(stale)
         select_dataset(images_dataset, **settings)
-        assert names(out) == ENTRIES - {"adapter", "dropped.parquet"}
+        assert names(out) == ENTRIES - {"adapter", "dropped.parquet", "map.parquet"}
 
     def test_scores_only_leaves_no_images(self, images_dataset: Dataset, tmp_path: Path) -> None:
         folder, images = RunFolder(tmp_path), read_images(images_dataset)
