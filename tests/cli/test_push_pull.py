@@ -79,7 +79,8 @@ def test_show_tells_what_the_run_told(commands, here):
     [warnings] = re.findall(r"with (\d+) warnings?$", "\n".join(printed), flags=re.MULTILINE)
     assert subset[-2:] == [
         f"warnings: {warnings}, on the card",
-        "next: hf-clipselect suspects clipselect_output/subset",
+        "next: hf-clipselect explore clipselect_output/subset, or without a browser hf-clipselect suspects "
+        "clipselect_output/subset",
     ]
 
 
@@ -93,7 +94,7 @@ def test_what_show_and_push_and_pull_refuse(here, tmp_path):
     assert not any((tmp_path / "empty").iterdir())
     line = here("push", "clipselect_output/subset", *REPOSITORIES)
     assert "holds no adapters for --hub_model_id me/adapters; give the output folder" in line
-    assert "A push needs a token of the Hub" in here("push", "clipselect_output", *REPOSITORIES)
+    assert "needs a token of the Hub" in here("push", "clipselect_output", *REPOSITORIES)
     assert "is the source itself" in here("push", "clipselect_output", "--hub_dataset_id", "embedded/digits")
     assert "leave --hub_tag out" in here("push", "clipselect_output", *REPOSITORIES, "--create_pr", "--hub_tag", "v5")
     for sizes in ([], ["--selection_ratio", "0.5", "--selection_count", "5"]):
@@ -208,4 +209,7 @@ def test_show_of_a_repository(pushed):
     lines = told(run("show", "me/digits", "--revision", "v1"))
     assert len(lines) <= 10 and lines[0].startswith("200 rows of embedded/digits, scored with embedded/tiny-clip")
     assert 'subset: load_pruned("me/digits", ratio=0.3, revision="v1")' in lines
-    assert lines[-1] == "next: hf-clipselect suspects me/digits --revision v1"
+    assert lines[-1] == (
+        "next: hf-clipselect explore me/digits --revision v1, or without a browser hf-clipselect suspects me/digits "
+        "--revision v1"
+    )

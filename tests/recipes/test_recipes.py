@@ -44,6 +44,7 @@ def test_every_recipe_drops_its_own_folder_from_the_path_first(script):
 def test_every_recipe_prints_its_help(script, tmp_path):
     done = run_recipe(script.name, "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--output_" in done.stdout, done.stderr
+    assert "(default: None)" not in done.stdout
 
 
 @pytest.mark.parametrize(
