@@ -47,8 +47,6 @@ _FURTHER_COLUMNS = {
         "string",
         "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
     ),
-    "leak_of": ("int64", "row of the reference that the row copies; -1 where it copies none"),
-    "quality_issues": ("string", "what is odd about the image, such as `blurry, dark`; empty where nothing is"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
@@ -206,14 +206,9 @@ def select_dataset(
     ```
     """
     sizes = check_sizes(selection_ratio, selection_count)
-    passed_model = None
-    if model is not None or processor is not None:
-        if model_name_or_path != DEFAULT_MODEL or model_revision != "main":
-            raise InputError(
-                "A model was passed together with model_name_or_path or model_revision, which name another one; pass "
-                "model and processor, or the name."
-            )
-        passed_model = check_passed(model, processor)
+    passed_model = _passed_model(
+        model, processor, is_named=(model_name_or_path, model_revision) != (DEFAULT_MODEL, "main")
+    )
     arguments = Arguments(
         data=with_defaults(
             DataArguments,
@@ -287,6 +282,19 @@ def select_dataset(
     )
     passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, decisions, reference, passed_model)
     return run_selection(arguments, passed)
+
+
+def _passed_model(
+    model: PreTrainedModel | None, processor: ProcessorMixin | None, *, is_named: bool
+) -> tuple[PreTrainedModel, Any] | None:
+    if model is None and processor is None:
+        return None
+    if is_named:
+        raise InputError(
+            "A model was passed together with model_name_or_path or model_revision, which name another one; pass "
+            "model and processor, or the name."
+        )
+    return check_passed(model, processor)
 
 
 def _text(path: str | Path | None) -> str | None:

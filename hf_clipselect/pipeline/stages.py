@@ -1,4 +1,6 @@
-"""The stages of every run, in their order: encode, check, adapt, place, score, judge, tabulate, select."""
+"""The stages of every run, in their order: encode, with checks -> adapt -> place -> score -> judge -> tabulate ->
+select.
+"""
 
 from dataclasses import dataclass
 

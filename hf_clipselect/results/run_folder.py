@@ -33,8 +33,10 @@ from .selection_result import SelectionResult
 
 logger = logging.getLogger(__name__)
 
-_ENTRIES = ["config.yaml", "features", "reference_features", "quality_issues.parquet", "adapter", "scores.parquet"]
-_ENTRIES += ["subset", "report.json", "report.html", "dropped.parquet", MAP_NAME]
+_ENTRIES = (
+    "config.yaml features reference_features quality_issues.parquet adapter scores.parquet subset report.json "
+    f"report.html dropped.parquet {MAP_NAME}"
+).split()
 _CARD = "README.md"
 _FEATURES = re.compile(r"(images|texts)-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
