@@ -25,12 +25,12 @@ def find_leaks(prepared: AnyPrepared, inputs: ImageInputs, rows: EncodedRows) ->
 
     Copies are near duplicates as `duplicate_group` has them: the cosine of the two embeddings is so far above what is
     usual between a row of the class and its nearest rows that few other pairs reach it. Measured with 200 copies of
-    each kind, by the tiny CLIP on digits and by an ImageNet classifier on photographs of 160 pixels (OpenAI's CLIP was
-    not at hand): exact copies are all found, JPEGs of quality 90 and enlarged ones too, of quality 75 four fifths, of
-    quality 30 hardly one; photographs of three quarters of the size all, of half the size a tenth, and digits of 8
-    pixels neither; copies that were mirrored, turned or cropped by a tenth are not found. Of the other rows 0.2 % of
-    the digits and none of the photographs counted as copies. So what is found deserves belief, and a report of none
-    does not prove that there are none.
+    each kind, by the tiny CLIP on digits and by an ImageNet classifier on photographs of 160 pixels and on CIFAR-10
+    (OpenAI's CLIP was not at hand): exact copies are all found, JPEGs of quality 90 nearly all, of quality 75 from
+    78 %, of quality 30 hardly one; enlarged ones all, photographs of three quarters of the size too, but of the small
+    images hardly one, and of half the size at most a tenth; copies that were mirrored, turned or cropped by a tenth
+    hardly ever. Of the other rows 0.2 % of the digits and none of the photographs and of CIFAR-10 counted as copies.
+    So what is found deserves belief, and a report of none does not prove that there are none.
 
     By plain CLIP, since a copy is one whatever its label is, and adapters pull the rows of a label together. Each
     class is compared by one process, and all processes get all rows. Raises `InputError` where an image of the
