@@ -59,9 +59,11 @@ class AdapterFiles:
         (folder / WEIGHTS_NAME).write_bytes(self.weights)
 
 
-def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) -> AdapterFiles:
+def fetch_adapter(
+    repo_or_folder: str | Path, *, revision: str | None = None, token: str | None = None
+) -> AdapterFiles:
     """Read adapters from a folder that exists, or from one commit of a repository on the Hub; `revision` is a branch,
-    tag or commit, by default `main`.
+    tag or commit, by default `main`, and `token` that of the Hub, by default the logged-in one.
 
     Raises `InputError` where there is no such folder or repository, a revision is given for a folder, or it holds no
     adapters in safetensors, with a config that can be used.
@@ -73,12 +75,13 @@ def fetch_adapter(repo_or_folder: str | Path, *, revision: str | None = None) ->
         name = os.path.abspath(name)
         folder = Path(name)
     else:
-        fetched = fetch_files(name, [CONFIG_NAME], repo_type="model", revision=revision)
+        fetched = fetch_files(name, [CONFIG_NAME], repo_type="model", revision=revision, token=token)
         folder, commit = fetched.folder, fetched.revision
     config = _read(name, folder / CONFIG_NAME)
     parsed = parse_adapter_config(f"The {CONFIG_NAME} of {_described(name, commit)}", config)
     if commit is not None:  # only now: for a config that is refused no weights are downloaded
-        folder = fetch_files(name, [CONFIG_NAME, WEIGHTS_NAME], repo_type="model", revision=commit).folder
+        both = [CONFIG_NAME, WEIGHTS_NAME]
+        folder = fetch_files(name, both, repo_type="model", revision=commit, token=token).folder
     return AdapterFiles(name, commit, config, _read(name, folder / WEIGHTS_NAME), *parsed)
 
 

@@ -29,7 +29,11 @@ logger = logging.getLogger(__name__)
 @python_door(model_name_or_path="base_model", adapter_name_or_path="repo_or_folder")
 @own_settings()
 def load_adapters(
-    repo_or_folder: str | Path, *, base_model: PreTrainedModel | str | None = None, revision: str | None = None
+    repo_or_folder: str | Path,
+    *,
+    base_model: PreTrainedModel | str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> PeftModel:
     """Load published adapters on top of their CLIP.
 
@@ -38,6 +42,7 @@ def load_adapters(
         base_model (`PreTrainedModel` or `str`, *optional*): The CLIP to put them on, which is changed in place;
             default the one that they were trained on, which the adapter's config names.
         revision (`str`, *optional*): Branch, tag or commit of the adapter repository.
+        token (`str`, *optional*): Token of the Hub for both repositories; default the logged-in one.
 
     Returns:
         `PeftModel`: In evaluation mode; `get_image_features(...)` and `get_text_features(...)` go through the
@@ -53,11 +58,11 @@ def load_adapters(
     model = load_adapters("clipselect_output/adapter")
     ```
     """
-    adapter = fetch_adapter(repo_or_folder, revision=revision)
+    adapter = fetch_adapter(repo_or_folder, revision=revision, token=token)
     if base_model is not None:
         warn_of_other_base(adapter, base_model if isinstance(base_model, str) else base_model.name_or_path or "")
     if base_model is None or isinstance(base_model, str):
-        base_model = _load_base(adapter, base_model)
+        base_model = _load_base(adapter, base_model, token)
     return load_into(base_model, adapter)
 
 
@@ -156,7 +161,7 @@ def _describe(tensor: torch.Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
+def _load_base(adapter: AdapterFiles, name: str | None, token: str | None) -> PreTrainedModel:
     config = adapter.peft_config
     own = config.base_model_name_or_path or ""
     if name is None and not own:
@@ -171,7 +176,7 @@ def _load_base(adapter: AdapterFiles, name: str | None) -> PreTrainedModel:
     # The config's commit is one of its own base model; a folder of that name has none.
     revision = config.revision if name in (None, own) and not os.path.isdir(own) else None
     try:
-        return load_backbone(name or own, revision=revision or "main").model
+        return load_backbone(name or own, revision=revision or "main", token=token).model
     except InputError as error:
         if name is not None:
             raise

@@ -9,6 +9,7 @@ COMMANDS = {
     "select": "turn a labelled image dataset into a smaller, cleaner one",
     "show": "print the summary of a run, or of a published selection",
     "suspects": "list and draw the most probably wrong labels of a selection",
+    "explore": "look at a selection in the browser, and decide about single rows",
     "push": "publish what a run left, or tell what that would change",
     "pull": "get a published selection at any size, as a folder for load_dataset",
     "completion": "print what makes a shell complete commands and flags",

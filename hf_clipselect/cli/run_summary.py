@@ -18,7 +18,6 @@ from ..results.selection_result import SelectionResult
 from ..runtime.terminal import printable
 from ..runtime.words import counted
 from ..selection import Size, column_suffix, config_name, is_count
-from .command_table import COMMANDS
 
 
 _PAIRS_NAMED = 3
@@ -190,6 +189,4 @@ def _load_subset(place: Path | str, size: Size, *, scores_only: bool, revision: 
 def _next_command(place: Path | str, revision: str | None) -> str:
     words = [str(place), *(["--revision", revision] if revision is not None else [])]
     listing = shlex.join(["hf-clipselect", "suspects", *words])
-    if "explore" not in COMMANDS:
-        return listing
     return f"{shlex.join(['hf-clipselect', 'explore', *words])}, or without a browser {listing}"

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -10,10 +9,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from ..config.command_parser import CommandParser
-from ..data.outside_files import with_own_images
-from ..data.source import DatasetSource, content_id, load_source
 from ..errors import InputError
-from ..results.pruned import load_source_of
 from ..results.report import (
     PICTURE_SIDE,
     captions_of,
@@ -24,9 +20,9 @@ from ..results.report import (
     suspects_table,
     verdict,
 )
-from ..results.run_folder import RunFolder
 from ..results.scores_table import column_values
 from ..results.selection_result import SelectionResult
+from ..results.source_images import source_dataset
 from ..runtime.files import make_folder
 from ..runtime.terminal import printable
 from .given_selection import add_selection, read_selection
@@ -35,9 +31,9 @@ from .given_selection import add_selection, read_selection
 _DESCRIPTION = """\
 Show the most probably wrong labels of a selection, with the class or caption that they look like, for a check by eye.
 
-    hf-clipselect suspects clipselect_output                # the output folder of a run, or its subset folder
-    hf-clipselect suspects me/digits-pruned --num 50        # a dataset repository with the scores
-    hf-clipselect suspects clipselect_output --label dog --dataset_name path/to/images
+  hf-clipselect suspects clipselect_output                # the output folder of a run, or its subset folder
+  hf-clipselect suspects me/digits-pruned --num 50        # a dataset repository with the scores
+  hf-clipselect suspects clipselect_output --label dog --dataset_name path/to/images
 
 A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
 comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another
@@ -63,7 +59,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--num is how many rows to show and must be at least 1, got {arguments.num}.")
     result = read_selection(arguments.selection, arguments.revision)
     rows = pick_suspects(result.scores, num=arguments.num, label=arguments.label)
-    dataset = load_images(result, arguments) if len(rows) else None
+    dataset = _load_images(result, arguments) if len(rows) else None
     captions = None
     if dataset is not None and "better_caption" in result.scores.column_names:
         captions = captions_of(dataset, result.source.label_column)
@@ -87,43 +83,25 @@ def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def load_images(result: SelectionResult, arguments: argparse.Namespace) -> Dataset | None:
+def _load_images(result: SelectionResult, arguments: argparse.Namespace) -> Dataset | None:
     """The dataset that the rows count in, or None, after a sentence that says why."""
-    source = result.source
-    if not source.image_column:
+    if not result.source.image_column:
         _tell("images: none, the selection was made from embeddings.")
         return None
-    # selection.json hides where a folder or file lies; config.yaml, which stays on the machine, tells it.
-    recorded = (RunFolder(Path(arguments.selection)).read_config().get("source") or {}).get("name") or ""
-    name = arguments.dataset_name or (recorded if Path(recorded).exists() else "")
     try:
-        if name:
-            config_name = arguments.dataset_config_name or source.config_name
-            dataset, loaded = load_source(name, config_name, arguments.train_split_name or source.split or "train")
-        else:
-            dataset, loaded = load_source_of(source, arguments.selection), source
-        dataset = with_own_images(
-            dataset, source.image_column, loaded, allow_outside_files=arguments.allow_outside_files
+        return source_dataset(
+            result,
+            arguments.selection,
+            dataset_name=arguments.dataset_name,
+            dataset_config_name=arguments.dataset_config_name,
+            train_split_name=arguments.train_split_name,
+            allow_outside_files=arguments.allow_outside_files,
         )
-        _check_same(dataset, source)
     except InputError as error:
         if arguments.dataset_name:
             raise
         _tell(f"images: none. {printable(error)} Or name it with --dataset_name.")
         return None
-    return dataset
-
-
-def _check_same(dataset: Dataset, source: DatasetSource) -> None:
-    """Refuse a dataset in which the row numbers mean other images."""
-    columns = source.image_column, source.label_column
-    known = len(dataset) == source.num_rows and set(columns) <= set(dataset.column_names)
-    if not known or content_id(dataset, *columns) != source.content_id:
-        raise InputError(
-            f"The dataset of {len(dataset)} rows is not the one that the selection was made from: "
-            f"{source.describe()}, of {source.num_rows} rows, with its images in {columns[0]!r} and its labels in "
-            f"{columns[1]!r}."
-        )
 
 
 def _print_table(table: pa.Table) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from ..errors import InputError
 from .argument_types import check_fields
-from .checks import check_at_least, check_seed, checked_trackers
+from .checks import check_at_least, check_license, check_seed, checked_trackers
 from .selection_arguments import SelectionArguments
 
 
@@ -243,6 +243,10 @@ class RunArguments:
     )
     seed: int = field(default=42, metadata={"help": "The same seed gives the same subset."})
     use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU even if there is a GPU."})
+    map: bool = field(
+        default=False,
+        metadata={"help": "Also draw map.parquet, up to 5,000 rows by likeness in two dimensions, for explore."},
+    )
     report_to: list[str] | str = field(
         default="none",
         metadata={
@@ -257,6 +261,8 @@ class RunArguments:
         self.report_to = checked_trackers(self.report_to)
         if self.output_dir == "":
             raise InputError("--output_dir is empty; name a folder.")
+        if self.map and self.output_dir is None:
+            raise InputError("--map needs --output_dir, the folder that map.parquet is written to.")
         if self.output_dir is not None and ("://" in self.output_dir or "::" in os.path.abspath(self.output_dir)):
             raise InputError(
                 f"--output_dir {self.output_dir} is a URL, or load_dataset takes it for URLs since its path holds "
@@ -290,9 +296,17 @@ class HubArguments:
         default=False,
         metadata={"help": "The subset holds scores and row numbers, but no images: they may not be given on."},
     )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "License that the card of the subset states, an id of the Hub such as cc-by-4.0; default: that of "
+            "the source. One that people wrote into the card stays."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_license(self.license)
         if self.push_to_hub and self.hub_dataset_id is None:
             raise InputError("--push_to_hub needs --hub_dataset_id, the dataset repository, such as me/digits-pruned.")
         if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
@@ -349,8 +363,10 @@ class Arguments:
         return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
 
 
-# Flags of where a result goes, not of what it is: the same result pushed elsewhere has the same card.
-PLACE_FLAGS = frozenset({"output_dir", "overwrite_output_dir", *(f.name for f in dataclasses.fields(HubArguments))})
+# Flags of where a result goes and what is drawn of it, not of what it is: pushed elsewhere it has the same card.
+PLACE_FLAGS = frozenset(
+    {"output_dir", "overwrite_output_dir", "map", *(f.name for f in dataclasses.fields(HubArguments))} - {"license"}
+)
 
 
 def default_model(dataset_name: str) -> str:

@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from datasets import Dataset, load_dataset_builder
@@ -41,7 +41,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Request:
-    """All that a user says of a dataset, as [`load_source`] takes it; `options` are those of a file system."""
+    """All that a user says of a dataset, as [`load_source`] takes it; `options` are those of a file system, `token`
+    that of the Hub, by default the logged-in one.
+    """
 
     name: str
     wanted: Wanted
@@ -49,6 +51,7 @@ class Request:
     data_files: Sequence[str]
     data_dir: str | None
     options: Mapping[str, Any]
+    token: str | None = field(default=None, repr=False)
 
 
 def load(request: Request) -> Loaded:
@@ -103,7 +106,12 @@ def _from_hub(request: Request, problem: str) -> Loaded:
     with explained(request.wanted.flag_and_name, problem):
         # The two steps of `load_dataset`, which does not tell the commit that a branch stood for.
         builder = load_dataset_builder(
-            name, request.wanted.config_name, revision=request.revision, data_dir=folder, data_files=files
+            name,
+            request.wanted.config_name,
+            revision=request.revision,
+            data_dir=folder,
+            data_files=files,
+            token=request.token,
         )
         builder.download_and_prepare()
         dataset = request.wanted.pick(builder.as_dataset())

@@ -76,6 +76,7 @@ def load_source(
     storage_options: str | None = None,
     allow_unread_files: bool = False,
     flags: SourceFlags | None = None,
+    token: str | None = None,
 ) -> tuple[Dataset, DatasetSource]:
     """Load one split of a dataset, and tell where it came from.
 
@@ -83,7 +84,8 @@ def load_source(
     says all. These are files, patterns or URLs, relative to the folder or repository where one is named, and
     `data_dir` is a folder in it. `revision` is a branch, tag or commit of a dataset on the Hub, by default `main`.
     `storage_options` is JSON of options for the file system of a URL; no error and no result tells its values. With
-    `allow_unread_files` files of a folder may be left out, with a warning. Errors call the arguments as `flags` says,
+    `allow_unread_files` files of a folder may be left out, with a warning. `token` is that of the Hub, by default the
+    logged-in one. Errors call the arguments as `flags` says,
     by default as `hf-clipselect select` does.
 
     Raises `InputError` for no such dataset, configuration, split or revision; where the Hub or a file system can't be
@@ -91,7 +93,7 @@ def load_source(
     """
     options = read_storage_options(storage_options)
     wanted = Wanted(hide_secrets(name, options), config_name, split, allow_unread_files, flags or SourceFlags())
-    loaded = load(Request(name, wanted, revision, data_files or [], data_dir, options))
+    loaded = load(Request(name, wanted, revision, data_files or [], data_dir, options, token))
     source = replace(
         describe_source(loaded.dataset, name=loaded.name, config_name=config_name, revision=loaded.revision),
         data_dir=loaded.data_dir,
@@ -99,7 +101,7 @@ def load_source(
         paths_relative_to=loaded.paths_relative_to,
     )
     if source.license is None and loaded.card is not None:
-        source = replace(source, license=_license_of_card(loaded.card, loaded.revision))
+        source = replace(source, license=_license_of_card(loaded.card, loaded.revision, token))
     return loaded.dataset, source
 
 
@@ -157,12 +159,12 @@ def _bytes_there(path: str) -> bytes:
         return b""
 
 
-def _license_of_card(name: str, revision: str | None) -> str | None:
+def _license_of_card(name: str, revision: str | None, token: str | None) -> str | None:
     """The licenses that the README.md of a folder or a repository states, which `datasets` does not read."""
     try:
         card: str | Path = Path(name) / "README.md"
         if not Path(name).is_dir():
-            card = hf_hub_download(name, "README.md", repo_type="dataset", revision=revision)
+            card = hf_hub_download(name, "README.md", repo_type="dataset", revision=revision, token=token)
         stated = (metadata_load(card) or {}).get("license")
     except Exception as error:
         # The rows are there; a card that is broken or out of reach must not stop a run, whatever is wrong with it.

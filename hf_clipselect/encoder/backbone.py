@@ -80,21 +80,27 @@ class Backbone:
 
 
 def load_backbone(
-    name: str, *, revision: str = "main", device: torch.device | str = "cpu", precision: str = "float32"
+    name: str,
+    *,
+    revision: str = "main",
+    device: torch.device | str = "cpu",
+    precision: str = "float32",
+    token: str | None = None,
 ) -> Backbone:
     """Load a frozen dual encoder by Hub id, local folder or `embedded/tiny-clip`; runs no code that comes with it.
 
-    `revision` is a branch, tag or commit on the Hub; `precision` is that of the towers, `"float32"` or `"bfloat16"`.
-    Raises `InputError` for no such model, no weights that can be read, no dual encoder, or no tokenizer.
+    `revision` is a branch, tag or commit on the Hub; `precision` is that of the towers, `"float32"` or `"bfloat16"`;
+    `token` is that of the Hub, by default the logged-in one. Raises `InputError` for no such model, no weights that
+    can be read, no dual encoder, or no tokenizer.
     """
     what = f"--model_name_or_path {quoted(name)}"
-    place = find_model(name, revision)
+    place = find_model(name, revision, token)
     if name == EMBEDDED_MODEL:
         what_it_is = f"{EMBEDDED_MODEL} is a demonstration model that knows little but drawn digits"
         logger.warning("%s; use --model_name_or_path %s for real work.", what_it_is, DEFAULT_MODEL)
     try:
         # All parts from one commit, because a branch may move between two downloads.
-        of_commit = {"revision": place.commit, "trust_remote_code": False}
+        of_commit = {"revision": place.commit, "trust_remote_code": False, "token": token}
         config = AutoConfig.from_pretrained(place.source, **of_commit)
         weights = find_weights(place)
         model = _load_model(place, config, weights, what, example=example_but(name))
@@ -219,6 +225,7 @@ def _load_model(
             revision=weights.revision or place.commit,
             use_safetensors=True,
             trust_remote_code=False,
+            token=place.token,
             **options,
         )
     check_heads(model, what, example=example)

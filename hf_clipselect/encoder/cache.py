@@ -119,6 +119,21 @@ def recorded_key(folder: Path) -> dict[str, Any]:
     return key if isinstance(key, dict) else {}
 
 
+def whole_features(folder: Path) -> tuple[FeatureRows, dict[int, str]] | None:
+    """As [`FeatureCache.open`] gives what a finished run left in a folder; None where it is not there whole.
+
+    Nothing is written, and no more than the headers is read.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        key, num_rows, is_complete = manifest["key"], int(manifest["num_rows"]), bool(manifest["shards"])
+        if not is_complete or (key["format"], key["shard_rows"]) != (_FORMAT, SHARD_ROWS):
+            return None
+        return FeatureCache(folder, key=key, num_rows=num_rows).open()
+    except (OSError, ValueError, KeyError, TypeError, RunError):
+        return None
+
+
 def read_array(path: Path, key: Mapping[str, Any]) -> np.ndarray | None:
     """What `write_array` wrote under the same key; None if it is absent, damaged, or of another key."""
     return _load(path, digest({"format": _FORMAT, **key}))

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
@@ -24,19 +24,21 @@ _SHOWN = 100
 class ModelPlace:
     """A model that exists and is not checked yet: the folder or Hub id that `from_pretrained` takes, and its commit.
 
-    `snapshot` is the folder; for a commit, the one in the Hub client's cache that is named after it.
+    `snapshot` is the folder; for a commit, the one in the Hub client's cache that is named after it. `token` is for
+    the Hub, by default the logged-in one.
     """
 
     source: str
     snapshot: Path
     commit: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def is_local(self) -> bool:
         return self.commit is None
 
 
-def find_model(name: str, revision: str) -> ModelPlace:
+def find_model(name: str, revision: str, token: str | None = None) -> ModelPlace:
     """Find a model by its Hub id, folder or `embedded/tiny-clip`; `revision` is `"main"` for the last two.
 
     Raises `InputError` where there is no such model or revision, the token may not read it, or the Hub can't be
@@ -71,12 +73,12 @@ def find_model(name: str, revision: str) -> ModelPlace:
         raise InputError(
             f"--model_revision {quoted(revision)} is no name of a branch, tag or commit; give one, or leave it out."
         )
-    with hub_refusals(what, name, revision):
+    with hub_refusals(what, name, revision, token):
         try:
-            snapshot = Path(hf_hub_download(name, "config.json", revision=revision)).parent
+            snapshot = Path(hf_hub_download(name, "config.json", revision=revision, token=token)).parent
         except RemoteEntryNotFoundError:
             raise InputError(f"{what} has no config.json at revision {quoted(revision)}, {no_model}") from None
-    return ModelPlace(name, snapshot, commit=snapshot.name)
+    return ModelPlace(name, snapshot, commit=snapshot.name, token=token)
 
 
 def quoted(text: str) -> str:

@@ -56,7 +56,7 @@ def find_weights(place: ModelPlace) -> Weights:
     read, the index of their shards is damaged, or a shard is missing; `HTTPError` or `OSError` where the Hub refuses
     or is out of reach, and the cache does not have what is needed.
     """
-    return _in_folder(place.snapshot) if place.is_local else _on_hub(place.source, place.snapshot)
+    return _in_folder(place.snapshot) if place.is_local else _on_hub(place)
 
 
 def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
@@ -95,30 +95,31 @@ def _in_folder(folder: Path) -> Weights:
     return _of_pickles(paths)
 
 
-def _on_hub(repo_id: str, snapshot: Path) -> Weights:
-    commit = snapshot.name
+def _on_hub(place: ModelPlace) -> Weights:
+    repo_id, commit, token = place.source, place.snapshot.name, place.token
     if _cached(repo_id, _SAFETENSORS, commit):
         return Weights()
-    record = snapshot.parents[1] / _CHOSEN.format(commit=commit)
-    chosen = _read_record(record) or _choose(repo_id, commit)
+    record = place.snapshot.parents[1] / _CHOSEN.format(commit=commit)
+    chosen = _read_record(record) or _choose(repo_id, commit, token)
     if chosen is None:
         return Weights()
     if chosen != commit:
-        _download(repo_id, _SAFETENSORS, chosen)
+        _download(repo_id, _SAFETENSORS, chosen, token)
         weights = Weights(revision=chosen)
     else:
-        first = _download(repo_id, _PICKLES, commit)
-        weights = _of_pickles([Path(hf_hub_download(repo_id, part, revision=commit)) for part in _parts(first)])
+        names = _parts(_download(repo_id, _PICKLES, commit, token))
+        parts = [Path(hf_hub_download(repo_id, name, revision=commit, token=token)) for name in names]
+        weights = _of_pickles(parts)
     with suppress(OSError):  # in a cache that may not be written to, the Hub is asked each time
         record.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(record, chosen)
     return weights
 
 
-def _choose(repo_id: str, commit: str) -> str | None:
+def _choose(repo_id: str, commit: str, token: str | None) -> str | None:
     """The commit to take the weights from; None if they are safetensors of the commit itself."""
     try:
-        _, files = _files(repo_id, commit)
+        _, files = _files(repo_id, commit, token)
     except (HTTPError, OSError, JSONDecodeError) as error:
         # Without the Hub, pickles that another program left in the cache will do.
         if _cached(repo_id, _PICKLES, commit) and is_outage(error):
@@ -126,7 +127,7 @@ def _choose(repo_id: str, commit: str) -> str | None:
         raise
     if not files.keys().isdisjoint(_SAFETENSORS):
         return None
-    if (conversion := _find_conversion(repo_id, files)) is not None:
+    if (conversion := _find_conversion(repo_id, files, token)) is not None:
         return conversion
     if not files.keys().isdisjoint(_PICKLES):
         return commit
@@ -137,11 +138,11 @@ def _choose(repo_id: str, commit: str) -> str | None:
     )
 
 
-def _find_conversion(repo_id: str, files: Mapping[str, str | None]) -> str | None:
+def _find_conversion(repo_id: str, files: Mapping[str, str | None], token: str | None) -> str | None:
     """The commit of an open pull request of the converter that holds safetensors of the very pickles in `files`."""
     try:
         opened = list(
-            HfApi().get_repo_discussions(
+            HfApi(token=token).get_repo_discussions(
                 repo_id, repo_type="model", author=CONVERTER, discussion_type="pull_request", discussion_status="open"
             )
         )
@@ -154,16 +155,16 @@ def _find_conversion(repo_id: str, files: Mapping[str, str | None]) -> str | Non
     for request in opened:
         if request.author != CONVERTER or not request.is_pull_request or request.status not in ("open", "draft"):
             continue
-        converted_at, converted = _files(repo_id, request.git_reference)
+        converted_at, converted = _files(repo_id, request.git_reference, token)
         # With other pickles beside it, it is a conversion of other weights than those asked for.
         if not converted.keys().isdisjoint(_SAFETENSORS) and _pickles_of(converted) == _pickles_of(files):
             return converted_at
     return None
 
 
-def _files(repo_id: str, revision: str | None) -> tuple[str | None, dict[str, str | None]]:
+def _files(repo_id: str, revision: str | None, token: str | None) -> tuple[str | None, dict[str, str | None]]:
     """The commit, and each of its files with the id of its content."""
-    info = HfApi().model_info(repo_id, revision=revision, files_metadata=True)
+    info = HfApi(token=token).model_info(repo_id, revision=revision, files_metadata=True)
     return info.sha, {file.rfilename: file.blob_id for file in info.siblings or ()}
 
 
@@ -175,14 +176,14 @@ def _cached(repo_id: str, names: tuple[str, ...], commit: str) -> bool:
     return any(isinstance(try_to_load_from_cache(repo_id, name, revision=commit), str) for name in names)
 
 
-def _download(repo_id: str, names: tuple[str, str], commit: str) -> Path:
+def _download(repo_id: str, names: tuple[str, str], commit: str, token: str | None) -> Path:
     """The file of all weights, or the index of its shards."""
     whole, index = names
     known = _cached(repo_id, (index,), commit)
     try:
-        return Path(hf_hub_download(repo_id, index if known else whole, revision=commit))
+        return Path(hf_hub_download(repo_id, index if known else whole, revision=commit, token=token))
     except RemoteEntryNotFoundError:
-        return Path(hf_hub_download(repo_id, index, revision=commit))
+        return Path(hf_hub_download(repo_id, index, revision=commit, token=token))
 
 
 def _parts(path: Path) -> list[str]:

@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import DatasetInfo, GitRefs
 
+from ..config.checks import check_license
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT, check_repo_id
+from ..runtime.hub_tokens import token_in_use
 from ..runtime.retries import describe, with_retries
+from ..runtime.words import in_one_line
 from .push import Repository
 
 
@@ -27,26 +30,40 @@ _REF = re.compile(r"[A-Za-z0-9_](?:[\w.+-]|/(?!/))*(?<![/.])")
 
 def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     """Refuse a push that would fail at its end; `flags` are the types of repositories -> the flags that named them.
+    The repositories have the same token.
 
     Raises `InputError` for no token or a wrong one, an id that is malformed or of somebody else, a token that may not
     write, a branch or tag that the Hub would refuse; `PushError` where the Hub can't be reached.
     """
     for repository in repositories:
         _check_names(repository, flag=flags[repository.repo_type])
-    token = get_token()
-    if token is None:
+    token = repositories[0].token
+    if token_in_use(token) is None:
         raise InputError(
             "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token "
             "that may write."
         )
-    if not (token.isascii() and token.isprintable()):
-        raise InputError(
-            "The token holds characters that no token has, such as typographic quotes. Run `hf auth login` again, or "
-            "correct HF_TOKEN."
-        )
-    me = with_retries(f"Asking {HfApi().endpoint} who you are", _whoami)
+    me = with_retries(f"Asking {HfApi().endpoint} who you are", partial(_whoami, token))
     for repository in repositories:
         with_retries(f"Looking at {repository}", partial(_check_rights, repository, me, flags))
+
+
+def check_license_is_known(license: str) -> None:
+    """Raise `InputError` for a license that the Hub does not take in the card of a dataset; the Hub's answer decides,
+    since its list grows. `PushError` where it can't be reached.
+    """
+    check_license(license)
+    with_retries("Asking the Hub for its licenses", partial(_check_license, license))
+
+
+def _check_license(license: str) -> None:
+    try:
+        DatasetCard(f"---\nlicense: {license}\n---\n").validate()
+    except ValueError as error:
+        raise InputError(
+            f"--license {license}: the Hub does not take it ({in_one_line(error, 200)}). Choose one of "
+            "https://huggingface.co/docs/hub/repositories-licenses, or other."
+        ) from None
 
 
 def _check_names(repository: Repository, *, flag: str) -> None:
@@ -69,9 +86,9 @@ def _check_names(repository: Repository, *, flag: str) -> None:
         )
 
 
-def _whoami() -> dict[str, Any]:
+def _whoami(token: str | None) -> dict[str, Any]:
     try:
-        return HfApi().whoami()
+        return HfApi(token=token).whoami()
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
             raise InputError(
@@ -82,7 +99,7 @@ def _whoami() -> dict[str, Any]:
 
 
 def _check_rights(repository: Repository, me: Mapping[str, Any], flags: Mapping[str, str]) -> None:
-    api, flag = HfApi(), flags[repository.repo_type]
+    api, flag = repository.api, flags[repository.repo_type]
     try:
         info = api.repo_info(**repository.address)
     except RepositoryNotFoundError:

@@ -4,11 +4,12 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.constants import REPO_TYPES_URL_PREFIXES
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import GitRefs, RepoFile
 
@@ -34,7 +35,7 @@ class Pushed:
     """Where the files are now."""
 
     repo_id: str
-    repo_type: str  # "dataset" or "model"
+    repo_type: str  # "dataset", "model" or "space"
     commit: str  # that holds the files, 40 hexadecimal digits
     is_new: bool  # whether this push made the commit; else the repository held the same files before
     url: str  # page of the commit or of the pull request
@@ -55,7 +56,8 @@ class Changes:
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository to push to, `user/name` of the type `"dataset"` or `"model"`; `private` if the push creates it.
+    """A repository to push to, `user/name` of the type `"dataset"`, `"model"` or `"space"`; `private` if the push
+    creates it; asked with a token, by default the logged-in one.
 
     The commit goes to a branch, which is created from main if missing, by default main, or into a pull request to
     main. A push whose tag another commit bears is refused before the commit.
@@ -67,9 +69,14 @@ class Repository:
     branch: str | None = None
     create_pr: bool = False
     tag: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         return f"the {self.repo_type} repository {self.repo_id}"
+
+    @property
+    def api(self) -> HfApi:
+        return HfApi(token=self.token)
 
     @property
     def address(self) -> Address:
@@ -100,15 +107,15 @@ def planned_changes(
     return with_retries(f"Looking at {repository}", _Push(repository, files, "", is_stale).changes)
 
 
-def add_tag(pushed: Pushed, tag: str | None) -> str:
+def add_tag(pushed: Pushed, tag: str | None, *, token: str | None = None) -> str:
     """Tag a commit, unless it bears the tag, and give the tag; default the next free one of v1, v2, ..., once.
 
     Raises `PushError` where another commit has the tag, or the Hub fails time after time.
     """
-    repository = Repository(pushed.repo_id, pushed.repo_type)
+    repository = Repository(pushed.repo_id, pushed.repo_type, token=token)
 
     def attempt() -> str:
-        api = HfApi()
+        api = repository.api
         refs = api.list_repo_refs(**repository.address)
         commits = {ref.name: ref.target_commit for ref in refs.tags}
         name = _tag_for(pushed.commit, tag, refs)
@@ -151,7 +158,7 @@ class _Push:
     sent: bool = False  # whether an attempt got as far as a commit, whose answer may have been lost
 
     def attempt(self) -> Pushed:
-        api, repository = HfApi(), self.repository
+        api, repository = self.repository.api, self.repository
         head = self._head(api)
         there = _files_at(api, repository, head)
         additions = self._additions(api, head, there)
@@ -181,7 +188,7 @@ class _Push:
 
     def changes(self) -> Changes:
         """What an attempt would do that begins now."""
-        api, repository = HfApi(), self.repository
+        api, repository = self.repository.api, self.repository
         head = self._head_so_far(api)
         there = {} if head is None else _files_at(api, repository, head)
         additions = self._additions(api, head, there)
@@ -242,7 +249,8 @@ class _Push:
             return _commit_at(api, repository, branch or "main")
         except RepositoryNotFoundError:
             # None, not False, leaves the choice to the settings of an organisation.
-            api.create_repo(private=repository.private or None, exist_ok=True, **repository.address)
+            sdk = "gradio" if repository.repo_type == "space" else None
+            api.create_repo(private=repository.private or None, exist_ok=True, space_sdk=sdk, **repository.address)
         except RevisionNotFoundError:
             pass
         if branch is not None:
@@ -296,7 +304,7 @@ class _Push:
 
     def _pushed(self, api: HfApi, commit: str, *, is_new: bool, page: str | None = None) -> Pushed:
         repo_id, repo_type = self.repository.repo_id, self.repository.repo_type
-        address = f"{api.endpoint}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
+        address = f"{api.endpoint}/{REPO_TYPES_URL_PREFIXES.get(repo_type, '')}{repo_id}"
         return Pushed(repo_id, repo_type, commit, is_new, f"{address}/{page or f'commit/{commit}'}")
 
 

@@ -86,6 +86,7 @@ def select_dataset(
     num_folds: int = 0,
     strict: bool = False,
     overwrite_output_dir: bool = False,
+    map: bool = False,
     use_cpu: bool = False,
     allow_outside_files: bool = False,
 ) -> SelectionResult:
@@ -171,6 +172,9 @@ def select_dataset(
         strict (`bool`, *optional*, defaults to `False`): Classes that CLIP does not understand are an error, not a
             warning.
         overwrite_output_dir (`bool`, *optional*, defaults to `False`): Remove another run's results from `output_dir`.
+        map (`bool`, *optional*, defaults to `False`):
+            Also write `map.parquet` into `output_dir`: up to 5,000 rows, drawn at random, with their places in two
+            dimensions by PCA and t-SNE, the nearest rows of each and small images. Viewers of embeddings read it.
         use_cpu (`bool`, *optional*, defaults to `False`): Run on the CPU even if there is a GPU.
         allow_outside_files (`bool`, *optional*, defaults to `False`):
             Rows of a dataset from the Hub may name image files outside of its own folder; one made in memory may name
@@ -261,7 +265,11 @@ def select_dataset(
             strict=strict,
         ),
         run=RunArguments(
-            output_dir=_text(output_dir), overwrite_output_dir=overwrite_output_dir, seed=seed, use_cpu=use_cpu
+            output_dir=_text(output_dir),
+            overwrite_output_dir=overwrite_output_dir,
+            seed=seed,
+            map=map,
+            use_cpu=use_cpu,
         ),
     )
     passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, decisions, passed_model)

@@ -55,7 +55,7 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         report = _report(outcome, description, asked=prepared.sizes, seconds=seconds, warnings=warnings)
         result = replace(outcome.result, report=report, images=prepared.inputs.images.dataset)
         if accelerator.is_main_process:
-            _write(prepared, result, outcome.rows.unreadable, description)
+            _write(prepared, result, outcome, description)
         # The other processes end here: they would time out while the main one pushes.
         accelerator.wait_for_everyone()
         if destination is not None and accelerator.is_main_process:
@@ -132,7 +132,7 @@ def _report(
 
 
 def _write(
-    prepared: Prepared[ImageInputs], result: SelectionResult, unreadable: dict[int, str], description: dict[str, Any]
+    prepared: Prepared[ImageInputs], result: SelectionResult, outcome: Outcome, description: dict[str, Any]
 ) -> None:
     # The settings are written last: in a folder that a killed run left, they always belong to the results.
     folder, images = prepared.inputs.folder, prepared.inputs.images
@@ -144,7 +144,8 @@ def _write(
     record = {key: config[key] for key in ("adaptation", "identity")}
     folder.write_config(record)
     with during("write"):
-        folder.write_results(result, images, unreadable, scores_only=prepared.arguments.hub.scores_only)
+        scores_only = prepared.arguments.hub.scores_only
+        folder.write_results(result, images, outcome.rows.unreadable, scores_only=scores_only, places=outcome.map)
     if not images.has_captions:
         description["source"]["class_names"] = images.class_names
     folder.write_config({**description, **record})

@@ -1,14 +1,18 @@
-"""The stages of every run, in their order: encode -> adapt -> score -> judge -> tabulate -> select."""
+"""The stages of every run, in their order: encode -> adapt -> place -> score -> judge -> tabulate -> select."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
+from ..adapters.projections import Projections, embed_rows
 from ..results.earlier_sizes import with_earlier_sizes
+from ..results.embedding_map import make_map, read_map
 from ..results.scores_table import score_table
 from ..results.selection_result import SelectionResult
 from ..results.subsets import select_from_table
+from ..scores.arrays import as_numpy
 from ..scores.sample_scores import SampleScores
 from ..scores.targets import Captions, Classes
 from ..scores.trust import Trust, check_trust, measure_caption_trust, measure_trust
@@ -22,12 +26,13 @@ from .score import score
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the stages leave; the selection has no report yet."""
+    """What the stages leave; the selection has no report yet, and the map, if there is one, only places."""
 
     result: SelectionResult
     rows: EncodedRows
     adapted: Adapted
     trust: Trust
+    map: pa.Table | None = None
 
 
 def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
@@ -36,13 +41,43 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
         rows = encode(prepared)
     with timed(seconds, "adapt"):
         adapted = adapt(prepared, rows)
+    embedding_map = None
+    if prepared.arguments.run.map:
+        with timed(seconds, "map"):  # before folds are scored, for which adapters are taken off
+            embedding_map = place(prepared, rows, adapted)
     with timed(seconds, "score"):
         scores, graph = score(prepared, rows, adapted)
         trust = judge(prepared, rows, adapted, scores)
         table = tabulate(prepared, rows, scores)
     with timed(seconds, "select"):
         result = select(prepared, table, graph)
-    return Outcome(result, rows, adapted, trust)
+    return Outcome(result, rows, adapted, trust, embedding_map)
+
+
+def place(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted) -> pa.Table | None:
+    """The map of the readable rows by the embeddings that they are scored by; the main process draws it, or finds it
+    in the folder.
+    """
+    if prepared.processes.index:
+        return None
+    source_index = prepared.rows.source_index[rows.numbers]
+    inputs = prepared.inputs
+    earlier = read_map(inputs.folder.path) if isinstance(inputs, ImageInputs) else None
+    embeds = _ModelEmbeds(rows, adapted, source_index)
+    return make_map(embeds, source_index, seed=prepared.seed, earlier=earlier)
+
+
+@dataclass(frozen=True)
+class _ModelEmbeds:
+    """Embeddings by the kept adapters, or by plain CLIP, of the readable rows, `source_index` `(N,)`, rising."""
+
+    rows: EncodedRows
+    adapted: Adapted
+    source_index: np.ndarray
+
+    def take(self, source_index: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(self.source_index, source_index)
+        return as_numpy(embed_rows(Projections(self.adapted.model), self.rows.features.images, places))
 
 
 def judge(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted, scores: SampleScores) -> Trust:

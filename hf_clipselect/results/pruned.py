@@ -27,6 +27,7 @@ def load_pruned(
     ratio: float | Literal["auto"] | None = None,
     count: int | None = None,
     revision: str | None = None,
+    token: str | None = None,
 ) -> Dataset:
     """Load the kept rows of a published selection.
 
@@ -41,6 +42,7 @@ def load_pruned(
             tell how probably labels are wrong.
         count (`int`, *optional*): Number of rows to keep, instead of a ratio.
         revision (`str`, *optional*): Branch, tag or commit of the repository; default `main`.
+        token (`str`, *optional*): Token of the Hub, for the source too; default the logged-in one.
 
     Returns:
         `Dataset`: The source's own columns and features, then source_index, sas, sds and selection_score.
@@ -68,13 +70,17 @@ def load_pruned(
         folder = Path(repo) if (Path(repo) / "selection.json").exists() else Path(repo) / "subset"
         place = str(folder)
     else:
-        fetched = fetch_files(str(repo), ["README.md", "selection.json"], repo_type="dataset", revision=revision)
+        names = ["README.md", "selection.json"]
+        fetched = fetch_files(str(repo), names, repo_type="dataset", revision=revision, token=token)
         folder, place, revision = fetched.folder, str(repo), fetched.revision
     if config in _configs(folder / "README.md"):
-        return load_source(place, config, revision=revision)[0]
-    result = SelectionResult.from_folder(folder) if revision is None else SelectionResult.from_hub(place, revision)
+        return load_source(place, config, revision=revision, token=token)[0]
+    if revision is None:
+        result = SelectionResult.from_folder(folder)
+    else:
+        result = SelectionResult.from_hub(place, revision, token=token)
     result = result.at(ratio, count=count)
-    return result.apply(load_source_of(result.source, place))
+    return result.apply(load_source_of(result.source, place, token))
 
 
 def _configs(card: Path) -> list[str]:
@@ -88,7 +94,7 @@ def _configs(card: Path) -> list[str]:
         return []
 
 
-def load_source_of(source: DatasetSource, place: str) -> Dataset:
+def load_source_of(source: DatasetSource, place: str, token: str | None = None) -> Dataset:
     """The split that a selection was made from, at its commit, not checked to be the same.
 
     Raises `InputError`, which names the folder or repository of the selection, for a local folder or a dataset in
@@ -111,6 +117,7 @@ def load_source_of(source: DatasetSource, place: str) -> Dataset:
             revision=source.revision,
             data_dir=source.data_dir,
             data_files=source.data_files,
+            token=token,
         )[0]
     except InputError as error:
         raise InputError(

@@ -1,6 +1,6 @@
 """The output folder of a run: what lies where, whose it is, and that nothing in it is ever half-written.
 
-config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.html  dropped.parquet
+config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.html  dropped.parquet  map.parquet
 """
 
 import logging
@@ -23,6 +23,7 @@ from ..hub import adapter_card, check_subset_folder, is_subset_file
 from ..hub.merge import is_all_ours, read_card, write_card
 from ..runtime.files import unused_name, write_text_atomically
 from ..runtime.folders import check_kind, check_kinds, remove_ours, replaced, restore
+from .embedding_map import MAP_NAME, with_what_is_known, write_map
 from .report import write_html
 from .run_lock import LOCK_NAME, locked
 from .run_report import write_json
@@ -31,7 +32,8 @@ from .selection_result import SelectionResult
 
 logger = logging.getLogger(__name__)
 
-_ENTRIES = "config.yaml features adapter scores.parquet subset report.json report.html dropped.parquet".split()
+_ENTRIES = ["config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html"]
+_ENTRIES += ["dropped.parquet", MAP_NAME]
 _CARD = "README.md"
 _FEATURES = re.compile(r"(images|texts)-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
@@ -150,16 +152,19 @@ class RunFolder:
         unreadable: Mapping[int, str],
         *,
         scores_only: bool = False,
+        places: pa.Table | None = None,
     ) -> None:
         """Write everything but features, adapters and config.yaml, which are there already.
 
         `unreadable` gives the reason for the source_index of each image that could not be read; with `scores_only` the
-        subset folder holds no images.
+        subset folder holds no images, and the map neither; `places` are what [`make_map`] gives, and without them an
+        earlier map, which tells of other scores, goes.
         """
         report = result.report
         with self._replacing_file("scores.parquet") as path:
             pq.write_table(result.scores.with_format("arrow")[:], path)
         self._write_dropped(unreadable)
+        self._write_map(places, result, None if scores_only else images)
         with self.replacing(self.subset) as folder:
             # Which files its rows may name was checked when it was prepared.
             result.save(folder, None if scores_only else images.dataset, allow_outside_files=True)
@@ -177,6 +182,12 @@ class RunFolder:
         rows, reasons = pa.array(unreadable.keys(), pa.int64()), pa.array(unreadable.values(), pa.string())
         with self._replacing_file("dropped.parquet") as path:
             pq.write_table(pa.table({"source_index": rows, "reason": reasons}), path)
+
+    def _write_map(self, places: pa.Table | None, result: SelectionResult, images: LabelledImages | None) -> None:
+        if places is None:
+            (self.path / MAP_NAME).unlink(missing_ok=True)
+        else:
+            write_map(self.path, with_what_is_known(places, result, images))
 
     @contextmanager
     def _replacing_file(self, name: str) -> Iterator[Path]:

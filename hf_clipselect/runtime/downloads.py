@@ -8,7 +8,7 @@ from http import HTTPStatus
 from json import JSONDecodeError
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_token, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 
 # HTTPError is the base of all errors of the HTTP library that huggingface_hub uses: httpx in 1.x, httpx2 in 2.x.
 from huggingface_hub.errors import (
@@ -24,6 +24,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from ..errors import InputError
 from .failures import is_of_the_machine
+from .hub_tokens import token_in_use
 from .retries import describe
 
 
@@ -41,19 +42,22 @@ class Fetched:
     revision: str
 
 
-def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revision: str | None = None) -> Fetched:
+def fetch_files(
+    repo_id: str, patterns: Sequence[str], *, repo_type: str, revision: str | None = None, token: str | None = None
+) -> Fetched:
     """Download files of a repository at one commit, or take them from the cache where the Hub can't be reached.
 
     Patterns have `*` for any text, slashes included; `scores/*` is all below `scores`. `repo_type` is `"dataset"` or
-    `"model"`; `revision` a branch, tag or commit, by default `main`. Where the Hub can be reached, it is enough that
-    one of the patterns has a match; else each needs one, since the cache may lack a part of the files.
+    `"model"`; `revision` a branch, tag or commit, by default `main`; `token` by default the logged-in one. Where the
+    Hub can be reached, it is enough that one of the patterns has a match; else each needs one, since the cache may
+    lack a part of the files.
 
     Raises `InputError` where there is no such repository or revision, the token may not read it, the Hub can't be
     reached and the files are not all in the cache, or no file matches any pattern.
     """
     asked = f"The {repo_type} repository {repo_id}"
-    with hub_refusals(asked, repo_id, revision):
-        outage = _find_outage(repo_id, repo_type, revision)
+    with hub_refusals(asked, repo_id, revision, token):
+        outage = _find_outage(repo_id, repo_type, revision, token)
         try:
             folder = Path(
                 snapshot_download(
@@ -62,6 +66,7 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
                     revision=revision,
                     allow_patterns=list(patterns),
                     local_files_only=outage is not None,
+                    token=token,
                 )
             )
         except LocalEntryNotFoundError:
@@ -87,13 +92,13 @@ def fetch_files(repo_id: str, patterns: Sequence[str], *, repo_type: str, revisi
     return Fetched(folder, revision=folder.name)
 
 
-def _find_outage(repo_id: str, repo_type: str, revision: str | None) -> Exception | None:
+def _find_outage(repo_id: str, repo_type: str, revision: str | None, token: str | None) -> Exception | None:
     """Why the Hub can't be asked for a revision, None if it can; where it refuses, its error is raised.
 
     snapshot_download itself would serve the cache after a refusal too, without a word.
     """
     try:
-        HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision)
+        HfApi(token=token).repo_info(repo_id, repo_type=repo_type, revision=revision)
     # JSONDecodeError: a proxy or a login page answered in place of the Hub.
     except (HTTPError, OSError, JSONDecodeError) as error:
         if not is_outage(error):
@@ -111,8 +116,12 @@ def is_outage(error: Exception) -> bool:
 
 
 @contextmanager
-def hub_refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub client raises within into an `InputError` in words; `asked` is its subject, the repository."""
+def hub_refusals(asked: str, repo_id: str, revision: str | None, token: str | None = None) -> Iterator[None]:
+    """Turn what the Hub client raises within into an `InputError` in words; `asked` is its subject, the repository.
+
+    The token is the one of the requests, by default the logged-in one; one that can't be a token is refused before.
+    """
+    in_use = token_in_use(token)
     try:
         yield
     except InputError:
@@ -128,7 +137,7 @@ def hub_refusals(asked: str, repo_id: str, revision: str | None) -> Iterator[Non
             f"{asked} is gated: ask for access on its page, and log in with `hf auth login` or the variable HF_TOKEN."
         ) from None
     except RepositoryNotFoundError:
-        who = "the token in use may not read it" if get_token() else "nobody is logged in"
+        who = "the token in use may not read it" if in_use else "nobody is logged in"
         raise InputError(
             f"{asked} does not exist, or it is private and {who}. Check the id, and log in with `hf auth login` or "
             "the variable HF_TOKEN if it is private."

@@ -79,7 +79,8 @@ def test_show_tells_what_the_run_told(commands, here):
     [warnings] = re.findall(r"with (\d+) warnings?$", "\n".join(printed), flags=re.MULTILINE)
     assert subset[-2:] == [
         f"warnings: {warnings}, on the card",
-        "next: hf-clipselect suspects clipselect_output/subset",
+        "next: hf-clipselect explore clipselect_output/subset, or without a browser hf-clipselect suspects "
+        "clipselect_output/subset",
     ]
 
 
@@ -208,4 +209,7 @@ def test_show_of_a_repository(pushed):
     lines = told(run("show", "me/digits", "--revision", "v1"))
     assert len(lines) <= 10 and lines[0].startswith("200 rows of embedded/digits, scored with embedded/tiny-clip")
     assert 'subset: load_pruned("me/digits", ratio=0.3, revision="v1")' in lines
-    assert lines[-1] == "next: hf-clipselect suspects me/digits --revision v1"
+    assert lines[-1] == (
+        "next: hf-clipselect explore me/digits --revision v1, or without a browser hf-clipselect suspects me/digits "
+        "--revision v1"
+    )

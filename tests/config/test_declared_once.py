@@ -55,6 +55,7 @@ COMMAND_LINE_ONLY = {
     "hub_tag",
     "create_pr",
     "scores_only",
+    "license",
 }
 DOORS = [select_dataset, select_embeddings]
 KEYWORDS = [(door, name) for door in DOORS for name in inspect.signature(door).parameters if name not in THINGS]
@@ -202,5 +203,5 @@ def test_messages_name_flags_that_there_are() -> None:
     }
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
     known = {(f"{name}_command.py", flag) for name in COMMANDS for flag in flags_of_command(name)}
-    known |= {("given_selection.py", "revision"), ("run_summary.py", "revision")}
+    known |= {("given_selection.py", "revision"), ("run_summary.py", "revision"), ("space.py", "hub_space_id")}
     assert {(name, flag) for name, flag in told if flag not in {*FIELDS, *OTHER_FLAGS}} - known == set()

@@ -16,7 +16,7 @@ def refusal(error: StoreError) -> HubError:
 
 
 def readable(store: Store, name: str, account: Account | None) -> Repository:
-    """The repository `models/owner/name` or `datasets/owner/name`, hidden from those who may not see it."""
+    """The repository `models/owner/name`, `datasets/...` or `spaces/...`, hidden from those who may not see it."""
     repository = store.get(name)
     owner = name.split("/")[1]
     hidden = repository is None or (repository.settings["private"] and not (account and account.may_read_in(owner)))

@@ -23,6 +23,8 @@ TEXT = ("library_name", "pipeline_tag", "pretty_name", "license_name", "license_
 TEXTS = ("tags", "task_categories", "task_ids", "size_categories", "source_datasets", "annotations_creators")
 TEXT_OR_TEXTS = ("language", "base_model", "datasets", "metrics", "license")
 REPO_IDS = {"base_model": "models", "datasets": "datasets"}
+SDKS = ("gradio", "docker", "static")
+COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 RELATIONS = ("adapter", "merge", "quantized", "finetune")
 
 
@@ -65,7 +67,7 @@ def check(content: str, kind: str) -> dict:
 
     Args:
         content: The whole README.md.
-        kind: `model` or `dataset`.
+        kind: `model`, `dataset` or `space`.
 
     Returns:
         `dict`: `{"errors": [{"message": ...}], "warnings": [{"message": ...}]}`.
@@ -77,7 +79,10 @@ def check(content: str, kind: str) -> dict:
     if not data:
         return _answer([], ["empty or missing yaml metadata in repo card"])
     errors = _field_errors(data)
-    errors += _config_errors(data) if kind == "dataset" else _model_index_errors(data.get("model-index"))
+    if kind == "space":
+        errors += _space_errors(data)
+    else:
+        errors += _config_errors(data) if kind == "dataset" else _model_index_errors(data.get("model-index"))
     return _answer(errors, [])
 
 
@@ -104,6 +109,16 @@ def _field_errors(data: dict) -> list[str]:
     if relation is not None and relation not in RELATIONS:
         errors.append(f'"base_model_relation" must be one of [{", ".join(RELATIONS)}]')
     return errors
+
+
+def _space_errors(data: dict) -> list[str]:
+    errors = [f'"{name}" must be a string' for name in ("title", "app_file") if not isinstance(data.get(name), str)]
+    if data.get("sdk") not in SDKS:
+        errors.append(f'"sdk" must be one of [{", ".join(SDKS)}]')
+    if data.get("sdk") == "gradio" and not re.fullmatch(r"\d+\.\d+\.\d+", str(data.get("sdk_version"))):
+        errors.append('"sdk_version" must be a version of Gradio')
+    wrong = [name for name in ("colorFrom", "colorTo") if data.get(name, COLORS[0]) not in COLORS]
+    return errors + [f'"{name}" must be one of [{", ".join(COLORS)}]' for name in wrong]
 
 
 def _config_errors(data: dict) -> list[str]:

@@ -65,6 +65,8 @@ def get_info(store: Store, request: Request, kind: str, repo: str, rev: str = "m
         data["tags"] = card.get("tags", [])
     if kind == "models":
         data["modelId"] = repo
+    if kind == "spaces":
+        data["sdk"] = (card or {}).get("sdk")
     return json_answer(data)
 
 
@@ -141,8 +143,8 @@ def get_commits(store: Store, request: Request, kind: str, repo: str, rev: str) 
 
 
 def get_file(store: Store, request: Request, repo: str, rev: str, path: str, kind: str | None = None) -> Answer:
-    """GET or HEAD /{datasets/}{repo}/resolve/{rev}/{path}, with Range"""
-    name = f"{'datasets' if kind else 'models'}/{repo}"
+    """GET or HEAD /{kind/}{repo}/resolve/{rev}/{path}, with Range"""
+    name = f"{kind or 'models/'}{repo}"
     repository = readable(store, name, request.account)
     commit = repository.commit_at(rev)
     entry = commit.files.get(path)

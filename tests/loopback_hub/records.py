@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 OWNED = r"(?P<repo>[^/]+/[^/]+?)"
 NAMED = [
-    re.compile(rf"/api/(?P<kind>models|datasets)/{OWNED}(?:/(?P<what>.+))?"),
-    re.compile(rf"/(?P<what>lfs)/(?P<kind>models|datasets)/{OWNED}/(?P<rest>[0-9a-f]+)"),
-    re.compile(rf"/(?P<kind>datasets)?/?{OWNED}\.git/info/(?P<what>lfs/(?:objects/)?(?:batch|verify))"),
-    re.compile(rf"/(?P<kind>datasets)?/?{OWNED}/(?P<what>resolve/.+)"),
+    re.compile(rf"/api/(?P<kind>models|datasets|spaces)/{OWNED}(?:/(?P<what>.+))?"),
+    re.compile(rf"/(?P<what>lfs)/(?P<kind>models|datasets|spaces)/{OWNED}/(?P<rest>[0-9a-f]+)"),
+    re.compile(rf"/(?P<kind>datasets|spaces)?/?{OWNED}\.git/info/(?P<what>lfs/(?:objects/)?(?:batch|verify))"),
+    re.compile(rf"/(?P<kind>datasets|spaces)?/?{OWNED}/(?P<what>resolve/.+)"),
 ]
 COMMITS = ("commit", "merge")  # the routes that make a commit
 
@@ -45,7 +45,7 @@ class Record:
         for pattern in NAMED:
             if match := pattern.fullmatch(path):
                 parts = match.groupdict()
-                repo = f"datasets/{parts['repo']}" if parts["kind"] == "datasets" else parts["repo"]
+                repo = parts["repo"] if parts["kind"] in (None, "models") else f"{parts['kind']}/{parts['repo']}"
                 what = (parts["what"] or "info").replace("lfs/objects/", "lfs/").replace("/", " ", 1)
                 return " ".join(filter(None, (self.method, repo, what, parts.get("rest"))))
         return f"{self.method} {path.removeprefix('/api').removeprefix('/')}"

@@ -11,8 +11,8 @@ from .objects import StoreError
 from .store import Store
 
 
-API = r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
-PAGE = r"/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)"
+API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo>[^/]+/[^/]+)"
+PAGE = r"/(?P<kind>(?:datasets|spaces)/)?(?P<repo>[^/]+/[^/]+)"
 REV = r"(?P<rev>refs/[^/]+/[^/]+|[^/]+)"
 ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = [
     (method, re.compile(path), function)
@@ -43,10 +43,10 @@ ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Answer]]] = [
         ("POST", rf"{API}/discussions/(?P<num>\d+)/merge", discussing.merge),
         ("POST", rf"{PAGE}\.git/info/lfs/objects/batch", writing.lfs_batch),
         ("POST", rf"{PAGE}\.git/info/lfs/verify", writing.lfs_verify),
-        ("PUT", r"/lfs/(?P<name>(?:models|datasets)/[^/]+/[^/]+)/(?P<oid>[0-9a-f]{64})", writing.lfs_put),
+        ("PUT", r"/lfs/(?P<name>(?:models|datasets|spaces)/[^/]+/[^/]+)/(?P<oid>[0-9a-f]{64})", writing.lfs_put),
         ("GET|HEAD", rf"{PAGE}/resolve/{REV}/(?P<path>.+)", reading.get_file),
-        ("GET", r"/api/(?:models|datasets)/[^/]+(?:/revision/[^/]+)?", reading.get_file_of_short_id),
-        ("GET|HEAD", r"/(?:datasets/)?[^/]+/resolve/[^/]+/.+", reading.get_file_of_short_id),
+        ("GET", r"/api/(?:models|datasets|spaces)/[^/]+(?:/revision/[^/]+)?", reading.get_file_of_short_id),
+        ("GET|HEAD", r"/(?:(?:datasets|spaces)/)?[^/]+/resolve/[^/]+/.+", reading.get_file_of_short_id),
     ]
 ]
 

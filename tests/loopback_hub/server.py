@@ -18,8 +18,8 @@ from .store import Repository, Store
 class LoopbackHub:
     """A Hub in this process, on a free port, with its state in a folder.
 
-    Repositories are named as in `hf://` paths: `alice/model` or `datasets/alice/data`. Commit ids hold the time: with
-    a `clock` that stands still, the same changes make the same ids.
+    Repositories are named as in `hf://` paths: `alice/model`, `datasets/alice/data` or `spaces/alice/app`. Commit ids
+    hold the time: with a `clock` that stands still, the same changes make the same ids.
 
     Example:
         with LoopbackHub(folder) as hub:
@@ -84,7 +84,7 @@ class LoopbackHub:
 
     def repository(self, repo: str) -> Repository | None:
         """The repository on disk, or None."""
-        return self.store.get(repo if repo.startswith("datasets/") else f"models/{repo}")
+        return self.store.get(repo if repo.startswith(("datasets/", "spaces/")) else f"models/{repo}")
 
     def head(self, repo: str, revision: str = "main") -> str | None:
         """The commit id of a revision, None where there is no such repository."""

@@ -23,6 +23,23 @@ from .lfs import GITATTRIBUTES, REGULAR_FILE_LIMIT, upload_mode
 from .objects import Change, Commit, Discussion, Entry, StoreError, write_file
 
 
+SPACE_CARD = """\
+---
+title: App
+emoji: 🐨
+colorFrom: blue
+colorTo: gray
+sdk: {sdk}
+sdk_version: 5.0.0
+app_file: app.py
+pinned: false
+---
+
+Check out the configuration reference at https://huggingface.co/docs/hub/spaces-config-reference
+"""
+KINDS = ("models", "datasets", "spaces")
+
+
 class Repository:
     """One repository. Branches are `refs/heads/*`, tags `refs/tags/*`, pull requests `refs/pr/*`."""
 
@@ -185,13 +202,17 @@ class Repository:
                 raise StoreError("revision", f"Reference does not exist: {ref}")
             self._ref_file(ref).unlink()
 
-    def start(self, private: bool, author: str) -> None:
-        """Fills an empty folder: settings and a first commit with .gitattributes, as the Hub makes it."""
+    def start(self, private: bool, author: str, sdk: str | None = None) -> None:
+        """Fills an empty folder: settings and a first commit with .gitattributes, as the Hub makes it; that of a Space
+        has a README.md too.
+        """
         for name in ("objects", "lfs", "commits", "discussions", "refs", "tmp"):
             (self.folder / name).mkdir(parents=True)
         self._write("settings.json", json.dumps({"private": private, "created": int(self.clock())}).encode())
         files: dict[str, Entry] = {}
         self._apply(Change("add", ".gitattributes", content=GITATTRIBUTES.encode()), files)
+        if sdk is not None:
+            self._apply(Change("add", "README.md", content=SPACE_CARD.format(sdk=sdk).encode()), files)
         self.move_ref("refs/heads/main", self.write_commit(files, [], author, "initial commit", "").oid)
 
     def _apply(self, change: Change, files: dict[str, Entry]) -> None:
@@ -228,7 +249,7 @@ class Repository:
 
 
 class Store:
-    """All repositories under one folder; a repository is named `models/owner/name` or `datasets/owner/name`."""
+    """All repositories under one folder; a repository is named `models/owner/name`, `datasets/...` or `spaces/...`."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self.folder = folder
@@ -242,13 +263,13 @@ class Store:
         folder = self.folder / name
         return Repository(folder, self.lock, self.clock) if (folder / "settings.json").is_file() else None
 
-    def create(self, name: str, *, private: bool, author: str) -> Repository:
+    def create(self, name: str, *, private: bool, author: str, sdk: str | None = None) -> Repository:
         """A new repository; one that exists is refused."""
         with self.lock:
             if self.get(name) is not None:
                 raise StoreError("conflict", "You already created this repo")
             part = self.temporary / uuid.uuid4().hex
-            Repository(part, self.lock, self.clock).start(private, author)
+            Repository(part, self.lock, self.clock).start(private, author, sdk)
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.rename(part, self.folder / name)
             return Repository(self.folder / name, self.lock, self.clock)
@@ -262,7 +283,7 @@ class Store:
 
     def names(self) -> list[str]:
         """The names of all repositories."""
-        found = [path for kind in ("models", "datasets") for path in self.folder.glob(f"{kind}/*/*/settings.json")]
+        found = [path for kind in KINDS for path in self.folder.glob(f"{kind}/*/*/settings.json")]
         return sorted(str(path.parent.relative_to(self.folder)) for path in found)
 
     def copy_to(self, folder: Path) -> None:

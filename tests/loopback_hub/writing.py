@@ -7,13 +7,14 @@ import json
 import re
 
 from .access import committable, may_create, readable, writable
-from .card import check
+from .card import SDKS, check
 from .messages import Answer, HubError, Request, json_answer
 from .objects import Change, StoreError
 from .store import Store
 
 
 NAME = re.compile(r"[A-Za-z0-9_](?:[\w.\-]{0,94}[A-Za-z0-9_])?")
+PREFIXES = {"models": "", "datasets": "datasets/", "spaces": "spaces/"}  # of pages
 REF_NAME = re.compile(r"[A-Za-z0-9_][\w.\-/+]{0,199}")
 
 
@@ -21,13 +22,16 @@ def create_repo(store: Store, request: Request) -> Answer:
     """POST /api/repos/create"""
     data = request.json()
     name, kind, owner = _named_repo(request, data)
-    url = f"{request.endpoint}/{'datasets/' if kind == 'dataset' else ''}{owner}/{data.get('name')}"
+    url = f"{request.endpoint}/{PREFIXES[f'{kind}s']}{owner}/{data.get('name')}"
     if not NAME.fullmatch(str(data.get("name"))) or "--" in data["name"] or ".." in data["name"]:
         raise HubError(400, f"Invalid repo name: {data.get('name')}")
     may_create(request.account, owner, kind)
+    sdk = data.get("sdk") if kind == "space" else None
+    if kind == "space" and sdk not in SDKS:
+        raise HubError(400, f"Invalid sdk of a Space: {data.get('sdk')}")
     private = data.get("visibility") == "private" or data.get("private") is True
     try:
-        repository = store.create(name, private=private, author=request.account.user)
+        repository = store.create(name, private=private, author=request.account.user, sdk=sdk)
     except StoreError as error:
         return json_answer(
             {"error": f"You already created this {kind} repo: {owner}/{data['name']}", "url": url},
@@ -78,9 +82,9 @@ def preupload(store: Store, request: Request, kind: str, repo: str, rev: str) ->
 
 
 def lfs_batch(store: Store, request: Request, repo: str, kind: str | None = None) -> Answer:
-    """POST /{datasets/}{repo}.git/info/lfs/objects/batch, the basic transfer"""
+    """POST /{kind/}{repo}.git/info/lfs/objects/batch, the basic transfer"""
     data = request.json()
-    name = f"{'datasets' if kind else 'models'}/{repo}"
+    name = f"{kind or 'models/'}{repo}"
     # The client does not say whether it prepares a pull request: who may open one may upload.
     repository = writable(store, name, request.account, pull_request=True)
     if data.get("operation") != "upload" or data.get("hash_algo", "sha256") != "sha256":
@@ -111,9 +115,9 @@ def lfs_put(store: Store, request: Request, name: str, oid: str) -> Answer:
 
 
 def lfs_verify(store: Store, request: Request, repo: str, kind: str | None = None) -> Answer:
-    """POST /{datasets/}{repo}.git/info/lfs/verify"""
+    """POST /{kind/}{repo}.git/info/lfs/verify"""
     data = request.json()
-    repository = writable(store, f"{'datasets' if kind else 'models'}/{repo}", request.account, pull_request=True)
+    repository = writable(store, f"{kind or 'models/'}{repo}", request.account, pull_request=True)
     if not repository.has_large_file(str(data.get("oid")), data.get("size")):
         raise HubError(404, "Object not found or of another size")
     return json_answer({})
@@ -141,7 +145,7 @@ def commit(store: Store, request: Request, kind: str, repo: str, rev: str) -> An
         parent=header.get("parentCommit"),
         base=rev if create_pr else None,
     )
-    page = f"{request.endpoint}/{'datasets/' if kind == 'datasets' else ''}{repo}"
+    page = f"{request.endpoint}/{PREFIXES[kind]}{repo}"
     data = {"success": True, "commitOid": done.oid, "commitUrl": f"{page}/commit/{done.oid}", "hookOutput": ""}
     if create_pr:
         data["pullRequestUrl"] = f"{page}/discussions/{ref.removeprefix('refs/pr/')}"
@@ -181,8 +185,8 @@ def delete_tag(store: Store, request: Request, kind: str, repo: str, rev: str) -
 
 def _named_repo(request: Request, data: dict) -> tuple[str, str, str]:
     kind = data.get("type") or "model"
-    if kind not in ("model", "dataset"):
-        raise HubError(400, f"Only models and datasets are served here, not {kind}")
+    if f"{kind}s" not in PREFIXES:
+        raise HubError(400, f"Only models, datasets and Spaces are served here, not {kind}")
     if request.account is None:
         raise HubError(401, "Invalid username or password.")
     owner = data.get("organization") or request.account.user

@@ -1,0 +1,125 @@
+"""What `hf-clipselect explore` does: serve a page on which a person looks at a selection and decides about rows."""
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+
+from ..config.command_parser import CommandParser
+from ..errors import InputError
+from ..hub.space import push_space
+from ..results.explorer import DecisionLog, Explored, build_app, check_gradio, launch_options, open_selection
+from ..runtime.terminal import printable
+from .given_selection import add_selection
+
+
+_DESCRIPTION = """\
+Look at a selection in the browser, and decide about single rows: suspects one by one with what they look like, all
+rows with filters, a map, and what other sizes would keep.
+
+  hf-clipselect explore clipselect_output           # the output folder of a run
+  hf-clipselect explore me/digits-pruned            # a dataset repository with the scores
+  hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer   # a Space that shows it, read-only
+
+Each decision is written at once, to decisions.parquet in the output folder or to --decisions, and a later call goes on
+from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the
+selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is. The page is
+served on this machine alone, and asks no other machine for anything."""
+
+
+def run_command(arguments: argparse.Namespace) -> None:
+    """Serve the page until Ctrl-C, or push a Space that shows it.
+
+    Args:
+        arguments (`argparse.Namespace`): Of [`explore_parser`].
+
+    Raises:
+        InputError: There is no such selection or dataset, the decisions can't be read, the port is taken, Gradio is
+            not installed, or the Space can't be pushed.
+        PushError: The Hub can't be reached, or fails time after time.
+    """
+    check_gradio()
+    if arguments.hub_space_id is not None:
+        _push_space(arguments)
+        return
+    explored = open_selection(
+        arguments.selection,
+        revision=arguments.revision,
+        dataset_name=arguments.dataset_name,
+        dataset_config_name=arguments.dataset_config_name,
+        train_split_name=arguments.train_split_name,
+        allow_outside_files=arguments.allow_outside_files,
+    )
+    log = DecisionLog(
+        _decisions_path(explored, arguments.decisions),
+        reviewer=arguments.reviewer,
+        start=explored.applied_decisions(),
+    )
+    if explored.images.missing:
+        if arguments.dataset_name:
+            raise InputError(explored.images.missing)
+        _tell(f"images: {printable(explored.images.missing)} Or name it with --dataset_name.")
+    app = build_app(explored, log)
+    try:
+        _, url, _ = app.launch(
+            server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_options()
+        )
+    except OSError as error:
+        raise InputError(f"--host {arguments.host} --port {arguments.port} can't be served: {error}") from None
+    try:
+        _tell(f"{printable(explored.place)} is shown at {url} until Ctrl-C; decisions: {printable(log.path)}")
+        sys.stdout.flush()
+        threading.Event().wait()
+    finally:
+        app.close(verbose=False)
+
+
+def _push_space(arguments: argparse.Namespace) -> None:
+    pushed = push_space(
+        arguments.hub_space_id, arguments.selection, revision=arguments.revision, private=arguments.hub_private_repo
+    )
+    state = "shows" if pushed.is_new else "already shows"
+    _tell(f"{pushed.url.partition('/commit/')[0]} {state} {printable(arguments.selection)}, once the Hub has built it")
+
+
+def _decisions_path(explored: Explored, given: str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    return (explored.folder or Path(".")) / "decisions.parquet"
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """What reads the flags of the command.
+
+    Args:
+        prog (`str`, *optional*): Its name in `--help`.
+
+    Returns:
+        `argparse.ArgumentParser`
+    """
+    parser = CommandParser(prog=prog, description=_DESCRIPTION)
+    add_selection(parser)
+    parser.add_argument(
+        "--decisions", help="File of the decisions; default decisions.parquet in the output folder, or here."
+    )
+    parser.add_argument("--reviewer", help="Your name, noted with each decision; default none.")
+    parser.add_argument("--dataset_name", help="Hub id or folder of the dataset that the selection was made from.")
+    parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
+    parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
+    parser.add_argument(
+        "--allow_outside_files",
+        action="store_true",
+        help="Rows may name image files outside of the dataset's own folder.",
+    )
+    parser.add_argument(
+        "--hub_space_id",
+        help="Push a Space such as me/digits-explorer that shows the repository, read-only, and serve nothing here.",
+    )
+    parser.add_argument("--hub_private_repo", action="store_true", help="A Space that the push creates is private.")
+    parser.add_argument("--host", default="127.0.0.1", help="Address to serve on; 127.0.0.1 is this machine alone.")
+    parser.add_argument("--port", type=int, help="Port to serve on; default the first free one from 7860.")
+    return parser

@@ -1,0 +1,186 @@
+"""A selection that is opened to be looked at: its columns, its classes, its suspects, its images.
+
+Nothing here knows of a page. All arrays have one entry for each of the N rows of the scores table, in its order.
+"""
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from ...data.decisions import Decision
+from ...errors import InputError
+from ...selection import column_suffix, is_count
+from ..cached_embeds import CachedEmbeds, open_cached_embeds
+from ..noise_summary import has_noise_model
+from ..pruned import load_pruned
+from ..report.suspects import pick_suspects
+from ..scores_table import column_values
+from ..selection_result import SelectionResult
+from ..source_images import reference_dataset, source_dataset
+from .row_images import Loaded, RowImages
+
+
+class Explored:
+    """A selection, the place that it was read from, and the images of its rows.
+
+    Args:
+        result (`SelectionResult`): The selection.
+        place (`str`): Its folder or repository, as the user named it.
+        images (`RowImages`): Images by `source_index`.
+        reference (`RowImages`): Images that rows may be copies of, by their row in the reference.
+    """
+
+    def __init__(self, result: SelectionResult, place: str, images: RowImages, reference: RowImages) -> None:
+        self.result, self.place, self.images, self.reference = result, place, images, reference
+        self.scores: Dataset = result.scores
+        self.names: list[str] = self.scores.features["label"].names
+        self.has_noise_model = has_noise_model(self.scores)
+        self.has_captions = "better_caption" in self.scores.column_names
+        self.column = lru_cache(maxsize=64)(self._column)
+
+    @property
+    def folder(self) -> Path | None:
+        """The output folder of the run; None for a repository, or a subset folder alone."""
+        folder = Path(self.place)
+        return folder if (folder / "subset").is_dir() else None
+
+    @cached_property
+    def embeds(self) -> CachedEmbeds | None:
+        """Features of the rows, by `source_index`; None where the run's features are not here."""
+        return None if self.folder is None else open_cached_embeds(self.folder)
+
+    @property
+    def title(self) -> str:
+        """The name of the dataset that was selected from, without folders."""
+        name = self.result.source.name or "a dataset in memory"
+        return Path(name).name if Path(name).is_absolute() else name
+
+    def _column(self, name: str) -> np.ndarray:
+        """One column of the scores table, (N,); -1 for a missing whole number, NaN for a missing score."""
+        return column_values(self.scores, name)
+
+    def has(self, name: str) -> bool:
+        return name in self.scores.column_names
+
+    @property
+    def source_index(self) -> np.ndarray:
+        return self.column("source_index")
+
+    @property
+    def given(self) -> np.ndarray:
+        """Number of the class that the source gives, (N,), int64: before any decision about the label."""
+        return self.column("given_label" if self.has("given_label") else "label")
+
+    @property
+    def proposed(self) -> np.ndarray:
+        """Number of the class that fits best, (N,), int64: of the noise model, or where there is none of CLIP."""
+        return self.column("clean_label" if self.has_noise_model else "predicted_label")
+
+    @property
+    def readable(self) -> np.ndarray:
+        return self.column("predicted_label") >= 0
+
+    @property
+    def sizes(self) -> list[str]:
+        """Suffixes of the subsets that the table holds, such as `30`, the default first."""
+        return [column_suffix(size) for size in self.result.ratios]
+
+    @property
+    def score_names(self) -> list[str]:
+        """The columns that rows can be ordered by: float32."""
+        return [field.name for field in self.scores.data.schema if str(field.type) == "float"]
+
+    @cached_property
+    def suspects(self) -> np.ndarray:
+        """Rows whose label is most likely wrong, int64, most likely first."""
+        return pick_suspects(self.scores)
+
+    def row_of(self, source_index: int) -> int:
+        """The row of the scores table; raises `InputError` where none has this number."""
+        row = int(np.searchsorted(self.source_index, source_index))
+        if row == len(self.source_index) or self.source_index[row] != source_index:
+            raise InputError(f"The selection has no row {source_index}.")
+        return row
+
+    def name_of(self, label: int) -> str:
+        return self.names[label] if label >= 0 else ""
+
+    def applied_decisions(self) -> dict[int, Decision]:
+        """The decisions that the selection was made with, by source_index."""
+        if not self.has("decision"):
+            return {}
+        found = {}
+        for row in np.flatnonzero(self.column("decision") != "").tolist():
+            number, choice = int(self.source_index[row]), self.column("decision")[row]
+            new = self.name_of(int(self.column("label")[row])) if choice == "relabel" else None
+            given = self.name_of(int(self.given[row]))
+            found[number] = Decision(number, choice, new, given_label=given)
+        return found
+
+    def captions(self, rows: np.ndarray) -> list[tuple[str, str]]:
+        """The caption of each row, and the one that fits better; empty where it fits best, or texts are missing."""
+        own, better = self.source_index[rows], self.column("better_caption")[rows]
+        texts = self.images.captions({*own.tolist(), *better[better >= 0].tolist()})
+        return [(texts.get(o, ""), texts.get(b, "")) for o, b in zip(own.tolist(), better.tolist(), strict=True)]
+
+
+def open_selection(
+    place: str | Path,
+    *,
+    revision: str | None = None,
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    train_split_name: str | None = None,
+    allow_outside_files: bool = False,
+    token: str | None = None,
+) -> Explored:
+    """Open the output folder of a run, its `subset` folder, or a dataset repository with the scores.
+
+    Images are loaded when the first one is shown: from the dataset that the selection was made from, or where that
+    can't be loaded, from the published subset, which has those of the rows that were kept. The other arguments are the
+    flags of the same names; `token` is that of the Hub, by default the logged-in one.
+
+    Raises `InputError` where there is no selection that can be read.
+    """
+    place = str(place)
+    if Path(place).is_dir():
+        if revision is not None:
+            raise InputError(f"{place} is a local folder, which has no revision {revision!r}; leave it out.")
+        result = SelectionResult.from_folder(place)
+    else:
+        result = SelectionResult.from_hub(place, revision, token=token)
+
+    def load() -> Loaded:
+        try:
+            dataset = source_dataset(
+                result,
+                place,
+                dataset_name=dataset_name,
+                dataset_config_name=dataset_config_name,
+                train_split_name=train_split_name,
+                allow_outside_files=allow_outside_files,
+                token=token,
+            )
+        except InputError as error:
+            subset = None if dataset_name else _published_subset(result, place, revision, token)
+            if subset is None:
+                raise error
+            return subset, column_values(subset, "source_index")
+        return dataset, None
+
+    columns = result.source.image_column, result.source.label_column
+    reference = RowImages(lambda: (reference_dataset(result, place, token), None), *columns)
+    return Explored(result, place, RowImages(load, *columns), reference)
+
+
+def _published_subset(result: SelectionResult, place: str, revision: str | None, token: str | None) -> Dataset | None:
+    """The kept rows of the default size, where they were published with their images."""
+    size = result.ratios[0]
+    try:
+        if is_count(size):
+            return load_pruned(place, count=size, revision=revision, token=token)
+        return load_pruned(place, ratio=size, revision=revision, token=token)
+    except InputError:
+        return None
