@@ -171,6 +171,9 @@ def test_a_dry_run_tells_what_is_replaced_and_removed(pushed, tmp_path):
     assert {"README.md", "selection.json", "scores/train-00000-of-00001.parquet"} == changes["replace"]
     words = ["--hub_dataset_id", "me/digits", "--hub_revision", "new", "--dry_run"]
     assert parts_of(told(run("push", tmp_path / "other", *words))) == {heading: changes}  # a branch begins as main
+    lines = told(run("push", "clipselect_output", *REPOSITORIES, "--license", "cc-by-4.0", "--dry_run"))
+    assert lines[0] == "the model repository me/adapters: nothing changes"
+    assert parts_of(lines[1:]) == {heading: {"replace": {"README.md"}, "tag": {"v2"}}}
     assert hub.head("datasets/me/digits") == head
     assert sorted(hub.refs("datasets/me/digits")) == ["refs/heads/main", "refs/tags/v1"]
 
