@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from ..errors import InputError
 from .argument_types import check_fields
-from .checks import check_at_least, check_seed, checked_trackers
+from .checks import check_at_least, check_license, check_seed, checked_trackers
 from .selection_arguments import SelectionArguments
 
 
@@ -296,9 +296,17 @@ class HubArguments:
         default=False,
         metadata={"help": "The subset holds scores and row numbers, but no images: they may not be given on."},
     )
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "License that the card of the subset states, an id of the Hub such as cc-by-4.0; default: that of "
+            "the source. One that people wrote into the card stays."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_license(self.license)
         if self.push_to_hub and self.hub_dataset_id is None:
             raise InputError("--push_to_hub needs --hub_dataset_id, the dataset repository, such as me/digits-pruned.")
         if self.create_pr and (self.hub_revision is not None or self.hub_tag is not None):
@@ -357,7 +365,7 @@ class Arguments:
 
 # Flags of where a result goes and what is drawn of it, not of what it is: pushed elsewhere it has the same card.
 PLACE_FLAGS = frozenset(
-    {"output_dir", "overwrite_output_dir", "map", *(f.name for f in dataclasses.fields(HubArguments))}
+    {"output_dir", "overwrite_output_dir", "map", *(f.name for f in dataclasses.fields(HubArguments))} - {"license"}
 )
 
 

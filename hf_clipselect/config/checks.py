@@ -1,5 +1,6 @@
 """Checks of single values: numbers, choices, seeds. No torch here."""
 
+import re
 import sys
 from collections.abc import Sequence
 from numbers import Integral
@@ -9,6 +10,7 @@ from ..errors import InputError
 
 
 _SEEDS = 2**32
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
 def is_whole_number(value: object, *, at_least: int) -> TypeGuard[int]:
@@ -31,6 +33,15 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise `InputError`, which lists the choices, for what is none of them."""
     if value not in choices:
         raise InputError(f"--{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
+def check_license(license: str | None) -> None:
+    """Raise `InputError` for what has not the form of a license's id; which ids there are the Hub alone knows."""
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise InputError(
+            "--license must be an id of a license as the Hub has them, in small letters, such as mit or cc-by-4.0, or "
+            f"other; got {license!r}. They are listed at https://huggingface.co/docs/hub/repositories-licenses."
+        )
 
 
 def check_seed(seed: Any, name: str = "seed") -> None:

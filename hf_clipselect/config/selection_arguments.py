@@ -112,8 +112,9 @@ class SelectionArguments:
     decisions: str | None = field(
         default=None,
         metadata={
+            "metavar": "FILE",
             "help": "Parquet file of what a person decided about single rows, as hf-clipselect explore writes it: "
-            "their labels are right, or become others, or no subset holds them."
+            "their labels are right, or become others, or no subset holds them.",
         },
     )
     strict: bool = field(

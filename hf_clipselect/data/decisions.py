@@ -70,10 +70,12 @@ def read_decisions(path: str | Path) -> dict[int, Decision]:
     try:
         table = pq.read_table(BytesIO(read_plain_file(path)))
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, pa.ArrowException):
+            reason = "it is no whole Parquet file"
         raise InputError(
-            f"--decisions {path} can't be read ({reason}); give the decisions.parquet that "
-            "hf-clipselect explore wrote."
+            f"--decisions {path} can't be read ({reason}); give the decisions.parquet that hf-clipselect explore "
+            "wrote."
         ) from None
     if missing := [name for name in _NEEDED if name not in table.column_names]:
         raise InputError(

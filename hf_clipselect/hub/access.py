@@ -7,14 +7,16 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import DatasetCard, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import DatasetInfo, GitRefs
 
+from ..config.checks import check_license
 from ..errors import InputError
 from ..runtime.hub_ids import COMMIT, check_repo_id
 from ..runtime.hub_tokens import token_in_use
 from ..runtime.retries import describe, with_retries
+from ..runtime.words import in_one_line
 from .push import Repository
 
 
@@ -44,6 +46,24 @@ def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     me = with_retries(f"Asking {HfApi().endpoint} who you are", partial(_whoami, token))
     for repository in repositories:
         with_retries(f"Looking at {repository}", partial(_check_rights, repository, me, flags))
+
+
+def check_license_is_known(license: str) -> None:
+    """Raise `InputError` for a license that the Hub does not take in the card of a dataset; the Hub's answer decides,
+    since its list grows. `PushError` where it can't be reached.
+    """
+    check_license(license)
+    with_retries("Asking the Hub for its licenses", partial(_check_license, license))
+
+
+def _check_license(license: str) -> None:
+    try:
+        DatasetCard(f"---\nlicense: {license}\n---\n").validate()
+    except ValueError as error:
+        raise InputError(
+            f"--license {license}: the Hub does not take it ({in_one_line(error, 200)}). Choose one of "
+            "https://huggingface.co/docs/hub/repositories-licenses, or other."
+        ) from None
 
 
 def _check_names(repository: Repository, *, flag: str) -> None:

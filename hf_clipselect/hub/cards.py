@@ -10,19 +10,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined
 
 from ..errors import InputError
 from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
-from ..runtime.parquet import shards_id
-from . import wording
+from . import command_words, wording
+from .config_entries import SCORES_CONFIG, columns_of, config_entries, config_infos, configs_in
 from .escape import Markdown, code_span, escape_markdown, python_literal
 from .merge import AGREEMENT_METRIC, written_header
 
 
-SCORES_CONFIG = "scores"
+# A picture of some rows of the first subset, in the folder of subsets.
+PREVIEW = "clipselect_preview.jpg"
 # The one method that peft does not know by itself; it is told apart by name, since importing it would import peft.
 _OUR_METHOD = "MLP_ADAPTER"
 
@@ -44,19 +44,21 @@ def subset_card(
 
     `repo_id` is the dataset repository, for the snippets; `adapter_id` and `adapter_revision` are the model repository
     and commit of the adapters behind the scores, by default those that the run was given. With `license_is_known` a
-    license of the source that looks like an id of the Hub is taken for one. Raises `InputError` where the folder holds
+    license that looks like an id of the Hub is taken for one. The picture [`PREVIEW`] is shown where the folder holds
+    it beside a subset. Raises `InputError` where the folder holds
     neither scores nor a subset of the report, or an id is not a Hub id.
     """
     for given in (repo_id, adapter_id):
         if given is not None:
             check_repo_id(given)
-    configs = _configs_in(folder, report)
+    configs = configs_in(folder, report)
     has_images = configs != [SCORES_CONFIG]
+    score_columns = columns_of(folder, SCORES_CONFIG) if SCORES_CONFIG in configs else []
     # Scores tell of every subset of the run, whose rows they mark.
     subsets = {name: subset for name, subset in _subsets(report).items() if name in configs or not has_images}
     first, source = next(iter(subsets)), report["source"]
     on_hub = is_hub_id(source["name"], revision=source["revision"])
-    stated = (source["license"] or "").strip()
+    stated = stated_license(report)
     prefix, otherwise = ("Subsets of", "Subsets chosen by CLIP") if has_images else ("CLIP scores of", "CLIP scores")
     title = wording.title(prefix, source["name"], otherwise=otherwise)
     metadata = {
@@ -65,7 +67,8 @@ def subset_card(
         **_license_keys(stated.lower(), is_known=license_is_known),
         "size_categories": [wording.size_category(subsets[first]["rows"] if has_images else report["num_rows"])],
         "source_datasets": [source["name"]] if on_hub else None,
-        "configs": _config_entries(folder, configs),
+        "configs": config_entries(folder, configs),
+        "dataset_info": config_infos(folder, configs) or None,
     }
     context = _common_context(report) | _tables(report, subsets)
     context |= {
@@ -75,9 +78,11 @@ def subset_card(
         "has_images": has_images,
         "source_is_on_hub": on_hub,
         "source_can_be_loaded": on_hub or source["name"].startswith(EMBEDDED_PREFIX),
-        "license_text": stated if stated.lower() != "unknown" else "",
+        "license_given": report["arguments"].get("license"),
+        "license_text": wording.license_text(source),
+        "preview": Markdown(PREVIEW) if has_images and (folder / PREVIEW).is_file() else None,
         "configs": configs,
-        "further_columns": wording.further_columns(_score_columns(folder)) if SCORES_CONFIG in configs else [],
+        "further_columns": wording.further_columns(score_columns),
     }
     if adapter_id is not None:
         context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
@@ -122,8 +127,13 @@ def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> st
     return _render("adapter_card.md", ModelCard, ModelCardData, metadata, context)
 
 
+def stated_license(report: Mapping[str, Any]) -> str:
+    """The license that the card of a subset states: that of `--license`, else that of the source; may be empty."""
+    return str(report["arguments"].get("license") or report["source"]["license"] or "").strip()
+
+
 def _license_keys(stated: str, *, is_known: bool) -> dict[str, Any]:
-    """The license of the source as the Hub takes it: ids of a list that no library holds, or `other` and a name."""
+    """A license as the Hub takes it: ids of a list that no library holds, or `other` and a name."""
     if stated in ("", "unknown"):
         return {}
     if is_known and re.fullmatch(r"[a-z0-9.+-]+(, [a-z0-9.+-]+)*", stated):
@@ -133,35 +143,6 @@ def _license_keys(stated: str, *, is_known: bool) -> dict[str, Any]:
 
 def _subsets(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {subset["name"]: subset for subset in report["subsets"]}
-
-
-def _configs_in(folder: Path, report: Mapping[str, Any]) -> list[str]:
-    """The configs whose Parquet files are there."""
-    known = [*_subsets(report), SCORES_CONFIG]
-    configs = [name for name in known if any((folder / name).glob("train-*.parquet"))]
-    if not configs:
-        raise InputError(f"{folder} holds no Parquet files of {', '.join(known)}; pass the folder of the subset.")
-    return configs
-
-
-def _score_columns(folder: Path) -> list[str]:
-    # Absolute: pyarrow reads `run:1/...` as a URL.
-    return pq.read_schema(next((folder.absolute() / SCORES_CONFIG).glob("train-*.parquet"))).names
-
-
-def _config_entries(folder: Path, configs: list[str]) -> list[dict[str, Any]]:
-    # `load_dataset` caches a local folder under the folder's name and what its card says of a config, not under its
-    # files: without the description, a later run in the same folder would give the rows of the first that was loaded.
-    entries: list[dict[str, Any]] = [
-        {
-            "config_name": config,
-            "data_files": [{"split": "train", "path": f"{config}/train-*.parquet"}],
-            "description": shards_id(folder / config),
-        }
-        for config in configs
-    ]
-    entries[0]["default"] = True
-    return entries
 
 
 def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -179,6 +160,8 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
         "criterion": wording.criterion_text(report),
         "order": wording.order_text(report),
         "noise_text": wording.noise_text(report),
+        "review_texts": wording.review_texts(report),
+        "is_decided": bool(report.get("decisions")),
         "size_argument": wording.size_argument(subsets[first]),
         "auto_texts": {name: wording.auto_text(report, subset) for name, subset in subsets.items()},
         "balance": wording.balance_text(report),
@@ -217,7 +200,7 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
     if adapter := adaptation.get("adapter"):
         on_hub = is_hub_id(adapter["name"], revision=adapter["revision"])
         adapter_text = wording.adapter_text(adapter["name"], adapter["revision"], on_hub=on_hub)
-    command = wording.command(report["arguments"])
+    command = command_words.command(report)
     cell, cells = wording.cell_words(report)
     return {
         **report,
@@ -232,7 +215,8 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "adapter_was_given": adapter is not None,
         "adapter_text": adapter_text,
         "command_heading": "Command" if command else "All arguments",
-        "command": command or wording.arguments_block(report["arguments"]),
+        "command": command or command_words.arguments_block(report["arguments"]),
+        "command_note": command_words.command_note(report) if command else None,
         "num_readable": report["num_rows"] - report["num_unreadable"],
         "num_classes": len(report["classes"]),
     }

@@ -195,12 +195,14 @@ def _merge_headers(ours: _Header, theirs: _Header, old: set[str]) -> _Header:
             merged[name] = _united(theirs[name][1], value) if name in theirs else value
         elif name == "configs":
             merged[name] = _merge_configs(_items(value), _entries(theirs, name))
+        elif name == "dataset_info":
+            merged[name] = _merge_infos(_items(value), theirs[name][1] if name in theirs else None)
         elif name == "model-index":
             merged[name] = _merge_index(_items(value), _entries(theirs, name))
         elif name in _OURS or name in old or name not in theirs:
             merged[name] = value
-    if "configs" in ours and (info := merged.get("dataset_info")):
-        merged["dataset_info"] = _without_our_configs(info)
+    if "configs" in ours and "dataset_info" not in ours and (info := merged.get("dataset_info")):
+        merged["dataset_info"] = _merge_infos([], info)
     if "model-index" in merged and "model-index" not in ours:
         merged["model-index"] = _merge_index([], _entries(theirs, "model-index"))
     keys = {name: key for name, (key, _) in (ours | theirs).items()}
@@ -235,12 +237,16 @@ def _is_our_config(entry: yaml.Node) -> bool:
     return OUR_CONFIG.fullmatch(_text(entry, "config_name") or "") is not None
 
 
-def _without_our_configs(info: yaml.Node) -> yaml.Node | None:
-    """`dataset_info` without what it says of our configs: features of an earlier push make `load_dataset` fail."""
-    if isinstance(info, yaml.MappingNode):
-        return None if _is_our_config(info) else info
-    others = [entry for entry in _items(info) if not _is_our_config(entry)]
-    return _list(others) if others else None
+def _merge_infos(ours: Sequence[yaml.Node], theirs: yaml.Node | None) -> yaml.Node | None:
+    """`dataset_info` of our configs, and what theirs says of others: features of an earlier push make `load_dataset`
+    fail.
+    """
+    # One entry may stand there without a list; it is that of the only config then.
+    entries = [theirs] if isinstance(theirs, yaml.MappingNode) else [] if theirs is None else _items(theirs)
+    others = [entry for entry in entries if not _is_our_config(entry)]
+    if isinstance(theirs, yaml.MappingNode) and others and not ours:
+        return theirs
+    return _list([*others, *ours]) if others or ours else None
 
 
 def _merge_index(ours: Sequence[yaml.Node], theirs: Sequence[yaml.Node]) -> yaml.Node | None:

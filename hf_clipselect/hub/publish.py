@@ -12,16 +12,17 @@ from ..config.arguments import HubArguments
 from ..errors import InputError, PushError
 from ..runtime.folders import check_kind, check_kinds
 from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id
-from .access import check_access
-from .cards import adapter_card, subset_card
+from .access import check_access, check_license_is_known
+from .cards import PREVIEW, adapter_card, stated_license, subset_card
 from .merge import OUR_CONFIG, write_card
 from .push import CARD, Changes, Pushed, Repository, add_tag, planned_changes, push_files
 
 
 logger = logging.getLogger(__name__)
 
-# What earlier pushes left: their shards go when this push has none of that name. All else in a repository stays.
-_OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet")
+# What earlier pushes left: their shards and their picture go when this push has none of that name. All else in a
+# repository stays.
+_OUR_SHARD = re.compile(rf"(?:{OUR_CONFIG.pattern})/train-\d{{5}}-of-\d{{5}}\.parquet|{re.escape(PREVIEW)}")
 
 
 def is_subset_file(path: str) -> bool:
@@ -41,12 +42,13 @@ class Destination:
 
     dataset: Repository
     model: Repository | None = None
+    license: str | None = None  # that the card of the subset is to state, where the user names one
 
     @classmethod
-    def to(cls, dataset_id: str, model_id: str | None, **how: Any) -> "Destination":
+    def to(cls, dataset_id: str, model_id: str | None, *, license: str | None = None, **how: Any) -> "Destination":
         """The two repositories by their ids; `how` is the rest of a [`Repository`], the same for both."""
         model = None if model_id is None else Repository(model_id, "model", **how)
-        return cls(Repository(dataset_id, "dataset", **how), model)
+        return cls(Repository(dataset_id, "dataset", **how), model, license)
 
     @classmethod
     def from_arguments(cls, arguments: HubArguments) -> "Destination":
@@ -54,6 +56,7 @@ class Destination:
         return cls.to(
             arguments.hub_dataset_id or "",
             arguments.hub_model_id,
+            license=arguments.license,
             private=arguments.hub_private_repo,
             branch=arguments.hub_revision,
             create_pr=arguments.create_pr,
@@ -64,6 +67,8 @@ class Destination:
         """Refuse what would fail at the end of a run; see [`check_access`] for what it raises."""
         repositories = [self.dataset, *([self.model] if self.model is not None else [])]
         check_access(*repositories, flags={"dataset": "hub_dataset_id", "model": "hub_model_id"})
+        if self.license is not None:
+            check_license_is_known(self.license)
 
 
 def check_is_not_source(dataset_id: str | None, source: str | None) -> None:
@@ -82,7 +87,8 @@ def publish(
 
     The README.md of both folders is written anew on the way; there and on the Hub it is merged with what people wrote.
     Each repository gets one commit at most; what is there already is found, and only missing tags are added. Of the
-    subset folder selection.json and the shards in `scores/`, `ratio_*/` and `count_*/` are pushed, and nothing else.
+    subset folder selection.json, the picture of the card and the shards in `scores/`, `ratio_*/` and `count_*/` are
+    pushed, and nothing else.
     `destination.check()` tells beforehand whether it can work.
 
     Returns the adapters' repository if they were pushed, then the dataset's. Raises `PushError` where the Hub refuses,
@@ -90,16 +96,16 @@ def publish(
     can't be read.
     """
     adapters = _push_adapters(report, destination.model, adapter)
-    if not report["source"]["license"]:
+    if not stated_license(report):
         logger.warning(
-            "The source states no license that is known here, so our part of the card names none: add it there."
+            "The source states no license that is known here, so our part of the card names none: --license names it."
         )
     try:
         data = _push_subset(report, subset, destination.dataset, adapters)
     except PushError as error:
         if '"license" must be one of' not in str(error):
             raise
-        logger.warning("The Hub knows no license %r: the card names it beside `other`.", report["source"]["license"])
+        logger.warning("The Hub knows no license %r: the card names it beside `other`.", stated_license(report))
         data = _push_subset(report, subset, destination.dataset, adapters, license_is_known=False)
     pushed = [data] if adapters is None else [adapters, data]
     dataset = destination.dataset
@@ -120,7 +126,7 @@ def planned(
     model, parts, adapters = destination.model, [], None
     if model is not None and (files := _adapter_files(report, model, adapter)) is not None:
         parts.append(planned_changes(model, files, is_stale=lambda path: False))
-        adapters = Pushed(model.repo_id, model.repo_type, parts[0].commit or "", is_new=False, url="")
+        adapters = (model.repo_id, parts[0].commit)
     card = _subset_card(report, subset, destination.dataset, adapters)
     return [*parts, planned_changes(destination.dataset, _subset_files(subset, card), is_stale=_is_our_shard)]
 
@@ -137,7 +143,8 @@ def _push_subset(
     *,
     license_is_known: bool = True,
 ) -> Pushed:
-    card = _subset_card(report, subset, repository, adapters, license_is_known=license_is_known)
+    known = None if adapters is None else (adapters.repo_id, adapters.commit)
+    card = _subset_card(report, subset, repository, known, license_is_known=license_is_known)
     write_card(subset / CARD, card)
     files = _subset_files(subset, card)
     names = sorted({name.partition("/")[0] for name in files if "/" in name})
@@ -153,16 +160,18 @@ def _subset_card(
     report: Mapping[str, Any],
     subset: Path,
     repository: Repository,
-    adapters: Pushed | None,
+    adapters: tuple[str, str | None] | None,
     *,
     license_is_known: bool = True,
 ) -> str:
+    """The card of the subset; `adapters` are their repository and commit."""
+    adapter_id, adapter_revision = adapters or (None, None)
     return subset_card(
         report,
         subset,
         repo_id=repository.repo_id,
-        adapter_id=None if adapters is None else adapters.repo_id,
-        adapter_revision=None if adapters is None else adapters.commit or None,
+        adapter_id=adapter_id,
+        adapter_revision=adapter_revision,
         license_is_known=license_is_known,
     )
 

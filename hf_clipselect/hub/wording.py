@@ -3,16 +3,12 @@
 What comes back as [`Markdown`] is escaped already; plain strings are escaped when a template prints them.
 """
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from ..config.arguments import PLACE_FLAGS, Arguments
 from ..data.prompts import PLACEHOLDER, clean_class_name
-from ..runtime.hub_ids import EMBEDDED_PREFIX, hide_paths, is_hub_id, is_local_path, plain_name
-from .escape import Markdown, code_block, code_span, escape_markdown, one_line, python_literal
+from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id, is_local_path, plain_name
+from .escape import Markdown, code_span, escape_markdown, one_line, python_literal
 from .noise_words import auto_keeps_all, confused_pairs, look_wrong
 
 
@@ -32,10 +28,6 @@ _CLASS_BALANCE = {
 }
 # Columns that the scores of some runs have, with what they hold.
 _FURTHER_COLUMNS = {
-    "decision": (
-        "string",
-        "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
-    ),
     "group": ("string", "category of the row, from the column `group_column` of the source"),
     "label_error_probability": (
         "float32",
@@ -50,6 +42,13 @@ _FURTHER_COLUMNS = {
     ),
     "must_keep": ("bool", "whether every subset had to keep the row"),
     "must_drop": ("bool", "whether no subset was to keep the row"),
+    "given_label": ("class label", "the label given in the source, whatever people decided"),
+    "decision": (
+        "string",
+        "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
+    ),
+    "leak_of": ("int64", "row of the reference that the row copies; -1 where it copies none"),
+    "quality_issues": ("string", "what is odd about the image, such as `blurry, dark`; empty where nothing is"),
 }
 
 
@@ -121,22 +120,10 @@ def adapter_text(name: str, revision: str | None, *, on_hub: bool) -> Markdown:
     return Markdown(f"[{escape_markdown(name)}](https://huggingface.co/{name}){commit}")
 
 
-def command(arguments: Mapping[str, Any]) -> Markdown | None:
-    """The command line that makes the same result, without paths on the user's disk; None for a dataset in memory."""
-    if not arguments.get("dataset_name") and not arguments.get("data_files"):
-        return None
-    words = ["hf-clipselect", "select"]
-    for name, default in Arguments().to_dict().items():
-        value = arguments.get(name)
-        if (name == "dataset_name" and value) or (value not in (None, "", default) and name not in PLACE_FLAGS):
-            words += _flag(name, hide_paths(value))
-    return code_block(shlex.join(map(one_line, words)), "bash")
-
-
-def arguments_block(arguments: Mapping[str, Any]) -> Markdown:
-    """The arguments that were set, as a YAML block without paths on the user's disk."""
-    known = {name: value for name, value in arguments.items() if value not in (None, "") and name not in PLACE_FLAGS}
-    return code_block(yaml.safe_dump(hide_paths(known), sort_keys=False, allow_unicode=True), "yaml")
+def license_text(source: Mapping[str, Any]) -> str:
+    """The license that the source states; empty where it states none."""
+    stated = (source["license"] or "").strip()
+    return "" if stated.lower() == "unknown" else stated
 
 
 def list_in_code(items: Iterable[object]) -> Markdown:
@@ -224,6 +211,33 @@ def noise_text(report: Mapping[str, Any]) -> str | None:
     return f"{text} Most often: {pairs}." if pairs else text
 
 
+def review_texts(report: Mapping[str, Any]) -> list[str]:
+    """What people decided, and which rows leak or look damaged, as sentences; empty where nobody looked."""
+    texts = []
+    if decisions := report.get("decisions"):
+        texts += [
+            f"People looked at {_rows(sum(decisions.values()))}: labels kept {decisions['keep']:,}, labels replaced "
+            f"{decisions['relabel']:,}, rows dropped {decisions['drop']:,}, undecided {decisions['unsure']:,}."
+        ]
+    if (leaks := report.get("leaks")) and leaks["rows"]:
+        texts += [f"Copies of rows of {leaks['reference']}: {_rows(leaks['rows'])}, {_fate(leaks)}."]
+    elif leaks:
+        texts += [f"No row is a copy of a row of {leaks['reference']}."]
+    if quality := report.get("quality"):
+        kinds = ", ".join(f"{kind} {rows:,}" for kind, rows in quality["issues"].items() if rows)
+        fate = f" ({kinds}), {_fate(quality)}" if quality["rows"] else ""
+        texts += [f"Odd images, such as blurred or dark ones: {_rows(quality['rows'])}{fate}."]
+    return texts
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} {'row' if number == 1 else 'rows'}"
+
+
+def _fate(found: Mapping[str, Any]) -> str:
+    return "which no subset keeps" if found["dropped"] else "which subsets may keep"
+
+
 def auto_text(report: Mapping[str, Any], subset: Mapping[str, Any]) -> str | None:
     """What a subset of the size "auto" is, as a sentence behind its name; None for another size, or
     where the scores lack the estimate.
@@ -285,12 +299,3 @@ def _place(named: Mapping[str, Any], *, url: str, kind: str, folder: str) -> Mar
     if is_hub_id(name, revision=named["revision"]):
         return Markdown(f"[{escape_markdown(name)}]({url}/{name})")
     return Markdown(f"{folder if is_local_path(name) else f'a {kind}'} named {escape_markdown(plain_name(name))}")
-
-
-def _flag(name: str, value: object) -> list[str]:
-    if value is True:
-        return [f"--{name}"]
-    if isinstance(value, list):
-        return [f"--{name}", *map(str, value)]
-    # A value that begins with a dash would be taken for a flag.
-    return [f"--{name}={value}"] if str(value).startswith("-") else [f"--{name}", str(value)]

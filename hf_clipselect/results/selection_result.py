@@ -1,6 +1,5 @@
 """What a selection gives back: scores of every row, the kept rows, and other ratios from the same scores."""
 
-import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,28 +10,26 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..config.python_calls import python_door
-from ..data import GIVEN_LABEL, SUBSET_COLUMNS, one_split
+from ..data import one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import Destination, Pushed, check_subset_folder, publish, subset_card
-from ..hub.merge import OUR_CONFIG, write_card
+from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, is_subset_file, publish, subset_card
+from ..hub.merge import write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.downloads import fetch_files
-from ..runtime.files import make_folder
+from ..runtime.files import make_folder, write_atomically
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
-from .changed_labels import label_columns
+from .kept_rows import kept_rows
 from .noise_summary import check_share
 from .notebook_view import as_html, in_three_lines
+from .report import draw_preview
 from .run_report import report_at
 from .saved_selection import is_whole, published_report, read_saved, write_selection
-from .scores_table import NEEDED_COLUMNS, column_values, join_columns
+from .scores_table import NEEDED_COLUMNS, column_values
 from .subsets import add_reason, select_from_table
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +165,7 @@ class SelectionResult:
                 README.md stays.
             dataset (`Dataset`, *optional*):
                 The dataset that was selected from, or the rows of it that were considered: its kept rows are written
-                too, in `ratio_<percent>/` for each ratio.
+                too, in `ratio_<percent>/` for each ratio, and a picture of some of them for the card.
             allow_outside_files (`bool`, *optional*, defaults to `False`):
                 Rows of a dataset from the Hub may name files outside of its own folder.
 
@@ -188,13 +185,16 @@ class SelectionResult:
         check_subset_folder(folder)
         # First to go and last to come: no half-written folder has one.
         (folder / "selection.json").unlink(missing_ok=True)
-        for path in folder.glob(f"*/{SHARDS}"):
-            if OUR_CONFIG.fullmatch(path.parent.name):
-                path.unlink()
+        for path in [folder / PREVIEW, *folder.glob(f"*/{SHARDS}")]:
+            if is_subset_file(path.relative_to(folder).as_posix()):
+                path.unlink(missing_ok=True)
         write_parquet(self.scores, folder / "scores")
-        for size in () if dataset is None else self.ratios:
-            write_parquet(self._at(size)._join(dataset), folder / config_name(size))
         report = published_report(self.report)
+        for size in () if dataset is None else self.ratios:
+            subset = self._at(size)._join(dataset)
+            write_parquet(subset, folder / config_name(size))
+            if size == self.ratios[0] and is_whole(report):
+                write_atomically(folder / PREVIEW, draw_preview(self.scores, subset, self.source, column_suffix(size)))
         if is_whole(report):
             write_card(folder / "README.md", subset_card(report, folder))
         write_selection(
@@ -272,6 +272,7 @@ class SelectionResult:
         tag: str | None = None,
         create_pr: bool = False,
         allow_outside_files: bool = False,
+        license: str | None = None,
         token: str | None = None,
     ) -> list[Pushed]:
         """Publish the selection as a dataset repository, by one commit, and the adapters behind it if they are given.
@@ -290,6 +291,7 @@ class SelectionResult:
             tag (`str`, *optional*): Tag of this push; default the next of v1, v2, ...
             create_pr (`bool`, *optional*, defaults to `False`): Open pull requests instead of committing; no tags.
             allow_outside_files (`bool`, *optional*, defaults to `False`): As in `save`.
+            license (`str`, *optional*): That the card states, an id of the Hub or `other`; default the source's.
             token (`str`, *optional*): Token of the Hub that may write; default the logged-in one.
 
         Returns:
@@ -298,7 +300,8 @@ class SelectionResult:
 
         Raises:
             InputError: It is another dataset, a row names a file that is not the dataset's, the result comes from
-                `select_embeddings`, or the push can't work: no token, a wrong id, missing rights, a tag that is taken.
+                `select_embeddings`, or the push can't work: no token, a wrong id, missing rights, a tag that is taken,
+                a license that the Hub does not know.
             PushError: The Hub can't be reached, or fails time after time.
 
         Example:
@@ -321,13 +324,21 @@ class SelectionResult:
             dataset = one_split(dataset)
             self._check(dataset)
         destination = Destination.to(
-            repo_id, hub_model_id, private=private, branch=revision, tag=tag, create_pr=create_pr, token=token
+            repo_id,
+            hub_model_id,
+            license=license,
+            private=private,
+            branch=revision,
+            tag=tag,
+            create_pr=create_pr,
+            token=token,
         )
         destination.check()
+        told = self.report | {"arguments": self.report["arguments"] | ({"license": license} if license else {})}
         with TemporaryDirectory() as folder:
-            self.save(folder, dataset, allow_outside_files=allow_outside_files)
+            replace(self, report=told).save(folder, dataset, allow_outside_files=allow_outside_files)
             adapter = None if adapter_dir is None else Path(adapter_dir)
-            return publish(published_report(self.report), Path(folder), destination, adapter=adapter)
+            return publish(published_report(told), Path(folder), destination, adapter=adapter)
 
     @classmethod
     def _read(cls, folder: Path, name: str) -> "SelectionResult":
@@ -364,29 +375,4 @@ class SelectionResult:
         return with_own_images(dataset, self.source.image_column, self.source, allow_outside_files=True)
 
     def _join(self, dataset: Dataset) -> Dataset:
-        score = f"selection_score_{column_suffix(self.ratios[0])}"
-        names = {"source_index": "source_index", "sas": "sas", "sds": "sds", "selection_score": score}
-        columns = {column: column_values(self.scores, name) for column, name in names.items()}
-        dataset = dataset.with_format(None)
-        is_reviewed = GIVEN_LABEL in self.scores.column_names
-        ours = [*SUBSET_COLUMNS, GIVEN_LABEL] if is_reviewed else [*SUBSET_COLUMNS]
-        if taken := [column for column in ours if column in dataset.column_names]:
-            logger.warning(
-                "The dataset's columns %s are replaced in the subset by those of this selection.", ", ".join(taken)
-            )
-            dataset = dataset.remove_columns(taken)
-        order, tables = [*dataset.column_names, *ours], [pa.table(columns)]
-        if is_reviewed:
-            tables.append(label_columns(dataset, self.source.label_column, self.scores))
-            dataset = dataset.remove_columns(self.source.label_column)
-        kept, has_all = np.flatnonzero(self._kept), len(dataset) == len(self.scores)
-        is_plain = has_all and dataset._indices is None
-        if not is_plain:
-            # Columns beside rows that were picked out of a dataset make `datasets` copy the rows: those kept suffice.
-            dataset = dataset.select(kept if has_all else columns["source_index"][kept])
-            tables = [table.take(kept) for table in tables]
-        for table in tables:
-            dataset = join_columns(dataset, table)
-        if is_plain:
-            dataset = dataset.select(kept)
-        return dataset.select_columns(order) if is_reviewed else dataset
+        return kept_rows(dataset, self.scores, column_suffix(self.ratios[0]), label_column=self.source.label_column)

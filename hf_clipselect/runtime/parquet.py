@@ -197,10 +197,10 @@ class _PatientFile:
             self.check()
 
 
-def shards_id(folder: Path) -> str:
-    """A short text that changes with the content of the Parquet shards in a folder."""
+def shards_id(folder: Path) -> int:
+    """A whole number below 2^48 that changes with the content of the Parquet shards in a folder."""
     shards = hashlib.sha256()
     for path in sorted(folder.glob("*.parquet")):
         with path.open("rb") as file:
             shards.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256 {shards.hexdigest()[:16]}"
+    return int(shards.hexdigest()[:12], 16)

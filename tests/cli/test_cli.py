@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModel
 from hf_clipselect.cli import main
 from hf_clipselect.cli.command_table import COMMANDS
 from hf_clipselect.encoder.precision import available_precisions
+from hf_clipselect.hub import PREVIEW
 from hf_clipselect.hub.noise_words import about_percent
 from hf_clipselect.runtime.words import counted
 
@@ -203,7 +204,7 @@ class TestRun:
         assert names(out) == ENTRIES | {"adapter"}
         assert names(out / "adapter") == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
         assert "manifest.json" in names(out / "features")
-        assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
+        assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores", PREVIEW}
         assert names(out / "subset" / "ratio_30") == {"train-00000-of-00001.parquet"}
         assert json.loads((out / "report.json").read_text())["num_rows"] == 60
         config = yaml.safe_load((out / "config.yaml").read_text())

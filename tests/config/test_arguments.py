@@ -99,6 +99,7 @@ EXAMPLES = {
     "hub_tag": ("v3", "v3"),
     "create_pr": ("true", True),
     "scores_only": ("true", True),
+    "license": ("cc-by-4.0", "cc-by-4.0"),
 }
 # What makes no sense without it.
 NEEDS = {"push_to_hub": ("hub_dataset_id", "me/digits-pruned"), "num_clusters": ("caption_column", "text")}
@@ -470,6 +471,7 @@ def test_yaml_words_that_yaml_itself_would_read_as_booleans_keep_their_meaning(t
         (["--push_to_hub"], "--hub_dataset_id"),
         (["--bf16", "--precision", "float32"], "old name of --precision bfloat16 and contradicts"),
         (["--create_pr", "--hub_tag", "v1"], "leave --hub_tag out"),
+        (["--license", "MIT License"], "mit or cc-by-4.0, or other; got 'MIT License'"),
         (["--create_pr", "--hub_revision", "dev"], "leave --hub_revision out"),
         (["--adapter_name_or_path", "me/a", "--adaptation", "off"], "--adaptation off"),
         (["--adapter_name_or_path", "me/a", "--peft_config", "lora.json"], "--peft_config lora.json"),

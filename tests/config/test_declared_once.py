@@ -55,6 +55,7 @@ COMMAND_LINE_ONLY = {
     "hub_tag",
     "create_pr",
     "scores_only",
+    "license",
 }
 DOORS = [select_dataset, select_embeddings]
 KEYWORDS = [(door, name) for door in DOORS for name in inspect.signature(door).parameters if name not in THINGS]

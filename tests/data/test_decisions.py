@@ -64,7 +64,11 @@ def test_files_that_hold_no_decisions(tmp_path, reason):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "text").write_text("row 3: keep")
-    for name, reason in {"text": "Parquet magic bytes", "absent": "No such file", ".": "it is a folder"}.items():
+    for name, reason in {
+        "text": "it is no whole Parquet file",
+        "absent": "No such file",
+        ".": "it is a folder",
+    }.items():
         with pytest.raises(InputError, match=reason) as refused:
             read_decisions(tmp_path / name)
         assert "can't be read" in str(refused.value) and "decisions.parquet" in str(refused.value)

@@ -17,11 +17,12 @@ from loopback_hub.card import check
 from PIL import Image as PILImage
 
 from hf_clipselect import select_dataset
+from hf_clipselect.cli import main
 from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.hub import adapter_card, subset_card
+from hf_clipselect.hub import PREVIEW, adapter_card, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
 from hf_clipselect.hub.merge import merge_cards
 from hf_clipselect.hub.wording import size_category
@@ -142,6 +143,8 @@ def make_hostile_report():
     report["classes"] = [make_class(name, 10, {"30": 3, "12_5": 1}) for name in HOSTILE]
     report["classes_without_images"] = HOSTILE
     report["warnings"] = HOSTILE
+    report["leaks"] = {"reference": " ".join(HOSTILE), "rows": 3, "dropped": True}
+    report["quality"] = {"rows": 3, "dropped": True, "issues": dict.fromkeys(HOSTILE, 1)}
     report["noise"] = noise_of(HOSTILE, 0.2)
     report["adaptation"]["reason"] = " ".join(HOSTILE)
     report["arguments"] = {
@@ -232,7 +235,7 @@ def test_dataset_header():
     assert data["tags"] == ["clip", "data-selection", "dataset-pruning", "hf_clipselect"]
     assert data["pretty_name"] == "Subsets of flowers"
     first = data["configs"][0]
-    assert re.fullmatch(r"sha256 [0-9a-f]{16}", first.pop("description"))
+    assert re.fullmatch(r"0\.0\.\d+", first.pop("version"))
     assert first == {
         "config_name": "ratio_30",
         "data_files": [{"split": "train", "path": "ratio_30/train-*.parquet"}],
@@ -269,7 +272,8 @@ def test_the_header_changes_with_the_files(tmp_path):
 
     first = entries([1])
     assert entries([1]) == first
-    assert all(new["description"] != old["description"] for new, old in zip(entries([2]), first, strict=True))
+    # The same number of rows and bytes: the version alone tells them apart, for the cache of `load_dataset`.
+    assert all(new["version"] != old["version"] for new, old in zip(entries([2]), first, strict=True))
 
 
 def test_adapter_header():
@@ -370,6 +374,20 @@ def test_license(stated, in_header, its_name):
     assert check(card, "dataset") == {"errors": [], "warnings": []}
 
 
+@pytest.mark.parametrize("source", [None, "cc-by-4.0"])
+def test_a_license_that_was_given_stands_before_that_of_the_source(source):
+    report = make_report()
+    report["source"]["license"] = source
+    report["arguments"]["license"] = "mit"
+    card = make_dataset_card(report)
+    assert DatasetCard(card).data.license == "mit"
+    states = "" if source is None else "; the source states cc-by-4.0"
+    assert f"- License: mit, as whoever made this selection states{states}\n" in card
+    assert "--license mit" in command_of(card) and "License of the source" not in card
+    assert "license" not in ModelCard(adapter_card(report)).data.to_dict()
+    assert check(card, "dataset") == {"errors": [], "warnings": []}
+
+
 def test_a_license_that_the_hub_refuses_is_named_beside_other():
     report = make_report()
     report["source"]["license"] = "my-own"
@@ -464,6 +482,26 @@ def test_snippets_of_a_run_of_the_embedded_digits_work(tmp_path, monkeypatch):
     assert len(names["scores"]) == len(dataset)
     exec(other_ratio.replace("path/to/subset", str(tmp_path / "run" / "subset")), names)
     assert names["subset"]["source_index"][:] == result.at(0.5).selected.tolist()
+
+
+@pytest.mark.slow
+def test_the_command_of_a_local_folder_runs_as_printed_on_a_copy(tmp_path):
+    for folder in ("mine", "yours"):
+        (tmp_path / folder / "digits").mkdir(parents=True)
+        load_digits_dataset("test").select(range(80)).to_parquet(tmp_path / folder / "digits" / "train.parquet")
+    flags = ["--model_name_or_path", "embedded/tiny-clip", "--adaptation", "off", "--selection_ratio", "0.4"]
+    flags += ["--dataset_name", str(tmp_path / "mine" / "digits"), "--license", "mit"]
+    assert main(["select", *flags, "--output_dir", str(tmp_path / "first")]) == 0
+    card = (tmp_path / "first" / "subset" / "README.md").read_text(encoding="utf-8")
+    assert "mine" not in card
+    words = shlex.split(command_of(card).replace("PATH_OF_YOUR_COPY", str(tmp_path / "yours" / "digits")))
+    assert main([*words[1:], "--output_dir", str(tmp_path / "second")]) == 0
+    first, second = tmp_path / "first" / "subset", tmp_path / "second" / "subset"
+    for name in ("ratio_40/train-00000-of-00001.parquet", PREVIEW):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    again = (second / "README.md").read_text(encoding="utf-8")
+    fingerprint = "fingerprint `[0-9a-f]{16}`"  # which `datasets` makes of the path too
+    assert re.sub(fingerprint, "", again) == re.sub(fingerprint, "", card) != card
 
 
 def test_snippets_name_the_repository():
@@ -609,6 +647,98 @@ def test_the_card_does_not_change_with_the_place_of_the_result(dataset_name):
     assert both_cards(report) == expected
 
 
+@pytest.mark.parametrize(
+    ("source", "arguments", "printed", "note"),
+    [
+        (
+            "/data/my photos",
+            {"dataset_name": "/data/my photos"},
+            "--dataset_name PATH_OF_YOUR_COPY",
+            "dataset my photos.",
+        ),
+        # As published: of a path its last part.
+        ("photos", {"dataset_name": "photos"}, "--dataset_name PATH_OF_YOUR_COPY", "dataset photos."),
+        (
+            "",
+            {"dataset_name": "", "data_files": ["/data/a.csv", "b.csv"]},
+            "--data_files PATH_OF_YOUR_COPY/a.csv PATH_OF_YOUR_COPY/b.csv",
+            "`PATH_OF_YOUR_COPY` is the folder of your copy of the files.",
+        ),
+        ("photos", {"dataset_name": "photos", "data_files": ["*.csv"]}, "--data_files '*.csv'", "dataset photos."),
+        (
+            "https://example.org/a.csv",
+            {"dataset_name": "https://example.org/a.csv"},
+            "https://example.org/a.csv",
+            None,
+        ),
+        ("embedded/digits", {"dataset_name": "embedded/digits"}, "--dataset_name embedded/digits", None),
+        ("me/flowers", {"dataset_name": "me/flowers"}, "--dataset_name me/flowers", None),
+    ],
+)
+def test_the_command_names_nothing_that_only_its_user_has(source, arguments, printed, note):
+    report = make_report()
+    report["source"] |= {"name": source, "revision": None}
+    report["arguments"] = arguments
+    for card in both_cards(report):
+        assert printed in command_of(card)
+        parse_arguments(shlex.split(command_of(card))[2:])
+        assert ("PATH_OF_YOUR_COPY` is" in card) == (note is not None)
+        assert note is None or f"{note}\n\n" in card
+
+
+def test_the_cards_tell_what_people_decided_and_what_leaks():
+    assert not re.search(r"looked at|[Cc]op(y|ies) of|Odd images", make_dataset_card(make_report()))
+    report = make_report() | {
+        "decisions": {"keep": 1200, "relabel": 5, "drop": 2, "unsure": 1},
+        "leaks": {"reference": "me/flowers, split test", "rows": 1, "dropped": True},
+        "quality": {"rows": 7, "dropped": False, "issues": {"blurry": 4, "dark": 3, "odd_size": 0}},
+    }
+    card = make_dataset_card(report)
+    for text in (
+        "People looked at 1,208 rows: labels kept 1,200, labels replaced 5, rows dropped 2, undecided 1.",
+        "Copies of rows of me/flowers, split test: 1 row, which no subset keeps.",
+        "Odd images, such as blurred or dark ones: 7 rows (blurry 4, dark 3), which subsets may keep.",
+    ):
+        assert f"\n\n{text}\n\n" in card
+    assert "the label given in the source, or the new one of a person who looked at the row, possibly wrong" in card
+    assert (
+        "then five of ours" in card and "| `given_label` | class label | the label given in the source, what" in card
+    )
+    report["leaks"]["rows"] = report["quality"]["rows"] = 0
+    card = make_dataset_card(report)
+    assert "No row is a copy of a row of me/flowers, split test." in card and "dark ones: 0 rows.\n" in card
+    report |= {"leaks": None, "quality": None, "decisions": None}
+    assert "or the new one" not in make_dataset_card(report) and "four of ours" in make_dataset_card(report)
+    report["leaks"] = {"reference": HOSTILE[0], "rows": 2, "dropped": False}
+    assert "Copies of rows of &lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;: 2 rows" in make_dataset_card(report)
+
+
+def test_the_picture_is_shown_where_there_is_one():
+    assert "![" not in make_dataset_card(make_report(), configs=("ratio_30", "scores"))
+    folder = make_dataset_card.root / "ratio_30-scores"
+    (folder / PREVIEW).write_bytes(b"a picture")
+    card = make_dataset_card(make_report(), configs=("ratio_30", "scores"))
+    assert f"![Rows that `ratio_30` keeps, each with its label]({PREVIEW})" in section(card, "Rows")
+    (folder / PREVIEW).rename(make_dataset_card.root / "scores" / PREVIEW)
+    assert "![" not in make_dataset_card(make_report(), configs=("scores",))
+    (make_dataset_card.root / "scores" / PREVIEW).unlink()
+
+
+def test_how_to_get_it_stands_first_and_what_few_read_is_folded():
+    card, adapters = make_dataset_card(make_report()), adapter_card(make_report())
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE)[0] == "Load" and "pip install datasets" in section(
+        card, "Load"
+    )
+    assert re.findall(r"^## (.*)$", adapters, re.MULTILINE)[0] == "Quick start"
+    for text in (card, adapters):
+        assert text.index("pip install") < text.index("```python")
+        assert text.count("<details>") == text.count("</details>") == text.count("<summary>") > 0
+        folded = "".join(re.findall(r"<details>.*?</details>", text, re.DOTALL))
+        assert "- Versions: " in folded and "- Seed: 42" in folded and "8f14e45fceea167a" in folded
+        assert not re.search("Versions: |8f14e45fceea167a", text.replace(folded, "").split("</details>")[-1])
+    assert "| tulip | 800 | 240 | 100 |" in "".join(re.findall(r"<details>.*?</details>", card, re.DOTALL))
+
+
 def test_a_dataset_in_memory_has_no_command():
     report = in_memory(make_report())
     report["arguments"] |= {"learning_rate": 1e-3, "class_balance": "none"}
@@ -671,12 +801,15 @@ def test_hostile_text_stays_text():
     friendly["adaptation"]["reason"] = "plain"
     friendly["model"] |= {"name": "/models/plain", "revision": "plain", "prompt_template": ["plain {}"]}
     friendly["versions"] = {"plain": "1"}
+    friendly["leaks"] = {"reference": "plain", "rows": 3, "dropped": True}
+    friendly["quality"] = {"rows": 3, "dropped": True, "issues": {"plain": 1}}
     friendly["source"] = make_report()["source"] | {"name": "/data/plain", "config_name": "plain", "license": "plain"}
     for plain_card, hostile_card in zip(both_cards(friendly), both_cards(hostile), strict=True):
         plain_body, hostile_body = (card.split("\n---\n", 1)[1] for card in (plain_card, hostile_card))
         blocks = [token.type for token in parser.parse(hostile_body)]
         assert blocks == [token.type for token in parser.parse(plain_body)]
-        assert blocks.count("html_block") == 2  # our marks
+        html = [token.content for token in parser.parse(hostile_body) if token.type == "html_block"]
+        assert all(re.match("<!-- hf_clipselect:|<details>\n<summary>|</details>\n", block) for block in html)
         inline = {child.type for token in parser.parse(hostile_body) for child in token.children or []}
         assert inline <= {"text", "softbreak", "code_inline", "link_open", "link_close"}
         # The one link of each card is that of the paper.
@@ -703,13 +836,15 @@ def test_addresses_in_texts_are_no_links():
 
 def test_templates_in_values_are_not_run():
     for card in both_cards(make_hostile_report()):
-        assert "49" not in re.sub("[0-9a-f]{16,}", "", card)  # hashes may hold it
+        assert "49" not in re.sub(r"[0-9a-f]{16,}|version: [\d.]+", "", card)  # hashes may hold it
         assert "{% raw %}" in card
 
 
 def test_no_raw_html_outside_blocks():
     for card in both_cards(make_hostile_report()) + both_cards(in_memory(make_hostile_report())):
-        outside = re.sub(r"^(`{3,})\w+\n.*?^\1$|^<!-- hf_clipselect:.*-->$", "", card, flags=re.DOTALL | re.MULTILINE)
+        folds = r"^<details>\n<summary>|</summary>$|^</details>$"
+        ours = rf"^(`{{3,}})\w+\n.*?^\1$|^<!-- hf_clipselect:[^\n]*-->$|{folds}"
+        outside = re.sub(ours, "", card, flags=re.DOTALL | re.MULTILINE)
         assert not re.search(r"<(?!n<)[a-z/!]", outside.split("\n---\n", 1)[1])
 
 
@@ -746,9 +881,14 @@ def test_no_path_of_the_users_disk(tmp_path):
         assert not re.search(r"anna|secret|My Data|My Pictures|\.\./", card)
         assert str(tmp_path) not in card
         assert command_of(card) == (
-            "hf-clipselect select --dataset_name cifar10 --class_names_file names.txt --model_name_or_path my-clip "
-            "--adapter_name_or_path adapters --peft_config lora.json"
+            "hf-clipselect select --dataset_name PATH_OF_YOUR_COPY --class_names_file names.txt --model_name_or_path "
+            "PATH_OF_THE_MODEL --adapter_name_or_path PATH_OF_THE_ADAPTERS --peft_config lora.json"
         )
+        assert (
+            "\n\n`PATH_OF_YOUR_COPY` is the path of your copy of the dataset cifar10. `PATH_OF_THE_MODEL` is the path "
+            "of the model my-clip. `PATH_OF_THE_ADAPTERS` is the path of the adapters adapters. `names.txt`, "
+            "`lora.json` are files of whoever ran it.\n\n"
+        ) in card
     # A dataset in memory has no name, but another argument may be a path.
     report["arguments"] |= {"dataset_name": ""}
     cards = both_cards(report)

@@ -292,6 +292,33 @@ def test_dataset_info_of_our_configs_goes(theirs, expected):
     assert "dataset_info" in merged_header(f"dataset_info: {theirs}\n", ours=adapters)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "kept"),
+    [
+        ("[{config_name: raw, a: 1}, {config_name: ratio_30, a: 2}, {config_name: ratio_5, a: 3}]", ["raw"]),
+        ("{features: [], a: 1}", [None]),
+        ("{config_name: scores, a: 1}", []),
+        ("nonsense", []),
+        ("~", []),
+    ],
+)
+def test_dataset_info_of_our_configs_is_ours_and_that_of_others_stays(theirs, kept):
+    info = "- config_name: {}\n  features: [{{name: x, dtype: int64}}]\n  splits: [{{name: train, num_examples: 3}}]\n"
+    ours = OURS.replace("configs:\n", f"dataset_info:\n{info.format('ratio_30')}{info.format('scores')}configs:\n")
+    merged = merge_cards(ours, f"---\ndataset_info: {theirs}\nlanguage: de\n---\n# Mine\n")
+    entries = header(merged)["dataset_info"]
+    assert [entry.get("config_name") for entry in entries] == [*kept, "ratio_30", "scores"]
+    assert entries[-2:] == header(ours)["dataset_info"] and header(merged)["language"] == "de"
+    assert check(merged, "dataset") == FINE
+    assert merge_cards(ours, merged) == merged
+    # A later push with other configs, and one that says nothing of them, leave no entry of an earlier push.
+    later = ours.replace("ratio_30", "ratio_50")
+    names = [entry.get("config_name") for entry in header(merge_cards(later, merged))["dataset_info"]]
+    assert names == [*kept, "ratio_50", "scores"]
+    silent = header(merge_cards(OURS, merged)).get("dataset_info", [])
+    assert [entry.get("config_name") for entry in silent] == kept
+
+
 def test_what_describes_the_adapters_is_ours():
     ours = our_card(
         "base_model: me/clip\nbase_model_relation: adapter\nlibrary_name: peft\npipeline_tag: "

@@ -12,6 +12,8 @@ from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
 from preloaded import run_python
 
+from hf_clipselect.hub import PREVIEW
+
 
 pytestmark = pytest.mark.slow
 
@@ -199,9 +201,19 @@ def test_from_python(published, tmp_path):
     assert not [path for path in hub.tree("datasets/me/python-scores") if path.startswith("ratio_")]
     card = hub.read("datasets/me/python-80", "README.md").decode()
     assert "| `ratio_80` | 120 | 80.0% |" in card and check(card, "dataset")["errors"] == []
+    later = hub.read("datasets/me/python-80", "README.md", "dev").decode()
+    assert read_header(card)["license"] == "apache-2.0" and read_header(later)["license"] == "cc-by-4.0"
     for message, words in zip(
         found["refused"],
-        ("150 rows", "give both, or neither", "leave revision and tag out", "bob/x", "result of a run"),
+        (
+            "150 rows",
+            "give both, or neither",
+            "leave revision and tag out",
+            "bob/x",
+            "license must be an id of a license as the Hub has them",
+            "license apache: the Hub does not take it",
+            "result of a run",
+        ),
         strict=True,
     ):
         assert words in message
@@ -235,6 +247,7 @@ def test_two_processes_push_once(published, tmp_path):
     [
         (None, PUSH, "hf auth login"),
         ("hf_me_write", [*PUSH[:3], "--hub_model_id", "bob/m"], "--hub_model_id bob/m"),
+        ("hf_me_write", [*PUSH, "--license", "cc-by-4"], "--license cc-by-4: the Hub does not take it"),
     ],
 )
 def test_what_could_not_be_pushed_is_refused_before_any_work(published, tmp_path, token, flags, words):
@@ -248,6 +261,7 @@ def test_what_could_not_be_pushed_is_refused_before_any_work(published, tmp_path
 def test_a_hub_that_fails_for_good_leaves_the_results_and_the_next_run_goes_on(published, tmp_path):
     hub, *_ = published
     flags = ["--push_to_hub", "--hub_dataset_id", "me/later", "--max_train_samples", "60", "--output_dir", "out"]
+    flags += ["--license", "mit"]
     hub.faults.add("status", path="datasets/me/later/commit", status=403, times=None)
     broken = select(hub.environment("hf_me_write"), tmp_path, *flags)
     hub.faults.clear()
@@ -257,4 +271,13 @@ def test_a_hub_that_fails_for_good_leaves_the_results_and_the_next_run_goes_on(p
     assert list(hub.tree("datasets/me/later")) == [".gitattributes"]
     done = select(hub.environment("hf_me_write"), tmp_path, *flags)
     assert done.returncode == 0 and "nothing to encode" in done.stderr
-    assert os.fsdecode(hub.read("datasets/me/later", "README.md")) == (tmp_path / "out/subset/README.md").read_text()
+    card = os.fsdecode(hub.read("datasets/me/later", "README.md"))
+    assert card == (tmp_path / "out/subset/README.md").read_text()
+    assert read_header(card)["license"] == "mit" and "; the source states cc-by-4.0" in card  # what was asked for
+    assert f"]({PREVIEW})" in card and PREVIEW in hub.tree("datasets/me/later")
+    # Images that may not be given on after all leave the repository, and the picture of them too.
+    done = select(hub.environment("hf_me_write"), tmp_path, *flags, "--scores_only")
+    assert done.returncode == 0, done.stderr[-3000:]
+    left = {".gitattributes", "README.md", "scores/train-00000-of-00001.parquet", "selection.json"}
+    assert set(hub.tree("datasets/me/later")) == left
+    assert PREVIEW not in os.fsdecode(hub.read("datasets/me/later", "README.md"))

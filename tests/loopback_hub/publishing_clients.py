@@ -151,7 +151,7 @@ def from_python(folder: str) -> dict:
     first = result.push_to_hub("me/python", dataset, private=True, **options)
     again = result.push_to_hub("me/python", dataset, **options)
     half = SelectionResult.from_hub("me/python").at(0.8)
-    half.push_to_hub("me/python-80", dataset, tag="best")
+    half.push_to_hub("me/python-80", dataset, tag="best", license="apache-2.0")
     half.push_to_hub("me/python-80", revision="dev")
     half.push_to_hub("me/python-80", create_pr=True)
     scores = half.push_to_hub("me/python-scores")
@@ -177,6 +177,8 @@ def from_python(folder: str) -> dict:
             refusal(half.push_to_hub, "me/x", dataset, adapter_dir=folder),
             refusal(half.push_to_hub, "me/x", create_pr=True, tag="v1"),
             refusal(half.push_to_hub, "bob/x"),
+            refusal(half.push_to_hub, "me/x", license="Apache"),
+            refusal(half.push_to_hub, "me/x", license="apache"),
             refusal(bare.push_to_hub, "me/x"),
         ],
     }

@@ -1,7 +1,9 @@
 import ast
 import base64
+import hashlib
 import io
 import re
+import time
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -9,13 +11,20 @@ from importlib.resources import files
 import matplotlib
 import numpy as np
 import pytest
-from datasets import Dataset, Image
+from datasets import Dataset, Image, Value
 from made_reports import NAN, random_table, scores_table, summarize_table, with_random_noise
 from PIL import Image as PILImage
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.results.report import pick_suspects, write_html
-from hf_clipselect.results.report.thumbnails import make_thumbnails, pick_rows
+from hf_clipselect.results.report.shown_rows import (
+    Cut,
+    classes_to_cut,
+    confused_pairs,
+    forced_rows,
+    rows_of_size,
+)
+from hf_clipselect.results.report.thumbnails import make_thumbnails
 from hf_clipselect.results.scores_table import column_values
 from hf_clipselect.results.subsets import select_from_table
 from hf_clipselect.scores.trust import measure_trust
@@ -32,7 +41,7 @@ HOSTILE = [
     "'; --></style><b>",
     "\u732b",
 ]
-VOID_TAGS = {"meta", "img", "br", "hr", "input", "link"}
+VOID_TAGS = {"meta", "img", "br", "hr", "input", "link", "wbr"}
 
 
 class Page(HTMLParser):
@@ -94,20 +103,70 @@ def decode(source):
     return PILImage.open(io.BytesIO(base64.b64decode(source.split(",", 1)[1])))
 
 
-def test_pick_rows_by_hand(eight_rows):
-    picked = {kind: rows.tolist() for kind, rows in pick_rows(eight_rows, "50").items()}
-    assert picked == {"best": [4, 0, 1, 5], "cut": [5, 1, 0, 4], "dropped": [7, 2, 6], "suspect": [6, 2]}
+def shown(scores, suffix, report):
+    return rows_of_size(scores, suffix, classes_to_cut(scores), forced_rows(scores, report))
 
 
-def test_pick_rows_shows_24_and_spreads_the_dropped():
+def test_rows_of_a_size_by_hand(eight_rows, eight_report):
+    of = shown(eight_rows, "50", eight_report)
+    assert of.best.tolist() == [4, 0, 1, 5] and of.dropped.tolist() == [7, 2, 6]
+    assert of.cuts == [Cut(0, kept=1, dropped=2), Cut(1, kept=5, dropped=7)]
+    assert shown(eight_rows, "12_5", eight_report).cuts == [Cut(0, kept=None, dropped=0), Cut(1, 4, 5)]
+    assert [
+        (pair.label, pair.proposed, pair.rows, pair.share, pair.examples) for pair in confused_pairs(eight_rows)
+    ] == [
+        (0, 1, 1, 1 / 3, [2]),
+        (1, 2, 1, 1 / 4, [6]),
+    ]
+
+
+def test_no_cut_lies_at_rows_that_are_kept_or_dropped_whatever_their_score(eight_rows, eight_report):
+    kept, dropped = [row == 1 for row in range(8)], [row == 7 for row in range(8)]
+    facts = eight_rows.add_column("must_keep", kept).add_column("must_drop", dropped)
+    assert shown(facts, "50", eight_report).cuts == [Cut(0, kept=0, dropped=2), Cut(1, kept=5, dropped=6)]
+    leaks = eight_rows.add_column("leak_of", [-1] * 7 + [3]).add_column(
+        "quality_issues", [""] * 2 + ["dark"] + [""] * 5
+    )
+    report = {**eight_report, "leaks": {"dropped": True}, "quality": {"dropped": False}}
+    assert shown(leaks, "50", report).cuts == [Cut(0, kept=1, dropped=2), Cut(1, kept=5, dropped=6)]
+    report["quality"] = {"dropped": True}
+    assert shown(leaks, "50", report).cuts == [Cut(0, kept=1, dropped=None), Cut(1, kept=5, dropped=6)]
+
+
+def test_the_cut_of_a_class_against_sorting_its_rows():
+    table = random_table(400, ["a", "b", "c"], ratios=(0.3, 0.6))
+    score = np.round(column_values(table, "selection_score_30"))  # many rows are equal
+    for name in ("selection_score_30", "selection_score_60"):
+        table = table.remove_columns(name).add_column(name, score, feature=Value("float32"))
+    labels = column_values(table, "label")
+    for suffix, share in (("30", 0.3), ("60", 0.6)):
+        order = [np.flatnonzero(labels == c)[np.argsort(-score[labels == c], kind="stable")] for c in range(3)]
+        kept = np.isin(np.arange(400), np.concatenate([rows[: round(share * len(rows))] for rows in order]))
+        name = f"selected_{suffix}"
+        table = table.remove_columns(name).add_column(name, kept)
+        expected = [Cut(c, rows[kept[rows]][-1], rows[~kept[rows]][0]) for c, rows in enumerate(order)]
+        assert shown(table, suffix, summarize_table(table)).cuts == expected
+
+
+def test_rows_of_a_size_are_few_and_spread_over_the_dropped():
     scores = random_table(1000, ["a", "b"])
-    picked = pick_rows(scores, "30")
+    of = shown(scores, "30", summarize_table(scores))
     order = np.argsort(-column_values(scores, "selection_score_30"))
-    assert picked["best"].tolist() == order[:24].tolist()
-    assert picked["cut"].tolist() == order[299:275:-1].tolist()
-    assert picked["dropped"][0] == order[300]
-    assert picked["dropped"][-1] == order[999]
-    assert len(picked["dropped"]) == len(set(picked["dropped"].tolist())) == len(picked["suspect"]) == 24
+    assert of.best.tolist() == order[:16].tolist()
+    assert of.dropped[0] == order[300]
+    assert of.dropped[-1] == order[999]
+    assert len(of.dropped) == len(set(of.dropped.tolist())) == 16
+
+
+def test_of_many_classes_the_cuts_are_those_with_the_most_wrong_labels():
+    scores = random_table(3000, [f"species {number}" for number in range(30)])
+    for table in (scores, with_random_noise(scores)):
+        labels = column_values(table, "label")
+        of_model = "clean_label" in table.column_names
+        wrong = column_values(table, "label_error_probability") if of_model else ~column_values(table, "label_agrees")
+        shares = [wrong[labels == c].mean() for c in range(30)]
+        assert classes_to_cut(table) == sorted(range(30), key=lambda c: -shares[c])[:24]
+        assert [cut.label for cut in shown(table, "30", summarize_table(table)).cuts] == classes_to_cut(table)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -119,7 +178,7 @@ def test_thumbnails_of_every_mode_are_rgb(mode):
         image = image.convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, format="TIFF")
-    thumbnail = decode(make_thumbnails(as_dataset([buffer.getvalue()]), "picture", [0])[0])
+    thumbnail = decode(make_thumbnails(as_dataset([buffer.getvalue()]), "picture", [0], max_side=96)[0])
     assert thumbnail.mode == "RGB"
     assert thumbnail.size == (50, 90)
 
@@ -128,7 +187,7 @@ def test_thumbnails_are_of_the_rows_asked_for():
     two_pixels = PILImage.fromarray(np.array([[0, 255]], np.uint8))
     images = solid_images(20) + [PILImage.new("RGB", (400, 100), (10, 200, 30)), b"not an image", two_pixels]
     dataset = as_dataset(images).with_transform(lambda batch: pytest.fail("the dataset's own transform ran"))
-    thumbnails = make_thumbnails(dataset, "picture", [22, 21, 3, 20, 3, 17])
+    thumbnails = make_thumbnails(dataset, "picture", [22, 21, 3, 20, 3, 17], max_side=96)
     assert list(thumbnails) == [3, 17, 20, 21, 22]
     assert thumbnails[21] is None
     for row in (3, 17):
@@ -155,13 +214,19 @@ def test_page_stands_alone_and_is_well_formed(tmp_path, eight_rows, eight_report
     text = write_page(tmp_path, eight_report, eight_rows, solid_images(8))
     page = Page(text)
     assert all(source.startswith("data:image/") for source in page.values("src"))
-    assert page.values("href") == [PAPER]
-    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    links = page.values("href")
+    assert [link for link in links if not link.startswith("#")] == [PAPER]
+    assert {link[1:] for link in links if link != PAPER} <= set(page.values("id"))
+    assert not {"link", "iframe", "object", "embed"} & set(page.tags)
     assert "url(" not in text and "@import" not in text
+    [script] = re.findall("<script>(.*?)</script>", text, flags=re.DOTALL)
+    policy = page.values("content")[-1]
+    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    assert "default-src 'none'" in policy and page.tags.count("script") == 1
     assert len(page.values("alt")) == len(page.values("src")) == page.tags.count("img")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     figures = [source for source in page.values("src") if "svg" in source]
-    assert len(figures) == 5
+    assert len(figures) == 2 * 5  # for each of two sizes
     for figure in figures:
         ElementTree.fromstring(base64.b64decode(figure.split(",", 1)[1]))
 
@@ -190,7 +255,8 @@ def test_tiles_show_the_image_label_and_prediction_of_their_row(tmp_path, eight_
     labels, predicted = column_values(eight_rows, "label"), column_values(eight_rows, "predicted_label")
     for row in (0, 1, 2, 4, 5, 6, 7):
         tile = page.tile(2 * row)  # the page tells source_index, which is twice the row here
-        assert decode(tile["src"]).getcolors() == [(96 * 96, colour_of(row))]
+        side = 256 if row in {2, 6} else 128  # suspects are larger
+        assert decode(tile["src"]).getcolors() == [(side * side, colour_of(row))]
         assert tile["alt"] == f"Row {2 * row}, label {names[labels[row]]}, CLIP predicts {names[predicted[row]]}"
         assert ("kept" in tile["text"]) == (row in {0, 1, 4, 5})
         assert (f"why {row}" in tile["text"]) == (row not in {0, 1, 4, 5})
@@ -218,14 +284,91 @@ def test_hostile_names_stay_text(tmp_path):
     )
     text = write_page(tmp_path, report, scores, solid_images(120))
     page = Page(text)
-    assert page.tags.count("script") == 0
     assert page.tags.count("b") == len(report["subsets"])
     assert not {key for key, _ in page.attributes if key.startswith("on")}
-    assert "<script" not in text
+    assert page.tags.count("script") == text.count("<script") == text.count("</script") == 1
     assert set(HOSTILE) <= set(page.texts)
     assert {f"label {name}" for name in HOSTILE} <= {
         alt.split(", ", 1)[1].rsplit(", CLIP", 1)[0] for alt in page.values("alt") if alt.startswith("Row")
     }
+
+
+def test_the_order_of_the_page(tmp_path):
+    scores = with_random_noise(random_table(240, ["a", "b", "c"], ratios=(0.3, 0.6))).add_column("group", ["x"] * 240)
+    report = summarize_table(scores, (0.3, 0.6), source={"name": "/home/me/data/pets", "split": "train"})
+    text = write_page(tmp_path, report, scores, solid_images(240))
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", text)[:-1] == [  # the last is that of the enlarged row
+        "Warnings",
+        "Labels that look wrong",
+        "The cut of each class",
+        "Confused pairs",
+        "Kept and dropped",
+        "Classes",
+        "Groups",
+        "Scores",
+        "How it was made",
+    ]
+    assert "<title>pets: what was kept</title>" in text and "<h1><bdi>pets</bdi></h1>" in text
+    levels = [int(level) for level in re.findall(r"<h(\d)", text)]
+    assert levels[0] == 1 and all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_page_tells_what_people_decided_and_what_checks_found(tmp_path, eight_rows, eight_report):
+    without = write_page(tmp_path, eight_report, eight_rows)
+    found = {
+        "decisions": {"keep": 1, "relabel": 2, "drop": 0, "unsure": 1},
+        "leaks": {"reference": "me/pets (split test) <b>", "rows": 2, "dropped": False},
+        "quality": {"rows": 1, "dropped": True, "issues": {"blurry": 1, "dark": 0}},
+    }
+    none = {"decisions": None, "leaks": None, "quality": None}
+    assert write_page(tmp_path, {**eight_report, **none}, eight_rows) == without
+    scores = eight_rows.add_column("given_label", [0, 0, 2, 0, 1, 1, 2, 1], feature=eight_rows.features["label"])
+    scores = scores.add_column("decision", ["", "", "relabel", "", "keep", "", "relabel", "unsure"])
+    scores = scores.add_column("leak_of", [-1] * 6 + [7, 5]).add_column("quality_issues", ["blurry"] + [""] * 7)
+    page = Page(write_page(tmp_path, {**eight_report, **found}, scores))
+    words = " ".join(" ".join(page.texts).split())
+    assert "People looked at single rows: 2 labels changed, 1 kept, 0 rows dropped, 1 unsure." in words
+    assert "2 rows copy rows of me/pets (split test) <b>" in words and "--drop_leaks true" in words
+    assert "1 row has an image with flaws (blurry: 1) and is never kept." in words
+    assert page.tags.count("b") == len(eight_report["subsets"])
+    for row, note in (
+        (2, "a person changed its label, which was bird"),
+        (4, "a person took its label for right"),
+        (6, "copies row 7 of me/pets (split test) <b>"),
+        (7, "a person was not sure"),
+        (0, "image: blurry"),
+    ):
+        assert note in page.tile(2 * row)["text"]
+    assert "a person" not in page.tile(2)["text"]
+
+
+@pytest.mark.slow
+def test_a_page_of_a_million_rows_and_ten_thousand_classes_is_small(tmp_path):
+    names = [f"species {number} {'x' * 200}" for number in range(10_000)]
+    scores = with_random_noise(random_table(1_000_000, names, ratios=(0.3, 0.6)))
+    report = summarize_table(scores, (0.3, 0.6), warnings=["w" * 5000] * 200)
+    start = time.process_time()
+    text = write_page(tmp_path, report, scores)
+    assert time.process_time() - start < 30
+    assert len(text.encode()) < 3e6
+    assert "first 1,000 of 10,000 classes" in text and "24 of 10,000 classes" in text
+    assert f"The first 120 of {len(pick_suspects(scores)):,}." in text and "The first 50 of 200;" in text
+
+
+@pytest.mark.slow
+def test_a_page_of_many_sizes_and_of_pictures_that_do_not_compress_is_bounded(tmp_path):
+    ratios = tuple(number / 20 for number in range(1, 11))
+    scores = random_table(2000, [f"class {number}" for number in range(30)], ratios=ratios)
+    noise = PILImage.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    buffer = io.BytesIO()
+    noise.save(buffer, "JPEG")
+    text = write_page(tmp_path, summarize_table(scores, ratios), scores, [buffer.getvalue()] * 2000)
+    page = Page(text)
+    shown = {alt.split(",")[0] for alt in page.values("alt") if alt.startswith("Row ")}
+    assert 400 < len(shown) <= 480 and len(text) < 20e6
+    assert set(re.findall(r'data-size="(\w+)"', text)) == {f"{5 * number}" for number in range(1, 9)}
+    assert "shows the first 8 of 10 sizes" in text
+    assert len(set(re.findall(r"<code>(ratio_\d+)</code></li>", text))) == 10
 
 
 def test_many_classes_without_images(tmp_path):
@@ -259,7 +402,7 @@ def test_page_tells_when_not_to_trust_it(tmp_path, adapted):
     assert "Classes below chance: 1" in words and "Prompts that are nearly the same: 1" in words
     assert "above a half in 1 pair" in words
     assert ("Plain Adapted" in " ".join(words.split())) == adapted
-    assert "script" not in page.tags and page.tags.count("b") == 1
+    assert page.tags.count("script") == page.tags.count("b") == 1
 
     fine = measure_trust(np.arange(6), np.arange(6), None, np.eye(6, dtype=np.float32), HOSTILE)
     words = " ".join(Page(write_page(tmp_path, summarize_table(scores, trust=fine), scores)).texts)
@@ -291,7 +434,7 @@ def test_page_tells_how_wrong_the_labels_look(tmp_path):
         assert f"{row['label_error_probability']:.2f} wrong, looks like {HOSTILE[row['clean_label']]}" in tile
     right = next(row for row in scores if row["label"] == row["clean_label"] and row["selected_30"])
     assert "looks like" not in page.tile(right["source_index"])["text"]
-    assert "script" not in page.tags and page.tags.count("b") == 1
+    assert page.tags.count("script") == page.tags.count("b") == 1
     # Not twice where the reason says it too.
     why = [f"{WRONG_LABEL}0.97, looks like nine" if row["label"] != row["clean_label"] else "why" for row in scores]
     said = scores.remove_columns("reason").add_column("reason", why)
@@ -323,7 +466,7 @@ def test_page_names_the_classes_with_the_most(tmp_path):
     words = " ".join(Page(write_page(tmp_path, report, scores)).texts)
     assert "the first 20 of 30 classes" in words and "standard error" not in words
     shares = report["noise"]["by_class"]
-    listed = words.split("Classes with the most")[1].split("Confused pairs")[0]
+    listed = words.split("Classes with the most")[1].split("Kept and dropped")[0]
     assert re.findall(r"species \d+", listed) == sorted(shares, key=lambda name: -shares[name])[:20]
 
 

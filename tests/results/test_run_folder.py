@@ -13,7 +13,7 @@ from made_results import make_result
 from hf_clipselect import SelectionResult, select_dataset
 from hf_clipselect.data import read_images
 from hf_clipselect.errors import InputError
-from hf_clipselect.hub import adapter_card
+from hf_clipselect.hub import PREVIEW, adapter_card
 from hf_clipselect.results.run_folder import RunFolder
 from hf_clipselect.results.run_lock import LOCK_NAME
 
@@ -242,7 +242,7 @@ class TestWriting:
             output_dir=out,
         )
         assert names(out) == ENTRIES - {"adapter", "dropped.parquet", "map.parquet"}
-        assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
+        assert names(out / "subset") == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores", PREVIEW}
         table = pq.read_table(out / "scores.parquet")
         assert table.column_names == [
             "source_index",
@@ -301,12 +301,14 @@ class TestWriting:
         folder.open(IDENTITY, overwrite=False)
         result = make_result(images_dataset, (0.3, 0.125), report=True)
         folder.write_results(result, images, {})
-        assert names(folder.subset) == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores"}
+        assert names(folder.subset) == {"README.md", "selection.json", "ratio_30", "ratio_12_5", "scores", PREVIEW}
+        assert f"]({PREVIEW})" in (folder.subset / "README.md").read_text()
         selection = (folder.subset / "selection.json").read_bytes()
         folder.write_results(result, images, {}, scores_only=True)
         assert names(folder.subset) == {"README.md", "selection.json", "scores"}
         assert (folder.subset / "selection.json").read_bytes() == selection
         assert get_dataset_config_names(str(folder.subset)) == ["scores"]
+        assert PREVIEW not in (folder.subset / "README.md").read_text()
 
     def test_remove_adapter(self, tmp_path: Path) -> None:
         folder = finished_run(tmp_path)

@@ -17,7 +17,7 @@ from ...encoder.features import features_key
 from ...encoder.images import open_image
 from ...pipeline.provenance import identity
 from ...pipeline.run import run_selection
-from ...results.report.thumbnails import NUM_SHOWN
+from ...results.report.tiles import MAX_PICTURES
 from ...results.run_folder import RunFolder
 from ...results.selection_result import SelectionResult
 from .bench import Bench
@@ -59,7 +59,7 @@ def results_figures(arguments: Arguments, run_folder: Path, folder: Path) -> dic
         "decoded": decoded[0],
         "bytes": memory.peak - memory.before,
         "decoded_by_run": decoded_by_run[0],
-        "thumbnails": 4 * NUM_SHOWN,
+        "thumbnails": MAX_PICTURES,
         "trained": adapter.exists(),
     }
 

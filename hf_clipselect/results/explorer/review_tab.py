@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...hub import wording
+from ...hub.command_words import command
+from ..saved_selection import is_whole
 from .decision_log import DecisionLog
 from .examples import examples_of
 from .explored import Explored
@@ -84,7 +85,8 @@ def apply_command(explored: Explored, log: DecisionLog) -> str:
     config = None if explored.folder is None else explored.folder / "config.yaml"
     if config is not None and config.is_file() and _was_a_command(explored):
         return shlex.join(["hf-clipselect", "select", "--config", str(config), "--decisions", str(log.path)])
-    block = wording.command(explored.result.report.get("arguments", {}))
+    report = explored.result.report
+    block = command(report) if is_whole(report) else None
     if block is None:
         return f"select_dataset(dataset, ..., decisions={str(log.path)!r})"
     return f"{block.splitlines()[1]} {shlex.join(['--decisions', str(log.path)])}"

@@ -2,6 +2,7 @@
 
 from .grid import GRID_COLUMNS, PICTURE_SIDE, draw_grid
 from .html import write_html
+from .preview import draw_preview
 from .suspects import captions_of, for_spreadsheets, pick_suspects, suspects_table, verdict
 from .thumbnails import small_images
 
@@ -11,6 +12,7 @@ __all__ = [
     "PICTURE_SIDE",
     "captions_of",
     "draw_grid",
+    "draw_preview",
     "for_spreadsheets",
     "pick_suspects",
     "small_images",

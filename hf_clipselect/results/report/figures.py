@@ -1,6 +1,7 @@
 """The figures of `report.html`, each an SVG in a data URI. The same input gives the same bytes.
 
-Kept and dropped always mean the first ratio of the report.
+The ground is clear, lines and letters are dark on a light page and light on a dark one, and data has colours whose
+contrast with both is at least three to one.
 """
 
 import base64
@@ -21,9 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-KEPT = "#0072b2"  # blue and orange of Okabe and Ito: told apart with every kind of colour blindness
-DROPPED = "#e69f00"
-BEFORE = "#999999"
+KEPT = "#0072b2"  # blue and vermilion of Okabe and Ito: told apart with every kind of colour blindness
+DROPPED = "#d55e00"
+BEFORE = "#808080"
+INK, SOFT = "#222222", "#555555"
+# What a viewer puts in their place, by what the reader's system is set to; paper is always light.
+INKS = (
+    f"<style>svg {{ --ink: {INK}; --soft: {SOFT} }}\n"
+    "@media screen and (prefers-color-scheme: dark) { svg { --ink: #e6e6e6; --soft: #a8a8a8 } }</style>"
+)
 MAX_POINTS = 5000
 MAX_CLASSES_DRAWN = 40
 MAX_CLASSES_IN_ONE = 15
@@ -36,28 +43,38 @@ STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#555555",
-    "axes.labelcolor": "#222222",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
     "axes.titlesize": 9,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-    "xtick.labelcolor": "#222222",
-    "ytick.labelcolor": "#222222",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 200,
 }
 
+# Title, and what it means for labels and for captions.
 HISTOGRAMS = {
     "sas": (
         "Semantic alignment (SAS)",
-        "Similarity of an image with the prompt of its label, or with its caption. Higher: fits better.",
+        "Similarity of an image with the prompt of its label. Higher: fits better.",
+        "Similarity of an image with its caption. Higher: fits better.",
     ),
     "margin": (
         "Margin",
-        "SAS less the similarity with the best other class, or caption. Left of the line, CLIP prefers that one.",
+        "SAS less the similarity with the best other class. Left of the line, CLIP prefers that one.",
+        "SAS less the similarity with the best other caption. Left of the line, CLIP prefers that one.",
     ),
-    "sds": ("Diversity (SDS)", "Mean distance to the nearest images of its class, or cluster. Higher: rarer."),
+    "sds": (
+        "Diversity (SDS)",
+        "Mean distance to the nearest images of its class. Higher: rarer.",
+        "Mean distance to the nearest images of its cluster. Higher: rarer.",
+    ),
 }
 
 
@@ -70,20 +87,21 @@ class Plot:
     source: str
 
 
-def draw_histograms(report: dict[str, Any], scores: Dataset) -> list[Plot]:
-    """How SAS, margin and SDS are spread over the rows kept and dropped: one figure for each."""
-    kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
+def draw_histograms(scores: Dataset, suffix: str, *, captions: bool) -> list[Plot]:
+    """How SAS, margin and SDS are spread over the rows that a size keeps and drops: one figure for each."""
+    kept = column_values(scores, f"selected_{suffix}")
     plots = []
-    for name, (title, caption) in HISTOGRAMS.items():
+    for name, (title, of_labels, of_captions) in HISTOGRAMS.items():
+        caption = of_captions if captions else of_labels
         draw = partial(_histogram, name=name, values=column_values(scores, name), kept=kept)
         plots.append(Plot(title, caption, _render(draw, width=3.3, height=2.4)))
     return plots
 
 
-def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
+def draw_scatter(scores: Dataset, suffix: str) -> Plot:
     """SAS against SDS, at most 5,000 rows of them, always the same ones."""
     sas, sds = column_values(scores, "sas"), column_values(scores, "sds")
-    kept = column_values(scores, f"selected_{report['subsets'][0]['suffix']}")
+    kept = column_values(scores, f"selected_{suffix}")
     rows = np.flatnonzero(np.isfinite(sas) & np.isfinite(sds))
     caption = f"Each point is a row; {len(rows):,} rows."
     if len(rows) > MAX_POINTS:
@@ -94,26 +112,31 @@ def draw_scatter(report: dict[str, Any], scores: Dataset) -> Plot:
     return Plot("Alignment against diversity", caption, _render(draw, width=4.9, height=3.8))
 
 
-def draw_class_shares(report: dict[str, Any]) -> list[Plot]:
-    """The share of each class before and after selection, in two figures for more than 15 classes.
+def draw_class_shares(report: dict[str, Any], subset: dict[str, Any]) -> list[Plot]:
+    """The share of each class in all rows and in a subset of the report, in two figures for more than 15 classes.
 
     Of more than 40 classes only the extremes are drawn.
     """
     entries = [(number, entry) for number, entry in enumerate(report["classes"]) if entry["rows"]]
     one, several = ("cluster", "clusters") if report["captions"] else ("class", "classes")
-    return _draw_shares(entries, report, one=one, several=several)
+    return _draw_shares(entries, report, subset, one=one, several=several)
 
 
-def draw_group_shares(report: dict[str, Any]) -> list[Plot]:
+def draw_group_shares(report: dict[str, Any], subset: dict[str, Any]) -> list[Plot]:
     """The share of each group, as [`draw_class_shares`] draws classes; nothing where the rows have no groups."""
     entries = list(enumerate(report["groups"]))
-    return _draw_shares(entries, report, one="group", several="groups") if entries else []
+    return _draw_shares(entries, report, subset, one="group", several="groups") if entries else []
 
 
 def _draw_shares(
-    entries: list[tuple[int, dict[str, Any]]], report: dict[str, Any], *, one: str, several: str
+    entries: list[tuple[int, dict[str, Any]]],
+    report: dict[str, Any],
+    subset: dict[str, Any],
+    *,
+    one: str,
+    several: str,
 ) -> list[Plot]:
-    suffix = report["subsets"][0]["suffix"]
+    suffix = subset["suffix"]
     caption = f"Share of each {one} among all rows and among the rows kept."
     half = MAX_CLASSES_DRAWN // 2
     if len(entries) > MAX_CLASSES_DRAWN:
@@ -125,7 +148,7 @@ def _draw_shares(
         panels = {f"{one} shares": entries[:middle], f"{one} shares, continued": entries[middle:]}
     else:
         panels = {f"{one} shares": entries}
-    shares = {number: _shares(entry, report) for number, entry in entries}
+    shares = {number: _shares(entry, report, subset) for number, entry in entries}
     limit = 1.05 * max(max(shares[number]) for panel in panels.values() for number, _ in panel)
     plots = []
     for title, panel in panels.items():
@@ -136,8 +159,7 @@ def _draw_shares(
     return plots
 
 
-def _shares(entry: dict[str, Any], report: dict[str, Any]) -> tuple[float, float]:
-    subset = report["subsets"][0]
+def _shares(entry: dict[str, Any], report: dict[str, Any], subset: dict[str, Any]) -> tuple[float, float]:
     return 100 * entry["rows"] / report["num_rows"], 100 * entry["kept"][subset["suffix"]] / max(subset["rows"], 1)
 
 
@@ -156,7 +178,7 @@ def _bars(axes: "Axes", names: list[str], pairs: list[tuple[float, float]], limi
 
 def _scatter(axes: "Axes", sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -> None:
     # Points as pixels inside the SVG: thousands of vector marks make a page slow.
-    look: dict[str, Any] = {"s": 9, "linewidths": 0.8, "alpha": 0.75, "rasterized": True}
+    look: dict[str, Any] = {"s": 9, "linewidths": 0.8, "alpha": 0.85, "rasterized": True}
     axes.scatter(sas[~kept], sds[~kept], c=DROPPED, marker="x", label="dropped", **look)
     axes.scatter(sas[kept], sds[kept], c=KEPT, marker="o", label="kept", **look)
     axes.set_xlabel("semantic alignment (SAS)")
@@ -178,7 +200,7 @@ def _histogram(axes: "Axes", name: str, values: np.ndarray, kept: np.ndarray) ->
     else:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, horizontalalignment="center")
     if name == "margin":
-        axes.axvline(0, color="#222222", linewidth=0.8)
+        axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(name)
     axes.set_ylabel("rows")
 
@@ -215,4 +237,6 @@ def _render(draw: Callable[["Axes"], None], *, width: float, height: float) -> s
         buffer = io.BytesIO()
         # No date, or two runs would differ.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    drawn = buffer.getvalue().decode().replace(INK, "var(--ink)").replace(SOFT, "var(--soft)")
+    drawn = drawn.replace("<defs>", f"{INKS}\n<defs>", 1)
+    return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()

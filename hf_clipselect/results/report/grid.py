@@ -1,6 +1,6 @@
 """Suspect rows as one picture: each image with its given label, what is proposed, how wrong it is and its number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -13,11 +13,15 @@ from .figures import can_draw
 from .suspects import Captions, proposals
 
 
+# A text, its colour and its weight.
+Line = tuple[str, str, str]
+
 GRID_COLUMNS = 8
 PICTURE_SIDE = 144
 _TILE_WIDTH = 184
 _PADDING = 10
 _FONT_SIZE = 13
+_HEADING_SIZE = 16
 _LINE = 17
 _NAME_LINES = 2
 _INK, _SOFT, _PAGE, _BOX = "#1b1b1b", "#595959", "#ffffff", "#f6f6f4"
@@ -34,26 +38,32 @@ def draw_grid(
     The images, by source_index, have at most 144 pixels a side; None stands for one that can't be read. The picture is
     RGB, and 1,560 pixels wide for eight rows and more.
     """
-    texts = _texts(scores, rows, captions)
     source_index = column_values(scores, "source_index")[rows]
+    return draw_tiles([images[int(index)] for index in source_index], suspect_lines(scores, rows, captions))
+
+
+def draw_tiles(
+    images: Sequence[Image.Image | None], texts: Sequence[Sequence[Line]], *, columns: int = GRID_COLUMNS
+) -> Image.Image:
+    """Draw images, at least one, of at most 144 pixels a side, side by side, each with its lines below it."""
     height = PICTURE_SIDE + 3 * _PADDING + _LINE * max(map(len, texts))
-    columns = min(GRID_COLUMNS, len(rows))
-    lines = -(-len(rows) // columns)
+    columns = min(columns, len(images))
+    lines = -(-len(images) // columns)
     across, down = _TILE_WIDTH + _PADDING, height + _PADDING
     picture = Image.new("RGB", (columns * across + _PADDING, lines * down + _PADDING), _PAGE)
     draw = ImageDraw.Draw(picture)
-    for place, (index, lines_of_row) in enumerate(zip(source_index, texts, strict=True)):
+    for place, (image, lines_of_row) in enumerate(zip(images, texts, strict=True)):
         left, top = _PADDING + place % columns * across, _PADDING + place // columns * down
         draw.rectangle((left, top, left + _TILE_WIDTH - 1, top + height - 1), fill=_BOX)
-        _draw_image(picture, draw, images[int(index)], left + _TILE_WIDTH // 2, top + _PADDING + PICTURE_SIDE // 2)
+        _draw_image(picture, draw, image, left + _TILE_WIDTH // 2, top + _PADDING + PICTURE_SIDE // 2)
         for number, (text, color, weight) in enumerate(lines_of_row):
             place_of_line = left + _PADDING, top + PICTURE_SIDE + 2 * _PADDING + number * _LINE
             draw.text(place_of_line, text, fill=color, font=_font(weight))
     return picture
 
 
-def _texts(scores: Dataset, rows: np.ndarray, captions: Captions | None) -> list[list[tuple[str, str, str]]]:
-    """For each row its lines: text, colour and weight."""
+def suspect_lines(scores: Dataset, rows: np.ndarray, captions: Captions | None) -> list[list[Line]]:
+    """For each row its number, how wrong its label is, the label and what is proposed."""
     of_model = has_noise_model(scores)
     measure, clean = ("label_error_probability", "clean_label") if of_model else ("margin", "predicted_label")
     columns = [column_values(scores, name)[rows] for name in ("source_index", "label", clean, measure)]
@@ -63,11 +73,16 @@ def _texts(scores: Dataset, rows: np.ndarray, captions: Captions | None) -> list
         lines = [(f"row {index}", _SOFT, "normal"), (how_wrong, _SOFT, "normal")]
         said = "looks like" if of_model else "CLIP says"
         for word, name, number, weight in (("label", given, label, "normal"), (said, best, proposed, "bold")):
-            name = name if can_draw(name) else f"class {number}"
             lines.append((word, _SOFT, "normal"))
-            lines += [(line, _INK, weight) for line in _wrap(name, _font(weight), _TILE_WIDTH - 2 * _PADDING)]
+            lines += name_lines(name, otherwise=f"class {number}", weight=weight)
         texts.append(lines)
     return texts
+
+
+def name_lines(name: str, *, otherwise: str, weight: str = "normal") -> list[Line]:
+    """A name in at most two lines; `otherwise` where the font has no signs for it."""
+    name = name if can_draw(name) else otherwise
+    return [(line, _INK, weight) for line in _wrap(name, _font(weight), _TILE_WIDTH - 2 * _PADDING)]
 
 
 def _draw_image(picture: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Image | None, x: int, y: int) -> None:
@@ -95,8 +110,13 @@ def _wrap(name: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     return lines
 
 
+def heading_font() -> ImageFont.FreeTypeFont:
+    """The font of a line above a picture."""
+    return _font("bold", _HEADING_SIZE)
+
+
 @cache
-def _font(weight: str = "normal") -> ImageFont.FreeTypeFont:
+def _font(weight: str = "normal", size: int = _FONT_SIZE) -> ImageFont.FreeTypeFont:
     from matplotlib.font_manager import FontProperties, findfont
 
-    return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight=weight)), _FONT_SIZE)
+    return ImageFont.truetype(findfont(FontProperties(family="DejaVu Sans", weight=weight)), size)

@@ -1,6 +1,13 @@
-"""`report.html`: one file that shows a run to a person, without the network and without scripts."""
+"""`report.html`: one file that shows a run to a person, without the network.
 
+What it holds is bounded whatever the dataset: 120 suspects, pictures of 480 rows, plots of 8 sizes, 1,000 classes and
+groups. Its script sorts, filters and enlarges; the page reads without it.
+"""
+
+import base64
+import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,36 +15,28 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
 
+from ...data.decisions import decisions_in_words
 from ...errors import InputError
-from ...hub.noise_words import auto_keeps_all, look_wrong
+from ...hub.noise_words import about_percent, auto_keeps_all, look_wrong
 from ...runtime.files import write_text_atomically
-from ...selection.reasons import WRONG_LABEL
+from ...runtime.hub_ids import plain_name
+from ...runtime.words import cut
 from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
-from .suspects import Captions, captions_of, proposals, row_texts, verdict
-from .thumbnails import make_thumbnails, pick_rows
+from .shown_rows import NUM_SUSPECTS, Pair, RowsOfSize, classes_to_cut, confused_pairs, forced_rows, rows_of_size
+from .suspects import captions_of, pick_suspects
+from .tiles import MAX_PICTURES, describe_rows, draw_pictures, shorten
 
 
-GALLERIES = {
-    "best": ("Kept, highest score", "What the objective likes most."),
-    "cut": ("Kept, lowest score", "The rows nearest to the cut. With class quotas each class has a cut of its own."),
-    "dropped": ("Dropped", "Evenly spread over the dropped rows, from the highest score to the lowest."),
-    "suspect": (
-        "Most suspect labels",
-        "Rows whose given label is not the one that CLIP predicts, or whose caption fits worse than another, lowest "
-        "margin first: wrong labels, or images that CLIP does not understand.",
-    ),
-}
-SUSPECTS_OF_A_NOISE_MODEL = (
-    "Rows for which another class is more probable than the given label, most probably wrong first: wrong labels, or "
-    "images that neither CLIP nor a regression understands."
-)
+MAX_SIZES = 8
+MAX_CLASSES_LISTED = 1000
 # Of the classes with the largest share of labels that look wrong.
-MAX_CLASSES_LISTED = 20
-# A longer caption would push the tiles apart.
-MAX_TEXT = 120
+MAX_WRONG_CLASSES = 20
+MAX_WARNINGS = 50
+MAX_VALUE = 1000
 
 
 def write_html(
@@ -46,7 +45,7 @@ def write_html(
     """Write the page, or replace it; the same input gives the same bytes.
 
     Takes what [`summarize`] returned, the scores table of N rows, and the same N rows of the dataset in the same
-    order, of which at most 96 images are decoded; without these, or an image column, rows have no pictures.
+    order, of which at most 480 images are decoded; without these, or an image column, rows have no pictures.
     """
     if dataset is not None and len(dataset) != len(scores):
         raise InputError(
@@ -54,26 +53,112 @@ def write_html(
             "in the same order."
         )
     images = None if dataset is None or image_column is None else (dataset, image_column)
-    page = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            report=report,
-            title=report["source"].get("name") or "Selection report",
-            facts=_list_facts(report),
-            labels=_describe_noise(report),
-            histograms=draw_histograms(report, scores),
-            scatter=draw_scatter(report, scores),
-            class_shares=draw_class_shares(report),
-            group_shares=draw_group_shares(report),
-            galleries=_fill_galleries(report, scores, images),
-            has_images=images is not None,
-            cell="cluster" if report["captions"] else "class",
-            cells="clusters" if report["captions"] else "classes",
-            adapted=bool(report["adaptation"].get("kept")),
-        )
+    environment = _environment()
+    script, style = (Markup(_source(environment, name)) for name in ("report.js", "report.css"))
+    page = environment.get_template("report.html").render(
+        report=report,
+        title=plain_name(report["source"].get("name") or "") or "Selection report",
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        style=style,
+        facts=_list_facts(report),
+        labels=_describe_noise(report),
+        has_images=images is not None,
+        adapted=bool(report["adaptation"].get("kept")),
+        decided=decisions_in_words(report["decisions"]) if report.get("decisions") else None,
+        commands=_commands(report),
+        warnings=[cut(warning, MAX_VALUE) for warning in report["warnings"][:MAX_WARNINGS]],
+        max_classes=MAX_CLASSES_LISTED,
+        max_pictures=MAX_PICTURES,
+        **_words(bool(report["captions"])),
+        **_shown(report, scores, images),
     )
     write_text_atomically(path, page)
+
+
+def _shown(report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] | None) -> dict[str, Any]:
+    """Rows and plots: those of all sizes, and those of each."""
+    of_captions = report["captions"] is not None
+    subsets = report["subsets"][:MAX_SIZES]
+    suffixes = [subset["suffix"] for subset in subsets]
+    all_suspects = pick_suspects(scores)
+    suspects = all_suspects[:NUM_SUSPECTS].tolist()
+    # Clusters of images are no classes that could be confused.
+    pairs = [] if of_captions else confused_pairs(scores)
+    classes, forced = classes_to_cut(scores), forced_rows(scores, report)
+    by_size = {suffix: rows_of_size(scores, suffix, classes, forced) for suffix in suffixes}
+    others = [row for pair in pairs for row in pair.examples] + [row for of in by_size.values() for row in _rows(of)]
+    captions = None
+    if images is not None and of_captions:
+        captions = captions_of(images[0], report["source"]["label_column"], column_values(scores, "source_index"))
+    pictures = draw_pictures(images, suspects, others)
+    rows = np.array(list(dict.fromkeys([*suspects, *others])), dtype=np.int64)
+    tiles = describe_rows(scores, rows, suffixes, captions, pictures, report)
+    names = scores.features["label"].names
+    return {
+        "suspects": [tiles[row] for row in suspects],
+        "num_suspects": len(all_suspects),
+        "has_noise_model": has_noise_model(scores),
+        "pairs": [_describe_pair(pair, names, tiles) for pair in pairs],
+        "num_cells": sum(bool(entry["rows"]) for entry in report["classes"]),
+        "num_cut": len(classes),
+        "sizes": [
+            {
+                "suffix": subset["suffix"],
+                "name": subset["name"],
+                "rows": subset["rows"],
+                "best": [tiles[row] for row in by_size[subset["suffix"]].best.tolist()],
+                "dropped": [tiles[row] for row in by_size[subset["suffix"]].dropped.tolist()],
+                "cuts": [
+                    {
+                        "name": shorten(names[cut.label]).short,
+                        "kept": None if cut.kept is None else tiles[cut.kept],
+                        "dropped": None if cut.dropped is None else tiles[cut.dropped],
+                    }
+                    for cut in by_size[subset["suffix"]].cuts
+                ],
+                "class_shares": draw_class_shares(report, subset),
+                "group_shares": draw_group_shares(report, subset),
+                "histograms": draw_histograms(scores, subset["suffix"], captions=of_captions),
+                "scatter": draw_scatter(scores, subset["suffix"]),
+            }
+            for subset in subsets
+        ],
+    }
+
+
+def _rows(of: RowsOfSize) -> list[int]:
+    at_cut = [row for cut in of.cuts for row in (cut.kept, cut.dropped) if row is not None]
+    return [*at_cut, *of.best.tolist(), *of.dropped.tolist()]
+
+
+def _describe_pair(pair: Pair, names: Sequence[str], tiles: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "label": names[pair.label],
+        "proposed": names[pair.proposed],
+        "rows": pair.rows,
+        "share": pair.share,
+        "examples": [tiles[row] for row in pair.examples],
+    }
+
+
+def _words(captions: bool) -> dict[str, str]:
+    """What the page calls a text that belongs to an image, and the rows that are kept evenly."""
+    if captions:
+        return {"given": "caption", "cell": "cluster", "cells": "clusters"}
+    return {"given": "label", "cell": "class", "cells": "classes"}
+
+
+def _commands(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What to type next about the suspects, where the run left a folder."""
+    folder = report["arguments"].get("output_dir")
+    if not isinstance(folder, str):
+        return []
+    place = shlex.quote(folder)
+    return [
+        ("to list more of them", f"hf-clipselect suspects {place}"),
+        ("to decide about them one by one", f"hf-clipselect explore {place}"),
+    ]
 
 
 def _describe_noise(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -85,11 +170,15 @@ def _describe_noise(report: dict[str, Any]) -> dict[str, Any] | None:
     by_share = sorted(noise["by_class"].items(), key=lambda item: -item[1])
     share = look_wrong(noise).replace(" %", "\N{NO-BREAK SPACE}%")
     return {
-        **noise,
+        "about": about_percent(noise["estimated_share"]).replace(" %", "\N{NO-BREAK SPACE}%"),
+        "share_error": noise["share_error"],
         "look_wrong": f"{share[0].upper()}{share[1:]}.",
         "keeps_all": [(subset["name"], auto_keeps_all(noise, subset)) for subset in report["subsets"]],
-        "classes": [{"name": name, "rows": rows[name], "share": share} for name, share in by_share],
-        "max_classes": MAX_CLASSES_LISTED,
+        "classes": [
+            {"name": shorten(name).short, "rows": rows[name], "share": share}
+            for name, share in by_share[:MAX_WRONG_CLASSES]
+        ],
+        "num_classes": len(by_share),
     }
 
 
@@ -100,8 +189,24 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=_count, decimal=_decimal, percent=_percent, plain=_plain)
+    environment.filters.update(
+        breakable=_breakable, count=_count, decimal=_decimal, percent=_percent, plain=_plain, short=_short
+    )
     return environment
+
+
+def _source(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _breakable(text: str) -> Markup:
+    """A name that may go on in the next line behind an underscore."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
+
+
+def _short(name: str) -> Markup:
+    return _breakable(shorten(name).short)
 
 
 def _count(value: int | None) -> str:
@@ -117,69 +222,13 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _fill_galleries(
-    report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] | None
-) -> list[dict[str, Any]]:
-    suffix = report["subsets"][0]["suffix"]
-    texts = dict(GALLERIES)
-    if has_noise_model(scores):
-        texts["suspect"] = (texts["suspect"][0], SUSPECTS_OF_A_NOISE_MODEL)
-    picked = pick_rows(scores, suffix)
-    shown = np.unique(np.concatenate(list(picked.values())))
-    thumbnails = {} if images is None or not len(shown) else make_thumbnails(*images, shown)
-    captions = None
-    if images is not None and report["captions"]:
-        captions = captions_of(images[0], report["source"]["label_column"], column_values(scores, "source_index"))
-    tiles = dict(zip(shown, _describe_rows(scores, shown, suffix, captions), strict=True))
-    return [
-        {
-            "title": title,
-            "caption": caption,
-            "tiles": [{**tiles[row], "thumbnail": thumbnails.get(int(row))} for row in picked[kind]],
-        }
-        for kind, (title, caption) in texts.items()
-    ]
-
-
-def _describe_rows(scores: Dataset, rows: np.ndarray, suffix: str, captions: Captions | None) -> list[dict[str, Any]]:
-    columns = {name: name for name in ("source_index", "reason", "sas", "margin", "sds")}
-    columns |= {"agrees": "label_agrees", "kept": f"selected_{suffix}", "score": f"selection_score_{suffix}"}
-    values = {key: column_values(scores, name)[rows] for key, name in columns.items()}
-    given, best = (list(map(_shorten, texts)) for texts in row_texts(scores, rows, captions))
-    described = [{key: column[i] for key, column in values.items()} for i in range(len(rows))]
-    for row, said in zip(described, _verdicts(scores, rows), strict=True):
-        row["verdict"] = said
-        if said is not None and row["reason"].startswith(WRONG_LABEL):  # the same in more words
-            row["reason"] = ""
-    return [
-        row | {"label": label, "predicted": predicted}
-        for row, label, predicted in zip(described, given, best, strict=True)
-    ]
-
-
-def _verdicts(scores: Dataset, rows: np.ndarray) -> list[str | None]:
-    """What the noise model says of rows whose label looks wrong; None of the others, and without a noise model."""
-    if not has_noise_model(scores):
-        return [None] * len(rows)
-    wrong = column_values(scores, "label_error_probability")[rows]
-    given, proposed = proposals(scores, rows)
-    return [
-        None if label == other else verdict(probability, _shorten(other))
-        for probability, label, other in zip(wrong, given, proposed, strict=True)
-    ]
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
 def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
     """How the run was made, as terms with their lines; what is not known is left out."""
     source, model, objective, adaptation = (report[key] for key in ("source", "model", "objective", "adaptation"))
     verdict = "The adapters are kept" if adaptation.get("kept") else "Plain CLIP, no adapters"
     seconds = {stage: value for stage, value in report["seconds"].items() if value is not None}
     facts = {
-        "Source": [source.get("name") or "a dataset in memory", _join(source, leave_out=("name",))],
+        "Source": [source.get("name") or "a dataset in memory", _join(_source_facts(report), leave_out=("name",))],
         "Model": [
             model.get("name")
             or ("passed without a name" if model.get("in_memory") else "none: embeddings were passed in"),
@@ -202,6 +251,12 @@ def _list_facts(report: dict[str, Any]) -> list[tuple[str, list[str]]]:
     return [(term, [line for line in lines if line]) for term, lines in facts.items() if any(lines)]
 
 
+def _source_facts(report: dict[str, Any]) -> dict[str, Any]:
+    if not report["captions"]:
+        return report["source"]
+    return {("caption_column" if name == "label_column" else name): value for name, value in report["source"].items()}
+
+
 def _join(entries: Mapping[str, Any], *, leave_out: Sequence[str]) -> str:
     shown = {key: value for key, value in entries.items() if key not in leave_out and value not in (None, "")}
     return "; ".join(f"{key.removeprefix('num_').replace('_', ' ')}: {_plain(value)}" for key, value in shown.items())
@@ -210,4 +265,4 @@ def _join(entries: Mapping[str, Any], *, leave_out: Sequence[str]) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return cut(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), MAX_VALUE)

@@ -91,7 +91,7 @@ def proposals(scores: Dataset, rows: np.ndarray, captions: Captions | None = Non
     """
     if not has_noise_model(scores):
         return row_texts(scores, rows, captions)
-    return _class_names(scores, "label", rows), _class_names(scores, "clean_label", rows)
+    return _class_names(scores, rows, "clean_label")
 
 
 def verdict(probability: float, looks_like: str) -> str:
@@ -107,9 +107,10 @@ def row_texts(scores: Dataset, rows: np.ndarray, captions: Captions | None = Non
     if captions is not None and "better_caption" in scores.column_names:
         own, better = (column_values(scores, name)[rows] for name in ("source_index", "better_caption"))
         return list(captions(own)), list(captions(np.where(better < 0, own, better)))
-    return _class_names(scores, "label", rows), _class_names(scores, "predicted_label", rows)
+    return _class_names(scores, rows, "predicted_label")
 
 
-def _class_names(scores: Dataset, column: str, rows: np.ndarray) -> list[str]:
-    names = scores.features["label"].names
-    return [names[number] for number in column_values(scores, column)[rows]]
+def _class_names(scores: Dataset, rows: np.ndarray, proposed: str) -> tuple[list[str], list[str]]:
+    names = scores.features["label"].names  # a copy, which takes long where there are many
+    given, other = ([names[number] for number in column_values(scores, name)[rows]] for name in ("label", proposed))
+    return given, other
