@@ -79,6 +79,15 @@ class DataArguments:
     max_train_samples: int | None = field(
         default=None, metadata={"help": "Consider only this many rows, of every class its share, spread evenly."}
     )
+    reference_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split, such as test, that no row should be a copy of; of the same dataset, or of the next."
+        },
+    )
+    reference_dataset_name: str | None = field(
+        default=None, metadata={"help": "Dataset that --reference_split is of, as --dataset_name; it needs no labels."}
+    )
     on_bad_image: Literal["error", "drop"] = field(
         default="error",
         metadata={"help": "What an unreadable image does: stop the run, or go to dropped.parquet with the reason."},
@@ -97,6 +106,11 @@ class DataArguments:
             raise InputError(
                 f"--num_clusters {self.num_clusters} is for image-text pairs; name their text column with "
                 "--caption_column."
+            )
+        if self.reference_dataset_name is not None and self.reference_split is None:
+            raise InputError(
+                f"--reference_dataset_name {self.reference_dataset_name} needs --reference_split, the split of it to "
+                "compare with, such as test."
             )
         for name in ("label_column_name", "class_names_file") if self.caption_column is not None else ():
             if (value := getattr(self, name)) is not None:

@@ -24,6 +24,7 @@ Returned = TypeVar("Returned")
 
 # Arguments that have another name than the flag, since they take the thing itself in the place of its file or name.
 _RENAMED = {"class_quotas_file": "class_quotas", "class_names_file": "class_names", "dataset_name": "dataset"}
+_RENAMED |= {"reference_split": "reference", "reference_dataset_name": "reference"}
 _TYPES = {name: hint for group in dataclasses.fields(Arguments) for name, hint in get_type_hints(group.type).items()}
 _FLAG = re.compile(
     rf"(?<![\w/.-])--({'|'.join(sorted(_TYPES, key=len, reverse=True))})(?![\w/-])( [+-]?\w(?:[\w.+-]*\w)?)?"

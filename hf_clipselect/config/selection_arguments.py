@@ -117,6 +117,17 @@ class SelectionArguments:
             "their labels are right, or become others, or no subset holds them.",
         },
     )
+    drop_leaks: bool = field(
+        default=False,
+        metadata={"help": "Rows that are copies of rows of --reference_split are in no subset, instead of only told."},
+    )
+    quality_checks: Literal["off", "report", "drop"] = field(
+        default="off",
+        metadata={
+            "help": "Blurred, dark, bright, uniform and oddly shaped images, by cleanvision: report tells of them, "
+            "drop leaves them out of every subset."
+        },
+    )
     strict: bool = field(
         default=False,
         metadata={"help": "Stop before selecting where CLIP does not understand classes, instead of warning."},

@@ -35,16 +35,22 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LabelledImages:
-    """A dataset whose images and labels have been found and checked; captions count as labels."""
+class SourceImages:
+    """A dataset whose images have been found, whatever else is known of it."""
 
     dataset: Dataset  # the rows considered, with all columns of the source as they were
     image_column: str
+    source_index: np.ndarray  # (num_rows,), int64, increasing: row numbers in the source split
+    source: DatasetSource
+
+
+@dataclass(frozen=True)
+class LabelledImages(SourceImages):
+    """A dataset whose images and labels have been found and checked; captions count as labels."""
+
     label_column: str
     class_names: list[str]  # one per class, in label order; or the captions that differ, sorted
     labels: np.ndarray  # (num_rows,), int64, in [0, len(class_names)); where they were decided about, after that
-    source_index: np.ndarray  # (num_rows,), int64, increasing: row numbers in the source split
-    source: DatasetSource
     has_captions: bool = False  # the labels are captions
     decided: DecidedRows | None = None  # what a person decided about the rows; the columns of `dataset` are as before
 
@@ -126,11 +132,11 @@ def read_images(
     return LabelledImages(
         dataset,
         image_column,
+        rows,
+        source,
         label_column,
         names,
         labels,
-        rows,
-        source,
         has_captions=caption_column is not None,
         decided=decided,
     )
@@ -159,7 +165,7 @@ def one_split(dataset: Any) -> Dataset:
     raise InputError(f"Expected a datasets.Dataset with an image and a label or caption column, {got}.")
 
 
-def with_image_column_undecoded(images: LabelledImages) -> Dataset:
+def with_image_column_undecoded(images: SourceImages) -> Dataset:
     """The image column alone, as `{"bytes", "path"}` values: decoding is left to whoever reads it."""
     column = images.image_column
     return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))

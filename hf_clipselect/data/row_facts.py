@@ -25,13 +25,15 @@ Listing = str | Path | Sequence[int] | np.ndarray
 
 @dataclass(frozen=True)
 class RowFacts(ArrayColumns):
-    """What a user says of the rows, each an array of shape `(num_rows,)` or `None`."""
+    """What is said of the rows, by a user and by checks of the images: arrays of shape `(num_rows,)` or `None`."""
 
     group: np.ndarray | None = None  # object of `str`: category of each row, such as its source or camera
     must_keep: np.ndarray | None = None  # bool: rows that every subset holds
     must_drop: np.ndarray | None = None  # bool: rows that none holds
     given_label: np.ndarray | None = None  # int64: class in the source, where a person decided about labels
     decision: np.ndarray | None = None  # object of `str`: what a person decided, as in [`DecidedRows`]
+    leak_of: np.ndarray | None = None  # int64: row of the reference that a row is a copy of, -1 where of none
+    quality_issues: np.ndarray | None = None  # object of `str`: what is wrong with an image, "blurry, dark", or ""
 
 
 def read_facts(

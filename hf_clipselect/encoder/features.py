@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import tqdm
 
-from ..data import LabelledImages, with_image_column_undecoded
+from ..data import SourceImages, with_image_column_undecoded
 from ..errors import InputError
 from ..runtime.processes import Processes
 from .backbone import Backbone, head_features
@@ -52,7 +52,7 @@ class ImageFeatures:
 
 
 def encode_dataset(
-    images: LabelledImages,
+    images: SourceImages,
     backbone: Backbone,
     folder: Path,
     *,
@@ -123,7 +123,7 @@ def encode_dataset(
 
 
 def features_key(
-    images: LabelledImages,
+    images: SourceImages,
     backbone: Backbone,
     *,
     batch_size: int,
@@ -152,7 +152,7 @@ def _missing_shards(cache: FeatureCache, processes: Processes) -> list[Shard]:
 
 def _encode_shards(
     shards: list[Shard],
-    images: LabelledImages,
+    images: SourceImages,
     backbone: Backbone,
     *,
     batch_size: int,
@@ -203,7 +203,7 @@ def _encode_shards(
             yield shard, at_their_rows, unreadable
 
 
-def _check_finite(features: np.ndarray, rows: np.ndarray, images: LabelledImages, backbone: Backbone) -> None:
+def _check_finite(features: np.ndarray, rows: np.ndarray, images: SourceImages, backbone: Backbone) -> None:
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
         raise InputError(
@@ -212,7 +212,7 @@ def _check_finite(features: np.ndarray, rows: np.ndarray, images: LabelledImages
         )
 
 
-def _raise_unreadable(images: LabelledImages, reasons: dict[int, str]) -> None:
+def _raise_unreadable(images: SourceImages, reasons: dict[int, str]) -> None:
     row, reason = min(reasons.items())
     raise InputError(
         f"The image of source_index {images.source_index[row]} can't be read: {reason} Repair or remove it, or pass "

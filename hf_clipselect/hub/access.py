@@ -40,8 +40,8 @@ def check_access(*repositories: Repository, flags: Mapping[str, str]) -> None:
     token = repositories[0].token
     if token_in_use(token) is None:
         raise InputError(
-            "--push_to_hub needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token "
-            "that may write."
+            "A push needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN to a token that may "
+            "write."
         )
     me = with_retries(f"Asking {HfApi().endpoint} who you are", partial(_whoami, token))
     for repository in repositories:

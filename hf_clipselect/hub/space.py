@@ -75,7 +75,7 @@ def push_space(
     if os.path.isdir(repo_id):
         raise InputError(
             f"--hub_space_id {space_id}: a Space shows what is on the Hub, and {repo_id} is a folder here. Publish it "
-            "first, and give the dataset repository."
+            "first, with `hf-clipselect push`, and give the dataset repository."
         )
     check_repo_id(repo_id)
     space = Repository(space_id, "space", private=private, token=token)

@@ -40,6 +40,14 @@ _FURTHER_COLUMNS = {
         "float32",
         "sum of two log probabilities of the label, of CLIP and of a regression without the row's fold",
     ),
+    "leak_of": (
+        "int64",
+        "row of the reference, such as the test split, that the image is a copy of by its embedding; -1 for none",
+    ),
+    "quality_issues": (
+        "string",
+        "what cleanvision finds wrong with the image, such as `blurry, dark`; empty for nothing",
+    ),
     "must_keep": ("bool", "whether every subset had to keep the row"),
     "must_drop": ("bool", "whether no subset was to keep the row"),
     "given_label": ("class label", "the label given in the source, whatever people decided"),
@@ -47,8 +55,6 @@ _FURTHER_COLUMNS = {
         "string",
         "what a person decided about the row: `keep` its label, `relabel` it, `drop` it, `unsure`, or empty",
     ),
-    "leak_of": ("int64", "row of the reference that the row copies; -1 where it copies none"),
-    "quality_issues": ("string", "what is odd about the image, such as `blurry, dark`; empty where nothing is"),
 }
 
 

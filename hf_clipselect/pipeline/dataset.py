@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
@@ -83,6 +83,9 @@ def select_dataset(
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
     decisions: Mapping[int, Decision] | str | Path | None = None,
+    reference: Dataset | None = None,
+    drop_leaks: bool = False,
+    quality_checks: str = "off",
     num_folds: int = 0,
     strict: bool = False,
     overwrite_output_dir: bool = False,
@@ -166,6 +169,14 @@ def select_dataset(
             before anything is scored, which counts as right too; the images are not encoded again. `drop` leaves the
             row out of every subset, as `must_drop`. `unsure` changes nothing. The scores and the subset then have the
             dataset's own label in a column `given_label`.
+        reference (`Dataset`, *optional*):
+            Images that no row should be a copy of, such as the test split; they need no labels. Rows that are near
+            duplicates of one, by the embeddings of plain CLIP, are told in the report and in the column leak_of.
+        drop_leaks (`bool`, *optional*, defaults to `False`): No subset holds such rows.
+        quality_checks (`str`, *optional*, defaults to `"off"`):
+            `"report"` tells of blurred, dark, bright, nearly uniform and oddly shaped images, found by cleanvision, in
+            the report and in the column quality_issues; with `"drop"` no subset holds them. An issue of more than half
+            of the rows is only warned of.
         num_folds (`int`, *optional*, defaults to 0):
             Kept adapters are trained anew without each of so many folds, and score only its rows: no label judges
             itself.
@@ -195,14 +206,9 @@ def select_dataset(
     ```
     """
     sizes = check_sizes(selection_ratio, selection_count)
-    passed_model = None
-    if model is not None or processor is not None:
-        if model_name_or_path != DEFAULT_MODEL or model_revision != "main":
-            raise InputError(
-                "A model was passed together with model_name_or_path or model_revision, which name another one; pass "
-                "model and processor, or the name."
-            )
-        passed_model = check_passed(model, processor)
+    passed_model = _passed_model(
+        model, processor, is_named=(model_name_or_path, model_revision) != (DEFAULT_MODEL, "main")
+    )
     arguments = Arguments(
         data=with_defaults(
             DataArguments,
@@ -262,6 +268,8 @@ def select_dataset(
             must_keep=str(must_keep) if isinstance(must_keep, (str, Path)) else None,
             must_drop=str(must_drop) if isinstance(must_drop, (str, Path)) else None,
             decisions=str(decisions) if isinstance(decisions, (str, Path)) else None,
+            drop_leaks=drop_leaks,
+            quality_checks=quality_checks,
             strict=strict,
         ),
         run=RunArguments(
@@ -272,8 +280,21 @@ def select_dataset(
             use_cpu=use_cpu,
         ),
     )
-    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, decisions, passed_model)
+    passed = Passed(dataset, class_names, class_quotas, must_keep, must_drop, decisions, reference, passed_model)
     return run_selection(arguments, passed)
+
+
+def _passed_model(
+    model: PreTrainedModel | None, processor: ProcessorMixin | None, *, is_named: bool
+) -> tuple[PreTrainedModel, Any] | None:
+    if model is None and processor is None:
+        return None
+    if is_named:
+        raise InputError(
+            "A model was passed together with model_name_or_path or model_revision, which name another one; pass "
+            "model and processor, or the name."
+        )
+    return check_passed(model, processor)
 
 
 def _text(path: str | Path | None) -> str | None:

@@ -19,11 +19,13 @@ from ..data import LabelledImages, read_images
 from ..data.decisions import CHOICES, Decision, checked_decisions, decisions_in_words
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
+from ..data.reference import read_reference
 from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
 from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
 from ..encoder.batch_size import resolve_batch_size
 from ..encoder.cache import recorded_key
+from ..encoder.image_quality import check_can_check_quality
 from ..encoder.passed_model import copy_backbone
 from ..encoder.precision import resolve_precision
 from ..errors import InputError
@@ -51,6 +53,7 @@ class Passed:
     must_keep: Listing | None = None
     must_drop: Listing | None = None
     decisions: Mapping[int, Decision] | str | Path | None = None
+    reference: Dataset | DatasetDict | None = None
     model: tuple[PreTrainedModel, Any] | None = None  # with its processor
 
 
@@ -68,6 +71,7 @@ def prepare_dataset(
     has_captions = arguments.data.caption_column is not None
     knobs = {**chosen.knobs(), "class_quotas": quotas}
     objective = resolve_objective(chosen.objective, knobs, has_captions=has_captions)
+    _check_row_checks(arguments, passed, objective)
     peft_config = None if adaptation.peft_config is None else read_peft_config(adaptation.peft_config)
     decisions = checked_decisions(chosen.decisions if passed.decisions is None else passed.decisions)
     with timed(seconds, "load"):
@@ -75,6 +79,7 @@ def prepare_dataset(
         images = _load_images(arguments, passed.dataset, passed.class_names, decisions)
         prompts = _prompts_of(images, arguments)
         rows = _rows_of(images, arguments, passed)
+        reference = read_reference(arguments.data, images, passed.reference)
         check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
         backbone = _load_backbone(arguments, passed.model, accelerator, recorded)
         warn_if_demonstration(backbone, images.source.name)
@@ -98,12 +103,29 @@ def prepare_dataset(
     if accelerator.is_main_process and images.decided is None:
         _tell_of_earlier_decisions(folder)
     return Prepared(
-        inputs=ImageInputs(images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter),
+        inputs=ImageInputs(
+            images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter, reference
+        ),
         rows=rows,
         arguments=arguments,
         objective=objective,
         sizes=sizes,
     )
+
+
+def _check_row_checks(arguments: Arguments, passed: Passed, objective: Objective) -> None:
+    """Raise `InputError` where leaks or damaged images are to be dropped, or looked for, and can't be."""
+    chosen = arguments.selection
+    if chosen.drop_leaks and arguments.data.reference_split is None and passed.reference is None:
+        raise InputError(
+            "--drop_leaks leaves out copies of a reference, and there is none; name a split, such as test, with "
+            "--reference_split."
+        )
+    if objective.solver == "sgd" and (chosen.drop_leaks or chosen.quality_checks == "drop"):
+        flag = "--drop_leaks" if chosen.drop_leaks else "--quality_checks drop"
+        raise InputError(f"--solver sgd can't leave rows out, which {flag} does; leave one of them out.")
+    if chosen.quality_checks != "off":
+        check_can_check_quality()
 
 
 def _load_images(

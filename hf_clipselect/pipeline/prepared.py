@@ -12,7 +12,7 @@ from ..adapters.adapter_files import AdapterFiles
 from ..adapters.decision import PeftConfig
 from ..adapters.projections import IdentityProjections
 from ..config.arguments import Arguments
-from ..data import LabelledImages
+from ..data import LabelledImages, SourceImages
 from ..data.row_facts import RowFacts
 from ..data.source import DatasetSource
 from ..encoder.backbone import Backbone
@@ -49,7 +49,7 @@ class ImageInputs:
 
     `prompts` are templates x classes, or one list of the captions. The folder, which is this run's alone, keeps
     features, adapters and results. Without a PEFT config adapters are MLPs; where an adapter was given, none are
-    trained.
+    trained. Rows are compared with those of the reference, if there is one.
     """
 
     images: LabelledImages
@@ -60,6 +60,7 @@ class ImageInputs:
     batch_size: int  # images in a pass of the encoder
     peft_config: PeftConfig | None = None
     adapter: AdapterFiles | None = None
+    reference: SourceImages | None = None
 
     @property
     def model(self) -> nn.Module:

@@ -24,6 +24,7 @@ _PACKAGES = ("hf_clipselect", "torch", "transformers", "datasets", "accelerate",
 # Flags that may name something on this machine: as absolute paths they are known, and hidden, from any directory.
 _PLACES = (
     "dataset_name",
+    "reference_dataset_name",
     "model_name_or_path",
     "adapter_name_or_path",
     "class_names_file",
@@ -89,7 +90,11 @@ def _without_secrets(arguments: Arguments) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     if data.storage_options is not None:
         kept["storage_options"] = names_of_options(data.storage_options)
-    for name in ("dataset_name", "data_dir"):  # beside the name of a reader the latter may be the URL
+    for name in (
+        "dataset_name",
+        "reference_dataset_name",
+        "data_dir",
+    ):  # beside the name of a reader the latter may be the URL
         if "://" in (getattr(data, name) or ""):
             kept[name] = hide_secrets(getattr(data, name))
     if data.data_files:

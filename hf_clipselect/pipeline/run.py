@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,7 @@ def _report(
         unreadable=rows.unreadable,
         trust=outcome.trust,
         share_error=None if noise is None else noise.share_error,
-        run={**description, "arguments": told, "seconds": seconds, "warnings": warnings},
+        run={**description, "arguments": told, "seconds": seconds, "warnings": warnings, **asdict(outcome.checks)},
     )
 
 

@@ -1,4 +1,6 @@
-"""The stages of every run, in their order: encode -> adapt -> place -> score -> judge -> tabulate -> select."""
+"""The stages of every run, in their order: encode, with checks -> adapt -> place -> score -> judge -> tabulate ->
+select.
+"""
 
 from dataclasses import dataclass
 
@@ -20,6 +22,7 @@ from ..selection import NeighborGraph
 from .adapt import Adapted, adapt
 from .encode import EncodedRows, encode
 from .prepared import AnyPrepared, ImageInputs
+from .row_checks import RowChecks, check_rows
 from .run_log import timed
 from .score import score
 
@@ -32,6 +35,7 @@ class Outcome:
     rows: EncodedRows
     adapted: Adapted
     trust: Trust
+    checks: RowChecks
     map: pa.Table | None = None
 
 
@@ -39,6 +43,7 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
     """Run all stages, and put the wall-clock seconds of each into `seconds`."""
     with timed(seconds, "encode"):
         rows = encode(prepared)
+        prepared, checks = check_rows(prepared, rows)
     with timed(seconds, "adapt"):
         adapted = adapt(prepared, rows)
     embedding_map = None
@@ -51,7 +56,7 @@ def run_stages(prepared: AnyPrepared, seconds: dict[str, float]) -> Outcome:
         table = tabulate(prepared, rows, scores)
     with timed(seconds, "select"):
         result = select(prepared, table, graph)
-    return Outcome(result, rows, adapted, trust, embedding_map)
+    return Outcome(result, rows, adapted, trust, checks, embedding_map)
 
 
 def place(prepared: AnyPrepared, rows: EncodedRows, adapted: Adapted) -> pa.Table | None:

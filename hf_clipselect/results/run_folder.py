@@ -1,6 +1,7 @@
 """The output folder of a run: what lies where, whose it is, and that nothing in it is ever half-written.
 
-config.yaml  features/  adapter/  scores.parquet  subset/  report.json  report.html  dropped.parquet  map.parquet
+config.yaml  features/  reference_features/  quality_issues.parquet  adapter/  scores.parquet  subset/  report.json
+report.html  dropped.parquet  map.parquet
 """
 
 import logging
@@ -32,14 +33,17 @@ from .selection_result import SelectionResult
 
 logger = logging.getLogger(__name__)
 
-_ENTRIES = ["config.yaml", "features", "adapter", "scores.parquet", "subset", "report.json", "report.html"]
-_ENTRIES += ["dropped.parquet", MAP_NAME]
+_ENTRIES = (
+    "config.yaml features reference_features quality_issues.parquet adapter scores.parquet subset report.json "
+    f"report.html dropped.parquet {MAP_NAME}"
+).split()
 _CARD = "README.md"
 _FEATURES = re.compile(r"(images|texts)-\d{5}\.safetensors|(text|out_of_fold)\.safetensors|manifest\.json")
 _ADAPTER = re.compile(r"adapter_config\.json|adapter_model\.safetensors")
 # What a run writes into its folders, and so may replace and remove. Cards are for two: see `_remove_ours`.
 _OURS = {
     "features": lambda path: _FEATURES.fullmatch(path) is not None,
+    "reference_features": lambda path: _FEATURES.fullmatch(path) is not None,
     "adapter": lambda path: _ADAPTER.fullmatch(path) is not None,
     "subset": is_subset_file,
 }
@@ -51,6 +55,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.features = path / "features"
+        self.reference_features = path / "reference_features"
+        self.quality_issues = path / "quality_issues.parquet"
         self.adapter = path / "adapter"
         self.subset = path / "subset"
 
@@ -84,7 +90,7 @@ class RunFolder:
             check_kind(self.path / name, folder=name in _OURS)
         check_kind(self.adapter / _CARD, folder=False)
         check_subset_folder(self.subset)
-        for folder in (self.features, self.adapter):
+        for folder in (self.features, self.reference_features, self.adapter):
             check_kinds(folder, is_ours=_OURS[folder.name], is_our_folder=lambda _: False)
         if set(self.path.iterdir()) <= {self.path / LOCK_NAME, *self._leftovers()}:
             return
@@ -229,7 +235,8 @@ class RunFolder:
 
     def _leftovers(self) -> list[Path]:
         """What a run that was killed had begun to write."""
-        inside = [*self.features.glob(".*.tmp"), *self.adapter.glob(".*.tmp"), *self.subset.glob(f".{_CARD}.*.tmp")]
+        features = [*self.features.glob(".*.tmp"), *self.reference_features.glob(".*.tmp")]
+        inside = [*features, *self.adapter.glob(".*.tmp"), *self.subset.glob(f".{_CARD}.*.tmp")]
         return [path for entry in _ENTRIES for path in self.path.glob(f".{entry}.*tmp")] + inside
 
 

@@ -52,7 +52,8 @@ def summarize(
     `plain_agrees` `(N,)`, bool, tells whether CLIP without adapters predicts the given label, and does not count where
     an image could not be read; `unreadable` gives the reason by the `source_index` of such a row. `trust` tells what
     is to be doubted, `share_error` how uncertain the estimated share of wrong labels is. `run` has the entries that
-    come ready: source, model, captions, objective, adaptation, arguments, versions, seed, seconds, warnings.
+    come ready: source, model, captions, objective, adaptation, arguments, versions, seed, seconds, warnings;
+    and of the checks of rows leaks and quality, if they were made.
 
     Raises `InputError` where `plain_agrees` is of another length.
     """
@@ -71,6 +72,8 @@ def summarize(
             {"source_index": index, "reason": unreadable[index]}
             for index in sorted(unreadable)[:MAX_UNREADABLE_LISTED]
         ],
+        "leaks": run.get("leaks"),
+        "quality": run.get("quality"),
         "classes": [
             {"name": name, "accuracy_before": _ratio(agreeing[c], rows[c])} for c, name in enumerate(class_names)
         ],

@@ -97,11 +97,13 @@ _REPORT_SHAPE = {
     "accuracy_before": _SHARE,
     "warnings": [_TEXT],
     "noise?": {"share_error": _SHARE},
+    "leaks?": {"reference": _TEXT, "rows": _COUNT, "dropped": (bool,)},
+    "quality?": {"rows": _COUNT, "dropped": (bool,), "issues": {"*": _COUNT}},
     "captions?": {"num_captions": _COUNT, "num_references": _COUNT, "num_clusters": _COUNT},
     "decisions?": {"*": _COUNT},
 }
 # These may also be null.
-_NULL = ("adapter?", "captions?", "noise?", "decisions?")
+_NULL = ("adapter?", "captions?", "noise?", "decisions?", "leaks?", "quality?")
 # The report of a result of `select_embeddings`, which holds at most this.
 _OF_EMBEDDINGS = {"adaptation?": {}, "noise?": {"share_error": _SHARE}}
 
@@ -308,8 +310,11 @@ def _check_scores(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> No
     rows, labels = column_values(table, "source_index"), column_values(table, "label")
     if len(rows) == 0 or rows[0] < 0 or rows[-1] >= num_rows or (np.diff(rows) <= 0).any():
         raise ValueError(f"source_index does not rise within the {num_rows} rows of the source")
-    if "group" in expected and table.data.column("group").null_count:
-        raise ValueError("rows have no group")
+    for name in ("group", "leak_of", "quality_issues"):
+        if name in expected and table.data.column(name).null_count:
+            raise ValueError(f"rows have no {name}")
+    if "leak_of" in expected and column_values(table, "leak_of").min() < -1:
+        raise ValueError("leak_of lies below -1")
     if not 0 <= labels.min() <= labels.max() < len(names):
         raise ValueError(f"labels lie outside the {len(names)} classes")
     predicted = column_values(table, "predicted_label")

@@ -184,6 +184,8 @@ def _reasons(
         source_index=column_values(table, "source_index")[rows.places],
         class_names=table.features["label"].names,
         dropped_by_reviewer=None if decision is None else decision == "drop",
+        leak_of=rows.facts.leak_of,
+        quality_issues=rows.facts.quality_issues,
     )
     return rows.scattered(why, NOT_READABLE)
 

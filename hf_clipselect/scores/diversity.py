@@ -166,6 +166,17 @@ def class_diversity(
     return replace(diversity, nearest=_together(nearest), cosines=_together(listed))
 
 
+def nearest_cosines(embeds: Array, rows: np.ndarray, num_nearest: int) -> np.ndarray:
+    """Cosines `(count, m)`, float32, of some rows of a class with the other rows that are nearest to each.
+
+    Takes the unit-norm float32 embeddings `(n, D)` of the class, of two rows or more; m is `num_nearest`, or n - 1
+    where there are no more.
+    """
+    blocks = _blocks_of_cosines(on_its_device(embeds), rows, None)
+    count = min(num_nearest, len(embeds) - 1)
+    return _together([torch.as_tensor(cosines).topk(count, dim=1).values for *_, cosines in blocks])
+
+
 def warn_of_singles(classes: Sequence[int]) -> None:
     """Name the classes of one row, whose score of 0 tells nothing; silent where there is none."""
     if classes:

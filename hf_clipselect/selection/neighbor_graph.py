@@ -68,8 +68,7 @@ def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
     if num_listed == 0:
         nothing = np.empty(0, dtype=np.float32)
         return NeighborGraph(np.append(part, 0), nothing.astype(np.int32), nothing, part.astype(bool), part)
-    zero = np.float32(min(np.median(cosines), _HIGHEST_ZERO))
-    weights = np.clip((cosines - zero) / (1 - zero), 0, 1) ** 2
+    weights = likeness(cosines, zero_cosine(cosines))
     crowded = (weights.min(axis=1) >= DUPLICATE_WEIGHT) & (num_listed < num_rows - 1)
     rows, places = np.nonzero(weights)
     pairs, weights = _pairs(rows, nearest[rows, places].astype(np.int64), weights[rows, places], num_rows)
@@ -80,6 +79,16 @@ def class_graph(nearest: np.ndarray, cosines: np.ndarray) -> NeighborGraph:
     return NeighborGraph(
         starts, columns[order].astype(np.int32), np.concatenate([weights, weights])[order], crowded, part
     )
+
+
+def zero_cosine(listed: np.ndarray) -> np.float32:
+    """The cosine that means no likeness in a class, from the cosines of rows with their nearest, one or more."""
+    return np.float32(min(np.median(listed), _HIGHEST_ZERO))
+
+
+def likeness(cosines: np.ndarray, zero: np.ndarray | np.float32) -> np.ndarray:
+    """The likeness W in [0, 1], float32, of rows with these cosines, float32; `zero` as by [`zero_cosine`]."""
+    return np.clip((cosines - zero) / (1 - zero), 0, 1) ** 2
 
 
 def joined_graph(parts: Sequence[tuple[np.ndarray, NeighborGraph]], num_rows: int) -> NeighborGraph:

@@ -16,6 +16,8 @@ NOT_READABLE, MUST_BE_DROPPED, DROPPED_BY_REVIEWER = "not readable", "must drop"
 DISAGREES, LOW_ALIGNMENT, LOW_SCORE = "label disagrees with image", "low alignment", "low score"
 QUOTA_FULL = {"class": "quota of its class is full", "group": "quota of its group is full"}
 COPY_OF, WRONG_LABEL = "redundant: copy of row ", "label is wrong with probability "
+# One that is left out for what a check found has `LEAK_OF` and the row of the reference, or `DAMAGED` and the issues.
+LEAK_OF, DAMAGED = "copy of row ", "damaged image: "
 
 
 def reasons(
@@ -29,10 +31,13 @@ def reasons(
     source_index: np.ndarray,
     class_names: Sequence[str],
     dropped_by_reviewer: np.ndarray | None = None,
+    leak_of: np.ndarray | None = None,
+    quality_issues: np.ndarray | None = None,
 ) -> np.ndarray:
     """The reason for each row, strings `(N,)`; of several that hold, the first in this order.
 
-    - "kept: must keep", "kept"; "dropped by a reviewer", "must drop".
+    - "kept: must keep", "kept"; "dropped by a reviewer".
+    - "copy of row N of the reference", "damaged image: blurry, dark", where all such rows are dropped; "must drop".
     - "redundant: copy of row N": redundancy counts, and row N of its near-duplicates is kept.
     - "label is wrong with probability 0.97, looks like nine": the objective needs the noise model, and by this the
       label is more probably wrong than right; where the most probable class is still the given one none is named.
@@ -46,7 +51,8 @@ def reasons(
     Takes arrays `(N,)`: the scores from `selection_scores`, less the redundancy; which rows are selected, bool; their
     tiers, as in `ranking`, if there are any; the same `duplicate_group` for near-duplicates, -1 for others; row
     numbers in the source; and which of those that must be dropped a reviewer dropped, bool, if there was one.
-    `class_names` are those of all classes, by their number.
+    `class_names` are those of all classes, by their number. `leak_of`, -1 for none, and `quality_issues`, "" for none,
+    are what checks found, if they were made.
     """
     has_quotas = objective.class_balance != "none"
     has_own_order = objective.spread or objective.herding
@@ -70,6 +76,8 @@ def reasons(
             found[row] = f"{COPY_OF}{source_index[original]}"
     if tiers is not None:
         found[tiers == MUST_DROP] = MUST_BE_DROPPED
+        for row, why in _checked(leak_of, quality_issues, tiers):
+            found[row] = why
     if dropped_by_reviewer is not None:
         found[dropped_by_reviewer] = DROPPED_BY_REVIEWER
     found[selected] = KEPT
@@ -88,6 +96,23 @@ def _wrong_labels(rows: RowColumns, class_names: Sequence[str]) -> list[tuple[in
             why += f", looks like {class_names[clean_label[row]]}"
         told.append((row, why))
     return told
+
+
+def _checked(
+    leak_of: np.ndarray | None, quality_issues: np.ndarray | None, tiers: np.ndarray
+) -> list[tuple[int, str]]:
+    """Rows that are dropped for what a check found, each with its reason; of both checks the first comes last."""
+    told = []
+    if quality_issues is not None:
+        told.append(
+            [(row, f"{DAMAGED}{quality_issues[row]}") for row in np.flatnonzero(quality_issues != "").tolist()]
+        )
+    if leak_of is not None:
+        told.append(
+            [(row, f"{LEAK_OF}{leak_of[row]} of the reference") for row in np.flatnonzero(leak_of >= 0).tolist()]
+        )
+    # A check that only tells leaves rows among the others, though a user may drop some of them.
+    return [told_of for each in told if all(tiers[row] == MUST_DROP for row, _ in each) for told_of in each]
 
 
 def _copies(duplicate_group: np.ndarray, selected: np.ndarray) -> list[tuple[int, int]]:

@@ -41,6 +41,8 @@ EXAMPLES = {
     "num_clusters": ("20", 20),
     "class_names_file": ("names.txt", "names.txt"),
     "max_train_samples": ("100", 100),
+    "reference_split": ("test", "test"),
+    "reference_dataset_name": ("me/other", "me/other"),
     "on_bad_image": ("drop", "drop"),
     "model_name_or_path": ("some/clip", "some/clip"),
     "model_revision": ("v2", "v2"),
@@ -72,6 +74,8 @@ EXAMPLES = {
     "must_keep": ("keep.txt", "keep.txt"),
     "must_drop": ("is_bad", "is_bad"),
     "decisions": ("decisions.parquet", "decisions.parquet"),
+    "drop_leaks": ("true", True),
+    "quality_checks": ("report", "report"),
     "num_folds": ("5", 5),
     "strict": ("true", True),
     "objective": ("paper", "paper"),
@@ -102,7 +106,11 @@ EXAMPLES = {
     "license": ("cc-by-4.0", "cc-by-4.0"),
 }
 # What makes no sense without it.
-NEEDS = {"push_to_hub": ("hub_dataset_id", "me/digits-pruned"), "num_clusters": ("caption_column", "text")}
+NEEDS = {
+    "push_to_hub": ("hub_dataset_id", "me/digits-pruned"),
+    "num_clusters": ("caption_column", "text"),
+    "reference_dataset_name": ("reference_split", "test"),
+}
 
 
 def write_yaml(folder: Path, text: str) -> str:

@@ -26,7 +26,7 @@ HINTS = {name: hint for group in dataclasses.fields(Arguments) for name, hint in
 # Keywords that take the thing itself where the flag takes a file of it.
 FILES = {"class_names": "class_names_file", "class_quotas": "class_quotas_file"}
 # Keywords without a flag: what the flags of the data and the model name.
-THINGS = {"dataset", "model", "processor", "image_embeds", "text_embeds", "labels", "groups"}
+THINGS = {"dataset", "reference", "model", "processor", "image_embeds", "text_embeds", "labels", "groups"}
 # Rows and names may be given as they are.
 TAKE_MORE = {*FILES, "must_keep", "must_drop", "decisions"}
 # Defaults that differ on purpose: the command line leaves a folder, and its model goes with its dataset.
@@ -44,6 +44,8 @@ COMMAND_LINE_ONLY = {
     "storage_options",
     "allow_unread_files",
     "train_split_name",
+    "reference_split",
+    "reference_dataset_name",
     "max_train_samples",
     "min_train_steps",
     "report_to",
@@ -121,7 +123,7 @@ def test_docstrings_tell_of_every_keyword_with_its_default(function: Callable[..
             assert default in (None, inspect.Parameter.empty, DEFAULT_MODEL), name
 
 
-@pytest.mark.parametrize("name", ["objective", "adaptation", "on_bad_image"])
+@pytest.mark.parametrize("name", ["objective", "adaptation", "on_bad_image", "quality_checks"])
 def test_docstrings_name_every_choice(name: str) -> None:
     told = documented(select_dataset)[name]
     assert set(re.findall(r'`"(\w+)"`', told)) == set(choices(HINTS[name]))

@@ -362,7 +362,7 @@ def learned(count: int, **changes) -> LabelledImages:
     """So many rows of CIFAR-10, by number alone."""
     labels = np.zeros(count, dtype=np.int64)
     dataset = Dataset.from_dict({"label": labels})
-    return LabelledImages(dataset, "image", "label", ["a", "b"], labels, labels, a_source(**changes))
+    return LabelledImages(dataset, "image", labels, a_source(**changes), "label", ["a", "b"], labels)
 
 
 def set_of_cifar(**changes) -> EvalSet:

@@ -33,7 +33,7 @@ def test_a_passed_token_opens_private_repositories(found: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("push", "push_to_hub() needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN"),
+        ("push", "A push needs a token of the Hub and found none. Run `hf auth login`, or set HF_TOKEN"),
         ("from_hub", "does not exist, or it is private and nobody is logged in."),
         ("load_pruned", "does not exist, or it is private and nobody is logged in."),
         ("load_adapters", "does not exist, or it is private and nobody is logged in."),

@@ -202,7 +202,8 @@ def test_from_python(published, tmp_path):
     card = hub.read("datasets/me/python-80", "README.md").decode()
     assert "| `ratio_80` | 120 | 80.0% |" in card and check(card, "dataset")["errors"] == []
     later = hub.read("datasets/me/python-80", "README.md", "dev").decode()
-    assert read_header(card)["license"] == "apache-2.0" and read_header(later)["license"] == "cc-by-4.0"
+    # A dataset in memory tells no license; what an earlier push was told does not stay on another branch.
+    assert read_header(card)["license"] == "apache-2.0" and "license" not in read_header(later)
     for message, words in zip(
         found["refused"],
         (

@@ -118,8 +118,10 @@ def test_the_app_shows_the_selection(hub: LoopbackHub, space: Path, tmp_path: Pa
     assert "Keep label" not in page and "Undo" not in page  # read-only
     [config] = re.findall(r"window\.gradio_config = (\{.*?\});</script>", page)
     config = json.loads(config)
-    [other] = [part["id"] for part in config["components"] if part["props"].get("elem_id") == "review-other"]
-    assert not [event for event in config["dependencies"] if other in (target for target, _ in event["targets"])]
+    ids = {part["props"].get("elem_id"): part["id"] for part in config["components"]}
+    targets = {target for event in config["dependencies"] for target, _ in event["targets"]}
+    deciding = [f"review-{name}" for name in ("keep", "take", "drop", "unsure", "undo", "other")]
+    assert ids["review-forward"] in targets and not any(ids.get(name, -1) in targets for name in deciding)
     assert (site / "hf_clipselect").is_dir()
     assert not list(space.glob("*.parquet"))
 

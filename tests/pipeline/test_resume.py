@@ -312,6 +312,26 @@ def test_two_processes_of_which_one_is_killed_among_captions_lose_its_shard_alon
     assert_same(folder, expected)
 
 
+def test_a_killed_run_with_a_reference_and_checks_goes_on_and_two_processes_find_the_same(runs, tmp_path):
+    pytest.importorskip("cleanvision")
+    flags = ("--adaptation", "off", "--reference_split", "test", "--drop_leaks", "--quality_checks", "report")
+    expected, folder = tmp_path / "expected", tmp_path / "run"
+    [images] = runs.finish(expected, *flags)
+    runs.kill(folder, "rename", "reference_features/images-*", 3, "torn", flags=flags)
+    assert_nothing_half_written(folder, expected)
+    before = {path: path.stat().st_ino for path in folder.glob("reference_features/images-*")}
+    assert len(before) == 2
+    runs.kill(folder, "rename", "quality_issues.parquet", 1, "torn", flags=flags)
+    assert_nothing_half_written(folder, expected)
+    assert runs.finish(folder, *flags) == [[]]
+    assert before == {path: path.stat().st_ino for path in before}
+    assert_same(folder, expected)
+    encoded = runs.finish(tmp_path / "two", *flags, processes=2)
+    assert sorted(sum(encoded, [])) == sorted(images)
+    assert_same_rows(tmp_path / "two", expected)
+    assert content(tmp_path / "two")["quality_issues.parquet"] == content(expected)["quality_issues.parquet"]
+
+
 def flip_a_byte_of_the_features(path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[-1000] ^= 1

@@ -69,7 +69,8 @@ def test_every_cell_shows_what_its_text_promises(executed: tuple[Path, dict[str,
     folder, outputs = executed
     assert outputs["Install"] == [] and outputs["Publish"] == []  # it is there, and there is no repository to push to
     [result] = shown(outputs["Select"], "text/plain")
-    assert "embedded/digits" in result
+    assert result.startswith("SelectionResult from 1297 rows") and "389 rows" in result
+    assert shown(outputs["Select"], "text/html")
     suspects = outputs["Look at the suspects"]
     assert (
         printed(suspects).startswith("row 1068: eight, looks like nine (") and len(shown(suspects, "image/png")) == 3

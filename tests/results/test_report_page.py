@@ -2,13 +2,13 @@
 
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import opened_chromium
 from datasets import Dataset, Image, Value
 from made_reports import random_table, scores_table, summarize_table, with_random_noise
 from PIL import Image as PILImage
@@ -27,14 +27,8 @@ LONG = "A caption </script> \u2028 'of' \"quotes\" & more, " * 6 + "to its very 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        pytest.skip("no chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with opened_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @contextmanager

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 KEPT = "#0072b2"  # blue and vermilion of Okabe and Ito: told apart with every kind of colour blindness
 DROPPED = "#d55e00"
 BEFORE = "#808080"
-INK, SOFT = "#222222", "#555555"
-# What a viewer puts in their place, by what the reader's system is set to; paper is always light.
+INK = "#222222"
+# What a viewer puts in its place, by what the reader's system is set to; paper is always light.
 INKS = (
-    f"<style>svg {{ --ink: {INK}; --soft: {SOFT} }}\n"
-    "@media screen and (prefers-color-scheme: dark) { svg { --ink: #e6e6e6; --soft: #a8a8a8 } }</style>"
+    f"<style>svg {{ color: {INK} }}\n"
+    "@media screen and (prefers-color-scheme: dark) { svg { color: #e6e6e6 } }</style>"
 )
 MAX_POINTS = 5000
 MAX_CLASSES_DRAWN = 40
@@ -46,11 +46,11 @@ STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "text.color": INK,
-    "axes.edgecolor": SOFT,
+    "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "axes.titlesize": 9,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
@@ -237,6 +237,6 @@ def _render(draw: Callable[["Axes"], None], *, width: float, height: float) -> s
         buffer = io.BytesIO()
         # No date, or two runs would differ.
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    drawn = buffer.getvalue().decode().replace(INK, "var(--ink)").replace(SOFT, "var(--soft)")
+    drawn = buffer.getvalue().decode().replace(INK, "currentColor")
     drawn = drawn.replace("<defs>", f"{INKS}\n<defs>", 1)
     return "data:image/svg+xml;base64," + base64.b64encode(drawn.encode()).decode()

@@ -1,7 +1,8 @@
 """`report.html`: one file that shows a run to a person, without the network.
 
 What it holds is bounded whatever the dataset: 120 suspects, pictures of 480 rows, plots of 8 sizes, 1,000 classes and
-groups. Its script sorts, filters and enlarges; the page reads without it.
+groups. That is one or two MB for most, and at most 20 MB. Its script sorts, filters and enlarges; the page reads
+without it.
 """
 
 import base64

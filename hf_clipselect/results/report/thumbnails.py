@@ -12,7 +12,7 @@ from ...encoder.bit_depth import white_level
 from ...encoder.images import UnreadableImageError, open_image
 
 
-MAX_SIDE = 128
+MAX_SIDE = 96
 
 
 def make_thumbnails(

@@ -12,14 +12,14 @@ from ...selection.reasons import DISAGREES, QUOTA_FULL, WRONG_LABEL
 from ..noise_summary import has_noise_model
 from ..scores_table import column_values
 from .suspects import Captions, proposals, row_texts, verdict
-from .thumbnails import MAX_SIDE, make_thumbnails
+from .thumbnails import make_thumbnails
 
 
 # A longer text would push the tiles apart: it is cut, and told in full on demand, up to this length.
 MAX_TEXT = 80
 MAX_FULL_TEXT = 2000
 # Pictures of suspects are larger, to judge them by.
-MAX_SUSPECT_SIDE = 256
+SIDE, SUSPECT_SIDE = 128, 256
 # Of different rows: what bounds the size of the page, and the images that a run decodes for it.
 MAX_PICTURES = 480
 
@@ -60,7 +60,7 @@ def draw_pictures(
     shown = list(dict.fromkeys([*suspects, *others]))[:MAX_PICTURES]
     large = set(suspects) & set(shown)
     pictures: dict[int, str | None] = {}
-    for rows, side in ((large, MAX_SUSPECT_SIDE), (set(shown) - large, MAX_SIDE)):
+    for rows, side in ((large, SUSPECT_SIDE), (set(shown) - large, SIDE)):
         if rows:
             pictures |= make_thumbnails(*images, rows, max_side=side)
     return pictures
