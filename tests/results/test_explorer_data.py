@@ -97,12 +97,13 @@ def passes(row, wanted):
 )
 def test_filters_are_those_of_the_slow_obvious_version(wanted):
     scores = with_random_noise(random_table(400, ["a", "b", "c"], ratios=(0.3, 0.8), seed=5))
-    kinds = ["kept", "label is wrong with probability 0.97, looks like b", "redundant: copy of row 12", "low score"]
+    kinds = ["kept", "label is wrong with probability 0.97, looks like b", "redundant: copy of row 12"]
+    kinds.append("copy of row 7 of the reference")
     reasons = [kinds[row % 4] for row in range(400)]
     scores = scores.remove_columns("reason").add_column("group", [["even", "odd"][row % 2] for row in range(400)])
     scores = scores.add_column("reason", reasons)
     explored = explore(scores, (0.3, 0.8))
-    assert reason_kinds(explored) == ["kept", "label is wrong", "low score", "redundant"]
+    assert reason_kinds(explored) == ["copy of a row of the reference", "kept", "label is wrong", "redundant"]
     assert groups_of(explored) == ["even", "odd"]
     rows = [row | {"label_name": scores.features["label"].names[row["label"]]} for row in scores]
     expected = [row["source_index"] for row in rows if passes(row, wanted)]
