@@ -168,7 +168,7 @@ OTHER_FLAGS = {"help", "help_all", "config", "version", "config_file", "num_proc
 OTHER_FLAGS |= {"num_machines", "machine_rank", "main_process_ip", "main_process_port"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "recipes/README.md", "model_card.md"])
+@pytest.mark.parametrize("name", ["README.md", "recipes/README.md", "model_card.md", "CONTRIBUTING.md"])
 def test_docs_name_flags_and_choices_that_there_are(name: str) -> None:
     text = (REPOSITORY / name).read_text()
     commands = re.sub(r"^.*\b(pip|pytest|venv)\b.*$", "", text, flags=re.MULTILINE)

@@ -181,14 +181,14 @@ def test_committed_tables_are_those_of_their_figures(path):
 
 def test_sentences_have_the_figures_of_the_benchmark():
     assert len(table("benchmark", "What the work costs, and what it costs the other way:")) <= 10
-    readme = flat(REPOSITORY / "README.md")
+    told = flat(REPOSITORY / "CONTRIBUTING.md")
     growth = {stage: float(row["exponent"]) for stage, row in table("benchmark_scaling", "Stage by stage:").items()}
     assert max(growth, key=growth.get) == "sgd" and sorted(growth.values())[-2] < 1.02
-    assert "the cost of every stage but the `sgd` solver grows no faster than the rows" in readme
+    assert "the cost of every stage but the `sgd` solver grows no faster than the rows" in told
 
 
 def test_the_table_of_faults_sums_up_what_the_test_printed():
-    readme, printed = flat(REPOSITORY / "README.md"), PRINTED.read_text(encoding="utf-8")
+    told, printed = flat(REPOSITORY / "CONTRIBUTING.md"), PRINTED.read_text(encoding="utf-8")
     faults, *lines = re.search(r"request \(adapters, dataset\) .*\n(?:.+\n)+?(?=```)", printed)[0].splitlines()
     assert re.split(" {2,}", faults.strip())[1:] == ["500", "reset", "lost answer", "kill before", "kill after"]
     states = np.array([re.findall("(?:old|new), (?:old|new)", line) for line in lines])
@@ -199,19 +199,19 @@ def test_the_table_of_faults_sums_up_what_the_test_printed():
     steps = np.split(states, [adapters, adapters + 1, dataset, dataset + 1])
     assert [len(step) for step in steps[1::2]] == [1, 1]
     before, between, tags = (len(step) for step in steps[::2])
-    assert f"each of the {len(states)} requests" in readme and f"each of the {states.size} cases" in readme
+    assert f"each of the {len(states)} requests" in told and f"each of the {states.size} cases" in told
     assert (
         f"before the adapters' commit ({before} requests) | their commit | before the dataset's commit ({between}) |"
-        in readme
+        in told
     )
-    assert f"| tags ({tags}) |" in readme
+    assert f"| tags ({tags}) |" in told
     for name, columns in (
         ("HTTP 500, reset connection or lost answer: tried again", [0, 1, 2]),
         ("`kill -9` before the request is done", [3]),
         ("`kill -9` after the request is done", [4]),
     ):
         cells = [np.unique(step[:, columns]).tolist() for step in steps]
-        assert f"| {name} | {' | '.join(cell for [cell] in cells)} |" in readme
+        assert f"| {name} | {' | '.join(cell for [cell] in cells)} |" in told
 
 
 def table(folder: str, caption: str) -> dict[str, dict[str, str]]:
