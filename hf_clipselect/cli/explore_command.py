@@ -58,7 +58,8 @@ def run_command(arguments: argparse.Namespace) -> None:
     if explored.images.missing:
         if arguments.dataset_name:
             raise InputError(explored.images.missing)
-        _tell(f"images: {printable(explored.images.missing)} Or name it with --dataset_name.")
+        by_name = " Or name the dataset with --dataset_name." if explored.result.source.image_column else ""
+        _tell(f"images: {printable(explored.images.missing)}{by_name}")
     app = build_app(explored, log)
     try:
         _, url, _ = app.launch(

@@ -97,12 +97,13 @@ def passes(row, wanted):
 )
 def test_filters_are_those_of_the_slow_obvious_version(wanted):
     scores = with_random_noise(random_table(400, ["a", "b", "c"], ratios=(0.3, 0.8), seed=5))
-    kinds = ["kept", "label is wrong with probability 0.97, looks like b", "redundant: copy of row 12", "low score"]
+    kinds = ["kept", "label is wrong with probability 0.97, looks like b", "redundant: copy of row 12"]
+    kinds.append("copy of row 7 of the reference")
     reasons = [kinds[row % 4] for row in range(400)]
     scores = scores.remove_columns("reason").add_column("group", [["even", "odd"][row % 2] for row in range(400)])
     scores = scores.add_column("reason", reasons)
     explored = explore(scores, (0.3, 0.8))
-    assert reason_kinds(explored) == ["kept", "label is wrong", "low score", "redundant"]
+    assert reason_kinds(explored) == ["copy of a row of the reference", "kept", "label is wrong", "redundant"]
     assert groups_of(explored) == ["even", "odd"]
     rows = [row | {"label_name": scores.features["label"].names[row["label"]]} for row in scores]
     expected = [row["source_index"] for row in rows if passes(row, wanted)]
@@ -182,6 +183,15 @@ def test_a_file_that_is_no_decisions_is_told_at_the_start(tmp_path):
         open_review(tmp_path)
 
 
+def test_a_decision_that_can_not_be_written_is_none(tmp_path):
+    review = open_review(tmp_path)
+    (tmp_path / "decisions.parquet").mkdir()
+    with pytest.raises(InputError, match=r"decisions\.parquet can't be read"):
+        review.decide(review.start(), "drop")
+    (tmp_path / "decisions.parquet").rmdir()
+    assert review.undo(review.start()) is None and review.log.counts() == {}
+
+
 def test_decisions_that_a_selection_was_made_with_are_gone_on_with(tmp_path):
     start = {4: Decision(4, "drop", given_label="cat")}
     review = open_review(tmp_path, start=start)
@@ -215,7 +225,8 @@ def test_examples_are_typical_rows_where_features_are_missing():
     sas, labels = column_values(scores, "sas"), column_values(scores, "label")
     examples = examples_of(explored, 4, 1)
     of_class = [row for row in np.argsort(-sas) if labels[row] == 1 and row != 4]
-    assert examples.rows.tolist() == of_class[:6] and not examples.are_nearest and examples.name == "b"
+    assert examples.rows.tolist() == of_class[:6] and not examples.are_nearest
+    assert examples.words == "Typical rows (highest alignment) labelled b"
     assert examples_of(explored, 4).rows.tolist() == []
 
 

@@ -1,6 +1,7 @@
 """The explorer in a real browser: every tab, each decision by button and by key, at two widths, light and dark."""
 
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -95,7 +96,7 @@ def take_class(page, name):
     page.wait_for_function("document.activeElement.closest('#review-other') === null")
 
 
-def test_twenty_suspects_are_reviewed_by_keyboard(visit, noisy_run):
+def test_twenty_suspects_are_reviewed_by_keyboard_and_the_decisions_applied(visit, noisy_run, tmp_path):
     folder, right = noisy_run
     result = SelectionResult.from_folder(folder)
     suspects = column_values(result.scores, "source_index")[pick_suspects(result.scores)][:20].tolist()
@@ -118,7 +119,26 @@ def test_twenty_suspects_are_reviewed_by_keyboard(visit, noisy_run):
     assert np.mean(proposed) > 0.8
     assert found[seen[18]].new_label == names[right[seen[18]]]
     assert {decision.reviewer for decision in found.values()} == {None}
-    assert f"--decisions {folder}/decisions.parquet" in page.locator(".cs-apply pre").inner_text()
+    # The command that the page shows, on a copy of the folder.
+    shutil.copytree(folder, tmp_path / "run")
+    command = shlex.split(page.locator(".cs-apply pre").inner_text())
+    assert command == ["hf-clipselect", *f"select --config {folder}/config.yaml".split(), *command[4:]]
+    assert command[4:] == ["--decisions", f"{folder}/decisions.parquet"]
+    assert main([*command[1:], "--use_cpu", "--output_dir", str(tmp_path / "run")]) == 0
+    explored = open_selection(tmp_path / "run")
+    applied = {row: (d.decision, d.new_label) for row, d in explored.applied_decisions().items()}
+    assert applied == {row: (d.decision, d.new_label) for row, d in found.items()}
+    report, selected = explored.result.report, explored.result.at(0.8).selected
+    assert report["decisions"] == {"keep": 1, "relabel": 17, "drop": 1, "unsure": 1}
+    assert seen[10] not in selected
+    labels = explored.column("label")
+    for row, decision in found.items():
+        at = explored.row_of(row)
+        assert names[labels[at]] == (decision.new_label or decision.given_label)
+        assert names[explored.given[at]] == decision.given_label
+    assert not set(explored.source_index[explored.suspects]) & {
+        row for row, d in found.items() if d.decision in ("keep", "relabel")
+    }
 
 
 def test_each_decision_by_its_button(visit, noisy_run):
@@ -168,6 +188,7 @@ def test_filters_of_the_review_and_keys_that_are_typed_into_a_field(visit, noisy
     pair = page.get_by_label("Confused pair", exact=True).input_value()
     given, proposed = re.fullmatch(r"(\w+) looks like (\w+) \(\d+\)", pair).groups()
     assert (page.locator(".cs-given").inner_text(), page.locator(".cs-proposed").inner_text()) == (given, proposed)
+    press(page, "ArrowRight")  # the field has let go of the keys
     serial = page.locator("#review-facts [data-serial]").get_attribute("data-serial")
     page.get_by_label("Given label", exact=True).click()
     page.keyboard.type("dupkz")

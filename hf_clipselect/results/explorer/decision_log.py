@@ -5,6 +5,7 @@ from pathlib import Path
 from threading import Lock
 
 from ...data.decisions import Choice, Decision, read_decisions, write_decisions
+from ...errors import InputError
 
 
 class DecisionLog:
@@ -52,23 +53,27 @@ class DecisionLog:
         with self._writing:
             # Anew, since another window or process may have decided about other rows.
             decisions = self._read()
-            self._before.append((source_index, decisions.get(source_index)))
             self._write(decisions | {source_index: decision})
+            self._before.append((source_index, decisions.get(source_index)))
 
     def undo(self) -> int | None:
         """Take back the last decision since the start; gives the row that it was about, None without one."""
         with self._writing:
             if not self._before:
                 return None
-            source_index, before = self._before.pop()
+            source_index, before = self._before[-1]
             decisions = self._read()
             decisions.pop(source_index, None)
             self._write(decisions if before is None else decisions | {source_index: before})
+            self._before.pop()
         return source_index
 
     def _read(self) -> dict[int, Decision]:
         return read_decisions(self.path) if self.path.exists() else dict(self._start)
 
     def _write(self, decisions: dict[int, Decision]) -> None:
-        write_decisions(self.path, decisions)
+        try:
+            write_decisions(self.path, decisions)
+        except OSError as error:
+            raise InputError(f"--decisions {self.path} can't be written: {error.strerror}.") from None
         self._decisions = decisions

@@ -55,7 +55,7 @@
 
   // What Gradio's components tell: the next row stands there, or an enlarged one.
   document.addEventListener("clipselect:row", () => {
-    if (document.activeElement?.closest("#review-other")) document.activeElement.blur();
+    if (document.activeElement?.closest("#review-other, .cs-filters")) document.activeElement.blur();
   });
   document.addEventListener("clipselect:detail", () => overlay()?.querySelector(".cs-close")?.focus());
 })();

@@ -19,7 +19,8 @@ def show_point(explored: Explored, row: int) -> str:
     """A row beside the map, with its nearest, as HTML."""
     view = view_of(explored, row)
     shown = panel("point", view, explored.images.large(view.source_index), explored.has_captions)
-    return shown + strip(explored, "Nearest rows", examples_of(explored, row).rows)
+    nearest = examples_of(explored, row)
+    return shown + (strip(explored, nearest.words, nearest.rows) if nearest.are_nearest else "")
 
 
 def build_map(app: Any, explored: Explored) -> None:

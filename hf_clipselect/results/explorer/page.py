@@ -82,5 +82,7 @@ def _heading(explored: Explored) -> str:
     cells = "clusters of captions" if explored.has_captions else "classes"
     lines = [f"{len(scores):,} rows", f"{len(explored.names):,} {cells}", f"{kept:,} kept", f"{suspects:,} suspect"]
     missing = explored.images.missing
-    missing = f"Images are missing. {missing} Or name the dataset with --dataset_name." if missing else ""
+    if missing:
+        by_name = " Or name the dataset with --dataset_name." if explored.result.source.image_column else ""
+        missing = f"Images are missing. {missing}{by_name}"
     return panel("heading", explored.title, lines, missing)

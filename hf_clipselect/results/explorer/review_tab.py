@@ -10,7 +10,7 @@ import numpy as np
 from ...hub.command_words import command
 from ..saved_selection import is_whole
 from .decision_log import DecisionLog
-from .examples import Examples, examples_of
+from .examples import examples_of
 from .explored import Explored
 from .panels import panel, serial
 from .review import ReviewSession, Standing
@@ -68,21 +68,16 @@ def compare_with(explored: Explored, row: int) -> str:
     """The nearest, or typical, rows of the given and of the proposed class; of a row with captions the nearest."""
     if explored.has_captions:
         nearest = examples_of(explored, row)
-        return strip(explored, "Nearest rows", nearest.rows) if nearest.are_nearest else ""
+        return strip(explored, nearest.words, nearest.rows) if nearest.are_nearest else ""
     labels = [int(explored.given[row]), int(explored.proposed[row])]
     shown = [examples_of(explored, row, label) for label in dict.fromkeys(labels) if label >= 0]
-    return "".join(strip(explored, _examples_title(examples), examples.rows) for examples in shown)
+    return "".join(strip(explored, examples.words, examples.rows) for examples in shown)
 
 
 def strip(explored: Explored, title: str, rows: np.ndarray, mark: int | None = None) -> str:
     """Rows side by side as thumbnails under a title; the row with the source_index `mark` is framed."""
     thumbnails = explored.images.thumbnails(explored.source_index[rows])
     return panel("strip", title, views_of(explored, rows), thumbnails, mark)
-
-
-def _examples_title(examples: Examples) -> str:
-    kind = "Nearest rows" if examples.are_nearest else "Typical rows (highest alignment)"
-    return f"{kind} labelled {examples.name}"
 
 
 def apply_command(explored: Explored, log: DecisionLog) -> str:

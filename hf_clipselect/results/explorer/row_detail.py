@@ -26,7 +26,7 @@ def detail(explored: Explored, row: int) -> str:
         strips.append((f"Near-duplicates, this row among them{more}", copies[:MOST_DUPLICATES]))
     nearest = examples_of(explored, row)
     if nearest.are_nearest:
-        strips.append(("Nearest rows", nearest.rows))
+        strips.append((nearest.words, nearest.rows))
     shown = [
         (title, views_of(explored, rows), explored.images.thumbnails(explored.source_index[rows]))
         for title, rows in strips

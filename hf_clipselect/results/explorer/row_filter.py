@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from ...selection.reasons import LEAK_OF
 from .explored import Explored
 
 
 Kept = Literal["all", "kept", "dropped"]
 # Where a reason goes on with what is different for each row.
 _DETAILS = re.compile(r"( with probability|: copy of row)? *\d.*", re.DOTALL)
+_A_LEAK = "copy of a row of the reference"
 
 
 @dataclass(frozen=True)
@@ -94,4 +96,4 @@ def _coded(explored: Explored, name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def _kind(reason: str) -> str:
-    return _DETAILS.sub("", reason)
+    return _A_LEAK if reason.startswith(LEAK_OF) else _DETAILS.sub("", reason)

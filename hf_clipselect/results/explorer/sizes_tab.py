@@ -8,10 +8,6 @@ from .panels import panel
 from .size_preview import preview_size
 
 
-# A table of so many rows is selected from while the slider moves; of a larger one when it is let go.
-AT_ONCE_ROWS = 50_000
-
-
 def show_size(explored: Explored, percent: float) -> str:
     """What a subset of so many percent of the rows would be, as HTML."""
     cells = "clusters" if explored.has_captions else "classes"
@@ -36,7 +32,7 @@ def build_sizes(app: Any, explored: Explored) -> None:
         elem_id="sizes-percent",
     )
     shown = gr.HTML()
-    moves = slider.change if readable <= AT_ONCE_ROWS else slider.release
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    moves(lambda percent: show_size(explored, percent), slider, shown, trigger_mode="always_last", **quiet)
+    # While one size is selected, which takes seconds of 1,000,000 rows, of those asked for the last one alone waits.
+    slider.change(lambda percent: show_size(explored, percent), slider, shown, trigger_mode="always_last", **quiet)
     app.load(lambda percent: show_size(explored, percent), slider, shown, **quiet)
