@@ -54,8 +54,12 @@
   });
 
   // What Gradio's components tell: the next row stands there, or an enlarged one.
-  document.addEventListener("clipselect:row", () => {
+  function freeKeys() {
     if (document.activeElement?.closest("#review-other, .cs-filters")) document.activeElement.blur();
+  }
+  document.addEventListener("clipselect:row", () => {
+    freeKeys();
+    setTimeout(freeKeys, 200);  // a field that was just chosen from may take the focus once more
   });
   document.addEventListener("clipselect:detail", () => overlay()?.querySelector(".cs-close")?.focus());
 })();
