@@ -54,12 +54,8 @@
   });
 
   // What Gradio's components tell: the next row stands there, or an enlarged one.
-  function freeKeys() {
-    if (document.activeElement?.closest("#review-other, .cs-filters")) document.activeElement.blur();
-  }
   document.addEventListener("clipselect:row", () => {
-    freeKeys();
-    setTimeout(freeKeys, 200);  // a field that was just chosen from may take the focus once more
+    if (document.activeElement?.closest("#review-other, .cs-filters")) document.activeElement.blur();
   });
   document.addEventListener("clipselect:detail", () => overlay()?.querySelector(".cs-close")?.focus());
 })();
