@@ -105,10 +105,16 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = CommandParser(prog=prog, description=_DESCRIPTION)
     add_selection(parser)
     parser.add_argument(
-        "--decisions", help="File of the decisions; default decisions.parquet in the output folder, or here."
+        "--decisions",
+        metavar="FILE",
+        help="File of the decisions; default decisions.parquet in the output folder, or here.",
     )
     parser.add_argument("--reviewer", help="Your name, noted with each decision; default none.")
-    parser.add_argument("--dataset_name", help="Hub id or folder of the dataset that the selection was made from.")
+    parser.add_argument(
+        "--dataset_name",
+        metavar="NAME_OR_PATH",
+        help="Hub id or folder of the dataset that the selection was made from.",
+    )
     parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
     parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
     parser.add_argument(

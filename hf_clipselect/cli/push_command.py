@@ -27,7 +27,7 @@ is on the Hub already is found, and the same push again makes no commit.
 
   hf-clipselect push clipselect_output --hub_dataset_id me/digits-pruned
   hf-clipselect push clipselect_output --hub_dataset_id me/digits-pruned --dry_run"""
-_FLAGS = ("hub_dataset_id", "hub_model_id", "hub_private_repo", "hub_revision", "hub_tag", "create_pr")
+_FLAGS = ("hub_dataset_id", "hub_model_id", "hub_private_repo", "hub_revision", "hub_tag", "create_pr", "license")
 
 
 def run_command(arguments: Namespace) -> None:
@@ -62,7 +62,8 @@ def run_command(arguments: Namespace) -> None:
         check_is_not_source(hub.hub_dataset_id, result.source.name)
         destination = Destination.from_arguments(hub)
         destination.check()
-        report = published_report(result.report)
+        stated = {} if hub.license is None else {"license": hub.license}
+        report = published_report(result.report | {"arguments": result.report["arguments"] | stated})
         if arguments.dry_run:
             changes = planned(report, subset, destination, adapter=adapter)
             sys.stdout.write("".join(f"{printable(line)}\n" for part in changes for line in _told(part)))

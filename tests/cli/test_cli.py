@@ -143,7 +143,7 @@ class TestMain:
         assert f"\n  {name} " in capsys.readouterr().out
         assert main([name, "--help"]) == 0
         text = capsys.readouterr().out
-        assert text.startswith(f"usage: hf-clipselect {name} ") and f"\n  hf-clipselect {name} " in text
+        assert text.startswith(f"usage: hf-clipselect {name} ") and re.search(rf"^ +hf-clipselect {name} ", text, re.M)
         assert "None" not in text
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from preloaded import run_python
 import hf_clipselect
 from hf_clipselect import SelectionResult, load_pruned
 from hf_clipselect.cli import main
+from hf_clipselect.hub import PREVIEW
 
 
 pytestmark = pytest.mark.slow
@@ -167,10 +168,12 @@ def test_a_dry_run_tells_what_is_replaced_and_removed(pushed, tmp_path):
     [(heading, changes)] = parts_of(lines).items()
     assert heading == "the dataset repository me/digits:"
     shards = {f"{name}/train-00000-of-00001.parquet" for name in ("ratio_30", "ratio_50")}
-    assert changes["remove"] == shards and changes["tag"] == {"v2"}
+    assert changes["remove"] == {*shards, PREVIEW} and changes["tag"] == {"v2"}
     assert {"README.md", "selection.json", "scores/train-00000-of-00001.parquet"} == changes["replace"]
     words = ["--hub_dataset_id", "me/digits", "--hub_revision", "new", "--dry_run"]
     assert parts_of(told(run("push", tmp_path / "other", *words))) == {heading: changes}  # a branch begins as main
+    lines = told(run("push", "clipselect_output", *REPOSITORIES, "--license", "cc-by-4.0", "--dry_run"))
+    assert list(parts_of(lines).values()) == [{"replace": {"README.md"}, "tag": {"v2"}}] * 2  # both cards state it
     assert hub.head("datasets/me/digits") == head
     assert sorted(hub.refs("datasets/me/digits")) == ["refs/heads/main", "refs/tags/v1"]
 
