@@ -184,11 +184,13 @@ def test_filters_of_the_review_and_keys_that_are_typed_into_a_field(visit, noisy
     assert page.locator(".cs-given").inner_text() == "three"
     total = page.locator(".cs-progress strong").inner_text()
     assert re.fullmatch(r"0 of \d+ reviewed", total)
+    page.wait_for_timeout(1000)  # the other filter goes back to all, which closes it
     do(page, lambda: choose(page, "Confused pair", "looks like"))
     pair = page.get_by_label("Confused pair", exact=True).input_value()
     given, proposed = re.fullmatch(r"(\w+) looks like (\w+) \(\d+\)", pair).groups()
     assert (page.locator(".cs-given").inner_text(), page.locator(".cs-proposed").inner_text()) == (given, proposed)
-    press(page, "ArrowRight")  # the field has let go of the keys
+    page.wait_for_function("document.activeElement.closest('.cs-filters') === null")  # the keys are free again
+    press(page, "ArrowRight")
     serial = page.locator("#review-facts [data-serial]").get_attribute("data-serial")
     page.get_by_label("Given label", exact=True).click()
     page.keyboard.type("dupkz")
