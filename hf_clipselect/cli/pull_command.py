@@ -1,19 +1,23 @@
 """What `hf-clipselect pull` does: get a published selection at any size, as a folder that `load_dataset` reads."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Literal
 
+from datasets import Dataset
+
 from ..config.command_parser import CommandParser
+from ..data.outside_files import check_files_stay_inside
 from ..errors import InputError
 from ..results.pruned import load_pruned
+from ..runtime.failures import explained_failures
 from ..runtime.files import make_folder
 from ..runtime.folders import replaced
 from ..runtime.parquet import write_parquet
 from ..runtime.terminal import printable
 from ..runtime.words import counted
-from .given_selection import check_repo
+from .given_selection import add_selection, check_repo
 from .run_summary import load_folder_call
 
 
@@ -33,22 +37,33 @@ def run_command(arguments: Namespace) -> None:
         arguments (`argparse.Namespace`): Of [`pull_parser`].
 
     Raises:
-        InputError: There is no such selection, its source can't be loaded, not one size is given, or the folder is
-            not empty.
+        InputError: There is no such selection, its source can't be loaded, not one size is given, the folder is not
+            empty, or a row names a file of this machine that is not the dataset's.
+        RunError: The folder can't be written to, or the disk is full.
     """
     ratio, count, folder = arguments.selection_ratio, arguments.selection_count, Path(arguments.output_dir)
     if (ratio is None) == (count is None):
         given = "neither" if ratio is None else "both"
         raise InputError(f"Give the size by --selection_ratio or by --selection_count, not {given}.")
-    check_repo(arguments.repo)
+    check_repo(arguments.selection)
     _check_is_free(folder)
-    rows = load_pruned(arguments.repo, ratio=ratio, count=count, revision=arguments.hub_revision)
+    rows = load_pruned(arguments.selection, ratio=ratio, count=count, revision=arguments.revision)
+    # Who wrote the rows could name any file of whoever pulls them.
+    check_files_stay_inside(rows, arguments.selection, way_out="")
     make_folder(folder.absolute().parent, "--output_dir")
+    with explained_failures(None):
+        _write(rows, folder)
+    sys.stdout.write(f"{counted(len(rows), 'row')} of {printable(arguments.selection)}\n")
+    sys.stdout.write(f"load: {printable(load_folder_call(folder))}\n")
+
+
+def _write(rows: Dataset, folder: Path) -> None:
+    if folder.is_dir():  # where we are, a mount point, a link: another folder can't take its place
+        write_parquet(rows, folder.absolute())
+        return
     with replaced(folder.absolute(), is_ours=lambda _: False) as new:
         _check_is_free(folder)
         write_parquet(rows, new)
-    sys.stdout.write(f"{counted(len(rows), 'row')} of {printable(arguments.repo)}\n")
-    sys.stdout.write(f"load: {printable(load_folder_call(folder))}\n")
 
 
 def _check_is_free(folder: Path) -> None:
@@ -61,7 +76,10 @@ def _check_is_free(folder: Path) -> None:
 
 
 def _size(text: str) -> float | Literal["auto"]:
-    return "auto" if text == "auto" else float(text)
+    try:
+        return "auto" if text == "auto" else float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"expected a fraction in (0, 1], or auto, got {text!r}") from None
 
 
 def pull_parser(prog: str | None = None) -> ArgumentParser:
@@ -74,9 +92,8 @@ def pull_parser(prog: str | None = None) -> ArgumentParser:
         `argparse.ArgumentParser`
     """
     parser = CommandParser(prog=prog, description=_DESCRIPTION)
-    parser.add_argument("repo", metavar="REPO", help="Dataset repository, or the output folder of a run.")
+    add_selection(parser)
     parser.add_argument("--selection_ratio", type=_size, help="Fraction of the rows to keep, in (0, 1], or auto.")
     parser.add_argument("--selection_count", type=int, help="Number of rows to keep, instead of a ratio.")
     parser.add_argument("--output_dir", required=True, help="Folder to write, new or empty.")
-    parser.add_argument("--hub_revision", help="Branch, tag or commit of the repository; default: main.")
     return parser

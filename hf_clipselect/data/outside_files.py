@@ -19,13 +19,19 @@ from .image_values import lone_paths, rows_stored_at, with_images
 from .source import DatasetSource
 
 
-def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None = None) -> None:
+_WAY_OUT = " If you trust whoever wrote the dataset, pass --allow_outside_files."
+
+
+def check_files_stay_inside(
+    dataset: Dataset, name: str = "", folder: str | None = None, *, way_out: str = _WAY_OUT
+) -> None:
     """Raise `InputError` for the first row that names a file outside of the dataset's own folder.
 
     All columns whose files a subset would publish are checked, and no file is read. A link in the folder may lead
     anywhere, since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset.
     `name` is the Hub id, folder or file that the dataset was loaded from; `folder` the local folder or fsspec URL that
-    its paths are relative to. A dataset that was made in memory has neither and may name any file.
+    its paths are relative to. A dataset that was made in memory has neither and may name any file. `way_out` ends the
+    sentence, for who can allow such files.
     """
     caches = _caches_of_hub_data(dataset)
     if not name and folder is None and not caches:
@@ -40,8 +46,8 @@ def check_files_stay_inside(dataset: Dataset, name: str = "", folder: str | None
             row, stored = rows[0]
             raise InputError(
                 f"source_index {row} of the dataset{f' {name}' if name else ''} names the file {found[stored]!r} in "
-                f"column {column!r}, which lies outside of the dataset's own folder and would go into the subset. If "
-                "you trust whoever wrote the dataset, pass --allow_outside_files."
+                f"column {column!r}, which lies outside of the dataset's own folder and would go into the "
+                f"subset.{way_out}"
             )
 
 

@@ -1,6 +1,7 @@
 """`show`, `push` and `pull`, each as a process of its own, over one run and a Hub on this machine."""
 
 import glob
+import os
 import re
 import shutil
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_what_show_and_push_and_pull_refuse(here, tmp_path):
         line = here("pull", "clipselect_output", *sizes, "--output_dir", "new")
         assert line.startswith("Give the size by --selection_ratio or by --selection_count")
     assert "(0, 1]" in here("pull", "clipselect_output", "--selection_ratio", "2", "--output_dir", "new")
+    line = here("pull", "clipselect_output", "--selection_ratio", "half", "--output_dir", "new")
+    assert "expected a fraction in (0, 1], or auto, got 'half'" in line
     assert "There is no folder digits" in here("pull", "digits", "--selection_ratio", "0.5", "--output_dir", "new")
     assert not Path("new").exists()
 
@@ -187,7 +190,8 @@ def check_pulled(output, expected):
 
 def test_pull_writes_what_load_pruned_gives(pushed):
     _, folder, run, *_ = pushed
-    lines = told(run("pull", "me/digits", "--selection_ratio", "0.7", "--output_dir", "most"))  # was not published
+    flags = ["--selection_ratio", "0.7", "--revision", "v1"]  # a ratio that was not published
+    lines = told(run("pull", "me/digits", *flags, "--output_dir", "most"))
     assert lines == ["140 rows of me/digits", 'load: load_dataset("most", split="train")']
     check_pulled(folder / "most", load_pruned(folder / "clipselect_output", ratio=0.7))
     assert len(load_dataset(str(folder / "most"), split="train")) == 140
@@ -205,6 +209,29 @@ def test_pull_takes_a_folder_and_writes_over_nothing(here):
     line = here("pull", "clipselect_output", "--selection_count", "5", "--output_dir", "few [1]")
     assert line.startswith("--output_dir few [1] is not empty or no folder")
     assert Path("few [1]/train-00000-of-00001.parquet").read_bytes() == before
+
+
+def test_pull_fills_the_folder_where_one_is_and_a_link_to_one(here, tmp_path, monkeypatch):
+    run = Path("clipselect_output").absolute()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("linked")
+    (tmp_path / "linked").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = [os.stat(place).st_ino for place in (".", "../linked")]
+    for place in (".", "../link"):
+        told, _ = here("pull", run, "--selection_count", "9", "--output_dir", place)
+        assert told == f"9 rows of {run}"
+    assert [os.stat(place).st_ino for place in (".", "../linked")] == before and Path("../link").is_symlink()
+    for place in (tmp_path / "here", tmp_path / "linked"):
+        check_pulled(place, load_pruned(run, count=9))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link", "linked"]
+
+
+def test_pull_tells_of_a_place_that_takes_no_folder(commands, monkeypatch, capsys):
+    monkeypatch.chdir(commands[1])
+    assert main(["pull", "clipselect_output", "--selection_count", "9", "--output_dir", "/proc/few"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: /proc/.few.") and line.endswith("Mend that, or choose another place.")
 
 
 def test_show_of_a_repository(pushed):

@@ -76,7 +76,47 @@ def rows_that_name_files(secret: str) -> dict:
         "files of a repository": told(read_images, *load_source("alice/folder")),
         "files of a repository, passed": told(select_dataset, load_dataset("alice/folder", split="train"), **settings),
         "rows of a scores file": len(SelectionResult.from_folder(folder).scores),
+        "pulled": pulled_from_strangers(Path(secret).parent, kept),
     }
+
+
+def pulled_from_strangers(folder: Path, kept) -> dict:
+    """What `pull` says of repositories whose rows, or those of whose source, name files, and what it wrote."""
+    import contextlib
+    import dataclasses
+    import io
+
+    from datasets import load_dataset
+    from huggingface_hub import HfApi
+    from made_results import make_result
+
+    from hf_clipselect.cli import main
+    from hf_clipselect.data import load_source
+
+    api = HfApi()
+    _, hostile = load_source("alice/hostile")
+    columns = {"image_column": "image", "label_column": "label", "content_id": kept.source.content_id}
+    kept = dataclasses.replace(kept, source=dataclasses.replace(hostile, **columns))
+    pictures, source = load_source("alice/folder")
+    own = make_result(pictures, (0.5,), source=source, report=True)
+    for name, result in (("rows", kept), ("source", kept), ("pictures", own)):
+        result.save(folder / name)
+        api.create_repo(f"alice/pruned-{name}", repo_type="dataset")
+        if name == "rows":
+            (folder / name / "count_12").mkdir()
+            (folder / "train.parquet").rename(folder / name / "count_12" / "train-00000-of-00001.parquet")
+            card = "---\nconfigs:\n- config_name: count_12\n  data_files: count_12/*.parquet\n---\n"
+            (folder / name / "README.md").write_text(card)
+        api.upload_folder(repo_id=f"alice/pruned-{name}", repo_type="dataset", folder_path=folder / name)
+    said = {}
+    for name in ("rows", "source", "pictures"):
+        target = folder / f"pulled-{name}"
+        words = ["pull", f"alice/pruned-{name}", "--selection_count", "12", "--output_dir", str(target)]
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
+            code = main(words)
+        rows = len(load_dataset(str(target), split="train")) if target.exists() else 0
+        said[name] = [code, err.getvalue(), rows]
+    return said
 
 
 if __name__ == "__main__":
