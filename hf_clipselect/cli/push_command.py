@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config.arguments import HubArguments
 from ..config.command_parser import CommandParser
 from ..errors import InputError
-from ..hub import Changes, Destination, check_is_not_source, planned, publish
+from ..hub import CARD, Changes, Destination, check_is_not_source, license_kept, planned, publish
 from ..pipeline.run_log import logged_to_stderr
 from ..results.run_folder import RunFolder
 from ..results.saved_selection import is_whole, published_report
@@ -46,7 +46,8 @@ def run_command(arguments: Namespace) -> None:
     hub = HubArguments(push_to_hub=True, **{name: getattr(arguments, name) for name in _FLAGS})
     subset = subset_folder(folder)
     is_run = subset != folder
-    with logged_to_stderr(logging.INFO), RunFolder(folder).locked() if is_run else nullcontext():
+    writes = is_run and not arguments.dry_run
+    with logged_to_stderr(logging.INFO), RunFolder(folder).locked() if writes else nullcontext():
         result = SelectionResult.from_folder(folder)
         if not is_whole(result.report):
             raise InputError(
@@ -62,7 +63,8 @@ def run_command(arguments: Namespace) -> None:
         check_is_not_source(hub.hub_dataset_id, result.source.name)
         destination = Destination.from_arguments(hub)
         destination.check()
-        stated = {} if hub.license is None else {"license": hub.license}
+        license = hub.license or license_kept(result.report, subset / CARD)
+        stated = {} if license is None else {"license": license}
         report = published_report(result.report | {"arguments": result.report["arguments"] | stated})
         if arguments.dry_run:
             changes = planned(report, subset, destination, adapter=adapter)

@@ -1,11 +1,12 @@
 """From a folder to a Hub repository: cards, access, pushes."""
 
-from .cards import PREVIEW, adapter_card, subset_card
+from .cards import PREVIEW, adapter_card, license_kept, subset_card
 from .publish import Destination, check_is_not_source, check_subset_folder, is_subset_file, planned, publish
-from .push import Changes, Pushed, Repository
+from .push import CARD, Changes, Pushed, Repository
 
 
 __all__ = [
+    "CARD",
     "PREVIEW",
     "Changes",
     "Destination",
@@ -15,6 +16,7 @@ __all__ = [
     "check_is_not_source",
     "check_subset_folder",
     "is_subset_file",
+    "license_kept",
     "planned",
     "publish",
     "subset_card",

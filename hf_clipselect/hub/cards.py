@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+from huggingface_hub.repocard import metadata_load
 from jinja2 import Environment, StrictUndefined
 
 from ..errors import InputError
@@ -18,7 +19,7 @@ from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub
 from . import command_words, wording
 from .config_entries import SCORES_CONFIG, columns_of, config_entries, config_infos, configs_in
 from .escape import Markdown, code_span, escape_markdown, python_literal
-from .merge import AGREEMENT_METRIC, written_header
+from .merge import AGREEMENT_METRIC, read_card, written_header
 
 
 # A picture of some rows of the first subset, in the folder of subsets.
@@ -130,6 +131,20 @@ def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> st
 def stated_license(report: Mapping[str, Any]) -> str:
     """The license that the card of a subset states: that of `--license`, else that of the source; may be empty."""
     return str(report["arguments"].get("license") or report["source"]["license"] or "").strip()
+
+
+def license_kept(report: Mapping[str, Any], card: Path) -> str | None:
+    """The license that a card of the subset states and the report does not, as an earlier `--license` brought it.
+
+    Raises `InputError` where the card can't be read.
+    """
+    header = metadata_load(card) if read_card(card) else None
+    found = {key: value for key, value in (header or {}).items() if key in ("license", "license_name")}
+    own = stated_license(report).lower()
+    if not found or found in (_license_keys(own, is_known=True), _license_keys(own, is_known=False)):
+        return None
+    license = found.get("license_name") or found.get("license") or ""
+    return ", ".join(map(str, license)) if isinstance(license, list) else str(license) or None
 
 
 def _license_keys(stated: str, *, is_known: bool) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from pathlib import Path
 _NAME = "hf_clipselect"
 # The earliest time that a zip file can hold: the same files make the same bytes, whenever they were installed.
 _TIME = (1980, 1, 1, 0, 0, 0)
+# What the package consists of; a checkout may hold anything else beside it, which is nobody's business.
+_SUFFIXES = {".py", ".typed", ".md", ".html", ".css", ".js", ".csv", ".json", ".safetensors"}
 
 
 def own_wheel() -> tuple[str, bytes]:
@@ -38,10 +40,16 @@ def own_requirements() -> list[str]:
 
 
 def _package_files() -> dict[str, bytes]:
-    """The files of the package by their paths in a wheel, without those that Python compiled."""
+    """The files of the package by their paths in a wheel, without links and what others keep beside them."""
     package = Path(__file__).parents[1]
-    paths = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {f"{_NAME}/{path.relative_to(package).as_posix()}": path.read_bytes() for path in paths}
+    paths = (path.relative_to(package) for path in sorted(package.rglob("*")) if path.is_file())
+    return {f"{_NAME}/{path.as_posix()}": (package / path).read_bytes() for path in paths if _is_ours(package, path)}
+
+
+def _is_ours(package: Path, path: Path) -> bool:
+    is_hidden = any(part.startswith(".") or part.endswith("~") for part in path.parts)
+    is_link = any((package / place).is_symlink() for place in (path, *path.parents[:-1]))
+    return path.suffix in _SUFFIXES and not is_hidden and not is_link
 
 
 def _info_files(found: Distribution) -> dict[str, bytes]:

@@ -14,7 +14,16 @@ from ..data import one_split
 from ..data.outside_files import check_files_stay_inside, with_own_images
 from ..data.source import DatasetSource, content_id
 from ..errors import InputError
-from ..hub import PREVIEW, Destination, Pushed, check_subset_folder, is_subset_file, publish, subset_card
+from ..hub import (
+    PREVIEW,
+    Destination,
+    Pushed,
+    check_is_not_source,
+    check_subset_folder,
+    is_subset_file,
+    publish,
+    subset_card,
+)
 from ..hub.merge import write_card
 from ..runtime.caller_state import own_settings
 from ..runtime.downloads import fetch_files
@@ -320,6 +329,7 @@ class SelectionResult:
             raise InputError("adapter_dir and hub_model_id belong together: give both, or neither.")
         if create_pr and (revision is not None or tag is not None):
             raise InputError("create_pr goes to main and has no tag; leave revision and tag out.")
+        check_is_not_source(repo_id, self.source.name)
         if dataset is not None:
             dataset = one_split(dataset)
             self._check(dataset)

@@ -115,7 +115,9 @@ def pushed(commands):
     hub, folder, run, _ = commands
     words = ["push", "clipselect_output", *REPOSITORIES]
     before = sorted(path for path in folder.rglob("*") if "hub" not in path.relative_to(folder).parts)
+    written = os.stat(folder / "clipselect_output").st_mtime_ns
     dry = told(run(*words, "--hub_private_repo", "--dry_run"))
+    assert os.stat(folder / "clipselect_output").st_mtime_ns == written  # no lock either
     assert hub.head("datasets/me/digits") is None and hub.head("me/adapters") is None
     after = sorted(path for path in folder.rglob("*") if "hub" not in path.relative_to(folder).parts)
     assert after == before
@@ -179,6 +181,18 @@ def test_a_dry_run_tells_what_is_replaced_and_removed(pushed, tmp_path):
     assert list(parts_of(lines).values()) == [{"replace": {"README.md"}, "tag": {"v2"}}] * 2  # both cards state it
     assert hub.head("datasets/me/digits") == head
     assert sorted(hub.refs("datasets/me/digits")) == ["refs/heads/main", "refs/tags/v1"]
+
+
+def test_a_push_keeps_the_license_that_an_earlier_one_stated(pushed, tmp_path):
+    hub, folder, run, *_ = pushed
+    shutil.copytree(folder / "clipselect_output" / "subset", tmp_path / "subset")
+    words = ["push", tmp_path / "subset", "--hub_dataset_id", "me/licensed"]
+    told(run(*words, "--license", "cc-by-4.0"))
+    card = hub.read("datasets/me/licensed", "README.md").decode()
+    assert "license: cc-by-4.0" in card and "License: cc-by-4.0, as whoever made this selection states" in card
+    assert told(run(*words, "--dry_run")) == ["the dataset repository me/licensed: nothing changes"]
+    told(run(*words, "--license", "mit"))
+    assert "license: mit" in hub.read("datasets/me/licensed", "README.md").decode()
 
 
 def check_pulled(output, expected):

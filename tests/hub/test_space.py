@@ -61,6 +61,10 @@ def test_what_people_wrote_stays_and_an_old_wheel_goes(hub: LoopbackHub, pushed:
     assert pushed["files"] == [".gitattributes", "README.md", "app.py", wheel, "requirements.txt"]
     assert pushed["words"] == 1
     assert "revision='v1'" in pushed["app"] and "read_only=True" in pushed["app"]
+    assert "datasets/me/pruned/tree/v1)" in pushed["card"]
+    assert "`hf-clipselect explore me/pruned --revision v1`" in pushed["card"]
+    # With a token the app of a public selection could show a private source.
+    assert "DISABLE_IMPLICIT_TOKEN" in pushed["app"] and "DISABLE_IMPLICIT_TOKEN" not in pushed["secret app"]
     header = pushed["header"]
     assert header["pinned"] is True and header["emoji"] == "🐨"  # the Hub's own
     assert (header["sdk"], header["app_file"], header["license"]) == ("gradio", "app.py", "apache-2.0")
@@ -77,6 +81,9 @@ def test_what_people_wrote_stays_and_an_old_wheel_goes(hub: LoopbackHub, pushed:
         ("no selection", "The dataset repository me/explorer does not exist"),
         ("folder", "a Space shows what is on the Hub, and .* is a folder here. Publish it first"),
         ("another app", "--hub_space_id me/other has an app.py that hf_clipselect did not write"),
+        ("another page", "--hub_space_id me/page holds index.html, which hf_clipselect did not write"),
+        ("secret", "me/shown: me/secret is private, and a public Space would show it to everybody"),
+        ("secret, in a public Space", "me/explorer: me/secret is private, .* make the one that is there private"),
         ("no id", "--hub_space_id 'explorer' is no id of a repository"),
         ("token", "--hub_space_id me/explorer: the token of alice may read but not write|alice may not write"),
     ],
@@ -170,6 +177,14 @@ def test_the_same_wheel_comes_out_of_an_installed_wheel(space: Path, tmp_path: P
     [wheel] = space.glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path)
+    # What a checkout may hold beside the package; none of it is to be published.
+    package = tmp_path / "hf_clipselect"
+    (package / ".hidden").mkdir()
+    for name in (".env", ".hidden/x.py", "hub/space.py~", "hub/.#space.py", "notes.txt", "photo.png"):
+        (package / name).write_text("secret")
+    (package / "link.py").symlink_to(tmp_path / "elsewhere.py")
+    (package / "linked").symlink_to(package / "hub")
+    (tmp_path / "elsewhere.py").write_text("secret")
     code = "from hf_clipselect.hub.own_wheel import own_wheel; import sys; sys.stdout.buffer.write(own_wheel()[1])"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, cwd=tmp_path)

@@ -43,6 +43,9 @@ def push(folder: str) -> dict:
     again = push_space("me/explorer", "me/pruned", revision="v1")
     api.create_repo("me/other", repo_type="space", space_sdk="gradio")
     api.upload_file(repo_id="me/other", repo_type="space", path_in_repo="app.py", path_or_fileobj=b"print()")
+    api.create_repo("me/page", repo_type="space", space_sdk="static")
+    api.upload_file(repo_id="me/page", repo_type="space", path_in_repo="index.html", path_or_fileobj=b"<p>Mine")
+    secret_app = Path(api.hf_hub_download("me/secret-explorer", "app.py", repo_type="space")).read_text()
     local = Path(folder) / "subset"
     result.save(local, dataset)
     header = SpaceCard.load("me/explorer").data
@@ -55,6 +58,8 @@ def push(folder: str) -> dict:
         "files": sorted(api.list_repo_files(**space)),
         "header": header.to_dict(),
         "words": SpaceCard.load("me/explorer").text.count("My words."),
+        "card": SpaceCard.load("me/explorer").text,
+        "secret app": secret_app,
         "app": Path(api.hf_hub_download(filename="app.py", **space)).read_text(),
         "refused": {
             "of another": refusal_of(push_space, "bob/explorer", "me/pruned"),
@@ -62,6 +67,9 @@ def push(folder: str) -> dict:
             "no selection": refusal_of(push_space, "me/explorer", "me/explorer"),
             "folder": refusal_of(push_space, "me/explorer", str(local)),
             "another app": refusal_of(push_space, "me/other", "me/pruned"),
+            "another page": refusal_of(push_space, "me/page", "me/pruned"),
+            "secret": refusal_of(push_space, "me/shown", "me/secret"),
+            "secret, in a public Space": refusal_of(push_space, "me/explorer", "me/secret", private=True),
             "no id": refusal_of(push_space, "explorer", "me/pruned"),
             "token": refusal_of(push_space, "me/explorer", "me/pruned", token="hf_alice_read"),
         },

@@ -483,6 +483,11 @@ def test_only_the_result_of_a_run_is_published(dataset):
         make_result(dataset).push_to_hub("me/pruned")
 
 
+def test_a_result_is_not_pushed_over_its_source(dataset):
+    with pytest.raises(InputError, match="repo_id me/pets is the source itself"):
+        make_result(dataset, name="me/pets", report=True).push_to_hub("me/pets")
+
+
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
