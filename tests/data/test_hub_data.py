@@ -54,6 +54,10 @@ def test_rows_that_name_files_of_whoever_loads_them(told: dict, folder: Path) ->
         assert "source_index 11 " in answers[door] and str(secret) in answers[door], answers[door]
 
 
+def test_a_reference_is_loaded_at_the_commit_of_the_source(told: dict) -> None:
+    assert told["reference"] == [True, False]
+
+
 def test_a_push_of_any_format_publishes_the_rows_of_the_source(told: dict) -> None:
     differences = told["formats"]
     assert len(differences) == len(FORMATS) and set(differences.values()) == {""}

@@ -17,6 +17,7 @@ def clients_of_data(folder: str) -> dict:
         Path(folder, name).mkdir()
     return {
         "places": datasets_by_place(),
+        "reference": reference_of_a_revision(),
         "outside files": rows_that_name_files(f"{folder}/outside/secret.png"),
         "formats": formats_push(f"{folder}/pictures"),
     }
@@ -65,6 +66,29 @@ def datasets_by_place() -> dict:
         "no repository": refusal_of(load_source, "hf://datasets/alice/none"),
         "options": refusal_of(load_source, url, storage_options='{"token": "hush"}'),
     }
+
+
+def reference_of_a_revision() -> list[bool]:
+    """Whether the images of a reference are those of the commit and the folder that were selected from."""
+    from datasets import DatasetDict
+    from huggingface_hub import HfApi
+    from made_results import make_result
+
+    from hf_clipselect.data.source import load_source
+    from hf_clipselect.results.source_images import reference_dataset
+    from loopback_hub.result_clients import digest_of, pictures
+
+    for seed in (0, 1):
+        DatasetDict(train=pictures(12), test=pictures(6, seed + 1)).push_to_hub("alice/split", data_dir="some")
+        if seed == 0:
+            dataset, source = load_source("alice/split", data_dir="some")
+    HfApi().upload_file(
+        repo_id="alice/split", repo_type="dataset", path_in_repo="README.md", path_or_fileobj=b"No configs."
+    )
+    result = make_result(dataset, source=source, report=True)
+    result.report["arguments"] |= {"dataset_name": "alice/split", "reference_split": "test"}
+    found = digest_of(reference_dataset(result, "alice/pruned"))
+    return [found == digest_of(pictures(6, seed + 1)) for seed in (0, 1)]
 
 
 if __name__ == "__main__":
