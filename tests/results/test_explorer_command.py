@@ -33,7 +33,7 @@ def test_an_address_of_the_network_is_told_at_once_also_behind_a_proxy(saved, tm
     pytest.importorskip("gradio")
     proxies = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     env = {name: text for name, text in os.environ.items() if name.lower() != "no_proxy"} | proxies
-    command = [sys.executable, "-m", "hf_clipselect.cli", "explore", saved, "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "hf_clipselect", "explore", saved, "--host", "0.0.0.0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env) as server:
         try:
             lines = [server.stdout.readline() for _ in range(3)]

@@ -129,8 +129,8 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     outputs = [standing, progress, image, facts, examples, applied, label, pair, *([other] if other else [])]
 
     def shown(at: Standing) -> tuple[Any, ...]:
-        of_class, of_pair = at.wanted.label, at.wanted.pair
-        filters = -1 if of_class is None else of_class, ALL if of_pair is None else f"{of_pair[0]} {of_pair[1]}"
+        number, classes = at.wanted.label, at.wanted.pair
+        filters = -1 if number is None else number, ALL if classes is None else f"{classes[0]} {classes[1]}"
         return at, *panels.show(at), *filters, *([None] if other else [])
 
     def bound(step: Callable[[Standing], Standing]) -> Callable[[Standing, str], tuple[Any, ...]]:
@@ -148,9 +148,14 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
             return gr.skip()
         return bound(lambda standing: review.decide(standing, "relabel", name))(at, number)
 
-    def another_queue(at: Standing, wanted: QueueFilter) -> Any:
-        # A field tells its value also when it is left.
-        return gr.skip() if wanted == at.wanted else shown(review.start(at, wanted))
+    # A field tells its value also when it is left.
+    def of_label(at: Standing, number: int) -> Any:
+        wanted = QueueFilter(label=None if number == -1 else number)
+        return gr.skip() if wanted.label == at.wanted.label else shown(review.start(at, wanted))
+
+    def of_pair(at: Standing, text: str) -> Any:
+        wanted = QueueFilter(pair=_pair(text))
+        return gr.skip() if wanted.pair == at.wanted.pair else shown(review.start(at, wanted))
 
     decisions: dict[str, Callable[[Standing], Standing]] = {
         "keep": lambda at: review.decide(at, "keep"),
@@ -172,12 +177,8 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     if other is not None:
         # Not `input`, which tells of a choice with the mouse twice.
         other.change(another_class, [standing, other, row_shown], js=_WITH_ROW, **events)
-    label.input(
-        lambda at, number: another_queue(at, QueueFilter(label=None if number == -1 else number)),
-        [standing, label],
-        **events,
-    )
-    pair.input(lambda at, text: another_queue(at, QueueFilter(pair=_pair(text))), [standing, pair], **events)
+    label.input(of_label, [standing, label], **events)
+    pair.input(of_pair, [standing, pair], **events)
     app.load(lambda: shown(review.start()), None, **events)
 
 
