@@ -137,7 +137,7 @@ def test_the_console_tells_of_both_and_a_repeated_run_decodes_nothing_again(outp
     assert main([*flags, *asked, "--selection_ratio", "0.9"]) == 0
     printed = capsys.readouterr()
     assert (
-        f"checked: 3 rows like rows of {folder} (split test), dropped; 2 images of low quality\n" in printed.out
+        f"checked: 3 rows copied from {folder} (split test), dropped; 2 damaged images\n" in printed.out
         and "(1 blurry, 1 dark, 1 low information); they may be in" in printed.err
     )
     assert "Checking images" not in printed.err and "images]" not in printed.err
