@@ -49,6 +49,7 @@ class Visitor:
 
     def __init__(self, browser, url: str, *, width: int = 1400, dark: bool = False) -> None:
         self.page = browser.new_page(viewport={"width": width, "height": 900})
+        self.page.set_default_timeout(180_000)  # other tests take the machine
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -101,7 +102,7 @@ def served(place: Path | str, folder: Path, *flags: str, env: dict[str, str] | N
     assert set(sockets.read_text().split()) - _LOCAL == set()
 
 
-def wait_until(true, what: str, seconds: float = 20) -> None:
+def wait_until(true, what: str, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, what

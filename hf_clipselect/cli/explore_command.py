@@ -1,8 +1,10 @@
 """What `hf-clipselect explore` does: serve a page on which a person looks at a selection and decides about rows."""
 
 import argparse
+import os
 import sys
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 
 from ..config.command_parser import CommandParser
@@ -10,7 +12,7 @@ from ..errors import InputError
 from ..hub.space import push_space
 from ..results.explorer import DecisionLog, Explored, build_app, check_gradio, launch_options, open_selection
 from ..runtime.terminal import printable
-from .given_selection import add_selection
+from .given_selection import add_images, add_selection
 
 
 _DESCRIPTION = """\
@@ -24,7 +26,7 @@ rows with filters, a map, and what other sizes would keep.
 Each decision is written at once, to decisions.parquet in the output folder or to --decisions, and a later call goes on
 from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the
 selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is. The page is
-served on this machine alone, and asks no other machine for anything."""
+served on this machine alone unless --host says otherwise, and loads nothing from other machines."""
 
 
 def run_command(arguments: argparse.Namespace) -> None:
@@ -55,12 +57,10 @@ def run_command(arguments: argparse.Namespace) -> None:
         reviewer=arguments.reviewer,
         start=explored.applied_decisions(),
     )
-    if explored.images.missing:
-        if arguments.dataset_name:
-            raise InputError(explored.images.missing)
-        by_name = " Or name the dataset with --dataset_name." if explored.result.source.image_column else ""
-        _tell(f"images: {printable(explored.images.missing)}{by_name}")
+    if arguments.dataset_name and explored.images.missing:
+        raise InputError(explored.images.missing)
     app = build_app(explored, log)
+    _go_past_proxies(arguments.host)
     try:
         _, url, _ = app.launch(
             server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_options()
@@ -69,10 +69,31 @@ def run_command(arguments: argparse.Namespace) -> None:
         raise InputError(f"--host {arguments.host} --port {arguments.port} can't be served: {error}") from None
     try:
         _tell(f"{printable(explored.place)} is shown at {url} until Ctrl-C; decisions: {printable(log.path)}")
+        if not _is_this_machine(arguments.host):
+            _tell("Anybody on the network who can reach this address can see the images and decide about rows.")
         sys.stdout.flush()
+        # After the address, since a large dataset is not loaded soon.
+        if explored.images.missing:
+            by_name = " Or name the dataset with --dataset_name." if explored.result.source.image_column else ""
+            _tell(f"images: {printable(explored.images.missing)}{by_name}")
+            sys.stdout.flush()
         threading.Event().wait()
     finally:
         app.close(verbose=False)
+
+
+def _go_past_proxies(host: str) -> None:
+    """Gradio asks its own server whether it is there, which a proxy of the network can't tell."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    hosts = ",".join(filter(None, [known, "localhost", "127.0.0.1", host]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = hosts
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _push_space(arguments: argparse.Namespace) -> None:
@@ -110,18 +131,7 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
         help="File of the decisions; default decisions.parquet in the output folder, or here.",
     )
     parser.add_argument("--reviewer", help="Your name, noted with each decision; default none.")
-    parser.add_argument(
-        "--dataset_name",
-        metavar="NAME_OR_PATH",
-        help="Hub id or folder of the dataset that the selection was made from.",
-    )
-    parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
-    parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
-    parser.add_argument(
-        "--allow_outside_files",
-        action="store_true",
-        help="Rows may name image files outside of the dataset's own folder.",
-    )
+    add_images(parser)
     parser.add_argument(
         "--hub_space_id",
         help="Push a Space such as me/digits-explorer that shows the repository, read-only, and serve nothing here.",

@@ -17,6 +17,22 @@ def add_selection(parser: ArgumentParser) -> None:
     parser.add_argument("--revision", help="Branch, tag or commit of the repository.")
 
 
+def add_images(parser: ArgumentParser) -> None:
+    """Take the dataset that the selection was made from, for its images."""
+    parser.add_argument(
+        "--dataset_name",
+        metavar="NAME_OR_PATH",
+        help="Hub id or folder of the dataset that the selection was made from.",
+    )
+    parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
+    parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
+    parser.add_argument(
+        "--allow_outside_files",
+        action="store_true",
+        help="Rows may name image files outside of the dataset's own folder.",
+    )
+
+
 def read_selection(place: str, revision: str | None) -> SelectionResult:
     """The scores and the report of a selection; raises `InputError` where there is none that can be read."""
     if not Path(place).is_dir():

@@ -43,7 +43,7 @@ def summary_lines(
         revision (`str`, *optional*): Branch, tag or commit of the repository that was read.
 
     Returns:
-        `list[str]`: At most ten lines.
+        `list[str]`: At most ten lines, and one more at the end of a run in a checkout.
     """
     report = result.report
     lines = [*_what_was_selected(result, seconds), *_kept(result)]
@@ -54,7 +54,7 @@ def summary_lines(
     if is_whole(report) or isinstance(place, str):
         load = _load_subset(place, result.ratios[0], scores_only=scores_only, revision=revision)
     lines += _where(report, place, load)
-    if (command := report.get("compare_command")) and _RECIPE.is_file():
+    if seconds is not None and (command := report.get("compare_command")) and _RECIPE.is_file():
         lines.append(f"is it worth it: {command}")
     return [printable(line) for line in [*lines, f"next: {_next_command(place, revision)}"]]
 
@@ -121,7 +121,7 @@ def _what_was_selected(result: SelectionResult, seconds: float | None) -> list[s
 
 
 def _kept(result: SelectionResult) -> list[str]:
-    """The first size with how well its labels fit, the others with their numbers of rows, in one line."""
+    """The first size with how well its labels fit; in a second line the numbers of rows of the others."""
     sizes = {
         config_name(size): int(column_values(result.scores, f"selected_{column_suffix(size)}").sum())
         for size in result.ratios
@@ -132,9 +132,10 @@ def _kept(result: SelectionResult) -> list[str]:
         first += f"; CLIP agrees with {subsets[0]['label_agrees_kept']:.1%} of the kept labels"
         if subsets[0]["label_agrees_dropped"] is not None:
             first += f", {subsets[0]['label_agrees_dropped']:.1%} of the dropped"
-    lines = [first, ", ".join(others)] if others else [first]
     clauses = ((subset["name"], auto_keeps_all(result.report["noise"], subset)) for subset in subsets)
-    return [*lines, *(f"{name} {clause}" for name, clause in clauses if clause)]
+    more = [", ".join(others)] if others else []
+    more += [f"{name} {clause}" for name, clause in clauses if clause]
+    return [first, "; ".join(more)] if more else [first]
 
 
 def _adapters(adaptation: Mapping[str, Any]) -> str:
@@ -153,9 +154,9 @@ def _checked(report: Mapping[str, Any]) -> list[str]:
     """What people decided and what looks leaked or damaged, where the run looked at it."""
     decisions, clauses = report.get("decisions"), []
     if leaks := report.get("leaks"):
-        clauses.append(f"{counted(leaks['rows'], 'row')} like rows of {leaks['reference']}{_and_dropped(leaks)}")
+        clauses.append(f"{counted(leaks['rows'], 'row')} copied from {leaks['reference']}{_and_dropped(leaks)}")
     if quality := report.get("quality"):
-        clauses.append(f"{counted(quality['rows'], 'image')} of low quality{_and_dropped(quality)}")
+        clauses.append(f"{counted(quality['rows'], 'damaged image')}{_and_dropped(quality)}")
     lines = [f"decisions: {decisions_in_words(decisions)}"] if decisions else []
     return [*lines, f"checked: {'; '.join(clauses)}"] if clauses else lines
 

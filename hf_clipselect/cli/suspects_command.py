@@ -25,7 +25,7 @@ from ..results.selection_result import SelectionResult
 from ..results.source_images import source_dataset
 from ..runtime.files import make_folder
 from ..runtime.terminal import printable
-from .given_selection import add_selection, read_selection
+from .given_selection import add_images, add_selection, read_selection
 
 
 _DESCRIPTION = """\
@@ -152,16 +152,5 @@ def suspects_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--num", type=int, default=100, help="At most this many rows.")
     parser.add_argument("--label", help="Only rows whose given label is this class.")
     parser.add_argument("--output_dir", default="suspects", help="Folder for the tables and the picture.")
-    parser.add_argument(
-        "--dataset_name",
-        metavar="NAME_OR_PATH",
-        help="Hub id or folder of the dataset that the selection was made from.",
-    )
-    parser.add_argument("--dataset_config_name", help="Its configuration; default the recorded one.")
-    parser.add_argument("--train_split_name", help="Its split; default the recorded one.")
-    parser.add_argument(
-        "--allow_outside_files",
-        action="store_true",
-        help="Rows may name image files outside of the dataset's own folder.",
-    )
+    add_images(parser)
     return parser

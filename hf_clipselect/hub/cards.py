@@ -176,7 +176,7 @@ def _tables(report: Mapping[str, Any], subsets: Mapping[str, Mapping[str, Any]])
         "order": wording.order_text(report),
         "noise_text": wording.noise_text(report),
         "review_texts": wording.review_texts(report),
-        "is_decided": bool(report.get("decisions")),
+        "is_decided": bool(report.get("decisions")) and not report["captions"],
         "size_argument": wording.size_argument(subsets[first]),
         "auto_texts": {name: wording.auto_text(report, subset) for name, subset in subsets.items()},
         "balance": wording.balance_text(report),

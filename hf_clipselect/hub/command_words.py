@@ -17,11 +17,13 @@ _STAND_INS = {
     "data_files": "PATH_OF_YOUR_COPY",
     "model_name_or_path": "PATH_OF_THE_MODEL",
     "adapter_name_or_path": "PATH_OF_THE_ADAPTERS",
+    "reference_dataset_name": "PATH_OF_THE_REFERENCE",
 }
 _STANDS_FOR = {
     "dataset_name": "your copy of the dataset",
     "model_name_or_path": "the model",
     "adapter_name_or_path": "the adapters",
+    "reference_dataset_name": "the reference",
 }
 _FILE_FLAGS = ("class_names_file", "class_quotas_file", "peft_config", "decisions")
 
@@ -67,6 +69,7 @@ def _stand_ins(report: Mapping[str, Any]) -> dict[str, Any]:
         "dataset_name": source["revision"],
         "model_name_or_path": model["revision"],
         "adapter_name_or_path": None,
+        "reference_dataset_name": None,
     }
     found: dict[str, Any] = {
         name: _STAND_INS[name]

@@ -232,7 +232,7 @@ def review_texts(report: Mapping[str, Any]) -> list[str]:
     if quality := report.get("quality"):
         kinds = ", ".join(f"{kind} {rows:,}" for kind, rows in quality["issues"].items() if rows)
         fate = f" ({kinds}), {_fate(quality)}" if quality["rows"] else ""
-        texts += [f"Odd images, such as blurred or dark ones: {_rows(quality['rows'])}{fate}."]
+        texts += [f"Images that look damaged, such as blurred or dark ones: {_rows(quality['rows'])}{fate}."]
     return texts
 
 

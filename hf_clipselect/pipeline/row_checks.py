@@ -12,6 +12,7 @@ import numpy as np
 from ..data.reference import reference_words
 from ..data.row_facts import RowFacts
 from ..errors import InputError
+from ..runtime.hub_ids import hide_paths
 from ..runtime.words import counted
 from .encode import EncodedRows
 from .image_checks import find_quality_issues
@@ -72,7 +73,7 @@ def _leaked_rows(leaks: dict[str, Any]) -> str:
     """How many rows copy the reference: "12 rows copy images of me/digits (split test), by their embeddings"."""
     rows = leaks["rows"]
     told = f"{counted(rows, 'row') if rows else 'no row'} {'copies' if rows < 2 else 'copy'} images of"
-    return f"{told} {leaks['reference']}, by their embeddings"
+    return f"{told} {hide_paths(leaks['reference'])}, by their embeddings"  # the sentence is published as a warning
 
 
 def _damaged_rows(quality: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 LOCK_NAME = ".hf_clipselect.lock"
 # Decoding processes of a killed run have its lock too, and see after five seconds that it is gone.
 _PATIENCE = 10.0
-_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         _acquire(lock, folder)
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
+        if error.errno not in WITHOUT_LOCKS:
             raise InputError(f"--output_dir {folder} can't be written to: {error.strerror}.") from None
         path.unlink(missing_ok=True)
         logger.warning(

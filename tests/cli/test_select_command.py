@@ -19,7 +19,7 @@ def summary_of(dataset, change=lambda scores: scores, sizes=(0.5, 0.3)):
     scores = select_from_table(change(result.scores), result.objective, sizes)
     result = replace(result, scores=scores, ratios=sizes)
     result = replace(result, report=make_report(result))
-    return result.report["noise"], summary(result, Arguments()).splitlines()
+    return result.report["noise"], summary(result, Arguments(), seconds=1).splitlines()
 
 
 def test_the_summary_tells_how_wrong_the_labels_look(images_dataset):
@@ -59,8 +59,9 @@ def test_a_wheel_has_no_recipes_to_name(images_dataset, monkeypatch, tmp_path):
 def test_the_summary_says_where_auto_keeps_all(images_dataset):
     _, lines = summary_of(images_dataset, partial(with_random_noise, highest=0.01), ("auto", 0.3))
     assert lines[2].startswith("ratio_auto: 60 rows; ")
-    assert lines[4] == "ratio_auto keeps all rows, since no label looks wrong; for a smaller set random rows would do"
-    assert '"ratio_auto", split="train"' in lines[6]
+    keeps_all = "ratio_auto keeps all rows, since no label looks wrong; for a smaller set random rows would do"
+    assert lines[3] == f"ratio_30: 18 rows; {keeps_all}"
+    assert '"ratio_auto", split="train"' in lines[5]
     noise, lines = summary_of(images_dataset, with_random_noise, ("auto",))
     assert lines[2].startswith(f"ratio_auto: {round(60 * (1 - noise['estimated_share']))} rows; ")
     assert not any("random rows" in line for line in lines)
@@ -104,7 +105,7 @@ def test_the_summary_says_what_was_decided_and_what_was_found(images_dataset):
     }
     lines = summary(replace(result, report=result.report | found), Arguments()).splitlines()
     assert "decisions: 2 labels changed, 3 kept, 0 rows dropped, 1 unsure" in lines
-    assert "checked: 1 row like rows of test, dropped; 4 images of low quality" in lines
+    assert "checked: 1 row copied from test, dropped; 4 damaged images" in lines
 
 
 @pytest.mark.parametrize(

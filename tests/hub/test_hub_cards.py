@@ -687,7 +687,7 @@ def test_the_command_names_nothing_that_only_its_user_has(source, arguments, pri
 
 
 def test_the_cards_tell_what_people_decided_and_what_leaks():
-    assert not re.search(r"looked at|[Cc]op(y|ies) of|Odd images", make_dataset_card(make_report()))
+    assert not re.search(r"looked at|[Cc]op(y|ies) of|look damaged", make_dataset_card(make_report()))
     report = make_report() | {
         "decisions": {"keep": 1200, "relabel": 5, "drop": 2, "unsure": 1},
         "leaks": {"reference": "me/flowers, split test", "rows": 1, "dropped": True},
@@ -697,7 +697,7 @@ def test_the_cards_tell_what_people_decided_and_what_leaks():
     for text in (
         "People looked at 1,208 rows: labels kept 1,200, labels replaced 5, rows dropped 2, undecided 1.",
         "Copies of rows of me/flowers, split test: 1 row, which no subset keeps.",
-        "Odd images, such as blurred or dark ones: 7 rows (blurry 4, dark 3), which subsets may keep.",
+        "Images that look damaged, such as blurred or dark ones: 7 rows (blurry 4, dark 3), which subsets may keep.",
     ):
         assert f"\n\n{text}\n\n" in card
     assert "the label given in the source, or the new one of a person who looked at the row, possibly wrong" in card

@@ -116,7 +116,7 @@ def test_report_and_records_of_the_run(output, folder):
     assert report["leaks"] == {"reference": f"{folder} (split test)", "rows": 3, "dropped": True}
     counts = {"blurry": 1, "dark": 1, "light": 0, "low information": 1, "odd aspect ratio": 0, "odd size": 0}
     assert report["quality"] == {"rows": 2, "dropped": True, "issues": counts}
-    copies = f"3 rows copy images of {folder} (split test), by their embeddings; no subset holds them."
+    copies = f"3 rows copy images of {folder.name} (split test), by their embeddings; no subset holds them."
     damaged = "2 images look damaged (1 blurry, 1 dark, 1 low information); no subset holds them."
     assert {copies, damaged} <= set(report["warnings"])
     torn = "1 of 30 images of the reference could not be read, and nothing was compared with them; the first is that"
@@ -137,7 +137,7 @@ def test_the_console_tells_of_both_and_a_repeated_run_decodes_nothing_again(outp
     assert main([*flags, *asked, "--selection_ratio", "0.9"]) == 0
     printed = capsys.readouterr()
     assert (
-        f"checked: 3 rows like rows of {folder} (split test), dropped; 2 images of low quality\n" in printed.out
+        f"checked: 3 rows copied from {folder} (split test), dropped; 2 damaged images\n" in printed.out
         and "(1 blurry, 1 dark, 1 low information); they may be in" in printed.err
     )
     assert "Checking images" not in printed.err and "images]" not in printed.err

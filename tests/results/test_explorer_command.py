@@ -1,5 +1,7 @@
 """`hf-clipselect explore`: what it refuses, in one line."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import pytest
 from made_results import make_result
 
 from hf_clipselect.cli import main
+from hf_clipselect.data.decisions import Decision, write_decisions
 
 
 @pytest.fixture
@@ -23,6 +26,30 @@ def test_without_gradio_the_extra_is_named(saved):
     assert done.stderr.splitlines()[-1] == (
         "error: The explorer needs Gradio, which is not installed: pip install 'hf_clipselect[app]'"
     )
+
+
+@pytest.mark.slow
+def test_an_address_of_the_network_is_told_at_once_also_behind_a_proxy(saved, tmp_path):
+    pytest.importorskip("gradio")
+    proxies = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    env = {name: text for name, text in os.environ.items() if name.lower() != "no_proxy"} | proxies
+    command = [sys.executable, "-m", "hf_clipselect", "explore", saved, "--host", "0.0.0.0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=env) as server:
+        try:
+            lines = [server.stdout.readline() for _ in range(3)]
+        finally:
+            server.send_signal(signal.SIGINT)
+    assert " is shown at http://" in lines[0]
+    assert lines[1].startswith("Anybody on the network who can reach this address can see the images and decide")
+    # The images are looked for when the page is there.
+    assert lines[2].startswith("images: ") and "Or name the dataset with --dataset_name." in lines[2]
+
+
+def test_decisions_about_another_dataset_are_refused(saved, capsys, tmp_path):
+    pytest.importorskip("gradio")
+    write_decisions(tmp_path / "other.parquet", {3: Decision(3, "keep", given_label="wolf")})
+    assert main(["explore", saved, "--decisions", str(tmp_path / "other.parquet")]) == 2
+    assert "has row 3 as labelled 'wolf', and here it is" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,14 @@
 
 import base64
 import io
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset, Features, Image
 from made_reports import make_eight_noisy_rows, random_table, with_random_noise
@@ -13,15 +19,21 @@ from PIL import Image as PILImage
 from hf_clipselect import SelectionResult
 from hf_clipselect.data.decisions import Decision, read_decisions, write_decisions
 from hf_clipselect.data.source import DatasetSource
+from hf_clipselect.encoder.bit_depth import white_level
 from hf_clipselect.errors import InputError
 from hf_clipselect.results.explorer import DecisionLog, Explored, open_selection
 from hf_clipselect.results.explorer.examples import examples_of
+from hf_clipselect.results.explorer.explorer_map import points_of
+from hf_clipselect.results.explorer.map_tab import show_point
+from hf_clipselect.results.explorer.page_pieces import strip
 from hf_clipselect.results.explorer.panels import panel
 from hf_clipselect.results.explorer.review import ReviewSession
 from hf_clipselect.results.explorer.review_queue import QueueFilter, confused_pairs
 from hf_clipselect.results.explorer.row_detail import detail, duplicates_of
 from hf_clipselect.results.explorer.row_filter import RowFilter, find_rows, groups_of, reason_kinds
 from hf_clipselect.results.explorer.row_images import RowImages
+from hf_clipselect.results.explorer.row_view import view_of
+from hf_clipselect.results.explorer.rows_tab import Place, show_rows
 from hf_clipselect.results.explorer.size_preview import preview_size
 from hf_clipselect.results.report import pick_suspects
 from hf_clipselect.results.scores_table import column_values, score_table
@@ -32,7 +44,8 @@ from hf_clipselect.selection import resolve_objective
 
 def explore(scores, ratios=(0.3,), images=None, reference=None):
     """A table of scores as a selection that was read."""
-    source = DatasetSource("me/pets", None, "train", None, "0", len(scores), None, "image", "label")
+    num_rows = scores["source_index"][-1] + 1
+    source = DatasetSource("me/pets", None, "train", None, "0", num_rows, None, "image", "label")
     result = SelectionResult(scores, ratios, resolve_objective("clean"), source, seed=0)
 
     def missing():
@@ -118,6 +131,52 @@ def test_rows_without_a_value_come_last_either_way():
         assert order[-1] == 3 and sorted(order.tolist()) == list(range(8))
 
 
+def test_every_column_of_the_table_can_be_sorted_by():
+    scores = random_table(4, ["a", "b"], ratios=(0.5,), seed=1).add_column("leak_of", [-1, 7, 3, -1])
+    scores = scores.add_column("quality_issues", ["", "dark", "blurry, dark", ""])
+    scores = scores.add_column("decision", ["drop", "", "", "keep"]).add_column("better_caption", [5, -1, 2, 9])
+    explored = explore(scores, (0.5,))
+    orders = {
+        "leak_of": ([2, 1, 0, 3], [1, 2, 0, 3]),
+        "quality_issues": ([2, 1, 0, 3], [1, 2, 0, 3]),
+        "decision": ([0, 3, 1, 2], [3, 0, 1, 2]),
+        "better_caption": ([2, 0, 3, 1], [3, 0, 2, 1]),
+    }
+    for name, both in orders.items():
+        found = [find_rows(explored, RowFilter(sort_by=name, descending=down)).tolist() for down in (False, True)]
+        assert found == list(both), name
+    for name in scores.column_names:
+        assert len(find_rows(explored, RowFilter(sort_by=name))) == 4
+
+
+def test_the_label_after_the_decisions_is_shown_with_the_one_of_the_source():
+    scores = random_table(60, ["cat", "dog", "bird"], seed=2)
+    labels = column_values(scores, "label")
+    scores = scores.add_column("given_label", labels.tolist()).cast_column("given_label", scores.features["label"])
+    row = int(np.flatnonzero(labels == 0)[0])
+    changed = labels.copy()
+    changed[row] = 1
+    scores = scores.remove_columns("label").add_column("label", changed.tolist())
+    explored = explore(scores.cast_column("label", scores.features["given_label"]))
+    found = find_rows(explored, RowFilter(label="dog"))
+    assert row in found and view_of(explored, row).label == "dog" and view_of(explored, row).given == "cat"
+    number = int(explored.source_index[row])
+    table = pa.table({"source_index": [number], "x": [0.0], "y": [0.0]})
+    assert json.loads(points_of(explored, table))["label"] == [1]
+    for page in (
+        show_point(explored, row),
+        detail(explored, row),
+        strip(explored, "rows", found),
+        show_rows(explored, Place(RowFilter(label="dog", size="30"), as_pictures=True))[2],
+    ):
+        assert re.search(r"dog\s*<br><span class=\"cs-soft\">in the source: cat", page)
+    of_dog = [np.argsort(-column_values(scores, "sas")[found], kind="stable")]
+    assert (
+        examples_of(explored, int(found[-1]), 1).rows.tolist()
+        == [other for other in found[of_dog[0]].tolist() if other != found[-1]][:6]
+    )
+
+
 def open_review(tmp_path, **settings):
     explored = explore(make_eight_noisy_rows(), (0.5, 0.125))
     return ReviewSession(explored, DecisionLog(tmp_path / "decisions.parquet", **settings))
@@ -145,11 +204,11 @@ def test_a_review_is_on_disk_after_each_decision_and_goes_on_after_a_restart(tmp
     at = again.decide(at, "unsure")
     assert again.log.counts() == {"relabel": 1, "keep": 1, "unsure": 1}
     # The decision of before comes back, then none; that of the first start stays.
-    at = again.undo(at)
-    assert again.row(at) == 5 and again.log.get(10).decision == "drop"
-    at = again.undo(again.undo(at))
+    at, told = again.undo(at)
+    assert again.row(at) == 5 and again.log.get(10).decision == "drop" and told == ""
+    at = again.undo(again.undo(at)[0])[0]
     assert again.row(at) == 2 and set(read_decisions(tmp_path / "decisions.parquet")) == {12}
-    assert again.undo(at) is None
+    assert again.undo(at) == (at, "Nothing was decided in this window.")
 
 
 def test_two_windows_lose_no_decision_of_one_another(tmp_path):
@@ -163,18 +222,71 @@ def test_two_windows_lose_no_decision_of_one_another(tmp_path):
     }
 
 
+def test_only_ones_own_decisions_are_taken_back(tmp_path):
+    review = open_review(tmp_path)
+    one, two = review.decide(review.start(), "drop"), review.start()
+    # The second window has the same server, and decided nothing; then it decides about the same row.
+    assert review.undo(two) == (two, "Nothing was decided in this window.")
+    two = review.decide(replace(two, position=0), "unsure")
+    back, told = review.undo(one)
+    assert told == "Row 12 was decided about anew by others; that stays." and review.row(back) == 6
+    assert review.log.get(12).decision == "unsure"
+    review.undo(two)
+    assert read_decisions(tmp_path / "decisions.parquet")[12].decision == "drop"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from hf_clipselect.results.explorer import DecisionLog
+log = DecisionLog(Path(sys.argv[1]))
+for number in range(int(sys.argv[2]), int(sys.argv[2]) + 40):
+    log.decide(number, "drop", given_label="cat")
+"""
+
+
+def test_processes_that_write_at_the_same_time_lose_no_decision(tmp_path):
+    path = tmp_path / "decisions.parquet"
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, path, str(start)]) for start in (0, 100, 200)]
+    assert [writer.wait(120) for writer in writers] == [0, 0, 0]
+    assert set(read_decisions(path)) == {start + number for start in (0, 100, 200) for number in range(40)}
+    assert [file.name for file in tmp_path.iterdir()] == ["decisions.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        (Decision(12, "drop", given_label="wolf"), "has row 12 as labelled 'wolf', and here it is labelled 'dog'"),
+        (Decision(99, "drop"), "decides about row 99, and the dataset has 15 rows"),
+    ],
+)
+def test_decisions_about_another_dataset_are_refused_at_the_start(decision, message, tmp_path):
+    write_decisions(tmp_path / "decisions.parquet", {decision.source_index: decision})
+    with pytest.raises(InputError, match=message) as caught:
+        open_review(tmp_path)
+    assert "name another file with --decisions" in str(caught.value)
+
+
+def test_what_is_no_whole_decision_is_never_written(tmp_path):
+    review = open_review(tmp_path)
+    with pytest.raises(InputError, match="names no new label"):
+        review.decide(review.start(), "relabel", None)
+    assert not (tmp_path / "decisions.parquet").exists()
+
+
 def test_a_queue_of_one_class_or_pair(tmp_path):
     review = open_review(tmp_path)
     pairs = confused_pairs(review.explored)
     assert [(pair.given, pair.proposed, pair.rows) for pair in pairs] == [(1, 2, 2), (0, 1, 1)]
-    at = review.start(QueueFilter(pair=(1, 2)))
+    at = review.start(wanted=QueueFilter(pair=(1, 2)))
     assert review.row(at) == 6 and review.progress(at) == (0, 2)
     at = review.decide(at, "keep")
     assert review.row(at) == 5 and review.progress(at) == (1, 2)
-    at = review.start(QueueFilter(label=0))
+    at = review.start(at, QueueFilter(label=0))
     assert review.row(at) == 2 and review.progress(at) == (0, 1)
     # A decision about a row of another queue is taken back in the whole one.
-    assert review.row(review.undo(at)) == 6
+    at, _ = review.undo(at)
+    assert review.row(at) == 6 and at.wanted == QueueFilter()
 
 
 def test_a_file_that_is_no_decisions_is_told_at_the_start(tmp_path):
@@ -189,7 +301,7 @@ def test_a_decision_that_can_not_be_written_is_none(tmp_path):
     with pytest.raises(InputError, match=r"decisions\.parquet can't be read"):
         review.decide(review.start(), "drop")
     (tmp_path / "decisions.parquet").rmdir()
-    assert review.undo(review.start()) is None and review.log.counts() == {}
+    assert review.undo(review.start())[1] and review.log.counts() == {}
 
 
 def test_decisions_that_a_selection_was_made_with_are_gone_on_with(tmp_path):
@@ -243,6 +355,23 @@ def test_small_images_are_shown_large_without_blur():
     assert (pixels_of(images.large(0)) == pixels.repeat(80, axis=0).repeat(80, axis=1)).all()
     assert (pixels_of(images.thumbnails([0])[0]) == pixels.repeat(12, axis=0).repeat(12, axis=1)).all()
     assert images.thumbnails([0, 1, -1])[1] is None and images.large(1) is None and images.missing == ""
+
+
+def test_the_depth_of_the_images_is_looked_up_once(monkeypatch):
+    pixels = np.zeros((8, 8), dtype=np.uint16)
+    pixels[0] = 4000
+    images = [PILImage.fromarray(pixels), PILImage.fromarray(pixels // 2)]
+    dataset = Dataset.from_dict({"image": images}, features=Features({"image": Image()}))
+    looked = []
+
+    def count(*arguments):
+        looked.append(1)
+        return white_level(*arguments)
+
+    monkeypatch.setattr("hf_clipselect.results.report.thumbnails.white_level", count)
+    images = RowImages(lambda: (dataset, None), "image", "label")
+    shown = [images.large(0), images.large(1), images.thumbnails([0, 1])[1]]
+    assert [int(pixels_of(uri).max()) for uri in shown] == [249, 125, 125] and looked == [1]
 
 
 def test_a_published_subset_has_the_images_of_kept_rows_alone(images_dataset, tmp_path):

@@ -172,6 +172,97 @@ def test_each_decision_by_its_button(visit, noisy_run):
     assert page.locator(".cs-progress strong").inner_text().startswith("3 of ") and row_shown(page) != first
 
 
+def shown_now(page):
+    return page.locator("#review-facts [data-serial]").get_attribute("data-serial")
+
+
+def test_the_field_of_another_class_decides_by_a_choice_alone_and_once(visit, noisy_run):
+    page, path = visit(), noisy_run[0] / "decisions.parquet"
+    serial, first = shown_now(page), int(row_shown(page))
+    page.keyboard.press("c")
+    page.wait_for_function("document.activeElement.closest('#review-other') !== null")
+    page.keyboard.press("Escape")
+    page.keyboard.press("c")
+    page.keyboard.press("Tab")
+    page.wait_for_timeout(1000)
+    assert not path.exists() and shown_now(page) == serial
+    for name in ("two", "two"):
+        page.locator("#review-other input").click()
+        do(page, lambda name=name: page.get_by_role("option", name=name, exact=True).click())
+        page.wait_for_timeout(1500)
+        found = read_decisions(path)
+        assert found[first].given_label == "two" or found[first].new_label == "two"
+    assert len(found) == 2 and page.locator("#review-other input").input_value() == ""
+
+
+def test_a_decision_is_about_the_row_that_is_seen(visit, noisy_run):
+    page, path = visit(), noisy_run[0] / "decisions.parquet"
+    first = row_shown(page)
+    page.evaluate("document.querySelector('#review-facts [data-row]').dataset.row = '123456'")
+    press(page, "d")
+    assert not path.exists() and row_shown(page) == first
+    press(page, "d")
+    assert list(read_decisions(path)) == [int(first)]
+
+
+def test_a_key_that_is_held_decides_once(visit, noisy_run):
+    page, path = visit(), noisy_run[0] / "decisions.parquet"
+    do(page, lambda: page.keyboard.down("d"))
+    for _ in range(4):
+        page.keyboard.down("d")
+        page.wait_for_timeout(400)
+    page.keyboard.up("d")
+    assert len(read_decisions(path)) == 1
+    page.locator("#review-unsure").focus()
+    do(page, lambda: page.keyboard.down("Enter"))
+    for _ in range(4):
+        page.keyboard.down("Enter")
+        page.wait_for_timeout(400)
+    page.keyboard.up("Enter")
+    assert len(read_decisions(path)) == 2
+    page.keyboard.down("ArrowLeft")
+    do(page, lambda: page.keyboard.down("ArrowLeft"))
+    page.keyboard.up("ArrowLeft")
+
+
+def test_a_filter_that_is_left_as_it_is_changes_nothing(visit):
+    page = visit()
+    do(page, lambda: choose(page, "Given label", "three"))
+    press(page, "ArrowRight")
+    serial = shown_now(page)
+    for label in ("Given label", "Confused pair"):
+        page.get_by_label(label, exact=True).click()
+        page.keyboard.press("Tab")
+    page.wait_for_timeout(1000)
+    assert shown_now(page) == serial
+    assert page.get_by_label("Given label", exact=True).input_value() == "three"
+    open_tab(page, "Rows")
+    page.wait_for_selector("#rows-table tbody tr")
+    after_change(page, "#rows-table", lambda: choose(page, "Score", "margin"))
+    after_change(page, "#rows-table", lambda: page.get_by_label("from", exact=True).fill("-0.5"))
+    wait_until(lambda: "600 rows" not in page.locator(".cs-count").inner_text(), "the range is used")
+    after_change(page, "#rows-table", lambda: page.locator("#rows-next").click())
+    for label in ("Class", "Score", "Reason (subset of 30 %)"):
+        page.get_by_label(label, exact=True).click()
+        page.keyboard.press("Tab")
+    page.wait_for_timeout(1000)
+    assert "51 to 100 shown" in page.locator(".cs-count").inner_text()
+    assert float(page.get_by_label("from", exact=True).input_value()) == -0.5
+
+
+def test_undo_shows_the_queue_that_it_goes_to(visit):
+    page = visit()
+    do(page, lambda: choose(page, "Given label", "three"))
+    press(page, "u")
+    do(page, lambda: choose(page, "Given label", "seven"))
+    page.wait_for_function("document.activeElement.closest('.cs-filters') === null")
+    press(page, "z")
+    assert page.locator(".cs-given").inner_text() == "three"
+    wait_until(
+        lambda: page.get_by_label("Given label", exact=True).input_value().startswith("all ("), "the whole queue"
+    )
+
+
 def choose(page, label, text):
     field = page.get_by_label(label, exact=True)
     field.click()
@@ -327,6 +418,7 @@ def test_a_page_to_look_at_alone(browser, noisy_run):
         visitor = Visitor(browser, app.local_url)
         page = visitor.page
         first = row_shown(page)
+        assert page.locator(".cs-decision").count() == 0
         assert page.locator("#review-keep, #review-take, #review-drop, #review-undo").count() == 0
         assert not page.locator("#review-other").is_visible() and page.locator(".cs-apply").count() == 0
         page.keyboard.press("d")

@@ -1,15 +1,35 @@
 """The decisions of a review: each is on disk before the next row is shown, and can be taken back."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
-from ...data.decisions import Choice, Decision, read_decisions, write_decisions
+from filelock import FileLock, Timeout
+
+from ...data.decisions import Choice, Decision, checked_decisions, read_decisions, write_decisions
 from ...errors import InputError
+from ..run_lock import WITHOUT_LOCKS
+
+
+# A file of many decisions is read and written in less than a second.
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """A decision that was written, and the one about the same row that it took the place of, if any."""
+
+    made: Decision
+    before: Decision | None
 
 
 class DecisionLog:
     """A `decisions.parquet` that grows with each decision; what it holds already stays, and is gone on with.
+
+    Other windows and processes may write to the same file; none loses a decision of another.
 
     Args:
         path (`Path`): The file; it is made by the first decision.
@@ -22,7 +42,6 @@ class DecisionLog:
     def __init__(self, path: Path, *, reviewer: str | None = None, start: dict[int, Decision] | None = None) -> None:
         self.path, self.reviewer = path, reviewer
         self._writing = Lock()
-        self._before: list[tuple[int, Decision | None]] = []
         self._start = start or {}
         self._decisions = self._read()
 
@@ -34,9 +53,9 @@ class DecisionLog:
     def get(self, source_index: int) -> Decision | None:
         return self._decisions.get(source_index)
 
-    def decided(self) -> set[int]:
-        """source_index of all rows with a decision."""
-        return set(self._decisions)
+    def decided(self) -> dict[int, Decision]:
+        """All decisions, by source_index."""
+        return dict(self._decisions)
 
     def counts(self) -> dict[str, int]:
         """How many rows were decided on, by decision."""
@@ -45,28 +64,54 @@ class DecisionLog:
             found[decision.decision] = found.get(decision.decision, 0) + 1
         return found
 
-    def decide(self, source_index: int, choice: Choice, *, given_label: str, new_label: str | None = None) -> None:
-        """Write what was decided about a row, in place of an earlier decision; `new_label` for "relabel" alone."""
+    def decide(self, source_index: int, choice: Choice, *, given_label: str, new_label: str | None = None) -> Change:
+        """Write what was decided about a row, in place of an earlier decision; `new_label` for "relabel" alone.
+
+        Raises `InputError` where it is no whole decision, or can't be written.
+        """
         decision = Decision(
             source_index, choice, new_label, datetime.now(UTC), given_label=given_label, reviewer=self.reviewer
         )
-        with self._writing:
-            # Anew, since another window or process may have decided about other rows.
+        checked_decisions({source_index: decision})
+        with self._alone():
             decisions = self._read()
             self._write(decisions | {source_index: decision})
-            self._before.append((source_index, decisions.get(source_index)))
+        return Change(decision, decisions.get(source_index))
 
-    def undo(self) -> int | None:
-        """Take back the last decision since the start; gives the row that it was about, None without one."""
-        with self._writing:
-            if not self._before:
-                return None
-            source_index, before = self._before[-1]
+    def undo(self, change: Change) -> bool:
+        """Take a decision back; False, and nothing is changed, where the row has another one by now."""
+        number = change.made.source_index
+        with self._alone():
             decisions = self._read()
-            decisions.pop(source_index, None)
-            self._write(decisions if before is None else decisions | {source_index: before})
-            self._before.pop()
-        return source_index
+            if decisions.pop(number, None) != change.made:
+                return False
+            self._write(decisions if change.before is None else decisions | {number: change.before})
+        return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep all others from writing between what is read and what is written."""
+        path = self.path.with_name(f".{self.path.name}.lock")
+        lock = FileLock(path, is_singleton=False, fallback_to_soft=False)
+        with self._writing:
+            try:
+                lock.acquire(timeout=_PATIENCE)
+            except Timeout:
+                raise InputError(
+                    f"--decisions {self.path} is being written by another process for {_PATIENCE:.0f} seconds; end "
+                    "the other one, or decide again."
+                ) from None
+            except OSError as error:
+                if error.errno not in WITHOUT_LOCKS:
+                    raise InputError(f"--decisions {self.path} can't be written: {error.strerror}.") from None
+            try:
+                yield
+            finally:
+                if lock.is_locked:
+                    # Before it is given back: who waits for it sees that its file is gone, and makes a new one.
+                    with suppress(OSError):
+                        path.unlink()
+                    lock.release()
 
     def _read(self) -> dict[int, Decision]:
         return read_decisions(self.path) if self.path.exists() else dict(self._start)

@@ -25,7 +25,7 @@ def examples_of(explored: Explored, row: int, label: int | None = None) -> Examp
     """At most six rows without the row itself, of one class or of all: by the features that the run left its nearest
     ones, and where they are missing, of a class those with the highest alignment to its label.
     """
-    rows = np.flatnonzero(explored.readable if label is None else explored.readable & (explored.given == label))
+    rows = np.flatnonzero(explored.readable if label is None else explored.readable & (explored.labels == label))
     labelled = "" if label is None else f" labelled {explored.name_of(label)}"
     rows = rows[rows != row]
     if explored.embeds is not None and explored.readable[row]:

@@ -3,6 +3,7 @@
 Nothing here knows of a page. All arrays have one entry for each of the N rows of the scores table, in its order.
 """
 
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -74,6 +75,11 @@ class Explored:
         return self.column("given_label" if self.has("given_label") else "label")
 
     @property
+    def labels(self) -> np.ndarray:
+        """Number of the class after the decisions that the selection was made with, (N,), int64."""
+        return self.column("label")
+
+    @property
     def proposed(self) -> np.ndarray:
         """Number of the class that fits best, (N,), int64: of the noise model, or where there is none of CLIP."""
         return self.column("clean_label" if self.has_noise_model else "predicted_label")
@@ -118,6 +124,32 @@ class Explored:
             given = self.name_of(int(self.given[row]))
             found[number] = Decision(number, choice, new, given_label=given)
         return found
+
+    def check_decisions(self, decisions: Mapping[int, Decision], path: Path) -> None:
+        """Refuse decisions, by source_index, about another dataset than the one that was selected from.
+
+        Raises `InputError`, which names the file.
+        """
+        advice = (
+            "They were made about another dataset: name another file with --decisions, or move this one elsewhere to "
+            "begin anew."
+        )
+        num_rows = self.result.source.num_rows
+        if unknown := [number for number in decisions if not 0 <= number < num_rows]:
+            raise InputError(
+                f"--decisions {path} decides about row {min(unknown)}, and the dataset has {num_rows:,} rows. {advice}"
+            )
+        if self.has_captions:  # a reviewer saw the cluster of the image
+            return
+        numbers = np.array(sorted(decisions), dtype=np.int64)
+        _, rows, at = np.intersect1d(self.source_index, numbers, assume_unique=True, return_indices=True)
+        for row, number in zip(rows.tolist(), numbers[at].tolist(), strict=True):
+            seen, given = decisions[number].given_label, self.name_of(int(self.given[row]))
+            if seen is not None and seen != given:
+                raise InputError(
+                    f"--decisions {path} has row {number} as labelled {seen!r}, and here it is labelled {given!r}. "
+                    f"{advice}"
+                )
 
     def captions(self, rows: np.ndarray) -> list[tuple[str, str]]:
         """The caption of each row, and the one that fits better; empty where it fits best, or texts are missing."""

@@ -41,6 +41,11 @@
       if (event.key === "Escape") target.blur();
       return;
     }
+    // A key that is held, also Enter on a button, would decide about rows that nobody has looked at.
+    if (event.repeat && !event.key.startsWith("Arrow")) {
+      if (BUTTONS[event.key] || target.closest?.(".cs-act")) event.preventDefault();
+      return;
+    }
     if (target.matches?.("[role=tab]") && event.key.startsWith("Arrow")) return;
     if (event.key === "c" && isShown(document.querySelector("#review-other input"))) {
       document.querySelector("#review-other input").focus();

@@ -53,7 +53,7 @@ def points_of(explored: Explored, table: pa.Table) -> str:
             "x": np.round(places[:, 0], 4).tolist(),
             "y": np.round(places[:, 1], 4).tolist(),
             "row": numbers.tolist(),
-            "label": explored.given[rows].tolist(),
+            "label": explored.labels[rows].tolist(),
             "kept": explored.column(f"selected_{explored.sizes[0]}")[rows].astype(int).tolist(),
             "wrong": np.round(np.nan_to_num(wrong.astype(np.float64)), 3).tolist(),
             "ends": ends,

@@ -7,8 +7,8 @@ from ...errors import InputError
 from .examples import examples_of
 from .explored import Explored
 from .explorer_map import draw_map, find_map, points_of
+from .page_pieces import strip
 from .panels import panel
-from .review_tab import strip
 from .row_view import view_of
 
 

@@ -21,9 +21,9 @@ def _pieces() -> Any:
     return environment.get_template("panels.html").module
 
 
-def panel(name: str, *values: object, **named: object) -> str:
+def panel(name: str, *values: object) -> str:
     """A piece of panels.html by its name, with its values escaped."""
-    text = str(getattr(_pieces(), name)(*values, **named))
+    text = str(getattr(_pieces(), name)(*values))
     # Gradio reads `${...}` and `{{...}}` in a piece as code; names and captions may hold them.
     return text.replace("{", "&#123;").replace("}", "&#125;").replace("$", "&#36;")
 

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,18 @@ from ..saved_selection import is_whole
 from .decision_log import DecisionLog
 from .examples import examples_of
 from .explored import Explored
+from .page_pieces import ALL, TELL, strip
 from .panels import panel, serial
 from .review import ReviewSession, Standing
 from .review_queue import QueueFilter, confused_pairs
-from .row_view import view_of, views_of
+from .row_view import view_of
 
 
-# No name of a class or group.
-ALL = "\x00all"
 _DONE_WORDS = {"keep": "kept as labelled", "relabel": "new label", "drop": "dropped", "unsure": "unsure"}
-# For an element of Gradio's that shows a row: tells explorer.js that the next one stands there.
-TELL = "watch('value', () => document.dispatchEvent(new Event('clipselect:{}')));"
+# Sends with a decision, as the last input, the number of the row that the person sees.
+_WITH_ROW = (
+    "(...inputs) => [...inputs.slice(0, -1), document.querySelector('#review-facts [data-row]')?.dataset.row ?? '']"
+)
 
 
 class ReviewPanels:
@@ -41,7 +41,7 @@ class ReviewPanels:
         row, (done, total) = self.review.row(standing), self.review.progress(standing)
         counts = self.review.log.counts()
         told = ", ".join(f"{counts[choice]} {words}" for choice, words in _DONE_WORDS.items() if choice in counts)
-        progress = "" if self.read_only else panel("progress", done, total, "")
+        progress = "" if self.read_only else panel("progress", done, total)
         applied = (
             ""
             if self.read_only
@@ -57,7 +57,8 @@ class ReviewPanels:
             total,
             self.explored.has_captions,
             self.explored.result.report.get("adaptation", {}).get("kept", False),
-            self.review.log.get(view.source_index),
+            None if self.read_only else self.review.log.get(view.source_index),
+            self.read_only,
             serial(),
         )
         image = panel("large", view, self.explored.images.large(view.source_index))
@@ -72,12 +73,6 @@ def compare_with(explored: Explored, row: int) -> str:
     labels = [int(explored.given[row]), int(explored.proposed[row])]
     shown = [examples_of(explored, row, label) for label in dict.fromkeys(labels) if label >= 0]
     return "".join(strip(explored, examples.words, examples.rows) for examples in shown)
-
-
-def strip(explored: Explored, title: str, rows: np.ndarray, mark: int | None = None) -> str:
-    """Rows side by side as thumbnails under a title; the row with the source_index `mark` is framed."""
-    thumbnails = explored.images.thumbnails(explored.source_index[rows])
-    return panel("strip", title, views_of(explored, rows), thumbnails, mark)
 
 
 def apply_command(explored: Explored, log: DecisionLog) -> str:
@@ -130,30 +125,44 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
             buttons |= _moving_buttons(read_only=read_only)
     examples = gr.HTML()
     applied = gr.HTML()
-    outputs = [standing, progress, image, facts, examples, applied]
+    row_shown = gr.Textbox(visible=False)
+    outputs = [standing, progress, image, facts, examples, applied, label, pair, *([other] if other else [])]
 
-    def shown(step: Callable[..., Standing]) -> Callable[..., tuple[Any, ...]]:
-        @wraps(step)
-        def show(*inputs: Any) -> tuple[Any, ...]:
-            found = step(*inputs)
-            return found, *panels.show(found)
+    def shown(at: Standing) -> tuple[Any, ...]:
+        number, classes = at.wanted.label, at.wanted.pair
+        filters = -1 if number is None else number, ALL if classes is None else f"{classes[0]} {classes[1]}"
+        return at, *panels.show(at), *filters, *([None] if other else [])
 
-        return show
+    def bound(step: Callable[[Standing], Standing]) -> Callable[[Standing, str], tuple[Any, ...]]:
+        """A decision is about the row that the person sees; where the session stands at another, it is none."""
+        return lambda at, number: shown(step(at) if review.is_shown(at, number) else at)
 
-    def undo(current: Standing) -> Standing:
-        before = review.undo(current)
-        if before is None:
-            gr.Info("Nothing was decided since the start.")
-        return before or current
+    def undo(at: Standing) -> Standing:
+        before, told = review.undo(at)
+        if told:
+            gr.Info(told)
+        return before
 
-    steps: dict[str, Callable[[Standing], Standing]] = {
-        "keep": lambda current: review.decide(current, "keep"),
+    def another_class(at: Standing, name: str | None, number: str) -> Any:
+        if name is None:  # the field was emptied
+            return gr.skip()
+        return bound(lambda standing: review.decide(standing, "relabel", name))(at, number)
+
+    # A field tells its value also when it is left.
+    def of_label(at: Standing, number: int) -> Any:
+        wanted = QueueFilter(label=None if number == -1 else number)
+        return gr.skip() if wanted.label == at.wanted.label else shown(review.start(at, wanted))
+
+    def of_pair(at: Standing, text: str) -> Any:
+        wanted = QueueFilter(pair=_pair(text))
+        return gr.skip() if wanted.pair == at.wanted.pair else shown(review.start(at, wanted))
+
+    decisions: dict[str, Callable[[Standing], Standing]] = {
+        "keep": lambda at: review.decide(at, "keep"),
         "take": review.take_proposal,
-        "drop": lambda current: review.decide(current, "drop"),
-        "unsure": lambda current: review.decide(current, "unsure"),
+        "drop": lambda at: review.decide(at, "drop"),
+        "unsure": lambda at: review.decide(at, "unsure"),
         "undo": undo,
-        "back": lambda current: review.move(current, -1),
-        "forward": lambda current: review.move(current, 1),
     }
     events: dict[str, Any] = {
         "outputs": outputs,
@@ -161,19 +170,16 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
         "api_visibility": "private",
         "concurrency_id": "review",
     }
-    for name, button in buttons.items():
-        button.click(shown(steps[name]), [standing], **events)
+    for name in decisions.keys() & buttons.keys():
+        buttons[name].click(bound(decisions[name]), [standing, row_shown], js=_WITH_ROW, **events)
+    buttons["back"].click(lambda at: shown(review.move(at, -1)), [standing], **events)
+    buttons["forward"].click(lambda at: shown(review.move(at, 1)), [standing], **events)
     if other is not None:
-        other.input(
-            shown(lambda current, name: review.decide(current, "relabel", name)), [standing, other], **events
-        ).then(lambda: None, None, other, show_progress="hidden", api_visibility="private")
-    label.input(
-        shown(lambda number: review.start(QueueFilter(label=None if number == -1 else number))), [label], **events
-    ).then(lambda: ALL, None, pair, show_progress="hidden", api_visibility="private")
-    pair.input(shown(lambda text: review.start(QueueFilter(pair=_pair(text)))), [pair], **events).then(
-        lambda: -1, None, label, show_progress="hidden", api_visibility="private"
-    )
-    app.load(shown(lambda: review.start()), None, **events)
+        # Not `input`, which tells of a choice with the mouse twice.
+        other.change(another_class, [standing, other, row_shown], js=_WITH_ROW, **events)
+    label.input(of_label, [standing, label], **events)
+    pair.input(of_pair, [standing, pair], **events)
+    app.load(lambda: shown(review.start()), None, **events)
 
 
 def _decision_buttons(*, has_captions: bool) -> dict[str, Any]:

@@ -78,12 +78,15 @@ def find_rows(explored: Explored, wanted: RowFilter) -> np.ndarray:
 
 def _order(explored: Explored, name: str, rows: np.ndarray, *, descending: bool) -> np.ndarray:
     """Places in `rows` in the order of a column; rows without a value come last, either way."""
-    if name in ("reason", "group"):
+    column = explored.column(name)
+    if column.dtype == object:
         codes, texts = _coded(explored, name)
-        values = np.argsort(np.argsort(np.array(texts, dtype=object)))[codes][rows].astype(np.float64)
+        places = np.argsort(np.argsort(np.array(texts, dtype=object))).astype(np.float64)
+        places[[text == "" for text in texts]] = np.nan
+        values = places[codes][rows]
     else:
-        values = explored.column(name)[rows].astype(np.float64)
-        if name in ("duplicate_group", "predicted_label", "clean_label", "class_rank"):
+        values = column[rows].astype(np.float64)
+        if np.issubdtype(column.dtype, np.integer):  # class or row numbers
             values[values < 0] = np.nan
     return np.argsort(-values if descending else values, kind="stable")
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ...errors import InputError
 from ..report.suspects import captions_of
-from ..report.thumbnails import make_thumbnails, small_images
+from ..report.thumbnails import make_thumbnails, small_images, white_of
 
 
 # The dataset, and the source_index of its rows where these are not all.
@@ -42,6 +42,7 @@ class RowImages:
         self._dataset: Dataset | None = None
         self._numbers: np.ndarray | None = None
         self._missing = ""
+        self._white: int | None = None
         self._thumbnails: OrderedDict[int, str | None] = OrderedDict()
 
     @property
@@ -54,9 +55,11 @@ class RowImages:
         """Data URIs of at most 96 pixels a side, by source_index; None for a row without an image that can be read."""
         wanted = [int(number) for number in source_index]
         dataset = self._open()
+        if dataset is None:
+            return dict.fromkeys(wanted)
         with self._reading:
             places = self._places([number for number in wanted if number not in self._thumbnails])
-            made = make_thumbnails(dataset, self._columns[0], places.values()) if dataset is not None else {}
+            made = make_thumbnails(dataset, self._columns[0], places.values(), white=self._white)
             found = {number: self._thumbnails[number] for number in wanted if number in self._thumbnails}
             found |= {number: made[place] for number, place in places.items()}
             for number, image in found.items():
@@ -73,7 +76,7 @@ class RowImages:
         if dataset is None or not places:
             return None
         place = places[source_index]
-        image = small_images(dataset, self._columns[0], [place], max_side=LARGE_SIDE)[place]
+        image = small_images(dataset, self._columns[0], [place], max_side=LARGE_SIDE, white=self._white)[place]
         return None if image is None else _data_uri(image)
 
     def captions(self, source_index: Iterable[int]) -> dict[int, str]:
@@ -100,6 +103,8 @@ class RowImages:
             if not self._opened:
                 try:
                     self._dataset, self._numbers = self._load()
+                    if len(self._dataset):
+                        self._white = white_of(self._dataset, self._columns[0])
                     if self._numbers is not None:
                         self._missing = "Only the rows that were kept have images here."
                 except InputError as error:

@@ -47,10 +47,15 @@ _WORDS_OF_CAPTIONS = {
 
 @dataclass(frozen=True)
 class RowView:
-    """What a page shows of a row. Of a row with captions `given` and `proposed` are these, in full."""
+    """What a page shows of a row.
+
+    `given` is its label in the source, and `label` the one after the decisions that the selection was made with. Of a
+    row with captions `given`, `label` and `proposed` are these, in full.
+    """
 
     source_index: int
     given: str
+    label: str
     proposed: str
     probability: float | None
     reason: str
@@ -61,24 +66,24 @@ class RowView:
 def views_of(explored: Explored, rows: np.ndarray, *, with_values: bool = False) -> list[RowView]:
     """What is shown of some rows, in their order; with all columns as texts for `with_values`."""
     if explored.has_captions:
-        texts = explored.captions(rows)
+        texts = [(own, own, better) for own, better in explored.captions(rows)]
     else:
-        names = [explored.name_of, explored.name_of]
-        columns = explored.given[rows].tolist(), explored.proposed[rows].tolist()
-        texts = [(names[0](given), names[1](best)) for given, best in zip(*columns, strict=True)]
+        columns = (column[rows].tolist() for column in (explored.given, explored.labels, explored.proposed))
+        texts = list(zip(*(map(explored.name_of, column) for column in columns), strict=True))
     kept = explored.column(f"selected_{explored.sizes[0]}")[rows]
     wrong = explored.column("label_error_probability")[rows] if explored.has_noise_model else None
     return [
         RowView(
             source_index=int(explored.source_index[row]),
             given=given,
+            label=label,
             proposed=proposed,
             probability=None if wrong is None or np.isnan(wrong[place]) else float(wrong[place]),
             reason=explored.column("reason")[row],
             kept=bool(kept[place]),
             values=_values(explored, int(row)) if with_values else [],
         )
-        for place, (row, (given, proposed)) in enumerate(zip(rows, texts, strict=True))
+        for place, (row, (given, label, proposed)) in enumerate(zip(rows, texts, strict=True))
     ]
 
 

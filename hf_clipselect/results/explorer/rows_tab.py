@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from .explored import Explored
+from .page_pieces import ALL, TELL
 from .panels import panel, serial
-from .review_tab import ALL, TELL
 from .row_detail import detail
 from .row_filter import RowFilter, find_rows, groups_of, reason_kinds
 from .row_view import column_words, size_words, text_of, views_of
@@ -91,7 +91,7 @@ def build_rows(app: Any, explored: Explored) -> None:
     """Put the tab's components into the app that is being built."""
     import gradio as gr
 
-    place = gr.State(Place())
+    place = gr.State(Place(RowFilter(size=explored.sizes[0])))
     filters = _filters(explored)
     score, low, high = filters[5:8]
     count = gr.HTML()
@@ -103,7 +103,7 @@ def build_rows(app: Any, explored: Explored) -> None:
     outputs = [place, count, table]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-    def chosen(current: Place, *values: Any) -> tuple[Place, str, str]:
+    def chosen(current: Place, *values: Any) -> Any:
         of_class, of_kept, of_size, of_reason, of_group, of_score, lowest, highest, as_pictures = values
         wanted = RowFilter(
             label=_named(of_class),
@@ -117,10 +117,15 @@ def build_rows(app: Any, explored: Explored) -> None:
             sort_by=current.wanted.sort_by,
             descending=current.wanted.descending,
         )
+        # A field tells its value also when it is left.
+        if (wanted, as_pictures) == (current.wanted, current.as_pictures):
+            return gr.skip()
         return show_rows(explored, Place(wanted, as_pictures=as_pictures))
 
-    def bounded(name: str) -> tuple[Any, Any]:
+    def bounded(current: Place, name: str) -> Any:
         """The fields of the range, set to all that the score has."""
+        if _named(name) == current.wanted.score:
+            return gr.skip()
         if name == ALL:
             return gr.Number(visible=False), gr.Number(visible=False)
         values = explored.column(name)
@@ -137,7 +142,7 @@ def build_rows(app: Any, explored: Explored) -> None:
     for component in filters:
         asked = {"fn": chosen, "inputs": [place, *filters], "outputs": outputs, **quiet}
         if component is score:
-            score.input(bounded, score, [low, high], **quiet).then(**asked)
+            score.input(bounded, [place, score], [low, high], **quiet).then(**asked)
         else:
             component.input(**asked, trigger_mode="always_last")
     previous.click(lambda at: show_rows(explored, replace(at, page=at.page - 1)), place, outputs, **quiet)

@@ -25,9 +25,9 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
 
     With the columns of a noise model these are the rows for which another class is more probable than the given one,
     highest `label_error_probability` first; else those for which another class or caption fits better, lowest margin
-    first. Rows whose label a person took for right are none of them. Gives at most `num` row numbers, int64; ties
-    break by row number, and rows without scores are left out. With a label, of rows of this class, or cluster, alone;
-    raises `InputError` if there is none.
+    first. Rows whose label a person took for right, or that a person dropped, are none of them. Gives at most `num`
+    row numbers, int64; ties break by row number, and rows without scores are left out. With a label, of rows of this
+    class, or cluster, alone; raises `InputError` if there is none.
     """
     if has_noise_model(scores):
         clean = column_values(scores, "clean_label")
@@ -37,7 +37,8 @@ def pick_suspects(scores: Dataset, *, num: int | None = None, label: str | None 
         order = column_values(scores, "margin")
         chosen = ~column_values(scores, "label_agrees") & np.isfinite(order)
     if "decision" in scores.column_names:
-        chosen &= ~is_right(column_values(scores, "decision"))
+        decision = column_values(scores, "decision")
+        chosen &= ~(is_right(decision) | (decision == "drop"))
     if label is not None:
         names = scores.features["label"].names
         if label not in names:

@@ -16,28 +16,39 @@ MAX_SIDE = 96
 
 
 def make_thumbnails(
-    dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int = MAX_SIDE
+    dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int = MAX_SIDE, white: int | None = None
 ) -> dict[int, str | None]:
     """As [`small_images`], each as a data URI."""
     return {
         row: None if image is None else _data_uri(image)
-        for row, image in small_images(dataset, image_column, rows, max_side=max_side).items()
+        for row, image in small_images(dataset, image_column, rows, max_side=max_side, white=white).items()
     }
 
 
 def small_images(
-    dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int
+    dataset: Dataset, image_column: str, rows: Iterable[int], *, max_side: int, white: int | None = None
 ) -> dict[int, PILImage.Image | None]:
     """Decode only these rows, in any order, and make them small: RGB images of at most `max_side` pixels a side.
 
-    One that can't be read is None.
+    One that can't be read is None. `white` is [`white_of`] the dataset, where it is known already.
     """
     rows = sorted({int(row) for row in rows})
-    undecoded = dataset.with_format(None).select_columns([image_column]).cast_column(image_column, Image(decode=False))
-    white = white_level(undecoded, image_column) if rows else 0
+    if not rows:
+        return {}
+    undecoded = _undecoded(dataset, image_column)
+    white = white_level(undecoded, image_column) if white is None else white
     return {
         row: _small(value, max_side, white) for row, value in zip(rows, undecoded[rows][image_column], strict=True)
     }
+
+
+def white_of(dataset: Dataset, image_column: str) -> int:
+    """The value that is white in the images of a dataset, which reads some of them."""
+    return white_level(_undecoded(dataset, image_column), image_column)
+
+
+def _undecoded(dataset: Dataset, image_column: str) -> Dataset:
+    return dataset.with_format(None).select_columns([image_column]).cast_column(image_column, Image(decode=False))
 
 
 def _small(value: Any, max_side: int, white: int) -> PILImage.Image | None:
