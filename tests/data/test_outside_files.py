@@ -3,7 +3,6 @@ himself.
 """
 
 import json
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from folders import message_of, png
 
-from hf_clipselect.cli.suspects_command import load_images
 from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.data import load_source, read_images
 from hf_clipselect.data.outside_files import check_files_stay_inside
 from hf_clipselect.evaluation.classifier.eval_sets import load_eval_sets
 from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
 from hf_clipselect.pipeline.run import run_selection
+from hf_clipselect.results.source_images import source_dataset
 
 
 QUICK = {"model_name_or_path": "embedded/tiny-clip", "adaptation": "off", "use_cpu": True, "dataloader_num_workers": 0}
@@ -165,17 +164,13 @@ def test_sets_to_test_a_classifier_on_are_looked_at_too(tmp_path: Path, elsewher
         assert loaded.targets[:, 0].tolist() == [row % 2 for row in range(9)]
 
 
-def test_pictures_of_suspects_are_of_the_dataset_alone(
-    tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_pictures_of_suspects_are_of_the_dataset_alone(tmp_path: Path, elsewhere: Path) -> None:
     folder = write(tmp_path / "data", cells(elsewhere))
     out = tmp_path / "out"
     arguments = {**QUICK, "dataset_name": str(folder), "output_dir": str(out), "allow_outside_files": True}
     result = run_selection(Arguments.from_dict(arguments))
-    asked = {"selection": str(out), "dataset_name": None, "dataset_config_name": None, "train_split_name": None}
-    assert load_images(result, Namespace(**asked, allow_outside_files=False)) is None
-    assert "images: none. source_index 8 of the dataset " in capsys.readouterr().out
-    assert len(load_images(result, Namespace(**asked, allow_outside_files=True))) == 9
+    assert message_of(source_dataset, result, str(out)).startswith("source_index 8 of the dataset ")
+    assert len(source_dataset(result, str(out), allow_outside_files=True)) == 9
 
 
 def test_a_million_paths_are_looked_at_without_a_loop() -> None:
