@@ -137,6 +137,10 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
         help="Push a Space such as me/digits-explorer that shows the repository, read-only, and serve nothing here.",
     )
     parser.add_argument("--hub_private_repo", action="store_true", help="A Space that the push creates is private.")
-    parser.add_argument("--host", default="127.0.0.1", help="Address to serve on; 127.0.0.1 is this machine alone.")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="Address to serve on, default 127.0.0.1, this machine alone; whoever reaches another one can decide too.",
+    )
     parser.add_argument("--port", type=int, help="Port to serve on; default the first free one from 7860.")
     return parser

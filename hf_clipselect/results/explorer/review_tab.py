@@ -99,17 +99,7 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     review = ReviewSession(explored, log)
     panels = ReviewPanels(review, read_only=read_only)
     standing = gr.State(Standing())
-    with gr.Row(elem_classes="cs-filters"):
-        given = np.unique(explored.given[explored.suspects]).tolist()
-        label = gr.Dropdown(
-            [(f"all ({len(explored.suspects):,})", -1), *((explored.name_of(number), number) for number in given)],
-            value=-1,
-            label="Cluster" if explored.has_captions else "Given label",
-            min_width=140,
-        )
-        pair = gr.Dropdown(
-            _pair_choices(explored), value=ALL, label="Confused pair", min_width=140, visible=not explored.has_captions
-        )
+    label, pair = _queue_filters(explored)
     progress = gr.HTML()
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
@@ -126,12 +116,12 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     examples = gr.HTML()
     applied = gr.HTML()
     row_shown = gr.Textbox(visible=False)
-    outputs = [standing, progress, image, facts, examples, applied, label, pair, *([other] if other else [])]
+    outputs = [standing, progress, image, facts, examples, applied, label, pair, *([] if other is None else [other])]
 
     def shown(at: Standing) -> tuple[Any, ...]:
         number, classes = at.wanted.label, at.wanted.pair
         filters = -1 if number is None else number, ALL if classes is None else f"{classes[0]} {classes[1]}"
-        return at, *panels.show(at), *filters, *([None] if other else [])
+        return at, *panels.show(at), *filters, *([] if other is None else [None])
 
     def bound(step: Callable[[Standing], Standing]) -> Callable[[Standing, str], tuple[Any, ...]]:
         """A decision is about the row that the person sees; where the session stands at another, it is none."""
@@ -180,6 +170,24 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
     label.input(of_label, [standing, label], **events)
     pair.input(of_pair, [standing, pair], **events)
     app.load(lambda: shown(review.start()), None, **events)
+
+
+def _queue_filters(explored: Explored) -> tuple[Any, Any]:
+    """What the queue is about: a given class, or a pair of classes."""
+    import gradio as gr
+
+    with gr.Row(elem_classes="cs-filters"):
+        given = np.unique(explored.given[explored.suspects]).tolist()
+        label = gr.Dropdown(
+            [(f"all ({len(explored.suspects):,})", -1), *((explored.name_of(number), number) for number in given)],
+            value=-1,
+            label="Cluster" if explored.has_captions else "Given label",
+            min_width=140,
+        )
+        pair = gr.Dropdown(
+            _pair_choices(explored), value=ALL, label="Confused pair", min_width=140, visible=not explored.has_captions
+        )
+    return label, pair
 
 
 def _decision_buttons(*, has_captions: bool) -> dict[str, Any]:
