@@ -19,7 +19,7 @@ from hf_clipselect.encoder.pixels import PreprocessedImages
 
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-SNIPPET, SHOWN = re.search(r"From Python:\n\n```python\n(.*?)```\n\n```\n(.*?)```", README, flags=re.DOTALL).groups()
+SNIPPET, SHOWN = re.search(r"From Python[^\n]*:\n\n```python\n(.*?)```\n\n```\n(.*?)```", README, flags=re.DOTALL).groups()
 
 
 @pytest.fixture

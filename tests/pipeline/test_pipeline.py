@@ -58,6 +58,7 @@ def test_a_run_leaves_exactly_the_documented_files(finished):
         "adapter/adapter_model.safetensors",
         "scores.parquet",
         "subset/README.md",
+        "subset/clipselect_preview.jpg",
         "subset/selection.json",
         "subset/ratio_30/train-00000-of-00001.parquet",
         "subset/ratio_12_5/train-00000-of-00001.parquet",
