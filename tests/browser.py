@@ -49,7 +49,7 @@ class Visitor:
 
     def __init__(self, browser, url: str, *, width: int = 1400, dark: bool = False) -> None:
         self.page = browser.new_page(viewport={"width": width, "height": 900})
-        self.page.set_default_timeout(180_000)  # other tests take the machine
+        self.page.set_default_timeout(120_000)  # other tests take the machine
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
