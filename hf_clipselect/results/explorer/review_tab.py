@@ -159,6 +159,8 @@ def build_review(app: Any, explored: Explored, log: DecisionLog, *, read_only: b
         "show_progress": "hidden",
         "api_visibility": "private",
         "concurrency_id": "review",
+        # A key that is pressed while the answer to the one before still arrives counts; a row is decided once anyway.
+        "trigger_mode": "multiple",
     }
     for name in decisions.keys() & buttons.keys():
         buttons[name].click(bound(decisions[name]), [standing, row_shown], js=_WITH_ROW, **events)
