@@ -19,7 +19,8 @@ from hf_clipselect.encoder.pixels import PreprocessedImages
 
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-SNIPPET, SHOWN = re.search(r"From Python[^\n]*:\n\n```python\n(.*?)```\n\n```\n(.*?)```", README, flags=re.DOTALL).groups()
+EXAMPLE = re.compile(r"From Python[^\n]*:\n\n```python\n(.*?)```\n\n```\n(.*?)```", flags=re.DOTALL)
+SNIPPET, SHOWN = EXAMPLE.search(README).groups()
 
 
 @pytest.fixture
