@@ -54,6 +54,8 @@ def test_the_steps_of_the_readme(environment, tmp_path):
     assert [line[1] for line in lines] == ["select", "explore", "select", "show"]
     select, explore, again, show = lines
     assert "recipes" not in run(*select, cwd=tmp_path, env=environment)
+    run("hf-clipselect", "suspects", explore[2], cwd=tmp_path, env=environment)
+    assert (tmp_path / "suspects" / "suspects.png").stat().st_size > 1000
     with opened_chromium() as browser, served(explore[2], tmp_path, env=environment) as url:
         visitor = Visitor(browser, url)
         visitor.page.keyboard.press("d")
@@ -64,8 +66,6 @@ def test_the_steps_of_the_readme(environment, tmp_path):
     )
     shown = run(*show, cwd=tmp_path, env=environment)
     assert "ratio_30: " in shown and "1 row dropped" in shown and len(shown.splitlines()) <= 10
-    run("hf-clipselect", "suspects", explore[2], cwd=tmp_path, env=environment)
-    assert (tmp_path / "suspects" / "suspects.png").stat().st_size > 1000
 
 
 def test_what_is_published_comes_back(environment, tmp_path):
