@@ -6,6 +6,7 @@ Ctrl-C may come.
 
 import signal
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -78,7 +79,7 @@ def _usage() -> str:
     )
 
 
-class _WithFlags:
+class _WithFlags(ABC):
     """A command that reads flags; what it does is in `_run`."""
 
     where: str | None = None
@@ -94,8 +95,9 @@ class _WithFlags:
             return int(ended.code or 0)
         return 0
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Read the flags, and do what the command does."""
 
 
 class _Select(_WithFlags):

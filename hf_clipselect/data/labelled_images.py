@@ -122,9 +122,8 @@ def read_images(
         decided = None if decided is None else _of_considered(decided, rows)
     if decided is not None:
         labels = decided.labels
-        if caption_column is None:  # now, and not at the end of the work
-            values, feature = column_array(dataset, label_column), dataset.features[label_column]
-            written_labels(values, feature, decided.given_labels, labels, names)
+        if caption_column is None:
+            _check_new_labels(dataset, label_column, decided, names)
     if caption_column is None:
         _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
     else:
@@ -169,6 +168,12 @@ def with_image_column_undecoded(images: SourceImages) -> Dataset:
     """The image column alone, as `{"bytes", "path"}` values: decoding is left to whoever reads it."""
     column = images.image_column
     return images.dataset.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
+
+
+def _check_new_labels(dataset: Dataset, column: str, decided: DecidedRows, names: Sequence[str]) -> None:
+    """Refuse new labels that the column can't hold: now, and not when the subset is written."""
+    values, feature = column_array(dataset, column), dataset.features[column]
+    written_labels(values, feature, decided.given_labels, decided.labels, names)
 
 
 def _check_column_names(columns: set[str], further: Sequence[str]) -> None:
