@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 
 
-# Writes down every address that the process asks for or connects to.
+# Writes down every address that the process asks for or connects to. Ctrl-C reaches it also where the tests run in
+# the background of a shell, which ignores it there.
 _SERVER = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sockets = open(sys.argv[1], "a", buffering=1)
 def hook(event, args):
     if event == "socket.connect":

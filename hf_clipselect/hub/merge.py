@@ -243,7 +243,8 @@ def _merge_infos(ours: Sequence[yaml.Node], theirs: yaml.Node | None) -> yaml.No
     """
     # One entry may stand there without a list; it is that of the only config then.
     entries = [theirs] if isinstance(theirs, yaml.MappingNode) else [] if theirs is None else _items(theirs)
-    others = [entry for entry in entries if not _is_our_config(entry)]
+    named = {_text(entry, "config_name") for entry in ours}
+    others = [entry for entry in entries if not _is_our_config(entry) and _text(entry, "config_name") not in named]
     if isinstance(theirs, yaml.MappingNode) and others and not ours:
         return theirs
     return _list([*others, *ours]) if others or ours else None

@@ -109,7 +109,8 @@ def test_the_same_command_finds_everything_done(hub, folder, name):
     log = select(folder, hub.environment(), *COMMANDS[name])
     assert "nothing to encode" in log and "nothing to train" in log and "Adapting" not in log
     then, now = files_of(MADE / name), files_of(folder / name)
-    assert now.keys() - {"report.html"} == then.keys() - {"report.html"}
+    added_since = {"report.html", "subset/clipselect_preview.jpg"}
+    assert now.keys() - added_since == then.keys() - added_since
     kept = [path for path in then if path.startswith(("features/", "adapter/adapter_"))]
     assert kept and {path: now[path] for path in kept} == {path: then[path] for path in kept}
     check_rows(folder / name, name)
@@ -164,6 +165,6 @@ def test_a_push_onto_what_was_published_then_replaces_it(hub):
         path.relative_to(MADE / "published" / "dataset").as_posix()
         for path in (MADE / "published" / "dataset").rglob("*.*")
     }
-    assert hub.tree("datasets/me/again").keys() == published | {".gitattributes"}
+    assert hub.tree("datasets/me/again").keys() == published | {".gitattributes", "clipselect_preview.jpg"}
     card = hub.read("datasets/me/again", "README.md").decode()
     assert card.count("hf_clipselect:begin") == 1 and check(card, "dataset")["errors"] == []

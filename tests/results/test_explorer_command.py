@@ -1,7 +1,6 @@
 """`hf-clipselect explore`: what it refuses, in one line."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -38,7 +37,7 @@ def test_an_address_of_the_network_is_told_at_once_also_behind_a_proxy(saved, tm
         try:
             lines = [server.stdout.readline() for _ in range(3)]
         finally:
-            server.send_signal(signal.SIGINT)
+            server.terminate()
     assert " is shown at http://" in lines[0]
     assert lines[1].startswith("Anybody on the network who can reach this address can see the images and decide")
     # The images are looked for when the page is there.

@@ -417,6 +417,7 @@ def test_what_people_put_into_the_folder_survives_every_run(
     assert names(out / "subset") == {
         ".git",
         "README.md",
+        "clipselect_preview.jpg",
         "extra",
         "notes.txt",
         "ratio_30",

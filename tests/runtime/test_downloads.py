@@ -119,6 +119,7 @@ def test_what_people_put_into_a_subset_folder_stays_there_and_is_not_pushed(hub,
     found = run_hub_client(hub, "folder_push", tmp_path)
     ours = [
         "README.md",
+        "clipselect_preview.jpg",
         "ratio_30/train-00000-of-00001.parquet",
         "scores/train-00000-of-00001.parquet",
         "selection.json",

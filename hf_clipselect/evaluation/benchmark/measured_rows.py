@@ -138,10 +138,12 @@ TABLE = {
     "cleanlab_datalab": Row("the same with cleanlab's Datalab", "CPU s", FASTER),
     "cleanlab_memory": Row("memory that Datalab takes / that select_embeddings takes", "MB", FASTER),
     "apricot": Row("apricot's facility location / select_embeddings, diverse, 5,000 x 512", "CPU s", FASTER),
-    "results_decoded": Row("images decoded to join scores, select and write a subset", "", SHARE, "<= 0"),
+    "results_decoded": Row(
+        "images decoded to join scores, select and write a subset / its card's picture", "", SHARE, "<= 1"
+    ),
     "results_memory": Row("memory that this takes / all images, as stored and decoded", "MB", SHARE, "<= 0.5"),
     "report_decoded": Row(
-        "images decoded by a run that trains on cached features / its report's thumbnails", "", SHARE, "<= 1"
+        "images decoded by a run that trains on cached features / its report's and card's pictures", "", SHARE, "<= 1"
     ),
     **{
         name: Row(

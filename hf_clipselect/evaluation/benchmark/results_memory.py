@@ -17,6 +17,7 @@ from ...encoder.features import features_key
 from ...encoder.images import open_image
 from ...pipeline.provenance import identity
 from ...pipeline.run import run_selection
+from ...results.report.preview import MAX_IN_PREVIEW
 from ...results.report.tiles import MAX_PICTURES
 from ...results.run_folder import RunFolder
 from ...results.selection_result import SelectionResult
@@ -38,11 +39,11 @@ def results(bench: Bench) -> None:
     # Small images decoded are hardly more than the groups of rows that are written: a copy of them as stored counts
     # too.
     stored = sum(os.path.getsize(value["path"]) if value["bytes"] is None else len(value["bytes"]) for value in values)
-    bench.report("results_decoded", figures["decoded"])
+    bench.report("results_decoded", figures["decoded"], MAX_IN_PREVIEW)
     bench.report(
         "results_memory", figures["bytes"] / 1e6, (stored + decoded) / 1e6, stored_bytes=stored, decoded_bytes=decoded
     )
-    bench.report("report_decoded", figures["decoded_by_run"], figures["thumbnails"], trained=figures["trained"])
+    bench.report("report_decoded", figures["decoded_by_run"], figures["pictures"], trained=figures["trained"])
 
 
 def results_figures(arguments: Arguments, run_folder: Path, folder: Path) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def results_figures(arguments: Arguments, run_folder: Path, folder: Path) -> dic
         "decoded": decoded[0],
         "bytes": memory.peak - memory.before,
         "decoded_by_run": decoded_by_run[0],
-        "thumbnails": MAX_PICTURES,
+        "pictures": MAX_PICTURES + MAX_IN_PREVIEW,
         "trained": adapter.exists(),
     }
 

@@ -18,6 +18,7 @@ from .thumbnails import small_images
 
 _COLUMNS = 5
 _NUM_KEPT, _NUM_SUSPECT = 10, 5
+MAX_IN_PREVIEW = _NUM_KEPT + _NUM_SUSPECT
 _HEADING = 34
 _MOST_BYTES = 300_000
 _QUALITIES = (88, 75, 60, 40, 20)
