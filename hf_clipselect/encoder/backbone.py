@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,8 @@ from ..runtime.files import file_sha256
 from ..runtime.hub_ids import lasting_name, plain_name
 from ..runtime.words import in_one_line
 from .dual_encoder import KNOWN, WITH_PROJECTIONS, Head, of_model, output_size
-from .model_place import ModelPlace, example_but, find_model, quoted
+from .model_place import OPEN_CLIP_CONFIG, ModelPlace, example_but, find_model, quoted
+from .open_clip_model import load_open_clip
 from .precision import fastest_products
 from .weights import Weights, find_weights, read_pickles
 
@@ -89,6 +89,8 @@ def load_backbone(
 ) -> Backbone:
     """Load a frozen dual encoder by Hub id, local folder or `embedded/tiny-clip`; runs no code that comes with it.
 
+    CLIPs and SigLIPs in OpenCLIP's format, and CLIPs in that of sentence-transformers, are read like others.
+
     `revision` is a branch, tag or commit on the Hub; `precision` is that of the towers, `"float32"` or `"bfloat16"`;
     `token` is that of the Hub, by default the logged-in one. Raises `InputError` for no such model, no weights that
     can be read, no dual encoder, or no tokenizer.
@@ -101,12 +103,17 @@ def load_backbone(
     try:
         # All parts from one commit, because a branch may move between two downloads.
         of_commit = {"revision": place.commit, "trust_remote_code": False, "token": token}
-        config = AutoConfig.from_pretrained(place.source, **of_commit)
-        weights = find_weights(place)
-        model = _load_model(place, config, weights, what, example=example_but(name))
-        # The PIL backend needs no torchvision and gives the same pixels on every machine.
-        image_processor = AutoImageProcessor.from_pretrained(place.source, backend="pil", **of_commit)
-        tokenizer = AutoTokenizer.from_pretrained(place.source, **of_commit)
+        if place.is_open_clip:
+            weights = find_weights(place)
+            converted = load_open_clip(place, weights, what)
+            model, image_processor, tokenizer = converted.model, converted.image_processor, converted.tokenizer
+        else:
+            config = AutoConfig.from_pretrained(place.loaded_from, **of_commit)
+            weights = find_weights(place)
+            model = _load_model(place, config, weights, what, example=example_but(name))
+            # The PIL backend needs no torchvision and gives the same pixels on every machine.
+            image_processor = AutoImageProcessor.from_pretrained(place.loaded_from, backend="pil", **of_commit)
+            tokenizer = AutoTokenizer.from_pretrained(place.loaded_from, **of_commit)
         check_tokenizer(tokenizer)
     except InputError:
         raise
@@ -127,7 +134,7 @@ def load_backbone(
         precision=precision,
         name=name if name == EMBEDDED_MODEL else lasting_name(place.source),
         revision=place.commit,
-        weights_sha256=_hash_folder(place.snapshot, weights) if place.is_local else None,
+        weights_sha256=_hash_folder(place, weights) if place.is_local else None,
         weights=weights,
     )
 
@@ -217,10 +224,9 @@ def _load_model(
         with torch.device("meta"):
             kind = type(AutoModel.from_config(config, trust_remote_code=False))
         model, loading = kind.from_pretrained(None, config=config, state_dict=read_pickles(weights), **options)
-        model.name_or_path = model.config.name_or_path = place.source
     else:
         model, loading = AutoModel.from_pretrained(
-            place.source,
+            place.loaded_from,
             config=config,
             revision=weights.revision or place.commit,
             use_safetensors=True,
@@ -228,6 +234,7 @@ def _load_model(
             token=place.token,
             **options,
         )
+    model.name_or_path = model.config.name_or_path = place.source
     check_heads(model, what, example=example)
     # transformers fills missing weights with random numbers; the features do not depend on the temperature.
     if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
@@ -268,9 +275,10 @@ def _towers_to_bf16(model: PreTrainedModel) -> None:
         model.set_submodule(name, head)
 
 
-def _hash_folder(folder: Path, weights: Weights) -> str:
-    digest = hashlib.sha256()
-    for path in [folder / "config.json", *(weights.pickles or sorted(folder.glob("*.safetensors")))]:
+def _hash_folder(place: ModelPlace, weights: Weights) -> str:
+    digest, folder = hashlib.sha256(), place.snapshot
+    config = folder / (OPEN_CLIP_CONFIG if place.is_open_clip else "config.json")
+    for path in [config, *(weights.pickles or sorted(folder.glob("*.safetensors")))]:
         digest.update(path.name.encode())
         digest.update(bytes.fromhex(weights.hashes.get(path.name) or file_sha256(path)))
     return digest.hexdigest()

@@ -1,4 +1,5 @@
 """Finds the weights of a model: safetensors, else a conversion to safetensors, else a pickle that holds only tensors.
+Those of OpenCLIP and sentence-transformers are one file each.
 
 Many repositories, CLIP's own among them, have `pytorch_model.bin` and no safetensors on `main`. The account
 SFconvertbot of Hugging Face has opened a pull request on most of them that adds the same weights as safetensors.
@@ -16,6 +17,7 @@ from zipfile import is_zipfile
 import torch
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RemoteEntryNotFoundError
+from safetensors.torch import load_file
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from ..runtime.downloads import is_outage
@@ -29,6 +31,8 @@ CONVERTER = "SFconvertbot"
 
 _SAFETENSORS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
 _PICKLES = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+# The names of OpenCLIP for one file, and that of transformers, which it takes too.
+_OPEN_CLIP = ("open_clip_model.safetensors", SAFE_WEIGHTS_NAME, "open_clip_pytorch_model.bin")
 _SHARD = re.compile(r"pytorch_model[\w.-]*\.bin")
 # The Hub client's cache keeps the names of commits under refs/. This one is ours; it is removed with the commit.
 _CHOSEN = "refs/hf_clipselect/weights-of-{commit}"
@@ -40,12 +44,14 @@ class Weights:
 
     `revision` is the commit of the conversion that holds them, by default the model's own; `pickles` are
     `pytorch_model.bin` or its shards, where there are no safetensors, and `hashes` their sha256 by name, which for one
-    file is the one that the Hub shows.
+    file is the one that the Hub shows. `safetensors` is the file of a model of OpenCLIP, which is not read by
+    transformers.
     """
 
     revision: str | None = None
     pickles: tuple[Path, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict)
+    safetensors: Path | None = None
 
 
 def find_weights(place: ModelPlace) -> Weights:
@@ -56,7 +62,20 @@ def find_weights(place: ModelPlace) -> Weights:
     read, the index of their shards is damaged, or a shard is missing; `HTTPError` or `OSError` where the Hub refuses
     or is out of reach, and the cache does not have what is needed.
     """
+    if place.is_open_clip:
+        return _one_file(place, _OPEN_CLIP)
+    if place.part is not None:
+        weights = _one_file(place, (SAFE_WEIGHTS_NAME, WEIGHTS_NAME))
+        return weights if weights.pickles else Weights()
     return _in_folder(place.snapshot) if place.is_local else _on_hub(place)
+
+
+def read_tensors(weights: Weights) -> dict[str, torch.Tensor]:
+    """The tensors of a model of OpenCLIP by their names, on the CPU; errors are those of [`read_pickles`].
+
+    A file of safetensors that is damaged raises what the library raises.
+    """
+    return read_pickles(weights) if weights.safetensors is None else load_file(weights.safetensors)
 
 
 def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
@@ -83,6 +102,13 @@ def read_pickles(weights: Weights) -> dict[str, torch.Tensor]:
             )
         tensors |= found
     return tensors
+
+
+def _one_file(place: ModelPlace, names: tuple[str, ...]) -> Weights:
+    for name in names:
+        if (path := place.file(name)) is not None:
+            return Weights(safetensors=path) if name.endswith(".safetensors") else _of_pickles([path])
+    raise ValueError(f"it has none of {', '.join(names)}.")
 
 
 def _in_folder(folder: Path) -> Weights:
