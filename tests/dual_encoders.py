@@ -113,6 +113,11 @@ def _bert_tokenizer() -> PreTrainedTokenizerBase:
     return BertTokenizer(vocab={word: i for i, word in enumerate(words)}, model_max_length=10**30)
 
 
+def siglip_tokenizer() -> PreTrainedTokenizerBase:
+    """Letters, with an end of text and none at the start; it keeps upper case and punctuation."""
+    return _tokenizer("siglip")
+
+
 def _tokenizer(kind: str) -> PreTrainedTokenizerBase:
     symbols = ["<s>", "<pad>", "</s>", "<unk>", *_SYMBOLS]
     tokenizer = Tokenizer(

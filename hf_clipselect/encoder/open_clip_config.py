@@ -90,8 +90,10 @@ def to_transformers_config(
         _refuse("vision_cfg.timm_model_name", vision["timm_model_name"], what)
     _check("vision_cfg", vision, _SIGLIP_VISION if is_siglip else _CLIP_VISION, what)
     _check("text_cfg", text, _SIGLIP_TEXT if is_siglip else _CLIP_TEXT, what)
-    if not isinstance(size := vision.get("image_size", 224), int):
-        _refuse("vision_cfg.image_size", size, what)
+    size = vision.get("image_size", 224)
+    for name, value in (("image_size", size), ("layers", vision.get("layers", 12))):
+        if not isinstance(value, int):  # an image that is not square, or the stages of a ResNet
+            _refuse(f"vision_cfg.{name}", value, what)
     of_text = {
         "vocab_size": text.get("vocab_size", 49408),
         "hidden_size": text.get("width", 512),
@@ -102,8 +104,10 @@ def to_transformers_config(
         "hidden_act": _activation(model, "text_cfg", what),
         "layer_norm_eps": _epsilon(model, "text_cfg", what),
     }
+    # The special tokens are the tokenizer's; the defaults of transformers need not be in the vocabulary.
+    special = {"bos_token_id": None, "pad_token_id": None}
     if is_siglip:
-        texts = SiglipTextConfig(**of_text, projection_size=model["embed_dim"])
+        texts = SiglipTextConfig(**of_text, **special, eos_token_id=None, projection_size=model["embed_dim"])
         return SiglipConfig(text_config=texts.to_dict(), vision_config=_siglip_vision(vision, size, tensors).to_dict())
     width = vision.get("width", 768)
     images = CLIPVisionConfig(
@@ -117,7 +121,7 @@ def to_transformers_config(
         layer_norm_eps=_epsilon(model, "vision_cfg", what),
     )
     # With this number transformers pools at the highest token, as OpenCLIP does, whatever number that is.
-    texts = CLIPTextConfig(**of_text, eos_token_id=2)
+    texts = CLIPTextConfig(**of_text, **special, eos_token_id=2)
     return CLIPConfig(text_config=texts.to_dict(), vision_config=images.to_dict(), projection_dim=model["embed_dim"])
 
 

@@ -39,7 +39,14 @@ def load_open_clip(place: ModelPlace, weights: Weights, what: str) -> OpenClip:
         state_dict=to_transformers_weights(tensors, is_siglip=is_siglip),
         dtype=torch.float32,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,
     )
+    if wrong := sorted(loading["mismatched_keys"]):
+        name, given, expected = wrong[0]
+        raise ValueError(
+            f"{len(wrong)} weights have not the shape that its {OPEN_CLIP_CONFIG} says; the first, {name} of "
+            f"transformers, has {tuple(given)} in place of {tuple(expected)}."
+        )
     # The features do not depend on the temperature.
     if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
         raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]} of transformers.")
