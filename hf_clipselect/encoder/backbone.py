@@ -102,18 +102,17 @@ def load_backbone(
         logger.warning("%s; use --model_name_or_path %s for real work.", what_it_is, DEFAULT_MODEL)
     try:
         # All parts from one commit, because a branch may move between two downloads.
-        of_commit = {"revision": place.commit, "trust_remote_code": False, "token": token}
         if place.is_open_clip:
             weights = find_weights(place)
             converted = load_open_clip(place, weights, what)
             model, image_processor, tokenizer = converted.model, converted.image_processor, converted.tokenizer
         else:
-            config = AutoConfig.from_pretrained(place.loaded_from, **of_commit)
+            config = AutoConfig.from_pretrained(place.source, **place.options)
             weights = find_weights(place)
             model = _load_model(place, config, weights, what, example=example_but(name))
             # The PIL backend needs no torchvision and gives the same pixels on every machine.
-            image_processor = AutoImageProcessor.from_pretrained(place.loaded_from, backend="pil", **of_commit)
-            tokenizer = AutoTokenizer.from_pretrained(place.loaded_from, **of_commit)
+            image_processor = AutoImageProcessor.from_pretrained(place.source, backend="pil", **place.options)
+            tokenizer = AutoTokenizer.from_pretrained(place.source, **place.options)
         check_tokenizer(tokenizer)
     except InputError:
         raise
@@ -226,12 +225,10 @@ def _load_model(
         model, loading = kind.from_pretrained(None, config=config, state_dict=read_pickles(weights), **options)
     else:
         model, loading = AutoModel.from_pretrained(
-            place.loaded_from,
+            place.source,
             config=config,
-            revision=weights.revision or place.commit,
             use_safetensors=True,
-            trust_remote_code=False,
-            token=place.token,
+            **{**place.options, "revision": weights.revision or place.commit},
             **options,
         )
     model.name_or_path = model.config.name_or_path = place.source

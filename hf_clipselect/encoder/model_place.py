@@ -10,6 +10,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
@@ -54,9 +55,14 @@ class ModelPlace:
         return self.commit is None
 
     @property
-    def loaded_from(self) -> str:
-        """The folder or Hub id that `from_pretrained` takes."""
-        return self.source if self.part is None else str(self.snapshot)
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` takes beside the source, without running code that lies there."""
+        return {
+            "revision": self.commit,
+            "subfolder": self.part or "",
+            "trust_remote_code": False,
+            "token": self.token,
+        }
 
     def file(self, name: str) -> Path | None:
         """A file of the model on disk, downloaded if it is on the Hub; `None` where the model has no such file."""

@@ -152,14 +152,14 @@ def _timm_name(vision: Mapping[str, Any]) -> str:
 
 
 def _check(part: str, settings: Mapping[str, Any], needed: Mapping[str, tuple[Any, Any]], what: str) -> None:
-    for name, (default, value) in needed.items():
-        if settings.get(name, default) != value:
-            _refuse(f"{part}.{name}", settings.get(name, default), what)
     for name, value in settings.items():
         # Every setting that is left is off where it is false, empty or null.
         is_known = name in _READ | _WITHOUT_EFFECT | needed.keys() or (name, value) == ("block_type", "default")
         if value and not is_known:
             _refuse(f"{part}.{name}", value, what)
+    for name, (default, value) in needed.items():
+        if settings.get(name, default) != value:
+            _refuse(f"{part}.{name}", settings.get(name, default), what)
 
 
 def _activation(model: Mapping[str, Any], part: str, what: str) -> str:

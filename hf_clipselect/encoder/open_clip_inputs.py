@@ -69,9 +69,7 @@ def tokenizer_of(place: ModelPlace, text: Mapping[str, Any]) -> Any:
             f"read, as {', '.join(_CLEAN)}."
         )
     if any(place.file(name) is not None for name in _TOKENIZER_FILES):
-        tokenizer = AutoTokenizer.from_pretrained(
-            place.source, revision=place.commit, trust_remote_code=False, token=place.token
-        )
+        tokenizer = AutoTokenizer.from_pretrained(place.source, **place.options)
     else:
         other = text.get("hf_tokenizer_name") or DEFAULT_MODEL
         tokenizer = AutoTokenizer.from_pretrained(other, trust_remote_code=False, token=place.token)

@@ -1,5 +1,5 @@
 """Finds the weights of a model: safetensors, else a conversion to safetensors, else a pickle that holds only tensors.
-Those of OpenCLIP and sentence-transformers are one file each.
+Those of OpenCLIP are one file, and pickles of sentence-transformers too.
 
 Many repositories, CLIP's own among them, have `pytorch_model.bin` and no safetensors on `main`. The account
 SFconvertbot of Hugging Face has opened a pull request on most of them that adds the same weights as safetensors.
@@ -65,8 +65,8 @@ def find_weights(place: ModelPlace) -> Weights:
     if place.is_open_clip:
         return _one_file(place, _OPEN_CLIP)
     if place.part is not None:
-        weights = _one_file(place, (SAFE_WEIGHTS_NAME, WEIGHTS_NAME))
-        return weights if weights.pickles else Weights()
+        is_safe = any(place.file(name) is not None for name in _SAFETENSORS)
+        return Weights() if is_safe else _one_file(place, (WEIGHTS_NAME,))
     return _in_folder(place.snapshot) if place.is_local else _on_hub(place)
 
 
