@@ -17,6 +17,8 @@ from transformers import (
     CLIPModel,
     CLIPSegConfig,
     CLIPSegForImageSegmentation,
+    GroupViTConfig,
+    GroupViTModel,
     MetaClip2Config,
     MetaClip2Model,
     PreTrainedModel,
@@ -37,7 +39,17 @@ from transformers import (
 
 # Tokens that a text may have, in every one of them.
 POSITIONS = 40
-KINDS = ("clip", "metaclip_2", "chinese_clip", "altclip", "clipseg", "vision-text-dual-encoder", "siglip", "siglip2")
+KINDS = (
+    "clip",
+    "metaclip_2",
+    "chinese_clip",
+    "altclip",
+    "clipseg",
+    "groupvit",
+    "vision-text-dual-encoder",
+    "siglip",
+    "siglip2",
+)
 _LAYERS = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 _SYMBOLS = [*string.ascii_letters, " ", "."]
 
@@ -85,6 +97,16 @@ def _model(kind: str, vision: dict, text: dict) -> PreTrainedModel:
             text_config={**text, **special}, vision_config=vision, projection_dim=8, extract_layers=[0]
         )
         return CLIPSegForImageSegmentation(config)
+    if kind == "groupvit":
+        groups = {"num_group_tokens": [4, 0], "num_output_groups": [4, 2], "depths": [1, 1], "num_hidden_layers": 2}
+        return GroupViTModel(
+            GroupViTConfig(
+                text_config={**text, **special},
+                vision_config={**vision, "patch_size": 4, **groups},
+                projection_dim=8,
+                projection_intermediate_dim=16,
+            )
+        )
     if kind == "siglip":
         return SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
     if kind == "siglip2":

@@ -14,7 +14,7 @@ from transformers.models.siglip2.modeling_siglip2 import Siglip2MultiheadAttenti
 
 
 # The kinds that are tested, for error messages.
-KNOWN = "CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP, CLIPSeg, SigLIP, SigLIP 2, vision-text-dual-encoder"
+KNOWN = "CLIP, MetaCLIP 2, Chinese-CLIP, AltCLIP, CLIPSeg, GroupViT, SigLIP, SigLIP 2, vision-text-dual-encoder"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,13 @@ class DualEncoder:
 
 WITH_PROJECTIONS = DualEncoder(Head("visual_projection"), Head("text_projection"))
 _WITH_POOLER = DualEncoder(Head("vision_model.head", "output"), Head("text_model.head"), pads_text=True)
-_BY_MODEL_TYPE: dict[str | None, DualEncoder] = {"siglip": _WITH_POOLER, "siglip2": _WITH_POOLER}
+# Its projections are small networks, which end in a linear layer.
+_WITH_NETWORKS = DualEncoder(Head("visual_projection.3"), Head("text_projection.3"))
+_BY_MODEL_TYPE: dict[str | None, DualEncoder] = {
+    "siglip": _WITH_POOLER,
+    "siglip2": _WITH_POOLER,
+    "groupvit": _WITH_NETWORKS,
+}
 
 
 def of_model(model: nn.Module) -> DualEncoder:
