@@ -48,6 +48,7 @@ class Backbone:
     embed_dim: int  # the output of both heads
     # Where the weights come from, if not from safetensors of that commit or folder.
     weights: Weights = field(default_factory=Weights)
+    format: str | None = None  # whose, if not that of transformers: see `ModelPlace.format`
     in_memory: bool = False  # the model was passed; its name is the one that it states, empty where that is no name
     products: str = "highest"  # how float32 products are computed: see `fastest_products`
     logit_scale: float | None = None  # what the model multiplies cosines with, in float32 whatever its towers run in
@@ -58,10 +59,12 @@ class Backbone:
         return str(self.model.dtype).removeprefix("torch.")
 
     def describe(self) -> dict[str, Any]:
-        """Name, commit and hash; and where the weights come from, if not from safetensors of that commit or folder."""
+        """Name, commit and hash; where the weights come from, if not from safetensors of that commit or folder; and
+        whose format it is, if not that of transformers.
+        """
         known = {"name": self.name, "revision": self.revision, "weights_sha256": self.weights_sha256}
         weights = {"weights_revision": self.weights.revision, "weights_files": self.weights.hashes}
-        more = {**weights, "in_memory": self.in_memory}
+        more = {**weights, "format": self.format, "in_memory": self.in_memory}
         return {**known, **{name: value for name, value in more.items() if value}}
 
     def identity(self) -> dict[str, Any]:
@@ -135,6 +138,7 @@ def load_backbone(
         revision=place.commit,
         weights_sha256=_hash_folder(place, weights) if place.is_local else None,
         weights=weights,
+        format=place.format,
     )
 
 

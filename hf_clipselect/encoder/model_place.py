@@ -55,6 +55,11 @@ class ModelPlace:
         return self.commit is None
 
     @property
+    def format(self) -> str | None:
+        """Whose format it is in, if that is not the one of transformers, in which the library alone loads it."""
+        return "OpenCLIP" if self.is_open_clip else "sentence-transformers" if self.part else None
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `from_pretrained` takes beside the source, without running code that lies there."""
         return {
@@ -119,7 +124,8 @@ def find_model(name: str, revision: str, token: str | None = None) -> ModelPlace
         )
     with hub_refusals(what, repo_id, revision, token):
         snapshot = _snapshot(repo_id, revision, token)
-        place = snapshot and _in_its_format(ModelPlace(repo_id, snapshot, commit=snapshot.name, token=token))
+        given = None if snapshot is None else ModelPlace(repo_id, snapshot, commit=snapshot.name, token=token)
+        place = None if given is None else _in_its_format(given)
     if place is None:
         raise InputError(f"{what} has no config.json at revision {quoted(revision)}, {no_model}")
     return place

@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from transformers import (
-    CLIPConfig,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    SiglipConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-)
+from transformers import CLIPConfig, SiglipConfig
 
 from ..errors import InputError
 from .model_place import OPEN_CLIP_CONFIG
@@ -94,7 +87,12 @@ def to_transformers_config(
     for name, value in (("image_size", size), ("layers", vision.get("layers", 12))):
         if not isinstance(value, int):  # an image that is not square, or the stages of a ResNet
             _refuse(f"vision_cfg.{name}", value, what)
-    of_text = {
+    texts = {
+        # The special tokens are the tokenizer's; the defaults of transformers need not be in the vocabulary.
+        "bos_token_id": None,
+        "pad_token_id": None,
+        # With this number transformers pools a CLIP at the highest token, as OpenCLIP does, whatever number that is.
+        "eos_token_id": None if is_siglip else 2,
         "vocab_size": text.get("vocab_size", 49408),
         "hidden_size": text.get("width", 512),
         "num_hidden_layers": text.get("layers", 12),
@@ -104,28 +102,24 @@ def to_transformers_config(
         "hidden_act": _activation(model, "text_cfg", what),
         "layer_norm_eps": _epsilon(model, "text_cfg", what),
     }
-    # The special tokens are the tokenizer's; the defaults of transformers need not be in the vocabulary.
-    special = {"bos_token_id": None, "pad_token_id": None}
     if is_siglip:
-        texts = SiglipTextConfig(**of_text, **special, eos_token_id=None, projection_size=model["embed_dim"])
-        return SiglipConfig(text_config=texts.to_dict(), vision_config=_siglip_vision(vision, size, tensors).to_dict())
+        texts["projection_size"] = model["embed_dim"]
+        return SiglipConfig(text_config=texts, vision_config=_siglip_vision(vision, size, tensors))
     width = vision.get("width", 768)
-    images = CLIPVisionConfig(
-        hidden_size=width,
-        num_hidden_layers=vision.get("layers", 12),
-        num_attention_heads=width // vision.get("head_width", 64),
-        intermediate_size=int(width * vision.get("mlp_ratio", 4.0)),
-        image_size=size,
-        patch_size=vision.get("patch_size", 16),
-        hidden_act=_activation(model, "vision_cfg", what),
-        layer_norm_eps=_epsilon(model, "vision_cfg", what),
-    )
-    # With this number transformers pools at the highest token, as OpenCLIP does, whatever number that is.
-    texts = CLIPTextConfig(**of_text, **special, eos_token_id=2)
-    return CLIPConfig(text_config=texts.to_dict(), vision_config=images.to_dict(), projection_dim=model["embed_dim"])
+    images = {
+        "hidden_size": width,
+        "num_hidden_layers": vision.get("layers", 12),
+        "num_attention_heads": width // vision.get("head_width", 64),
+        "intermediate_size": int(width * vision.get("mlp_ratio", 4.0)),
+        "image_size": size,
+        "patch_size": vision.get("patch_size", 16),
+        "hidden_act": _activation(model, "vision_cfg", what),
+        "layer_norm_eps": _epsilon(model, "vision_cfg", what),
+    }
+    return CLIPConfig(text_config=texts, vision_config=images, projection_dim=model["embed_dim"])
 
 
-def _siglip_vision(vision: Mapping[str, Any], size: int, tensors: Mapping[str, torch.Tensor]) -> SiglipVisionConfig:
+def _siglip_vision(vision: Mapping[str, Any], size: int, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     name = _timm_name(vision)
     blocks = "visual.trunk.blocks."
     try:
@@ -134,16 +128,16 @@ def _siglip_vision(vision: Mapping[str, Any], size: int, tensors: Mapping[str, t
     except KeyError as error:
         raise ValueError(f"its weights lack {error.args[0]}.") from None
     layers = {key.removeprefix(blocks).partition(".")[0] for key in tensors if key.startswith(blocks)}
-    return SiglipVisionConfig(
-        hidden_size=patches.shape[0],
-        num_hidden_layers=len(layers),
-        num_attention_heads=_SIGLIP_HEADS[name.split("_")[1]],
-        intermediate_size=inner.shape[0],
-        image_size=size,
-        patch_size=patches.shape[-1],
-        hidden_act="gelu_pytorch_tanh" if _APPROXIMATE.fullmatch(name) else "gelu",
-        layer_norm_eps=1e-6,
-    )
+    return {
+        "hidden_size": patches.shape[0],
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": _SIGLIP_HEADS[name.split("_")[1]],
+        "intermediate_size": inner.shape[0],
+        "image_size": size,
+        "patch_size": patches.shape[-1],
+        "hidden_act": "gelu_pytorch_tanh" if _APPROXIMATE.fullmatch(name) else "gelu",
+        "layer_norm_eps": 1e-6,
+    }
 
 
 def _timm_name(vision: Mapping[str, Any]) -> str:

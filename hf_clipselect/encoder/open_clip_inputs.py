@@ -44,7 +44,7 @@ def image_processor_of(preprocessing: Mapping[str, Any], size: int) -> CLIPImage
             f"its {OPEN_CLIP_CONFIG} prepares images with resize_mode {mode!r} and interpolation {interpolation!r}; "
             f"the modes shortest and squash are read, and {', '.join(_RESAMPLE)}."
         )
-    options = {
+    options: dict[str, Any] = {
         "resample": _RESAMPLE[interpolation],
         "image_mean": _three(preprocessing.get("mean") or _MEAN),
         "image_std": _three(preprocessing.get("std") or _STD),

@@ -31,9 +31,10 @@ def load_open_clip(place: ModelPlace, weights: Weights, what: str) -> OpenClip:
     """
     settings, preprocessing = read_open_clip_config(place.snapshot / OPEN_CLIP_CONFIG)
     tensors = read_tensors(weights)
-    config = to_transformers_config(settings, tensors, what)
+    config: Any = to_transformers_config(settings, tensors, what)
     is_siglip = isinstance(config, SiglipConfig)
-    model, loading = (SiglipModel if is_siglip else CLIPModel).from_pretrained(
+    kind: Any = SiglipModel if is_siglip else CLIPModel
+    model, loading = kind.from_pretrained(
         None,
         config=config,
         state_dict=to_transformers_weights(tensors, is_siglip=is_siglip),

@@ -106,8 +106,9 @@ def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> st
     base_is_embedded = model["name"].startswith(EMBEDDED_PREFIX)
     title = wording.title("CLIP adapters for", source["name"], otherwise="CLIP adapters")
     needs_us = report["adaptation"]["method"] == _OUR_METHOD
-    # The Hub shows a snippet for a library, and that of peft imports nothing but peft.
-    metadata: dict[str, Any] = {} if needs_us else {"library_name": "peft"}
+    base_is_of_transformers = "format" not in model
+    # The Hub shows a snippet for a library, and that of peft imports nothing but peft and transformers.
+    metadata: dict[str, Any] = {} if needs_us or not base_is_of_transformers else {"library_name": "peft"}
     if base_on_hub:
         metadata |= {"base_model": model["name"], "base_model_relation": "adapter"}
     if is_hub_id(source["name"], revision=source["revision"]) and not report["adaptation"].get("adapter"):
@@ -120,6 +121,7 @@ def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> st
         "base_code": wording.model_code(model),
         "base_is_embedded": base_is_embedded,
         "base_is_local": not base_on_hub and not base_is_embedded,
+        "base_is_of_transformers": base_is_of_transformers,
         "in_memory": model.get("in_memory", False),
         "needs_us": needs_us,
         "example_prompts": wording.example_prompts(report),

@@ -1,6 +1,7 @@
 """Models in OpenCLIP's format: what transformers computes with them against OpenCLIP's forward pass in plain torch."""
 
 import json
+import re
 import shutil
 from collections import OrderedDict
 
@@ -402,7 +403,7 @@ def test_a_part_that_is_no_folder_of_the_model_is_refused(part, clip_folder, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_digits_are_selected_with_it(kind, saved, tmp_path):
+def test_digits_are_selected_with_it(kind, saved, tmp_path, monkeypatch):
     dataset = load_digits_dataset().select(range(120))
     settings = {"adaptation": "always", "num_train_epochs": 1, "dataloader_num_workers": 0}
     folder, _ = saved[kind]
@@ -419,3 +420,16 @@ def test_digits_are_selected_with_it(kind, saved, tmp_path):
         texts = normalize(adapted.get_text_features(**tokens).pooler_output, dim=-1)
     expected = (ours * texts[dataset["label"][:]]).sum(dim=1)
     np.testing.assert_allclose(result.scores["sas"][:], expected.numpy(), atol=1e-4)
+
+    # What the card of the adapters says runs.
+    card = (tmp_path / "adapter" / "README.md").read_text()
+    card = card.replace("path/to/adapter", str(tmp_path / "adapter")).replace(f"path/to/{kind}", str(folder))
+    monkeypatch.chdir(tmp_path)
+    images[0].save("image.png")
+    ours, stock = re.findall("```python\n(.*?)```", card, flags=re.DOTALL)
+    names = {}
+    exec(ours, names)
+    inputs, given = names["inputs"], names["model"](**names["inputs"]).logits_per_image
+    torch.testing.assert_close(names["probabilities"], given.softmax(dim=-1))
+    exec(stock, names)
+    assert torch.equal(names["model"].eval()(**inputs).logits_per_image, given)

@@ -770,6 +770,19 @@ def test_adapter_snippets_compile(model_name, base):
         assert call in snippet
 
 
+def test_adapter_snippets_of_a_base_in_another_format_compile():
+    report = make_hostile_report()
+    report["model"] |= {"name": "me/model", "revision": COMMIT, "format": "OpenCLIP"}
+    report["adaptation"] |= {"method": "LORA"}
+    card = adapter_card(report)
+    snippets = python_blocks(card)
+    for snippet in snippets:
+        compile(snippet, "card", "exec")
+        assert f'load_backbone("me/model", revision="{COMMIT}")' in snippet and "transformers" not in snippet
+    assert len(snippets) == 2 and "peft alone" not in card
+    assert ModelCard(card).data.library_name == "hf_clipselect"
+
+
 def test_hostile_text_does_not_end_the_header():
     for card, reader in zip(both_cards(make_hostile_report()), (DatasetCard, ModelCard), strict=True):
         lines = card.splitlines()
