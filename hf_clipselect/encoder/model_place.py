@@ -19,14 +19,12 @@ from ..config.arguments import DEFAULT_MODEL, EMBEDDED_MODEL
 from ..embedded import tiny_clip_path
 from ..errors import InputError
 from ..runtime.downloads import hub_refusals
-from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id
+from ..runtime.hub_ids import EMBEDDED_PREFIX, HUB_PREFIX, check_repo_id
 
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 _CONFIG, _MODULES = "config.json", "modules.json"
-# What OpenCLIP writes before a Hub id.
-_HUB_PREFIX = "hf-hub:"
 # A folder of sentence-transformers, as its modules.json names it.
 _PART = re.compile(r"\w[\w.-]*")
 # What git takes as the name of a branch or tag, at most as long as a file name.
@@ -110,7 +108,7 @@ def find_model(name: str, revision: str, token: str | None = None) -> ModelPlace
         return place
     if os.path.exists(folder):
         raise InputError(f"{what} is a file; give the folder of the model, which holds its config.json too.")
-    repo_id = name.removeprefix(_HUB_PREFIX)
+    repo_id = name.removeprefix(HUB_PREFIX)
     try:
         check_repo_id(repo_id)
     except InputError:

@@ -11,6 +11,8 @@ from ..errors import InputError
 
 
 EMBEDDED_PREFIX = "embedded/"
+# What OpenCLIP writes before the Hub id of a model.
+HUB_PREFIX = "hf-hub:"
 # The full name of a commit.
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -57,8 +59,11 @@ def is_local_path(name: str) -> bool:
 
 
 def lasting_name(name: str) -> str:
-    """A name as it is known from any working directory: the absolute path of what exists on disk; others stay."""
-    return os.path.abspath(name) if os.path.exists(name) and not name.startswith(EMBEDDED_PREFIX) else name
+    """A name as it is known from any working directory: the absolute path of what exists on disk; others stay, but
+    for OpenCLIP's `hf-hub:`.
+    """
+    is_path = os.path.exists(name) and not name.startswith(EMBEDDED_PREFIX)
+    return os.path.abspath(name) if is_path else name.removeprefix(HUB_PREFIX)
 
 
 def plain_name(name: str) -> str:

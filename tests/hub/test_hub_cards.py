@@ -1130,3 +1130,4 @@ def test_names_of_folders_last_and_other_names_stay(tmp_path, monkeypatch):
         assert lasting_name(name) == str(tmp_path / "client/scans")
     for name in ("me/flowers", "embedded/digits", "", "../no/folder", "gpt2"):
         assert lasting_name(name) == name
+    assert lasting_name("hf-hub:me/model") == "me/model"
