@@ -94,12 +94,12 @@ class TextTower(nn.Module):
 
 
 class Mlp(nn.Module):
-    def __init__(self, width):
+    def __init__(self, width, approximate):
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 36), nn.Linear(36, width)
+        self.fc1, self.fc2, self.approximate = nn.Linear(width, 36), nn.Linear(36, width), approximate
 
     def forward(self, x):
-        return self.fc2(functional.gelu(self.fc1(x)))
+        return self.fc2(functional.gelu(self.fc1(x), approximate=self.approximate))
 
 
 def attention(query, key, value, heads):
@@ -119,10 +119,10 @@ class TimmAttention(nn.Module):
 
 
 class TimmBlock(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, approximate):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
-        self.attn, self.mlp = TimmAttention(width, heads), Mlp(width)
+        self.attn, self.mlp = TimmAttention(width, heads), Mlp(width, approximate)
 
     def forward(self, x):
         x = x + self.attn(self.norm1(x))
@@ -130,11 +130,11 @@ class TimmBlock(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, approximate):
         super().__init__()
         self.latent = nn.Parameter(torch.empty(1, 1, width))
         self.q, self.kv, self.proj = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
-        self.norm, self.mlp, self.heads = nn.LayerNorm(width, eps=1e-6), Mlp(width), heads
+        self.norm, self.mlp, self.heads = nn.LayerNorm(width, eps=1e-6), Mlp(width, approximate), heads
 
     def forward(self, x):
         query = self.q(self.latent.expand(len(x), -1, -1))
@@ -143,12 +143,12 @@ class AttentionPool(nn.Module):
 
 
 class TimmViT(nn.Module):
-    def __init__(self, heads=12):
+    def __init__(self, approximate, heads=12):
         super().__init__()
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, _WIDTH, 8, stride=8)})
         self.pos_embed = nn.Parameter(torch.empty(1, (PIXELS // 8) ** 2, _WIDTH))
-        self.blocks = nn.ModuleList([TimmBlock(_WIDTH, heads) for _ in range(3)])
-        self.norm, self.attn_pool = nn.LayerNorm(_WIDTH, eps=1e-6), AttentionPool(_WIDTH, heads)
+        self.blocks = nn.ModuleList([TimmBlock(_WIDTH, heads, approximate) for _ in range(3)])
+        self.norm, self.attn_pool = nn.LayerNorm(_WIDTH, eps=1e-6), AttentionPool(_WIDTH, heads, approximate)
 
     def forward(self, images):
         x = self.patch_embed["proj"](images).flatten(2).transpose(1, 2) + self.pos_embed
@@ -158,9 +158,9 @@ class TimmViT(nn.Module):
 
 
 class Visual(nn.Module):
-    def __init__(self):
+    def __init__(self, approximate):
         super().__init__()
-        self.trunk = TimmViT()
+        self.trunk = TimmViT(approximate)
 
     def forward(self, images):
         return self.trunk(images)
@@ -181,9 +181,12 @@ class ClipLike(TextTower):
 
 
 class SiglipLike(nn.Module):
-    def __init__(self, vocab):
+    """The texts have the approximate GELU, the images the one that is asked for."""
+
+    def __init__(self, vocab, approximate="none"):
         super().__init__()
-        self.visual, self.text = Visual(), TextTower("siglip", vocab, lambda: nn.GELU(approximate="tanh"))
+        self.visual = Visual(approximate)
+        self.text = TextTower("siglip", vocab, lambda: nn.GELU(approximate="tanh"))
         self.logit_scale, self.logit_bias = nn.Parameter(torch.empty([])), nn.Parameter(torch.empty([]))
 
     def encode_text(self, tokens):

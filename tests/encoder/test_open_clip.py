@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from open_clip_models import CONTEXT, PIXELS, QuickGELU, save_open_clip
+from open_clip_models import CONTEXT, PIXELS, QuickGELU, SiglipLike, randomized, save_open_clip, siglip_config
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -19,6 +19,7 @@ from hf_clipselect import InputError, load_adapters, select_dataset
 from hf_clipselect.embedded.digits import load_digits_dataset
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.dual_encoder import of_model
+from hf_clipselect.encoder.open_clip_config import to_transformers_config
 from hf_clipselect.encoder.texts import encode_prompts
 from hf_clipselect.encoder.tokens import tokenize
 
@@ -132,6 +133,40 @@ def test_quick_gelu(clip_tokenizer, tmp_path):
     assert_parity("clip", folder, model, tmp_path)
     right, other = load_backbone(str(folder)), load_backbone(changed(folder, quick_gelu=False))
     assert not torch.allclose(image_embeds(right, pictures()), image_embeds(other, pictures()), atol=1e-4)
+
+
+@pytest.mark.parametrize("approximate", ["tanh", "none"])
+def test_the_activation_of_an_image_tower_is_known_by_its_name(approximate, copied, tmp_path):
+    folder = copied("siglip")
+    vocab = len(AutoTokenizer.from_pretrained(folder))
+    model = randomized(SiglipLike(vocab, approximate))
+    save_file(model.state_dict(), folder / WEIGHTS)
+    name = "vit_base_patch32_siglip_256" if approximate == "tanh" else "vit_base_patch16_siglip_512.v2_webli"
+    changed(folder, "vision_cfg", timm_model_name=name)
+    assert_parity("siglip", folder, model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "heads", "activation"),
+    [
+        ("vit_base_patch16_siglip_256", 12, "gelu"),
+        ("vit_large_patch16_siglip_384", 16, "gelu"),
+        ("vit_large_patch16_siglip_512", 16, "gelu_pytorch_tanh"),
+        ("vit_so400m_patch14_siglip_384", 16, "gelu"),
+        ("vit_so400m_patch16_siglip_384", 16, "gelu_pytorch_tanh"),
+        ("vit_giantopt_patch16_siglip_256", 16, "gelu_pytorch_tanh"),
+    ],
+)
+def test_image_towers_of_timm(name, heads, activation):
+    """As timm 1.0.31 builds them."""
+    model = siglip_config(vocab=60)["model_cfg"]
+    model["vision_cfg"]["timm_model_name"] = name
+    tensors = {f"visual.trunk.blocks.{layer}.mlp.fc1.weight": torch.empty(40, 32) for layer in range(3)}
+    tensors["visual.trunk.patch_embed.proj.weight"] = torch.empty(32, 3, 14, 14)
+    found = to_transformers_config(model, tensors, "the model").vision_config
+    sizes = (found.hidden_size, found.intermediate_size, found.num_hidden_layers, found.patch_size)
+    assert sizes == (32, 40, 3, 14)
+    assert (found.num_attention_heads, found.hidden_act, found.layer_norm_eps) == (heads, activation, 1e-6)
 
 
 def library_model(kind, settings):
