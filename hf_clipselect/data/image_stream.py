@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, IterableDataset, IterableDatasetDict
-from datasets.table import embed_array_storage
+from datasets.table import InMemoryTable, embed_array_storage
 
 from ..errors import InputError
 from ..runtime.parquet import without_hollow_columns
@@ -122,8 +122,9 @@ class ImageStream:
         return Dataset.from_file(str(path))
 
     def _as_own(self, table: pa.Table, start: int) -> pa.Table:
-        table = table.select(list(self.features))
-        dataset = Dataset(_with_own_urls(table, self.features, self.rows))
+        # Rows that are made one by one come as a chunk each, and what follows takes its time for every chunk.
+        table = _with_own_urls(table.select(list(self.features)).combine_chunks(), self.features, self.rows)
+        dataset = Dataset(InMemoryTable(table), fingerprint=f"rows-from-{start}")  # `datasets` would hash the images
         try:
             dataset = with_own_images(
                 dataset, self.image_column, self.source, allow_outside_files=self.allow_outside_files
@@ -131,7 +132,7 @@ class ImageStream:
         except InputError as error:
             counted = "" if start == 0 else f" (Counted from row {start} of the stream on.)"
             raise InputError(f"{error}{counted}") from None
-        return dataset.with_format("arrow")[:].cast(self.features.arrow_schema)
+        return dataset.data.table.cast(self.features.arrow_schema)
 
 
 def open_stream(
@@ -172,7 +173,7 @@ def open_stream(
     check_column_names({image_column, label_column}, further_columns)
     if not isinstance(features[image_column], Image):
         features[image_column] = Image()
-    held = dict.fromkeys([label_column, *(name for name in held_columns if name in features)])
+    held = dict.fromkeys([label_column, *(name for name in held_columns if name is not None and name in features)])
     stream = ImageStream(
         rows, features, image_column, tuple(held), caption_column is not None, source, allow_outside_files
     )

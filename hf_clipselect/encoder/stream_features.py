@@ -28,12 +28,14 @@ logger = logging.getLogger(__name__)
 class EncodedStream:
     """The features of all N rows of a stream, and what else is held of them.
 
-    `held` `(N,)` has the columns that the stream holds, and `contents` is the hash of the images of each shard.
+    `held` `(N,)` has the columns that the stream holds, and `contents` is the hash of the images of each shard, of
+    `shard_rows` rows but for the last.
     """
 
     features: ImageFeatures
     held: Dataset
     contents: list[str]
+    shard_rows: int
 
 
 def encode_stream(
@@ -99,8 +101,10 @@ def encode_stream(
     encoding.cache.write_manifest(complete=True)
     if reasons and on_bad_image == "error":
         raise_unreadable(np.arange(len(rows)), reasons)
-    features = ImageFeatures(rows, reasons, encoding.cache.digest, num_encoded)
-    return EncodedStream(features, Dataset(pa.concat_tables(held).combine_chunks()), encoding.cache.contents)
+    encoded = ImageFeatures(rows, reasons, encoding.cache.digest, num_encoded)
+    return EncodedStream(
+        encoded, Dataset(pa.concat_tables(held).combine_chunks()), encoding.cache.contents, SHARD_ROWS
+    )
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,9 @@ def open_folder(
                 stack.enter_context(folder.locked())
             folder.check(identity, overwrite=overwrite)
             found = folder.read_config().get("identity")
-            is_part = isinstance(found, dict) and identity.items() <= found.items()
-            folder.open(found if is_part else identity, overwrite=overwrite)
+            if isinstance(found, dict) and identity.items() <= found.items():
+                identity = found
+            folder.open(identity, overwrite=overwrite)
             if not folder.read_config():
                 folder.write_config({"identity": identity})
         except InputError as error:

@@ -17,7 +17,6 @@ from ..data.labelled_images import label_images
 from ..data.row_facts import Listing, read_groups
 from ..data.source import describe_source, labels_id, load_stream
 from ..encoder.backbone import Backbone
-from ..encoder.cache import SHARD_ROWS
 from ..encoder.stream_features import EncodedStream, encode_stream
 from ..errors import InputError
 from ..results.report import rows_with_pictures
@@ -140,7 +139,7 @@ def rows_to_write(
     path = folder.features / ".rows-to-write.tmp"
     try:
         encoded = read.encoded
-        dataset = read.stream.again(encoded.held, needed, encoded.contents, SHARD_ROWS, path)
+        dataset = read.stream.again(encoded.held, needed, encoded.contents, encoded.shard_rows, path)
         yield replace(images, dataset=dataset)
     finally:
         path.unlink(missing_ok=True)

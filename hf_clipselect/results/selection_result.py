@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -137,12 +137,6 @@ class SelectionResult:
             scores = select_from_table(self.scores, self.objective, (size,))
         report = report_at(self.report, scores, (size,)) if is_whole(self.report) else self.report
         return replace(self, scores=scores, ratios=(size,), report=report)
-
-    @overload
-    def apply(self, dataset: Dataset) -> Dataset: ...
-
-    @overload
-    def apply(self, dataset: IterableDataset) -> IterableDataset: ...
 
     @python_door()
     def apply(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
