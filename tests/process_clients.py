@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from adapting import quick, turned_classes
 
-from hf_clipselect import select_dataset, select_embeddings
+from hf_clipselect import select_embeddings
 from hf_clipselect.adapters import text_alignment as alignment
 from hf_clipselect.adapters.out_of_fold import out_of_fold_alignment
 from hf_clipselect.adapters.projections import IdentityProjections
-from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.runtime.launch import make_accelerator
 from hf_clipselect.runtime.processes import Processes
@@ -103,14 +101,6 @@ def robust_selection(processes: Processes, folder: Path) -> dict[str, Any]:
     assert not result.report["adaptation"]["kept"]  # the last digits of a training follow the number of processes
     columns = ("label_error_probability", "clean_label", "class_rank", "selected_20", "selected_auto", "selected_70")
     return {name: result.scores[name][:] for name in columns} | {"noise": result.report["noise"]}
-
-
-def select_from_a_stream(processes: Processes, folder: Path) -> str:
-    """The error of a selection from a stream."""
-    stream = load_digits_dataset("train").select(range(100)).to_iterable_dataset()
-    with pytest.raises(InputError) as raised:
-        select_dataset(stream, model_name_or_path="embedded/tiny-clip", use_cpu=True)
-    return str(raised.value)
 
 
 def main(client: str, folder: str) -> None:

@@ -6,6 +6,7 @@ A row is known by its position, which is its `source_index`.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -15,7 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, Image, IterableDataset, IterableDatasetDict
+from datasets import (
+    Dataset,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from datasets.table import InMemoryTable, embed_array_storage
 
 from ..errors import InputError
@@ -89,7 +99,8 @@ class ImageStream:
                         writer.write_table(table.select([self.image_column]).cast(schema))
                         held.append(table.select(list(self.held)))
                 images = Dataset.from_file(str(path)).cast_column(self.image_column, Image(decode=False))
-                yield StreamShard(start, images, pa.concat_tables(held), content.hexdigest())
+                # In one piece: a table of a few rows takes more for itself than its rows do.
+                yield StreamShard(start, images, pa.concat_tables(held).combine_chunks(), content.hexdigest())
                 start += len(images)
         finally:
             path.unlink(missing_ok=True)
@@ -126,9 +137,10 @@ class ImageStream:
         table = _with_own_urls(table.select(list(self.features)).combine_chunks(), self.features, self.rows)
         dataset = Dataset(InMemoryTable(table), fingerprint=f"rows-from-{start}")  # `datasets` would hash the images
         try:
-            dataset = with_own_images(
-                dataset, self.image_column, self.source, allow_outside_files=self.allow_outside_files
-            )
+            with _without_bars():
+                dataset = with_own_images(
+                    dataset, self.image_column, self.source, allow_outside_files=self.allow_outside_files
+                )
         except InputError as error:
             counted = "" if start == 0 else f" (Counted from row {start} of the stream on.)"
             raise InputError(f"{error}{counted}") from None
@@ -223,6 +235,19 @@ def with_features(rows: IterableDataset) -> IterableDataset:
             ".cast(Features(...)) adds them."
         )
     return known
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the progress bars of `datasets`, of which each batch of a stream would get one."""
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _parts(tables: Iterator[pa.Table], shard_rows: int) -> Iterator[tuple[int, Iterator[pa.Table]]]:

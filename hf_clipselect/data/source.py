@@ -30,6 +30,7 @@ from .places import SourceFlags, read_storage_options
 logger = logging.getLogger(__name__)
 
 _IMAGES_HASHED = 16
+_LABELS_AT_ONCE = 10_000
 # What the content id of a stream begins with.
 _OF_LABELS = "labels-"
 _PARTS = ("data_dir", "data_files")
@@ -176,8 +177,9 @@ class LabelsHash:
 
     def add(self, labels: pa.Array | pa.ChunkedArray) -> None:
         """Add the next labels, or captions, of the column as it is."""
-        for label in labels.to_pylist():
-            self._content.update(f"{json.dumps(label)}\n".encode())
+        for start in range(0, len(labels), _LABELS_AT_ONCE):
+            for label in labels[start : start + _LABELS_AT_ONCE].to_pylist():
+                self._content.update(f"{json.dumps(label)}\n".encode())
 
     @property
     def id(self) -> str:
