@@ -32,7 +32,7 @@ def checked_value(value: Any, hint: Any, name: str) -> Any:
     """A value as Python's own bool, int, float, str or list, if it is of the type that the hint names.
 
     The hint is built of `None`, `bool`, `int`, `float`, `str`, `Path`, `Literal`, sequences and mappings of these, and
-    classes; arrays and values of one class alone are returned unchecked, for whoever reads them. Raises `InputError`,
+    classes; arrays and values of classes alone are returned unchecked, for whoever reads them. Raises `InputError`,
     with the name, for another type, a whole number of 2^63 or more, or a text with a NUL or bytes that are no UTF-8.
     """
     if _is_checked_elsewhere(hint):
@@ -63,12 +63,12 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _is_checked_elsewhere(hint: Any) -> bool:
-    """Whether who reads the value checks it: arrays, and what is of one class alone, whose own errors say more."""
+    """Whether who reads the value checks it: arrays, and what is of classes alone, whose own errors say more."""
     members = _members(hint)
     if Any in members or inspect.Parameter.empty in members or np.ndarray in members:
         return True
     kinds = [member for member in members if member is not NoneType]
-    return len(kinds) == 1 and isinstance(kinds[0], type) and kinds[0] not in (bool, int, float, str, Path)
+    return all(isinstance(kind, type) and kind not in (bool, int, float, str, Path) for kind in kinds)
 
 
 def _fitted(value: Any, hint: Any) -> Any:

@@ -56,6 +56,10 @@ class DataArguments:
         default=False,
         metadata={"help": "Go on, with a warning, where files of a folder would not be read, instead of stopping."},
     )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the dataset as a stream, twice: nothing but the features and the subset is kept."},
+    )
     train_split_name: str = field(default="train", metadata={"help": "Split to select from."})
     image_column_name: str | None = field(
         default=None, metadata={"help": "Image column; found from the features when there is exactly one."}

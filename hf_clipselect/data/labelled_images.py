@@ -105,38 +105,65 @@ def read_images(
         content_id=content_id(dataset, image_column, label_column),
         fingerprint=fingerprint_with_files(dataset, image_column, source.fingerprint),
     )
-    _check_column_names({image_column, label_column}, () if decisions is None else (GIVEN_LABEL,))
+    check_column_names({image_column, label_column}, () if decisions is None else (GIVEN_LABEL,))
+    return label_images(
+        dataset,
+        source,
+        has_captions=caption_column is not None,
+        class_names=class_names,
+        class_names_file=class_names_file,
+        max_samples=max_samples,
+        decisions=decisions,
+    )
+
+
+def label_images(
+    dataset: Dataset,
+    source: DatasetSource,
+    *,
+    has_captions: bool,
+    class_names: Sequence[str] | None = None,
+    class_names_file: str | None = None,
+    max_samples: int | None = None,
+    decisions: Mapping[int, Decision] | None = None,
+) -> LabelledImages:
+    """The second half of [`read_images`]: turn the labels or captions of rows into numbers, and apply decisions.
+
+    The columns are those that `source` names; that of the images is not looked at. Raises `InputError` as
+    [`read_images`] for labels, captions, class names and decisions.
+    """
+    label_column = source.label_column
     # Labels of the whole split, so that the classes and their numbers do not depend on `max_samples`.
-    if caption_column is None:
+    if not has_captions:
         names_of_user = class_names if class_names_file is None else read_class_names(class_names_file)
         labels, names = read_labels(dataset, label_column, names_of_user)
     else:
         labels, names = read_captions(dataset, label_column)
     decided = None
     if decisions is not None:
-        decided = apply_decisions(decisions, labels, names, has_captions=caption_column is not None)
+        decided = apply_decisions(decisions, labels, names, has_captions=has_captions)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
-        rows = _spread_rows(labels if caption_column is None else np.zeros_like(labels), max_samples)
+        rows = _spread_rows(labels if not has_captions else np.zeros_like(labels), max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
         decided = None if decided is None else _of_considered(decided, rows)
     if decided is not None:
         labels = decided.labels
-        if caption_column is None:
+        if not has_captions:
             _check_new_labels(dataset, label_column, decided, names)
-    if caption_column is None:
+    if not has_captions:
         _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
     else:
         labels, names = _captions_in_use(labels, names, label_column)
     return LabelledImages(
         dataset,
-        image_column,
+        source.image_column,
         rows,
         source,
         label_column,
         names,
         labels,
-        has_captions=caption_column is not None,
+        has_captions=has_captions,
         decided=decided,
     )
 
@@ -176,7 +203,8 @@ def _check_new_labels(dataset: Dataset, column: str, decided: DecidedRows, names
     written_labels(values, feature, decided.given_labels, decided.labels, names)
 
 
-def _check_column_names(columns: set[str], further: Sequence[str]) -> None:
+def check_column_names(columns: set[str], further: Sequence[str]) -> None:
+    """Raise `InputError` for columns that bear the name of one that a subset gets, or of one of the further ones."""
     ours = (*SUBSET_COLUMNS, *further)
     if reserved := columns & set(ours):
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datasets import Dataset, load_dataset_builder
+from datasets import Dataset, IterableDataset, load_dataset_builder
 
 from ..config.arguments import EMBEDDED_DATASET
 from ..embedded import load_digits_dataset
@@ -30,7 +30,7 @@ _READER_NAMES = {"imagefolder", *READERS.values()}
 class Loaded:
     """Rows, what [`DatasetSource`] tells of them, and the folder or repository whose README.md may state a license."""
 
-    dataset: Dataset
+    dataset: Dataset | IterableDataset
     name: str
     revision: str | None = None
     card: str | None = None
@@ -113,8 +113,7 @@ def _from_hub(request: Request, problem: str) -> Loaded:
             data_files=files,
             token=request.token,
         )
-        builder.download_and_prepare()
-        dataset = request.wanted.pick(builder.as_dataset())
+        dataset = request.wanted.open(builder)
     commit = builder.hash if COMMIT.fullmatch(builder.hash or "") else None
     return Loaded(dataset, name, commit, name, folder, files)
 
@@ -165,6 +164,8 @@ def _from_files(request: Request, base: str) -> Loaded:
     local = [] if is_url(base) else [entry for entry in entries if not is_url(entry)]
     if options and not urls:
         raise InputError("--storage_options is for URLs, and --data_files names files here; leave it out.")
+    if urls:
+        _check_not_streamed(request)
     names = [hide_secrets(url, options) for url in urls]
     names += [os.path.abspath(os.path.join(base, entry)) for entry in local]
     paths = [path for entry in local for path in _matched_files(entry, base)]
@@ -180,6 +181,7 @@ def _from_files(request: Request, base: str) -> Loaded:
 
 
 def _from_url(request: Request, name: str) -> Loaded:
+    _check_not_streamed(request)
     if request.data_dir is not None:
         name = f"{name.rstrip('/')}/{request.data_dir}"
     wanted = replace(request.wanted, shown=hide_secrets(name, request.options))
@@ -190,6 +192,14 @@ def _from_url(request: Request, name: str) -> Loaded:
             return Loaded(dataset, wanted.shown, card=fetched, paths_relative_to=folder)
         dataset, _ = load_files(paths, wanted)
     return Loaded(dataset, wanted.shown, paths_relative_to=wanted.shown.rpartition("/")[0])
+
+
+def _check_not_streamed(request: Request) -> None:
+    if request.wanted.streaming:
+        raise InputError(
+            "--streaming reads datasets of the Hub and of this machine, and what a URL names is fetched whole first; "
+            "leave it out, or pass load_dataset(..., streaming=True) to select_dataset from Python."
+        )
 
 
 def _from_path(request: Request, name: str) -> Loaded:

@@ -5,9 +5,10 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetBuilder, DatasetDict, Image, load_dataset_builder, load_from_disk
+from datasets import Dataset, DatasetBuilder, Image, IterableDataset, load_dataset_builder, load_from_disk
 
 from ..errors import InputError
 from ..runtime.words import are
@@ -43,15 +44,23 @@ class Wanted:
     split: str
     allow_unread_files: bool
     flags: SourceFlags
+    streaming: bool = False
 
     @property
     def flag_and_name(self) -> str:
         """What an error begins with: the flag, and the name that a user gave."""
         return f"{self.flags.name} {self.shown}"
 
-    def pick(self, splits: Dataset | DatasetDict) -> Dataset:
-        """The split asked for, of those that were loaded."""
-        if isinstance(splits, Dataset):
+    def open(self, builder: DatasetBuilder) -> Dataset | IterableDataset:
+        """The split asked for, as a stream where that is wanted: nothing is prepared then."""
+        if self.streaming:
+            return self.pick(builder.as_streaming_dataset())
+        builder.download_and_prepare()
+        return self.pick(builder.as_dataset())
+
+    def pick(self, splits: Any) -> Any:
+        """The split asked for, a dataset or a stream, of those that were loaded."""
+        if isinstance(splits, (Dataset, IterableDataset)):
             if splits.split is not None and str(splits.split) != self.split:
                 raise InputError(
                     f"{self.flags.split} {self.split}: {self.shown} holds the split {splits.split} alone."
@@ -85,7 +94,7 @@ class Wanted:
         raise InputError(f"{counts} would not be read: {told}. Mend or move these{without}.")
 
 
-def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
+def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset | IterableDataset, str | None]:
     """Load a split of a folder: class folders, images with a metadata file, tables, zip files or a saved dataset.
 
     Gives the rows, and the folder that paths in their columns are relative to, where there is one. Raises `InputError`
@@ -115,7 +124,7 @@ def load_folder(folder: str, wanted: Wanted) -> tuple[Dataset, str | None]:
     return _from_builder(_builder_of_tables(files, wanted), wanted)
 
 
-def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
+def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset | IterableDataset, str | None]:
     """Load files as one split, `train`, whatever they are called: files of rows, or images in class folders, all of
     one kind; or zip files. Returns and raises as [`load_folder`].
     """
@@ -141,7 +150,7 @@ def load_files(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
     return _from_builder(builder_of_files(reader, {"train": paths}), wanted)
 
 
-def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | None]:
+def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset | IterableDataset, str | None]:
     """The folder in one zip file, whatever the file is called; or several as one split, whose names may be classes."""
     folder = unpack(paths)
     if len(paths) == 1:
@@ -153,12 +162,11 @@ def _load_zips(paths: Sequence[str], wanted: Wanted) -> tuple[Dataset, str | Non
     return _from_images(files, wanted, with_splits=False), None
 
 
-def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset, str | None]:
+def _from_builder(builder: DatasetBuilder, wanted: Wanted) -> tuple[Dataset | IterableDataset, str | None]:
     if builder.name == "parquet":
         # By default datasets takes the size of a file's first row group, and can't read a file without rows.
         builder.config.batch_size = builder.config.batch_size or _ROWS_AT_ONCE
-    builder.download_and_prepare()
-    dataset = wanted.pick(builder.as_dataset())
+    dataset = wanted.open(builder)
     folders = {os.path.dirname(path) for path in builder.config.data_files[wanted.split]}
     return dataset, folders.pop() if len(folders) == 1 else None
 

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.repocard import metadata_load
 
+from ..config.arguments import DataArguments
 from ..runtime.files import read_plain_file
 from ..runtime.redaction import hide_secrets
 from .columns import column_array
 from .image_values import stored_rows
-from .loading import Request, load
+from .loading import Loaded, Request, load
 from .local_data import Wanted
 from .places import SourceFlags, read_storage_options
 
@@ -28,6 +30,9 @@ from .places import SourceFlags, read_storage_options
 logger = logging.getLogger(__name__)
 
 _IMAGES_HASHED = 16
+_LABELS_AT_ONCE = 10_000
+# What the content id of a stream begins with.
+_OF_LABELS = "labels-"
 _PARTS = ("data_dir", "data_files")
 
 
@@ -45,7 +50,8 @@ class DatasetSource:
     license: str | None  # as the source states it
     image_column: str = ""  # empty until it is found
     label_column: str = ""
-    content_id: str = ""  # hash of all labels and a few images, which recognises the dataset however it is loaded
+    # Hash of all labels and a few images, or of a stream of all labels: recognises the dataset however it is loaded.
+    content_id: str = ""
     data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
     # Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
@@ -94,6 +100,35 @@ def load_source(
     options = read_storage_options(storage_options)
     wanted = Wanted(hide_secrets(name, options), config_name, split, allow_unread_files, flags or SourceFlags())
     loaded = load(Request(name, wanted, revision, data_files or [], data_dir, options, token))
+    assert isinstance(loaded.dataset, Dataset)
+    return loaded.dataset, _source_of(loaded, config_name, token)
+
+
+def load_stream(data: DataArguments) -> tuple[IterableDataset, DatasetSource]:
+    """Open one split of the dataset that the arguments name as a stream, as [`load_source`] loads it.
+
+    What lies in tables and tar files on the Hub is read when it is asked for, that of this machine without a copy.
+    The number of rows and the fingerprint of the source are not known yet. Raises `InputError` as `load_source`, and
+    for a URL, which is fetched whole.
+    """
+    options = read_storage_options(data.storage_options)
+    wanted = Wanted(
+        hide_secrets(data.dataset_name, options),
+        data.dataset_config_name,
+        data.train_split_name,
+        data.allow_unread_files,
+        SourceFlags(),
+        streaming=True,
+    )
+    request = Request(data.dataset_name, wanted, data.dataset_revision, data.data_files or [], data.data_dir, options)
+    loaded = load(request)
+    rows = loaded.dataset
+    if isinstance(rows, Dataset):  # whose images are files, or lie in a file that is mapped
+        rows = rows.to_iterable_dataset()
+    return rows, _source_of(loaded, data.dataset_config_name, None)
+
+
+def _source_of(loaded: Loaded, config_name: str | None, token: str | None) -> DatasetSource:
     source = replace(
         describe_source(loaded.dataset, name=loaded.name, config_name=config_name, revision=loaded.revision),
         data_dir=loaded.data_dir,
@@ -102,20 +137,21 @@ def load_source(
     )
     if source.license is None and loaded.card is not None:
         source = replace(source, license=_license_of_card(loaded.card, loaded.revision, token))
-    return loaded.dataset, source
+    return source
 
 
 def describe_source(
-    dataset: Dataset, *, name: str = "", config_name: str | None = None, revision: str | None = None
+    dataset: Dataset | IterableDataset, *, name: str = "", config_name: str | None = None, revision: str | None = None
 ) -> DatasetSource:
-    """What can be told about the origin of a dataset, without the network."""
+    """What can be told about the origin of a dataset, without the network; of a stream not how many rows it has."""
+    is_here = isinstance(dataset, Dataset)
     return DatasetSource(
         name=name,
         config_name=config_name,
         split=str(dataset.split) if dataset.split is not None else None,
         revision=revision,
-        fingerprint=dataset._fingerprint,
-        num_rows=len(dataset),
+        fingerprint=dataset._fingerprint if is_here else "",
+        num_rows=len(dataset) if is_here else 0,
         license=dataset.info.license or None,
     )
 
@@ -129,8 +165,40 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
     rows = np.unique(np.linspace(0, len(dataset) - 1, _IMAGES_HASHED).astype(np.int64))
     for image in column_array(dataset.select(rows), image_column).to_pylist():
         image = image or {}
-        content.update(image.get("bytes") or _bytes_there(image.get("path") or ""))
+        content.update(image.get("bytes") or bytes_there(image.get("path") or ""))
     return content.hexdigest()[:16]
+
+
+class LabelsHash:
+    """Hash of the labels of a stream, of which no images spread over its rows are at hand: its `content_id`."""
+
+    def __init__(self) -> None:
+        self._content = hashlib.sha256()
+
+    def add(self, labels: pa.Array | pa.ChunkedArray) -> None:
+        """Add the next labels, or captions, of the column as it is."""
+        for start in range(0, len(labels), _LABELS_AT_ONCE):
+            for label in labels[start : start + _LABELS_AT_ONCE].to_pylist():
+                self._content.update(f"{json.dumps(label)}\n".encode())
+
+    @property
+    def id(self) -> str:
+        """The hash of all labels so far, which tells that it is one of labels."""
+        return _OF_LABELS + self._content.hexdigest()[:16]
+
+
+def labels_id(dataset: Dataset, label_column: str) -> str:
+    """The [`LabelsHash`] of a dataset."""
+    labels = LabelsHash()
+    labels.add(column_array(dataset, label_column))
+    return labels.id
+
+
+def has_content_of(dataset: Dataset, source: DatasetSource) -> bool:
+    """Whether a dataset with the columns of the source has its content, by the hash that the source has."""
+    if source.content_id.startswith(_OF_LABELS):
+        return labels_id(dataset, source.label_column) == source.content_id
+    return content_id(dataset, source.image_column, source.label_column) == source.content_id
 
 
 def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str) -> str:
@@ -152,7 +220,8 @@ def fingerprint_with_files(dataset: Dataset, image_column: str, fingerprint: str
     return files.hexdigest()[:16]
 
 
-def _bytes_there(path: str) -> bytes:
+def bytes_there(path: str) -> bytes:
+    """The content of a file, and nothing where it can't be read."""
     try:
         return read_plain_file(path)
     except (OSError, ValueError):  # the decoder tells why it can't be read

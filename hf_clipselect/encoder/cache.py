@@ -24,6 +24,8 @@ SHARD_ROWS = 4096
 # give equal bytes.
 _METADATA = "hf_clipselect"
 _MANIFEST = "manifest.json"
+# In the key of a stream: the hash of the images of every shard. Each shard is kept under its own alone.
+_CONTENTS = "contents"
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,38 @@ class Shard:
 
 
 class FeatureCache:
-    """The features folder of a run, created if missing. `key` is everything that decides the image features."""
+    """The features folder of a run, created if missing. `key` is everything that decides the image features.
+
+    That of a stream, whose rows are not known before they are read, is made by [`FeatureCache.of_stream`] and grows.
+    """
 
     def __init__(self, folder: Path, *, key: Mapping[str, Any], num_rows: int) -> None:
         self.folder = folder
         self.key = {"format": _FORMAT, "shard_rows": SHARD_ROWS, **key}
-        self.digest = digest(self.key)
         self.num_rows = num_rows
         folder.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of_stream(cls, folder: Path, *, key: Mapping[str, Any]) -> "FeatureCache":
+        """The cache of a stream of which no row has been read; `key` is all that decides the features but the rows."""
+        return cls(folder, key={**key, _CONTENTS: []}, num_rows=0)
+
+    def extend(self, num_rows: int, content: str) -> Shard:
+        """The next shard of a stream, with so many rows, all of `content`, the hash of its images."""
+        start = self.num_rows
+        self.num_rows += num_rows
+        self.key[_CONTENTS].append(content)
+        return Shard(len(self.contents) - 1, start, self.num_rows)
+
+    @property
+    def contents(self) -> list[str]:
+        """The hash of the images of each shard of a stream, as far as it has been read."""
+        return list(self.key[_CONTENTS])
+
+    @property
+    def digest(self) -> str:
+        """Hash of the key."""
+        return digest(self.key)
 
     def shards(self) -> list[Shard]:
         starts = range(0, self.num_rows, SHARD_ROWS)
@@ -56,13 +82,22 @@ class FeatureCache:
     def check_key(self) -> None:
         """Raise `InputError` for features of another key: encoding again may take hours, so the user decides."""
         there = recorded_key(self.folder)  # without one the shards are checked one by one
-        different = [name for name in {**there, **self.key} if there.get(name) != self.key.get(name)]
-        if not there or not different or not any(self.folder.glob("images-*.safetensors")):
-            return
-        changes = "; ".join(
+        are_streams = _CONTENTS in there and _CONTENTS in self.key  # so many of their shards can be compared
+        different = [
+            name
+            for name in {**there, **self.key}
+            if there.get(name) != self.key.get(name) and not (are_streams and name == _CONTENTS)
+        ]
+        told = [
             f"{name} {cut(json.dumps(there.get(name)), 80)} there, {cut(json.dumps(self.key.get(name)), 80)} now"
             for name in different
-        )
+        ]
+        if are_streams:
+            pairs = enumerate(zip(there[_CONTENTS], self.key[_CONTENTS], strict=False))
+            told += [f"other images from row {i * SHARD_ROWS} on" for i, (was, now) in pairs if was != now][:1]
+        if not there or not told or not any(self.folder.glob("images-*.safetensors")):
+            return
+        changes = "; ".join(told)
         raise InputError(
             f"The features in {self.folder} were made otherwise: {changes}. "
             + ("Another version of hf_clipselect wrote them. " if {"format", "shard_rows"} & set(different) else "")
@@ -107,7 +142,10 @@ class FeatureCache:
         return FeatureRows(parts), unreadable
 
     def _shard_key(self, shard: Shard) -> str:
-        return f"{self.digest}:{shard.start}-{shard.stop}"
+        key = self.key
+        if _CONTENTS in key:
+            key = {**key, _CONTENTS: key[_CONTENTS][shard.index]}
+        return f"{digest(key)}:{shard.start}-{shard.stop}"
 
 
 def recorded_key(folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Legend: N rows, H size of the image features: of the input of a linear head, or 
 """
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -98,27 +98,31 @@ def encode_dataset(
         cache.write_manifest(complete=False)
     if not missing:
         logger.info("Features of all %d rows are in %s: nothing to encode.", len(images.dataset), folder)
-    encoded = _encode_shards(
-        missing[processes.index :: processes.count],
-        images,
-        backbone,
-        batch_size=batch_size,
-        pixels=PreprocessedImages(undecoded, column, backbone.image_processor, white=white, lean=lean),
-        num_workers=num_workers,
-        on_bad_image=on_bad_image,
-    )
+    mine = missing[processes.index :: processes.count]
+    num_rows = sum(shard.stop - shard.start for shard in mine)
     # Beside a GPU a thread hashes and writes a shard while the next one is encoded; on a CPU nothing would be gained.
     beside = 0 if backbone.model.device.type == "cpu" else 1
-    # Closed also where writing fails: whoever keeps the traceback would keep torch's settings changed.
-    with closing(encoded):
-        for _ in in_order(lambda shard: cache.write(*shard), encoded, threads=beside):
-            pass
+    with tqdm(total=num_rows, desc="Encoding", unit=" images", disable=not mine) as progress:
+        encoded = encode_shards(
+            mine,
+            images,
+            backbone,
+            batch_size=batch_size,
+            pixels=PreprocessedImages(undecoded, column, backbone.image_processor, white=white, lean=lean),
+            num_workers=num_workers,
+            on_bad_image=on_bad_image,
+            tell=progress.update,
+        )
+        # Closed also where writing fails: whoever keeps the traceback would keep torch's settings changed.
+        with closing(encoded):
+            for _ in in_order(lambda shard: cache.write(*shard), encoded, threads=beside):
+                pass
     processes.wait()
     rows, reasons = cache.open()
     if accelerator.is_main_process:
         cache.write_manifest(complete=True)  # always: an earlier run may have been killed after its last shard
     if reasons and on_bad_image == "error":
-        _raise_unreadable(images, reasons)
+        raise_unreadable(images.source_index, reasons)
     return ImageFeatures(rows, reasons, cache.digest, sum(shard.stop - shard.start for shard in missing))
 
 
@@ -135,6 +139,13 @@ def features_key(
         "dataset": images.source.fingerprint,
         "rows": images.dataset._fingerprint,
         "image_column": images.image_column,
+        **key_of_encoding(backbone, batch_size=batch_size, white=white, lean=lean),
+    }
+
+
+def key_of_encoding(backbone: Backbone, *, batch_size: int, white: int, lean: LeanPixels | None) -> dict[str, Any]:
+    """What decides the features beside the images, as plain JSON types."""
+    return {
         "batch_size": batch_size,
         **({} if white == FULL_WHITE else {"white": white}),
         **({} if lean is None else {"pixels": lean.key()}),
@@ -150,7 +161,7 @@ def _missing_shards(cache: FeatureCache, processes: Processes) -> list[Shard]:
     return [shards[index] for index in sorted(chain.from_iterable(found))]
 
 
-def _encode_shards(
+def encode_shards(
     shards: list[Shard],
     images: SourceImages,
     backbone: Backbone,
@@ -159,7 +170,12 @@ def _encode_shards(
     pixels: PreprocessedImages,
     num_workers: int | None,
     on_bad_image: str,
+    tell: Callable[[int], object],
 ) -> Generator[tuple[Shard, np.ndarray, dict[int, str]], None, None]:
+    """The features `(rows, H)`, float32, of each shard of these images, and why some of its rows can't be read.
+
+    `tell` gets the number of rows of each batch that is done. Raises `InputError` as [`encode_dataset`].
+    """
     # Batches are fixed slices of a shard, so that a restarted run repeats the same forward passes.
     batches_of = [
         [list(range(at, min(at + batch_size, shard.stop))) for at in range(shard.start, shard.stop, batch_size)]
@@ -175,9 +191,6 @@ def _encode_shards(
         with explained_misfits(backbone):
             workers, threads = share_cores(pixels, tower, list(chain.from_iterable(batches)), num_workers=num_workers)
         threads = stack.enter_context(one_thread_each(device, threads=threads))
-        progress = stack.enter_context(
-            tqdm(total=sum(map(len, batches)), desc="Encoding", unit=" images", disable=not batches)
-        )
         decoded = stack.enter_context(
             closing(decoded_batches(pixels, batches, num_workers=workers, pin_memory=device.type == "cuda"))
         )
@@ -190,11 +203,11 @@ def _encode_shards(
             unreadable: dict[int, str] = {}
             for batch, features in islice(encoded, len(own)):
                 if batch.unreadable and on_bad_image == "error":
-                    _raise_unreadable(images, batch.unreadable)
+                    raise_unreadable(images.source_index, batch.unreadable)
                 # Kept on the device until the shard is complete: a GPU would wait for a copy in each step.
                 parts.append(features)
                 unreadable.update(batch.unreadable)
-                progress.update(len(batch.rows))
+                tell(len(batch.rows))
             array = torch.cat(parts).float().cpu().numpy()
             good = np.setdiff1d(np.arange(shard.start, shard.stop), list(unreadable))
             _check_finite(array, good, images, backbone)
@@ -212,9 +225,10 @@ def _check_finite(features: np.ndarray, rows: np.ndarray, images: SourceImages, 
         )
 
 
-def _raise_unreadable(images: SourceImages, reasons: dict[int, str]) -> None:
+def raise_unreadable(source_index: np.ndarray, reasons: dict[int, str]) -> None:
+    """Raise the `InputError` of the first image that can't be read; the reasons are by place in `source_index`."""
     row, reason = min(reasons.items())
     raise InputError(
-        f"The image of source_index {images.source_index[row]} can't be read: {reason} Repair or remove it, or pass "
+        f"The image of source_index {source_index[row]} can't be read: {reason} Repair or remove it, or pass "
         "--on_bad_image drop to leave such rows out and list them in dropped.parquet."
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..config.arguments import (
@@ -32,7 +32,7 @@ from .run import run_selection
 @python_door()
 @own_settings()
 def select_dataset(
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset,
     *,
     model_name_or_path: str | Path = DEFAULT_MODEL,
     model: PreTrainedModel | None = None,
@@ -101,8 +101,10 @@ def select_dataset(
     into exactly `floor(selection_ratio * num_rows + 0.5)` rows.
 
     Args:
-        dataset (`Dataset`): A split with an image column, and a label column or one of captions; or a `DatasetDict` of
-            one split.
+        dataset (`Dataset` or `IterableDataset`):
+            A split with an image column, and a label column or one of captions; or a dictionary of one split. A stream
+            is read once for the scores, and with an `output_dir` once more for the subset; it has to give the same
+            rows in the same order each time. In memory are the labels or captions and the scores, never the images.
         model_name_or_path (`str` or `Path`, *optional*): Dual encoder such as CLIP or SigLIP: Hub id, folder or
             `embedded/tiny-clip`.
         model (`PreTrainedModel`, *optional*):

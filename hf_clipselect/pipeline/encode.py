@@ -93,16 +93,19 @@ def _through_towers(prepared: AnyPrepared, inputs: ImageInputs) -> tuple[Feature
     arguments, folder = prepared.arguments, inputs.folder.features
     tokens = tokenize(inputs.backbone, inputs.prompts)
     _warn_about_long_texts(prepared.rows, tokens)
-    encoded = encode_dataset(
-        inputs.images,
-        inputs.backbone,
-        folder,
-        accelerator=inputs.accelerator,
-        batch_size=inputs.batch_size,
-        num_workers=arguments.model.dataloader_num_workers,
-        on_bad_image=arguments.data.on_bad_image,
-        overwrite=arguments.run.overwrite_output_dir,
-    )
+    if inputs.read is not None:
+        encoded = inputs.read.encoded.features
+    else:
+        encoded = encode_dataset(
+            inputs.images,
+            inputs.backbone,
+            folder,
+            accelerator=inputs.accelerator,
+            batch_size=inputs.batch_size,
+            num_workers=arguments.model.dataloader_num_workers,
+            on_bad_image=arguments.data.on_bad_image,
+            overwrite=arguments.run.overwrite_output_dir,
+        )
     texts = encode_texts(inputs.backbone, tokens, folder, processes=prepared.processes)
     _tell_of_unreadable(encoded.unreadable, prepared.rows)
     return Features(encoded.features, texts, encoded.key), encoded.unreadable

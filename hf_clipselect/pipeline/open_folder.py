@@ -16,6 +16,8 @@ def open_folder(
 ) -> RunFolder:
     """Check the folder of a run and lock it until the stack is closed; without a path it is a temporary one.
 
+    Of a stream the identity is a part of the whole one, which [`settle_identity`] is told.
+
     Raises `InputError` as [`RunFolder.check`], or where the processes do not see one folder.
     """
     temporary = None
@@ -29,6 +31,9 @@ def open_folder(
             if path is not None:
                 stack.enter_context(folder.locked())
             folder.check(identity, overwrite=overwrite)
+            found = folder.read_config().get("identity")
+            if isinstance(found, dict) and identity.items() <= found.items():
+                identity = found
             folder.open(identity, overwrite=overwrite)
             if not folder.read_config():
                 folder.write_config({"identity": identity})
@@ -39,6 +44,19 @@ def open_folder(
         raise problem
     _check_shared(folder, processes)
     return folder
+
+
+def settle_identity(folder: RunFolder, identity: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Record the whole identity of a run, of which [`open_folder`] was told a part, in a folder that is open.
+
+    Raises `InputError` where the folder holds the results of another run, unless `overwrite` lets them go.
+    """
+    config = folder.read_config()
+    found = config.get("identity")
+    if isinstance(found, dict) and found.keys() >= identity.keys():
+        folder.check(identity, overwrite=overwrite)
+    if found != identity:
+        folder.write_config({**config, "identity": dict(identity)})
 
 
 def _check_shared(folder: RunFolder, processes: Processes) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers import PreTrainedModel
 
 from ..adapters.decision import check_peft_config
 from ..adapters.peft_configs import read_peft_config
 from ..adapters.pretrained import check_given, fetch_given
 from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
-from ..data import LabelledImages, read_images
+from ..data import LabelledImages, SourceImages, read_images
 from ..data.decisions import CHOICES, Decision, checked_decisions, decisions_in_words
+from ..data.image_stream import ImageStream, is_stream
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
 from ..data.reference import read_reference
@@ -32,11 +33,12 @@ from ..errors import InputError
 from ..results.run_folder import RunFolder
 from ..runtime.notices import NOT_IN_REPORT
 from ..runtime.processes import Processes
-from ..selection import Objective, check_sizes, resolve_objective
+from ..selection import Objective, Size, check_sizes, resolve_objective
 from ..selection.objective import PRESETS
-from .open_folder import open_folder
+from .open_folder import open_folder, settle_identity
 from .prepared import GivenRows, ImageInputs, Prepared, check_row_demands
-from .provenance import identity
+from .provenance import identity, identity_before_reading
+from .read_stream import find_stream, read_stream
 from .run_log import timed
 
 
@@ -47,7 +49,7 @@ logger = logging.getLogger(__name__)
 class Passed:
     """Objects that a caller of `select_dataset` passes, where the command line names files."""
 
-    dataset: Dataset | DatasetDict | None = None
+    dataset: Dataset | DatasetDict | IterableDataset | IterableDatasetDict | None = None
     class_names: Sequence[str] | None = None
     class_quotas: Mapping[str, int] | str | Path | None = None
     must_keep: Listing | None = None
@@ -76,13 +78,13 @@ def prepare_dataset(
     decisions = checked_decisions(chosen.decisions if passed.decisions is None else passed.decisions)
     with timed(seconds, "load"):
         adapter = fetch_given(adaptation.adapter_name_or_path)
-        images = _load_images(arguments, passed.dataset, passed.class_names, decisions)
-        prompts = _prompts_of(images, arguments)
-        rows = _rows_of(images, arguments, passed)
-        reference = read_reference(arguments.data, images, passed.reference)
-        check_row_demands(rows, objective, sizes, num_folds=adaptation.num_folds)
+        stream = _find_stream(arguments, passed, accelerator, has_decisions=decisions is not None)
+        given = None
+        if stream is None:
+            images = _load_images(arguments, passed.dataset, passed.class_names, decisions)
+            given = _check_given(images, arguments, passed, objective, sizes)
         backbone = _load_backbone(arguments, passed.model, accelerator, recorded)
-        warn_if_demonstration(backbone, images.source.name)
+        warn_if_demonstration(backbone, (images if stream is None else stream).source.name)
         if peft_config is not None:
             check_peft_config(backbone.model, peft_config)
         if adapter is not None:
@@ -90,7 +92,7 @@ def prepare_dataset(
     folder = open_folder(
         stack,
         arguments.run.output_dir,
-        identity(images, backbone),
+        identity(images, backbone) if stream is None else identity_before_reading(stream, backbone),
         Processes(accelerator),
         overwrite=arguments.run.overwrite_output_dir,
     )
@@ -98,19 +100,76 @@ def prepare_dataset(
         batch_size = resolve_batch_size(
             arguments.model.per_device_eval_batch_size, backbone, Processes(accelerator), recorded
         )
+    read = None
+    if stream is not None:
+        with timed(seconds, "read"):
+            images, read = read_stream(
+                stream,
+                arguments,
+                backbone,
+                folder,
+                batch_size,
+                class_names=passed.class_names,
+                decisions=decisions,
+            )
+            settle_identity(folder, identity(images, backbone), overwrite=arguments.run.overwrite_output_dir)
+            given = _check_given(images, arguments, passed, objective, sizes)
+    assert given is not None
     if accelerator.is_main_process and chosen.objective is None:
         _tell_of_another_default(folder, objective)
     if accelerator.is_main_process and images.decided is None:
         _tell_of_earlier_decisions(folder)
     return Prepared(
         inputs=ImageInputs(
-            images, prompts, backbone, accelerator, folder, batch_size, peft_config, adapter, reference
+            images,
+            given.prompts,
+            backbone,
+            accelerator,
+            folder,
+            batch_size,
+            peft_config,
+            adapter,
+            given.reference,
+            read,
         ),
-        rows=rows,
+        rows=given.rows,
         arguments=arguments,
         objective=objective,
         sizes=sizes,
     )
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What follows from the labels of the rows, and was found to fit what is asked for."""
+
+    prompts: list[list[str]]
+    rows: GivenRows
+    reference: SourceImages | None
+
+
+def _check_given(
+    images: LabelledImages, arguments: Arguments, passed: Passed, objective: Objective, sizes: Sequence[Size]
+) -> _Given:
+    prompts = _prompts_of(images, arguments)
+    rows = _rows_of(images, arguments, passed)
+    reference = read_reference(arguments.data, images, passed.reference)
+    check_row_demands(rows, objective, sizes, num_folds=arguments.adaptation.num_folds)
+    return _Given(prompts, rows, reference)
+
+
+def _find_stream(
+    arguments: Arguments, passed: Passed, accelerator: Accelerator, *, has_decisions: bool
+) -> ImageStream | None:
+    """The stream to select from; None where it is a dataset."""
+    if not (is_stream(passed.dataset) or (passed.dataset is None and arguments.data.streaming)):
+        return None
+    chosen = arguments.selection
+    listings = [
+        chosen.must_keep if passed.must_keep is None else passed.must_keep,
+        chosen.must_drop if passed.must_drop is None else passed.must_drop,
+    ]
+    return find_stream(arguments, passed.dataset, listings, Processes(accelerator), has_decisions=has_decisions)
 
 
 def _check_row_checks(arguments: Arguments, passed: Passed, objective: Objective) -> None:
@@ -130,7 +189,7 @@ def _check_row_checks(arguments: Arguments, passed: Passed, objective: Objective
 
 def _load_images(
     arguments: Arguments,
-    dataset: Dataset | DatasetDict | None,
+    dataset: Any,
     class_names: Sequence[str] | None,
     decisions: Mapping[int, Decision] | None,
 ) -> LabelledImages:

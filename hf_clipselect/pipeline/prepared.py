@@ -23,6 +23,7 @@ from ..runtime.processes import Processes
 from ..scores.clusters import check_num_clusters
 from ..scores.folds import check_num_folds
 from ..selection import Objective, Size, check_captions
+from .read_stream import ReadStream
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class ImageInputs:
 
     `prompts` are templates x classes, or one list of the captions. The folder, which is this run's alone, keeps
     features, adapters and results. Without a PEFT config adapters are MLPs; where an adapter was given, none are
-    trained. Rows are compared with those of the reference, if there is one.
+    trained. Rows are compared with those of the reference, if there is one. Of a stream, which has been read once, the
+    dataset of the images holds the columns that are kept of all rows, and no images.
     """
 
     images: LabelledImages
@@ -61,6 +63,7 @@ class ImageInputs:
     peft_config: PeftConfig | None = None
     adapter: AdapterFiles | None = None
     reference: SourceImages | None = None
+    read: ReadStream | None = None
 
     @property
     def model(self) -> nn.Module:

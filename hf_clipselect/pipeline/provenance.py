@@ -13,6 +13,7 @@ from typing import Any
 from ..adapters.decision import Adaptation
 from ..config.arguments import Arguments
 from ..data import LabelledImages
+from ..data.image_stream import ImageStream
 from ..encoder.backbone import Backbone
 from ..runtime.hub_ids import lasting_name
 from ..runtime.redaction import hide_secrets, names_of_options
@@ -35,16 +36,19 @@ _PLACES = (
 
 def identity(images: LabelledImages, backbone: Backbone) -> dict[str, Any]:
     """What makes a repeated run the same run; everything else may change from one run in a folder to the next."""
-    model = backbone.revision or backbone.weights_sha256
-    if backbone.weights.revision is not None:
-        model = f"{model} with the weights of {backbone.weights.revision}"
     return {
         "dataset": images.source.fingerprint,
         "rows": len(images.dataset),
-        "image_column": images.image_column,
-        "label_column": images.label_column,
-        "model": model,
+        **identity_before_reading(images, backbone),
     }
+
+
+def identity_before_reading(images: LabelledImages | ImageStream, backbone: Backbone) -> dict[str, Any]:
+    """The part of [`identity`] that is known before the rows of a stream have been read."""
+    model = backbone.revision or backbone.weights_sha256
+    if backbone.weights.revision is not None:
+        model = f"{model} with the weights of {backbone.weights.revision}"
+    return {"image_column": images.image_column, "label_column": images.label_column, "model": model}
 
 
 def describe_run(

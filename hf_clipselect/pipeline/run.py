@@ -1,7 +1,7 @@
 """A run on images, from arguments to a published subset: prepare, the stages, report, write, publish."""
 
 import logging
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from ..config.arguments import Arguments
+from ..data import LabelledImages
 from ..data.places import hub_place
 from ..errors import InputError, PushError, RunError
 from ..hub import Destination, check_is_not_source, publish
@@ -24,6 +25,7 @@ from ..selection import Size
 from .prepare_dataset import Passed, prepare_dataset
 from .prepared import ImageInputs, Prepared
 from .provenance import describe_run
+from .read_stream import rows_to_write
 from .run_log import collected_warnings
 from .stages import Outcome, run_stages
 
@@ -53,8 +55,10 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         outcome = run_stages(prepared, seconds)
         description = _describe(prepared, outcome)
         report = _report(outcome, description, asked=prepared.sizes, seconds=seconds, warnings=warnings)
-        result = replace(outcome.result, report=report, images=prepared.inputs.images.dataset)
-        if accelerator.is_main_process:
+        images = prepared.inputs.images.dataset if prepared.inputs.read is None else None
+        result = replace(outcome.result, report=report, images=images)
+        is_kept = place is not None or prepared.inputs.read is None  # nobody would see what a stream is read again for
+        if accelerator.is_main_process and is_kept:
             _write(prepared, result, outcome, description)
         # The other processes end here: they would time out while the main one pushes.
         accelerator.wait_for_everyone()
@@ -135,7 +139,7 @@ def _write(
     prepared: Prepared[ImageInputs], result: SelectionResult, outcome: Outcome, description: dict[str, Any]
 ) -> None:
     # The settings are written last: in a folder that a killed run left, they always belong to the results.
-    folder, images = prepared.inputs.folder, prepared.inputs.images
+    folder = prepared.inputs.folder
     config = folder.read_config()
     if not {"adaptation", "identity"} <= config.keys():
         raise RunError(
@@ -143,12 +147,24 @@ def _write(
         )
     record = {key: config[key] for key in ("adaptation", "identity")}
     folder.write_config(record)
-    with during("write"):
+    with during("write"), _images_to_write(prepared, result, outcome) as images:
         scores_only = prepared.arguments.hub.scores_only
         folder.write_results(result, images, outcome.rows.unreadable, scores_only=scores_only, places=outcome.map)
     if not images.has_captions:
         description["source"]["class_names"] = images.class_names
     folder.write_config({**description, **record})
+
+
+def _images_to_write(
+    prepared: Prepared[ImageInputs], result: SelectionResult, outcome: Outcome
+) -> AbstractContextManager[LabelledImages]:
+    inputs = prepared.inputs
+    if inputs.read is None:
+        return nullcontext(inputs.images)
+    scores_only = prepared.arguments.hub.scores_only
+    return rows_to_write(
+        inputs.read, inputs.images, inputs.folder, result, scores_only=scores_only, places=outcome.map
+    )
 
 
 def _publish(prepared: Prepared[ImageInputs], destination: Destination, report: dict[str, Any]) -> None:

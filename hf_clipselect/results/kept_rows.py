@@ -9,6 +9,9 @@ from datasets import Dataset, Features
 from ..data import GIVEN_LABEL, SUBSET_COLUMNS
 from ..data.columns import column_array
 from ..data.labels import written_labels
+from ..data.outside_files import with_own_images
+from ..data.source import DatasetSource, has_content_of
+from ..errors import InputError
 from .scores_table import column_values, join_columns
 
 
@@ -51,6 +54,29 @@ def kept_rows(dataset: Dataset, scores: Dataset, suffix: str, *, label_column: s
     if is_plain:
         dataset = dataset.select(kept)
     return dataset.select_columns(order) if is_reviewed else dataset
+
+
+def check_is_source(dataset: Dataset, source: DatasetSource) -> None:
+    """Raise `InputError` unless a dataset is the one that a selection was made from."""
+    if len(dataset) != source.num_rows:
+        raise InputError(
+            f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass "
+            f"{source.describe()}."
+        )
+    if not source.content_id or dataset._fingerprint == source.fingerprint:
+        return
+    missing = {source.image_column, source.label_column} - set(dataset.column_names)
+    if missing or not has_content_of(with_images_of(dataset, source), source):
+        raise InputError(
+            f"This is not the dataset that the selection was made from: "
+            f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
+            f"{source.describe()}, with its rows in their order."
+        )
+
+
+def with_images_of(dataset: Dataset, source: DatasetSource) -> Dataset:
+    """As the run took the dataset, whose image column may hold paths."""
+    return with_own_images(dataset, source.image_column, source, allow_outside_files=True)
 
 
 def _label_columns(dataset: Dataset, column: str, scores: Dataset) -> pa.Table:

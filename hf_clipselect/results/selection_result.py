@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from ..config.python_calls import python_door
 from ..data import one_split
-from ..data.outside_files import check_files_stay_inside, with_own_images
-from ..data.source import DatasetSource, content_id
+from ..data.image_stream import is_stream, one_stream
+from ..data.outside_files import check_files_stay_inside
+from ..data.source import DatasetSource
 from ..errors import InputError
 from ..hub import (
     PREVIEW,
@@ -31,7 +32,8 @@ from ..runtime.files import make_folder, write_atomically
 from ..runtime.parquet import SHARDS, write_parquet
 from ..runtime.words import in_one_line
 from ..selection import AUTO, Objective, Size, check_sizes, column_suffix, config_name
-from .kept_rows import kept_rows
+from .kept_rows import check_is_source, kept_rows, with_images_of
+from .kept_stream import kept_of_stream
 from .noise_summary import check_share
 from .notebook_view import as_html, in_three_lines
 from .report import draw_preview
@@ -137,24 +139,30 @@ class SelectionResult:
         return replace(self, scores=scores, ratios=(size,), report=report)
 
     @python_door()
-    def apply(self, dataset: Dataset) -> Dataset:
+    def apply(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
         """The kept rows of the dataset, in its order, with source_index, sas, sds and selection_score as last columns.
 
         Where the selection was made with decisions about rows, the label column holds the labels after them, and a
         last column `given_label` those of the dataset.
 
         Args:
-            dataset (`Dataset`): The dataset that was selected from, with its own labels.
+            dataset (`Dataset` or `IterableDataset`):
+                The dataset that was selected from, with its own labels; also as a stream, in its own order.
 
         Returns:
-            `Dataset`: A filtered dataset with the source's own columns and features first, and in the dataset's
-            format. A format of all columns, or a transform of them, gets the new ones too.
+            `Dataset` or `IterableDataset`: A filtered dataset with the source's own columns and features first, and in
+            the dataset's format. A format of all columns, or a transform of them, gets the new ones too. A stream is
+            filtered while it is read.
 
         Raises:
-            InputError: It is another dataset: another number of rows, other labels or images.
+            InputError: It is another dataset: another number of rows, other labels or images. Of a stream the labels
+                and the number of rows are checked, and the error comes where it differs.
         """
+        if is_stream(dataset):
+            suffix = column_suffix(self.ratios[0])
+            return kept_of_stream(one_stream(dataset), self.scores, suffix, self.source)
         dataset = one_split(dataset)
-        self._check(dataset)
+        check_is_source(dataset, self.source)
         chosen = dataset.format
         if set(chosen["columns"]) == set(dataset.column_names):
             chosen["columns"] = None
@@ -186,8 +194,8 @@ class SelectionResult:
             dataset = one_split(dataset)
             # Rows that were picked out of the dataset have no hash to be known by.
             if not len(dataset) == len(self.scores) < self.source.num_rows:
-                self._check(dataset)
-            dataset = self._with_images(dataset)
+                check_is_source(dataset, self.source)
+            dataset = with_images_of(dataset, self.source)
             if not allow_outside_files:
                 check_files_stay_inside(dataset)
         folder = make_folder(folder, "folder")
@@ -332,7 +340,7 @@ class SelectionResult:
         check_is_not_source(repo_id, self.source.name)
         if dataset is not None:
             dataset = one_split(dataset)
-            self._check(dataset)
+            check_is_source(dataset, self.source)
         destination = Destination.to(
             repo_id,
             hub_model_id,
@@ -361,28 +369,6 @@ class SelectionResult:
                 f"{in_one_line(error, 400)}); expected selection.json and scores/ as SelectionResult.save "
                 "or a run writes them."
             ) from None
-
-    def _check(self, dataset: Dataset) -> None:
-        source = self.source
-        if len(dataset) != source.num_rows:
-            raise InputError(
-                f"The selection was made from {source.num_rows} rows, the dataset has {len(dataset)}; pass "
-                f"{source.describe()}."
-            )
-        if not source.content_id or dataset._fingerprint == source.fingerprint:
-            return
-        columns = source.image_column, source.label_column
-        missing = set(columns) - set(dataset.column_names)
-        if missing or content_id(self._with_images(dataset), *columns) != source.content_id:
-            raise InputError(
-                f"This is not the dataset that the selection was made from: "
-                f"{'it has no column ' + ', '.join(sorted(missing)) if missing else 'labels or images differ'}. Pass "
-                f"{source.describe()}, with its rows in their order."
-            )
-
-    def _with_images(self, dataset: Dataset) -> Dataset:
-        """As the run took the dataset, whose image column may hold paths."""
-        return with_own_images(dataset, self.source.image_column, self.source, allow_outside_files=True)
 
     def _join(self, dataset: Dataset) -> Dataset:
         return kept_rows(dataset, self.scores, column_suffix(self.ratios[0]), label_column=self.source.label_column)

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from ..data.columns import find_image_column
 from ..data.outside_files import with_own_images
-from ..data.source import DatasetSource, content_id, load_source
+from ..data.source import DatasetSource, has_content_of, load_source
 from ..errors import InputError
 from ..runtime.hub_ids import EMBEDDED_PREFIX, is_hub_id
 from .pruned import load_source_of
@@ -104,7 +104,7 @@ def _check_same(dataset: Dataset, source: DatasetSource) -> None:
     """Refuse a dataset in which the row numbers mean other images."""
     columns = source.image_column, source.label_column
     known = len(dataset) == source.num_rows and set(columns) <= set(dataset.column_names)
-    if not known or content_id(dataset, *columns) != source.content_id:
+    if not known or not has_content_of(dataset, source):
         raise InputError(
             f"The dataset of {len(dataset)} rows is not the one that the selection was made from: "
             f"{source.describe()}, of {source.num_rows} rows, with its images in {columns[0]!r} and its labels in "

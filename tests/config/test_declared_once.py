@@ -43,6 +43,7 @@ COMMAND_LINE_ONLY = {
     "data_dir",
     "storage_options",
     "allow_unread_files",
+    "streaming",
     "train_split_name",
     "reference_split",
     "reference_dataset_name",

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from ..scores_table import column_values
 from .figures import draw_class_shares, draw_group_shares, draw_histograms, draw_scatter
 from .shown_rows import NUM_SUSPECTS, Pair, RowsOfSize, classes_to_cut, confused_pairs, forced_rows, rows_of_size
 from .suspects import captions_of, pick_suspects
-from .tiles import MAX_PICTURES, describe_rows, draw_pictures, shorten
+from .tiles import MAX_PICTURES, describe_rows, draw_pictures, first_pictures, shorten
 
 
 MAX_SIZES = 8
@@ -77,46 +78,69 @@ def write_html(
     write_text_atomically(path, page)
 
 
+def rows_with_pictures(report: Mapping[str, Any], scores: Dataset) -> np.ndarray:
+    """The rows of the scores table, at most 480, whose images [`write_html`] puts on the page: int64."""
+    rows = _rows_of_page(report, scores)
+    return np.array(first_pictures(rows.suspects, rows.others), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _RowsOfPage:
+    """Which rows the page shows; `others` are those of the pairs and sizes, some of them suspects too."""
+
+    suspects: list[int]
+    num_suspects: int
+    pairs: list[Pair]
+    num_cut: int
+    by_size: dict[str, RowsOfSize]
+    others: list[int]
+
+
+def _rows_of_page(report: Mapping[str, Any], scores: Dataset) -> _RowsOfPage:
+    all_suspects = pick_suspects(scores)
+    # Clusters of images are no classes that could be confused.
+    pairs = [] if report["captions"] is not None else confused_pairs(scores)
+    classes, forced = classes_to_cut(scores), forced_rows(scores, report)
+    suffixes = [subset["suffix"] for subset in report["subsets"][:MAX_SIZES]]
+    by_size = {suffix: rows_of_size(scores, suffix, classes, forced) for suffix in suffixes}
+    others = [row for pair in pairs for row in pair.examples] + [row for of in by_size.values() for row in _rows(of)]
+    suspects = all_suspects[:NUM_SUSPECTS].tolist()
+    return _RowsOfPage(suspects, len(all_suspects), pairs, len(classes), by_size, others)
+
+
 def _shown(report: dict[str, Any], scores: Dataset, images: tuple[Dataset, str] | None) -> dict[str, Any]:
     """Rows and plots: those of all sizes, and those of each."""
     of_captions = report["captions"] is not None
     subsets = report["subsets"][:MAX_SIZES]
-    suffixes = [subset["suffix"] for subset in subsets]
-    all_suspects = pick_suspects(scores)
-    suspects = all_suspects[:NUM_SUSPECTS].tolist()
-    # Clusters of images are no classes that could be confused.
-    pairs = [] if of_captions else confused_pairs(scores)
-    classes, forced = classes_to_cut(scores), forced_rows(scores, report)
-    by_size = {suffix: rows_of_size(scores, suffix, classes, forced) for suffix in suffixes}
-    others = [row for pair in pairs for row in pair.examples] + [row for of in by_size.values() for row in _rows(of)]
+    page = _rows_of_page(report, scores)
     captions = None
     if images is not None and of_captions:
         captions = captions_of(images[0], report["source"]["label_column"], column_values(scores, "source_index"))
-    pictures = draw_pictures(images, suspects, others)
-    rows = np.array(list(dict.fromkeys([*suspects, *others])), dtype=np.int64)
-    tiles = describe_rows(scores, rows, suffixes, captions, pictures, report)
+    pictures = draw_pictures(images, page.suspects, page.others)
+    rows = np.array(list(dict.fromkeys([*page.suspects, *page.others])), dtype=np.int64)
+    tiles = describe_rows(scores, rows, list(page.by_size), captions, pictures, report)
     names = scores.features["label"].names
     return {
-        "suspects": [tiles[row] for row in suspects],
-        "num_suspects": len(all_suspects),
+        "suspects": [tiles[row] for row in page.suspects],
+        "num_suspects": page.num_suspects,
         "has_noise_model": has_noise_model(scores),
-        "pairs": [_describe_pair(pair, names, tiles) for pair in pairs],
+        "pairs": [_describe_pair(pair, names, tiles) for pair in page.pairs],
         "num_cells": sum(bool(entry["rows"]) for entry in report["classes"]),
-        "num_cut": len(classes),
+        "num_cut": page.num_cut,
         "sizes": [
             {
                 "suffix": subset["suffix"],
                 "name": subset["name"],
                 "rows": subset["rows"],
-                "best": [tiles[row] for row in by_size[subset["suffix"]].best.tolist()],
-                "dropped": [tiles[row] for row in by_size[subset["suffix"]].dropped.tolist()],
+                "best": [tiles[row] for row in page.by_size[subset["suffix"]].best.tolist()],
+                "dropped": [tiles[row] for row in page.by_size[subset["suffix"]].dropped.tolist()],
                 "cuts": [
                     {
                         "name": shorten(names[cut.label]).short,
                         "kept": None if cut.kept is None else tiles[cut.kept],
                         "dropped": None if cut.dropped is None else tiles[cut.dropped],
                     }
-                    for cut in by_size[subset["suffix"]].cuts
+                    for cut in page.by_size[subset["suffix"]].cuts
                 ],
                 "class_shares": draw_class_shares(report, subset),
                 "group_shares": draw_group_shares(report, subset),

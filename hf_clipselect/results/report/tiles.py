@@ -57,13 +57,18 @@ def draw_pictures(
     """
     if images is None:
         return {}
-    shown = list(dict.fromkeys([*suspects, *others]))[:MAX_PICTURES]
+    shown = first_pictures(suspects, others)
     large = set(suspects) & set(shown)
     pictures: dict[int, str | None] = {}
     for rows, side in ((large, SUSPECT_SIDE), (set(shown) - large, SIDE)):
         if rows:
             pictures |= make_thumbnails(*images, rows, max_side=side)
     return pictures
+
+
+def first_pictures(suspects: Sequence[int], others: Iterable[int]) -> list[int]:
+    """The first 480 different rows, suspects before the others."""
+    return list(dict.fromkeys([*suspects, *others]))[:MAX_PICTURES]
 
 
 def describe_rows(

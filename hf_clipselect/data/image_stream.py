@@ -1,0 +1,312 @@
+"""A stream: rows with images that come one after another, as often as they are asked for, and are never all in memory.
+
+A row is known by its position, which is its `source_index`.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import (
+    Dataset,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
+from datasets.table import InMemoryTable, embed_array_storage
+
+from ..errors import InputError
+from ..runtime.parquet import without_hollow_columns
+from .columns import find_caption_column, find_image_column, find_label_column
+from .labelled_images import check_column_names
+from .outside_files import with_own_images
+from .source import DatasetSource, bytes_there
+
+
+# Rows that are in memory at once, with their images.
+BATCH_ROWS = 64
+
+
+@dataclass(frozen=True)
+class StreamShard:
+    """Some rows that follow each other, the first of which has the number `start`.
+
+    `images` is the image column alone, undecoded, mapped from a file that is there until the next shard is asked for;
+    `held` are the columns that are held of all rows, and `content` is the hash of the images' files.
+    """
+
+    start: int
+    images: Dataset
+    held: pa.Table
+    content: str
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """A stream whose columns have been found. Its rows have `features`, and come undecoded.
+
+    `held` names the columns that are kept in memory for all rows, the label or caption column first. The number of
+    rows and the fingerprint of `source` are not known before the rows have been read.
+    """
+
+    rows: IterableDataset
+    features: Features
+    image_column: str
+    held: tuple[str, ...]
+    has_captions: bool
+    source: DatasetSource
+    allow_outside_files: bool
+
+    @property
+    def label_column(self) -> str:
+        """The column of the labels, or of the captions."""
+        return self.held[0]
+
+    def batches(self) -> Iterator[pa.Table]:
+        """The rows from the first one on, at most 64 at once; images have bytes, or the path of a file here.
+
+        Raises `InputError` where a row names a file that is not the stream's own, or an image of the web.
+        """
+        start = 0
+        for table in self.rows.with_format("arrow").iter(BATCH_ROWS):
+            yield self._as_own(table, start)
+            start += len(table)
+
+    def shards(self, shard_rows: int, folder: Path) -> Iterator[StreamShard]:
+        """The rows, so many in each shard, and fewer in the last; the images of one at a time are in `folder`."""
+        start = 0
+        path = folder / ".images-of-a-shard.tmp"  # as a killed run's temporary file it is removed by the next one
+        schema = Features({self.image_column: self.features[self.image_column]}).arrow_schema
+        try:
+            for _, tables in _parts(self.batches(), shard_rows):
+                content, held = hashlib.sha256(), []
+                with path.open("wb") as file, pa.ipc.new_stream(file, schema) as writer:
+                    for table in tables:
+                        _add_images(content, table.column(self.image_column))
+                        writer.write_table(table.select([self.image_column]).cast(schema))
+                        held.append(table.select(list(self.held)))
+                images = Dataset.from_file(str(path)).cast_column(self.image_column, Image(decode=False))
+                # In one piece: a table of a few rows takes more for itself than its rows do.
+                yield StreamShard(start, images, pa.concat_tables(held).combine_chunks(), content.hexdigest())
+                start += len(images)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def again(
+        self, held: Dataset, needed: np.ndarray, contents: Sequence[str], shard_rows: int, path: Path
+    ) -> Dataset:
+        """Read the rows once more, `(N,)` of them: a dataset with all columns, mapped from a file at `path`.
+
+        Of the rows that are not needed, bool `(N,)`, the file holds nothing but the columns that were held before;
+        their other columns are null. Raises `InputError` where the stream gives other rows than before, by what was
+        `held` of them and by the `contents` of its shards.
+        """
+        schema, start = self.features.arrow_schema, 0
+        before = held.with_format("arrow").select_columns(list(self.held))
+        with path.open("wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for number, tables in _parts(self.batches(), shard_rows):
+                content = hashlib.sha256()
+                for table in tables:
+                    stop = start + len(table)
+                    if stop > len(held) or not _same_values(before[start:stop], table.select(list(self.held))):
+                        raise _other_rows(start)
+                    _add_images(content, table.column(self.image_column))
+                    writer.write_table(_emptied(table, needed[start:stop], self.held).cast(schema))
+                    start = stop
+                if content.hexdigest() != contents[number]:
+                    raise _other_rows(number * shard_rows)
+        if start != len(held):
+            raise _other_rows(start)
+        return Dataset.from_file(str(path))
+
+    def _as_own(self, table: pa.Table, start: int) -> pa.Table:
+        # Rows that are made one by one come as a chunk each, and what follows takes its time for every chunk.
+        table = _with_own_urls(table.select(list(self.features)).combine_chunks(), self.features, self.rows)
+        dataset = Dataset(InMemoryTable(table), fingerprint=f"rows-from-{start}")  # `datasets` would hash the images
+        try:
+            with _without_bars():
+                dataset = with_own_images(
+                    dataset, self.image_column, self.source, allow_outside_files=self.allow_outside_files
+                )
+        except InputError as error:
+            counted = "" if start == 0 else f" (Counted from row {start} of the stream on.)"
+            raise InputError(f"{error}{counted}") from None
+        return dataset.data.table.cast(self.features.arrow_schema)
+
+
+def open_stream(
+    rows: IterableDataset,
+    source: DatasetSource,
+    *,
+    image_column_name: str | None = None,
+    label_column_name: str | None = None,
+    caption_column: str | None = None,
+    held_columns: Sequence[str | None] = (),
+    further_columns: Sequence[str] = (),
+    max_samples: int | None = None,
+    allow_outside_files: bool = False,
+) -> tuple[ImageStream, Dataset]:
+    """Find the columns of a stream, as `read_images` finds those of a dataset, and give its first rows beside it.
+
+    Those of `held_columns` that are columns of the stream are held in memory for all rows. `further_columns` are
+    names that a subset gets beside its usual ones, and `max_samples` considers the first rows only.
+
+    Raises `InputError` where the stream is shuffled, tells no features, or has no rows; and as `read_images` for
+    columns.
+    """
+    check_in_order(rows)
+    rows = with_features(rows)
+    features, rows = rows.features.copy(), rows.decode(False)
+    if max_samples is not None:
+        rows = rows.take(max_samples)
+    first = next(rows.with_format("arrow").iter(BATCH_ROWS), None)
+    if first is None or len(first) == 0:
+        raise InputError(f"The stream {source.name or 'passed'} has no rows; nothing can be selected from it.")
+    head = without_hollow_columns(Dataset(first.cast(features.arrow_schema)))
+    features = Features({name: features[name] for name in head.column_names})
+    image_column = find_image_column(head, image_column_name)
+    if caption_column is None:
+        label_column = find_label_column(head, label_column_name, image_column)
+    else:
+        label_column = find_caption_column(head, caption_column, image_column)
+    check_column_names({image_column, label_column}, further_columns)
+    if not isinstance(features[image_column], Image):
+        features[image_column] = Image()
+    held = dict.fromkeys([label_column, *(name for name in held_columns if name is not None and name in features)])
+    stream = ImageStream(
+        rows, features, image_column, tuple(held), caption_column is not None, source, allow_outside_files
+    )
+    return stream, head
+
+
+def is_stream(dataset: Any) -> bool:
+    """Whether a caller passed a stream, or a dictionary of streams."""
+    return isinstance(dataset, (IterableDataset, IterableDatasetDict))
+
+
+def one_stream(dataset: Any) -> IterableDataset:
+    """The one split of a stream that a caller passed; `InputError` where there are several."""
+    if isinstance(dataset, IterableDatasetDict):
+        if len(dataset) != 1:
+            raise InputError(
+                f"Expected one split of a stream, got the splits {', '.join(map(str, dataset)) or 'of an empty one'}. "
+                "Pass one of them, or load it alone with load_dataset(..., split='train', streaming=True)."
+            )
+        [dataset] = dataset.values()
+    return dataset
+
+
+def check_in_order(rows: IterableDataset) -> None:
+    """Raise `InputError` for a stream that is shuffled: its rows have no positions that mean anything elsewhere."""
+    waiting = [rows._ex_iterable]
+    while waiting:
+        part = waiting.pop()
+        if "Shuffled" in type(part).__name__:
+            raise InputError(
+                "The stream is shuffled, and its rows are known by their positions, which are others then. Pass the "
+                "stream as it was before .shuffle; what .apply gives of it can be shuffled."
+            )
+        waiting += [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
+
+
+def with_features(rows: IterableDataset) -> IterableDataset:
+    """A stream that tells its features, which may come from its first rows; `InputError` where these tell none."""
+    try:
+        known = rows._resolve_features()
+    except pa.ArrowException:  # of images that PIL opened, which are no values of Arrow
+        known = rows
+    if known.features is None:
+        raise InputError(
+            "The stream does not tell what its columns are. Give their types: "
+            "IterableDataset.from_generator(..., features=Features(...)) and .map(..., features=...) take them, and "
+            ".cast(Features(...)) adds them."
+        )
+    return known
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the progress bars of `datasets`, of which each batch of a stream would get one."""
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _parts(tables: Iterator[pa.Table], shard_rows: int) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+    """The number of each shard, with its rows in tables of a few, to be used up before the next shard is asked for."""
+
+    def numbered() -> Iterator[tuple[int, pa.Table]]:
+        start = 0
+        for table in tables:
+            while len(table):
+                part = table.slice(0, shard_rows - start % shard_rows)
+                yield start // shard_rows, part
+                table = table.slice(len(part))
+                start += len(part)
+
+    for number, parts in groupby(numbered(), key=itemgetter(0)):
+        yield number, map(itemgetter(1), parts)
+
+
+def _add_images(content: Any, images: pa.ChunkedArray) -> None:
+    """Add the files of some images to a hash; of one that can't be read there is nothing to add but that."""
+    for image in images.to_pylist():
+        image = image or {}
+        file = image.get("bytes") or bytes_there(image.get("path") or "")
+        content.update(len(file).to_bytes(8, "big"))
+        content.update(file)
+
+
+def _with_own_urls(table: pa.Table, features: Features, rows: IterableDataset) -> pa.Table:
+    """With the bytes of files that lie in the stream's own repository on the Hub, as it names them when it streams."""
+    own = [re.escape(repository) for repository in rows._token_per_repo_id]
+    if not own:
+        return table
+    is_own = rf"(^|::)hf://datasets/({'|'.join(own)})@[^:]*$"
+    for name, feature in features.items():
+        if isinstance(feature, Image):
+            images = table.column(name).combine_chunks()
+            paths = pc.struct_field(images, "path")
+            wanted = pc.and_(pc.is_null(pc.struct_field(images, "bytes")), pc.match_substring_regex(paths, is_own))
+            if pc.any(wanted).as_py():
+                there = embed_array_storage(images, feature, rows._token_per_repo_id, local_files=False)
+                table = table.set_column(table.column_names.index(name), name, pc.if_else(wanted, there, images))
+    return table
+
+
+def _emptied(table: pa.Table, needed: np.ndarray, held: Sequence[str]) -> pa.Table:
+    """The rows with null in every column of those that are not needed, but for the held ones."""
+    taken = table.take(pa.array(np.arange(len(table)), mask=~needed))
+    for name in held:
+        taken = taken.set_column(taken.column_names.index(name), name, table.column(name))
+    return taken
+
+
+def _same_values(known: pa.Table, now: pa.Table) -> bool:
+    return known.cast(now.schema).equals(now)
+
+
+def _other_rows(row: int) -> InputError:
+    return InputError(
+        f"The stream gave other rows from row {row} on when it was read again, and a selection reads it twice: once "
+        "for the scores, and once for the rows that are kept. It has to give the same rows in the same order each "
+        "time; sort its files, or write it into files first."
+    )

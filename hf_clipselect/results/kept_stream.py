@@ -1,0 +1,139 @@
+"""The kept rows of a stream, filtered while it is read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features, IterableDataset
+from datasets.iterable_dataset import ArrowExamplesIterable
+
+from ..data import GIVEN_LABEL, SUBSET_COLUMNS
+from ..data.image_stream import BATCH_ROWS, check_in_order, with_features
+from ..data.labels import written_labels
+from ..data.source import DatasetSource, LabelsHash
+from ..errors import InputError
+from .scores_table import column_values
+
+
+def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source: DatasetSource) -> IterableDataset:
+    """The kept rows of one size as a stream, with the columns that `kept_rows` adds, and in the stream's format.
+
+    Takes the stream that was selected from, or the dataset as a stream, in its own order; the scores table; the suffix
+    of the size's columns; and the source. Nothing is read before the result is.
+
+    Raises `InputError` where the stream is shuffled or lacks a column; and when it is read, where its labels or their
+    number are others than those that were selected from.
+    """
+    check_in_order(stream)
+    stream = with_features(stream)
+    if missing := {source.image_column, source.label_column} - {"", *stream.column_names}:
+        raise InputError(
+            f"This is not the stream that the selection was made from: it has no column {', '.join(sorted(missing))}. "
+            f"Pass {source.describe()}, with its rows in their order."
+        )
+    is_reviewed = GIVEN_LABEL in scores.column_names
+    ours = [*SUBSET_COLUMNS, GIVEN_LABEL] if is_reviewed else [*SUBSET_COLUMNS]
+    own = {name: feature for name, feature in stream.features.items() if name not in ours}
+    added = {name: scores.features[name] for name in ("source_index", "sas", "sds")}
+    added["selection_score"] = scores.features[f"selection_score_{suffix}"]
+    if is_reviewed:
+        added[GIVEN_LABEL] = own[source.label_column]
+    features = Features({**own, **added})
+    names = ("source_index", "sas", "sds", f"selection_score_{suffix}", f"selected_{suffix}", "label")
+    columns = {name: column_values(scores, name) for name in names}
+    given = column_values(scores, GIVEN_LABEL) if is_reviewed else columns["label"]
+    kept = _KeptRows(
+        stream=stream.decode(False).with_format("arrow"),
+        source=source,
+        features=features,
+        label_feature=stream.features.get(source.label_column),
+        considered=columns.pop("source_index"),
+        is_kept=columns.pop(f"selected_{suffix}"),
+        labels=columns.pop("label"),
+        given=given,
+        scores=columns,
+        class_names=scores.features["label"].names,
+        has_classes="better_caption" not in scores.column_names,
+    )
+    result = IterableDataset(
+        ArrowExamplesIterable(_numbered, {"kept": kept}),
+        info=DatasetInfo(features=features),
+        split=stream.split,
+        token_per_repo_id=stream._token_per_repo_id,
+    )
+    return result if stream._formatting is None else result.with_format(stream._formatting.format_type)
+
+
+@dataclass(frozen=True)
+class _KeptRows:
+    """All that decides the kept rows of a stream; arrays are `(N,)`, one entry for each row considered."""
+
+    stream: IterableDataset
+    source: DatasetSource
+    features: Features
+    label_feature: object
+    considered: np.ndarray
+    is_kept: np.ndarray
+    labels: np.ndarray
+    given: np.ndarray
+    scores: dict[str, np.ndarray]
+    class_names: list[str]
+    has_classes: bool
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The kept rows, a few at once, in the order of the stream."""
+        start, labels = 0, LabelsHash()
+        for table in self.stream.iter(BATCH_ROWS):
+            stop = start + len(table)
+            first, last = np.searchsorted(self.considered, [start, stop])
+            places = np.arange(first, last)
+            if self.source.label_column:
+                labels.add(table.column(self.source.label_column))
+            if stop > self.source.num_rows:
+                raise self._other(f"it has more than {self.source.num_rows} rows")
+            rows = table.take(self.considered[places] - start)
+            written = self._checked_labels(rows, places, start)
+            kept = self.is_kept[places]
+            if kept.any():
+                yield self._joined(rows, places, written).filter(kept)
+            start = stop
+        if start != self.source.num_rows:
+            raise self._other(f"it has {start} rows, and it had {self.source.num_rows}")
+        if self.source.content_id.startswith("labels-") and labels.id != self.source.content_id:
+            raise self._other("labels differ")
+
+    def _checked_labels(self, rows: pa.Table, places: np.ndarray, start: int) -> pa.Array | None:
+        """The labels after decisions, as the column writes them; None where there are no classes."""
+        if not self.has_classes or not self.source.label_column or not len(rows):
+            return None
+        values = rows.column(self.source.label_column).combine_chunks()
+        values = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
+        given, labels = self.given[places], self.labels[places]
+        try:
+            return written_labels(values, self.label_feature, given, labels, self.class_names)
+        except InputError:
+            if not np.array_equal(given, labels):
+                raise
+            raise self._other(f"labels differ between row {start} and row {start + len(rows)}") from None
+
+    def _joined(self, rows: pa.Table, places: np.ndarray, written: pa.Array | None) -> pa.Table:
+        columns = {name: rows.column(name) for name in self.features if name in rows.column_names}
+        columns["source_index"] = pa.array(self.considered[places])
+        for name, values in self.scores.items():
+            columns["selection_score" if name.startswith("selection_score_") else name] = pa.array(values[places])
+        if GIVEN_LABEL in self.features and written is not None:
+            columns[GIVEN_LABEL] = rows.column(self.source.label_column)
+            columns[self.source.label_column] = written
+        return pa.table({name: columns[name] for name in self.features}).cast(self.features.arrow_schema)
+
+    def _other(self, why: str) -> InputError:
+        return InputError(
+            f"This is not the stream that the selection was made from: {why}. Pass {self.source.describe()}, with its "
+            "rows in their order; of a run with --max_train_samples, .take so many."
+        )
+
+
+def _numbered(kept: _KeptRows) -> Iterator[tuple[tuple[int, int], pa.Table]]:
+    for number, table in enumerate(kept.tables()):
+        yield (0, number), table

@@ -1,0 +1,340 @@
+"""A run on a stream gives what a run on a dataset of the same rows gives, and says what it can't do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from captioned import drawn_pairs
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, load_dataset
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from hf_clipselect import SelectionResult, select_dataset
+from hf_clipselect.cli.commands import main
+from hf_clipselect.data.decisions import Decision
+from hf_clipselect.embedded import load_digits_dataset
+from hf_clipselect.encoder.cache import whole_features
+from hf_clipselect.errors import InputError
+
+
+SHARD_ROWS = 64
+QUICK = {"objective": "clean", "adaptation": "off", "dataloader_num_workers": 0}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    for module in ("cache", "stream_features"):
+        monkeypatch.setattr(f"hf_clipselect.encoder.{module}.SHARD_ROWS", SHARD_ROWS)
+
+
+@pytest.fixture
+def encoded_rows() -> Iterator[list[int]]:
+    """How many images each pass of an image tower took."""
+    counts: list[int] = []
+
+    def note(module: Any, inputs: tuple) -> None:
+        if type(module).__name__ == "Conv2d":
+            counts.append(len(inputs[0]))
+
+    handle = register_module_forward_pre_hook(note)
+    yield counts
+    handle.remove()
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    rows = load_digits_dataset("train").select(range(150))
+    rows = rows.add_column("camera", [f"camera {i % 3}" for i in range(150)])
+    return rows.add_column("first", [i < 4 for i in range(150)])
+
+
+def assert_same_results(stream: Path, dataset: Path) -> None:
+    """All that is written but the features' keys, and what tells where the results lie."""
+    theirs = {path.relative_to(dataset).as_posix() for path in dataset.rglob("*")}
+    assert {path.relative_to(stream).as_posix() for path in stream.rglob("*")} == theirs
+    same = [
+        name for name in theirs if name.endswith((".parquet", ".jpg")) or name == "adapter/adapter_model.safetensors"
+    ]
+    assert [name for name in same if (stream / name).read_bytes() != (dataset / name).read_bytes()] == []
+    ours, others = (json.loads((folder / "report.json").read_text()) for folder in (stream, dataset))
+    own = {"source", "seconds", "arguments", "compare_command"}
+    assert {name for name in others if ours[name] != others[name]} <= own
+
+
+def both(
+    dataset: Dataset, clip_folder: Path, folder: Path, **settings: Any
+) -> tuple[SelectionResult, SelectionResult]:
+    """The results from a stream of several files, and from the dataset."""
+    results = []
+    for name, rows in (("stream", dataset.to_iterable_dataset(num_shards=4)), ("dataset", dataset)):
+        results.append(
+            select_dataset(rows, model_name_or_path=clip_folder, output_dir=folder / name, **{**QUICK, **settings})
+        )
+    assert results[0].selected.tolist() == results[1].selected.tolist()
+    assert_same_results(folder / "stream", folder / "dataset")
+    return results[0], results[1]
+
+
+def test_a_stream_gives_the_same_scores_rows_and_files(digits, clip_folder, tmp_path):
+    streamed, _ = both(
+        digits,
+        clip_folder,
+        tmp_path,
+        objective=None,
+        selection_ratio=[0.3, 0.125],
+        group_column="camera",
+        must_keep="first",
+        must_drop=[140, 149],
+    )
+    assert set(streamed.selected) >= {0, 1, 2, 3} and streamed.source.num_rows == 150
+    subset = load_dataset(str(tmp_path / "stream" / "subset"), "ratio_30", split="train")
+    assert subset["source_index"][:] == streamed.selected.tolist() and subset.features["image"] == Image()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"objective": "robust", "adaptation": "always", "num_train_epochs": 2, "num_folds": 2},
+        {
+            "objective": "diverse",
+            "redundancy_weight": 0.5,
+            "class_balance": "uniform",
+            "min_per_class": 3,
+            "map": True,
+        },
+        {
+            "objective": "robust",
+            "decisions": {row: Decision(row, *told) for row, told in {3: ("relabel", "five"), 7: ("drop",)}.items()},
+        },
+    ],
+    ids=lambda settings: settings["objective"] + ("-decisions" if "decisions" in settings else ""),
+)
+def test_every_objective_knob_and_stage_sees_the_same(settings, digits, clip_folder, tmp_path):
+    both(digits, clip_folder, tmp_path, **settings)
+
+
+@pytest.mark.slow
+def test_captions_of_a_stream(clip_folder, tmp_path):
+    pairs, _ = drawn_pairs(200)
+    both(pairs, clip_folder, tmp_path, objective="diverse", caption_column="text", num_clusters=3)
+
+
+def test_without_a_folder_a_stream_is_read_once(digits, clip_folder):
+    reads = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        reads.append("begun")
+        yield from digits.cast_column("image", Image(decode=False))
+
+    stream = IterableDataset.from_generator(rows, features=digits.features)
+    result = select_dataset(stream, model_name_or_path=clip_folder, **QUICK)
+    assert len(reads) == 2  # its first rows tell the columns
+    assert [row["source_index"] for row in result.apply(digits.to_iterable_dataset())] == result.selected.tolist()
+    assert "SelectionResult from 150 rows" in repr(result) and "<table" in result._repr_html_()
+
+
+def test_a_run_that_was_stopped_encodes_what_is_missing(digits, clip_folder, tmp_path, encoded_rows):
+    rows = list(digits.cast_column("image", Image(decode=False)))
+
+    def until(last: int) -> IterableDataset:
+        def read() -> Iterator[dict[str, Any]]:
+            for number, row in enumerate(rows):
+                if number == last:
+                    raise ConnectionError("the line is down")
+                yield row
+
+        return IterableDataset.from_generator(read, features=digits.features)
+
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+    with pytest.raises(Exception, match="the line is down"):
+        select_dataset(until(140), **settings)
+    # A shard is encoded when the first rows behind it are there.
+    assert sum(encoded_rows) == 64 and not list((tmp_path / "out" / "features").glob(".*"))
+    encoded_rows.clear()
+    first = select_dataset(until(-1), **settings)
+    assert sum(encoded_rows) == 150 - 64
+    encoded_rows.clear()
+    again = select_dataset(until(-1), **settings, selection_ratio=0.5)
+    assert encoded_rows == [] and set(first.selected) < set(again.selected)
+    features, unreadable = whole_features(tmp_path / "out" / "features")
+    assert len(features) == 150 and unreadable == {}
+
+
+@pytest.mark.slow
+def test_another_stream_is_refused_before_it_replaces_anything(digits, clip_folder, tmp_path, encoded_rows):
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+    select_dataset(digits.to_iterable_dataset(), **settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    order = [*range(100), *range(140, 150), *range(100, 140)]
+    others = digits.select(order).to_iterable_dataset()
+    encoded_rows.clear()
+    with pytest.raises(InputError, match="other images from row 64 on.*overwrite_output_dir=True"):
+        select_dataset(others, **settings)
+    assert encoded_rows == []
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    result = select_dataset(others, **settings, overwrite_output_dir=True)
+    assert sum(encoded_rows) == 150 - 64  # the first shard is the same
+    expected = select_dataset(digits.select(order), **{**settings, "output_dir": tmp_path / "expected"})
+    assert result.selected.tolist() == expected.selected.tolist()
+    with pytest.raises(InputError, match="holds another run|made otherwise"):
+        select_dataset(digits, **settings)
+    with pytest.raises(InputError, match="made otherwise"):
+        select_dataset(digits.to_iterable_dataset(), **{**settings, "output_dir": tmp_path / "expected"})
+
+
+@pytest.mark.slow
+def test_labels_alone_that_differ_are_another_run(digits, clip_folder, tmp_path):
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+    select_dataset(digits.to_iterable_dataset(), **settings)
+    turned = digits.map(lambda row: {"label": (row["label"] + 1) % 10}, features=digits.features)
+    again = select_dataset(turned.to_iterable_dataset(), **settings)
+    assert again.scores["label"][:] == turned["label"][:]
+
+
+@pytest.mark.parametrize("change", ["images", "labels", "fewer", "more"])
+def test_a_stream_that_gives_other_rows_the_second_time(change, digits, clip_folder, tmp_path):
+    rows = list(digits.cast_column("image", Image(decode=False)))
+    reads = []
+
+    def read() -> Iterator[dict[str, Any]]:
+        reads.append(change)
+        given = rows
+        if len(reads) == 3:  # after the first rows, and the reading for the features
+            last = {**rows[100], "image": rows[0]["image"]} if change == "images" else {**rows[100], "label": 0}
+            given = {"images": [*rows[:100], last, *rows[101:]], "labels": [*rows[:100], last, *rows[101:]]}.get(
+                change, rows[:-3] if change == "fewer" else [*rows, rows[0]]
+            )
+        yield from given
+
+    stream = IterableDataset.from_generator(read, features=digits.features)
+    place = {"images": 64, "labels": 64, "fewer": 128, "more": 128}[change]
+    with pytest.raises(InputError, match=f"other rows from row {place} on|other rows from row 147 on"):
+        select_dataset(stream, model_name_or_path=clip_folder, output_dir=tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out" / "subset").exists() and not list((tmp_path / "out" / "features").glob(".*"))
+
+
+@pytest.mark.slow
+def test_images_that_cannot_be_read(digits, clip_folder, tmp_path):
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    rows[100]["image"] = {"bytes": b"no image", "path": None}
+    broken = Dataset.from_list(rows, features=digits.features)
+    with pytest.raises(InputError, match="source_index 100 can't be read"):
+        select_dataset(broken.to_iterable_dataset(), model_name_or_path=clip_folder, **QUICK)
+    both(broken, clip_folder, tmp_path, on_bad_image="drop")
+    assert pq.read_table(tmp_path / "stream" / "dropped.parquet")["source_index"].to_pylist() == [100]
+
+
+def test_what_a_stream_cannot_do_is_refused_with_the_way_out(digits, clip_folder, tmp_path):
+    stream = digits.to_iterable_dataset(num_shards=2)
+    settings = {**QUICK, "model_name_or_path": clip_folder}
+    for shuffled in (stream.shuffle(seed=1), stream.shuffle(seed=1, buffer_size=2).map(dict).take(20)):
+        with pytest.raises(InputError, match=r"shuffled.*before \.shuffle"):
+            select_dataset(shuffled, **settings)
+    with pytest.raises(InputError, match='quality_checks="report".*leave it out'):
+        select_dataset(stream, **settings, quality_checks="report")
+    with pytest.raises(InputError, match="the splits a, b. Pass one of them"):
+        select_dataset(IterableDatasetDict({"a": stream, "b": stream}), **settings)
+    with pytest.raises(InputError, match="has no rows"):
+        select_dataset(stream.take(0), **settings)
+    with pytest.raises(InputError, match="group_column lens is no column.*camera"):
+        select_dataset(stream, **settings, group_column="lens")
+    with pytest.raises(InputError, match="label_column_name camera_ is no column"):
+        select_dataset(stream, **settings, label_column_name="camera_")
+    opened = IterableDataset.from_generator(lambda: ({"image": row["image"], "label": 1} for row in digits))
+    with pytest.raises(InputError, match="does not tell what its columns are.*features=Features"):
+        select_dataset(opened, **settings)
+    copies = select_dataset(stream, **settings, reference=digits.select(range(5)))
+    assert np.flatnonzero(np.array(copies.scores["leak_of"][:]) >= 0).tolist()[:5] == [0, 1, 2, 3, 4]
+
+
+def select_by_command(folder: Path, clip_folder: Path, *flags: str) -> int:
+    own = "--adaptation off --objective clean --use_cpu --dataloader_num_workers 0 --selection_ratio 0.3".split()
+    return main(["select", *own, "--model_name_or_path", str(clip_folder), "--output_dir", str(folder), *flags])
+
+
+@pytest.fixture(scope="module")
+def places(digits, tmp_path_factory) -> dict[str, list[str]]:
+    """The same rows as class folders, a Parquet file, a saved dataset, and a table of paths."""
+    folder = tmp_path_factory.mktemp("places")
+    names, lines = digits.features["label"].names, ["file,label"]
+    for number, row in enumerate(digits.select(range(100))):
+        path = folder / "images" / names[row["label"]] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        row["image"].save(path)
+        lines.append(f"{path.relative_to(folder)},{names[row['label']]}")
+    (folder / "paths.csv").write_text("\n".join(lines))
+    digits.to_parquet(folder / "rows.parquet")
+    digits.save_to_disk(folder / "saved")
+    return {
+        "class folders": [str(folder / "images")],
+        "parquet": [str(folder / "rows.parquet")],
+        "saved": [str(folder / "saved"), "--group_column", "camera"],
+        "paths": [str(folder / "paths.csv"), "--image_column_name", "file"],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["class folders", "parquet", "saved", "paths"])
+def test_streaming_by_name(kind, places, clip_folder, tmp_path, capsys):
+    name = ["--dataset_name", *places[kind]]
+    assert select_by_command(tmp_path / "dataset", clip_folder, *name) == 0
+    assert select_by_command(tmp_path / "stream", clip_folder, *name, "--streaming") == 0
+    assert_same_results(tmp_path / "stream", tmp_path / "dataset")
+    printed = capsys.readouterr()
+    assert printed.err.count("Finding images") <= 2  # those of the dataset, and none for each batch of the stream
+    if kind == "saved":  # the folder tells where its images are, and takes its settings back
+        assert main(["suspects", str(tmp_path / "stream"), "--output_dir", str(tmp_path / "suspects")]) == 0
+        config = ["--config", str(tmp_path / "stream" / "config.yaml"), "--selection_ratio", "0.5"]
+        assert main(["select", *config]) == 0
+        assert SelectionResult.from_folder(tmp_path / "stream").ratios[0] == 0.5
+
+
+def test_max_train_samples_takes_the_first_rows(places, clip_folder, tmp_path, capsys):
+    name = ["--dataset_name", places["parquet"][0], "--streaming", "--max_train_samples", "90"]
+    assert select_by_command(tmp_path / "out", clip_folder, *name) == 0
+    result = SelectionResult.from_folder(tmp_path / "out")
+    stream = load_dataset("parquet", data_files=places["parquet"][0], split="train", streaming=True)
+    kept = list(result.apply(stream.take(90)))
+    assert result.source.num_rows == 90 and len(kept) == 27
+    with pytest.raises(InputError, match=r"more than 90 rows.*of a run with --max_train_samples, \.take so many"):
+        list(result.apply(stream))
+
+
+def test_flags_that_streaming_rules_out(places, clip_folder, tmp_path, capsys):
+    for flags, told in {
+        ("--reference_split", "test"): "--reference_split test is loaded whole",
+        ("--quality_checks", "drop"): "--quality_checks drop looks at all images once more",
+        ("--train_split_name", "test"): "--train_split_name test",
+        ("--dataset_name", "s3://bucket/rows.parquet"): "what a URL names is fetched whole first",
+        ("--dataset_name", "no-such-folder/at/all"): "is neither a folder nor a Hub id",
+    }.items():
+        name = ["--dataset_name", places["parquet"][0], "--streaming"]
+        assert select_by_command(tmp_path / "out", clip_folder, *name, *flags) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_rows_of_a_stream_may_not_name_files_of_others(clip_folder, tmp_path, capsys):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "given").mkdir()
+    load_digits_dataset("train")[0]["image"].save(tmp_path / "secret" / "key.png")
+    images = [{"bytes": None, "path": str(tmp_path / "secret" / "key.png")}] * 100
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+    table = pa.table({"image": images, "label": [i % 2 for i in range(100)]}).cast(features.arrow_schema)
+    pq.write_table(table, tmp_path / "given" / "rows.parquet")
+    name = ["--dataset_name", str(tmp_path / "given" / "rows.parquet"), "--streaming"]
+    assert select_by_command(tmp_path / "out", clip_folder, *name) == 2
+    assert "lies outside of the dataset's own folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_several_processes_are_refused(forking_client, tmp_path):
+    flags = ["--use_cpu", "--streaming", "--output_dir", str(tmp_path / "out")]
+    plan = {"runs": [flags], "shard_rows": SHARD_ROWS, "notes": str(tmp_path), "processes": 2}
+    assert forking_client.run(plan) == [2, 2]
+    told = "A stream is read by one process, and this run has 2; start it without a launcher"
+    assert any(told in path.read_text() for path in tmp_path.glob("output-*.txt"))
