@@ -21,11 +21,10 @@ from .select_step import (
     Rank,
     is_cut,
     ranked_path,
-    read_quotas,
     web_objective,
     write_quotas,
 )
-from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
+from .shuffle import Shuffle, checked_scores, is_of, make_layout, sorted_path
 
 
 # Rows that a task holds in memory by default, some 2 GB; with embeddings of 512 numbers as much.
@@ -37,7 +36,10 @@ def add_select(subparsers: Any) -> None:
     parser = subparsers.add_parser("select", help="select rows from the scores of all shards")
     _add_folders(parser)
     parser.add_argument(
-        "--selection_ratio", type=float, nargs="+", help="Fraction of the scored rows to KEEP, in (0, 1] (default: 0.3)."
+        "--selection_ratio",
+        type=float,
+        nargs="+",
+        help="Fraction of the scored rows to KEEP, in (0, 1]; default: 0.3.",
     )
     parser.add_argument("--selection_count", type=int, nargs="+", help="Number of rows to keep, beside or instead.")
     parser.add_argument(
@@ -65,13 +67,13 @@ def run_select(arguments: argparse.Namespace) -> None:
     sizes = check_numbers(arguments.selection_ratio, arguments.selection_count)
     reference = _reference(work)
     objective = web_objective(
-        arguments.objective, has_labels=reference["has_labels"], redundancy_weight=arguments.redundancy_weight
+        arguments.objective, has_labels=not reference["has_captions"], redundancy_weight=arguments.redundancy_weight
     )
-    files = checked_scores(
-        data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards
-    )
+    files = checked_scores(data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards)
     num_rows = sum(file.num_scored for file in files)
     with_embeddings = objective.redundancy_weight > 0
+    if with_embeddings and not all(file.has_embeddings for file in files if file.num_scored):
+        raise InputError("--redundancy_weight needs scores with embeddings. Run score with --embeddings first.")
     most = ROWS_WITH_EMBEDDINGS if with_embeddings else ROWS_PER_TASK
     layout = make_layout(
         files,
@@ -114,7 +116,9 @@ class _Runner:
 
 def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", required=True, help="Folder or URL of the shards, .tar or .parquet.")
-    parser.add_argument("--work_dir", required=True, help="Folder or URL of the scores and of all that is made of them.")
+    parser.add_argument(
+        "--work_dir", required=True, help="Folder or URL of the scores and of all that is made of them."
+    )
 
 
 def _reference(work: DataFolder) -> dict[str, Any]:

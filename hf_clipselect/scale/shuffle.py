@@ -45,6 +45,7 @@ class ScoreFile:
     num_scored: int  # rows of the file; the other ones of the shard can't be read
     counts: dict[int, int]  # cluster -> rows
     seconds: float  # that scoring took
+    has_embeddings: bool
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_
     number. Raises `InputError` where it is not, where a shard has neither, where scores are not of this key, and where
     nothing is scored.
     """
-    shards = [name for name in data.list_files() if name.endswith(SHARD_ENDINGS)]
+    found = data.find("", detail=True).items() if data.isdir("") else ()
+    sizes = {path: int(info["size"]) for path, info in sorted(found) if path.endswith(SHARD_ENDINGS)}
+    shards = list(sizes)
     if not shards:
         raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
     there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
@@ -110,12 +113,10 @@ def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_
             + f"--accept_lost_shards {len(failed)}; given was {accept_lost_shards}."
         )
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        files = list(pool.map(partial(_header, work), scored))
-    for shard, metadata in zip(scored, files, strict=True):
-        if metadata is None or metadata["key"] != key or metadata["shard"] != shard:
-            problem = "is damaged" if metadata is None else "is of another reference or shard"
-            raise InputError(f"The score file {score_path(shard)} {problem}. Run score again, which makes it anew.")
-    return [_score_file(metadata) for metadata in files if metadata is not None]
+        files = list(pool.map(partial(_score_file, work, key=key), scored, [sizes[shard] for shard in scored]))
+    if not any(file.num_scored for file in files):
+        raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
+    return files
 
 
 def failed_path(shard: str) -> str:
@@ -254,15 +255,23 @@ def uid_text(uid: np.void) -> str:
     return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
 
 
-def _header(work: DataFolder, shard: str) -> dict[str, Any] | None:
-    told = metadata_of(work, score_path(shard))
-    return None if told is None else {"path": score_path(shard), **told}
-
-
-def _score_file(told: dict[str, Any]) -> ScoreFile:
+def _score_file(work: DataFolder, shard: str, size: int, *, key: str) -> ScoreFile:
+    """What a score file tells of itself. Raises `InputError` where it is damaged, or of something else."""
+    path = score_path(shard)
+    try:
+        with work.open(path) as file:
+            opened = pq.ParquetFile(file)
+            told, names = json.loads(opened.metadata.metadata[METADATA]), opened.schema_arrow.names
+    except (OSError, KeyError, TypeError, ValueError):
+        raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
+    if (told["key"], told["shard"], told["shard_bytes"]) != (key, shard, size):
+        raise InputError(
+            f"The score file {path} is of another reference, or of the shard as it was. Run score again, which makes "
+            "it anew."
+        )
     counts = {int(cluster): count for cluster, count in told["counts"].items()}
-    names = ("path", "shard", "num_rows", "num_scored", "seconds")
-    return ScoreFile(counts=counts, **{name: told[name] for name in names})
+    facts = {name: told[name] for name in ("num_rows", "num_scored", "seconds")}
+    return ScoreFile(path, shard, counts=counts, has_embeddings="embedding" in names, **facts)
 
 
 def _reason(work: DataFolder, shard: str) -> str:

@@ -36,7 +36,7 @@ def class_quotas(
 def quotas_of_sizes(
     sizes: np.ndarray, k: int, *, balance: str, lower: np.ndarray | None = None, upper: np.ndarray | None = None
 ) -> np.ndarray:
-    """[`class_quotas`] where the class sizes `(C,)`, integers, are known, and the labels of the rows are not at hand."""
+    """[`class_quotas`] where the class sizes `(C,)`, int64, are known, and the labels of the rows are not."""
     num_classes = len(sizes)
     high = sizes if upper is None else np.minimum(sizes, upper)
     low = np.zeros(num_classes, dtype=np.int64) if lower is None else lower
