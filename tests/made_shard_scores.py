@@ -11,6 +11,13 @@ import pyarrow.parquet as pq
 
 
 KEY = "f" * 64
+REFERENCE = {
+    "key": KEY,
+    "has_captions": True,
+    "num_rows": 1000,
+    "adapter_id": "a" * 64,
+    "model": {"name": "openai/clip-vit-base-patch32", "revision": None},
+}
 
 
 @dataclass
@@ -58,7 +65,7 @@ def write_scores(made: MadeScores, folder: Path, *, num_shards: int = 5, ending:
     """The data and the working folder, as `prepare` and `score` leave them."""
     data, work = folder / "data", folder / "work"
     (work / "reference").mkdir(parents=True)
-    (work / "reference" / "reference.json").write_text(json.dumps({"key": KEY, "has_captions": True}))
+    (work / "reference" / "reference.json").write_text(json.dumps(REFERENCE))
     for shard in range(num_shards):
         name = f"part/{shard:04d}{ending}"
         (data / name).parent.mkdir(parents=True, exist_ok=True)

@@ -183,11 +183,13 @@ def cluster_quotas(counts: np.ndarray, sizes: Sequence[Size], objective: Objecti
     return quotas
 
 
-def write_quotas(work: DataFolder, layout: Layout, sizes: Sequence[Size], objective: Objective) -> dict[str, Any]:
+def write_quotas(
+    work: DataFolder, layout: Layout, sizes: Sequence[Size], objective: Objective, *, facts: dict[str, Any]
+) -> dict[str, Any]:
     """Share every size out among the clusters that were ranked, for [`Cut`] to read; gives what is written.
 
     That is `key`, of the layout and the sizes, `sizes`, and for each cluster its `rows`, those that pass the gate as
-    `first`, `duplicates`, and what each config has `kept`.
+    `first`, `duplicates`, and what each config has `kept`; the facts are written beside these.
     """
     counts: dict[int, int] = {}
     first: dict[int, int] = {}
@@ -200,6 +202,7 @@ def write_quotas(work: DataFolder, layout: Layout, sizes: Sequence[Size], object
     quotas = cluster_quotas(np.array([counts[cluster] for cluster in clusters], dtype=np.int64), sizes, objective)
     names = [config_name(size) for size in sizes]
     summary: dict[str, Any] = {
+        **facts,
         "key": f"{layout.key} {' '.join(names)}",
         "objective": objective.to_dict(),
         "sizes": {name: column_suffix(size) for name, size in zip(names, sizes, strict=True)},
@@ -253,6 +256,8 @@ class Cut(PipelineStep):
         numbers, starts, counts = np.unique(clusters, return_index=True, return_counts=True)
         places = np.arange(len(clusters)) - np.repeat(starts, counts)
         uids, selected = uids_of(table.column("uid")), {}
+        if work.exists(selected_path(rank)):
+            work.rm(selected_path(rank))  # it vouches for the lists, which now become others
         for config, suffix in summary["sizes"].items():
             quotas = np.array([summary["clusters"][str(number)]["kept"][config] for number in numbers.tolist()])
             selected[suffix] = places < np.repeat(quotas, counts)

@@ -40,12 +40,14 @@ class ScoreFile:
     """What a score file tells of itself."""
 
     path: str  # in the working folder
+    key: str  # of the reference
     shard: str  # its path in the data folder
+    shard_bytes: int
     num_rows: int  # of the shard
     num_scored: int  # rows of the file; the other ones of the shard can't be read
     counts: dict[int, int]  # cluster -> rows
     seconds: float  # that scoring took
-    has_embeddings: bool
+    embed_dim: int  # of the embeddings in it, 0 where there are none
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,14 @@ def score_path(shard: str) -> str:
     return f"{SCORES}/{PurePosixPath(shard).with_suffix('.parquet')}"
 
 
-def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0) -> list[ScoreFile]:
-    """The score files of all shards of a data folder, in the order of the shards' names.
+def checked_scores(
+    data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0
+) -> tuple[list[ScoreFile], list[str]]:
+    """The score files of all shards of a data folder, in the order of the shards' names, and the shards without one.
 
-    Shards that could not be scored, as their `.failed.json` tells, are left out where `accept_lost_shards` is their
-    number. Raises `InputError` where it is not, where a shard has neither, where scores are not of this key, and where
-    nothing is scored.
+    These are the ones that could not be scored, as their `.failed.json` tells; `accept_lost_shards` is their number.
+    Raises `InputError` where it is not, where a shard has neither, where scores are not of this key or of the shard as
+    it is, and where nothing is scored.
     """
     found = data.find("", detail=True).items() if data.isdir("") else ()
     sizes = {path: int(info["size"]) for path, info in sorted(found) if path.endswith(SHARD_ENDINGS)}
@@ -98,8 +102,9 @@ def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_
         raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
     there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
     scored = [shard for shard in shards if score_path(shard) in there]
-    failed = [shard for shard in shards if shard not in set(scored) and failed_path(shard) in there]
-    missing = [shard for shard in shards if shard not in {*scored, *failed}]
+    rest = [shard for shard in shards if score_path(shard) not in there]
+    failed = [shard for shard in rest if failed_path(shard) in there]
+    missing = [shard for shard in rest if failed_path(shard) not in there]
     if missing:
         raise InputError(
             f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet: "
@@ -113,15 +118,29 @@ def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_
             + f"--accept_lost_shards {len(failed)}; given was {accept_lost_shards}."
         )
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        files = list(pool.map(partial(_score_file, work, key=key), scored, [sizes[shard] for shard in scored]))
+        files = list(pool.map(partial(_checked_score_file, work, key=key), scored, [sizes[shard] for shard in scored]))
     if not any(file.num_scored for file in files):
         raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
-    return files
+    return files, failed
 
 
 def failed_path(shard: str) -> str:
     """Where in the working folder it is told why a shard can't be scored."""
     return f"{SCORES}/{PurePosixPath(shard).with_suffix('')}.failed.json"
+
+
+def read_score_file(work: DataFolder, path: str) -> ScoreFile:
+    """What a score file tells of itself. Raises `InputError` where it is damaged."""
+    try:
+        with work.open(path) as file:
+            opened = pq.ParquetFile(file)
+            told, schema = json.loads(opened.metadata.metadata[METADATA]), opened.schema_arrow
+        counts = {int(cluster): count for cluster, count in told["counts"].items()}
+        facts = {name: told[name] for name in ("key", "shard", "shard_bytes", "num_rows", "num_scored", "seconds")}
+        embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
+        return ScoreFile(path, counts=counts, embed_dim=embed_dim, **facts)
+    except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
+        raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
 
 
 def make_layout(
@@ -230,7 +249,7 @@ def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:
         with work.open(path) as file:
             told: dict[str, Any] = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
             return told
-    except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
+    except (OSError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -255,23 +274,14 @@ def uid_text(uid: np.void) -> str:
     return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
 
 
-def _score_file(work: DataFolder, shard: str, size: int, *, key: str) -> ScoreFile:
-    """What a score file tells of itself. Raises `InputError` where it is damaged, or of something else."""
-    path = score_path(shard)
-    try:
-        with work.open(path) as file:
-            opened = pq.ParquetFile(file)
-            told, names = json.loads(opened.metadata.metadata[METADATA]), opened.schema_arrow.names
-    except (OSError, KeyError, TypeError, ValueError):
-        raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
-    if (told["key"], told["shard"], told["shard_bytes"]) != (key, shard, size):
+def _checked_score_file(work: DataFolder, shard: str, size: int, *, key: str) -> ScoreFile:
+    file = read_score_file(work, score_path(shard))
+    if (file.key, file.shard, file.shard_bytes) != (key, shard, size):
         raise InputError(
-            f"The score file {path} is of another reference, or of the shard as it was. Run score again, which makes "
-            "it anew."
+            f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
+            "makes it anew."
         )
-    counts = {int(cluster): count for cluster, count in told["counts"].items()}
-    facts = {name: told[name] for name in ("num_rows", "num_scored", "seconds")}
-    return ScoreFile(path, shard, counts=counts, has_embeddings="embedding" in names, **facts)
+    return file
 
 
 def _reason(work: DataFolder, shard: str) -> str:

@@ -40,13 +40,29 @@ class MergeLists(PipelineStep):
         layout, summary = Layout.read(work), read_quotas(work)
         config = list(summary["sizes"])[rank]
         paths = [uids_path(config, number) for number in range(len(layout.group_starts))]
+        if work.exists(_key_path(config)):
+            work.rm(_key_path(config))  # it vouches for the list, which now becomes another
         with write_whole(work, list_path(config)) as file:
             write_merged(work, paths, file, num_uids=summary["kept"][config])
+        with write_whole(work, _key_path(config)) as file:
+            file.write(summary["key"].encode())
 
 
 def list_path(config: str) -> str:
     """The sorted uids that a size keeps."""
     return f"{LISTS}/{config}.npy"
+
+
+def is_listed(work: DataFolder, config: str, key: str) -> bool:
+    """Whether the list of a config is there, of this selection."""
+    if not (work.isfile(list_path(config)) and work.isfile(_key_path(config))):
+        return False
+    with work.open(_key_path(config)) as file:
+        return file.read() == key.encode()
+
+
+def _key_path(config: str) -> str:
+    return f"{LISTS}/{config}.key"
 
 
 def write_merged(work: DataFolder, paths: Sequence[str], file: IO[bytes], *, num_uids: int) -> None:
