@@ -65,7 +65,6 @@ def write_scores(
     `key` is that of the reference, `num_rows` counts the rows of the shard with those that could not be read, and
     `seconds` is how long it took.
     """
-    numbers, counts = np.unique(scores.cluster, return_counts=True)
     told = {
         "key": key,
         "shard": shard.path,
@@ -73,7 +72,7 @@ def write_scores(
         "num_rows": num_rows,
         "num_scored": len(scores.row),
         "unreadable": num_rows - len(scores.row),
-        "counts": dict(zip(map(str, numbers.tolist()), counts.tolist(), strict=True)),
+        "counts": _counts(scores.cluster),
         "seconds": round(seconds, 3),
     }
     arrays = [
@@ -119,9 +118,19 @@ def read_trusted(
             table = pq.read_table(file, page_checksum_verification=True)
         told = json.loads(table.schema.metadata[METADATA])
         same = (told["key"], told["shard"], told["shard_bytes"]) == (key, shard.path, shard.size)
-        whole = told["num_scored"] == len(table) and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)
+        whole = (
+            told["num_scored"] == len(table) == told["num_rows"] - told["unreadable"]
+            and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)
+            and told["counts"] == _counts(table["cluster"].to_numpy())
+        )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # of a file that is damaged anywhere
         return None
     if not same or not whole or (with_embeddings and "embedding" not in table.column_names):
         return None
     return told, table
+
+
+def _counts(clusters: np.ndarray) -> dict[str, int]:
+    """How many rows each cluster has; the names are as JSON has them."""
+    numbers, counts = np.unique(clusters, return_counts=True)
+    return dict(zip(map(str, numbers.tolist()), counts.tolist(), strict=True))
