@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
+from .score_files import METADATA, SCORES
 from .select_step import read_quotas, selected_path
-from .shuffle import METADATA, SCORES, Layout, is_of, read_group
+from .shuffle import Layout, is_of, read_group
 from .whole_files import write_whole
 
 

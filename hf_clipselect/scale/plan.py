@@ -7,7 +7,8 @@ from functools import partial
 from datatrove.io import DataFolder
 
 from ..errors import InputError
-from .shuffle import SCORES, read_score_file
+from .score_files import SCORES
+from .shuffle import read_score_file
 
 
 # Score files that are looked at.

@@ -9,7 +9,7 @@ from datatrove.io import DataFolder
 
 from ..hub.access import check_access
 from ..hub.push import CARD, Pushed, Repository, push_files
-from .shuffle import SCORES
+from .score_files import SCORES
 
 
 # Files of one commit: the Hub takes some thousands, and a push that fails is repeated from its last commit on.

@@ -18,7 +18,7 @@ from .whole_files import write_whole
 
 # Where a score file tells what it is of, as JSON.
 METADATA = b"hf_clipselect"
-_SCORES = "scores"
+SCORES = "scores"
 _COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
 
 
@@ -32,12 +32,12 @@ class Shard:
     @property
     def scores_path(self) -> str:
         """Where in the working folder its scores are."""
-        return f"{_SCORES}/{PurePosixPath(self.path).with_suffix('.parquet')}"
+        return f"{SCORES}/{PurePosixPath(self.path).with_suffix('.parquet')}"
 
     @property
     def failed_path(self) -> str:
         """Where in the working folder it is told why it can't be read."""
-        return f"{_SCORES}/{PurePosixPath(self.path).with_suffix('')}.failed.json"
+        return f"{SCORES}/{PurePosixPath(self.path).with_suffix('')}.failed.json"
 
 
 @dataclass(frozen=True)

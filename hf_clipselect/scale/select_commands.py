@@ -34,7 +34,7 @@ ROWS_PER_TASK, ROWS_WITH_EMBEDDINGS = 5_000_000, 500_000
 
 def add_select(subparsers: Any) -> None:
     """Add the command that selects rows from the scores of all shards."""
-    parser = subparsers.add_parser("select", help="select rows from the scores of all shards")
+    parser = subparsers.add_parser("select", help="Select rows from the scores of all shards.")
     _add_folders(parser)
     parser.add_argument(
         "--selection_ratio",
@@ -100,7 +100,7 @@ def run_select(arguments: argparse.Namespace) -> None:
 
 def add_write(subparsers: Any) -> None:
     """Add the command that writes what was selected."""
-    parser = subparsers.add_parser("write", help="write lists of uids, masks and shards of what was selected")
+    parser = subparsers.add_parser("write", help="Write lists of uids, masks and shards of what was selected.")
     _add_folders(parser)
     parser.add_argument("--write_subset", action="store_true", help="Copy the kept samples into shards of their own.")
     parser.add_argument("--push_to_hub", action="store_true", help="Push scores, masks, lists and card to the Hub.")
@@ -158,7 +158,7 @@ def _repository(arguments: argparse.Namespace) -> Repository | None:
 
 def add_plan(subparsers: Any) -> None:
     """Add the command that tells what a selection of so many rows takes."""
-    parser = subparsers.add_parser("plan", help="tell what a selection of so many rows takes")
+    parser = subparsers.add_parser("plan", help="Tell what a selection of so many rows takes.")
     parser.add_argument("--num_rows", type=float, required=True, help="Rows to select from, such as 1e9.")
     parser.add_argument("--work_dir", help="Working folder with the scores of some shards, which tell the rest.")
     parser.add_argument("--rows_per_shard", type=float, help="Default: as in the scores, else 10,000.")

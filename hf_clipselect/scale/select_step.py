@@ -27,7 +27,6 @@ from ..selection import (
     NUM_NEAREST,
     Objective,
     RowColumns,
-    Size,
     class_graph,
     column_suffix,
     config_name,
@@ -167,7 +166,7 @@ def ranked_path(number: int) -> str:
     return f"{RANKED}/{number:05d}.parquet"
 
 
-def cluster_quotas(counts: np.ndarray, sizes: Sequence[Size], objective: Objective) -> list[np.ndarray]:
+def cluster_quotas(counts: np.ndarray, sizes: Sequence[float], objective: Objective) -> list[np.ndarray]:
     """How many rows each size takes of each cluster, `(C,)` for each of S sizes, int64, as `select_subsets` shares
     them out: each adds up to exactly k, and none is more than that of a larger size.
 
@@ -184,7 +183,7 @@ def cluster_quotas(counts: np.ndarray, sizes: Sequence[Size], objective: Objecti
 
 
 def write_quotas(
-    work: DataFolder, layout: Layout, sizes: Sequence[Size], objective: Objective, *, facts: dict[str, Any]
+    work: DataFolder, layout: Layout, sizes: Sequence[float], objective: Objective, *, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Share every size out among the clusters that were ranked, for [`Cut`] to read; gives what is written.
 

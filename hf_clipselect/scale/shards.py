@@ -5,10 +5,11 @@ Legend: n rows of a shard.
 
 import hashlib
 import json
-import os
 import tarfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -100,24 +101,33 @@ def fallback_uid(shard: Shard, row_key: str) -> bytes:
     return hashlib.sha256(f"{shard.path}:{row_key}".encode()).digest()[:_UID_BYTES]
 
 
+def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, tarfile.TarInfo]]:
+    """The files of a tar, each with the number of its row, from 0, the row's name, and the ending in small letters.
+
+    Neighbours with the same name before the first dot of the file's name are one row, as in WebDataset; hidden files
+    are of none.
+    """
+    row, name = -1, None
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if not member.isfile() or path.name.startswith("."):
+            continue
+        stem, _, ending = path.name.partition(".")
+        own = str(path.with_name(stem))
+        if own != name:
+            row, name = row + 1, own
+        yield row, own, ending.lower(), member
+
+
 def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows:
-    """Neighbouring members with the same name before the first dot are one row, as in WebDataset."""
-    rows, name, parts = ShardRows(), None, dict[str, bytes]()
+    rows = ShardRows()
     with tarfile.open(fileobj=file, mode="r|*") as archive:
-        for member in archive:
-            if not member.isfile() or os.path.basename(member.name).startswith("."):
-                continue
-            path = PurePosixPath(member.name)
-            stem, _, ending = path.name.partition(".")
-            own = str(path.with_name(stem))
-            if name is not None and own != name:
-                _add_sample(rows, shard, name, parts, has_captions=has_captions)
-                parts = {}
-            name = own
-            content = archive.extractfile(member)
-            parts[ending.lower()] = b"" if content is None else content.read()
-    if name is not None:
-        _add_sample(rows, shard, name, parts, has_captions=has_captions)
+        for (_, name), members in groupby(numbered_members(archive), key=lambda numbered: numbered[:2]):
+            parts: dict[str, bytes] = {}
+            for *_, ending, member in members:
+                content = archive.extractfile(member)
+                parts[ending] = b"" if content is None else content.read()
+            _add_sample(rows, shard, name, parts, has_captions=has_captions)
     return rows
 
 

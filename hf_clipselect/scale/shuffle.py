@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,12 @@ from datatrove.pipeline.base import PipelineStep
 
 from ..errors import InputError
 from ..runtime.words import are, counted, listed
+from .score_files import METADATA, SCORES, Shard
+from .shards import list_shards
 from .whole_files import write_whole
 
 
-SCORES, SORTED = "scores", "sorted"
-# Where a Parquet file of ours tells what it is of, as JSON.
-METADATA = b"hf_clipselect"
-SHARD_ENDINGS = (".tar", ".parquet")
+SORTED = "sorted"
 UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
 
 _LAYOUT = "selection_layout.json"
@@ -72,18 +70,14 @@ class Layout:
     @classmethod
     def read(cls, work: DataFolder) -> "Layout":
         with work.open(_LAYOUT) as file:
-            values = json.load(file)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            told = json.load(file)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+        return cls(**values)
 
     def files(self, number: int) -> range:
         """The numbers of the score files in a range."""
         ends = (*self.range_starts[1:], len(self.scores))
         return range(self.range_starts[number], ends[number])
-
-
-def score_path(shard: str) -> str:
-    """Where in the working folder the scores of a shard are, by its path in the data folder."""
-    return f"{SCORES}/{PurePosixPath(shard).with_suffix('.parquet')}"
 
 
 def checked_scores(
@@ -95,38 +89,28 @@ def checked_scores(
     Raises `InputError` where it is not, where a shard has neither, where scores are not of this key or of the shard as
     it is, and where nothing is scored.
     """
-    found = data.find("", detail=True).items() if data.isdir("") else ()
-    sizes = {path: int(info["size"]) for path, info in sorted(found) if path.endswith(SHARD_ENDINGS)}
-    shards = list(sizes)
-    if not shards:
-        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
+    shards = list_shards(data, work)
     there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
-    scored = [shard for shard in shards if score_path(shard) in there]
-    rest = [shard for shard in shards if score_path(shard) not in there]
-    failed = [shard for shard in rest if failed_path(shard) in there]
-    missing = [shard for shard in rest if failed_path(shard) not in there]
-    if missing:
+    scored = [shard for shard in shards if shard.scores_path in there]
+    rest = [shard for shard in shards if shard.scores_path not in there]
+    lost = [shard for shard in rest if shard.failed_path in there]
+    if missing := [shard.path for shard in rest if shard.failed_path not in there]:
         raise InputError(
             f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet: "
             f"{listed(missing, limit=3)}. Run score again, which scores what is missing."
         )
-    if len(failed) != accept_lost_shards:
-        reasons = f": {listed([_reason(work, shard) for shard in failed[:3]])}" if failed else ""
+    if len(lost) != accept_lost_shards:
+        reasons = f": {listed([_reason(work, shard) for shard in lost[:3]])}" if lost else ""
         raise InputError(
-            f"{counted(len(failed), 'shard')} of {len(shards)} could not be scored{reasons}. "
-            + ("Run score again, or go on without them by " if failed else "Leave the flag out, or pass ")
-            + f"--accept_lost_shards {len(failed)}; given was {accept_lost_shards}."
+            f"{counted(len(lost), 'shard')} of {len(shards)} could not be scored{reasons}. "
+            + ("Run score again, or go on without them by " if lost else "Leave the flag out, or pass ")
+            + f"--accept_lost_shards {len(lost)}; given was {accept_lost_shards}."
         )
     with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        files = list(pool.map(partial(_checked_score_file, work, key=key), scored, [sizes[shard] for shard in scored]))
+        files = list(pool.map(partial(_checked_score_file, work, key=key), scored))
     if not any(file.num_scored for file in files):
         raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
-    return files, failed
-
-
-def failed_path(shard: str) -> str:
-    """Where in the working folder it is told why a shard can't be scored."""
-    return f"{SCORES}/{PurePosixPath(shard).with_suffix('')}.failed.json"
+    return files, [shard.path for shard in lost]
 
 
 def read_score_file(work: DataFolder, path: str) -> ScoreFile:
@@ -274,9 +258,9 @@ def uid_text(uid: np.void) -> str:
     return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
 
 
-def _checked_score_file(work: DataFolder, shard: str, size: int, *, key: str) -> ScoreFile:
-    file = read_score_file(work, score_path(shard))
-    if (file.key, file.shard, file.shard_bytes) != (key, shard, size):
+def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> ScoreFile:
+    file = read_score_file(work, shard.scores_path)
+    if (file.key, file.shard, file.shard_bytes) != (key, shard.path, shard.size):
         raise InputError(
             f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
             "makes it anew."
@@ -284,6 +268,6 @@ def _checked_score_file(work: DataFolder, shard: str, size: int, *, key: str) ->
     return file
 
 
-def _reason(work: DataFolder, shard: str) -> str:
-    with work.open(failed_path(shard)) as file:
-        return f"{shard} ({json.load(file).get('reason', 'no reason told')})"
+def _reason(work: DataFolder, shard: Shard) -> str:
+    with work.open(shard.failed_path) as file:
+        return f"{shard.path} ({json.load(file)['reason']})"

@@ -4,9 +4,7 @@ Legend: N rows of a shard.
 """
 
 import io
-import os
 import tarfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -19,8 +17,10 @@ from datatrove.pipeline.base import PipelineStep
 
 from ..errors import InputError
 from .masks import mask_path
+from .score_files import SCORES
 from .select_step import read_quotas
-from .shuffle import SCORES, Layout, ScoreFile, read_score_file
+from .shards import numbered_members
+from .shuffle import Layout, ScoreFile, read_score_file
 from .whole_files import write_whole
 
 
@@ -116,7 +116,7 @@ def _copy_tar(source: IO[bytes], targets: list[tuple[IO[bytes], np.ndarray]], fi
             for target, selected in targets
         ]
         row = -1
-        for row, member in _numbered(archive):
+        for row, _, _, member in numbered_members(archive):
             wanted = [target for target, selected in written if row < file.num_rows and selected[row]]
             if not wanted:
                 continue
@@ -140,16 +140,3 @@ def _copy_parquet(source: IO[bytes], targets: list[tuple[IO[bytes], np.ndarray]]
                     target.write_batch(batch.filter(pa.array(part)))
             start += len(batch)
     return start
-
-
-def _numbered(archive: tarfile.TarFile) -> Iterator[tuple[int, tarfile.TarInfo]]:
-    """The members of all samples with the number of theirs: neighbours of one name before its first dot are one."""
-    row, name = -1, None
-    for member in archive:
-        if not member.isfile() or os.path.basename(member.name).startswith("."):
-            continue
-        path = PurePosixPath(member.name)
-        own = path.with_name(path.name.partition(".")[0])
-        if row < 0 or own != name:
-            row, name = row + 1, own
-        yield row, member

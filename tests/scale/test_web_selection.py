@@ -187,7 +187,7 @@ def test_what_can_not_be_selected_is_refused(tmp_path):
         select(data, work)
     with pytest.raises(InputError, match="Run prepare and score first"):
         select(data, tmp_path / "nothing")
-    with pytest.raises(InputError, match="holds no shards"):
+    with pytest.raises(InputError, match="elsewhere is not there"):
         select(tmp_path / "elsewhere", work)
 
 
