@@ -1,0 +1,289 @@
+"""Score files to files that are sorted by cluster and uid, of which a later task reads the clusters that are its own.
+
+Legend: R ranges of score files, each sorted by one task; G groups of clusters, each ranked by one task; C clusters.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.io import DataFolder, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+
+from ..errors import InputError
+from ..runtime.words import are, counted, listed
+from .whole_files import write_whole
+
+
+SCORES, SORTED = "scores", "sorted"
+# Where a Parquet file of ours tells what it is of, as JSON.
+METADATA = b"hf_clipselect"
+SHARD_ENDINGS = (".tar", ".parquet")
+UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
+
+_LAYOUT = "selection_layout.json"
+_COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
+# Object storage answers each in some tenths of a second.
+_FOOTERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """What a score file tells of itself."""
+
+    path: str  # in the working folder
+    key: str  # of the reference
+    shard: str  # its path in the data folder
+    shard_bytes: int
+    num_rows: int  # of the shard
+    num_scored: int  # rows of the file; the other ones of the shard can't be read
+    counts: dict[int, int]  # cluster -> rows
+    seconds: float  # that scoring took
+    embed_dim: int  # of the embeddings in it, 0 where there are none
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the work of a selection is cut into tasks; every task reads it from the working folder.
+
+    `key` tells what the rows and their order follow from. `scores` are the paths of the score files; a shard is named
+    by its place among them. `range_starts` `(R,)` are the first file of each range, `group_starts` `(G,)` the first
+    cluster of each group. The rows of sorted files have their embeddings where these are needed.
+    """
+
+    key: str
+    scores: tuple[str, ...]
+    range_starts: tuple[int, ...]
+    group_starts: tuple[int, ...]
+    with_embeddings: bool
+
+    def write(self, work: DataFolder) -> None:
+        with write_whole(work, _LAYOUT) as file:
+            file.write(json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def read(cls, work: DataFolder) -> "Layout":
+        with work.open(_LAYOUT) as file:
+            values = json.load(file)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def files(self, number: int) -> range:
+        """The numbers of the score files in a range."""
+        ends = (*self.range_starts[1:], len(self.scores))
+        return range(self.range_starts[number], ends[number])
+
+
+def score_path(shard: str) -> str:
+    """Where in the working folder the scores of a shard are, by its path in the data folder."""
+    return f"{SCORES}/{PurePosixPath(shard).with_suffix('.parquet')}"
+
+
+def checked_scores(
+    data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0
+) -> tuple[list[ScoreFile], list[str]]:
+    """The score files of all shards of a data folder, in the order of the shards' names, and the shards without one.
+
+    These are the ones that could not be scored, as their `.failed.json` tells; `accept_lost_shards` is their number.
+    Raises `InputError` where it is not, where a shard has neither, where scores are not of this key or of the shard as
+    it is, and where nothing is scored.
+    """
+    found = data.find("", detail=True).items() if data.isdir("") else ()
+    sizes = {path: int(info["size"]) for path, info in sorted(found) if path.endswith(SHARD_ENDINGS)}
+    shards = list(sizes)
+    if not shards:
+        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
+    there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
+    scored = [shard for shard in shards if score_path(shard) in there]
+    rest = [shard for shard in shards if score_path(shard) not in there]
+    failed = [shard for shard in rest if failed_path(shard) in there]
+    missing = [shard for shard in rest if failed_path(shard) not in there]
+    if missing:
+        raise InputError(
+            f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet: "
+            f"{listed(missing, limit=3)}. Run score again, which scores what is missing."
+        )
+    if len(failed) != accept_lost_shards:
+        reasons = f": {listed([_reason(work, shard) for shard in failed[:3]])}" if failed else ""
+        raise InputError(
+            f"{counted(len(failed), 'shard')} of {len(shards)} could not be scored{reasons}. "
+            + ("Run score again, or go on without them by " if failed else "Leave the flag out, or pass ")
+            + f"--accept_lost_shards {len(failed)}; given was {accept_lost_shards}."
+        )
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        files = list(pool.map(partial(_checked_score_file, work, key=key), scored, [sizes[shard] for shard in scored]))
+    if not any(file.num_scored for file in files):
+        raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
+    return files, failed
+
+
+def failed_path(shard: str) -> str:
+    """Where in the working folder it is told why a shard can't be scored."""
+    return f"{SCORES}/{PurePosixPath(shard).with_suffix('')}.failed.json"
+
+
+def read_score_file(work: DataFolder, path: str) -> ScoreFile:
+    """What a score file tells of itself. Raises `InputError` where it is damaged."""
+    try:
+        with work.open(path) as file:
+            opened = pq.ParquetFile(file)
+            told, schema = json.loads(opened.metadata.metadata[METADATA]), opened.schema_arrow
+        counts = {int(cluster): count for cluster, count in told["counts"].items()}
+        facts = {name: told[name] for name in ("key", "shard", "shard_bytes", "num_rows", "num_scored", "seconds")}
+        embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
+        return ScoreFile(path, counts=counts, embed_dim=embed_dim, **facts)
+    except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
+        raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
+
+
+def make_layout(
+    files: Sequence[ScoreFile], *, rows_per_task: int, with_embeddings: bool, depends_on: dict[str, Any]
+) -> Layout:
+    """Cut the work of a selection so that a task has at most so many rows where no score file and no cluster has more.
+
+    `depends_on` is what the order of the rows follows from besides the files, as plain values.
+    """
+    counts: dict[int, int] = {}
+    for file in files:
+        for cluster, count in file.counts.items():
+            counts[cluster] = counts.get(cluster, 0) + count
+    clusters = sorted(counts)
+    groups = [clusters[place] for place in _starts([counts[cluster] for cluster in clusters], rows_per_task)]
+    ranges = _starts([file.num_scored for file in files], rows_per_task)
+    told = [depends_on, rows_per_task, with_embeddings, [asdict(file) for file in files]]
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return Layout(key, tuple(file.path for file in files), tuple(ranges), tuple(groups), with_embeddings)
+
+
+def _starts(sizes: Sequence[int], most: int) -> list[int]:
+    """Where groups of neighbours begin that together are at most so large, or one alone."""
+    starts, held = [0], 0
+    for place, size in enumerate(sizes):
+        if held and held + size > most:
+            starts.append(place)
+            held = 0
+        held += size
+    return starts
+
+
+class Shuffle(PipelineStep):
+    """Sorts the rows of a range of score files by cluster, then by uid; rows of the same uid stay in their order.
+
+    Writes `sorted/<range>.parquet` with a row group for each group of clusters that has rows, which the metadata
+    counts: the columns of the score files, and the number of the shard.
+    """
+
+    type, name = "hf_clipselect", "shuffle"
+
+    def __init__(self, work: str) -> None:
+        super().__init__()
+        self.work = work
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        work = get_datafolder(self.work)
+        layout = Layout.read(work)
+        columns = [*_COLUMNS, *(["embedding"] if layout.with_embeddings else [])]
+        tables = []
+        for number in layout.files(rank):
+            with work.open(layout.scores[number]) as file:
+                table = pq.read_table(file, columns=columns)
+            tables.append(table.append_column("shard", pa.array(np.full(len(table), number, dtype=np.int32))))
+        table = pa.concat_tables(tables).combine_chunks()
+        clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
+        order = np.lexsort((uids["f1"], uids["f0"], clusters))
+        table = table.take(pa.array(order))
+        ends = np.searchsorted(clusters[order], [*layout.group_starts[1:], np.iinfo(np.int32).max], side="left")
+        write_groups(work, sorted_path(rank), table, ends, key=layout.key)
+
+
+def sorted_path(number: int) -> str:
+    """The sorted file of a range."""
+    return f"{SORTED}/{number:05d}.parquet"
+
+
+def read_sorted(work: DataFolder, layout: Layout, group: int) -> pa.Table:
+    """The rows of a group of clusters out of all sorted files, those of the first range first."""
+    return read_group(work, [sorted_path(number) for number in range(len(layout.range_starts))], group)
+
+
+def write_groups(
+    work: DataFolder, path: str, table: pa.Table, ends: np.ndarray, *, key: str, told: dict[str, Any] | None = None
+) -> None:
+    """Write a table whose row groups end at `ends` `(G,)`, so that [`read_group`] finds each; empty ones are counted
+    alone. `told` is what the metadata tells beside the key.
+    """
+    starts = [0, *ends[:-1].tolist()]
+    sizes = [end - start for start, end in zip(starts, ends.tolist(), strict=True)]
+    metadata = {"key": key, "groups": sizes, **(told or {})}
+    schema = table.schema.with_metadata({METADATA: json.dumps(metadata).encode()})
+    with write_whole(work, path) as file, pq.ParquetWriter(file, schema, write_statistics=False) as writer:
+        for start, size in zip(starts, sizes, strict=True):
+            if size:
+                writer.write_table(table.slice(start, size).cast(schema), row_group_size=size)
+
+
+def read_group(work: DataFolder, paths: Sequence[str], group: int) -> pa.Table:
+    """One group out of files of [`write_groups`], in the order of the files."""
+    tables = []
+    for path in paths:
+        with work.open(path) as opened:
+            file = pq.ParquetFile(opened)
+            sizes = json.loads(file.metadata.metadata[METADATA])["groups"]
+            if sizes[group]:
+                tables.append(file.read_row_group(sum(size > 0 for size in sizes[:group])))
+            else:
+                tables.append(file.schema_arrow.empty_table())
+    return pa.concat_tables(tables).replace_schema_metadata(None).combine_chunks()
+
+
+def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:
+    """What a Parquet file of ours tells of itself; None where it is not there, or is damaged."""
+    try:
+        with work.open(path) as file:
+            told: dict[str, Any] = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
+            return told
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def is_of(work: DataFolder, path: str, key: str) -> bool:
+    """Whether a file of [`write_groups`] is there, whole and of this key."""
+    told = metadata_of(work, path)
+    return told is not None and told.get("key") == key
+
+
+def uids_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """The 128-bit uids `(N,)` of a column of 16 bytes each, as pairs whose order is that of the bytes."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    whole = np.frombuffer(array.buffers()[1], dtype=">u8", count=2 * (array.offset + len(array)))
+    pairs = whole.reshape(-1, 2)[array.offset :]
+    uids = np.empty(len(array), dtype=UID)
+    uids["f0"], uids["f1"] = pairs[:, 0], pairs[:, 1]
+    return uids
+
+
+def uid_text(uid: np.void) -> str:
+    """A uid in 32 hexadecimal digits."""
+    return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
+
+
+def _checked_score_file(work: DataFolder, shard: str, size: int, *, key: str) -> ScoreFile:
+    file = read_score_file(work, score_path(shard))
+    if (file.key, file.shard, file.shard_bytes) != (key, shard, size):
+        raise InputError(
+            f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
+            "makes it anew."
+        )
+    return file
+
+
+def _reason(work: DataFolder, shard: str) -> str:
+    with work.open(failed_path(shard)) as file:
+        return f"{shard} ({json.load(file).get('reason', 'no reason told')})"
