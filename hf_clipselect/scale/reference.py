@@ -122,7 +122,7 @@ def read_reference_of(work: DataFolder) -> Reference:
     try:
         with work.open(_ARRAYS) as file:
             content = file.read()
-        arrays = safetensors.numpy.load(content)
+        arrays: dict[str, Any] = safetensors.numpy.load(content)
         key = facts.pop("key")
         if facts.get("format") != _FORMAT or _key(content, facts) != key:
             raise ValueError("it is damaged, or of another version of hf_clipselect")

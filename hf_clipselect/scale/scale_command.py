@@ -15,6 +15,7 @@ from ..runtime.terminal import error_line
 from .executors import add_executor, executor_of
 from .prepare_reference import SampleColumns, prepare_reference
 from .score_step import score_shards
+from .select_commands import add_plan, add_select, add_write
 
 
 _DESCRIPTION = """\
@@ -50,11 +51,14 @@ def scale_parser() -> argparse.ArgumentParser:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     _add_prepare(steps)
     _add_score(steps)
+    add_select(steps)
+    add_write(steps)
+    add_plan(steps)
     return parser
 
 
 def _add_prepare(steps: argparse._SubParsersAction) -> None:
-    parser = steps.add_parser("prepare", help="Make the reference from a finished run on a sample.")
+    parser = steps.add_parser("prepare", help="make the reference from a finished run on a sample")
     parser.add_argument("--sample_dir", required=True, help="Output folder of hf-clipselect select on a sample.")
     parser.add_argument("--work_dir", required=True, help=_WORK)
     parser.add_argument("--num_clusters", type=int, help="Clusters of images (default: as the sample's run).")
@@ -77,7 +81,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _add_score(steps: argparse._SubParsersAction) -> None:
-    parser = steps.add_parser("score", help="Score all shards that have no scores of the reference yet.")
+    parser = steps.add_parser("score", help="score all shards that have no scores of the reference yet")
     parser.add_argument("--data_dir", required=True, help=_DATA)
     parser.add_argument("--work_dir", required=True, help=_WORK)
     parser.add_argument(

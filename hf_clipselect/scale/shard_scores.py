@@ -111,9 +111,8 @@ class ShardScorer:
         kept = readable[has_text]
         uids = [shard.rows.uids[row] for row in kept]
         if not len(kept):
-            nothing = np.empty(0, dtype=np.float32)
-            embeds = np.empty((0, self._backbone.embed_dim), dtype=np.float32) if with_embeddings else None
-            return ShardScores(uids, kept, kept, nothing, nothing, nothing, embeds)
+            nothing, none = np.empty((0, self._backbone.embed_dim), np.float32), np.empty(0, np.float32)
+            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None)
         of_rows, every = FeatureRows([features[has_text]]), np.arange(len(kept))
         with threadpool_limits(1):  # how many threads there are would decide last digits
             plain = embed_rows(self._plain, of_rows, every)
