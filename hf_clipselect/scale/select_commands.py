@@ -64,6 +64,7 @@ def add_select(subparsers: Any) -> None:
 
 def run_select(arguments: argparse.Namespace) -> None:
     """Sort, rank and cut the rows of all score files, and print what each size keeps."""
+    _check_tasks(arguments)
     work, data = get_datafolder(arguments.work_dir), get_datafolder(arguments.data_dir)
     sizes = check_numbers(arguments.selection_ratio, arguments.selection_count)
     reference = _reference(work)
@@ -78,7 +79,7 @@ def run_select(arguments: argparse.Namespace) -> None:
     most = ROWS_WITH_EMBEDDINGS if with_embeddings else ROWS_PER_TASK
     layout = make_layout(
         files,
-        rows_per_task=most if arguments.tasks is None else -(-num_rows // max(arguments.tasks, 1)),
+        rows_per_task=most if arguments.tasks is None else -(-num_rows // arguments.tasks),
         with_embeddings=with_embeddings,
         depends_on={"reference": reference["key"], "objective": objective.to_dict()},
     )
@@ -112,13 +113,14 @@ def add_write(subparsers: Any) -> None:
 
 def run_write(arguments: argparse.Namespace) -> None:
     """Write `lists/`, `masks/` and a card, shards of the kept samples if asked for, and push if asked to."""
+    _check_tasks(arguments)
     work = get_datafolder(arguments.work_dir)
     reference, summary, layout = _reference(work), read_quotas(work), Layout.read(work)
     if not all(is_cut(work, number, summary) for number in range(len(layout.group_starts))):
         raise InputError(f"The selection in {arguments.work_dir} has not been finished. Run select again.")
     repository = _repository(arguments)
     ranges, key = range(len(layout.range_starts)), summary["key"]
-    tasks = max(1, min(arguments.tasks or len(ranges), len(ranges)))
+    tasks = min(arguments.tasks or len(ranges), len(ranges))
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     configs, shards = list(summary["sizes"]), layout.scores
     steps = [
@@ -209,6 +211,11 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work_dir", required=True, help="Folder or URL of the scores and of all that is made of them."
     )
+
+
+def _check_tasks(arguments: argparse.Namespace) -> None:
+    if arguments.tasks is not None and arguments.tasks < 1:
+        raise InputError(f"--tasks must be at least 1, got {arguments.tasks}; leave it out for as many as fit.")
 
 
 def _reference(work: DataFolder) -> dict[str, Any]:

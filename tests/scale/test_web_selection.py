@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_keeps_what_one_machine_keeps(objective, tmp_path):
     assert [len(rows) for rows in expected] == [270, 45, 630]
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 40])
+@pytest.mark.parametrize("tasks", [1, 2, pytest.param(40, marks=pytest.mark.slow)])
 def test_neither_shards_nor_tasks_change_what_is_kept(tasks, tmp_path):
     made = made_scores(300, num_shards=5)
     expected = one_machine(made, web_objective("diverse", has_labels=False), SIZES)
@@ -93,6 +94,22 @@ def test_neither_shards_nor_tasks_change_what_is_kept(tasks, tmp_path):
     data, work = write_scores(made, tmp_path, num_shards=12)
     select(data, work, "--tasks", tasks)
     assert [kept(work, f"ratio_{name}") for name in (30, 5, 70)] == expected
+
+
+def test_slurm_is_handed_one_step_after_the_other(tmp_path, monkeypatch, capsys):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 7\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    data, work = write_scores(made_scores(60), tmp_path)
+    slurm = ("--tasks", 2, "--executor", "slurm", "--slurm_partition", "cpu")
+    select(data, work, *slurm)
+    assert capsys.readouterr().out == "3 tasks of shuffle handed over; run this again when they ended.\n"
+    assert not (work / "sorted").exists()
+    select(data, work, "--tasks", 2)  # in place of the cluster
+    capsys.readouterr()
+    select(data, work, *slurm)
+    assert capsys.readouterr().out.startswith("60 rows of 5 shards")
 
 
 def test_another_size_ranks_nothing_anew(tmp_path, capsys):
@@ -183,6 +200,8 @@ def test_what_can_not_be_selected_is_refused(tmp_path):
     data, work = write_scores(made_scores(0), tmp_path)
     with pytest.raises(InputError, match="herding and its noise model need all embeddings.*choose diverse or clean"):
         select(data, work, "--objective", "robust")
+    with pytest.raises(InputError, match="--tasks must be at least 1, got 0"):
+        select(data, work, "--tasks", 0)
     with pytest.raises(InputError, match="No row"):
         select(data, work)
     with pytest.raises(InputError, match="Run prepare and score first"):

@@ -6,6 +6,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,6 +126,7 @@ def test_a_uid_of_two_clusters_is_named(tmp_path):
         write(data, work)
 
 
+@pytest.mark.slow
 def test_another_selection_leaves_nothing_of_the_first_one(tmp_path):
     made = made_scores(80, num_shards=3)
     write_shards(made, tmp_path / "data", num_shards=3, ending=".tar")
@@ -148,6 +150,25 @@ def test_another_selection_leaves_nothing_of_the_first_one(tmp_path):
     select(data, work)
     write(data, work)
     assert sorted(path.name for path in (work / "masks" / "part").iterdir()) == ["0000.parquet", "0001.parquet"]
+
+
+@pytest.mark.slow
+def test_object_storage_gets_the_same_files(tmp_path):
+    """fsspec's memory, whose files are there as soon as they are opened, stands for it."""
+    made = made_scores(60, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    storage = fsspec.filesystem("memory")
+    storage.put(str(data), "/scale/data", recursive=True)
+    storage.put(str(work), "/scale/work", recursive=True)
+    for folder in ((data, work), ("memory://scale/data", "memory://scale/work")):
+        select(*folder, "--tasks", 2)
+        write(*folder, "--write_subset")
+    storage.get("/scale/work", str(tmp_path / "there"), recursive=True)
+    for name in ("lists", "masks", "subset"):
+        files = [path.relative_to(work) for path in (work / name).rglob("*") if path.is_file()]
+        assert len(files) >= 2
+        assert all((tmp_path / "there" / path).read_bytes() == (work / path).read_bytes() for path in files)
 
 
 def test_a_shard_that_changed_since_it_was_scored_is_told(tmp_path):
