@@ -69,11 +69,3 @@ def mask_path(scores: str) -> str:
 def are_written(work: DataFolder, layout: Layout, number: int, key: str) -> bool:
     """Whether the masks of a range of shards are there, whole and of this selection."""
     return all(is_of(work, mask_path(layout.scores[file]), key) for file in layout.files(number))
-
-
-def remove_others(work: DataFolder, layout: Layout) -> None:
-    """Remove the masks of shards that are not in this selection: they are of an earlier one."""
-    ours = {mask_path(scores) for scores in layout.scores}
-    for path in work.list_files(MASKS):
-        if path not in ours:
-            work.rm(path)

@@ -12,18 +12,30 @@ from typing import Any
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
+from ..encoder.cores import available_cores
 from ..errors import InputError
+from ..hub.merge import merge_cards
 from ..hub.push import CARD, Repository
 from ..runtime.words import counted
 from ..selection import check_numbers
 from .executors import Executor, add_executor, executor_of, run_pipeline
-from .masks import WriteMasks, are_written, mask_path, remove_others
+from .masks import WriteMasks, are_written, mask_path
 from .plan import Known, known_from_scores, planned
 from .scale_card import selection_card
 from .scale_push import check_push, push_selection
-from .select_step import OBJECTIVES, Cut, Rank, is_cut, ranked_path, read_quotas, web_objective, write_quotas
+from .select_step import (
+    OBJECTIVES,
+    Cut,
+    Rank,
+    is_cut,
+    is_selected,
+    ranked_path,
+    read_quotas,
+    web_objective,
+    write_quotas,
+)
 from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
-from .subset_shards import WriteSubsets, is_copied
+from .subset_shards import WriteSubsets, is_copied, remove_others
 from .uid_lists import MergeLists, is_listed, list_path
 from .whole_files import write_whole
 
@@ -116,7 +128,7 @@ def run_write(arguments: argparse.Namespace) -> None:
     _check_tasks(arguments)
     work = get_datafolder(arguments.work_dir)
     reference, summary, layout = _reference(work), read_quotas(work), Layout.read(work)
-    if not all(is_cut(work, number, summary) for number in range(len(layout.group_starts))):
+    if not is_selected(work, layout, summary):
         raise InputError(f"The selection in {arguments.work_dir} has not been finished. Run select again.")
     repository = _repository(arguments)
     ranges, key = range(len(layout.range_starts)), summary["key"]
@@ -137,14 +149,23 @@ def run_write(arguments: argparse.Namespace) -> None:
     for step, count, is_done in steps:
         if not run(step, count, key, is_done):
             return
-    remove_others(work, layout)
+    remove_others(work, layout, configs)
     card = selection_card(summary, reference, repo_id=arguments.hub_dataset_id)
-    with write_whole(work, CARD) as file:
-        file.write(card.encode())
+    _write_card(work, card)
     sys.stdout.write("".join(f"{list_path(config)}: {count} uids\n" for config, count in summary["kept"].items()))
     if repository is not None:
         paths = [*shards, *map(mask_path, shards), *map(list_path, configs)]
         sys.stdout.write(f"pushed: {push_selection(work, paths, card, repository).url}\n")
+
+
+def _write_card(work: DataFolder, card: str) -> None:
+    """Write the README.md; what people wrote into the one that is there stays."""
+    there = b""
+    if work.isfile(CARD):
+        with work.open(CARD) as file:
+            there = file.read()
+    with write_whole(work, CARD) as file:
+        file.write(merge_cards(card, there.decode(errors="replace")).encode())
 
 
 def _repository(arguments: argparse.Namespace) -> Repository | None:
@@ -192,6 +213,8 @@ class _Runner:
     """Runs steps one after the other, each where the executor says."""
 
     def __init__(self, work_dir: str, workers: int, executor: Executor) -> None:
+        if executor.name == "local" and workers == -1:
+            workers = available_cores()  # each holds the rows of its task in this machine's memory
         self.work_dir, self.workers, self.executor = work_dir, workers, executor
 
     def __call__(self, step: PipelineStep, tasks: int, key: str, is_done: Callable[[int], bool]) -> bool:
@@ -229,9 +252,8 @@ def _reference(work: DataFolder) -> dict[str, Any]:
 def _told(summary: dict[str, Any]) -> str:
     lost = f", {counted(len(summary['lost']), 'shard')} lost" if summary["lost"] else ""
     repeats = summary["duplicates"]
-    lines = [
-        f"{summary['rows']} rows of {counted(summary['shards'], 'shard')}{lost}, {len(summary['clusters'])} clusters"
-    ]
+    shards, clusters = counted(summary["shards"], "shard"), counted(len(summary["clusters"]), "cluster")
+    lines = [f"{summary['rows']} rows of {shards}{lost}, {clusters}"]
     lines += [f"{counted(repeats, 'row')} left out: same uid as an earlier one of the cluster"] if repeats else []
     lines += [f"{config}: {count} kept" for config, count in summary["kept"].items()]
     return "\n".join(lines) + "\n"

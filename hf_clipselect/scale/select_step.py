@@ -202,6 +202,7 @@ def write_quotas(
     names = [config_name(size) for size in sizes]
     summary: dict[str, Any] = {
         **facts,
+        "layout": layout.key,
         "key": f"{layout.key} {' '.join(names)}",
         "objective": objective.to_dict(),
         "sizes": {name: column_suffix(size) for name, size in zip(names, sizes, strict=True)},
@@ -289,3 +290,10 @@ def is_cut(work: DataFolder, number: int, summary: dict[str, Any]) -> bool:
     """Whether the files of a task of [`Cut`] are there, whole and of this selection."""
     there = all(work.isfile(uids_path(config, number)) for config in summary["sizes"])
     return there and is_of(work, selected_path(number), summary["key"])
+
+
+def is_selected(work: DataFolder, layout: Layout, summary: dict[str, Any]) -> bool:
+    """Whether all rows that were to be selected are: the quotas are those of the layout, and every task was cut."""
+    return summary["layout"] == layout.key and all(
+        is_cut(work, number, summary) for number in range(len(layout.group_starts))
+    )

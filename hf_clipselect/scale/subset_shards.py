@@ -5,6 +5,7 @@ Legend: N rows of a shard.
 
 import io
 import tarfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -16,7 +17,7 @@ from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
 from ..errors import InputError
-from .masks import mask_path
+from .masks import MASKS, mask_path
 from .score_files import SCORES
 from .select_step import read_quotas
 from .shards import numbered_members
@@ -67,6 +68,15 @@ def is_copied(work: DataFolder, scores: str, key: str) -> bool:
 def _key_path(scores: str) -> str:
     """Where it is noted of which selection the copies of a shard are."""
     return f"{SUBSET}/keys/{PurePosixPath(scores).with_suffix('.key').relative_to(SCORES)}"
+
+
+def remove_others(work: DataFolder, layout: Layout, configs: Sequence[str]) -> None:
+    """Remove masks, and copies of these configs, of shards that are not in this selection: an earlier one had them."""
+    ours = {PurePosixPath(scores).with_suffix("").relative_to(SCORES) for scores in layout.scores}
+    for folder in (MASKS, *(f"{SUBSET}/{config}" for config in configs)):
+        for path in work.list_files(folder) if work.isdir(folder) else ():
+            if PurePosixPath(path).with_suffix("").relative_to(folder) not in ours:
+                work.rm(path)
 
 
 def _write_subsets(source: DataFolder, work: DataFolder, scores: str, summary: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from made_shard_scores import MadeScores, made_scores, write_scores
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.select_commands import add_select, add_write
+from hf_clipselect.scale.shuffle import Shuffle
 
 
 def run(command: str, data: Path, work: Path, *flags: object) -> None:
@@ -148,8 +149,9 @@ def test_another_selection_leaves_nothing_of_the_first_one(tmp_path):
     assert written() == first
     (data / "part" / "0002.tar").unlink()
     select(data, work)
-    write(data, work)
+    write(data, work, "--write_subset")
     assert sorted(path.name for path in (work / "masks" / "part").iterdir()) == ["0000.parquet", "0001.parquet"]
+    assert sorted(path.name for path in (work / "subset" / "ratio_30" / "part").iterdir()) == ["0000.tar", "0001.tar"]
 
 
 @pytest.mark.slow
@@ -183,7 +185,7 @@ def test_a_shard_that_changed_since_it_was_scored_is_told(tmp_path):
     assert not list((work / "subset").rglob("*.tar"))
 
 
-def test_nothing_is_written_before_all_is_selected(tmp_path):
+def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
     data, work = write_scores(made_scores(30), tmp_path)
     with pytest.raises(InputError, match="Nothing has been selected in .* Run select first"):
         write(data, work)
@@ -191,6 +193,13 @@ def test_nothing_is_written_before_all_is_selected(tmp_path):
     next((work / "selected").glob("*.parquet")).unlink()
     with pytest.raises(InputError, match="has not been finished. Run select again"):
         write(data, work)
+    select(data, work)
+    monkeypatch.setattr(Shuffle, "run", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        select(data, work, "--objective", "clean")
+    with pytest.raises(InputError, match="has not been finished. Run select again"):
+        write(data, work)
+    monkeypatch.undo()
     with pytest.raises(InputError, match="--push_to_hub needs --hub_dataset_id"):
         select(data, work)
         write(data, work, "--push_to_hub")
@@ -204,7 +213,11 @@ def test_card_counts_what_was_kept_and_left_out(tmp_path):
     (work / "scores" / "part" / "0004.failed.json").write_text(json.dumps({"reason": "no tar"}))
     select(data, work, "--accept_lost_shards", 1)
     write(data, work)
+    with (work / "README.md").open("a") as file:
+        file.write("\nMy own words.\n")
+    write(data, work)
     card = (work / "README.md").read_text()
+    assert card.endswith("-->\n\nMy own words.\n") and card.count("# Selection of image-text pairs") == 1
     rows = int((made.shards != 4).sum()) - 1
     assert f"scored {rows} rows of 4 shards" in card and "| `ratio_30` |" in card
     assert "same uid: 1." in card and "none of whose rows is kept: 1 (`part/0004.tar`)" in card
