@@ -221,8 +221,9 @@ class _Runner:
         """Whether all tasks are done; if not, it is said that the command has to be run once more."""
         number = hashlib.sha256(f"{key} {tasks}".encode()).hexdigest()[:16]
         folder = get_datafolder(f"{self.work_dir.rstrip('/')}/logs/{step.name}-{number}")
+        workers = min(self.workers, tasks)  # one task alone needs no other process
         done = run_pipeline(
-            [step], folder=folder, tasks=tasks, workers=self.workers, executor=self.executor, is_done=is_done
+            [step], folder=folder, tasks=tasks, workers=workers, executor=self.executor, is_done=is_done
         )
         if not done:
             sys.stdout.write(f"{counted(tasks, 'task')} of {step.name} handed over; run this again when they ended.\n")

@@ -6,6 +6,7 @@ import json
 import tarfile
 from pathlib import Path
 
+import dill
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,12 @@ import pytest
 from made_shard_scores import MadeScores, made_scores, write_scores
 
 from hf_clipselect.errors import InputError
+from hf_clipselect.scale.masks import WriteMasks
 from hf_clipselect.scale.select_commands import add_select, add_write
+from hf_clipselect.scale.select_step import Cut, Rank, web_objective
 from hf_clipselect.scale.shuffle import Shuffle
+from hf_clipselect.scale.subset_shards import WriteSubsets
+from hf_clipselect.scale.uid_lists import MergeLists
 
 
 def run(command: str, data: Path, work: Path, *flags: object) -> None:
@@ -125,6 +130,19 @@ def test_a_uid_of_two_clusters_is_named(tmp_path):
     select(data, work, "--selection_ratio", 1, "--tasks", 2)
     with pytest.raises(InputError, match=f"The uid {made.uids[0].hex()} stands at rows of different clusters"):
         write(data, work)
+
+
+def test_steps_are_the_same_in_processes_of_their_own(tmp_path):
+    """datatrove hands them over by dill."""
+    made = made_scores(40, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    select(data, work)
+    folder, objective = str(work), web_objective(None, has_labels=False)
+    steps = [Shuffle(folder), Rank(folder, objective), Cut(folder), MergeLists(folder), WriteMasks(folder)]
+    for step in [*steps, WriteSubsets(str(data), folder)]:
+        dill.loads(dill.dumps(step)).run(None, 0, 1)
+    assert len(list((work / "subset" / "ratio_60").rglob("*.tar"))) == 2
 
 
 @pytest.mark.slow
