@@ -28,7 +28,7 @@ from ..scores.clusters import find_clusters
 from ..scores.diversity import neighbor_count, references_to_take
 from ..scores.sample_scores import present_classes
 from ..scores.targets import Classes
-from .reference import ModelOfSample, Reference, ShardColumns
+from .scale_reference import ModelOfSample, Reference, ShardColumns
 
 
 # Rows of a cluster that the rows of all shards are compared with: the more, the less the diversity scores scatter.

@@ -16,7 +16,7 @@ from datatrove.pipeline.base import PipelineStep
 from ..encoder.cores import available_cores
 from ..encoder.threads import in_order
 from .executors import Executor, run_pipeline, worker_number
-from .reference import Reference, read_adapter_of, read_reference_of
+from .scale_reference import Reference, read_adapter_of, read_reference_of
 from .score_files import Shard, is_trusted, write_failure, write_scores
 from .shard_scores import OpenShard, ShardScorer
 from .shards import UnreadableShardError, list_shards, read_shard

@@ -30,7 +30,7 @@ from ..scores.arrays import as_numpy
 from ..scores.captions import caption_alignment
 from ..scores.clusters import nearest_centroids
 from ..scores.diversity import reference_diversity
-from .reference import Reference
+from .scale_reference import Reference
 from .score_files import ShardScores
 from .shards import ShardRows, UnreadableShardError
 

@@ -21,7 +21,7 @@ from datatrove.io import DataFolder
 from ..errors import InputError
 from ..runtime.failures import is_of_the_machine
 from ..runtime.words import in_one_line, listed
-from .reference import ShardColumns
+from .scale_reference import ShardColumns
 from .score_files import Shard
 
 

@@ -15,7 +15,7 @@ from sharded import members, run_on_sample, write_tar
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.prepare_reference import SampleColumns, prepare_reference
-from hf_clipselect.scale.reference import Reference, read_reference_of
+from hf_clipselect.scale.scale_reference import Reference, read_reference_of
 from hf_clipselect.scale.score_step import score_shards
 
 

@@ -11,7 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from sharded import write_tar
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.scale.reference import ShardColumns
+from hf_clipselect.scale.scale_reference import ShardColumns
 from hf_clipselect.scale.score_files import Shard
 from hf_clipselect.scale.shards import ShardRows, UnreadableShardError, list_shards, read_shard
 
