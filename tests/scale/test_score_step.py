@@ -95,6 +95,20 @@ def test_tasks_and_embeddings_change_no_score(prepared: Path) -> None:
     assert embeds.shape == (100, 96) and np.allclose(np.linalg.norm(embeds.astype(np.float32), axis=1), 1, atol=2e-3)
 
 
+def test_shards_and_scores_may_lie_in_object_storage(prepared: Path, sample_run: Path) -> None:
+    """One that knows no renaming, and no folders of this machine."""
+    score(prepared)
+    data, work = (get_datafolder(f"memory://{prepared}/far/{name}") for name in ("data", "work"))
+    for name in ("a.tar", "b/c.tar", "d.parquet"):
+        data.makedirs(str(Path(name).parent), exist_ok=True)
+        data.pipe_file(name, (prepared / "data" / name).read_bytes())
+    prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))
+    for _ in range(2):
+        assert score_shards(data, work, use_cpu=True) == (3, [])
+    with work.open("scores/b/c.parquet") as file:
+        assert pq.read_table(file).equals(pq.read_table(prepared / "work" / "scores" / "b" / "c.parquet"))
+
+
 def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) -> None:
     whole = members(pairs, range(6))
     names = [name for name, _ in whole]
