@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+import dill
 import pytest
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
@@ -44,14 +45,19 @@ def test_only_tasks_whose_files_are_missing_run_again(tmp_path: Path) -> None:
 
 
 def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sbatch is a script that keeps what it is given, and answers with the number of a job."""
+    """sbatch is a script that keeps what it is given, and answers with the number of a job. What the jobs would run
+    does the work, and the same command then finds it done.
+    """
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
     sbatch.write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nfor last; do :; done\ncat "$last" >> {tmp_path}/scripts\n'
         'echo "Submitted batch job 7"\n'
     )
-    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
+    scontrol = sbatch.with_name("scontrol")
+    scontrol.write_text("#!/bin/sh\necho node1\n")
+    for program in (sbatch, scontrol):
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}")
     executor = Executor("slurm", slurm_partition="gpu", slurm_time="2:00:00", cpus_per_task=8, gpus_per_task=1)
     assert not run(tmp_path, tasks=5, workers=2, executor=executor)  # not done, but on its way
@@ -61,6 +67,15 @@ def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert f"launch_pickled_pipeline {tmp_path}/logs/executor.pik" in script
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls[0].startswith("--export=ALL,RUN_OFFSET=0") and script in (tmp_path / "scripts").read_text()
+    monkeypatch.setenv("SLURM_NODELIST", "node1")
+    for job in range(5):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(job))
+        with (tmp_path / "logs" / "executor.pik").open("rb") as file:
+            dill.load(file).run()
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert run(tmp_path, tasks=5, workers=2, executor=executor)
+    assert notes(tmp_path) == {str(rank): "1" for rank in range(5)}
+    assert (tmp_path / "calls").read_text().splitlines() == calls  # nothing more was handed over
 
 
 @pytest.mark.parametrize(
