@@ -75,8 +75,8 @@ def planned(num_rows: int, known: Known, *, rows_per_task: int, gpus: int, ratio
         f"rows: {num_rows:,} in about {max(1, round(num_rows / known.rows_per_shard)):,} shards",
         f"score: {hours:,.1f} GPU hours at {known.rows_per_second:,.0f} rows a second, {hours / gpus:,.1f} hours on "
         f"{gpus:,} at once",
-        f"select: {tasks:,} to {2 * tasks:,} tasks that sort and as many that rank, of up to {_size(memory)} of memory; "
-        f"the largest cluster has {largest:,} rows",
+        f"select: {tasks:,} to {2 * tasks:,} tasks that sort and as many that rank, of up to {_size(memory)} of "
+        f"memory; the largest cluster has {largest:,} rows",
         f"storage: {_size(num_rows * (_SCORE_BYTES + embedding))} of scores, {_size(between)} more from select, "
         f"{_size(ratio * num_rows * _UID_BYTES)} of uids at a ratio of {ratio}",
         "growth: scoring, storage and sorting grow with the rows, the memory of select with the largest cluster, "
