@@ -18,6 +18,7 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 
+from ..encoder.cores import available_cores
 from ..errors import InputError, RunError
 
 
@@ -62,7 +63,9 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
         "--executor", choices=NAMES, default="local", help="Which executor of datatrove runs the tasks."
     )
     parser.add_argument("--tasks", type=int, default=1, help="How many tasks share the work.")
-    parser.add_argument("--workers", type=int, default=-1, help="How many of them run at once (default: all).")
+    parser.add_argument(
+        "--workers", type=int, default=-1, help="How many run at once (default: all, or as a machine has cores)."
+    )
     for field in fields(Executor):
         if field.name in _HELP:
             kind = int if isinstance(field.default, int) else str
@@ -167,7 +170,7 @@ def _runner(
             dependencies=list(executor.jobs_dependencies),
             job_name="hf_clipselect",
         )
-    return LocalPipelineExecutor(**shared)
+    return LocalPipelineExecutor(**{**shared, "workers": min(tasks, available_cores()) if workers == -1 else workers})
 
 
 def worker_number() -> int:

@@ -109,7 +109,10 @@ def _score(arguments: argparse.Namespace) -> None:
         num_workers=arguments.dataloader_num_workers,
     )
     if counted is None:
-        sys.stdout.write("scores: the tasks are on their way; the same command tells when all are done.\n")
+        sys.stdout.write(
+            "scores: the tasks are handed over; run the same command again when they have ended. It hands over what "
+            "is missing then, shards that could not be read among it.\n"
+        )
         return
     count, lost = counted
     sys.stdout.write(f"scores: {count - len(lost)} of {count} shards\n")

@@ -119,15 +119,20 @@ def score_shards(
 ) -> tuple[int, list[Shard]] | None:
     """Score all shards of a data folder that have no scores to trust, by the reference of the working folder.
 
-    Gives how many shards there are, and those of them that could not be read; None where the tasks are only on their
-    way, as on Slurm. Raises `InputError` as [`list_shards`], [`read_reference_of`] and [`run_pipeline`], and where a
+    By default as many tasks run at once on this machine as it has GPUs, or cores where there are none. Gives how many
+    shards there are, and those of them that could not be read; None where the tasks are only on their way, as on
+    Slurm. Raises `InputError` as [`list_shards`], [`read_reference_of`] and [`run_pipeline`], and where a
     task finds another model than the reference's.
     """
     executor = executor or Executor()
     reference: Reference = read_reference_of(work)
     shards = list_shards(data, work)
-    tasks = min(tasks, len(shards))
-    sharing = (tasks if workers == -1 else min(workers, tasks)) if executor.name == "local" else 1
+    tasks, sharing = min(tasks, len(shards)), 1
+    if executor.name == "local":
+        if workers == -1:
+            gpus = 0 if use_cpu else torch.cuda.device_count()
+            workers = min(tasks, gpus or available_cores())
+        sharing = min(workers, tasks)
     step = ScoreShards(
         data,
         work,
