@@ -16,7 +16,7 @@ _MOST_FILES = 1000
 _FILES_AT_ONCE = 16
 # Bytes of a row in each kind of file, and in the memory of the task that sorts or ranks it, as measured on 10^7 random
 # rows; an embedding adds two for each of its numbers, and in memory three times as much.
-_SCORE_BYTES, _SORTED_BYTES, _RANKED_BYTES, _SELECTED_BYTES, _UID_BYTES = 40, 45, 24, 24, 16
+_SCORE_BYTES, _SORTED_BYTES, _RANKED_BYTES, _SELECTED_BYTES, _UID_BYTES = 45, 32, 20, 40, 16
 _BYTES_IN_MEMORY = 200
 
 
