@@ -104,4 +104,6 @@ def write_score_file(
         "seconds": 2.0,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns).replace_schema_metadata({"hf_clipselect": json.dumps(told)}), path)
+    pq.write_table(
+        pa.table(columns).replace_schema_metadata({"hf_clipselect": json.dumps(told)}), path, write_page_checksum=True
+    )

@@ -16,7 +16,7 @@ _MOST_FILES = 1000
 _FILES_AT_ONCE = 16
 # Bytes of a row in each kind of file, and in the memory of the task that sorts or ranks it, as measured on 10^7 random
 # rows; an embedding adds two for each of its numbers, and in memory three times as much.
-_SCORE_BYTES, _SORTED_BYTES, _RANKED_BYTES, _SELECTED_BYTES, _UID_BYTES = 40, 45, 24, 24, 16
+_SCORE_BYTES, _SORTED_BYTES, _RANKED_BYTES, _SELECTED_BYTES, _UID_BYTES = 45, 32, 20, 40, 16
 _BYTES_IN_MEMORY = 200
 
 
@@ -75,8 +75,8 @@ def planned(num_rows: int, known: Known, *, rows_per_task: int, gpus: int, ratio
         f"rows: {num_rows:,} in about {max(1, round(num_rows / known.rows_per_shard)):,} shards",
         f"score: {hours:,.1f} GPU hours at {known.rows_per_second:,.0f} rows a second, {hours / gpus:,.1f} hours on "
         f"{gpus:,} at once",
-        f"select: {tasks:,} tasks that sort and at most {tasks + int(1 / known.largest_cluster):,} that rank, of "
-        f"{_size(memory)} of memory; the largest cluster has {largest:,} rows",
+        f"select: {tasks:,} to {2 * tasks:,} tasks that sort and as many that rank, of up to {_size(memory)} of "
+        f"memory; the largest cluster has {largest:,} rows",
         f"storage: {_size(num_rows * (_SCORE_BYTES + embedding))} of scores, {_size(between)} more from select, "
         f"{_size(ratio * num_rows * _UID_BYTES)} of uids at a ratio of {ratio}",
         "growth: scoring, storage and sorting grow with the rows, the memory of select with the largest cluster, "

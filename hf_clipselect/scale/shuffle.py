@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from ..errors import InputError
-from ..runtime.words import are, counted, listed
+from ..errors import InputError, RunError
+from ..runtime.words import are, counted, in_one_line, listed
 from .score_files import METADATA, SCORES, Shard
 from .shards import list_shards
 from .whole_files import write_whole
@@ -176,8 +176,7 @@ class Shuffle(PipelineStep):
         columns = [*_COLUMNS, *(["embedding"] if layout.with_embeddings else [])]
         tables = []
         for number in layout.files(rank):
-            with work.open(layout.scores[number]) as file:
-                table = pq.read_table(file, columns=columns)
+            table = _read_scores(work, layout.scores[number], columns)
             tables.append(table.append_column("shard", pa.array(np.full(len(table), number, dtype=np.int32))))
         table = pa.concat_tables(tables).combine_chunks()
         clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
@@ -266,6 +265,17 @@ def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> ScoreFil
             "makes it anew."
         )
     return file
+
+
+def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
+    try:
+        with work.open(path) as file:
+            return pq.read_table(file, columns=columns, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"The score file {path} can't be read: {in_one_line(error, 200)}. If it is damaged, score makes it anew; "
+            "run score and select again."
+        ) from error
 
 
 def _reason(work: DataFolder, shard: Shard) -> str:

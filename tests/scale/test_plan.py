@@ -21,7 +21,7 @@ def test_plan_of_a_billion_rows_by_hand(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "rows: 1,000,000,000 in about 100,000 shards"
     assert lines[1] == "score: 277.8 GPU hours at 1,000 rows a second, 34.7 hours on 8 at once"
-    assert lines[2].startswith("select: 200 tasks that sort and at most 1,200 that rank, of 1 GB of memory; ")
+    assert lines[2].startswith("select: 200 to 400 tasks that sort and as many that rank, of up to 1 GB of ")
     assert lines[2].endswith("the largest cluster has 1,000,000 rows")
     assert lines[3].endswith("5 GB of uids at a ratio of 0.3")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_shard_scores import KEY, MadeScores, made_scores, write_score_file, write_scores
 
-from hf_clipselect.errors import InputError
+from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.select_commands import add_select, run_select
 from hf_clipselect.scale.select_step import web_objective
 from hf_clipselect.scores.diversity import class_diversity, neighbor_count
@@ -193,6 +193,16 @@ def test_scores_of_something_else_are_refused(damage, tmp_path):
     if damage == "bytes":
         path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"scores/part/0001.parquet is (damaged|of another).*Run score again"):
+        select(data, work)
+
+
+def test_a_flipped_bit_in_a_score_file_is_noticed(tmp_path):
+    data, work = write_scores(made_scores(300), tmp_path)
+    path = work / "scores" / "part" / "0001.parquet"
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1  # in the uids
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"scores/part/0001.parquet can't be read: .*; run score and select again"):
         select(data, work)
 
 
