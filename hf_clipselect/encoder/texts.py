@@ -59,6 +59,14 @@ def encode_texts(backbone: Backbone, tokens: Tokens, folder: Path, *, processes:
     return torch.from_numpy(together).reshape(len(tokens.prompts), len(tokens.prompts[0]), -1)
 
 
+def text_features(backbone: Backbone, prompts: list[list[str]]) -> torch.Tensor:
+    """As [`encode_prompts`], of texts that nothing keeps and of which no progress is shown."""
+    tokens = tokenize(backbone, prompts)
+    count = len(tokens.widths)
+    [(_, features)] = _encode_shards(backbone, tokens, [_TextShard(0, 0, count, Path(), {})], is_shown=False)
+    return torch.from_numpy(features).reshape(len(prompts), len(prompts[0]), -1)
+
+
 @dataclass(frozen=True)
 class _TextShard:
     """Texts `start` to `stop` in one file, whose key is made of these texts alone."""
@@ -99,7 +107,7 @@ def _hashes(tokens: Tokens, start: int, stop: int) -> dict[str, str]:
 
 
 def _encode_shards(
-    backbone: Backbone, tokens: Tokens, shards: list[_TextShard]
+    backbone: Backbone, tokens: Tokens, shards: list[_TextShard], *, is_shown: bool = True
 ) -> Iterator[tuple[_TextShard, np.ndarray]]:
     model: Any = backbone.model
     device = model.device
@@ -125,7 +133,7 @@ def _encode_shards(
         run = stack.enter_context(head_features(model, of_model(model).text_head))
         threads = stack.enter_context(one_thread_each(device))
         progress = stack.enter_context(
-            tqdm(total=count, desc="Encoding texts", unit=" texts", disable=count < _WORTH_A_BAR)
+            tqdm(total=count, desc="Encoding texts", unit=" texts", disable=not is_shown or count < _WORTH_A_BAR)
         )
         encoded = in_order(encode, padded(), threads=threads)
         for shard, own in zip(shards, batches_of, strict=True):

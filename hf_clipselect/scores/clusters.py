@@ -42,6 +42,15 @@ def image_clusters(
     `embed` turns row numbers `(count,)` into unit-norm image embeddings `(count, D)`, float32, and is called for some
     rows at a time. K lies in `[1, N]`, by default as [`default_num_clusters`]; raises `InputError` otherwise.
     """
+    return find_clusters(embed, num_rows, num_clusters=num_clusters, seed=seed)[0]
+
+
+def find_clusters(
+    embed: Callable[[np.ndarray], np.ndarray], num_rows: int, *, num_clusters: int | None = None, seed: int = 42
+) -> tuple[np.ndarray, np.ndarray]:
+    """What [`image_clusters`] gives, and the centroids of the clusters, `(K, D)`, float32, to find those of further
+    rows by [`nearest_centroids`]; takes and raises the same.
+    """
     from sklearn.cluster import MiniBatchKMeans  # here, because it takes a second to import
     from threadpoolctl import threadpool_limits
 
@@ -58,9 +67,16 @@ def image_clusters(
     if len(large) < (sizes > 0).sum():
         clusters = large[_nearest(embed, num_rows, centroids[large])]
         sizes = np.bincount(clusters, minlength=count)
+    by_size = np.argsort(-sizes, kind="stable")
     rank = np.empty(count, dtype=np.int64)
-    rank[np.argsort(-sizes, kind="stable")] = np.arange(count)
-    return rank[clusters]
+    rank[by_size] = np.arange(count)
+    return rank[clusters], centroids[by_size[: (sizes > 0).sum()]]
+
+
+def nearest_centroids(embeds: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The cluster `(n,)`, int64, whose centroid `(K, D)` is nearest to each of some embeddings `(n, D)`."""
+    half_squares = np.einsum("kd,kd->k", centroids, centroids) / 2
+    return (embeds @ centroids.T - half_squares).argmax(axis=1)
 
 
 def cluster_names(clusters: np.ndarray) -> list[str]:
@@ -69,6 +85,5 @@ def cluster_names(clusters: np.ndarray) -> list[str]:
 
 
 def _nearest(embed: Callable[[np.ndarray], np.ndarray], num_rows: int, centroids: np.ndarray) -> np.ndarray:
-    half_squares = np.einsum("kd,kd->k", centroids, centroids) / 2
     chunks = np.split(np.arange(num_rows), range(_BATCH_ROWS, num_rows, _BATCH_ROWS))
-    return np.concatenate([(embed(rows) @ centroids.T - half_squares).argmax(axis=1) for rows in chunks])
+    return np.concatenate([nearest_centroids(embed(rows), centroids) for rows in chunks])

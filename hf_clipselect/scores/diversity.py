@@ -43,6 +43,8 @@ _BLOCK_ELEMENTS, _BLOCK_ELEMENTS_ELSEWHERE, _BLOCK_MIN_ROWS = 2**23, 2**26, 128
 # With fewer neighbours the distances are taken from difference vectors, on the CPU only of rows that have another one
 # with a higher cosine than this; see `_block_means`.
 _DIRECT_BELOW, _DIRECT_ABOVE = 50, 0.85
+# Two embeddings of one image, which other batches or machines may have made, have a higher cosine.
+_SAME_ABOVE = 1 - 1e-5
 # Half of a squared distance is below this only by the rounding of 1 - cos in float32.
 _SQUARED_ROUNDING = 1e-6
 # The time that a large class takes is foreseen from this part of its rows.
@@ -166,6 +168,35 @@ def class_diversity(
     return replace(diversity, nearest=_together(nearest), cosines=_together(listed))
 
 
+def reference_diversity(embeds: Array, references: Array, k: int) -> np.ndarray:
+    """Mean distance `(n,)`, float32, of rows to the k nearest of M reference rows that stand for their class.
+
+    Takes unit-norm float32 embeddings `(n, D)` and `(M, D)`, on one device, and k as [`references_to_take`] gives it.
+    A reference of the same embedding is taken for the row itself, and left out, where there are others.
+    """
+    queries, others = on_its_device(embeds), on_its_device(references)
+    elements = _BLOCK_ELEMENTS_ELSEWHERE if is_elsewhere(queries) else _BLOCK_ELEMENTS
+    step = max(elements // len(others), _BLOCK_MIN_ROWS)
+    means = []
+    for start in range(0, len(queries), step):
+        some = queries[start : start + step]
+        cosines = some @ others.T
+        if len(others) > 1:
+            rows, nearest = beside(queries, np.arange(len(some))), cosines.argmax(1)
+            same = cosines[rows, nearest] > _SAME_ABOVE
+            cosines[rows[same], nearest[same]] = -np.inf
+        means.append(_block_means(some, others, cosines, k))
+    return _together(means)
+
+
+def references_to_take(num_neighbors: int, num_rows: int, num_references: int) -> int:
+    """How many nearest references stand for `num_neighbors` rows of a class of `num_rows`: the same part of them, at
+    least one, and none for the row itself where there are others.
+    """
+    same_part = round(num_neighbors * num_references / max(num_rows - 1, 1))
+    return min(max(same_part, 1), max(num_references - 1, 1))
+
+
 def nearest_cosines(embeds: Array, rows: np.ndarray, num_nearest: int) -> np.ndarray:
     """Cosines `(count, m)`, float32, of some rows of a class with the other rows that are nearest to each.
 
@@ -220,7 +251,7 @@ class _Estimate:
 
     def __init__(self, num_rows: int, k: int, num_references: int, generator: np.random.Generator) -> None:
         self._references = np.sort(generator.choice(num_rows, num_references, replace=False))
-        self._few = min(max(round(k * num_references / (num_rows - 1)), 1), num_references - 1)
+        self._few = references_to_take(k, num_rows, num_references)
 
     def __call__(
         self, embeds: Array, told: Callable[[float], None] | None = None, *, is_logged: bool = False

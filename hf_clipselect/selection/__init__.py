@@ -15,7 +15,7 @@ from .counts import (
 from .exact import top_k
 from .neighbor_graph import NUM_NEAREST, NeighborGraph, class_graph, joined_graph
 from .objective import Objective, check_captions, resolve_objective
-from .quotas import class_quotas, largest_remainder, quota_weights
+from .quotas import class_quotas, largest_remainder, quota_weights, quotas_of_sizes
 from .ranking import FIRST, LAST, MUST_DROP, MUST_KEEP, RowColumns, passes_gate, quantiles_within, selection_scores
 from .reasons import NOT_READABLE, reasons
 from .redundancy import duplicate_groups, redundancy_scores
@@ -55,6 +55,7 @@ __all__ = [
     "passes_gate",
     "quantiles_within",
     "quota_weights",
+    "quotas_of_sizes",
     "reasons",
     "redundancy_scores",
     "resolve_objective",

@@ -30,6 +30,14 @@ def class_quotas(
     rows.
     """
     sizes = np.bincount(labels, minlength=num_classes)
+    return quotas_of_sizes(sizes, k, balance=balance, lower=lower, upper=upper)
+
+
+def quotas_of_sizes(
+    sizes: np.ndarray, k: int, *, balance: str, lower: np.ndarray | None = None, upper: np.ndarray | None = None
+) -> np.ndarray:
+    """[`class_quotas`] where the class sizes `(C,)`, int64, are known, and the labels of the rows are not."""
+    num_classes = len(sizes)
     high = sizes if upper is None else np.minimum(sizes, upper)
     low = np.zeros(num_classes, dtype=np.int64) if lower is None else lower
     if not low.sum() <= k <= high.sum() or (low > high).any():
@@ -69,7 +77,10 @@ def largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
     """
     if total == 0:
         return np.zeros(len(weights), dtype=np.int64)
-    shares, remainders = np.divmod(weights * total, weights.sum())
+    # Billions of rows in one class times billions to keep go beyond 64 bits; Python's integers have no bounds.
+    wide = weights.astype(object) if int(weights.max()) * total >= 2**63 else weights
+    products, divisor = wide * total, wide.sum()
+    shares, remainders = (products // divisor).astype(np.int64), (products % divisor).astype(np.int64)
     by_remainder = np.argsort(-remainders, kind="stable")
     shares[by_remainder[: total - shares.sum()]] += 1
     return shares

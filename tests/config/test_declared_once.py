@@ -16,6 +16,7 @@ from transformers import TrainingArguments
 from hf_clipselect import select_dataset, select_embeddings
 from hf_clipselect.cli.command_table import COMMANDS, parser_of
 from hf_clipselect.config.arguments import DEFAULT_MODEL, Arguments, SelectionArguments
+from hf_clipselect.scale.scale_command import scale_parser
 from hf_clipselect.selection import objective
 from hf_clipselect.selection.objective import KNOBS, PRESETS, Objective
 
@@ -160,6 +161,13 @@ def flags_of_scripts() -> set[str]:
     return flags
 
 
+def flags_of_shards() -> set[str]:
+    """Those of the steps of recipes/web_scale.py."""
+    [steps] = scale_parser()._subparsers._group_actions
+    actions = [action for step in steps.choices.values() for action in step._actions]
+    return {option.removeprefix("--") for action in actions for option in action.option_strings}
+
+
 def flags_of_command(name: str) -> set[str]:
     return {option.removeprefix("--") for action in parser_of(name, name)._actions for option in action.option_strings}
 
@@ -174,7 +182,7 @@ def test_docs_name_flags_and_choices_that_there_are(name: str) -> None:
     text = (REPOSITORY / name).read_text()
     commands = re.sub(r"^.*\b(pip|pytest|venv)\b.*$", "", text, flags=re.MULTILINE)
     told = set(re.findall(r"(?<![\w-])--([a-z]\w+)", commands))
-    of_commands = set().union(*map(flags_of_command, COMMANDS))
+    of_commands = set().union(flags_of_shards(), *map(flags_of_command, COMMANDS))
     assert told - of_commands - flags_of_scripts() - OTHER_FLAGS == set()
     for flag, listed in re.findall(r"--(\w+) (\w+(?:\|\w+)+)", commands):
         assert tuple(listed.split("|")) == choices(HINTS[flag]), flag
@@ -208,4 +216,5 @@ def test_messages_name_flags_that_there_are() -> None:
     known = {(f"{name}_command.py", flag) for name in COMMANDS for flag in flags_of_command(name)}
     known |= {(name, "revision") for name in ("given_selection.py", "run_summary.py", "space.py")}
     known |= {("space.py", "hub_space_id")}
+    known |= {(path.name, flag) for path in paths if path.parent.name == "scale" for flag in flags_of_shards()}
     assert {(name, flag) for name, flag in told if flag not in {*FIELDS, *OTHER_FLAGS}} - known == set()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from hf_clipselect.encoder import cache as cache_module
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.cache import write_array
-from hf_clipselect.encoder.texts import encode_prompts, like_lengths
+from hf_clipselect.encoder.texts import encode_prompts, like_lengths, text_features
 from hf_clipselect.encoder.tokens import tokenize
 
 
@@ -165,3 +165,8 @@ def test_tokens_are_padded_as_the_tokenizer_pads(backbone, captions, side):
     assert padded.keys() == expected.keys() == {"input_ids", "attention_mask"}
     assert all(torch.equal(padded[name], expected[name]) for name in expected)
     assert (tokens.too_long.tolist(), tokens.limit) == ([30, 71], LIMIT)
+
+
+def test_texts_that_nothing_keeps_have_the_same_features(backbone, captions, tmp_path):
+    kept = encode_prompts(backbone, [captions, captions[::-1]], tmp_path)
+    assert torch.equal(text_features(backbone, [captions, captions[::-1]]), kept)

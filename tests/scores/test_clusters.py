@@ -3,7 +3,13 @@ import pytest
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.scores import clusters as module
-from hf_clipselect.scores.clusters import cluster_names, default_num_clusters, image_clusters
+from hf_clipselect.scores.clusters import (
+    cluster_names,
+    default_num_clusters,
+    find_clusters,
+    image_clusters,
+    nearest_centroids,
+)
 
 
 def blobs(sizes, dim=16, spread=0.05, seed=0):
@@ -29,6 +35,17 @@ def test_rows_of_tiny_clusters_go_to_the_nearest_of_the_others():
     found = image_clusters(rows.__getitem__, len(rows), num_clusters=3)
     assert found.max() == 1
     assert len(set(found[labels == 1])) == 1 and set(found[labels == 2]) == set(found[labels == 1])
+
+
+def test_further_rows_go_to_the_cluster_of_their_centroid():
+    rows, labels = blobs([300, 200, 9, 90], spread=0.01)
+    rows[labels == 2] = rows[labels == 2] + 0.3 * rows[labels == 1][0]  # a tiny cluster, which is dissolved
+    clusters, centroids = find_clusters(rows.__getitem__, len(rows), num_clusters=4)
+    assert clusters.tolist() == image_clusters(rows.__getitem__, len(rows), num_clusters=4).tolist()
+    assert centroids.shape == (3, 16) and centroids.dtype == np.float32
+    assert nearest_centroids(rows, centroids).tolist() == clusters.tolist()
+    distances = np.linalg.norm(rows[:, None] - centroids[None], axis=2)
+    assert distances.argmin(axis=1).tolist() == clusters.tolist()
 
 
 def test_no_cluster_is_empty_where_rows_repeat():

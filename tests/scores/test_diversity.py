@@ -10,7 +10,13 @@ from hf_clipselect import sample_diversity_score
 from hf_clipselect.errors import InputError
 from hf_clipselect.pipeline.run_log import collected_warnings
 from hf_clipselect.scores import arrays, diversity
-from hf_clipselect.scores.diversity import class_diversity, estimate_notice, neighbor_count
+from hf_clipselect.scores.diversity import (
+    class_diversity,
+    estimate_notice,
+    neighbor_count,
+    reference_diversity,
+    references_to_take,
+)
 
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -158,6 +164,35 @@ def test_references_leave_out_the_row_itself(k):
     distances = np.linalg.norm(embeds[:, None].astype(np.float64) - embeds[references], axis=2)
     distances[references, np.arange(100)] = np.inf
     np.testing.assert_allclose(result, np.sort(distances, axis=1)[:, :k].mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("k", [1, 3, 60])
+def test_rows_are_compared_with_references(device, k, monkeypatch):
+    """A row that is a reference, or whose embedding another batch made, is not compared with itself."""
+    monkeypatch.setattr(diversity, "_BLOCK_MIN_ROWS", 16)
+    monkeypatch.setattr(diversity, "_BLOCK_ELEMENTS", 16 * 90)
+    embeds = unit(clusters(150)).astype(np.float32)
+    references = embeds[:90]
+    rows = np.concatenate([embeds[50:], unit(embeds[:1] + 1e-6).astype(np.float32)])
+    expected = []
+    for row in rows:
+        distances = np.sort(np.linalg.norm(references.astype(np.float64) - row, axis=1))
+        expected.append(distances[int(distances[0] < 1e-4) :][:k].mean())
+    found = reference_diversity(rows, references, k)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert reference_diversity(references[:2], references[:1], 1)[0] == 0  # there is no other
+    monkeypatch.setattr(diversity, "on_its_device", lambda embeds, name="": embeds)
+    of_tensors = reference_diversity(*(torch.from_numpy(array).to(device) for array in (rows, references)), k)
+    np.testing.assert_allclose(of_tensors, expected, atol=1e-5)
+
+
+def test_references_take_the_same_part_of_a_class():
+    assert [references_to_take(k, 1000, 100) for k in (1, 50, 100, 999)] == [1, 5, 10, 99]
+    # All rows of the class are references: as many neighbours, without the row itself.
+    assert [references_to_take(k, 30, 30) for k in (1, 3, 29)] == [1, 3, 29]
+    assert references_to_take(0, 1, 1) == 1
 
 
 @pytest.mark.parametrize("device", DEVICES)

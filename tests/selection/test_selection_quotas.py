@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hf_clipselect.errors import InputError
-from hf_clipselect.selection import class_quotas
+from hf_clipselect.selection import class_quotas, quotas_of_sizes
 
 
 def quotas(sizes, k, balance="proportional", upper=None):
@@ -76,3 +76,8 @@ def test_rejects_an_unknown_balance_and_too_many_rows():
         quotas([2, 2], 5)
     with pytest.raises(InputError, match=r"\[0, 3\], got 4"):
         quotas([2, 2], 4, upper=[1, 2])
+
+
+def test_billions_of_rows_do_not_overflow():
+    sizes = np.array([4 * 10**9, 6 * 10**9, 7])
+    assert quotas_of_sizes(sizes, 3 * 10**9, balance="proportional").tolist() == [1_199_999_999, 1_799_999_999, 2]

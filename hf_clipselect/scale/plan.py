@@ -1,0 +1,92 @@
+"""What a selection of so many rows takes: shards, tasks, GPU hours, storage, memory, and how they grow."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from datatrove.io import DataFolder
+
+from ..errors import InputError
+from .score_files import SCORES
+from .shuffle import read_score_file
+
+
+# Score files that are looked at.
+_MOST_FILES = 1000
+_FILES_AT_ONCE = 16
+# Bytes of a row in each kind of file, and in the memory of the task that sorts or ranks it, as measured on 10^7 random
+# rows; an embedding adds two for each of its numbers, and in memory three times as much.
+_SCORE_BYTES, _SORTED_BYTES, _RANKED_BYTES, _SELECTED_BYTES, _UID_BYTES = 45, 32, 20, 40, 16
+_BYTES_IN_MEMORY = 200
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known before all rows are scored; `largest_cluster` is its share of the rows."""
+
+    rows_per_shard: float = 10_000
+    rows_per_second: float | None = None
+    largest_cluster: float = 0.01
+    embed_dim: int = 0
+
+
+def known_from_scores(work: DataFolder) -> Known:
+    """What the score files that are there tell. Raises `InputError` where there are none."""
+    paths = [path for path in work.list_files(SCORES) if path.endswith(".parquet")] if work.isdir(SCORES) else []
+    with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
+        files = list(pool.map(partial(read_score_file, work), paths[:_MOST_FILES]))
+    scored = sum(file.num_scored for file in files)
+    if not scored:
+        raise InputError(f"--work_dir {work.path} has no scores to go by. Score a shard first, or leave the flag out.")
+    counts: dict[int, int] = {}
+    for file in files:
+        for cluster, count in file.counts.items():
+            counts[cluster] = counts.get(cluster, 0) + count
+    rows = sum(file.num_rows for file in files)
+    return Known(
+        rows / len(files),
+        rows / max(sum(file.seconds for file in files), 1e-3),
+        max(counts.values()) / scored,
+        max(file.embed_dim for file in files),
+    )
+
+
+def planned(num_rows: int, known: Known, *, rows_per_task: int, gpus: int, ratio: float) -> list[str]:
+    """The lines that tell it. Raises `InputError` where the speed is not known, or a number is out of range."""
+    if known.rows_per_second is None:
+        raise InputError(
+            "A plan needs the speed of scoring: pass --work_dir with the scores of a shard, or --rows_per_second."
+        )
+    positive = {"num_rows": num_rows, "gpus": gpus, "rows_per_shard": known.rows_per_shard}
+    positive["rows_per_second"] = known.rows_per_second
+    for name, number in positive.items():
+        if number <= 0:
+            raise InputError(f"--{name} must be above 0, got {number}.")
+    for name, share in (("largest_cluster", known.largest_cluster), ("selection_ratio", ratio)):
+        if not 0 < share <= 1:
+            raise InputError(f"--{name} is a share of the rows and must lie in (0, 1], got {share}.")
+    hours = num_rows / known.rows_per_second / 3600
+    largest, tasks = round(num_rows * known.largest_cluster), -(-num_rows // rows_per_task)
+    embedding = 2 * known.embed_dim
+    between = num_rows * (_SORTED_BYTES + embedding + _RANKED_BYTES) + ratio * num_rows * _SELECTED_BYTES
+    memory = max(largest, min(num_rows, rows_per_task)) * (_BYTES_IN_MEMORY + 3 * embedding)
+    squares = "; comparing within clusters with their squares" if embedding else ""
+    return [
+        f"rows: {num_rows:,} in about {max(1, round(num_rows / known.rows_per_shard)):,} shards",
+        f"score: {hours:,.1f} GPU hours at {known.rows_per_second:,.0f} rows a second, {hours / gpus:,.1f} hours on "
+        f"{gpus:,} at once",
+        f"select: {tasks:,} to {2 * tasks:,} tasks that sort and as many that rank, of up to {_size(memory)} of "
+        f"memory; the largest cluster has {largest:,} rows",
+        f"storage: {_size(num_rows * (_SCORE_BYTES + embedding))} of scores, {_size(between)} more from select, "
+        f"{_size(ratio * num_rows * _UID_BYTES)} of uids at a ratio of {ratio}",
+        "growth: scoring, storage and sorting grow with the rows, the memory of select with the largest cluster, "
+        f"ranked in one piece, and its reads between sorting and ranking with the square of the tasks{squares}",
+    ]
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"

@@ -1,0 +1,136 @@
+"""The scores of one shard as one Parquet file, or why it has none; a file is trusted only where all of it fits.
+
+Legend: n rows of a shard that could be scored, D embed_dim.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.io import DataFolder
+
+from .whole_files import write_whole
+
+
+# Where a score file tells what it is of, as JSON.
+METADATA = b"hf_clipselect"
+SCORES = "scores"
+_COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of samples: its path in the data folder, and its size in bytes, by which a replaced one is noticed."""
+
+    path: str
+    size: int
+
+    @property
+    def scores_path(self) -> str:
+        """Where in the working folder its scores are."""
+        return f"{SCORES}/{PurePosixPath(self.path).with_suffix('.parquet')}"
+
+    @property
+    def failed_path(self) -> str:
+        """Where in the working folder it is told why it can't be read."""
+        return f"{SCORES}/{PurePosixPath(self.path).with_suffix('')}.failed.json"
+
+
+@dataclass(frozen=True)
+class ShardScores:
+    """Scores of the rows of a shard that could be scored, in its order.
+
+    `uid` are `n` times 16 bytes; `row` `(n,)`, int32, places in the shard; `cluster` `(n,)`, int32, cluster or class;
+    `sas`, `margin` and `sds` `(n,)`, float32, as in the scores table of a run; `embeds` `(n, D)`, where they are kept.
+    """
+
+    uid: list[bytes]
+    row: np.ndarray
+    cluster: np.ndarray
+    sas: np.ndarray
+    margin: np.ndarray
+    sds: np.ndarray
+    embeds: np.ndarray | None = None
+
+
+def write_scores(
+    work: DataFolder, shard: Shard, scores: ShardScores, *, key: str, num_rows: int, seconds: float
+) -> None:
+    """Write the score file of a shard, whole or not at all; an earlier failure of the shard is forgotten.
+
+    `key` is that of the reference, `num_rows` counts the rows of the shard with those that could not be read, and
+    `seconds` is how long it took.
+    """
+    told = {
+        "key": key,
+        "shard": shard.path,
+        "shard_bytes": shard.size,
+        "num_rows": num_rows,
+        "num_scored": len(scores.row),
+        "unreadable": num_rows - len(scores.row),
+        "counts": _counts(scores.cluster),
+        "seconds": round(seconds, 3),
+    }
+    arrays = [
+        pa.array(scores.uid, pa.binary(16)),
+        pa.array(scores.row, pa.int32()),
+        pa.array(scores.cluster, pa.int32()),
+        *(pa.array(values, pa.float32()) for values in (scores.sas, scores.margin, scores.sds)),
+    ]
+    names = list(_COLUMNS)
+    if scores.embeds is not None:
+        values = pa.array(scores.embeds.astype(np.float16).ravel(), pa.float16())
+        arrays.append(pa.FixedSizeListArray.from_arrays(values, scores.embeds.shape[1]))
+        names.append("embedding")
+    table = pa.table(arrays, names=names).replace_schema_metadata({METADATA: json.dumps(told).encode()})
+    with write_whole(work, shard.scores_path) as file:
+        pq.write_table(table, file, write_page_checksum=True)
+    if work.exists(shard.failed_path):
+        work.rm(shard.failed_path)
+
+
+def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> None:
+    """Note why a shard can't be read; scores of another reference or of an earlier shard of its name go."""
+    with write_whole(work, shard.failed_path) as file:
+        file.write(json.dumps({"key": key, "shard": shard.path, "shard_bytes": shard.size, "reason": reason}).encode())
+    if work.exists(shard.scores_path):
+        work.rm(shard.scores_path)
+
+
+def is_trusted(work: DataFolder, shard: Shard, *, key: str, with_embeddings: bool = False) -> bool:
+    """Whether the scores of a shard are there: whole, of this reference, and of the shard as it is now.
+
+    Reads the file, whose pages have checksums. Embeddings may be there where none are asked for.
+    """
+    return read_trusted(work, shard, key=key, with_embeddings=with_embeddings) is not None
+
+
+def read_trusted(
+    work: DataFolder, shard: Shard, *, key: str, with_embeddings: bool = False
+) -> tuple[dict[str, Any], pa.Table] | None:
+    """What a score file tells of itself, and its rows; None where [`is_trusted`] is false."""
+    try:
+        with work.open(shard.scores_path) as file:
+            table = pq.read_table(file, page_checksum_verification=True)
+        told = json.loads(table.schema.metadata[METADATA])
+        same = (told["key"], told["shard"], told["shard_bytes"]) == (key, shard.path, shard.size)
+        whole = (
+            told["num_scored"] == len(table) == told["num_rows"] - told["unreadable"]
+            and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)
+            and told["counts"] == _counts(table["cluster"].to_numpy())
+        )
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # of a file that is damaged anywhere
+        return None
+    if not same or not whole or (with_embeddings and "embedding" not in table.column_names):
+        return None
+    return told, table
+
+
+def _counts(clusters: np.ndarray) -> dict[str, int]:
+    """How many rows each cluster has; the names are as JSON has them."""
+    numbers, counts = np.unique(clusters, return_counts=True)
+    return dict(zip(map(str, numbers.tolist()), counts.tolist(), strict=True))

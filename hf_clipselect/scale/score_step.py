@@ -1,0 +1,163 @@
+"""The step that scores shards: each task takes its part of them, and scores those that have no scores to trust."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import torch
+from datatrove.io import DataFolder, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+
+from ..encoder.cores import available_cores
+from ..encoder.threads import in_order
+from .executors import Executor, run_pipeline, worker_number
+from .scale_reference import Reference, read_adapter_of, read_reference_of
+from .score_files import Shard, is_trusted, write_failure, write_scores
+from .shard_scores import OpenShard, ShardScorer
+from .shards import UnreadableShardError, list_shards, read_shard
+
+
+logger = logging.getLogger(__name__)
+
+_CHECKS_AT_ONCE = 16
+
+
+class ScoreShards(PipelineStep):
+    """Scores every so-many-th of some shards, and writes a score file for each, or why it can't be read.
+
+    While a shard goes through the model, the next one is read and its first images are decoded. `sharing` tasks run on
+    a machine at once, and share its cores. `num_workers` processes decode for each task, by default none on a CPU,
+    where the tasks themselves are side by side, and all cores but one beside a GPU.
+    """
+
+    type, name = "hf_clipselect", "score"
+
+    def __init__(
+        self,
+        data: DataFolder,
+        work: DataFolder,
+        shards: Sequence[Shard],
+        *,
+        key: str,
+        with_embeddings: bool = False,
+        use_cpu: bool = False,
+        num_workers: int | None = None,
+        sharing: int = 1,
+    ) -> None:
+        super().__init__()
+        self.data, self.work, self.shards, self.key = data, work, list(shards), key
+        self.with_embeddings, self.use_cpu, self.num_workers = with_embeddings, use_cpu, num_workers
+        self.sharing = sharing
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Score the shards `rank`, `rank + world_size` and so on; datatrove gives and takes no rows."""
+        missing = [shard for shard in self.shards[rank::world_size] if not self.is_done(shard)]
+        if not missing:
+            return
+        reference = read_reference_of(self.work)
+        scorer = self._scorer()
+
+        def opened(shard: Shard) -> tuple[Shard, OpenShard | UnreadableShardError]:
+            try:
+                rows = read_shard(self.data, shard, reference.columns, has_captions=reference.has_captions)
+                return shard, scorer.open(rows)
+            except UnreadableShardError as error:
+                return shard, error
+
+        start = time.perf_counter()
+        for shard, found in in_order(opened, missing, threads=1):
+            if isinstance(found, UnreadableShardError):
+                logger.warning("The shard %s can't be read: %s", shard.path, found)
+                write_failure(self.work, shard, str(found), key=self.key)
+                self.stat_update("lost_shards")
+            else:
+                scores = scorer.score(found, with_embeddings=self.with_embeddings)
+                seconds, num_rows = time.perf_counter() - start, len(found.rows.images)
+                write_scores(self.work, shard, scores, key=self.key, num_rows=num_rows, seconds=seconds)
+                self.stat_update("scored_rows", value=len(scores.row), unit="shard")
+            start = time.perf_counter()
+
+    def is_done(self, shard: Shard) -> bool:
+        """Whether the scores of a shard are there, and can be trusted."""
+        return is_trusted(self.work, shard, key=self.key, with_embeddings=self.with_embeddings)
+
+    def _scorer(self) -> ShardScorer:
+        device = "cpu"
+        if torch.cuda.is_available() and not self.use_cpu:
+            device = f"cuda:{worker_number() % torch.cuda.device_count()}"
+        cores = max(1, available_cores() // self.sharing)
+        workers = self.num_workers
+        if workers is None:
+            workers = 0 if device == "cpu" else max(1, cores - 1)
+        return _load_scorer(self.work.resolve_paths(""), self.key, device, workers, cores)
+
+
+@lru_cache(maxsize=1)
+def _load_scorer(work: str, key: str, device: str, num_workers: int, threads: int) -> ShardScorer:
+    """The tasks of a process, one after the other, share the model."""
+    folder = get_datafolder(work)
+    reference = read_reference_of(folder)
+    adapter = read_adapter_of(folder, reference)
+    return ShardScorer(reference, adapter, device=device, num_workers=num_workers, threads=threads)
+
+
+def score_shards(
+    data: DataFolder,
+    work: DataFolder,
+    *,
+    tasks: int = 1,
+    workers: int = -1,
+    executor: Executor | None = None,
+    with_embeddings: bool = False,
+    use_cpu: bool = False,
+    num_workers: int | None = None,
+) -> tuple[int, list[Shard]] | None:
+    """Score all shards of a data folder that have no scores to trust, by the reference of the working folder.
+
+    By default as many tasks run at once on this machine as it has GPUs, or cores where there are none. Gives how many
+    shards there are, and those of them that could not be read; None where the tasks are only on their way, as on
+    Slurm. Raises `InputError` as [`list_shards`], [`read_reference_of`] and [`run_pipeline`], and where a
+    task finds another model than the reference's.
+    """
+    executor = executor or Executor()
+    reference: Reference = read_reference_of(work)
+    shards = list_shards(data, work)
+    tasks, sharing = min(tasks, len(shards)), 1
+    if executor.name == "local":
+        if workers == -1:
+            gpus = 0 if use_cpu else torch.cuda.device_count()
+            workers = min(tasks, gpus or available_cores())
+        sharing = min(workers, tasks)
+    step = ScoreShards(
+        data,
+        work,
+        shards,
+        key=reference.key,
+        with_embeddings=with_embeddings,
+        use_cpu=use_cpu,
+        num_workers=num_workers,
+        sharing=sharing,
+    )
+    told = [reference.key, with_embeddings, tasks, [(shard.path, shard.size) for shard in shards]]
+    logs = f"logs/score-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
+    done = run_pipeline(
+        [step],
+        folder=get_datafolder(work.resolve_paths(logs)),
+        tasks=tasks,
+        workers=workers,
+        executor=executor,
+        is_done=lambda rank: all(map(step.is_done, shards[rank::tasks])),
+    )
+    return (len(shards), list(_not_scored(step))) if done else None
+
+
+def _not_scored(step: ScoreShards) -> Iterator[Shard]:
+    with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+        for shard, done in zip(step.shards, pool.map(step.is_done, step.shards), strict=True):
+            if not done:
+                yield shard

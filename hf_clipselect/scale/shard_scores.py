@@ -1,0 +1,196 @@
+"""Scores of the rows of a shard by a reference, through the same encoder, adapters and scores as on one machine.
+
+Legend: n readable rows of a shard, H size of the image features, C captions that differ, R texts of the reference.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from ..adapters.adapter_files import AdapterFiles
+from ..adapters.peft_folder import load_into
+from ..adapters.projections import Projections, embed_prompts, embed_rows
+from ..encoder.backbone import Backbone, load_backbone
+from ..encoder.batch_features import batch_features
+from ..encoder.cache import digest
+from ..encoder.decoding import decoded_batches
+from ..encoder.feature_rows import FeatureRows
+from ..encoder.lean_pixels import LeanPixels
+from ..encoder.pixels import PixelBatch, PreprocessedImages
+from ..encoder.texts import text_features
+from ..errors import InputError
+from ..runtime.words import in_one_line
+from ..scores.alignment import unit_alignment
+from ..scores.arrays import as_numpy
+from ..scores.captions import caption_alignment
+from ..scores.clusters import nearest_centroids
+from ..scores.diversity import reference_diversity
+from .scale_reference import Reference
+from .score_files import ShardScores
+from .shards import ShardRows, UnreadableShardError
+
+
+# Rows that are compared with texts at once, as on one machine: the last digits may depend on it.
+_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class OpenShard:
+    """A shard in memory, of which the first batch is decoded, and the next ones are on their way."""
+
+    rows: ShardRows
+    batches: Iterator[PixelBatch]
+    texts: list[str | int | None]  # captions, or the numbers of classes; None for a row that has none
+
+
+class _Images:
+    """Encoded images in memory, as decoders take them: a column "image" of `{"bytes", "path"}` values."""
+
+    def __init__(self, images: list[bytes | None]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, rows: list[int]) -> dict[str, list[dict[str, bytes | None]]]:
+        return {"image": [{"bytes": self._images[row], "path": None} for row in rows]}
+
+
+class ShardScorer:
+    """The model and the adapters of a reference on a device, and what scores shards with them.
+
+    `num_workers` processes decode images; on a CPU `threads` passes run side by side. Raises `InputError` where the
+    model or the adapters can't be loaded, or the model is not the reference's.
+    """
+
+    def __init__(
+        self, reference: Reference, adapter: AdapterFiles | None, *, device: str, num_workers: int, threads: int
+    ) -> None:
+        self._reference, self._num_workers, self._threads = reference, num_workers, threads
+        self._backbone = backbone = _load_model(reference, device)
+        self._plain = self._adapted = Projections(backbone.model)
+        if adapter is not None:
+            # On a copy, whose towers go again: the features of some models are taken behind the heads.
+            self._adapted = Projections(load_into(copy.deepcopy(backbone.model), adapter).to(device))
+        self._lean = LeanPixels.of(backbone.image_processor) if reference.model.is_lean else None
+        self._texts, self._embeds = (
+            torch.from_numpy(array).to(device) for array in (reference.text_embeds, reference.embeds)
+        )
+        self._number_of_text = {text: number for number, text in enumerate(reference.texts)}
+        self._class_of_name = {name: number for number, name in enumerate(reference.class_names)}
+        self._text_of_class = {number: place for place, number in enumerate(reference.class_numbers)}
+        starts = np.searchsorted(reference.clusters, np.arange(len(reference.num_nearest) + 1))
+        self._references_of = [slice(*bounds) for bounds in zip(starts, starts[1:], strict=False)]
+
+    def open(self, rows: ShardRows) -> OpenShard:
+        """Begin to decode the images of a shard, ahead of their scores; raises `UnreadableShardError` for labels that
+        are no classes of the sample.
+        """
+        images, size = _Images(rows.images), self._reference.model.batch_size
+        texts = [self._checked_text(text) for text in rows.texts]
+        pixels = PreprocessedImages(
+            images, "image", self._backbone.image_processor, white=self._reference.model.white, lean=self._lean
+        )
+        # Batches are fixed slices of a shard: a shard that is scored again has the same scores.
+        numbers = [list(range(at, min(at + size, len(images)))) for at in range(0, len(images), size)]
+        on_gpu = self._backbone.model.device.type == "cuda"
+        batches = decoded_batches(pixels, numbers, num_workers=self._num_workers, pin_memory=on_gpu)
+        first = list(islice(batches, 1))
+        return OpenShard(rows, chain(first, batches), texts)
+
+    def score(self, shard: OpenShard, *, with_embeddings: bool) -> ShardScores:
+        """Scores of the rows that have an image that can be read, and a text."""
+        features, unreadable = batch_features(self._backbone, shard.batches, lean=self._lean, threads=self._threads)
+        readable = np.setdiff1d(np.arange(len(shard.texts)), list(unreadable))
+        has_text = np.array([shard.texts[row] is not None for row in readable], dtype=bool)
+        kept = readable[has_text]
+        uids = [shard.rows.uids[row] for row in kept]
+        if not len(kept):
+            nothing, none = np.empty((0, self._backbone.embed_dim), np.float32), np.empty(0, np.float32)
+            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None)
+        of_rows, every = FeatureRows([features[has_text]]), np.arange(len(kept))
+        with threadpool_limits(1):  # how many threads there are would decide last digits
+            plain = embed_rows(self._plain, of_rows, every)
+            embeds = plain if self._adapted is self._plain else embed_rows(self._adapted, of_rows, every)
+            texts = [shard.texts[row] for row in kept]
+            if self._reference.has_captions:
+                clusters = nearest_centroids(as_numpy(plain), self._reference.centroids)
+                sas, margin = self._align_captions(embeds, texts)
+            else:
+                clusters = np.array(texts)
+                sas, margin = self._align_classes(embeds, clusters)
+            sds = self._diversity(embeds, clusters)
+        return ShardScores(uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None)
+
+    def _checked_text(self, text: object) -> str | int | None:
+        """A caption, or the number of a class; None where there is none, or a blank one."""
+        if text is None or (isinstance(text, str) and not text.strip()):
+            return None
+        if self._reference.has_captions:
+            return str(text)
+        number = self._class_of_name.get(str(text).strip())
+        if number is None:
+            try:
+                number = int(str(text))
+            except ValueError:
+                number = -1
+        if number not in self._text_of_class:
+            raise UnreadableShardError(
+                f"the label {in_one_line(text, 80)!r} is no class that the sample has rows of; make the sample so "
+                "large that it has every class."
+            )
+        return number
+
+    def _align_captions(self, embeds: torch.Tensor, captions: list) -> tuple[np.ndarray, np.ndarray]:
+        """SAS and margin, each `(n,)`, float32: against the captions of the reference."""
+        different, own = np.unique(np.array(captions, dtype=object), return_inverse=True)
+        own_embeds = embed_prompts(self._adapted, text_features(self._backbone, [different.tolist()]))
+        # A caption that is one of the reference's own has its number, others have numbers behind those.
+        count = len(self._reference.texts)
+        numbers = np.array([self._number_of_text.get(text, count + place) for place, text in enumerate(different)])
+        parts = []
+        for start in range(0, len(own), _CHUNK_ROWS):
+            some = own[start : start + _CHUNK_ROWS]
+            aligned = caption_alignment(
+                embeds[start : start + _CHUNK_ROWS],
+                own_embeds[torch.from_numpy(some)],
+                numbers[some],
+                self._texts,
+                np.arange(count),
+            )
+            parts.append(aligned[1:])
+        sas, margin = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return sas, margin
+
+    def _align_classes(self, embeds: torch.Tensor, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """SAS and margin, each `(n,)`, float32: against the prompts of the classes."""
+        places = np.array([self._text_of_class[number] for number in classes.tolist()])
+        return unit_alignment(embeds, self._texts, places)[1:]
+
+    def _diversity(self, embeds: torch.Tensor, clusters: np.ndarray) -> np.ndarray:
+        """SDS `(n,)`, float32: the mean distance to the nearest reference rows of the own cluster."""
+        sds = np.empty(len(clusters), dtype=np.float32)
+        for cluster in np.unique(clusters).tolist():
+            rows = np.flatnonzero(clusters == cluster)
+            references = self._embeds[self._references_of[cluster]]
+            nearest = int(self._reference.num_nearest[cluster])
+            sds[rows] = reference_diversity(embeds[torch.from_numpy(rows)], references, nearest)
+        return sds
+
+
+def _load_model(reference: Reference, device: str) -> Backbone:
+    model = reference.model
+    backbone = load_backbone(model.name, revision=model.revision or "main", device=device, precision=model.precision)
+    backbone = replace(backbone, products=model.products)  # those of the sample, whatever is faster here
+    if digest(backbone.identity()) != model.identity:
+        raise InputError(
+            f"The model {model.name} here is not the one that the reference was made with: its weights, its "
+            "preprocessing or the version of transformers are others. Use the same ones on all machines, or run "
+            "prepare again."
+        )
+    return backbone

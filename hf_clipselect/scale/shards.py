@@ -1,0 +1,176 @@
+"""Shards of images with texts, read into memory: WebDataset's tar files, and Parquet.
+
+Legend: n rows of a shard.
+"""
+
+import hashlib
+import json
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datatrove.io import DataFolder
+
+from ..errors import InputError
+from ..runtime.failures import is_of_the_machine
+from ..runtime.words import in_one_line, listed
+from .scale_reference import ShardColumns
+from .score_files import Shard
+
+
+ENDINGS = (".tar", ".parquet")
+_IMAGES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
+_UID_BYTES = 16
+# Pauses between the attempts to read a shard, in seconds.
+_PAUSES = (0.5, 2.0)
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass
+class ShardRows:
+    """The rows of a shard, in its order, each list of length `n`.
+
+    `images` are encoded images, None where a row has none; `texts` captions, or labels as they stand there, None where
+    a row has none; `uids` 16 bytes each.
+    """
+
+    images: list[bytes | None] = field(default_factory=list)
+    texts: list[Any] = field(default_factory=list)
+    uids: list[bytes] = field(default_factory=list)
+
+
+class UnreadableShardError(InputError):
+    """A shard that could not be read in several attempts; the message is the reason of the last one."""
+
+
+def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
+    """All shards under a data folder, by name.
+
+    Raises `InputError` where there are none, two would have the same score file, or the working folder lies in the
+    data folder, where score files would be taken for shards.
+    """
+    if f"{work.resolve_paths('').rstrip('/')}/".startswith(f"{data.resolve_paths('').rstrip('/')}/"):
+        raise InputError(f"--work_dir {work.path} lies in --data_dir {data.path}; choose a folder outside of it.")
+    if not data.isdir(""):
+        raise InputError(f"--data_dir {data.path} is not there; give a folder of .tar or .parquet files.")
+    found = data.find("", detail=True).items()
+    shards = [Shard(path, int(info["size"])) for path, info in sorted(found) if path.endswith(ENDINGS)]
+    if not shards:
+        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
+    first: dict[str, str] = {}
+    for shard in shards:
+        if (other := first.setdefault(shard.scores_path, shard.path)) != shard.path:
+            raise InputError(
+                f"The shards {other} and {shard.path} in --data_dir differ only in their ending, and would have one "
+                "score file; rename one of them."
+            )
+    return shards
+
+
+def read_shard(data: DataFolder, shard: Shard, columns: ShardColumns, *, has_captions: bool) -> ShardRows:
+    """Read a shard into memory, in up to three attempts.
+
+    Raises `UnreadableShardError` where none succeeds; failures of this machine, such as a lack of memory, pass.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            with data.open(shard.path) as file:
+                if shard.path.endswith(".tar"):
+                    return _read_tar(file, shard, has_captions=has_captions)
+                return _read_parquet(file, shard, columns)
+        except InputError as error:  # another attempt would find the same
+            raise UnreadableShardError(str(error)) from error
+        except Exception as error:  # of a storage's client, and of damaged files, which raise anything
+            if is_of_the_machine(error):
+                raise
+            if pause is None:
+                raise UnreadableShardError(in_one_line(error, 400) or type(error).__name__) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def fallback_uid(shard: Shard, row_key: str) -> bytes:
+    """The uid of a row that comes without one: by the path of its shard in the data folder, and its key there."""
+    return hashlib.sha256(f"{shard.path}:{row_key}".encode()).digest()[:_UID_BYTES]
+
+
+def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, tarfile.TarInfo]]:
+    """The files of a tar, each with the number of its row, from 0, the row's name, and the ending in small letters.
+
+    Neighbours with the same name before the first dot of the file's name are one row, as in WebDataset; hidden files
+    are of none.
+    """
+    row, name = -1, None
+    for member in archive:
+        path = PurePosixPath(member.name)
+        if not member.isfile() or path.name.startswith("."):
+            continue
+        stem, _, ending = path.name.partition(".")
+        own = str(path.with_name(stem))
+        if own != name:
+            row, name = row + 1, own
+        yield row, own, ending.lower(), member
+
+
+def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows:
+    rows = ShardRows()
+    with tarfile.open(fileobj=file, mode="r|*") as archive:
+        for (_, name), members in groupby(numbered_members(archive), key=lambda numbered: numbered[:2]):
+            parts: dict[str, bytes] = {}
+            for *_, ending, member in members:
+                content = archive.extractfile(member)
+                parts[ending] = b"" if content is None else content.read()
+            _add_sample(rows, shard, name, parts, has_captions=has_captions)
+    return rows
+
+
+def _add_sample(rows: ShardRows, shard: Shard, name: str, parts: dict[str, bytes], *, has_captions: bool) -> None:
+    told = json.loads(parts["json"]) if "json" in parts else {}
+    text = parts.get("txt" if has_captions else "cls")
+    given = told.get("caption" if has_captions else "label") if text is None else text.decode()
+    rows.images.append(next((content for ending, content in parts.items() if ending in _IMAGES), None))
+    rows.texts.append(given)
+    rows.uids.append(_uid_of(told.get("uid"), shard, name))
+
+
+def _read_parquet(file: IO[bytes], shard: Shard, columns: ShardColumns) -> ShardRows:
+    rows, parquet = ShardRows(), pq.ParquetFile(file)
+    wanted = [name for name in (columns.image, columns.text, columns.uid) if name is not None]
+    if absent := [name for name in wanted if name not in parquet.schema_arrow.names]:
+        raise InputError(
+            f"it has no column {listed(absent)}; its columns are {listed(parquet.schema_arrow.names, limit=20)}. Name "
+            "the columns when you run prepare."
+        )
+    for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+        start = len(rows.uids)
+        rows.images.extend(_image_bytes(batch.column(columns.image)))
+        rows.texts.extend(batch.column(columns.text).to_pylist())
+        given = [None] * len(batch) if columns.uid is None else batch.column(columns.uid).to_pylist()
+        rows.uids.extend(_uid_of(uid, shard, str(start + place)) for place, uid in enumerate(given))
+    return rows
+
+
+def _image_bytes(column: pa.Array) -> list[bytes | None]:
+    """The bytes of encoded images, of a column of them or of structures as `datasets` writes them."""
+    if pa.types.is_struct(column.type):
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise InputError(f"its image column is of type {column.type}, and not of the bytes of images.")
+    return column.to_pylist()
+
+
+def _uid_of(given: Any, shard: Shard, row_key: str) -> bytes:
+    """A uid of 32 hexadecimal digits, as DataComp has them, or of 16 bytes; one of its own where there is none."""
+    if given is None:
+        return fallback_uid(shard, row_key)
+    uid = given if isinstance(given, bytes) else bytes.fromhex(str(given))
+    if len(uid) != _UID_BYTES:
+        raise InputError(f"the uid {str(given)[:80]!r} of row {row_key} is not of 128 bits, 32 hexadecimal digits.")
+    return uid

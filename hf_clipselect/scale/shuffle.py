@@ -1,0 +1,283 @@
+"""Score files to files that are sorted by cluster and uid, of which a later task reads the clusters that are its own.
+
+Legend: R ranges of score files, each sorted by one task; G groups of clusters, each ranked by one task; C clusters.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datatrove.io import DataFolder, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+
+from ..errors import InputError, RunError
+from ..runtime.words import are, counted, in_one_line, listed
+from .score_files import METADATA, SCORES, Shard
+from .shards import list_shards
+from .whole_files import write_whole
+
+
+SORTED = "sorted"
+UID = np.dtype([("f0", "<u8"), ("f1", "<u8")])
+
+_LAYOUT = "selection_layout.json"
+_COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
+# Object storage answers each in some tenths of a second.
+_FOOTERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class ScoreFile:
+    """What a score file tells of itself."""
+
+    path: str  # in the working folder
+    key: str  # of the reference
+    shard: str  # its path in the data folder
+    shard_bytes: int
+    num_rows: int  # of the shard
+    num_scored: int  # rows of the file; the other ones of the shard can't be read
+    counts: dict[int, int]  # cluster -> rows
+    seconds: float  # that scoring took
+    embed_dim: int  # of the embeddings in it, 0 where there are none
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the work of a selection is cut into tasks; every task reads it from the working folder.
+
+    `key` tells what the rows and their order follow from. `scores` are the paths of the score files; a shard is named
+    by its place among them. `range_starts` `(R,)` are the first file of each range, `group_starts` `(G,)` the first
+    cluster of each group. The rows of sorted files have their embeddings where these are needed.
+    """
+
+    key: str
+    scores: tuple[str, ...]
+    range_starts: tuple[int, ...]
+    group_starts: tuple[int, ...]
+    with_embeddings: bool
+
+    def write(self, work: DataFolder) -> None:
+        with write_whole(work, _LAYOUT) as file:
+            file.write(json.dumps(asdict(self)).encode())
+
+    @classmethod
+    def read(cls, work: DataFolder) -> "Layout":
+        with work.open(_LAYOUT) as file:
+            told = json.load(file)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+        return cls(**values)
+
+    def files(self, number: int) -> range:
+        """The numbers of the score files in a range."""
+        ends = (*self.range_starts[1:], len(self.scores))
+        return range(self.range_starts[number], ends[number])
+
+
+def checked_scores(
+    data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0
+) -> tuple[list[ScoreFile], list[str]]:
+    """The score files of all shards of a data folder, in the order of the shards' names, and the shards without one.
+
+    These are the ones that could not be scored, as their `.failed.json` tells; `accept_lost_shards` is their number.
+    Raises `InputError` where it is not, where a shard has neither, where scores are not of this key or of the shard as
+    it is, and where nothing is scored.
+    """
+    shards = list_shards(data, work)
+    there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
+    scored = [shard for shard in shards if shard.scores_path in there]
+    rest = [shard for shard in shards if shard.scores_path not in there]
+    lost = [shard for shard in rest if shard.failed_path in there]
+    if missing := [shard.path for shard in rest if shard.failed_path not in there]:
+        raise InputError(
+            f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet: "
+            f"{listed(missing, limit=3)}. Run score again, which scores what is missing."
+        )
+    if len(lost) != accept_lost_shards:
+        reasons = f": {listed([_reason(work, shard) for shard in lost[:3]])}" if lost else ""
+        raise InputError(
+            f"{counted(len(lost), 'shard')} of {len(shards)} could not be scored{reasons}. "
+            + ("Run score again, or go on without them by " if lost else "Leave the flag out, or pass ")
+            + f"--accept_lost_shards {len(lost)}; given was {accept_lost_shards}."
+        )
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        files = list(pool.map(partial(_checked_score_file, work, key=key), scored))
+    if not any(file.num_scored for file in files):
+        raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
+    return files, [shard.path for shard in lost]
+
+
+def read_score_file(work: DataFolder, path: str) -> ScoreFile:
+    """What a score file tells of itself. Raises `InputError` where it is damaged."""
+    try:
+        with work.open(path) as file:
+            opened = pq.ParquetFile(file)
+            told, schema = json.loads(opened.metadata.metadata[METADATA]), opened.schema_arrow
+        counts = {int(cluster): count for cluster, count in told["counts"].items()}
+        facts = {name: told[name] for name in ("key", "shard", "shard_bytes", "num_rows", "num_scored", "seconds")}
+        embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
+        return ScoreFile(path, counts=counts, embed_dim=embed_dim, **facts)
+    except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
+        raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
+
+
+def make_layout(
+    files: Sequence[ScoreFile], *, rows_per_task: int, with_embeddings: bool, depends_on: dict[str, Any]
+) -> Layout:
+    """Cut the work of a selection so that a task has at most so many rows where no score file and no cluster has more.
+
+    `depends_on` is what the order of the rows follows from besides the files, as plain values.
+    """
+    counts: dict[int, int] = {}
+    for file in files:
+        for cluster, count in file.counts.items():
+            counts[cluster] = counts.get(cluster, 0) + count
+    clusters = sorted(counts)
+    groups = [clusters[place] for place in _starts([counts[cluster] for cluster in clusters], rows_per_task)]
+    ranges = _starts([file.num_scored for file in files], rows_per_task)
+    told = [depends_on, rows_per_task, with_embeddings, [asdict(file) for file in files]]
+    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return Layout(key, tuple(file.path for file in files), tuple(ranges), tuple(groups), with_embeddings)
+
+
+def _starts(sizes: Sequence[int], most: int) -> list[int]:
+    """Where groups of neighbours begin that together are at most so large, or one alone."""
+    starts, held = [0], 0
+    for place, size in enumerate(sizes):
+        if held and held + size > most:
+            starts.append(place)
+            held = 0
+        held += size
+    return starts
+
+
+class Shuffle(PipelineStep):
+    """Sorts the rows of a range of score files by cluster, then by uid; rows of the same uid stay in their order.
+
+    Writes `sorted/<range>.parquet` with a row group for each group of clusters that has rows, which the metadata
+    counts: the columns of the score files, and the number of the shard.
+    """
+
+    type, name = "hf_clipselect", "shuffle"
+
+    def __init__(self, work: str) -> None:
+        super().__init__()
+        self.work = work
+
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        work = get_datafolder(self.work)
+        layout = Layout.read(work)
+        columns = [*_COLUMNS, *(["embedding"] if layout.with_embeddings else [])]
+        tables = []
+        for number in layout.files(rank):
+            table = _read_scores(work, layout.scores[number], columns)
+            tables.append(table.append_column("shard", pa.array(np.full(len(table), number, dtype=np.int32))))
+        table = pa.concat_tables(tables).combine_chunks()
+        clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
+        order = np.lexsort((uids["f1"], uids["f0"], clusters))
+        table = table.take(pa.array(order))
+        ends = np.searchsorted(clusters[order], [*layout.group_starts[1:], np.iinfo(np.int32).max], side="left")
+        write_groups(work, sorted_path(rank), table, ends, key=layout.key)
+
+
+def sorted_path(number: int) -> str:
+    """The sorted file of a range."""
+    return f"{SORTED}/{number:05d}.parquet"
+
+
+def read_sorted(work: DataFolder, layout: Layout, group: int) -> pa.Table:
+    """The rows of a group of clusters out of all sorted files, those of the first range first."""
+    return read_group(work, [sorted_path(number) for number in range(len(layout.range_starts))], group)
+
+
+def write_groups(
+    work: DataFolder, path: str, table: pa.Table, ends: np.ndarray, *, key: str, told: dict[str, Any] | None = None
+) -> None:
+    """Write a table whose row groups end at `ends` `(G,)`, so that [`read_group`] finds each; empty ones are counted
+    alone. `told` is what the metadata tells beside the key.
+    """
+    starts = [0, *ends[:-1].tolist()]
+    sizes = [end - start for start, end in zip(starts, ends.tolist(), strict=True)]
+    metadata = {"key": key, "groups": sizes, **(told or {})}
+    schema = table.schema.with_metadata({METADATA: json.dumps(metadata).encode()})
+    with write_whole(work, path) as file, pq.ParquetWriter(file, schema, write_statistics=False) as writer:
+        for start, size in zip(starts, sizes, strict=True):
+            if size:
+                writer.write_table(table.slice(start, size).cast(schema), row_group_size=size)
+
+
+def read_group(work: DataFolder, paths: Sequence[str], group: int) -> pa.Table:
+    """One group out of files of [`write_groups`], in the order of the files."""
+    tables = []
+    for path in paths:
+        with work.open(path) as opened:
+            file = pq.ParquetFile(opened)
+            sizes = json.loads(file.metadata.metadata[METADATA])["groups"]
+            if sizes[group]:
+                tables.append(file.read_row_group(sum(size > 0 for size in sizes[:group])))
+            else:
+                tables.append(file.schema_arrow.empty_table())
+    return pa.concat_tables(tables).replace_schema_metadata(None).combine_chunks()
+
+
+def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:
+    """What a Parquet file of ours tells of itself; None where it is not there, or is damaged."""
+    try:
+        with work.open(path) as file:
+            told: dict[str, Any] = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
+            return told
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def is_of(work: DataFolder, path: str, key: str) -> bool:
+    """Whether a file of [`write_groups`] is there, whole and of this key."""
+    told = metadata_of(work, path)
+    return told is not None and told.get("key") == key
+
+
+def uids_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """The 128-bit uids `(N,)` of a column of 16 bytes each, as pairs whose order is that of the bytes."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    whole = np.frombuffer(array.buffers()[1], dtype=">u8", count=2 * (array.offset + len(array)))
+    pairs = whole.reshape(-1, 2)[array.offset :]
+    uids = np.empty(len(array), dtype=UID)
+    uids["f0"], uids["f1"] = pairs[:, 0], pairs[:, 1]
+    return uids
+
+
+def uid_text(uid: np.void) -> str:
+    """A uid in 32 hexadecimal digits."""
+    return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
+
+
+def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> ScoreFile:
+    file = read_score_file(work, shard.scores_path)
+    if (file.key, file.shard, file.shard_bytes) != (key, shard.path, shard.size):
+        raise InputError(
+            f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
+            "makes it anew."
+        )
+    return file
+
+
+def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
+    try:
+        with work.open(path) as file:
+            return pq.read_table(file, columns=columns, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise RunError(
+            f"The score file {path} can't be read: {in_one_line(error, 200)}. If it is damaged, score makes it anew; "
+            "run score and select again."
+        ) from error
+
+
+def _reason(work: DataFolder, shard: Shard) -> str:
+    with work.open(shard.failed_path) as file:
+        return f"{shard.path} ({json.load(file)['reason']})"

@@ -1,0 +1,41 @@
+"""Files of a working folder, on a disk or in object storage, that are there whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from datatrove.io import DataFolder
+
+from ..runtime.files import unused_name
+
+
+@contextmanager
+def write_whole(folder: DataFolder, path: str) -> Iterator[IO[bytes]]:
+    """A file to write that takes its place when the block ends well, and leaves nothing when it does not.
+
+    On a disk it is written under another name beside its place and moved. Elsewhere it is written to this machine
+    first and sent by one call, since a file of object storage that is closed early counts as written.
+    """
+    if folder.is_local():
+        target = Path(folder.resolve_paths(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = unused_name(target)
+    else:
+        handle, name = tempfile.mkstemp()
+        os.close(handle)
+        temporary = Path(name)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if folder.is_local():
+            os.replace(temporary, target)
+        else:
+            folder.fs.makedirs(folder.fs._parent(folder._join(path)), exist_ok=True)
+            folder.put_file(str(temporary), path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""Score files of shards as the score step writes them, made from arrays; the shards themselves are empty files."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+KEY = "f" * 64
+REFERENCE = {
+    "key": KEY,
+    "has_captions": True,
+    "num_rows": 1000,
+    "adapter_id": "a" * 64,
+    "model": {"name": "openai/clip-vit-base-patch32", "revision": None},
+}
+
+
+@dataclass
+class MadeScores:
+    """Rows of all shards together, in the order of the shards."""
+
+    uids: list[bytes]
+    shards: np.ndarray
+    rows: np.ndarray
+    clusters: np.ndarray
+    margin: np.ndarray
+    sds: np.ndarray
+    embeds: np.ndarray | None
+
+    @property
+    def sas(self) -> np.ndarray:
+        return self.margin / 2
+
+
+def made_scores(
+    num_rows: int, *, num_shards: int = 5, num_clusters: int = 7, dimension: int = 0, seed: int = 0, ties: bool = True
+) -> MadeScores:
+    """Random scores, many of them equal with `ties`; clusters of falling size; of every shard some rows are unread."""
+    rng = np.random.default_rng(seed)
+    shards = np.sort(rng.integers(0, num_shards, num_rows))
+    starts = np.searchsorted(shards, np.arange(num_shards))
+    weights = 1 / np.arange(1, num_clusters + 1)
+    margin = rng.normal(0.1, 0.3, num_rows).clip(-2, 2).astype(np.float32)
+    sds = rng.uniform(0, 2, num_rows).astype(np.float32)
+    if ties:
+        margin, sds = margin.round(1), sds.round(1)
+    embeds = rng.normal(size=(num_rows, dimension)).astype(np.float16) if dimension else None
+    return MadeScores(
+        uids=[hashlib.sha256(b"%d" % row).digest()[:16] for row in range(num_rows)],
+        shards=shards,
+        rows=(2 * (np.arange(num_rows) - starts[shards])).astype(np.int32),
+        clusters=rng.choice(num_clusters, num_rows, p=weights / weights.sum()).astype(np.int32),
+        margin=margin,
+        sds=sds,
+        embeds=embeds,
+    )
+
+
+def write_scores(made: MadeScores, folder: Path, *, num_shards: int = 5, ending: str = ".tar") -> tuple[Path, Path]:
+    """The data and the working folder, as `prepare` and `score` leave them."""
+    data, work = folder / "data", folder / "work"
+    (work / "reference").mkdir(parents=True)
+    (work / "reference" / "reference.json").write_text(json.dumps(REFERENCE))
+    for shard in range(num_shards):
+        name = f"part/{shard:04d}{ending}"
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        if not (data / name).exists():
+            (data / name).touch()
+        mine = np.flatnonzero(made.shards == shard)
+        write_score_file(
+            made, mine, work / "scores" / f"part/{shard:04d}.parquet", shard=name, size=(data / name).stat().st_size
+        )
+    return data, work
+
+
+def write_score_file(
+    made: MadeScores, mine: np.ndarray, path: Path, *, shard: str, size: int = 0, key: str = KEY
+) -> None:
+    columns = {
+        "uid": pa.array([made.uids[row] for row in mine], pa.binary(16)),
+        "row": pa.array(made.rows[mine]),
+        "cluster": pa.array(made.clusters[mine]),
+        "sas": pa.array(made.sas[mine]),
+        "margin": pa.array(made.margin[mine]),
+        "sds": pa.array(made.sds[mine]),
+    }
+    if made.embeds is not None:
+        values = pa.array(made.embeds[mine].ravel())
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(values, made.embeds.shape[1])
+    numbers, counts = np.unique(made.clusters[mine], return_counts=True)
+    told = {
+        "key": key,
+        "shard": shard,
+        "shard_bytes": size,
+        "num_rows": 2 * len(mine),
+        "num_scored": len(mine),
+        "unreadable": len(mine),
+        "counts": dict(zip(map(str, numbers.tolist()), counts.tolist(), strict=True)),
+        "seconds": 2.0,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(
+        pa.table(columns).replace_schema_metadata({"hf_clipselect": json.dumps(told)}), path, write_page_checksum=True
+    )

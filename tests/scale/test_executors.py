@@ -1,0 +1,91 @@
+"""Where tasks run: the markers that are trusted, and what the executors are given."""
+
+import os
+import stat
+from pathlib import Path
+
+import dill
+import pytest
+from datatrove.io import get_datafolder
+from datatrove.pipeline.base import PipelineStep
+
+from hf_clipselect.errors import InputError
+from hf_clipselect.scale.executors import Executor, run_pipeline
+
+
+class NoteTask(PipelineStep):
+    """Writes a file for each task, and how often it ran."""
+
+    name, type = "note", "test"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def run(self, data=None, rank=0, world_size=1):
+        note = self.folder / f"{rank}.txt"
+        note.write_text(str(int(note.read_text()) + 1 if note.exists() else 1))
+
+
+def run(folder: Path, tasks: int = 3, **options) -> bool:
+    logs = get_datafolder(str(folder / "logs"))
+    return run_pipeline([NoteTask(folder)], folder=logs, tasks=tasks, **options)
+
+
+def notes(folder: Path) -> dict[str, str]:
+    return {path.stem: path.read_text() for path in sorted(folder.glob("*.txt"))}
+
+
+def test_only_tasks_whose_files_are_missing_run_again(tmp_path: Path) -> None:
+    assert run(tmp_path, workers=1) and notes(tmp_path) == {"0": "1", "1": "1", "2": "1"}
+    assert run(tmp_path, workers=1) and notes(tmp_path) == {"0": "1", "1": "1", "2": "1"}
+    done = {0: True, 1: False, 2: True}
+    assert run(tmp_path, workers=1, is_done=done.__getitem__)
+    assert notes(tmp_path) == {"0": "1", "1": "2", "2": "1"}
+
+
+def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sbatch is a script that keeps what it is given, and answers with the number of a job. What the jobs would run
+    does the work, and the same command then finds it done.
+    """
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nfor last; do :; done\ncat "$last" >> {tmp_path}/scripts\n'
+        'echo "Submitted batch job 7"\n'
+    )
+    scontrol = sbatch.with_name("scontrol")
+    scontrol.write_text("#!/bin/sh\necho node1\n")
+    for program in (sbatch, scontrol):
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}{os.pathsep}{os.environ['PATH']}")
+    executor = Executor("slurm", slurm_partition="gpu", slurm_time="2:00:00", cpus_per_task=8, gpus_per_task=1)
+    assert not run(tmp_path, tasks=5, workers=2, executor=executor)  # not done, but on its way
+    script = (tmp_path / "logs" / "launch_script.slurm").read_text()
+    for line in ["partition=gpu", "time=2:00:00", "cpus-per-task=8", "gpus=1", "array=0-4%2"]:
+        assert f"#SBATCH --{line}\n" in script
+    assert f"launch_pickled_pipeline {tmp_path}/logs/executor.pik" in script
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls[0].startswith("--export=ALL,RUN_OFFSET=0") and script in (tmp_path / "scripts").read_text()
+    monkeypatch.setenv("SLURM_NODELIST", "node1")
+    for job in range(5):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(job))
+        with (tmp_path / "logs" / "executor.pik").open("rb") as file:
+            dill.load(file).run()
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID")
+    assert run(tmp_path, tasks=5, workers=2, executor=executor)
+    assert notes(tmp_path) == {str(rank): "1" for rank in range(5)}
+    assert (tmp_path / "calls").read_text().splitlines() == calls  # nothing more was handed over
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tasks": 0}, "--tasks and --workers must be at least 1"),
+        ({"executor": Executor("slurm")}, "--slurm_partition"),
+        ({"executor": Executor("jobs")}, "hf://buckets/me/work"),
+    ],
+)
+def test_what_can_not_run_is_refused(tmp_path: Path, options: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        run(tmp_path, **options)

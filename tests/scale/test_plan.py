@@ -1,0 +1,49 @@
+"""The plan of a selection, from given numbers and from scores that are there."""
+
+import argparse
+
+import pytest
+from made_shard_scores import made_scores, write_scores
+
+from hf_clipselect.errors import InputError
+from hf_clipselect.scale.select_commands import add_plan
+
+
+def plan(*flags: object) -> None:
+    parser = argparse.ArgumentParser()
+    add_plan(parser.add_subparsers())
+    arguments = parser.parse_args(["plan", *map(str, flags)])
+    arguments.run(arguments)
+
+
+def test_plan_of_a_billion_rows_by_hand(capsys):
+    plan("--num_rows", 1e9, "--rows_per_second", 1000, "--gpus", 8, "--largest_cluster", 0.001)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "rows: 1,000,000,000 in about 100,000 shards"
+    assert lines[1] == "score: 277.8 GPU hours at 1,000 rows a second, 34.7 hours on 8 at once"
+    assert lines[2].startswith("select: 200 to 400 tasks that sort and as many that rank, of up to 1 GB of ")
+    assert lines[2].endswith("the largest cluster has 1,000,000 rows")
+    assert lines[3].endswith("5 GB of uids at a ratio of 0.3")
+
+
+def test_plan_from_scores(tmp_path, capsys):
+    made = made_scores(500, num_shards=5)
+    _, work = write_scores(made, tmp_path)  # 1,000 rows with those that can't be read, 2 seconds a shard
+    plan("--num_rows", 1000, "--work_dir", work)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "rows: 1,000 in about 5 shards" and "at 100 rows a second" in lines[1]
+    largest = round(1000 * (made.clusters == 0).mean())
+    assert lines[2].endswith(f"the largest cluster has {largest} rows")
+    plan("--num_rows", 1000, "--work_dir", work, "--rows_per_second", 7)
+    assert "at 7 rows a second" in capsys.readouterr().out
+
+
+def test_plan_that_can_not_be_made(tmp_path):
+    with pytest.raises(InputError, match="pass --work_dir with the scores of a shard, or --rows_per_second"):
+        plan("--num_rows", 10)
+    with pytest.raises(InputError, match="has no scores to go by"):
+        plan("--num_rows", 10, "--work_dir", tmp_path)
+    with pytest.raises(InputError, match="--num_rows must be above 0, got -5"):
+        plan("--num_rows", -5, "--rows_per_second", 1)
+    with pytest.raises(InputError, match=r"--selection_ratio is a share of the rows .* got 30"):
+        plan("--num_rows", 5, "--rows_per_second", 1, "--selection_ratio", 30)

@@ -1,0 +1,92 @@
+"""Score files: what is written is read, and nothing is trusted that is damaged or of something else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datatrove.io import DataFolder, get_datafolder
+
+from hf_clipselect.scale.score_files import Shard, ShardScores, is_trusted, read_trusted, write_failure, write_scores
+
+
+SHARD = Shard("part/a.b.tar", 1234)
+KEY = "k" * 64
+
+
+def scores(*, with_embeddings: bool = False) -> ShardScores:
+    rng = np.random.default_rng(0)
+    sas, margin, sds = rng.random((3, 5), dtype=np.float32)
+    embeds = rng.random((5, 4), dtype=np.float32) if with_embeddings else None
+    uids = [bytes([row]) * 16 for row in range(5)]
+    return ShardScores(uids, np.array([0, 1, 3, 4, 6]), np.array([2, 0, 2, 2, 9]), sas, margin, sds, embeds)
+
+
+def write(work: DataFolder, **options) -> ShardScores:
+    written = scores(**options)
+    write_scores(work, SHARD, written, key=KEY, num_rows=7, seconds=1.5)
+    return written
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_what_is_written_is_read(tmp_path: Path, place: str) -> None:
+    """In memory there is no renaming, as on object storage."""
+    work = get_datafolder(str(tmp_path) if place == "disk" else f"memory://{tmp_path}")
+    written = write(work, with_embeddings=True)
+    told, table = read_trusted(work, SHARD, key=KEY, with_embeddings=True)
+    counts = {"0": 1, "2": 3, "9": 1}
+    assert told == {
+        "key": KEY,
+        "shard": SHARD.path,
+        "shard_bytes": 1234,
+        "num_rows": 7,
+        "num_scored": 5,
+        "unreadable": 2,
+        "counts": counts,
+        "seconds": 1.5,
+    }
+    assert work.list_files("scores") == ["scores/part/a.b.parquet"]
+    assert table["uid"].to_pylist() == written.uid
+    for name in ("row", "cluster", "sas", "margin", "sds"):
+        assert table[name].to_numpy().tolist() == getattr(written, name).tolist()
+    embeds = np.stack(table["embedding"].to_numpy())
+    assert embeds.dtype == np.float16 and np.array_equal(embeds, written.embeds.astype(np.float16))
+
+
+def test_only_scores_that_fit_are_trusted(tmp_path: Path) -> None:
+    work = get_datafolder(str(tmp_path))
+    assert not is_trusted(work, SHARD, key=KEY)
+    write(work)
+    assert is_trusted(work, SHARD, key=KEY)
+    assert not is_trusted(work, SHARD, key="other")
+    assert not is_trusted(work, Shard(SHARD.path, 1235), key=KEY)
+    assert not is_trusted(work, SHARD, key=KEY, with_embeddings=True)
+    other = Shard("part/c.tar", SHARD.size)
+    work.copy(SHARD.scores_path, other.scores_path)
+    assert not is_trusted(work, other, key=KEY)
+
+
+def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
+    """A byte is turned: nothing may be read that is other than was written, but for how long it took."""
+    work = get_datafolder(str(tmp_path))
+    write(work)
+    path = tmp_path / SHARD.scores_path
+    content = path.read_bytes()
+    written = read_trusted(work, SHARD, key=KEY)
+    for place in range(0, len(content), 13):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        found = read_trusted(work, SHARD, key=KEY)
+        if found is not None:
+            assert found[1].equals(written[1]), place
+            assert {**found[0], "seconds": 1.5} == written[0], place
+    for length in range(0, len(content), 101):
+        path.write_bytes(content[:length])
+        assert not is_trusted(work, SHARD, key=KEY), length
+
+
+def test_a_shard_has_scores_or_a_failure(tmp_path: Path) -> None:
+    work = get_datafolder(str(tmp_path))
+    write(work)
+    write_failure(work, SHARD, "gone", key=KEY)
+    assert work.list_files("scores") == ["scores/part/a.b.failed.json"]
+    write(work)
+    assert work.list_files("scores") == ["scores/part/a.b.parquet"]

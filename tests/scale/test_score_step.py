@@ -1,0 +1,230 @@
+"""Scoring of shards: the scores of one machine, whatever the shards; what can't be read; what a rerun trusts."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from captioned import drawn_pairs
+from datasets import Dataset
+from datatrove.io import get_datafolder
+from sharded import members, run_on_sample, write_tar
+
+from hf_clipselect.embedded import load_digits_dataset
+from hf_clipselect.errors import InputError
+from hf_clipselect.scale.prepare_reference import SampleColumns, prepare_reference
+from hf_clipselect.scale.scale_reference import Reference, read_reference_of
+from hf_clipselect.scale.score_step import score_shards
+
+
+NUM_ROWS = 240
+COLUMNS = ("cluster", "sas", "margin", "sds")
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Dataset:
+    dataset, _ = drawn_pairs()
+    return dataset.select(range(NUM_ROWS))
+
+
+@pytest.fixture(scope="module")
+def sample_run(pairs: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sample")
+    return run_on_sample(pairs, folder, "--caption_column", "text", "--adaptation", "off", "--num_clusters", 3)
+
+
+@pytest.fixture
+def prepared(sample_run: Path, pairs: Dataset, tmp_path: Path) -> Path:
+    """A folder with a reference in `work/`, and all rows of the sample in three shards in `data/`."""
+    prepare_reference(sample_run, get_datafolder(str(tmp_path / "work")), columns=SampleColumns(uid="uid"))
+    write_tar(tmp_path / "data" / "a.tar", members(pairs, range(100)))
+    write_tar(tmp_path / "data" / "b" / "c.tar", members(pairs, range(100, 130)))
+    rest = pairs.select(range(130, NUM_ROWS)).add_column("uid", [f"{row:032x}" for row in range(130, NUM_ROWS)])
+    rest.to_parquet(tmp_path / "data" / "d.parquet")
+    return tmp_path
+
+
+def score(folder: Path, **options) -> tuple[int, list]:
+    data, work = (get_datafolder(str(folder / name)) for name in ("data", "work"))
+    return score_shards(data, work, **{"workers": 1, "use_cpu": True, **options})
+
+
+def scores_of(folder: Path) -> dict[int, tuple]:
+    """The scores of all shards by uid, which is the number of the row in the sample."""
+    found = {}
+    for path in sorted((folder / "work" / "scores").rglob("*.parquet")):
+        table = pq.read_table(path)
+        columns = [table[name].to_pylist() for name in COLUMNS]
+        for uid, *values in zip(table["uid"].to_pylist(), *columns, strict=True):
+            found[int.from_bytes(uid, "big")] = tuple(values)
+    return found
+
+
+def told(folder: Path, name: str) -> dict:
+    schema = pq.read_schema(folder / "work" / "scores" / name)
+    return json.loads(schema.metadata[b"hf_clipselect"])
+
+
+def assert_as_on_one_machine(folder: Path, run: Path) -> None:
+    one = pq.read_table(run / "scores.parquet")
+    scores = scores_of(folder)
+    assert sorted(scores) == list(range(len(one)))
+    found = dict(zip(COLUMNS, np.array([scores[row] for row in range(len(one))]).T, strict=True))
+    assert np.array_equal(found["cluster"], one["label"].to_numpy())
+    for name in ("sas", "margin", "sds"):
+        assert np.allclose(found[name], one[name].to_numpy(), rtol=0, atol=2e-6), name
+
+
+def test_shards_have_the_scores_of_one_machine(prepared: Path, sample_run: Path) -> None:
+    """Where the sample is all of the data, and no cluster has more rows than are compared with."""
+    assert score(prepared) == (3, [])
+    assert_as_on_one_machine(prepared, sample_run)
+    assert (told(prepared, "b/c.parquet")["num_rows"], told(prepared, "b/c.parquet")["shard"]) == (30, "b/c.tar")
+    assert sum(told(prepared, "a.parquet")["counts"].values()) == 100
+
+
+def test_tasks_and_embeddings_change_no_score(prepared: Path) -> None:
+    score(prepared)
+    once = scores_of(prepared)
+    shutil.rmtree(prepared / "work" / "scores")
+    assert score(prepared, tasks=3, workers=1, with_embeddings=True, num_workers=2) == (3, [])
+    assert scores_of(prepared) == once
+    embeds = np.stack(pq.read_table(prepared / "work" / "scores" / "a.parquet")["embedding"].to_numpy())
+    assert embeds.shape == (100, 96) and np.allclose(np.linalg.norm(embeds.astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+def test_shards_and_scores_may_lie_in_object_storage(prepared: Path, sample_run: Path) -> None:
+    """One that knows no renaming, and no folders of this machine."""
+    score(prepared)
+    data, work = (get_datafolder(f"memory://{prepared}/far/{name}") for name in ("data", "work"))
+    for name in ("a.tar", "b/c.tar", "d.parquet"):
+        data.makedirs(str(Path(name).parent), exist_ok=True)
+        data.pipe_file(name, (prepared / "data" / name).read_bytes())
+    prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))
+    for _ in range(2):
+        assert score_shards(data, work, use_cpu=True) == (3, [])
+    with work.open("scores/b/c.parquet") as file:
+        assert pq.read_table(file).equals(pq.read_table(prepared / "work" / "scores" / "b" / "c.parquet"))
+
+
+def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) -> None:
+    whole = members(pairs, range(6))
+    names = [name for name, _ in whole]
+    contents = dict(whole)
+    contents["000001.png"] = contents["000001.png"][:200]
+    contents["000002.txt"] = b"  "
+    del contents["000003.png"], contents["000004.txt"]
+    data = prepared / "data"
+    write_tar(data / "some.tar", [(name, contents[name]) for name in names if name in contents])
+    write_tar(data / "none.tar", [("1.png", b"no image"), ("1.txt", b"a text")])
+    write_tar(data / "empty.tar", [])
+    (data / "torn.tar").write_bytes((data / "a.tar").read_bytes()[:5000])
+    count, lost = score(prepared)
+    assert (count, [shard.path for shard in lost]) == (7, ["torn.tar"])
+    table = pq.read_table(prepared / "work" / "scores" / "some.parquet")
+    assert table["row"].to_pylist() == [0, 5] and told(prepared, "some.parquet")["unreadable"] == 4
+    counted = {name: told(prepared, f"{name}.parquet") for name in ("none", "empty")}
+    assert [(of["num_rows"], of["num_scored"], of["counts"]) for of in counted.values()] == [(1, 0, {}), (0, 0, {})]
+    failure = json.loads((prepared / "work" / "scores" / "torn.failed.json").read_text())
+    assert failure["shard"] == "torn.tar" and "unexpected end of data" in failure["reason"]
+    # The shard is mended: the same command scores it, and it alone.
+    before = {path: path.stat().st_mtime_ns for path in (prepared / "work" / "scores").rglob("*.parquet")}
+    shutil.copy(data / "b" / "c.tar", data / "torn.tar")
+    assert score(prepared) == (7, [])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not (prepared / "work" / "scores" / "torn.failed.json").exists()
+
+
+def test_a_rerun_makes_anew_what_it_can_not_trust(prepared: Path, pairs: Dataset) -> None:
+    score(prepared)
+    once, scores = scores_of(prepared), prepared / "work" / "scores"
+    damaged = scores / "a.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    (scores / "d.parquet").unlink()
+    written = (scores / "b" / "c.parquet").stat().st_mtime_ns
+    score(prepared)
+    assert scores_of(prepared) == once and (scores / "b" / "c.parquet").stat().st_mtime_ns == written
+    # A shard that was replaced has another size.
+    write_tar(prepared / "data" / "b" / "c.tar", members(pairs, range(100, 120)))
+    score(prepared)
+    assert told(prepared, "b/c.parquet")["num_rows"] == 20
+
+
+@pytest.mark.slow
+def test_scores_of_another_reference_are_not_mixed_in(prepared: Path, sample_run: Path) -> None:
+    score(prepared)
+    key, work = told(prepared, "a.parquet")["key"], get_datafolder(str(prepared / "work"))
+    prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))  # the same one
+    with pytest.raises(InputError, match="holds another reference"):
+        prepare_reference(sample_run, work, num_clusters=2, columns=SampleColumns(uid="uid"))
+    shutil.rmtree(prepared / "work" / "reference")
+    with pytest.raises(InputError, match="run prepare first"):
+        score(prepared)
+    prepare_reference(sample_run, work, num_clusters=2, columns=SampleColumns(uid="uid"))
+    score(prepared)
+    for name in ("a.parquet", "b/c.parquet", "d.parquet"):
+        assert told(prepared, name)["key"] == read_reference_of(work).key != key
+
+
+def test_a_damaged_reference_is_refused(prepared: Path) -> None:
+    path = prepared / "work" / "reference" / "reference.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="run prepare again"):
+        score(prepared)
+
+
+def test_diversity_is_against_the_references_of_the_cluster(prepared: Path, pairs: Dataset) -> None:
+    """Rows that the sample does not have, against a slow version."""
+    fresh, _ = drawn_pairs(30, seed=11)
+    shutil.rmtree(prepared / "data")
+    write_tar(prepared / "data" / "fresh.tar", members(fresh, range(30)))
+    score(prepared, with_embeddings=True)
+    reference = read_reference_of(get_datafolder(str(prepared / "work")))
+    table = pq.read_table(prepared / "work" / "scores" / "fresh.parquet")
+    columns = [table[name].to_pylist() for name in ("cluster", "embedding", "sds")]
+    for cluster, embed, sds in zip(*columns, strict=True):
+        others = reference.embeds[reference.clusters == cluster]
+        distances = np.sort(np.linalg.norm(others - np.array(embed), axis=1))
+        assert sds == pytest.approx(distances[: reference.num_nearest[cluster]].mean(), abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adaptation", ["off", "always"])
+def test_labels_and_adapters(tmp_path: Path, adaptation: str) -> None:
+    """Classes stand for clusters, and the adapters that the sample's run kept are used."""
+    digits = load_digits_dataset("train").select(range(150))
+    flags = [
+        "--label_column_name",
+        "label",
+        "--adaptation",
+        adaptation,
+        "--objective",
+        "clean",
+        "--max_train_steps",
+        5,
+    ]
+    run = run_on_sample(digits, tmp_path, *flags)
+    reference: Reference = prepare_reference(run, get_datafolder(str(tmp_path / "work")))
+    assert (reference.adapter_id is not None) == (adaptation == "always")
+    write_tar(tmp_path / "data" / "a.tar", members(digits, range(150), image="image", text="label"))
+    assert score(tmp_path) == (1, [])
+    assert_as_on_one_machine(tmp_path, run)
+    # A label that the sample does not know, by number or by name, is told.
+    write_tar(tmp_path / "data" / "b.tar", [("1.png", b"i"), ("1.cls", b"10")])
+    _, lost = score(tmp_path)
+    reason = json.loads((tmp_path / "work" / lost[0].failed_path).read_text())["reason"]
+    assert "the label '10' is no class" in reason
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, sample_run: Path) -> None:
+    work = get_datafolder(str(tmp_path / "work"))
+    with pytest.raises(InputError, match="holds no finished run"):
+        prepare_reference(tmp_path, work)
+    unfinished = shutil.copytree(sample_run, tmp_path / "run")
+    (unfinished / "scores.parquet").unlink()
+    with pytest.raises(InputError, match="holds no finished run"):
+        prepare_reference(unfinished, work)

@@ -1,0 +1,125 @@
+"""Reading of shards: rows in their order with images, texts and uids, and why one can't be read."""
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datatrove.io import DataFolder, get_datafolder
+from fsspec.implementations.local import LocalFileSystem
+from sharded import write_tar
+
+from hf_clipselect.errors import InputError
+from hf_clipselect.scale.scale_reference import ShardColumns
+from hf_clipselect.scale.score_files import Shard
+from hf_clipselect.scale.shards import ShardRows, UnreadableShardError, list_shards, read_shard
+
+
+COLUMNS = ShardColumns("image", "text", "uid")
+
+
+def read(path: Path, *, columns: ShardColumns = COLUMNS, has_captions: bool = True) -> ShardRows:
+    data = get_datafolder(str(path.parent))
+    return read_shard(data, Shard(path.name, path.stat().st_size), columns, has_captions=has_captions)
+
+
+def own_uid(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def test_members_of_a_tar_are_grouped_by_their_names(tmp_path: Path) -> None:
+    uid = "0123456789abcdef0123456789abcdef"
+    shard = write_tar(
+        tmp_path / "a.tar",
+        [
+            ("x/1.jpg", b"one"),
+            ("x/1.txt", b"ein Wort"),
+            ("x/1.json", f'{{"uid": "{uid}", "caption": "not this"}}'.encode()),
+            ("y/1.json", b'{"caption": "from json"}'),
+            ("y/1.PNG", b"two"),
+            ("y/._hidden.png", b"no row"),
+            ("z/3.json", b"{}"),
+            ("z/4.mask.png", b"no image"),
+            ("z/4.webp", b"three"),
+        ],
+    )
+    rows = read(shard)
+    assert rows.images == [b"one", b"two", None, b"three"]
+    assert rows.texts == ["ein Wort", "from json", None, None]
+    assert rows.uids == [bytes.fromhex(uid), own_uid("a.tar:y/1"), own_uid("a.tar:z/3"), own_uid("a.tar:z/4")]
+
+
+def test_labels_of_a_tar(tmp_path: Path) -> None:
+    shard = write_tar(
+        tmp_path / "a.tar", [("1.png", b"i"), ("1.cls", b"7"), ("2.png", b"i"), ("2.json", b'{"label": "cat"}')]
+    )
+    assert read(shard, has_captions=False).texts == ["7", "cat"]
+
+
+def test_an_empty_tar_has_no_rows(tmp_path: Path) -> None:
+    assert read(write_tar(tmp_path / "a.tar", [])) == ShardRows()
+
+
+@pytest.mark.parametrize("kind", ["struct", "bytes"])
+def test_rows_of_parquet(tmp_path: Path, kind: str) -> None:
+    images = [b"one", None, b"three"]
+    column = (
+        pa.array(images)
+        if kind == "bytes"
+        else pa.array([image and {"bytes": image, "path": None} for image in images])
+    )
+    uids = pa.array([bytes(range(16)), b"\xff" * 16, None], pa.binary(16))
+    pq.write_table(pa.table({"image": column, "text": ["a", "b", None], "uid": uids}), tmp_path / "a.parquet")
+    rows = read(tmp_path / "a.parquet")
+    assert rows.images == images and rows.texts == ["a", "b", None]
+    assert rows.uids == [bytes(range(16)), b"\xff" * 16, own_uid("a.parquet:2")]
+    assert read(tmp_path / "a.parquet", columns=ShardColumns("image", "text")).uids[0] == own_uid("a.parquet:0")
+
+
+def test_what_is_wrong_with_a_shard(tmp_path: Path) -> None:
+    whole = write_tar(tmp_path / "whole.tar", [("1.png", b"i" * 5000), ("1.txt", b"t")]).read_bytes()
+    (tmp_path / "torn.tar").write_bytes(whole[:3000])
+    with pytest.raises(UnreadableShardError, match="unexpected end of data"):
+        read(tmp_path / "torn.tar")
+    with pytest.raises(UnreadableShardError, match="not of 128 bits"):
+        read(write_tar(tmp_path / "uid.tar", [("1.png", b"i"), ("1.json", b'{"uid": "abcd"}')]))
+    pq.write_table(pa.table({"text": ["a"], "uid": [b"u" * 16]}), tmp_path / "columns.parquet")
+    with pytest.raises(UnreadableShardError, match="no column image; its columns are text, uid"):
+        read(tmp_path / "columns.parquet")
+
+
+class Shaky(LocalFileSystem):
+    """A disk that fails to open its files so many times."""
+
+    cachable = False
+    failures = 2
+
+    def open(self, *args, **kwargs):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("no answer")
+        return super().open(*args, **kwargs)
+
+
+def test_reading_is_tried_again(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"t")])
+    data = DataFolder(str(tmp_path), fs=Shaky())
+    assert read_shard(data, Shard("a.tar", 1), COLUMNS, has_captions=True).texts == ["t"]
+
+
+def test_shards_are_listed(tmp_path: Path) -> None:
+    data, work = get_datafolder(str(tmp_path / "data")), get_datafolder(str(tmp_path / "work"))
+    with pytest.raises(InputError, match="is not there"):
+        list_shards(data, work)
+    (tmp_path / "data" / "b").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no shards"):
+        list_shards(data, work)
+    for name in ("b/1.tar", "a.parquet", "notes.txt"):
+        (tmp_path / "data" / name).write_bytes(b"1234")
+    assert list_shards(data, work) == [Shard("a.parquet", 4), Shard("b/1.tar", 4)]
+    with pytest.raises(InputError, match="lies in --data_dir"):
+        list_shards(data, get_datafolder(str(tmp_path / "data" / "work")))
+    (tmp_path / "data" / "b" / "1.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match="differ only in their ending"):
+        list_shards(data, work)
