@@ -59,10 +59,13 @@ def read_open_clip_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = json.loads(path.read_bytes())
         model, preprocessing = content["model_cfg"], content.get("preprocess_cfg") or {}
         parts = [model, preprocessing, model["vision_cfg"], model["text_cfg"]]
+        is_whole = all(isinstance(part, dict) for part in parts) and isinstance(model["embed_dim"], int)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        parts = [None]
-    if not all(isinstance(part, dict) for part in parts):
-        raise ValueError(f"{OPEN_CLIP_CONFIG} is damaged: it must hold model_cfg with vision_cfg and text_cfg.")
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            f"{OPEN_CLIP_CONFIG} is damaged: it must hold model_cfg with embed_dim, vision_cfg and text_cfg."
+        )
     return model, preprocessing
 
 

@@ -56,7 +56,7 @@ def image_processor_of(preprocessing: Mapping[str, Any], size: int) -> CLIPImage
 
 
 def tokenizer_of(place: ModelPlace, text: Mapping[str, Any]) -> Any:
-    """The tokenizer of the model's own files; else the one that `text_cfg` names, on the Hub, else CLIP's.
+    """The tokenizer of the model's own files; else what `text_cfg` names, as it is on the Hub now, else CLIP's.
 
     It cleans texts as OpenCLIP does. Raises `ValueError` for a setting that it can't follow, or more tokens than the
     text tower knows.

@@ -27,6 +27,7 @@ from hf_clipselect.encoder.tokens import tokenize
 KINDS = ["clip", "siglip"]
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 PICKLE = "open_clip_pytorch_model.bin"
+NO_SIZE = '{"model_cfg": {"vision_cfg": {}, "text_cfg": {}}}'
 PROMPTS = [["a photo of a cat.", "A red_thing, and a  DOG!", "x"]]
 
 
@@ -386,7 +387,9 @@ def test_weights_that_are_missing_left_over_or_damaged_are_named(kind, edit, nam
     assert named in str(refused.value) and "can't be loaded" in str(refused.value)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"model_cfg": {"vision_cfg": []}}', '{"model_cfg": null}'])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"model_cfg": {"vision_cfg": []}}', '{"model_cfg": null}', NO_SIZE]
+)
 def test_a_damaged_config_is_told(content, copied):
     folder = copied("clip")
     (folder / CONFIG).write_text(content)
