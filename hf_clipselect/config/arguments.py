@@ -81,7 +81,10 @@ class DataArguments:
         default=None, metadata={"help": "Text file with one class name per line, in label order, for the prompts."}
     )
     max_train_samples: int | None = field(
-        default=None, metadata={"help": "Consider only this many rows, of every class its share, spread evenly."}
+        default=None,
+        metadata={
+            "help": "Consider only this many rows, of every class its share, spread evenly; of a stream the first."
+        },
     )
     reference_split: str | None = field(
         default=None,

@@ -280,14 +280,16 @@ def _with_own_urls(table: pa.Table, features: Features, rows: IterableDataset) -
     own = [re.escape(repository) for repository in rows._token_per_repo_id]
     if not own:
         return table
-    is_own = rf"(^|::)hf://datasets/({'|'.join(own)})@[^:]*$"
+    # Also inside of a zip file there; what other names may mean is left for `with_own_images` to refuse.
+    is_own = rf"^((zip|gzip)://[^:]*::)?hf://datasets/({'|'.join(own)})@[^:]*$"
     for name, feature in features.items():
         if isinstance(feature, Image):
             images = table.column(name).combine_chunks()
             paths = pc.struct_field(images, "path")
             wanted = pc.and_(pc.is_null(pc.struct_field(images, "bytes")), pc.match_substring_regex(paths, is_own))
             if pc.any(wanted).as_py():
-                there = embed_array_storage(images, feature, rows._token_per_repo_id, local_files=False)
+                alone = pc.if_else(wanted, images, pa.scalar(None, images.type))  # nothing else is fetched
+                there = embed_array_storage(alone, feature, rows._token_per_repo_id, local_files=False)
                 table = table.set_column(table.column_names.index(name), name, pc.if_else(wanted, there, images))
     return table
 

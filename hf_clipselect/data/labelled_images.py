@@ -134,27 +134,27 @@ def label_images(
     """
     label_column = source.label_column
     # Labels of the whole split, so that the classes and their numbers do not depend on `max_samples`.
-    if not has_captions:
+    if has_captions:
+        labels, names = read_captions(dataset, label_column)
+    else:
         names_of_user = class_names if class_names_file is None else read_class_names(class_names_file)
         labels, names = read_labels(dataset, label_column, names_of_user)
-    else:
-        labels, names = read_captions(dataset, label_column)
     decided = None
     if decisions is not None:
         decided = apply_decisions(decisions, labels, names, has_captions=has_captions)
     rows = np.arange(len(dataset), dtype=np.int64)
     if max_samples is not None and max_samples < len(dataset):
-        rows = _spread_rows(labels if not has_captions else np.zeros_like(labels), max_samples)
+        rows = _spread_rows(np.zeros_like(labels) if has_captions else labels, max_samples)
         dataset, labels = dataset.select(rows), labels[rows]
         decided = None if decided is None else _of_considered(decided, rows)
     if decided is not None:
         labels = decided.labels
         if not has_captions:
             _check_new_labels(dataset, label_column, decided, names)
-    if not has_captions:
-        _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
-    else:
+    if has_captions:
         labels, names = _captions_in_use(labels, names, label_column)
+    else:
+        _check_classes(labels, names, label_column, are_texts=is_text(dataset.features[label_column]))
     return LabelledImages(
         dataset,
         source.image_column,

@@ -78,6 +78,7 @@ EXAMPLES = {
     "quality_checks": ("report", "report"),
     "num_folds": ("5", 5),
     "strict": ("true", True),
+    "streaming": ("true", True),
     "objective": ("paper", "paper"),
     "alignment": ("cosine", "cosine"),
     "diversity_weight": ("0.25", 0.25),

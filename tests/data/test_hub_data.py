@@ -58,6 +58,13 @@ def test_a_reference_is_loaded_at_the_commit_of_the_source(told: dict) -> None:
     assert told["reference"] == [True, False]
 
 
+def test_streams_of_repositories(told: dict) -> None:
+    found = told["streams"]
+    assert found["files"] == [[0, 1, 2, 3, 4, 5], "alice/files", 40]
+    assert found["table"] == [[0, 1, 2, 3, 4, 5], "alice/table", 40]
+    assert "hold a URL (first: hf://datasets/alice/files" in found["thief"] and "not downloaded" in found["thief"]
+
+
 def test_a_push_of_any_format_publishes_the_rows_of_the_source(told: dict) -> None:
     differences = told["formats"]
     assert len(differences) == len(FORMATS) and set(differences.values()) == {""}

@@ -20,7 +20,52 @@ def clients_of_data(folder: str) -> dict:
         "reference": reference_of_a_revision(),
         "outside files": rows_that_name_files(f"{folder}/outside/secret.png"),
         "formats": formats_push(f"{folder}/pictures"),
+        "streams": streams_of_repositories(),
     }
+
+
+def streams_of_repositories() -> dict:
+    """Images of repositories as streams: files in class folders, Parquet, and rows that name other repositories."""
+    from datasets import ClassLabel, Dataset, Features, Image
+    from huggingface_hub import HfApi
+
+    from hf_clipselect.config.arguments import DataArguments
+    from hf_clipselect.data.image_stream import open_stream
+    from hf_clipselect.data.source import load_stream
+    from hf_clipselect.embedded import load_digits_dataset
+    from loopback_hub.result_clients import refusal_of
+
+    api, digits = HfApi(), load_digits_dataset("train").select(range(6)).cast_column("image", Image(decode=False))
+    for name in ("files", "table", "thief"):
+        api.create_repo(f"alice/{name}", repo_type="dataset", private=True)
+    files = [row["image"]["bytes"] for row in digits]
+    for number, content in enumerate(files):
+        api.upload_file(
+            repo_id="alice/files",
+            repo_type="dataset",
+            path_in_repo=f"train/{'ab'[number % 2]}/{number}.png",
+            path_or_fileobj=content,
+        )
+    path = "hf://datasets/alice/files@main/train/a/0.png"
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+    stolen = [{"image": {"bytes": None, "path": path}, "label": label} for label in (0, 1)]
+    for name, rows in {"table": digits, "thief": Dataset.from_list(stolen, features=features)}.items():
+        buffer = io.BytesIO()
+        rows.to_parquet(buffer)
+        api.upload_file(
+            repo_id=f"alice/{name}",
+            repo_type="dataset",
+            path_in_repo="train.parquet",
+            path_or_fileobj=buffer.getvalue(),
+        )
+
+    def read(name: str) -> list:
+        rows, source = load_stream(DataArguments(dataset_name=f"alice/{name}"))
+        stream, _ = open_stream(rows, source)
+        images = [image["bytes"] for table in stream.batches() for image in table.column("image").to_pylist()]
+        return [sorted(map(files.index, images)), source.name, len(source.revision or "")]
+
+    return {"files": read("files"), "table": read("table"), "thief": refusal_of(lambda: read("thief"))}
 
 
 def datasets_by_place() -> dict:
