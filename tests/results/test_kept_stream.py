@@ -82,6 +82,7 @@ def test_formats_and_loaders(rows, result):
     assert [row["source_index"] for row in loaded] == result.selected.tolist()
 
 
+@pytest.mark.slow
 def test_a_result_of_a_stream_knows_the_dataset_and_the_other_way_round(rows, result, clip_folder):
     other = selected(rows, clip_folder, selection_ratio=[0.3, 0.5])
     assert [row["source_index"] for row in other.apply(stream_of(rows))] == other.selected.tolist()
@@ -120,6 +121,7 @@ def test_a_stream_that_cannot_be_the_one_is_refused_at_once(rows, result):
         result.save("nowhere", stream_of(rows))
 
 
+@pytest.mark.slow
 def test_texts_as_labels_and_other_names(rows, clip_folder):
     names = rows.features["label"].names
     texts = with_texts(rows)
@@ -132,6 +134,7 @@ def test_texts_as_labels_and_other_names(rows, clip_folder):
         list(given.apply(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_text", [False, True])
 def test_decisions_are_in_the_labels(as_text, rows, clip_folder):
     if as_text:
