@@ -7,6 +7,7 @@
 All flags: python recipes/web_scale.py --help, and of a step: python recipes/web_scale.py score --help
 """
 
+import importlib.util
 import os
 import sys
 
@@ -14,6 +15,9 @@ import sys
 # Python puts this folder first on its path, where select.py would hide the standard library's `select`.
 _HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
+
+if importlib.util.find_spec("datatrove") is None:
+    sys.exit("error: Shards need datatrove, which is not installed: pip install 'hf_clipselect[scale]'")
 
 from hf_clipselect.scale.scale_command import main
 

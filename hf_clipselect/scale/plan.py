@@ -1,4 +1,4 @@
-"""What a selection of so many rows takes: shards, tasks, GPU hours, storage, memory, and how they grow."""
+"""What a selection of so many rows takes: shards, tasks, device hours, storage, memory, and how they grow."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,8 +73,8 @@ def planned(num_rows: int, known: Known, *, rows_per_task: int, gpus: int, ratio
     squares = "; comparing within clusters with their squares" if embedding else ""
     return [
         f"rows: {num_rows:,} in about {max(1, round(num_rows / known.rows_per_shard)):,} shards",
-        f"score: {hours:,.1f} GPU hours at {known.rows_per_second:,.0f} rows a second, {hours / gpus:,.1f} hours on "
-        f"{gpus:,} at once",
+        f"score: {hours:,.1f} device hours at {known.rows_per_second:,.0f} rows a second (GPU hours if GPUs scored "
+        f"them), {hours / gpus:,.1f} hours on {gpus:,} at once",
         f"select: {tasks:,} to {2 * tasks:,} tasks that sort and as many that rank, of up to {_size(memory)} of "
         f"memory; the largest cluster has {largest:,} rows",
         f"storage: {_size(num_rows * (_SCORE_BYTES + embedding))} of scores, {_size(between)} more from select, "

@@ -25,6 +25,7 @@ Select from shards of image-text pairs that outgrow one machine. First hf-clipse
   web_scale.py score --data_dir s3://bucket/shards --work_dir s3://bucket/work --tasks 100 --executor slurm ...
   web_scale.py select --data_dir s3://bucket/shards --work_dir s3://bucket/work --selection_ratio 0.3
   web_scale.py write --data_dir s3://bucket/shards --work_dir s3://bucket/work
+  web_scale.py plan --num_rows 1e9 --work_dir s3://bucket/work   # what it takes, by the shards scored so far
 
 Folders may be on this machine or any URL of fsspec. Each command goes on from what is there."""
 _DATA = "Folder of the shards: WebDataset .tar files, or .parquet."
@@ -32,9 +33,15 @@ _WORK = "Folder for reference, scores and results; the same in all steps, outsid
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a step from the flags of a command line; returns the exit code, after one line on stderr if it is not 0."""
+    """Run a step from the flags of a command line; returns the exit code, after one line on stderr if it is not 0.
+
+    `--plan` as the first of them is another name of the step `plan`.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["--plan"]:
+        given[0] = "plan"
     try:
-        arguments = scale_parser().parse_args(argv)
+        arguments = scale_parser().parse_args(given)
         with logged_to_stderr(logging.INFO), explained_failures(None):
             arguments.run(arguments)
     except (InputError, RunError) as error:

@@ -195,7 +195,7 @@ def add_plan(subparsers: Any) -> None:
 
 
 def run_plan(arguments: argparse.Namespace) -> None:
-    """Print shards, tasks, GPU hours, storage, memory and growth."""
+    """Print shards, tasks, device hours, storage, memory and growth."""
     known = Known() if arguments.work_dir is None else known_from_scores(get_datafolder(arguments.work_dir))
     given = {name: getattr(arguments, name) for name in ("rows_per_shard", "rows_per_second", "largest_cluster")}
     known = replace(known, **{name: value for name, value in given.items() if value is not None})

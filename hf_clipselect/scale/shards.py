@@ -5,6 +5,7 @@ Legend: n rows of a shard.
 
 import hashlib
 import json
+import os
 import tarfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from .score_files import Shard
 ENDINGS = (".tar", ".parquet")
 _IMAGES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
 _UID_BYTES = 16
+# What a tar that is not compressed has there, with a file in it.
+_MAGIC, _MAGIC_AT = b"ustar", 257
 # Pauses between the attempts to read a shard, in seconds.
 _PAUSES = (0.5, 2.0)
 _ROWS_AT_ONCE = 1024
@@ -128,7 +131,17 @@ def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows
                 content = archive.extractfile(member)
                 parts[ending] = b"" if content is None else content.read()
             _add_sample(rows, shard, name, parts, has_captions=has_captions)
+    _check_end_of_tar(file)
     return rows
+
+
+def _check_end_of_tar(file: IO[bytes]) -> None:
+    """A tar that was cut between two files reads as a shorter one; a compressed one ends in an error by itself."""
+    file.seek(_MAGIC_AT)
+    if file.read(len(_MAGIC)) == _MAGIC:
+        file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
+        if any(file.read()):
+            raise InputError("it ends without the zeros that end a tar, so a part of it is missing.")
 
 
 def _add_sample(rows: ShardRows, shard: Shard, name: str, parts: dict[str, bytes], *, has_captions: bool) -> None:

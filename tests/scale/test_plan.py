@@ -6,6 +6,7 @@ import pytest
 from made_shard_scores import made_scores, write_scores
 
 from hf_clipselect.errors import InputError
+from hf_clipselect.scale.scale_command import main
 from hf_clipselect.scale.select_commands import add_plan
 
 
@@ -20,10 +21,16 @@ def test_plan_of_a_billion_rows_by_hand(capsys):
     plan("--num_rows", 1e9, "--rows_per_second", 1000, "--gpus", 8, "--largest_cluster", 0.001)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "rows: 1,000,000,000 in about 100,000 shards"
-    assert lines[1] == "score: 277.8 GPU hours at 1,000 rows a second, 34.7 hours on 8 at once"
+    assert lines[1].startswith("score: 277.8 device hours at 1,000 rows a second ")
+    assert lines[1].endswith(", 34.7 hours on 8 at once")
     assert lines[2].startswith("select: 200 to 400 tasks that sort and as many that rank, of up to 1 GB of ")
     assert lines[2].endswith("the largest cluster has 1,000,000 rows")
     assert lines[3].endswith("5 GB of uids at a ratio of 0.3")
+
+
+def test_plan_is_a_flag_too(capsys):
+    assert main(["--plan", "--num_rows", "1e9", "--rows_per_second", "1000"]) == 0
+    assert capsys.readouterr().out.startswith("rows: 1,000,000,000 in about 100,000 shards")
 
 
 def test_plan_from_scores(tmp_path, capsys):

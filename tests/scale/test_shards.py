@@ -1,6 +1,8 @@
 """Reading of shards: rows in their order with images, texts and uids, and why one can't be read."""
 
+import gzip
 import hashlib
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +57,19 @@ def test_labels_of_a_tar(tmp_path: Path) -> None:
         tmp_path / "a.tar", [("1.png", b"i"), ("1.cls", b"7"), ("2.png", b"i"), ("2.json", b'{"label": "cat"}')]
     )
     assert read(shard, has_captions=False).texts == ["7", "cat"]
+
+
+def test_a_tar_that_was_cut_between_two_files_is_not_read(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"one"), ("2.png", b"i"), ("2.txt", b"two")])
+    shard.write_bytes(shard.read_bytes()[: 4 * tarfile.BLOCKSIZE])  # a header and a block for each of two files
+    with pytest.raises(UnreadableShardError, match="a part of it is missing"):
+        read(shard)
+
+
+def test_a_compressed_tar_is_read(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"one")])
+    shard.write_bytes(gzip.compress(shard.read_bytes()))
+    assert read(shard).texts == ["one"]
 
 
 def test_an_empty_tar_has_no_rows(tmp_path: Path) -> None:
