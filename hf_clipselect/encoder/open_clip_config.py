@@ -46,6 +46,8 @@ _WITHOUT_EFFECT = frozenset(
     "pos_embed_type final_ln_after_pool attn_pooler_queries attn_pooler_heads timm_model_pretrained timm_drop "
     "timm_drop_path pad_id eos_id hf_model_pretrained hf_proj_type hf_pooler_type".split()
 )
+_NUMBERS = frozenset("embed_dim image_size layers width head_width heads patch_size context_length vocab_size".split())
+_MAPPINGS = frozenset({"act_kwargs", "norm_kwargs", "tokenizer_kwargs"})
 # Settings of a timm tower, which say nothing where there is none.
 _OF_TIMM = frozenset({"timm_pool", "timm_proj", "timm_proj_bias"})
 
@@ -87,9 +89,6 @@ def to_transformers_config(
     _check("vision_cfg", vision, _SIGLIP_VISION if is_siglip else _CLIP_VISION, what)
     _check("text_cfg", text, _SIGLIP_TEXT if is_siglip else _CLIP_TEXT, what)
     size = vision.get("image_size", 224)
-    for name, value in (("image_size", size), ("layers", vision.get("layers", 12))):
-        if not isinstance(value, int):  # an image that is not square, or the stages of a ResNet
-            _refuse(f"vision_cfg.{name}", value, what)
     texts = {
         # The special tokens are the tokenizer's; the defaults of transformers need not be in the vocabulary.
         "bos_token_id": None,
@@ -152,11 +151,20 @@ def _check(part: str, settings: Mapping[str, Any], needed: Mapping[str, tuple[An
     for name, value in settings.items():
         # Every setting that is left is off where it is false, empty or null.
         is_known = name in _READ | _WITHOUT_EFFECT | needed.keys() or (name, value) == ("block_type", "default")
-        if value and not is_known:
+        if (value and not is_known) or not _is_of_its_kind(name, value):
             _refuse(f"{part}.{name}", value, what)
     for name, (default, value) in needed.items():
         if settings.get(name, default) != value:
             _refuse(f"{part}.{name}", settings.get(name, default), what)
+
+
+def _is_of_its_kind(name: str, value: Any) -> bool:
+    """Whether a setting can be read; two numbers in place of one are an image that is not square, or a ResNet."""
+    if name in _NUMBERS:
+        return type(value) is int and value > 0
+    if name == "mlp_ratio":
+        return type(value) in (int, float) and value > 0
+    return name not in _MAPPINGS or value is None or isinstance(value, dict)
 
 
 def _activation(model: Mapping[str, Any], part: str, what: str) -> str:
@@ -172,9 +180,10 @@ def _activation(model: Mapping[str, Any], part: str, what: str) -> str:
 
 def _epsilon(model: Mapping[str, Any], part: str, what: str) -> float:
     options = model[part].get("norm_kwargs") or {}
-    if options.keys() - {"eps"}:
+    epsilon = options.get("eps", 1e-5)
+    if options.keys() - {"eps"} or type(epsilon) is not float:
         _refuse(f"{part}.norm_kwargs", options, what)
-    return options.get("eps", 1e-5)
+    return epsilon
 
 
 def _refuse(setting: str, value: Any, what: str) -> NoReturn:

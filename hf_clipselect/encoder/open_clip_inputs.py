@@ -39,16 +39,18 @@ def image_processor_of(preprocessing: Mapping[str, Any], size: int) -> CLIPImage
     """
     mode = preprocessing.get("resize_mode") or "shortest"
     interpolation = preprocessing.get("interpolation") or "bicubic"
-    if mode not in ("shortest", "squash") or interpolation not in _RESAMPLE:
+    if mode not in ("shortest", "squash") or interpolation not in [*_RESAMPLE]:
         raise ValueError(
             f"its {OPEN_CLIP_CONFIG} prepares images with resize_mode {mode!r} and interpolation {interpolation!r}; "
             f"the modes shortest and squash are read, and {', '.join(_RESAMPLE)}."
         )
     options: dict[str, Any] = {
         "resample": _RESAMPLE[interpolation],
-        "image_mean": _three(preprocessing.get("mean") or _MEAN),
-        "image_std": _three(preprocessing.get("std") or _STD),
+        "image_mean": _three("mean", preprocessing, _MEAN),
+        "image_std": _three("std", preprocessing, _STD),
     }
+    if 0 in options["image_std"]:
+        raise ValueError(f"its {OPEN_CLIP_CONFIG} has the std {preprocessing['std']}, and pixels are divided by it.")
     square = {"height": size, "width": size}
     if mode == "squash":
         return SiglipImageProcessorPil(size=square, **options)
@@ -85,5 +87,11 @@ def tokenizer_of(place: ModelPlace, text: Mapping[str, Any]) -> Any:
     return tokenizer
 
 
-def _three(values: Any) -> list[float]:
-    return list(values) if isinstance(values, list) else [values] * 3
+def _three(name: str, preprocessing: Mapping[str, Any], default: list[float]) -> list[float]:
+    given = preprocessing.get(name)
+    values = default if given is None else given if isinstance(given, list) else [given] * 3
+    if len(values) != 3 or not all(type(value) in (int, float) for value in values):
+        raise ValueError(
+            f"its {OPEN_CLIP_CONFIG} has the {name} {given!r}; a number, or three of them, is read."
+        )
+    return values

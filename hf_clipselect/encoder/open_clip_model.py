@@ -48,6 +48,11 @@ def load_open_clip(place: ModelPlace, weights: Weights, what: str) -> OpenClip:
             f"{len(wrong)} weights have not the shape that its {OPEN_CLIP_CONFIG} says; the first, {name} of "
             f"transformers, has {tuple(given)} in place of {tuple(expected)}."
         )
+    if left_over := sorted(loading["unexpected_keys"]):
+        raise ValueError(
+            f"{len(left_over)} weights are of layers that its {OPEN_CLIP_CONFIG} does not count, the first is "
+            f"{left_over[0]} of transformers."
+        )
     # The features do not depend on the temperature.
     if missing := sorted(set(loading["missing_keys"]) - {"logit_scale", "logit_bias"}):
         raise ValueError(f"{len(missing)} weights are not in its files, the first is {missing[0]} of transformers.")

@@ -342,6 +342,11 @@ def test_a_tokenizer_of_another_place_is_taken_where_the_model_has_none(saved, c
         ("vision_cfg", {"timm_model_name": "vit_base_patch16_siglip_gap_224"}, "vision_cfg.timm_model_name"),
         ("vision_cfg", {"timm_model_name": "vit_base_patch16_siglip_224"}, "vision_cfg.timm_pool"),
         ("vision_cfg", {"layers": [3, 4, 6, 3]}, "vision_cfg.layers"),
+        ("vision_cfg", {"head_width": 0}, "vision_cfg.head_width 0"),
+        ("vision_cfg", {"patch_size": [8, 8]}, "vision_cfg.patch_size [8, 8]"),
+        ("vision_cfg", {"width": "24"}, 'vision_cfg.width "24"'),
+        ("text_cfg", {"norm_kwargs": 5}, "text_cfg.norm_kwargs 5"),
+        ("text_cfg", {"layers": -1}, "text_cfg.layers -1"),
         ("vision_cfg", {"no_ln_pre": True}, "vision_cfg.no_ln_pre true"),
         ("vision_cfg", {"attentional_pool": "parallel"}, "vision_cfg.attentional_pool"),
         ("vision_cfg", {"pool_type": "avg"}, 'vision_cfg.pool_type "avg"'),
@@ -385,6 +390,22 @@ def test_weights_that_are_missing_left_over_or_damaged_are_named(kind, edit, nam
     with pytest.raises(InputError) as refused:
         load_backbone(edited(copied(kind), edit))
     assert named in str(refused.value) and "can't be loaded" in str(refused.value)
+
+
+@pytest.mark.parametrize("part", ["vision_cfg", "text_cfg"])
+def test_layers_that_the_config_does_not_count_are_not_left_out(part, copied):
+    with pytest.raises(InputError, match="weights are of layers that its open_clip_config.json does not count"):
+        load_backbone(changed(copied("clip"), part, layers=1))
+
+
+@pytest.mark.parametrize("settings", [{"std": [0, 0, 0]}, {"mean": [0.5, 0.5]}, {"interpolation": ["bicubic"]}])
+def test_preprocessing_that_can_not_be_followed_is_told(settings, copied):
+    folder = copied("clip")
+    config = json.loads((folder / CONFIG).read_text())
+    config["preprocess_cfg"] |= settings
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"its open_clip_config.json .*{next(iter(settings))}"):
+        load_backbone(str(folder))
 
 
 @pytest.mark.parametrize(
