@@ -5,7 +5,6 @@ Legend: n rows of a shard.
 
 import hashlib
 import json
-import os
 import tarfile
 import time
 from collections.abc import Iterator
@@ -29,11 +28,11 @@ from .score_files import Shard
 ENDINGS = (".tar", ".parquet")
 _IMAGES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
 _UID_BYTES = 16
-# What a tar that is not compressed has there, with a file in it.
-_MAGIC, _MAGIC_AT = b"ustar", 257
+_ZEROS_AT_ONCE = 2**20
 # Pauses between the attempts to read a shard, in seconds.
 _PAUSES = (0.5, 2.0)
 _ROWS_AT_ONCE = 1024
+_NO_END = "it ends without the zeros that end a tar, so a part of it is missing."
 
 
 @dataclass
@@ -108,8 +107,12 @@ def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, 
     """The files of a tar, each with the number of its row, from 0, the row's name, and the ending in small letters.
 
     Neighbours with the same name before the first dot of the file's name are one row, as in WebDataset; hidden files
-    are of none.
+    are of none. The archive has been opened for reading once, with `r|*`, and nothing of it was read.
+
+    Raises `InputError` for damage that `tarfile` takes for the end of the archive: a header that is no header, an end
+    without the zeros that end a tar, and anything but zeros behind these.
     """
+    archive.tarinfo = _CheckedHeader
     row, name = -1, None
     for member in archive:
         path = PurePosixPath(member.name)
@@ -120,6 +123,35 @@ def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, 
         if own != name:
             row, name = row + 1, own
         yield row, own, ending.lower(), member
+    _check_end_of_tar(archive)
+
+
+class _CheckedHeader(tarfile.TarInfo):
+    """A header whose damage is an error behind other files too, where `tarfile` ends the archive without a word."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_CheckedHeader":
+        try:
+            return super().fromtarfile(archive)  # type: ignore[return-value]
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.EmptyHeaderError:
+            raise InputError(_NO_END) from None
+        except tarfile.HeaderError as error:
+            raise InputError(
+                f"it is damaged: the header at byte {archive.offset} of the tar is no header, {error}."
+            ) from None
+
+
+def _check_end_of_tar(archive: tarfile.TarFile) -> None:
+    """Of the two blocks of zeros that end a tar, the first one has been read."""
+    length = 0
+    while zeros := archive.fileobj.read(_ZEROS_AT_ONCE):
+        if zeros.count(0) < len(zeros):
+            raise InputError("it holds more behind the zeros that end a tar; is it several tars, or damaged there?")
+        length += len(zeros)
+    if length < tarfile.BLOCKSIZE:
+        raise InputError(_NO_END)
 
 
 def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows:
@@ -131,17 +163,7 @@ def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows
                 content = archive.extractfile(member)
                 parts[ending] = b"" if content is None else content.read()
             _add_sample(rows, shard, name, parts, has_captions=has_captions)
-    _check_end_of_tar(file)
     return rows
-
-
-def _check_end_of_tar(file: IO[bytes]) -> None:
-    """A tar that was cut between two files reads as a shorter one; a compressed one ends in an error by itself."""
-    file.seek(_MAGIC_AT)
-    if file.read(len(_MAGIC)) == _MAGIC:
-        file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
-        if any(file.read()):
-            raise InputError("it ends without the zeros that end a tar, so a part of it is missing.")
 
 
 def _add_sample(rows: ShardRows, shard: Shard, name: str, parts: dict[str, bytes], *, has_captions: bool) -> None:

@@ -1,5 +1,6 @@
 """Reading of shards: rows in their order with images, texts and uids, and why one can't be read."""
 
+import bz2
 import gzip
 import hashlib
 import tarfile
@@ -15,7 +16,7 @@ from sharded import write_tar
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.scale_reference import ShardColumns
 from hf_clipselect.scale.score_files import Shard
-from hf_clipselect.scale.shards import ShardRows, UnreadableShardError, list_shards, read_shard
+from hf_clipselect.scale.shards import ShardRows, UnreadableShardError, list_shards, numbered_members, read_shard
 
 
 COLUMNS = ShardColumns("image", "text", "uid")
@@ -64,6 +65,37 @@ def test_a_tar_that_was_cut_between_two_files_is_not_read(tmp_path: Path) -> Non
     shard.write_bytes(shard.read_bytes()[: 4 * tarfile.BLOCKSIZE])  # a header and a block for each of two files
     with pytest.raises(UnreadableShardError, match="a part of it is missing"):
         read(shard)
+
+
+def compressed(content: bytes, kind: str) -> bytes:
+    return {"plain": bytes, "gz": gzip.compress, "bz2": bz2.compress}[kind](content)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "bz2"])
+def test_damage_to_a_tar_loses_no_row_without_a_word(tmp_path: Path, kind: str) -> None:
+    """A bit of any header, a cut anywhere, and two tars in one."""
+    whole = write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("2.png", b"i"), ("3.png", b"i")]).read_bytes()
+    rows = read(tmp_path / "a.tar")
+    damaged = [whole + whole]
+    for header in range(0, 6 * tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE):
+        damaged.append(whole[: header + 100] + bytes([whole[header + 100] ^ 1]) + whole[header + 101 :])
+    damaged += [whole[:length] for length in range(300, 7 * tarfile.BLOCKSIZE, 450)]
+    for number, content in enumerate(damaged):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(compressed(content, kind))
+        with pytest.raises(InputError):
+            read_once(path)
+    (tmp_path / "a.tar").write_bytes(compressed(whole, kind))
+    assert read(tmp_path / "a.tar") == rows
+
+
+def read_once(path: Path) -> list:
+    """The numbers of the rows, read without another attempt, for which there would be pauses."""
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            return [row for row, *_ in numbered_members(archive)]
+    except tarfile.ReadError as error:  # what `tarfile` itself finds
+        raise InputError(str(error)) from error
 
 
 def test_a_compressed_tar_is_read(tmp_path: Path) -> None:
