@@ -32,6 +32,7 @@ from ..scores.clusters import nearest_centroids
 from ..scores.diversity import reference_diversity
 from .scale_reference import Reference
 from .score_files import ShardScores
+from .shard_labels import class_of_label
 from .shards import ShardRows, UnreadableShardError
 
 
@@ -82,7 +83,6 @@ class ShardScorer:
             torch.from_numpy(array).to(device) for array in (reference.text_embeds, reference.embeds)
         )
         self._number_of_text = {text: number for number, text in enumerate(reference.texts)}
-        self._class_of_name = {name: number for number, name in enumerate(reference.class_names)}
         self._text_of_class = {number: place for place, number in enumerate(reference.class_numbers)}
         starts = np.searchsorted(reference.clusters, np.arange(len(reference.num_nearest) + 1))
         self._references_of = [slice(*bounds) for bounds in zip(starts, starts[1:], strict=False)]
@@ -133,13 +133,9 @@ class ShardScorer:
             return None
         if self._reference.has_captions:
             return str(text)
-        number = self._class_of_name.get(str(text).strip())
-        if number is None:
-            try:
-                number = int(str(text))
-            except ValueError:
-                number = -1
-        if number not in self._text_of_class:
+        reference = self._reference
+        number = class_of_label(text, reference.class_of_label, are_numbers=reference.labels_are_numbers)
+        if number is None or number not in self._text_of_class:
             raise UnreadableShardError(
                 f"the label {in_one_line(text, 80)!r} is no class that the sample has rows of; make the sample so "
                 "large that it has every class."

@@ -168,13 +168,21 @@ def test_scores_of_another_reference_are_not_mixed_in(prepared: Path, sample_run
         assert told(prepared, name)["key"] == read_reference_of(work).key != key
 
 
-def test_a_damaged_reference_is_refused(prepared: Path) -> None:
+def test_a_damaged_reference_is_refused(prepared: Path, sample_run: Path) -> None:
     path = prepared / "work" / "reference" / "reference.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="run prepare again"):
         score(prepared)
+    work, facts = get_datafolder(str(prepared / "work")), path.with_suffix(".json")
+    told = facts.read_text()
+    for other in (told[:200], told.replace('"format": 2', '"format": 1')):
+        facts.write_text(other)
+        with pytest.raises(InputError, match="made by another version"):
+            score(prepared)
+        with pytest.raises(InputError, match="made by another version"):
+            prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))
 
 
 def test_diversity_is_against_the_references_of_the_cluster(prepared: Path, pairs: Dataset) -> None:
@@ -195,9 +203,17 @@ def test_diversity_is_against_the_references_of_the_cluster(prepared: Path, pair
 @pytest.mark.slow
 @pytest.mark.parametrize("adaptation", ["off", "always"])
 def test_labels_and_adapters(tmp_path: Path, adaptation: str) -> None:
-    """Classes stand for clusters, and the adapters that the sample's run kept are used."""
-    digits = load_digits_dataset("train").select(range(150))
+    """Classes stand for clusters, and the adapters that the sample's run kept are used. Labels may be texts that look
+    like places of other classes.
+    """
+    digits, named = load_digits_dataset("train").select(range(150)), []
+    if adaptation == "off":
+        texts = [str(label + 1) for label in digits["label"]]
+        digits = digits.remove_columns("label").add_column("label", texts)
+        (tmp_path / "names.txt").write_text("\n".join("one ten two three four five six seven eight nine".split()))
+        named = ["--class_names_file", tmp_path / "names.txt"]
     flags = [
+        *named,
         "--label_column_name",
         "label",
         "--adaptation",
@@ -214,10 +230,10 @@ def test_labels_and_adapters(tmp_path: Path, adaptation: str) -> None:
     assert score(tmp_path) == (1, [])
     assert_as_on_one_machine(tmp_path, run)
     # A label that the sample does not know, by number or by name, is told.
-    write_tar(tmp_path / "data" / "b.tar", [("1.png", b"i"), ("1.cls", b"10")])
+    write_tar(tmp_path / "data" / "b.tar", [("1.png", b"i"), ("1.cls", b"11")])
     _, lost = score(tmp_path)
     reason = json.loads((tmp_path / "work" / lost[0].failed_path).read_text())["reason"]
-    assert "the label '10' is no class" in reason
+    assert "the label '11' is no class" in reason
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, sample_run: Path) -> None:
