@@ -33,7 +33,7 @@ from ..scores.diversity import reference_diversity
 from .scale_reference import Reference
 from .score_files import ShardScores
 from .shard_labels import class_of_label
-from .shards import ShardRows, UnreadableShardError
+from .shards import ShardRows, UnreadableShardError, text_of
 
 
 # Rows that are compared with texts at once, as on one machine: the last digits may depend on it.
@@ -128,12 +128,19 @@ class ShardScorer:
         return ShardScores(uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None)
 
     def _checked_text(self, text: object) -> str | int | None:
-        """A caption, or the number of a class; None where there is none, or a blank one."""
-        if text is None or (isinstance(text, str) and not text.strip()):
-            return None
-        if self._reference.has_captions:
-            return str(text)
+        """A caption, or the number of a class; None where there is none, a blank one, or bytes that are no text."""
         reference = self._reference
+        if isinstance(text, bytes):
+            text = text_of(text)
+        if text is None or text != text or (isinstance(text, str) and not text.strip()):  # NaN is not itself
+            return None
+        if reference.has_captions:
+            if not isinstance(text, str):
+                raise UnreadableShardError(
+                    f"the caption {in_one_line(text, 80)!r} is of type {type(text).__name__}, and not a text. Write "
+                    "texts into the shards, or name another column when you run prepare."
+                )
+            return text
         number = class_of_label(text, reference.class_of_label, are_numbers=reference.labels_are_numbers)
         if number is None or number not in self._text_of_class:
             raise UnreadableShardError(

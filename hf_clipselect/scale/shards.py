@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import IO, Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,8 +40,8 @@ _NO_END = "it ends without the zeros that end a tar, so a part of it is missing.
 class ShardRows:
     """The rows of a shard, in its order, each list of length `n`.
 
-    `images` are encoded images, None where a row has none; `texts` captions, or labels as they stand there, None where
-    a row has none; `uids` 16 bytes each.
+    `images` are encoded images, None where a row has none; `texts` captions or labels as they stand there, of tars as
+    bytes or as values of JSON, None where a row has none; `uids` 16 bytes each.
     """
 
     images: list[bytes | None] = field(default_factory=list)
@@ -167,12 +168,31 @@ def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows
 
 
 def _add_sample(rows: ShardRows, shard: Shard, name: str, parts: dict[str, bytes], *, has_captions: bool) -> None:
-    told = json.loads(parts["json"]) if "json" in parts else {}
+    told, is_told = _facts_of(parts.get("json", b"{}"))
     text = parts.get("txt" if has_captions else "cls")
-    given = told.get("caption" if has_captions else "label") if text is None else text.decode()
+    given = told.get("caption" if has_captions else "label") if text is None else text
+    if not is_told:  # a uid that can't be read may have been in it
+        given = None
     rows.images.append(next((content for ending, content in parts.items() if ending in _IMAGES), None))
     rows.texts.append(given)
     rows.uids.append(_uid_of(told.get("uid"), shard, name))
+
+
+def _facts_of(content: bytes) -> tuple[dict[str, Any], bool]:
+    """What the JSON of a sample tells, nothing where it is no object, as of boxes; and whether it can be read."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):  # also of bytes that are no UTF-8
+        return {}, False
+    return (told if isinstance(told, dict) else {}), True
+
+
+def text_of(content: bytes) -> str | None:
+    """A text in UTF-8; None where the bytes are none."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _read_parquet(file: IO[bytes], shard: Shard, columns: ShardColumns) -> ShardRows:
@@ -202,10 +222,20 @@ def _image_bytes(column: pa.Array) -> list[bytes | None]:
 
 
 def _uid_of(given: Any, shard: Shard, row_key: str) -> bytes:
-    """A uid of 32 hexadecimal digits, as DataComp has them, or of 16 bytes; one of its own where there is none."""
+    """A uid of 16 bytes or of 32 hexadecimal digits, as DataComp has them, also with dashes; one of its own where
+    there is none.
+    """
     if given is None:
         return fallback_uid(shard, row_key)
-    uid = given if isinstance(given, bytes) else bytes.fromhex(str(given))
-    if len(uid) != _UID_BYTES:
-        raise InputError(f"the uid {str(given)[:80]!r} of row {row_key} is not of 128 bits, 32 hexadecimal digits.")
+    uid = given
+    if isinstance(given, (str, UUID)):
+        try:
+            uid = bytes.fromhex(str(given).replace("-", ""))
+        except ValueError:
+            uid = b""
+    if not isinstance(uid, bytes) or len(uid) != _UID_BYTES:
+        raise InputError(
+            f"the uid {in_one_line(given, 80)!r} of row {row_key}, of type {type(given).__name__}, is not of 128 "
+            "bits; expected are 16 bytes, or a text of 32 hexadecimal digits with or without dashes."
+        )
     return uid

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
-from datasets import Dataset
+from datasets import Dataset, Image
 from datatrove.io import get_datafolder
 from sharded import members, run_on_sample, write_tar
 
@@ -115,7 +116,8 @@ def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) ->
     contents = dict(whole)
     contents["000001.png"] = contents["000001.png"][:200]
     contents["000002.txt"] = b"  "
-    del contents["000003.png"], contents["000004.txt"]
+    del contents["000003.png"]
+    contents["000004.txt"] = "fünf".encode("latin-1")
     data = prepared / "data"
     write_tar(data / "some.tar", [(name, contents[name]) for name in names if name in contents])
     write_tar(data / "none.tar", [("1.png", b"no image"), ("1.txt", b"a text")])
@@ -135,6 +137,34 @@ def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) ->
     assert score(prepared) == (7, [])
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert not (prepared / "work" / "scores" / "torn.failed.json").exists()
+
+
+def test_captions_are_texts(prepared: Path, pairs: Dataset) -> None:
+    """Bytes are decoded; of another type they are refused, and not written out as Python does."""
+    whole = (
+        pairs.cast_column("picture", Image(decode=False))
+        .select(range(6))
+        .add_column("uid", list(map(uid_of, range(6))))
+    )
+    shutil.rmtree(prepared / "data")
+    (prepared / "data").mkdir()
+    whole = whole.to_pandas()
+    texts = whole["text"].tolist()
+    for name, kind in (("bytes", str.encode), ("lists", lambda text: [text]), ("numbers", len), ("texts", str)):
+        table = pa.Table.from_pandas(whole.assign(text=list(map(kind, texts))))
+        pq.write_table(table, prepared / "data" / f"{name}.parquet")
+    count, lost = score(prepared)
+    assert (count, [shard.path for shard in lost]) == (4, ["lists.parquet", "numbers.parquet"])
+    failure = json.loads((prepared / "work" / "scores" / "lists.failed.json").read_text())
+    assert "is of type list, and not a text" in failure["reason"]
+    of_bytes, of_texts = (
+        pq.read_table(prepared / "work" / "scores" / f"{name}.parquet") for name in ("bytes", "texts")
+    )
+    assert len(of_texts) == 6 and of_bytes.equals(of_texts)
+
+
+def uid_of(row: int) -> str:
+    return f"{row:032x}"
 
 
 def test_a_rerun_makes_anew_what_it_can_not_trust(prepared: Path, pairs: Dataset) -> None:

@@ -16,7 +16,14 @@ from sharded import write_tar
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.scale_reference import ShardColumns
 from hf_clipselect.scale.score_files import Shard
-from hf_clipselect.scale.shards import ShardRows, UnreadableShardError, list_shards, numbered_members, read_shard
+from hf_clipselect.scale.shards import (
+    ShardRows,
+    UnreadableShardError,
+    list_shards,
+    numbered_members,
+    read_shard,
+    text_of,
+)
 
 
 COLUMNS = ShardColumns("image", "text", "uid")
@@ -49,7 +56,7 @@ def test_members_of_a_tar_are_grouped_by_their_names(tmp_path: Path) -> None:
     )
     rows = read(shard)
     assert rows.images == [b"one", b"two", None, b"three"]
-    assert rows.texts == ["ein Wort", "from json", None, None]
+    assert rows.texts == [b"ein Wort", "from json", None, None]
     assert rows.uids == [bytes.fromhex(uid), own_uid("a.tar:y/1"), own_uid("a.tar:z/3"), own_uid("a.tar:z/4")]
 
 
@@ -57,7 +64,7 @@ def test_labels_of_a_tar(tmp_path: Path) -> None:
     shard = write_tar(
         tmp_path / "a.tar", [("1.png", b"i"), ("1.cls", b"7"), ("2.png", b"i"), ("2.json", b'{"label": "cat"}')]
     )
-    assert read(shard, has_captions=False).texts == ["7", "cat"]
+    assert read(shard, has_captions=False).texts == [b"7", "cat"]
 
 
 def test_a_tar_that_was_cut_between_two_files_is_not_read(tmp_path: Path) -> None:
@@ -101,11 +108,31 @@ def read_once(path: Path) -> list:
 def test_a_compressed_tar_is_read(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"one")])
     shard.write_bytes(gzip.compress(shard.read_bytes()))
-    assert read(shard).texts == ["one"]
+    assert read(shard).texts == [b"one"]
 
 
 def test_an_empty_tar_has_no_rows(tmp_path: Path) -> None:
     assert read(write_tar(tmp_path / "a.tar", [])) == ShardRows()
+
+
+def test_one_odd_sample_costs_no_other(tmp_path: Path) -> None:
+    """JSON that is torn is a row without text, since its uid is not known; JSON of another kind tells nothing."""
+    uid = "01234567-89ab-cdef-0123-456789abcdef"
+    shard = write_tar(
+        tmp_path / "a.tar",
+        [
+            ("1.txt", b"one"),
+            ("1.json", f'{{"uid": "{uid}"}}'.encode()),
+            ("2.txt", b"two"),
+            ("2.json", b'{"uid": "0123'),
+            ("3.txt", b"three"),
+            ("3.json", b'[{"box": 1}]'),
+            ("4.txt", "fünf".encode("latin-1")),
+        ],
+    )
+    rows = read(shard)
+    assert rows.texts == [b"one", None, b"three", "fünf".encode("latin-1")] and text_of(rows.texts[3]) is None
+    assert rows.uids == [bytes.fromhex(uid.replace("-", "")), *(own_uid(f"a.tar:{name}") for name in "234")]
 
 
 @pytest.mark.parametrize("kind", ["struct", "bytes"])
@@ -129,8 +156,10 @@ def test_what_is_wrong_with_a_shard(tmp_path: Path) -> None:
     (tmp_path / "torn.tar").write_bytes(whole[:3000])
     with pytest.raises(UnreadableShardError, match="unexpected end of data"):
         read(tmp_path / "torn.tar")
-    with pytest.raises(UnreadableShardError, match="not of 128 bits"):
-        read(write_tar(tmp_path / "uid.tar", [("1.png", b"i"), ("1.json", b'{"uid": "abcd"}')]))
+    for uid in ('"abcd"', "17", '"%s"' % ("x" * 32), "[]"):
+        path = write_tar(tmp_path / "uid.tar", [("1.png", b"i"), ("1.json", f'{{"uid": {uid}}}'.encode())])
+        with pytest.raises(UnreadableShardError, match="of row 1, of type .* with or without dashes"):
+            read(path)
     pq.write_table(pa.table({"text": ["a"], "uid": [b"u" * 16]}), tmp_path / "columns.parquet")
     with pytest.raises(UnreadableShardError, match="no column image; its columns are text, uid"):
         read(tmp_path / "columns.parquet")
@@ -152,7 +181,7 @@ class Shaky(LocalFileSystem):
 def test_reading_is_tried_again(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"t")])
     data = DataFolder(str(tmp_path), fs=Shaky())
-    assert read_shard(data, Shard("a.tar", 1), COLUMNS, has_captions=True).texts == ["t"]
+    assert read_shard(data, Shard("a.tar", 1), COLUMNS, has_captions=True).texts == [b"t"]
 
 
 def test_shards_are_listed(tmp_path: Path) -> None:
