@@ -125,7 +125,7 @@ def _remove_empty_markers(folder: DataFolder, is_done: Callable[[int], bool] | N
     with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
         for rank, done in zip(ranks, pool.map(is_done, ranks), strict=True):
             if not done:
-                folder.rm(f"completions/{rank:05d}")
+                folder.rm_file(f"completions/{rank:05d}")
 
 
 def _runner(

@@ -90,7 +90,7 @@ def write_scores(
     with write_whole(work, shard.scores_path) as file:
         pq.write_table(table, file, write_page_checksum=True)
     if work.exists(shard.failed_path):
-        work.rm(shard.failed_path)
+        work.rm_file(shard.failed_path)
 
 
 def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> None:
@@ -98,7 +98,7 @@ def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> N
     with write_whole(work, shard.failed_path) as file:
         file.write(json.dumps({"key": key, "shard": shard.path, "shard_bytes": shard.size, "reason": reason}).encode())
     if work.exists(shard.scores_path):
-        work.rm(shard.scores_path)
+        work.rm_file(shard.scores_path)
 
 
 def is_trusted(work: DataFolder, shard: Shard, *, key: str, with_embeddings: bool = False) -> bool:

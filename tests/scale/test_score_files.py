@@ -83,6 +83,18 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
         assert not is_trusted(work, SHARD, key=KEY), length
 
 
+def test_names_of_shards_are_no_patterns(tmp_path: Path) -> None:
+    """In object storage what removes several files at once would take a[1] for a1."""
+    work, other = get_datafolder(f"memory://{tmp_path}"), Shard("a[1].tar", 1)
+    names = ["scores/a1.failed.json", "scores/a1.parquet"]
+    for name in (*names, other.scores_path):
+        work.pipe_file(name, b"")
+    write_failure(work, other, "gone", key=KEY)
+    assert work.list_files("scores") == sorted([*names, other.failed_path])
+    write_scores(work, other, scores(), key=KEY, num_rows=7, seconds=1.5)
+    assert work.list_files("scores") == sorted([*names, other.scores_path])
+
+
 def test_a_shard_has_scores_or_a_failure(tmp_path: Path) -> None:
     work = get_datafolder(str(tmp_path))
     write(work)
