@@ -5,6 +5,8 @@ Legend: n rows of a shard.
 
 import hashlib
 import json
+import logging
+import re
 import tarfile
 import time
 from collections.abc import Iterator
@@ -26,7 +28,10 @@ from .scale_reference import ShardColumns
 from .score_files import Shard
 
 
+logger = logging.getLogger(__name__)
+
 ENDINGS = (".tar", ".parquet")
+_LIKE_SHARDS = re.compile(r"\.(tar|tgz|parquet)(\.(gz|bz2|xz|zst|lz4))?$", re.IGNORECASE)
 _IMAGES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
 _UID_BYTES = 16
 _ZEROS_AT_ONCE = 2**20
@@ -54,26 +59,37 @@ class UnreadableShardError(InputError):
 
 
 def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
-    """All shards under a data folder, by name.
+    """All shards under a data folder, by name; hidden files and those in hidden folders are none.
 
-    Raises `InputError` where there are none, two would have the same score file, or the working folder lies in the
-    data folder, where score files would be taken for shards.
+    A tar wins over a Parquet file of its name, in which img2dataset and DataComp keep the rows' metadata. That, and
+    files whose names look like shards but are not read, are told in the log. Raises `InputError` where there are no
+    shards, or the working folder lies in the data folder, where score files would be taken for shards.
     """
     if f"{work.resolve_paths('').rstrip('/')}/".startswith(f"{data.resolve_paths('').rstrip('/')}/"):
         raise InputError(f"--work_dir {work.path} lies in --data_dir {data.path}; choose a folder outside of it.")
     if not data.isdir(""):
         raise InputError(f"--data_dir {data.path} is not there; give a folder of .tar or .parquet files.")
-    found = data.find("", detail=True).items()
-    shards = [Shard(path, int(info["size"])) for path, info in sorted(found) if path.endswith(ENDINGS)]
+    found = {
+        path: int(info["size"])
+        for path, info in sorted(data.find("", detail=True).items())
+        if not any(part.startswith(".") for part in PurePosixPath(path).parts)
+    }
+    by_scores: dict[str, Shard] = {}
+    # A tar comes behind a Parquet file of its name, and takes its place.
+    for path, size in found.items():
+        if path.endswith(ENDINGS):
+            by_scores[Shard(path, size).scores_path] = Shard(path, size)
+    shards = sorted(by_scores.values(), key=lambda shard: shard.path)
+    taken = {shard.path for shard in shards}
+    beside = [path for path in found if path.endswith(ENDINGS) and path not in taken]
+    unread = [path for path in found if _LIKE_SHARDS.search(path) and not path.endswith(ENDINGS)]
     if not shards:
-        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
-    first: dict[str, str] = {}
-    for shard in shards:
-        if (other := first.setdefault(shard.scores_path, shard.path)) != shard.path:
-            raise InputError(
-                f"The shards {other} and {shard.path} in --data_dir differ only in their ending, and would have one "
-                "score file; rename one of them."
-            )
+        hint = f"; {listed(unread, limit=3)} would have to end in one of these" if unread else ""
+        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files{hint}.")
+    if beside:
+        logger.info("Not read, since beside each lies a .tar of its name: %s", listed(beside, limit=3))
+    if unread:
+        logger.warning("Not read, since shards end in .tar or .parquet: %s", listed(unread, limit=3))
     return shards
 
 

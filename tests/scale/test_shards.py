@@ -196,6 +196,20 @@ def test_shards_are_listed(tmp_path: Path) -> None:
     assert list_shards(data, work) == [Shard("a.parquet", 4), Shard("b/1.tar", 4)]
     with pytest.raises(InputError, match="lies in --data_dir"):
         list_shards(data, get_datafolder(str(tmp_path / "data" / "work")))
-    (tmp_path / "data" / "b" / "1.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match="differ only in their ending"):
+
+
+def test_shards_as_img2dataset_leaves_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Metadata in a Parquet file beside each tar, and what copying to and from other systems adds."""
+    caplog.set_level("INFO")
+    data, work = get_datafolder(str(tmp_path / "data")), get_datafolder(str(tmp_path / "work"))
+    names = "0.tar 0.parquet 0_stats.json b.parquet ._0.tar .cache/1.tar c.TAR d.tar.gz".split()
+    for name in names[-2:]:
+        data.makedirs(".cache", exist_ok=True)
+        data.pipe_file(name, b"1234")
+    with pytest.raises(InputError, match=r"c\.TAR, d\.tar\.gz would have to end in"):
         list_shards(data, work)
+    for name in names:
+        data.pipe_file(name, b"1234")
+    assert list_shards(data, work) == [Shard("0.tar", 4), Shard("b.parquet", 4)]
+    assert "beside each lies a .tar of its name: 0.parquet" in caplog.text
+    assert "shards end in .tar or .parquet: c.TAR, d.tar.gz" in caplog.text
