@@ -105,7 +105,7 @@ def _add_score(steps: argparse._SubParsersAction) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    counted = score_shards(
+    scored = score_shards(
         get_datafolder(arguments.data_dir),
         get_datafolder(arguments.work_dir),
         tasks=arguments.tasks,
@@ -115,13 +115,17 @@ def _score(arguments: argparse.Namespace) -> None:
         use_cpu=arguments.use_cpu,
         num_workers=arguments.dataloader_num_workers,
     )
-    if counted is None:
+    if scored is None:
         sys.stdout.write(
             "scores: the tasks are handed over; run the same command again when they have ended. It hands over what "
             "is missing then, shards that could not be read among it.\n"
         )
         return
-    count, lost = counted
+    count, lost = scored.num_shards, scored.lost
     sys.stdout.write(f"scores: {count - len(lost)} of {count} shards\n")
+    if scored.unreadable:
+        sys.stdout.write(
+            f"without scores: {scored.unreadable:,} of {scored.num_rows:,} rows, such as {scored.example}\n"
+        )
     for shard in lost:
         sys.stdout.write(f"not readable: {shard.path}, see {shard.failed_path}\n")

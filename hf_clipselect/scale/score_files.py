@@ -55,6 +55,7 @@ class ShardScores:
     margin: np.ndarray
     sds: np.ndarray
     embeds: np.ndarray | None = None
+    example: str | None = None  # a row that could not be scored, and why
 
 
 def write_scores(
@@ -72,6 +73,7 @@ def write_scores(
         "num_rows": num_rows,
         "num_scored": len(scores.row),
         "unreadable": num_rows - len(scores.row),
+        "example": scores.example,
         "counts": _counts(scores.cluster),
         "seconds": round(seconds, 3),
     }
@@ -94,10 +96,12 @@ def write_scores(
 
 
 def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> None:
-    """Note why a shard can't be read; scores of another reference or of an earlier shard of its name go."""
+    """Note why a shard can't be read; scores of another reference or of an earlier shard of its name go. Good ones,
+    which were to be made anew with embeddings, stay.
+    """
     with write_whole(work, shard.failed_path) as file:
         file.write(json.dumps({"key": key, "shard": shard.path, "shard_bytes": shard.size, "reason": reason}).encode())
-    if work.exists(shard.scores_path):
+    if work.exists(shard.scores_path) and not is_trusted(work, shard, key=key):
         work.rm_file(shard.scores_path)
 
 

@@ -110,9 +110,11 @@ class ShardScorer:
         has_text = np.array([shard.texts[row] is not None for row in readable], dtype=bool)
         kept = readable[has_text]
         uids = [shard.rows.uids[row] for row in kept]
+        reasons = dict.fromkeys(readable[~has_text].tolist(), "it has no text that can be read") | unreadable
+        example = f"row {min(reasons)}: {in_one_line(reasons[min(reasons)], 200)}" if reasons else None
         if not len(kept):
             nothing, none = np.empty((0, self._backbone.embed_dim), np.float32), np.empty(0, np.float32)
-            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None)
+            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None, example)
         of_rows, every = FeatureRows([features[has_text]]), np.arange(len(kept))
         with threadpool_limits(1):  # how many threads there are would decide last digits
             plain = embed_rows(self._plain, of_rows, every)
@@ -125,7 +127,9 @@ class ShardScorer:
                 clusters = np.array(texts)
                 sas, margin = self._align_classes(embeds, clusters)
             sds = self._diversity(embeds, clusters)
-        return ShardScores(uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None)
+        return ShardScores(
+            uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None, example
+        )
 
     def _checked_text(self, text: object) -> str | int | None:
         """A caption, or the number of a class; None where there is none, a blank one, or bytes that are no text."""

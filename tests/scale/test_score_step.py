@@ -16,8 +16,9 @@ from sharded import members, run_on_sample, write_tar
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.prepare_reference import SampleColumns, prepare_reference
+from hf_clipselect.scale.scale_command import main
 from hf_clipselect.scale.scale_reference import Reference, read_reference_of
-from hf_clipselect.scale.score_step import score_shards
+from hf_clipselect.scale.score_step import Scored, score_shards
 
 
 NUM_ROWS = 240
@@ -49,7 +50,8 @@ def prepared(sample_run: Path, pairs: Dataset, tmp_path: Path) -> Path:
 
 def score(folder: Path, **options) -> tuple[int, list]:
     data, work = (get_datafolder(str(folder / name)) for name in ("data", "work"))
-    return score_shards(data, work, **{"workers": 1, "use_cpu": True, **options})
+    scored = score_shards(data, work, **{"workers": 1, "use_cpu": True, **options})
+    return scored.num_shards, scored.lost
 
 
 def scores_of(folder: Path) -> dict[int, tuple]:
@@ -105,12 +107,12 @@ def test_shards_and_scores_may_lie_in_object_storage(prepared: Path, sample_run:
         data.pipe_file(name, (prepared / "data" / name).read_bytes())
     prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))
     for _ in range(2):
-        assert score_shards(data, work, use_cpu=True) == (3, [])
+        assert score_shards(data, work, use_cpu=True) == Scored(3, [], NUM_ROWS, 0, None)
     with work.open("scores/b/c.parquet") as file:
         assert pq.read_table(file).equals(pq.read_table(prepared / "work" / "scores" / "b" / "c.parquet"))
 
 
-def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) -> None:
+def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset, capsys: pytest.CaptureFixture) -> None:
     whole = members(pairs, range(6))
     names = [name for name, _ in whole]
     contents = dict(whole)
@@ -123,8 +125,14 @@ def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) ->
     write_tar(data / "none.tar", [("1.png", b"no image"), ("1.txt", b"a text")])
     write_tar(data / "empty.tar", [])
     (data / "torn.tar").write_bytes((data / "a.tar").read_bytes()[:5000])
-    count, lost = score(prepared)
-    assert (count, [shard.path for shard in lost]) == (7, ["torn.tar"])
+    assert main(["score", "--data_dir", str(data), "--work_dir", str(prepared / "work"), "--use_cpu"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [
+        "scores: 6 of 7 shards",
+        "without scores: 5 of 247 rows, such as none.tar, row 0: Cannot read image: not an image in a format "
+        "that PIL knows.",
+    ]
+    assert printed[2:] == ["not readable: torn.tar, see scores/torn.failed.json"]
     table = pq.read_table(prepared / "work" / "scores" / "some.parquet")
     assert table["row"].to_pylist() == [0, 5] and told(prepared, "some.parquet")["unreadable"] == 4
     counted = {name: told(prepared, f"{name}.parquet") for name in ("none", "empty")}
