@@ -16,6 +16,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from ..encoder.cores import available_cores
 from ..encoder.threads import in_order
+from ..errors import InputError
 from .executors import Executor, run_pipeline, worker_number
 from .scale_reference import Reference, read_adapter_of, read_reference_of
 from .score_files import Shard, read_trusted, write_failure, write_scores
@@ -144,6 +145,10 @@ def score_shards(
     and [`run_pipeline`], and where a task finds another model than the reference's.
     """
     executor = executor or Executor()
+    if num_workers is not None and num_workers < 0:
+        raise InputError(
+            f"--dataloader_num_workers must be 0 or more, got {num_workers}; leave it out for as many as fit."
+        )
     reference: Reference = read_reference_of(work)
     shards = list_shards(data, work)
     tasks, sharing = min(tasks, len(shards)), 1

@@ -149,10 +149,10 @@ class _CheckedHeader(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_CheckedHeader":
         try:
-            return super().fromtarfile(archive)  # type: ignore[return-value]
-        except tarfile.EOFHeaderError:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
-        except tarfile.EmptyHeaderError:
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise InputError(_NO_END) from None
         except tarfile.HeaderError as error:
             raise InputError(

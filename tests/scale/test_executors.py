@@ -1,5 +1,6 @@
 """Where tasks run: the markers that are trusted, and what the executors are given."""
 
+import importlib.util
 import os
 import stat
 from pathlib import Path
@@ -87,9 +88,16 @@ def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ({"tasks": 0}, "--tasks and --workers must be at least 1"),
         ({"executor": Executor("slurm")}, "--slurm_partition"),
+        ({"executor": Executor("slurm", slurm_partition="gpu")}, "sbatch, which is not on the PATH"),
+        ({"executor": Executor("ray")}, "Ray, which is not installed"),
         ({"executor": Executor("jobs")}, "hf://buckets/me/work"),
     ],
 )
-def test_what_can_not_run_is_refused(tmp_path: Path, options: dict, told: str) -> None:
+def test_what_can_not_run_is_refused(
+    tmp_path: Path, options: dict, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if options.get("executor") == Executor("ray") and importlib.util.find_spec("ray") is not None:
+        pytest.skip("Ray is installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=told):
         run(tmp_path, **options)
