@@ -4,7 +4,7 @@ Legend: n rows of a shard that could be scored, D embed_dim.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,10 +24,13 @@ _COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of samples: its path in the data folder, and its size in bytes, by which a replaced one is noticed."""
+    """A file of samples: its path in the data folder, and by what a replaced one is noticed: its size in bytes, and
+    the version that its storage gives it, empty where it gives none.
+    """
 
     path: str
     size: int
+    version: str = field(default="", compare=False)
 
     @property
     def scores_path(self) -> str:
@@ -70,6 +73,7 @@ def write_scores(
         "key": key,
         "shard": shard.path,
         "shard_bytes": shard.size,
+        "shard_version": shard.version,
         "num_rows": num_rows,
         "num_scored": len(scores.row),
         "unreadable": num_rows - len(scores.row),
@@ -121,7 +125,8 @@ def read_trusted(
         with work.open(shard.scores_path) as file:
             table = pq.read_table(file, page_checksum_verification=True)
         told = json.loads(table.schema.metadata[METADATA])
-        same = (told["key"], told["shard"], told["shard_bytes"]) == (key, shard.path, shard.size)
+        of_shard = (told["shard"], told["shard_bytes"], told["shard_version"])
+        same = told["key"] == key and of_shard == (shard.path, shard.size, shard.version)
         whole = (
             told["num_scored"] == len(table) == told["num_rows"] - told["unreadable"]
             and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)

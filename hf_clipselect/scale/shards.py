@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 ENDINGS = (".tar", ".parquet")
 _LIKE_SHARDS = re.compile(r"\.(tar|tgz|parquet)(\.(gz|bz2|xz|zst|lz4))?$", re.IGNORECASE)
+# What fsspec's storages call the version of a file: S3, Google and Azure, the Hub, disks and other ones.
+_VERSIONS = ("ETag", "etag", "blob_id", "mtime")
 _IMAGES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
 _UID_BYTES = 16
 _ZEROS_AT_ONCE = 2**20
@@ -70,15 +72,15 @@ def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
     if not data.isdir(""):
         raise InputError(f"--data_dir {data.path} is not there; give a folder of .tar or .parquet files.")
     found = {
-        path: int(info["size"])
+        path: Shard(path, int(info["size"]), _version_of(info))
         for path, info in sorted(data.find("", detail=True).items())
         if not any(part.startswith(".") for part in PurePosixPath(path).parts)
     }
     by_scores: dict[str, Shard] = {}
     # A tar comes behind a Parquet file of its name, and takes its place.
-    for path, size in found.items():
+    for path, shard in found.items():
         if path.endswith(ENDINGS):
-            by_scores[Shard(path, size).scores_path] = Shard(path, size)
+            by_scores[shard.scores_path] = shard
     shards = sorted(by_scores.values(), key=lambda shard: shard.path)
     taken = {shard.path for shard in shards}
     beside = [path for path in found if path.endswith(ENDINGS) and path not in taken]
@@ -91,6 +93,11 @@ def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
     if unread:
         logger.warning("Not read, since shards end in .tar or .parquet: %s", listed(unread, limit=3))
     return shards
+
+
+def _version_of(info: dict[str, Any]) -> str:
+    """What changes with a file's content, by what its storage tells of it: a hash, or else when it was written."""
+    return next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
 
 
 def read_shard(data: DataFolder, shard: Shard, columns: ShardColumns, *, has_captions: bool) -> ShardRows:

@@ -9,7 +9,7 @@ from datatrove.io import DataFolder, get_datafolder
 from hf_clipselect.scale.score_files import Shard, ShardScores, is_trusted, read_trusted, write_failure, write_scores
 
 
-SHARD = Shard("part/a.b.tar", 1234)
+SHARD = Shard("part/a.b.tar", 1234, "ETag 7")
 KEY = "k" * 64
 
 
@@ -40,6 +40,7 @@ def test_what_is_written_is_read(tmp_path: Path, place: str) -> None:
         "key": KEY,
         "shard": SHARD.path,
         "shard_bytes": 1234,
+        "shard_version": "ETag 7",
         "num_rows": 7,
         "num_scored": 5,
         "unreadable": 2,
@@ -61,9 +62,10 @@ def test_only_scores_that_fit_are_trusted(tmp_path: Path) -> None:
     write(work)
     assert is_trusted(work, SHARD, key=KEY)
     assert not is_trusted(work, SHARD, key="other")
-    assert not is_trusted(work, Shard(SHARD.path, 1235), key=KEY)
+    assert not is_trusted(work, Shard(SHARD.path, 1235, SHARD.version), key=KEY)
+    assert not is_trusted(work, Shard(SHARD.path, SHARD.size, "ETag 8"), key=KEY)
     assert not is_trusted(work, SHARD, key=KEY, with_embeddings=True)
-    other = Shard("part/c.tar", SHARD.size)
+    other = Shard("part/c.tar", SHARD.size, SHARD.version)
     work.copy(SHARD.scores_path, other.scores_path)
     assert not is_trusted(work, other, key=KEY)
 

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import hashlib
+import os
 import tarfile
 from pathlib import Path
 
@@ -196,6 +197,17 @@ def test_shards_are_listed(tmp_path: Path) -> None:
     assert list_shards(data, work) == [Shard("a.parquet", 4), Shard("b/1.tar", 4)]
     with pytest.raises(InputError, match="lies in --data_dir"):
         list_shards(data, get_datafolder(str(tmp_path / "data" / "work")))
+
+
+def test_a_shard_that_is_written_anew_has_another_version(tmp_path: Path) -> None:
+    """The tar of another caption mostly has the same size, since files in it are padded."""
+    data, work = get_datafolder(str(tmp_path / "data")), get_datafolder(str(tmp_path / "work"))
+    shard = write_tar(tmp_path / "data" / "a.tar", [])
+    versions = []
+    for seconds in (1, 1, 2):
+        os.utime(shard, (seconds, seconds))
+        versions += [found.version for found in list_shards(data, work)]
+    assert versions == ["mtime 1.0", "mtime 1.0", "mtime 2.0"]
 
 
 def test_shards_as_img2dataset_leaves_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
