@@ -31,7 +31,7 @@ def members(dataset: Dataset, rows: Iterable[int], *, image: str = "picture", te
     for row in rows:
         values = undecoded[row]
         key, told = f"{row:06d}", {"uid": f"{row:032x}"}
-        ending = "cls" if isinstance(values[text], int) else "txt"
+        ending = "cls" if text == "label" else "txt"
         content = {
             "png": values[image]["bytes"],
             "json": json.dumps(told).encode(),

@@ -1,7 +1,9 @@
 """Where the tasks of a step run: datatrove's executors on this machine, Slurm, Ray, or Hugging Face Jobs."""
 
 import argparse
+import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -125,7 +127,7 @@ def _remove_empty_markers(folder: DataFolder, is_done: Callable[[int], bool] | N
     with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
         for rank, done in zip(ranks, pool.map(is_done, ranks), strict=True):
             if not done:
-                folder.rm(f"completions/{rank:05d}")
+                folder.rm_file(f"completions/{rank:05d}")
 
 
 def _runner(
@@ -140,6 +142,11 @@ def _runner(
     if executor.name == "slurm":
         if executor.slurm_partition is None:
             raise InputError("--executor slurm needs --slurm_partition, the partition that the jobs go to.")
+        if shutil.which("sbatch") is None:
+            raise InputError(
+                "--executor slurm needs Slurm's sbatch, which is not on the PATH of this machine. Run the command on "
+                "one that hands jobs to the cluster."
+            )
         return SlurmPipelineExecutor(
             **shared,
             **of_cluster,
@@ -151,6 +158,8 @@ def _runner(
             env_command=f'export PATH="{os.path.dirname(sys.executable)}:$PATH"',
         )
     if executor.name == "ray":
+        if importlib.util.find_spec("ray") is None:
+            raise InputError("--executor ray needs Ray, which is not installed: pip install 'ray[default]'")
         return RayPipelineExecutor(**shared, **of_cluster)
     if executor.name == "jobs":
         if folder.is_local():

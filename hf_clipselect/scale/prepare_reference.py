@@ -29,6 +29,7 @@ from ..scores.diversity import neighbor_count, references_to_take
 from ..scores.sample_scores import present_classes
 from ..scores.targets import Classes
 from .scale_reference import ModelOfSample, Reference, ShardColumns
+from .shard_labels import classes_of_labels
 
 
 # Rows of a cluster that the rows of all shards are compared with: the more, the less the diversity scores scatter.
@@ -112,7 +113,9 @@ def _reference(
         centroids = np.empty((0, inputs.backbone.embed_dim), dtype=np.float32)
         clusters, text_features = targets.numbers[targets.labels], features.texts
         texts = [targets.names[number] for number in targets.numbers]
-        class_names, class_numbers = targets.names, targets.numbers.tolist()
+        is_named = prepared.arguments.data.class_names_file is not None
+        class_of_label, labels_are_numbers = classes_of_labels(inputs.images, are_named=is_named)
+        class_numbers = targets.numbers.tolist()
     else:
         clusters, centroids = find_clusters(
             lambda some: features.plain_embeds(inputs.model, some),
@@ -123,7 +126,7 @@ def _reference(
         present, _ = present_classes(prepared.rows.labels[rows.numbers])
         text_features = features.texts[:, targets.references]
         texts = [prepared.rows.class_names[number] for number in present[targets.references]]
-        class_names, class_numbers = [], []
+        class_of_label, labels_are_numbers, class_numbers = {}, False, []
     # Plain CLIP's projections are read first: adapters take the place of the model's heads.
     model = inputs.model if adapter is None else load_into(copy.deepcopy(inputs.model), adapter)
     projections = Projections(model)
@@ -137,7 +140,8 @@ def _reference(
         num_rows=len(clusters),
         adapter_id=None if adapter is None else adapter.files_id,
         texts=texts,
-        class_names=class_names,
+        class_of_label=class_of_label,
+        labels_are_numbers=labels_are_numbers,
         class_numbers=class_numbers,
         centroids=centroids,
         embeds=as_numpy(embed_rows(projections, features.images, chosen)),

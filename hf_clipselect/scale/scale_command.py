@@ -12,6 +12,7 @@ from ..errors import InputError, RunError
 from ..pipeline.run_log import logged_to_stderr
 from ..runtime.failures import explained_failures
 from ..runtime.terminal import error_line
+from ..runtime.words import in_one_line
 from .executors import add_executor, executor_of
 from .prepare_reference import SampleColumns, prepare_reference
 from .score_step import score_shards
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given[0] = "plan"
     try:
         arguments = scale_parser().parse_args(given)
+        for flag in ("data_dir", "work_dir"):
+            _check_folder(flag, getattr(arguments, flag, None))
         with logged_to_stderr(logging.INFO), explained_failures(None):
             arguments.run(arguments)
     except (InputError, RunError) as error:
@@ -50,6 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ended:  # of the parser, which has said why
         return int(ended.code or 0)
     return 0
+
+
+def _check_folder(flag: str, given: str | None) -> None:
+    """Raise `InputError` where fsspec can't open a folder of this name, whatever is in it."""
+    if given is None:
+        return
+    try:
+        if given == "":
+            raise ValueError("no folder is named")
+        get_datafolder(given)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"--{flag} {given!r} can't be opened: {in_one_line(error, 200).rstrip('.')}. Give a folder of this "
+            "machine, or a URL of fsspec such as s3://bucket/work; pip install 'hf_clipselect[s3,gcs]' has what s3:// "
+            "and gs:// need."
+        ) from error
 
 
 def scale_parser() -> argparse.ArgumentParser:
@@ -105,7 +124,7 @@ def _add_score(steps: argparse._SubParsersAction) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    counted = score_shards(
+    scored = score_shards(
         get_datafolder(arguments.data_dir),
         get_datafolder(arguments.work_dir),
         tasks=arguments.tasks,
@@ -115,13 +134,17 @@ def _score(arguments: argparse.Namespace) -> None:
         use_cpu=arguments.use_cpu,
         num_workers=arguments.dataloader_num_workers,
     )
-    if counted is None:
+    if scored is None:
         sys.stdout.write(
             "scores: the tasks are handed over; run the same command again when they have ended. It hands over what "
             "is missing then, shards that could not be read among it.\n"
         )
         return
-    count, lost = counted
+    count, lost = scored.num_shards, scored.lost
     sys.stdout.write(f"scores: {count - len(lost)} of {count} shards\n")
+    if scored.unreadable:
+        sys.stdout.write(
+            f"without scores: {scored.unreadable:,} of {scored.num_rows:,} rows, such as {scored.example}\n"
+        )
     for shard in lost:
         sys.stdout.write(f"not readable: {shard.path}, see {shard.failed_path}\n")

@@ -25,7 +25,7 @@ from .whole_files import write_whole
 FOLDER = "reference"
 _ARRAYS, _FACTS, _ADAPTER = f"{FOLDER}/reference.safetensors", f"{FOLDER}/reference.json", f"{FOLDER}/adapter"
 # Part of every key; raised when the same reference would give other scores.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Reference:
     `embeds` `(M, D)` are those of reference rows, and `clusters` `(M,)`, int64, rising, the cluster of each; of these
     the `num_nearest` `(K,)`, int64, nearest make the diversity of a row, 0 for a cluster without rows. `text_embeds`
     `(R, D)` are those of `texts`: captions that every row's own is compared with; or, with labels, of the classes that
-    the sample has rows of, whose numbers among `class_names` are `class_numbers`.
+    the sample has rows of, whose numbers are `class_numbers`. `class_of_label` gives the number of the class for each
+    label, and `labels_are_numbers` tells that these are numbers, as `classes_of_labels` makes both.
     """
 
     has_captions: bool
@@ -72,7 +73,8 @@ class Reference:
     num_rows: int  # of the sample
     adapter_id: str | None  # hash of the adapters' files
     texts: list[str]
-    class_names: list[str]
+    class_of_label: dict[str, int]
+    labels_are_numbers: bool
     class_numbers: list[int]
     centroids: np.ndarray
     embeds: np.ndarray
@@ -88,10 +90,15 @@ class Reference:
     def write(self, work: DataFolder, adapter: AdapterFiles | None) -> None:
         """Write it into the working folder, reference.json last; raises `InputError` where another one is there."""
         if work.isfile(_FACTS):
-            there = _read_facts(work).get("key")
-            if there != self.key:
+            there = _read_facts(work)
+            if there.get("format") != _FORMAT:
                 raise InputError(
-                    f"--work_dir {work.path} holds another reference, of the key {str(there)[:12]}..., than the "
+                    f"The reference in --work_dir {work.path} is damaged, or was made by another version of "
+                    f"hf_clipselect. Choose another --work_dir, or remove {FOLDER} there to score all shards anew."
+                )
+            if (key := there.get("key")) != self.key:
+                raise InputError(
+                    f"--work_dir {work.path} holds another reference, of the key {str(key)[:12]}..., than the "
                     f"sample gives now, {self.key[:12]}..., and scores may be made with it. Choose another "
                     f"--work_dir, or remove {FOLDER} there to score all shards anew."
                 )
@@ -111,7 +118,7 @@ class Reference:
         return safetensors.numpy.save({name: np.ascontiguousarray(getattr(self, name)) for name in names})
 
     def _facts(self) -> dict[str, Any]:
-        names = "has_captions seed num_rows adapter_id texts class_names class_numbers".split()
+        names = "has_captions seed num_rows adapter_id texts class_of_label labels_are_numbers class_numbers".split()
         own = {name: getattr(self, name) for name in names}
         return {"format": _FORMAT, **own, "model": asdict(self.model), "columns": asdict(self.columns)}
 
@@ -123,9 +130,9 @@ def read_reference_of(work: DataFolder) -> Reference:
         with work.open(_ARRAYS) as file:
             content = file.read()
         arrays: dict[str, Any] = safetensors.numpy.load(content)
-        key = facts.pop("key")
+        key = facts.pop("key", None)
         if facts.get("format") != _FORMAT or _key(content, facts) != key:
-            raise ValueError("it is damaged, or of another version of hf_clipselect")
+            raise ValueError("it is damaged, or was made by another version of hf_clipselect")
         del facts["format"]
         model, columns = ModelOfSample(**facts.pop("model")), ShardColumns(**facts.pop("columns"))
         return Reference(**facts, **arrays, model=model, columns=columns)

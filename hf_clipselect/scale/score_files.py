@@ -4,7 +4,7 @@ Legend: n rows of a shard that could be scored, D embed_dim.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,10 +24,13 @@ _COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of samples: its path in the data folder, and its size in bytes, by which a replaced one is noticed."""
+    """A file of samples: its path in the data folder, and by what a replaced one is noticed: its size in bytes, and
+    the version that its storage gives it, empty where it gives none.
+    """
 
     path: str
     size: int
+    version: str = field(default="", compare=False)
 
     @property
     def scores_path(self) -> str:
@@ -55,6 +58,7 @@ class ShardScores:
     margin: np.ndarray
     sds: np.ndarray
     embeds: np.ndarray | None = None
+    example: str | None = None  # a row that could not be scored, and why
 
 
 def write_scores(
@@ -69,9 +73,11 @@ def write_scores(
         "key": key,
         "shard": shard.path,
         "shard_bytes": shard.size,
+        "shard_version": shard.version,
         "num_rows": num_rows,
         "num_scored": len(scores.row),
         "unreadable": num_rows - len(scores.row),
+        "example": scores.example,
         "counts": _counts(scores.cluster),
         "seconds": round(seconds, 3),
     }
@@ -90,15 +96,17 @@ def write_scores(
     with write_whole(work, shard.scores_path) as file:
         pq.write_table(table, file, write_page_checksum=True)
     if work.exists(shard.failed_path):
-        work.rm(shard.failed_path)
+        work.rm_file(shard.failed_path)
 
 
 def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> None:
-    """Note why a shard can't be read; scores of another reference or of an earlier shard of its name go."""
+    """Note why a shard can't be read; scores of another reference or of an earlier shard of its name go. Good ones,
+    which were to be made anew with embeddings, stay.
+    """
     with write_whole(work, shard.failed_path) as file:
         file.write(json.dumps({"key": key, "shard": shard.path, "shard_bytes": shard.size, "reason": reason}).encode())
-    if work.exists(shard.scores_path):
-        work.rm(shard.scores_path)
+    if work.exists(shard.scores_path) and not is_trusted(work, shard, key=key):
+        work.rm_file(shard.scores_path)
 
 
 def is_trusted(work: DataFolder, shard: Shard, *, key: str, with_embeddings: bool = False) -> bool:
@@ -117,7 +125,8 @@ def read_trusted(
         with work.open(shard.scores_path) as file:
             table = pq.read_table(file, page_checksum_verification=True)
         told = json.loads(table.schema.metadata[METADATA])
-        same = (told["key"], told["shard"], told["shard_bytes"]) == (key, shard.path, shard.size)
+        of_shard = (told["shard"], told["shard_bytes"], told["shard_version"])
+        same = told["key"] == key and of_shard == (shard.path, shard.size, shard.version)
         whole = (
             told["num_scored"] == len(table) == told["num_rows"] - told["unreadable"]
             and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)

@@ -4,8 +4,9 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,9 +16,10 @@ from datatrove.pipeline.base import PipelineStep
 
 from ..encoder.cores import available_cores
 from ..encoder.threads import in_order
+from ..errors import InputError
 from .executors import Executor, run_pipeline, worker_number
 from .scale_reference import Reference, read_adapter_of, read_reference_of
-from .score_files import Shard, is_trusted, write_failure, write_scores
+from .score_files import Shard, read_trusted, write_failure, write_scores
 from .shard_scores import OpenShard, ShardScorer
 from .shards import UnreadableShardError, list_shards, read_shard
 
@@ -25,6 +27,20 @@ from .shards import UnreadableShardError, list_shards, read_shard
 logger = logging.getLogger(__name__)
 
 _CHECKS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What there is once shards were scored: of `num_shards` all but the `lost` ones, which could not be read.
+
+    Of the `num_rows` rows of the others `unreadable` have no scores, and `example` tells of one of these why.
+    """
+
+    num_shards: int
+    lost: list[Shard]
+    num_rows: int
+    unreadable: int
+    example: str | None
 
 
 class ScoreShards(PipelineStep):
@@ -84,7 +100,12 @@ class ScoreShards(PipelineStep):
 
     def is_done(self, shard: Shard) -> bool:
         """Whether the scores of a shard are there, and can be trusted."""
-        return is_trusted(self.work, shard, key=self.key, with_embeddings=self.with_embeddings)
+        return self.told_of(shard) is not None
+
+    def told_of(self, shard: Shard) -> dict[str, Any] | None:
+        """What the score file of a shard tells of itself; None where the shard is not done."""
+        found = read_trusted(self.work, shard, key=self.key, with_embeddings=self.with_embeddings)
+        return None if found is None else found[0]
 
     def _scorer(self) -> ShardScorer:
         device = "cpu"
@@ -116,15 +137,18 @@ def score_shards(
     with_embeddings: bool = False,
     use_cpu: bool = False,
     num_workers: int | None = None,
-) -> tuple[int, list[Shard]] | None:
+) -> Scored | None:
     """Score all shards of a data folder that have no scores to trust, by the reference of the working folder.
 
-    By default as many tasks run at once on this machine as it has GPUs, or cores where there are none. Gives how many
-    shards there are, and those of them that could not be read; None where the tasks are only on their way, as on
-    Slurm. Raises `InputError` as [`list_shards`], [`read_reference_of`] and [`run_pipeline`], and where a
-    task finds another model than the reference's.
+    By default as many tasks run at once on this machine as it has GPUs, or cores where there are none. Gives None
+    where the tasks are only on their way, as on Slurm. Raises `InputError` as [`list_shards`], [`read_reference_of`]
+    and [`run_pipeline`], and where a task finds another model than the reference's.
     """
     executor = executor or Executor()
+    if num_workers is not None and num_workers < 0:
+        raise InputError(
+            f"--dataloader_num_workers must be 0 or more, got {num_workers}; leave it out for as many as fit."
+        )
     reference: Reference = read_reference_of(work)
     shards = list_shards(data, work)
     tasks, sharing = min(tasks, len(shards)), 1
@@ -153,11 +177,17 @@ def score_shards(
         executor=executor,
         is_done=lambda rank: all(map(step.is_done, shards[rank::tasks])),
     )
-    return (len(shards), list(_not_scored(step))) if done else None
+    return _scored(step) if done else None
 
 
-def _not_scored(step: ScoreShards) -> Iterator[Shard]:
+def _scored(step: ScoreShards) -> Scored:
+    lost, num_rows, unreadable, example = [], 0, 0, None
     with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
-        for shard, done in zip(step.shards, pool.map(step.is_done, step.shards), strict=True):
-            if not done:
-                yield shard
+        for shard, told in zip(step.shards, pool.map(step.told_of, step.shards), strict=True):
+            if told is None:
+                lost.append(shard)
+                continue
+            num_rows, unreadable = num_rows + told["num_rows"], unreadable + told["unreadable"]
+            if example is None and told["example"] is not None:
+                example = f"{shard.path}, {told['example']}"
+    return Scored(len(step.shards), lost, num_rows, unreadable, example)

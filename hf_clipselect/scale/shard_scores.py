@@ -32,7 +32,8 @@ from ..scores.clusters import nearest_centroids
 from ..scores.diversity import reference_diversity
 from .scale_reference import Reference
 from .score_files import ShardScores
-from .shards import ShardRows, UnreadableShardError
+from .shard_labels import class_of_label
+from .shards import ShardRows, UnreadableShardError, text_of
 
 
 # Rows that are compared with texts at once, as on one machine: the last digits may depend on it.
@@ -82,7 +83,6 @@ class ShardScorer:
             torch.from_numpy(array).to(device) for array in (reference.text_embeds, reference.embeds)
         )
         self._number_of_text = {text: number for number, text in enumerate(reference.texts)}
-        self._class_of_name = {name: number for number, name in enumerate(reference.class_names)}
         self._text_of_class = {number: place for place, number in enumerate(reference.class_numbers)}
         starts = np.searchsorted(reference.clusters, np.arange(len(reference.num_nearest) + 1))
         self._references_of = [slice(*bounds) for bounds in zip(starts, starts[1:], strict=False)]
@@ -110,9 +110,11 @@ class ShardScorer:
         has_text = np.array([shard.texts[row] is not None for row in readable], dtype=bool)
         kept = readable[has_text]
         uids = [shard.rows.uids[row] for row in kept]
+        reasons = dict.fromkeys(readable[~has_text].tolist(), "it has no text that can be read") | unreadable
+        example = f"row {min(reasons)}: {in_one_line(reasons[min(reasons)], 200)}" if reasons else None
         if not len(kept):
             nothing, none = np.empty((0, self._backbone.embed_dim), np.float32), np.empty(0, np.float32)
-            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None)
+            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None, example)
         of_rows, every = FeatureRows([features[has_text]]), np.arange(len(kept))
         with threadpool_limits(1):  # how many threads there are would decide last digits
             plain = embed_rows(self._plain, of_rows, every)
@@ -125,21 +127,26 @@ class ShardScorer:
                 clusters = np.array(texts)
                 sas, margin = self._align_classes(embeds, clusters)
             sds = self._diversity(embeds, clusters)
-        return ShardScores(uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None)
+        return ShardScores(
+            uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None, example
+        )
 
     def _checked_text(self, text: object) -> str | int | None:
-        """A caption, or the number of a class; None where there is none, or a blank one."""
-        if text is None or (isinstance(text, str) and not text.strip()):
+        """A caption, or the number of a class; None where there is none, a blank one, or bytes that are no text."""
+        reference = self._reference
+        if isinstance(text, bytes):
+            text = text_of(text)
+        if text is None or text != text or (isinstance(text, str) and not text.strip()):  # NaN is not itself
             return None
-        if self._reference.has_captions:
-            return str(text)
-        number = self._class_of_name.get(str(text).strip())
-        if number is None:
-            try:
-                number = int(str(text))
-            except ValueError:
-                number = -1
-        if number not in self._text_of_class:
+        if reference.has_captions:
+            if not isinstance(text, str):
+                raise UnreadableShardError(
+                    f"the caption {in_one_line(text, 80)!r} is of type {type(text).__name__}, and not a text. Write "
+                    "texts into the shards, or name another column when you run prepare."
+                )
+            return text
+        number = class_of_label(text, reference.class_of_label, are_numbers=reference.labels_are_numbers)
+        if number is None or number not in self._text_of_class:
             raise UnreadableShardError(
                 f"the label {in_one_line(text, 80)!r} is no class that the sample has rows of; make the sample so "
                 "large that it has every class."

@@ -5,7 +5,8 @@ Legend: n rows of a shard.
 
 import hashlib
 import json
-import os
+import logging
+import re
 import tarfile
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import IO, Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,22 +28,27 @@ from .scale_reference import ShardColumns
 from .score_files import Shard
 
 
+logger = logging.getLogger(__name__)
+
 ENDINGS = (".tar", ".parquet")
+_LIKE_SHARDS = re.compile(r"\.(tar|tgz|parquet)(\.(gz|bz2|xz|zst|lz4))?$", re.IGNORECASE)
+# What fsspec's storages call the version of a file: S3, Google and Azure, the Hub, disks and other ones.
+_VERSIONS = ("ETag", "etag", "blob_id", "mtime")
 _IMAGES = {"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"}
 _UID_BYTES = 16
-# What a tar that is not compressed has there, with a file in it.
-_MAGIC, _MAGIC_AT = b"ustar", 257
+_ZEROS_AT_ONCE = 2**20
 # Pauses between the attempts to read a shard, in seconds.
 _PAUSES = (0.5, 2.0)
 _ROWS_AT_ONCE = 1024
+_NO_END = "it ends without the zeros that end a tar, so a part of it is missing."
 
 
 @dataclass
 class ShardRows:
     """The rows of a shard, in its order, each list of length `n`.
 
-    `images` are encoded images, None where a row has none; `texts` captions, or labels as they stand there, None where
-    a row has none; `uids` 16 bytes each.
+    `images` are encoded images, None where a row has none; `texts` captions or labels as they stand there, of tars as
+    bytes or as values of JSON, None where a row has none; `uids` 16 bytes each.
     """
 
     images: list[bytes | None] = field(default_factory=list)
@@ -54,27 +61,43 @@ class UnreadableShardError(InputError):
 
 
 def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
-    """All shards under a data folder, by name.
+    """All shards under a data folder, by name; hidden files and those in hidden folders are none.
 
-    Raises `InputError` where there are none, two would have the same score file, or the working folder lies in the
-    data folder, where score files would be taken for shards.
+    A tar wins over a Parquet file of its name, in which img2dataset and DataComp keep the rows' metadata. That, and
+    files whose names look like shards but are not read, are told in the log. Raises `InputError` where there are no
+    shards, or the working folder lies in the data folder, where score files would be taken for shards.
     """
     if f"{work.resolve_paths('').rstrip('/')}/".startswith(f"{data.resolve_paths('').rstrip('/')}/"):
         raise InputError(f"--work_dir {work.path} lies in --data_dir {data.path}; choose a folder outside of it.")
     if not data.isdir(""):
         raise InputError(f"--data_dir {data.path} is not there; give a folder of .tar or .parquet files.")
-    found = data.find("", detail=True).items()
-    shards = [Shard(path, int(info["size"])) for path, info in sorted(found) if path.endswith(ENDINGS)]
+    found = {
+        path: Shard(path, int(info["size"]), _version_of(info))
+        for path, info in sorted(data.find("", detail=True).items())
+        if not any(part.startswith(".") for part in PurePosixPath(path).parts)
+    }
+    by_scores: dict[str, Shard] = {}
+    # A tar comes behind a Parquet file of its name, and takes its place.
+    for path, shard in found.items():
+        if path.endswith(ENDINGS):
+            by_scores[shard.scores_path] = shard
+    shards = sorted(by_scores.values(), key=lambda shard: shard.path)
+    taken = {shard.path for shard in shards}
+    beside = [path for path in found if path.endswith(ENDINGS) and path not in taken]
+    unread = [path for path in found if _LIKE_SHARDS.search(path) and not path.endswith(ENDINGS)]
     if not shards:
-        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files.")
-    first: dict[str, str] = {}
-    for shard in shards:
-        if (other := first.setdefault(shard.scores_path, shard.path)) != shard.path:
-            raise InputError(
-                f"The shards {other} and {shard.path} in --data_dir differ only in their ending, and would have one "
-                "score file; rename one of them."
-            )
+        hint = f"; {listed(unread, limit=3)} would have to end in one of these" if unread else ""
+        raise InputError(f"--data_dir {data.path} holds no shards; give a folder of .tar or .parquet files{hint}.")
+    if beside:
+        logger.info("Not read, since beside each lies a .tar of its name: %s", listed(beside, limit=3))
+    if unread:
+        logger.warning("Not read, since shards end in .tar or .parquet: %s", listed(unread, limit=3))
     return shards
+
+
+def _version_of(info: dict[str, Any]) -> str:
+    """What changes with a file's content, by what its storage tells of it: a hash, or else when it was written."""
+    return next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
 
 
 def read_shard(data: DataFolder, shard: Shard, columns: ShardColumns, *, has_captions: bool) -> ShardRows:
@@ -108,8 +131,12 @@ def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, 
     """The files of a tar, each with the number of its row, from 0, the row's name, and the ending in small letters.
 
     Neighbours with the same name before the first dot of the file's name are one row, as in WebDataset; hidden files
-    are of none.
+    are of none. The archive has been opened for reading once, with `r|*`, and nothing of it was read.
+
+    Raises `InputError` for damage that `tarfile` takes for the end of the archive: a header that is no header, an end
+    without the zeros that end a tar, and anything but zeros behind these.
     """
+    archive.tarinfo = _CheckedHeader
     row, name = -1, None
     for member in archive:
         path = PurePosixPath(member.name)
@@ -120,6 +147,35 @@ def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, 
         if own != name:
             row, name = row + 1, own
         yield row, own, ending.lower(), member
+    _check_end_of_tar(archive)
+
+
+class _CheckedHeader(tarfile.TarInfo):
+    """A header whose damage is an error behind other files too, where `tarfile` ends the archive without a word."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_CheckedHeader":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            raise InputError(_NO_END) from None
+        except tarfile.HeaderError as error:
+            raise InputError(
+                f"it is damaged: the header at byte {archive.offset} of the tar is no header, {error}."
+            ) from None
+
+
+def _check_end_of_tar(archive: tarfile.TarFile) -> None:
+    """Of the two blocks of zeros that end a tar, the first one has been read."""
+    length = 0
+    while zeros := archive.fileobj.read(_ZEROS_AT_ONCE):
+        if zeros.count(0) < len(zeros):
+            raise InputError("it holds more behind the zeros that end a tar; is it several tars, or damaged there?")
+        length += len(zeros)
+    if length < tarfile.BLOCKSIZE:
+        raise InputError(_NO_END)
 
 
 def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows:
@@ -131,26 +187,35 @@ def _read_tar(file: IO[bytes], shard: Shard, *, has_captions: bool) -> ShardRows
                 content = archive.extractfile(member)
                 parts[ending] = b"" if content is None else content.read()
             _add_sample(rows, shard, name, parts, has_captions=has_captions)
-    _check_end_of_tar(file)
     return rows
 
 
-def _check_end_of_tar(file: IO[bytes]) -> None:
-    """A tar that was cut between two files reads as a shorter one; a compressed one ends in an error by itself."""
-    file.seek(_MAGIC_AT)
-    if file.read(len(_MAGIC)) == _MAGIC:
-        file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
-        if any(file.read()):
-            raise InputError("it ends without the zeros that end a tar, so a part of it is missing.")
-
-
 def _add_sample(rows: ShardRows, shard: Shard, name: str, parts: dict[str, bytes], *, has_captions: bool) -> None:
-    told = json.loads(parts["json"]) if "json" in parts else {}
+    told, is_told = _facts_of(parts.get("json", b"{}"))
     text = parts.get("txt" if has_captions else "cls")
-    given = told.get("caption" if has_captions else "label") if text is None else text.decode()
+    given = told.get("caption" if has_captions else "label") if text is None else text
+    if not is_told:  # a uid that can't be read may have been in it
+        given = None
     rows.images.append(next((content for ending, content in parts.items() if ending in _IMAGES), None))
     rows.texts.append(given)
     rows.uids.append(_uid_of(told.get("uid"), shard, name))
+
+
+def _facts_of(content: bytes) -> tuple[dict[str, Any], bool]:
+    """What the JSON of a sample tells, nothing where it is no object, as of boxes; and whether it can be read."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):  # also of bytes that are no UTF-8
+        return {}, False
+    return (told if isinstance(told, dict) else {}), True
+
+
+def text_of(content: bytes) -> str | None:
+    """A text in UTF-8; None where the bytes are none."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _read_parquet(file: IO[bytes], shard: Shard, columns: ShardColumns) -> ShardRows:
@@ -180,10 +245,20 @@ def _image_bytes(column: pa.Array) -> list[bytes | None]:
 
 
 def _uid_of(given: Any, shard: Shard, row_key: str) -> bytes:
-    """A uid of 32 hexadecimal digits, as DataComp has them, or of 16 bytes; one of its own where there is none."""
+    """A uid of 16 bytes or of 32 hexadecimal digits, as DataComp has them, also with dashes; one of its own where
+    there is none.
+    """
     if given is None:
         return fallback_uid(shard, row_key)
-    uid = given if isinstance(given, bytes) else bytes.fromhex(str(given))
-    if len(uid) != _UID_BYTES:
-        raise InputError(f"the uid {str(given)[:80]!r} of row {row_key} is not of 128 bits, 32 hexadecimal digits.")
+    uid = given
+    if isinstance(given, (str, UUID)):
+        try:
+            uid = bytes.fromhex(str(given).replace("-", ""))
+        except ValueError:
+            uid = b""
+    if not isinstance(uid, bytes) or len(uid) != _UID_BYTES:
+        raise InputError(
+            f"the uid {in_one_line(given, 80)!r} of row {row_key}, of type {type(given).__name__}, is not of 128 "
+            "bits; expected are 16 bytes, or a text of 32 hexadecimal digits with or without dashes."
+        )
     return uid

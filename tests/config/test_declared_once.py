@@ -215,6 +215,6 @@ def test_messages_name_flags_that_there_are() -> None:
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
     known = {(f"{name}_command.py", flag) for name in COMMANDS for flag in flags_of_command(name)}
     known |= {(name, "revision") for name in ("given_selection.py", "run_summary.py", "space.py")}
-    known |= {("space.py", "hub_space_id")}
+    known |= {("space.py", "hub_space_id"), ("scale_command.py", "plan")}
     known |= {(path.name, flag) for path in paths if path.parent.name == "scale" for flag in flags_of_shards()}
     assert {(name, flag) for name, flag in told if flag not in {*FIELDS, *OTHER_FLAGS}} - known == set()

@@ -1,5 +1,6 @@
 """Where tasks run: the markers that are trusted, and what the executors are given."""
 
+import importlib.util
 import os
 import stat
 from pathlib import Path
@@ -27,8 +28,8 @@ class NoteTask(PipelineStep):
         note.write_text(str(int(note.read_text()) + 1 if note.exists() else 1))
 
 
-def run(folder: Path, tasks: int = 3, **options) -> bool:
-    logs = get_datafolder(str(folder / "logs"))
+def run(folder: Path, tasks: int = 3, logs: str | None = None, **options) -> bool:
+    logs = get_datafolder(logs or str(folder / "logs"))
     return run_pipeline([NoteTask(folder)], folder=logs, tasks=tasks, **options)
 
 
@@ -42,6 +43,10 @@ def test_only_tasks_whose_files_are_missing_run_again(tmp_path: Path) -> None:
     done = {0: True, 1: False, 2: True}
     assert run(tmp_path, workers=1, is_done=done.__getitem__)
     assert notes(tmp_path) == {"0": "1", "1": "2", "2": "1"}
+    # In object storage the name of the folder is no pattern.
+    for name in ("logs[1]", "logs1", "logs[1]"):
+        assert run(tmp_path, workers=1, logs=f"memory://{tmp_path}/{name}", is_done=done.__getitem__)
+    assert notes(tmp_path) == {"0": "3", "1": "5", "2": "3"}
 
 
 def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +88,16 @@ def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ({"tasks": 0}, "--tasks and --workers must be at least 1"),
         ({"executor": Executor("slurm")}, "--slurm_partition"),
+        ({"executor": Executor("slurm", slurm_partition="gpu")}, "sbatch, which is not on the PATH"),
+        ({"executor": Executor("ray")}, "Ray, which is not installed"),
         ({"executor": Executor("jobs")}, "hf://buckets/me/work"),
     ],
 )
-def test_what_can_not_run_is_refused(tmp_path: Path, options: dict, told: str) -> None:
+def test_what_can_not_run_is_refused(
+    tmp_path: Path, options: dict, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if options.get("executor") == Executor("ray") and importlib.util.find_spec("ray") is not None:
+        pytest.skip("Ray is installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=told):
         run(tmp_path, **options)

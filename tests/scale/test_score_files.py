@@ -9,7 +9,7 @@ from datatrove.io import DataFolder, get_datafolder
 from hf_clipselect.scale.score_files import Shard, ShardScores, is_trusted, read_trusted, write_failure, write_scores
 
 
-SHARD = Shard("part/a.b.tar", 1234)
+SHARD = Shard("part/a.b.tar", 1234, "ETag 7")
 KEY = "k" * 64
 
 
@@ -18,7 +18,9 @@ def scores(*, with_embeddings: bool = False) -> ShardScores:
     sas, margin, sds = rng.random((3, 5), dtype=np.float32)
     embeds = rng.random((5, 4), dtype=np.float32) if with_embeddings else None
     uids = [bytes([row]) * 16 for row in range(5)]
-    return ShardScores(uids, np.array([0, 1, 3, 4, 6]), np.array([2, 0, 2, 2, 9]), sas, margin, sds, embeds)
+    return ShardScores(
+        uids, np.array([0, 1, 3, 4, 6]), np.array([2, 0, 2, 2, 9]), sas, margin, sds, embeds, "row 2: no image"
+    )
 
 
 def write(work: DataFolder, **options) -> ShardScores:
@@ -38,9 +40,11 @@ def test_what_is_written_is_read(tmp_path: Path, place: str) -> None:
         "key": KEY,
         "shard": SHARD.path,
         "shard_bytes": 1234,
+        "shard_version": "ETag 7",
         "num_rows": 7,
         "num_scored": 5,
         "unreadable": 2,
+        "example": "row 2: no image",
         "counts": counts,
         "seconds": 1.5,
     }
@@ -58,15 +62,16 @@ def test_only_scores_that_fit_are_trusted(tmp_path: Path) -> None:
     write(work)
     assert is_trusted(work, SHARD, key=KEY)
     assert not is_trusted(work, SHARD, key="other")
-    assert not is_trusted(work, Shard(SHARD.path, 1235), key=KEY)
+    assert not is_trusted(work, Shard(SHARD.path, 1235, SHARD.version), key=KEY)
+    assert not is_trusted(work, Shard(SHARD.path, SHARD.size, "ETag 8"), key=KEY)
     assert not is_trusted(work, SHARD, key=KEY, with_embeddings=True)
-    other = Shard("part/c.tar", SHARD.size)
+    other = Shard("part/c.tar", SHARD.size, SHARD.version)
     work.copy(SHARD.scores_path, other.scores_path)
     assert not is_trusted(work, other, key=KEY)
 
 
 def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
-    """A byte is turned: nothing may be read that is other than was written, but for how long it took."""
+    """A byte is turned: nothing may be read that is other than was written, but for its time and the example."""
     work = get_datafolder(str(tmp_path))
     write(work)
     path = tmp_path / SHARD.scores_path
@@ -77,16 +82,31 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path) -> None:
         found = read_trusted(work, SHARD, key=KEY)
         if found is not None:
             assert found[1].equals(written[1]), place
-            assert {**found[0], "seconds": 1.5} == written[0], place
+            assert {**found[0], "seconds": 1.5, "example": "row 2: no image"} == written[0], place
     for length in range(0, len(content), 101):
         path.write_bytes(content[:length])
         assert not is_trusted(work, SHARD, key=KEY), length
 
 
+def test_names_of_shards_are_no_patterns(tmp_path: Path) -> None:
+    """In object storage what removes several files at once would take a[1] for a1."""
+    work, other = get_datafolder(f"memory://{tmp_path}"), Shard("a[1].tar", 1)
+    names = ["scores/a1.failed.json", "scores/a1.parquet"]
+    for name in (*names, other.scores_path):
+        work.pipe_file(name, b"")
+    write_failure(work, other, "gone", key=KEY)
+    assert work.list_files("scores") == sorted([*names, other.failed_path])
+    write_scores(work, other, scores(), key=KEY, num_rows=7, seconds=1.5)
+    assert work.list_files("scores") == sorted([*names, other.scores_path])
+
+
 def test_a_shard_has_scores_or_a_failure(tmp_path: Path) -> None:
     work = get_datafolder(str(tmp_path))
     write(work)
-    write_failure(work, SHARD, "gone", key=KEY)
+    write_failure(work, SHARD, "gone", key="other")
     assert work.list_files("scores") == ["scores/part/a.b.failed.json"]
     write(work)
     assert work.list_files("scores") == ["scores/part/a.b.parquet"]
+    # They stay where only embeddings were asked for besides, and the shard could not be read then.
+    write_failure(work, SHARD, "gone", key=KEY)
+    assert is_trusted(work, SHARD, key=KEY)

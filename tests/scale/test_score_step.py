@@ -5,18 +5,20 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
-from datasets import Dataset
+from datasets import Dataset, Image
 from datatrove.io import get_datafolder
 from sharded import members, run_on_sample, write_tar
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.prepare_reference import SampleColumns, prepare_reference
+from hf_clipselect.scale.scale_command import main
 from hf_clipselect.scale.scale_reference import Reference, read_reference_of
-from hf_clipselect.scale.score_step import score_shards
+from hf_clipselect.scale.score_step import Scored, score_shards
 
 
 NUM_ROWS = 240
@@ -48,7 +50,8 @@ def prepared(sample_run: Path, pairs: Dataset, tmp_path: Path) -> Path:
 
 def score(folder: Path, **options) -> tuple[int, list]:
     data, work = (get_datafolder(str(folder / name)) for name in ("data", "work"))
-    return score_shards(data, work, **{"workers": 1, "use_cpu": True, **options})
+    scored = score_shards(data, work, **{"workers": 1, "use_cpu": True, **options})
+    return scored.num_shards, scored.lost
 
 
 def scores_of(folder: Path) -> dict[int, tuple]:
@@ -104,25 +107,32 @@ def test_shards_and_scores_may_lie_in_object_storage(prepared: Path, sample_run:
         data.pipe_file(name, (prepared / "data" / name).read_bytes())
     prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))
     for _ in range(2):
-        assert score_shards(data, work, use_cpu=True) == (3, [])
+        assert score_shards(data, work, use_cpu=True) == Scored(3, [], NUM_ROWS, 0, None)
     with work.open("scores/b/c.parquet") as file:
         assert pq.read_table(file).equals(pq.read_table(prepared / "work" / "scores" / "b" / "c.parquet"))
 
 
-def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) -> None:
+def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset, capsys: pytest.CaptureFixture) -> None:
     whole = members(pairs, range(6))
     names = [name for name, _ in whole]
     contents = dict(whole)
     contents["000001.png"] = contents["000001.png"][:200]
     contents["000002.txt"] = b"  "
-    del contents["000003.png"], contents["000004.txt"]
+    del contents["000003.png"]
+    contents["000004.txt"] = "fünf".encode("latin-1")
     data = prepared / "data"
     write_tar(data / "some.tar", [(name, contents[name]) for name in names if name in contents])
     write_tar(data / "none.tar", [("1.png", b"no image"), ("1.txt", b"a text")])
     write_tar(data / "empty.tar", [])
     (data / "torn.tar").write_bytes((data / "a.tar").read_bytes()[:5000])
-    count, lost = score(prepared)
-    assert (count, [shard.path for shard in lost]) == (7, ["torn.tar"])
+    assert main(["score", "--data_dir", str(data), "--work_dir", str(prepared / "work"), "--use_cpu"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == [
+        "scores: 6 of 7 shards",
+        "without scores: 5 of 247 rows, such as none.tar, row 0: Cannot read image: not an image in a format "
+        "that PIL knows.",
+    ]
+    assert printed[2:] == ["not readable: torn.tar, see scores/torn.failed.json"]
     table = pq.read_table(prepared / "work" / "scores" / "some.parquet")
     assert table["row"].to_pylist() == [0, 5] and told(prepared, "some.parquet")["unreadable"] == 4
     counted = {name: told(prepared, f"{name}.parquet") for name in ("none", "empty")}
@@ -137,6 +147,34 @@ def test_rows_and_shards_that_can_not_be_read(prepared: Path, pairs: Dataset) ->
     assert not (prepared / "work" / "scores" / "torn.failed.json").exists()
 
 
+def test_captions_are_texts(prepared: Path, pairs: Dataset) -> None:
+    """Bytes are decoded; of another type they are refused, and not written out as Python does."""
+    whole = (
+        pairs.cast_column("picture", Image(decode=False))
+        .select(range(6))
+        .add_column("uid", list(map(uid_of, range(6))))
+    )
+    shutil.rmtree(prepared / "data")
+    (prepared / "data").mkdir()
+    whole = whole.to_pandas()
+    texts = whole["text"].tolist()
+    for name, kind in (("bytes", str.encode), ("lists", lambda text: [text]), ("numbers", len), ("texts", str)):
+        table = pa.Table.from_pandas(whole.assign(text=list(map(kind, texts))))
+        pq.write_table(table, prepared / "data" / f"{name}.parquet")
+    count, lost = score(prepared)
+    assert (count, [shard.path for shard in lost]) == (4, ["lists.parquet", "numbers.parquet"])
+    failure = json.loads((prepared / "work" / "scores" / "lists.failed.json").read_text())
+    assert "is of type list, and not a text" in failure["reason"]
+    of_bytes, of_texts = (
+        pq.read_table(prepared / "work" / "scores" / f"{name}.parquet") for name in ("bytes", "texts")
+    )
+    assert len(of_texts) == 6 and of_bytes.equals(of_texts)
+
+
+def uid_of(row: int) -> str:
+    return f"{row:032x}"
+
+
 def test_a_rerun_makes_anew_what_it_can_not_trust(prepared: Path, pairs: Dataset) -> None:
     score(prepared)
     once, scores = scores_of(prepared), prepared / "work" / "scores"
@@ -146,7 +184,12 @@ def test_a_rerun_makes_anew_what_it_can_not_trust(prepared: Path, pairs: Dataset
     written = (scores / "b" / "c.parquet").stat().st_mtime_ns
     score(prepared)
     assert scores_of(prepared) == once and (scores / "b" / "c.parquet").stat().st_mtime_ns == written
-    # A shard that was replaced has another size.
+    # A shard whose captions were replaced may have the same size, and one with fewer rows has another.
+    changed = [(name, part[::-1] if name.endswith("txt") else part) for name, part in members(pairs, range(100, 130))]
+    write_tar(prepared / "data" / "b" / "c.tar", changed)
+    score(prepared)
+    sas = {row: scores[1] for row, scores in scores_of(prepared).items()}
+    assert all((sas[row] == once[row][1]) == (row not in range(100, 130)) for row in once)
     write_tar(prepared / "data" / "b" / "c.tar", members(pairs, range(100, 120)))
     score(prepared)
     assert told(prepared, "b/c.parquet")["num_rows"] == 20
@@ -168,13 +211,21 @@ def test_scores_of_another_reference_are_not_mixed_in(prepared: Path, sample_run
         assert told(prepared, name)["key"] == read_reference_of(work).key != key
 
 
-def test_a_damaged_reference_is_refused(prepared: Path) -> None:
+def test_a_damaged_reference_is_refused(prepared: Path, sample_run: Path) -> None:
     path = prepared / "work" / "reference" / "reference.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="run prepare again"):
         score(prepared)
+    work, facts = get_datafolder(str(prepared / "work")), path.with_suffix(".json")
+    told = facts.read_text()
+    for other in (told[:200], told.replace('"format": 2', '"format": 1')):
+        facts.write_text(other)
+        with pytest.raises(InputError, match="made by another version"):
+            score(prepared)
+        with pytest.raises(InputError, match="made by another version"):
+            prepare_reference(sample_run, work, columns=SampleColumns(uid="uid"))
 
 
 def test_diversity_is_against_the_references_of_the_cluster(prepared: Path, pairs: Dataset) -> None:
@@ -195,9 +246,17 @@ def test_diversity_is_against_the_references_of_the_cluster(prepared: Path, pair
 @pytest.mark.slow
 @pytest.mark.parametrize("adaptation", ["off", "always"])
 def test_labels_and_adapters(tmp_path: Path, adaptation: str) -> None:
-    """Classes stand for clusters, and the adapters that the sample's run kept are used."""
-    digits = load_digits_dataset("train").select(range(150))
+    """Classes stand for clusters, and the adapters that the sample's run kept are used. Labels may be texts that look
+    like places of other classes.
+    """
+    digits, named = load_digits_dataset("train").select(range(150)), []
+    if adaptation == "off":
+        texts = [str(label + 1) for label in digits["label"]]
+        digits = digits.remove_columns("label").add_column("label", texts)
+        (tmp_path / "names.txt").write_text("\n".join("one ten two three four five six seven eight nine".split()))
+        named = ["--class_names_file", tmp_path / "names.txt"]
     flags = [
+        *named,
         "--label_column_name",
         "label",
         "--adaptation",
@@ -214,10 +273,10 @@ def test_labels_and_adapters(tmp_path: Path, adaptation: str) -> None:
     assert score(tmp_path) == (1, [])
     assert_as_on_one_machine(tmp_path, run)
     # A label that the sample does not know, by number or by name, is told.
-    write_tar(tmp_path / "data" / "b.tar", [("1.png", b"i"), ("1.cls", b"10")])
+    write_tar(tmp_path / "data" / "b.tar", [("1.png", b"i"), ("1.cls", b"11")])
     _, lost = score(tmp_path)
     reason = json.loads((tmp_path / "work" / lost[0].failed_path).read_text())["reason"]
-    assert "the label '10' is no class" in reason
+    assert "the label '11' is no class" in reason
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, sample_run: Path) -> None:

@@ -1,7 +1,9 @@
 """Reading of shards: rows in their order with images, texts and uids, and why one can't be read."""
 
+import bz2
 import gzip
 import hashlib
+import os
 import tarfile
 from pathlib import Path
 
@@ -15,7 +17,14 @@ from sharded import write_tar
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.scale_reference import ShardColumns
 from hf_clipselect.scale.score_files import Shard
-from hf_clipselect.scale.shards import ShardRows, UnreadableShardError, list_shards, read_shard
+from hf_clipselect.scale.shards import (
+    ShardRows,
+    UnreadableShardError,
+    list_shards,
+    numbered_members,
+    read_shard,
+    text_of,
+)
 
 
 COLUMNS = ShardColumns("image", "text", "uid")
@@ -48,7 +57,7 @@ def test_members_of_a_tar_are_grouped_by_their_names(tmp_path: Path) -> None:
     )
     rows = read(shard)
     assert rows.images == [b"one", b"two", None, b"three"]
-    assert rows.texts == ["ein Wort", "from json", None, None]
+    assert rows.texts == [b"ein Wort", "from json", None, None]
     assert rows.uids == [bytes.fromhex(uid), own_uid("a.tar:y/1"), own_uid("a.tar:z/3"), own_uid("a.tar:z/4")]
 
 
@@ -56,7 +65,7 @@ def test_labels_of_a_tar(tmp_path: Path) -> None:
     shard = write_tar(
         tmp_path / "a.tar", [("1.png", b"i"), ("1.cls", b"7"), ("2.png", b"i"), ("2.json", b'{"label": "cat"}')]
     )
-    assert read(shard, has_captions=False).texts == ["7", "cat"]
+    assert read(shard, has_captions=False).texts == [b"7", "cat"]
 
 
 def test_a_tar_that_was_cut_between_two_files_is_not_read(tmp_path: Path) -> None:
@@ -66,14 +75,65 @@ def test_a_tar_that_was_cut_between_two_files_is_not_read(tmp_path: Path) -> Non
         read(shard)
 
 
+def compressed(content: bytes, kind: str) -> bytes:
+    return {"plain": bytes, "gz": gzip.compress, "bz2": bz2.compress}[kind](content)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gz", "bz2"])
+def test_damage_to_a_tar_loses_no_row_without_a_word(tmp_path: Path, kind: str) -> None:
+    """A bit of any header, a cut anywhere, and two tars in one."""
+    whole = write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("2.png", b"i"), ("3.png", b"i")]).read_bytes()
+    rows = read(tmp_path / "a.tar")
+    damaged = [whole + whole]
+    for header in range(0, 6 * tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE):
+        damaged.append(whole[: header + 100] + bytes([whole[header + 100] ^ 1]) + whole[header + 101 :])
+    damaged += [whole[:length] for length in range(300, 7 * tarfile.BLOCKSIZE, 450)]
+    for number, content in enumerate(damaged):
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(compressed(content, kind))
+        with pytest.raises(InputError):
+            read_once(path)
+    (tmp_path / "a.tar").write_bytes(compressed(whole, kind))
+    assert read(tmp_path / "a.tar") == rows
+
+
+def read_once(path: Path) -> list:
+    """The numbers of the rows, read without another attempt, for which there would be pauses."""
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            return [row for row, *_ in numbered_members(archive)]
+    except tarfile.ReadError as error:  # what `tarfile` itself finds
+        raise InputError(str(error)) from error
+
+
 def test_a_compressed_tar_is_read(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"one")])
     shard.write_bytes(gzip.compress(shard.read_bytes()))
-    assert read(shard).texts == ["one"]
+    assert read(shard).texts == [b"one"]
 
 
 def test_an_empty_tar_has_no_rows(tmp_path: Path) -> None:
     assert read(write_tar(tmp_path / "a.tar", [])) == ShardRows()
+
+
+def test_one_odd_sample_costs_no_other(tmp_path: Path) -> None:
+    """JSON that is torn is a row without text, since its uid is not known; JSON of another kind tells nothing."""
+    uid = "01234567-89ab-cdef-0123-456789abcdef"
+    shard = write_tar(
+        tmp_path / "a.tar",
+        [
+            ("1.txt", b"one"),
+            ("1.json", f'{{"uid": "{uid}"}}'.encode()),
+            ("2.txt", b"two"),
+            ("2.json", b'{"uid": "0123'),
+            ("3.txt", b"three"),
+            ("3.json", b'[{"box": 1}]'),
+            ("4.txt", "fünf".encode("latin-1")),
+        ],
+    )
+    rows = read(shard)
+    assert rows.texts == [b"one", None, b"three", "fünf".encode("latin-1")] and text_of(rows.texts[3]) is None
+    assert rows.uids == [bytes.fromhex(uid.replace("-", "")), *(own_uid(f"a.tar:{name}") for name in "234")]
 
 
 @pytest.mark.parametrize("kind", ["struct", "bytes"])
@@ -97,8 +157,10 @@ def test_what_is_wrong_with_a_shard(tmp_path: Path) -> None:
     (tmp_path / "torn.tar").write_bytes(whole[:3000])
     with pytest.raises(UnreadableShardError, match="unexpected end of data"):
         read(tmp_path / "torn.tar")
-    with pytest.raises(UnreadableShardError, match="not of 128 bits"):
-        read(write_tar(tmp_path / "uid.tar", [("1.png", b"i"), ("1.json", b'{"uid": "abcd"}')]))
+    for uid in ('"abcd"', "17", '"%s"' % ("x" * 32), "[]"):
+        path = write_tar(tmp_path / "uid.tar", [("1.png", b"i"), ("1.json", f'{{"uid": {uid}}}'.encode())])
+        with pytest.raises(UnreadableShardError, match="of row 1, of type .* with or without dashes"):
+            read(path)
     pq.write_table(pa.table({"text": ["a"], "uid": [b"u" * 16]}), tmp_path / "columns.parquet")
     with pytest.raises(UnreadableShardError, match="no column image; its columns are text, uid"):
         read(tmp_path / "columns.parquet")
@@ -120,7 +182,7 @@ class Shaky(LocalFileSystem):
 def test_reading_is_tried_again(tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", [("1.png", b"i"), ("1.txt", b"t")])
     data = DataFolder(str(tmp_path), fs=Shaky())
-    assert read_shard(data, Shard("a.tar", 1), COLUMNS, has_captions=True).texts == ["t"]
+    assert read_shard(data, Shard("a.tar", 1), COLUMNS, has_captions=True).texts == [b"t"]
 
 
 def test_shards_are_listed(tmp_path: Path) -> None:
@@ -135,6 +197,31 @@ def test_shards_are_listed(tmp_path: Path) -> None:
     assert list_shards(data, work) == [Shard("a.parquet", 4), Shard("b/1.tar", 4)]
     with pytest.raises(InputError, match="lies in --data_dir"):
         list_shards(data, get_datafolder(str(tmp_path / "data" / "work")))
-    (tmp_path / "data" / "b" / "1.parquet").write_bytes(b"")
-    with pytest.raises(InputError, match="differ only in their ending"):
+
+
+def test_a_shard_that_is_written_anew_has_another_version(tmp_path: Path) -> None:
+    """The tar of another caption mostly has the same size, since files in it are padded."""
+    data, work = get_datafolder(str(tmp_path / "data")), get_datafolder(str(tmp_path / "work"))
+    shard = write_tar(tmp_path / "data" / "a.tar", [])
+    versions = []
+    for seconds in (1, 1, 2):
+        os.utime(shard, (seconds, seconds))
+        versions += [found.version for found in list_shards(data, work)]
+    assert versions == ["mtime 1.0", "mtime 1.0", "mtime 2.0"]
+
+
+def test_shards_as_img2dataset_leaves_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Metadata in a Parquet file beside each tar, and what copying to and from other systems adds."""
+    caplog.set_level("INFO")
+    data, work = get_datafolder(str(tmp_path / "data")), get_datafolder(str(tmp_path / "work"))
+    names = "0.tar 0.parquet 0_stats.json b.parquet ._0.tar .cache/1.tar c.TAR d.tar.gz".split()
+    for name in names[-2:]:
+        data.makedirs(".cache", exist_ok=True)
+        data.pipe_file(name, b"1234")
+    with pytest.raises(InputError, match=r"c\.TAR, d\.tar\.gz would have to end in"):
         list_shards(data, work)
+    for name in names:
+        data.pipe_file(name, b"1234")
+    assert list_shards(data, work) == [Shard("0.tar", 4), Shard("b.parquet", 4)]
+    assert "beside each lies a .tar of its name: 0.parquet" in caplog.text
+    assert "shards end in .tar or .parquet: c.TAR, d.tar.gz" in caplog.text

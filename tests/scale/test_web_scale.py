@@ -74,3 +74,20 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("error: --work_dir") and "run prepare first" in told
     assert main(["score", "--dta_dir", "x"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--data_dir", "foo://x"], "--data_dir 'foo://x' can't be opened: Protocol not known: foo."),
+        (["--data_dir", ""], "--data_dir '' can't be opened: no folder is named."),
+        (["--work_dir", "unheard+of://x"], "--work_dir 'unheard+of://x' can't be opened: Protocol not known"),
+        (["--dataloader_num_workers", "-1"], "--dataloader_num_workers must be 0 or more, got -1"),
+    ],
+)
+def test_what_can_not_be_scored_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture, flags: list[str], told: str
+) -> None:
+    (tmp_path / "work").mkdir()
+    assert main([*step("score", tmp_path, "work"), *flags]) == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
