@@ -36,7 +36,7 @@ from .select_step import (
 )
 from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
 from .subset_shards import WriteSubsets, is_copied, remove_others
-from .uid_lists import MergeLists, is_listed, list_path
+from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
 from .whole_files import write_whole
 
 
@@ -149,7 +149,8 @@ def run_write(arguments: argparse.Namespace) -> None:
     for step, count, is_done in steps:
         if not run(step, count, key, is_done):
             return
-    remove_others(work, layout, configs)
+    remove_others(work, layout, configs, key)
+    remove_other_lists(work, configs)
     card = selection_card(summary, reference, repo_id=arguments.hub_dataset_id)
     _write_card(work, card)
     sys.stdout.write("".join(f"{list_path(config)}: {count} uids\n" for config, count in summary["kept"].items()))

@@ -5,6 +5,7 @@ That is a .npy of pairs of uint64, the high and the low half of each 128-bit uid
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import IO
 
 import numpy as np
@@ -59,6 +60,16 @@ def is_listed(work: DataFolder, config: str, key: str) -> bool:
         return False
     with work.open(_key_path(config)) as file:
         return file.read() == key.encode()
+
+
+def remove_other_lists(work: DataFolder, configs: Sequence[str]) -> None:
+    """Remove the lists of an earlier selection with other configs; a file without a key beside it is not ours."""
+    ours = {_key_path(config) for config in configs}
+    for path in work.list_files(LISTS) if work.isdir(LISTS) else ():
+        if path.endswith(".key") and path not in ours:
+            for name in (str(PurePosixPath(path).with_suffix(".npy")), path):
+                if work.exists(name):
+                    work.rm_file(name)
 
 
 def _key_path(config: str) -> str:

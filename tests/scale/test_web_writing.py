@@ -172,6 +172,23 @@ def test_another_selection_leaves_nothing_of_the_first_one(tmp_path):
     assert sorted(path.name for path in (work / "subset" / "ratio_30" / "part").iterdir()) == ["0000.tar", "0001.tar"]
 
 
+def test_lists_and_copies_of_an_earlier_selection_go(tmp_path):
+    """Copies are not made by default, so those of another selection would stand beside its lists."""
+    made = made_scores(80, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    select(data, work)
+    write(data, work, "--write_subset")
+    (work / "lists" / "mine.npy").touch()
+    (work / "subset" / "mine.txt").touch()
+    write(data, work)
+    assert len(list((work / "subset").rglob("*.tar"))) == 4
+    run("select", data, work, "--workers", 1, "--objective", "clean", "--selection_ratio", 0.3)
+    write(data, work)
+    assert sorted(path.name for path in (work / "lists").iterdir()) == ["mine.npy", "ratio_30.key", "ratio_30.npy"]
+    assert [path.name for path in (work / "subset").rglob("*") if path.is_file()] == ["mine.txt"]
+
+
 @pytest.mark.slow
 def test_object_storage_gets_the_same_files(tmp_path):
     """fsspec's memory, whose files are there as soon as they are opened, stands for it."""
