@@ -98,16 +98,18 @@ def run_select(arguments: argparse.Namespace) -> None:
     layout.write(work)
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     ranges, groups = len(layout.range_starts), len(layout.group_starts)
+    shuffle, rank = Shuffle(arguments.work_dir, layout.key), Rank(arguments.work_dir, objective, layout.key)
     steps = (
-        (Shuffle(arguments.work_dir), ranges, lambda number: is_of(work, sorted_path(number), layout.key)),
-        (Rank(arguments.work_dir, objective), groups, lambda number: is_of(work, ranked_path(number), layout.key)),
+        (shuffle, ranges, lambda number: is_of(work, sorted_path(number), layout.key)),
+        (rank, groups, lambda number: is_of(work, ranked_path(number), layout.key)),
     )
     for step, tasks, is_done in steps:
         if not run(step, tasks, layout.key, is_done):
             return
     facts = {"shards": len(files), "lost": lost, "unreadable": sum(file.num_rows - file.num_scored for file in files)}
     summary = write_quotas(work, layout, sizes, objective, facts=facts)
-    if run(Cut(arguments.work_dir), groups, summary["key"], partial(is_cut, work, summary=summary)):
+    cut = Cut(arguments.work_dir, summary["key"])
+    if run(cut, groups, summary["key"], partial(is_cut, work, summary=summary)):
         sys.stdout.write(_told(summary))
 
 
@@ -136,15 +138,15 @@ def run_write(arguments: argparse.Namespace) -> None:
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     configs, shards = list(summary["sizes"]), layout.scores
     steps = [
-        (MergeLists(arguments.work_dir), len(configs), lambda rank: is_listed(work, configs[rank], key)),
+        (MergeLists(arguments.work_dir, key), len(configs), lambda rank: is_listed(work, configs[rank], key)),
         (
-            WriteMasks(arguments.work_dir),
+            WriteMasks(arguments.work_dir, key),
             tasks,
             lambda rank: all(are_written(work, layout, number, key) for number in ranges[rank::tasks]),
         ),
     ]
     if arguments.write_subset:
-        copies = WriteSubsets(arguments.data_dir, arguments.work_dir)
+        copies = WriteSubsets(arguments.data_dir, arguments.work_dir, key)
         steps.append((copies, tasks, lambda rank: all(is_copied(work, path, key) for path in shards[rank::tasks])))
     for step, count, is_done in steps:
         if not run(step, count, key, is_done):

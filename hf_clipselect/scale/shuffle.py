@@ -68,16 +68,27 @@ class Layout:
             file.write(json.dumps(asdict(self)).encode())
 
     @classmethod
-    def read(cls, work: DataFolder) -> "Layout":
+    def read(cls, work: DataFolder, key: str | None = None) -> "Layout":
+        """The layout of a working folder; raises `RunError` where a key is given and it is another one's."""
         with work.open(_LAYOUT) as file:
             told = json.load(file)
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+        if key not in (None, values["key"]):
+            raise RunError(changed(work))
         return cls(**values)
 
     def files(self, number: int) -> range:
         """The numbers of the score files in a range."""
         ends = (*self.range_starts[1:], len(self.scores))
         return range(self.range_starts[number], ends[number])
+
+
+def changed(work: DataFolder) -> str:
+    """What a task says that finds another selection than the one it is for."""
+    return (
+        f"Another select has begun in {work.path} since this task was handed over, or its files are of several ones. "
+        "Run select again with the flags that you want, and the commands after it."
+    )
 
 
 def checked_scores(
@@ -161,18 +172,18 @@ class Shuffle(PipelineStep):
     """Sorts the rows of a range of score files by cluster, then by uid; rows of the same uid stay in their order.
 
     Writes `sorted/<range>.parquet` with a row group for each group of clusters that has rows, which the metadata
-    counts: the columns of the score files, and the number of the shard.
+    counts: the columns of the score files, and the number of the shard. `key` is that of the layout.
     """
 
     type, name = "hf_clipselect", "shuffle"
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, key: str) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.key = work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout = Layout.read(work)
+        layout = Layout.read(work, self.key)
         columns = [*_COLUMNS, *(["embedding"] if layout.with_embeddings else [])]
         tables = []
         for number in layout.files(rank):
@@ -193,7 +204,8 @@ def sorted_path(number: int) -> str:
 
 def read_sorted(work: DataFolder, layout: Layout, group: int) -> pa.Table:
     """The rows of a group of clusters out of all sorted files, those of the first range first."""
-    return read_group(work, [sorted_path(number) for number in range(len(layout.range_starts))], group)
+    paths = [sorted_path(number) for number in range(len(layout.range_starts))]
+    return read_group(work, paths, group, key=layout.key)
 
 
 def write_groups(
@@ -212,13 +224,18 @@ def write_groups(
                 writer.write_table(table.slice(start, size).cast(schema), row_group_size=size)
 
 
-def read_group(work: DataFolder, paths: Sequence[str], group: int) -> pa.Table:
-    """One group out of files of [`write_groups`], in the order of the files."""
+def read_group(work: DataFolder, paths: Sequence[str], group: int, *, key: str) -> pa.Table:
+    """One group out of files of [`write_groups`], in the order of the files. Raises `RunError` where one is of another
+    key.
+    """
     tables = []
     for path in paths:
         with work.open(path) as opened:
             file = pq.ParquetFile(opened)
-            sizes = json.loads(file.metadata.metadata[METADATA])["groups"]
+            told = json.loads(file.metadata.metadata[METADATA])
+            if told["key"] != key:
+                raise RunError(changed(work))
+            sizes = told["groups"]
             if sizes[group]:
                 tables.append(file.read_row_group(sum(size > 0 for size in sizes[:group])))
             else:

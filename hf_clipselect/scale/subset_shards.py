@@ -20,7 +20,7 @@ from datatrove.pipeline.base import PipelineStep
 from ..errors import InputError
 from .masks import MASKS, mask_path
 from .score_files import SCORES
-from .select_step import read_quotas
+from .select_step import read_selection
 from .shards import ENDINGS, numbered_members
 from .shuffle import Layout, ScoreFile, read_score_file
 from .whole_files import write_whole
@@ -42,13 +42,13 @@ class WriteSubsets(PipelineStep):
 
     type, name = "hf_clipselect", "subsets"
 
-    def __init__(self, data: str, work: str) -> None:
+    def __init__(self, data: str, work: str, key: str) -> None:
         super().__init__()
-        self.data, self.work = data, work
+        self.data, self.work, self.key = data, work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         source, work = get_datafolder(self.data), get_datafolder(self.work)
-        layout, summary = Layout.read(work), read_quotas(work)
+        layout, summary = read_selection(work, self.key)
         for scores in layout.scores[rank::world_size]:
             if not is_copied(work, scores, summary["key"]):
                 _write_subsets(source, work, scores, summary)

@@ -13,9 +13,9 @@ from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from numpy.lib import format as npy
 
-from ..errors import InputError
-from .select_step import read_quotas, uids_path
-from .shuffle import UID, Layout, uid_text
+from ..errors import InputError, RunError
+from .select_step import is_selected, read_selection, uids_path
+from .shuffle import UID, changed, uid_text
 from .whole_files import write_whole
 
 
@@ -32,17 +32,19 @@ class MergeLists(PipelineStep):
 
     type, name = "hf_clipselect", "lists"
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, key: str) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.key = work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout, summary = Layout.read(work), read_quotas(work)
+        layout, summary = read_selection(work, self.key)
+        if not is_selected(work, layout, summary):
+            raise RunError(changed(work))
         config = list(summary["sizes"])[rank]
         paths = [uids_path(config, number) for number in range(len(layout.group_starts))]
         if work.exists(_key_path(config)):
-            work.rm(_key_path(config))  # it vouches for the list, which now becomes another
+            work.rm_file(_key_path(config))  # it vouches for the list, which now becomes another
         with write_whole(work, list_path(config)) as file:
             write_merged(work, paths, file, num_uids=summary["kept"][config])
         with write_whole(work, _key_path(config)) as file:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_shard_scores import MadeScores, made_scores, write_scores
 
-from hf_clipselect.errors import InputError
+from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.masks import WriteMasks
 from hf_clipselect.scale.select_commands import add_select, add_write
 from hf_clipselect.scale.select_step import Cut, Rank, web_objective
@@ -139,10 +139,28 @@ def test_steps_are_the_same_in_processes_of_their_own(tmp_path):
     data, work = write_scores(made, tmp_path, num_shards=2)
     select(data, work)
     folder, objective = str(work), web_objective(None, has_labels=False)
-    steps = [Shuffle(folder), Rank(folder, objective), Cut(folder), MergeLists(folder), WriteMasks(folder)]
-    for step in [*steps, WriteSubsets(str(data), folder)]:
+    layout, key = (json.loads((work / f"selection_{name}.json").read_text())["key"] for name in ("layout", "quotas"))
+    steps = [Shuffle(folder, layout), Rank(folder, objective, layout)]
+    steps += [Cut(folder, key), MergeLists(folder, key), WriteMasks(folder, key), WriteSubsets(str(data), folder, key)]
+    for step in steps:
         dill.loads(dill.dumps(step)).run(None, 0, 1)
     assert len(list((work / "subset" / "ratio_60").rglob("*.tar"))) == 2
+
+
+def test_late_tasks_of_another_selection_write_nothing(tmp_path):
+    """A cluster may run what was handed over for one objective when select has begun with another."""
+    data, work = write_scores(made_scores(60), tmp_path)
+    folder = str(work)
+    select(data, work)
+    layout, key = (json.loads((work / f"selection_{name}.json").read_text())["key"] for name in ("layout", "quotas"))
+    late = [Shuffle(folder, layout), Rank(folder, web_objective("diverse", has_labels=False), layout)]
+    late += [Cut(folder, key), MergeLists(folder, key), WriteMasks(folder, key), WriteSubsets(str(data), folder, key)]
+    select(data, work, "--objective", "clean")
+    there = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+    for step in late:
+        with pytest.raises(RunError, match="Another select has begun in .* Run select again"):
+            step.run(None, 0, 1)
+    assert there == {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
