@@ -37,7 +37,7 @@ class WriteSubsets(PipelineStep):
     is kept has no file.
 
     Each task takes every so many-th shard. Of a sample all its members are copied, or all columns of its row. Raises
-    `InputError` where a shard has other rows than when it was scored.
+    `InputError` where a shard has another size or other rows than when it was scored.
     """
 
     type, name = "hf_clipselect", "subsets"
@@ -121,6 +121,11 @@ def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: d
             work.rm(path)  # of an earlier selection
     if not kept:
         return
+    if (size := source.size(file.shard)) != file.shard_bytes:
+        raise InputError(
+            f"The shard {file.shard} has {size:,} bytes, and had {file.shard_bytes:,} when it was scored, so that its "
+            "rows may be others. Run score and select again."
+        )
     copy = _copy_tar if file.shard.endswith(".tar") else _copy_parquet
     with ExitStack() as stack:
         opened = stack.enter_context(source.open(file.shard))

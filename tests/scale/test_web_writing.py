@@ -238,6 +238,19 @@ def test_a_shard_that_changed_since_it_was_scored_is_told(tmp_path):
     assert not list((work / "subset").rglob("*.tar"))
 
 
+def test_a_shard_that_was_replaced_by_as_many_rows_is_told(tmp_path):
+    made = made_scores(30, num_shards=1)
+    write_shards(made, tmp_path / "data", num_shards=1, ending=".parquet")
+    data, work = write_scores(made, tmp_path, num_shards=1, ending=".parquet")
+    select(data, work)
+    shard = data / "part" / "0000.parquet"
+    table = pq.read_table(shard)
+    pq.write_table(table.set_column(0, "image", pa.array([b"another"] * len(table))), shard)
+    with pytest.raises(InputError, match=r"part/0000.parquet has .* bytes, and had .* when it was scored"):
+        write(data, work, "--write_subset")
+    assert not list((work / "subset").rglob("*.parquet"))
+
+
 def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
     data, work = write_scores(made_scores(30), tmp_path)
     with pytest.raises(InputError, match="Nothing has been selected in .* Run select first"):
