@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -218,29 +218,42 @@ def write_groups(
     sizes = [end - start for start, end in zip(starts, ends.tolist(), strict=True)]
     metadata = {"key": key, "groups": sizes, **(told or {})}
     schema = table.schema.with_metadata({METADATA: json.dumps(metadata).encode()})
-    with write_whole(work, path) as file, pq.ParquetWriter(file, schema, write_statistics=False) as writer:
+    with write_whole(work, path) as file, _writer(file, schema) as writer:
         for start, size in zip(starts, sizes, strict=True):
             if size:
                 writer.write_table(table.slice(start, size).cast(schema), row_group_size=size)
 
 
+def _writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, schema, write_statistics=False, write_page_checksum=True)
+
+
 def read_group(work: DataFolder, paths: Sequence[str], group: int, *, key: str) -> pa.Table:
     """One group out of files of [`write_groups`], in the order of the files. Raises `RunError` where one is of another
-    key.
+    key, or is damaged: its pages have checksums.
     """
-    tables = []
-    for path in paths:
+    tables = [_read_group(work, path, group, key=key) for path in paths]
+    return pa.concat_tables(tables).replace_schema_metadata(None).combine_chunks()
+
+
+def _read_group(work: DataFolder, path: str, group: int, *, key: str) -> pa.Table:
+    try:
         with work.open(path) as opened:
-            file = pq.ParquetFile(opened)
+            file = pq.ParquetFile(opened, page_checksum_verification=True)
             told = json.loads(file.metadata.metadata[METADATA])
+            sizes = told["groups"]
             if told["key"] != key:
                 raise RunError(changed(work))
-            sizes = told["groups"]
             if sizes[group]:
-                tables.append(file.read_row_group(sum(size > 0 for size in sizes[:group])))
-            else:
-                tables.append(file.schema_arrow.empty_table())
-    return pa.concat_tables(tables).replace_schema_metadata(None).combine_chunks()
+                return file.read_row_group(sum(size > 0 for size in sizes[:group]))
+            return file.schema_arrow.empty_table()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise RunError(damaged(path, in_one_line(error, 200))) from error
+
+
+def damaged(path: str, reason: str) -> str:
+    """What is said of a file of select that can't be read."""
+    return f"{path} can't be read: {reason}. If it is damaged, remove it and run select again, which makes it anew."
 
 
 def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:

@@ -14,8 +14,9 @@ from datatrove.pipeline.base import PipelineStep
 from numpy.lib import format as npy
 
 from ..errors import InputError, RunError
+from ..runtime.words import in_one_line
 from .select_step import is_selected, read_selection, uids_path
-from .shuffle import UID, changed, uid_text
+from .shuffle import UID, changed, damaged, uid_text
 from .whole_files import write_whole
 
 
@@ -81,10 +82,11 @@ def _key_path(config: str) -> str:
 def write_merged(work: DataFolder, paths: Sequence[str], file: IO[bytes], *, num_uids: int) -> None:
     """Merge sorted .npy files of uids into one, in memory for one block of each.
 
-    `num_uids` is how many there are together. Raises `InputError` where a uid comes twice.
+    `num_uids` is how many there are together. Raises `InputError` where a uid comes twice, and `RunError` where a file
+    is damaged or they are not so many.
     """
     npy.write_array_header_1_0(file, {"descr": npy.dtype_to_descr(UID), "fortran_order": False, "shape": (num_uids,)})
-    last, block = None, max(_FEWEST_OF_ONE, _UIDS_AT_ONCE // len(paths))
+    last, count, block = None, 0, max(_FEWEST_OF_ONE, _UIDS_AT_ONCE // len(paths))
     for merged in _merge([_blocks(work, path, block) for path in paths]):
         repeats = np.flatnonzero(merged[1:] == merged[:-1])
         if len(repeats) or (last is not None and merged[0] == last):
@@ -94,17 +96,25 @@ def write_merged(work: DataFolder, paths: Sequence[str], file: IO[bytes], *, num
                 "Give every row a uid of its own, or score without a column of uids: they then follow from shard and "
                 "row."
             )
-        last = merged[-1]
+        last, count = merged[-1], count + len(merged)
         file.write(merged.tobytes())
+    if count != num_uids:
+        raise RunError(
+            f"{PurePosixPath(paths[0]).parent} holds {count} uids instead of {num_uids}, so that files there are "
+            "damaged. Remove it and run select again, which makes them anew."
+        )
 
 
 def _blocks(work: DataFolder, path: str, block: int) -> Iterator[np.ndarray]:
-    with work.open(path) as file:
-        npy.read_magic(file)
-        shape, _, dtype = npy.read_array_header_1_0(file)
-        for start in range(0, shape[0], block):
-            count = min(block, shape[0] - start)
-            yield np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)
+    try:
+        with work.open(path) as file:
+            npy.read_magic(file)
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            for start in range(0, shape[0], block):
+                count = min(block, shape[0] - start)
+                yield np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype, count=count)
+    except (OSError, ValueError) as error:  # the latter of files that are too short
+        raise RunError(damaged(path, in_one_line(error, 200))) from error
 
 
 def _merge(sources: list[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:

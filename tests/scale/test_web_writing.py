@@ -251,6 +251,29 @@ def test_a_shard_that_was_replaced_by_as_many_rows_is_told(tmp_path):
     assert not list((work / "subset").rglob("*.parquet"))
 
 
+def test_damage_between_the_steps_is_noticed(tmp_path):
+    data, work = write_scores(made_scores(300, num_clusters=2), tmp_path)
+    sizes = ("--selection_count", 250)
+    run("select", data, work, "--workers", 1, *sizes)
+    for name, later in (("sorted", "ranked"), ("ranked", "selected"), ("selected", None)):
+        path = work / name / "00000.parquet"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])  # in a column of the first row group
+        if later is not None:
+            next((work / later).glob("*.parquet")).unlink()
+        with pytest.raises(RunError, match=rf"{name}/00000.parquet can't be read: .*remove it and run select again"):
+            run("write" if later is None else "select", data, work, "--workers", 1, *(sizes if later else ()))
+        path.unlink()
+        run("select", data, work, "--workers", 1, *sizes)
+        assert path.read_bytes() == whole
+    (path,) = (work / "selected" / "count_250").iterdir()
+    for content in (path.read_bytes()[:-16], path.read_bytes()[:5]):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"selected/count_250/00000.npy can't be read"):
+            (work / "lists" / "count_250.key").unlink(missing_ok=True)
+            write(data, work)
+
+
 def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
     data, work = write_scores(made_scores(30), tmp_path)
     with pytest.raises(InputError, match="Nothing has been selected in .* Run select first"):
