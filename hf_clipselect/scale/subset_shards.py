@@ -101,7 +101,7 @@ def _stem(path: str, folder: str) -> PurePosixPath:
 def _write_subsets(source: DataFolder, work: DataFolder, scores: str, summary: dict[str, Any]) -> None:
     """Copy what each size keeps of one shard, by the mask beside its score file."""
     if work.exists(_key_path(scores)):
-        work.rm(_key_path(scores))  # it vouches for the copies, which now become others
+        work.rm_file(_key_path(scores))  # it vouches for the copies, which now become others
     _copy_kept(source, work, read_score_file(work, scores), summary)
     with write_whole(work, _key_path(scores)) as key:
         key.write(summary["key"].encode())
@@ -118,7 +118,7 @@ def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: d
         if selected.any():
             kept[config] = selected
         elif work.exists(path := subset_path(config, file.shard)):
-            work.rm(path)  # of an earlier selection
+            work.rm_file(path)  # of an earlier selection
     if not kept:
         return
     if (size := source.size(file.shard)) != file.shard_bytes:

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datatrove.io import DataFolder
 from made_shard_scores import MadeScores, made_scores, write_scores
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.masks import WriteMasks
 from hf_clipselect.scale.select_commands import add_select, add_write
 from hf_clipselect.scale.select_step import Cut, Rank, web_objective
-from hf_clipselect.scale.shuffle import Shuffle
-from hf_clipselect.scale.subset_shards import WriteSubsets
+from hf_clipselect.scale.shuffle import Layout, Shuffle
+from hf_clipselect.scale.subset_shards import WriteSubsets, remove_others
 from hf_clipselect.scale.uid_lists import MergeLists
 
 
@@ -272,6 +273,18 @@ def test_damage_between_the_steps_is_noticed(tmp_path):
         with pytest.raises(RunError, match=r"selected/count_250/00000.npy can't be read"):
             (work / "lists" / "count_250.key").unlink(missing_ok=True)
             write(data, work)
+
+
+def test_names_are_no_patterns_where_files_are_removed():
+    """Object storage of fsspec takes them as such, also fsspec's memory."""
+    work = DataFolder("memory://patterns/work")
+    paths = [f"{folder}/{name}" for folder in ("masks", "subset/ratio_30") for name in ("a1.parquet", "a[1].parquet")]
+    for path in (*paths, "subset/keys/a1.key", "subset/keys/a[1].key"):
+        with work.open(path, "wb") as file:
+            file.write(b"mine")
+    layout = Layout("key", ("scores/a1.parquet",), (0,), (0,), with_embeddings=False)
+    remove_others(work, layout, ["ratio_30"], "mine")
+    assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.key", "subset/ratio_30/a1.parquet"]
 
 
 def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
