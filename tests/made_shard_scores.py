@@ -107,3 +107,12 @@ def write_score_file(
     pq.write_table(
         pa.table(columns).replace_schema_metadata({"hf_clipselect": json.dumps(told)}), path, write_page_checksum=True
     )
+
+
+def write_failed(work: Path, name: str, *, reason: str, size: int = 0, key: str = KEY) -> Path:
+    """Tell of a shard `part/<name>.tar`, instead of its scores, why it can't be read."""
+    (work / "scores" / "part" / f"{name}.parquet").unlink(missing_ok=True)
+    told = {"key": key, "shard": f"part/{name}.tar", "shard_bytes": size, "reason": reason}
+    path = work / "scores" / "part" / f"{name}.failed.json"
+    path.write_text(json.dumps(told))
+    return path

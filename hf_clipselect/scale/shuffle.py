@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from typing import IO, Any
 
 import numpy as np
@@ -96,24 +97,28 @@ def checked_scores(
 ) -> tuple[list[ScoreFile], list[str]]:
     """The score files of all shards of a data folder, in the order of the shards' names, and the shards without one.
 
-    These are the ones that could not be scored, as their `.failed.json` tells; `accept_lost_shards` is their number.
-    Raises `InputError` where it is not, where a shard has neither, where scores are not of this key or of the shard as
-    it is, and where nothing is scored.
+    These are the ones that could not be scored, as their `.failed.json` tells, of this key and of the shard as it is;
+    `accept_lost_shards` is their number. Raises `InputError` where it is not, where a shard has neither, where scores
+    are not of this key or of the shard as it is, and where nothing is scored.
     """
     shards = list_shards(data, work)
     there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
     scored = [shard for shard in shards if shard.scores_path in there]
     rest = [shard for shard in shards if shard.scores_path not in there]
-    lost = [shard for shard in rest if shard.failed_path in there]
-    if missing := [shard.path for shard in rest if shard.failed_path not in there]:
+    tried = [shard for shard in rest if shard.failed_path in there]
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        reasons = zip(tried, pool.map(partial(_failure, work, key=key), tried), strict=True)
+        lost = {shard.path: reason for shard, reason in reasons if reason is not None}
+    if missing := [shard.path for shard in rest if shard.path not in lost]:
         raise InputError(
-            f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet: "
-            f"{listed(missing, limit=3)}. Run score again, which scores what is missing."
+            f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet, or replaced "
+            f"since: {listed(missing, limit=3)}. Run score again, which scores what is missing."
         )
     if len(lost) != accept_lost_shards:
-        reasons = f": {listed([_reason(work, shard) for shard in lost[:3]])}" if lost else ""
+        named = [f"{path} ({reason})" for path, reason in islice(lost.items(), 3)]
+        why = f": {listed(named)}" if lost else ""
         raise InputError(
-            f"{counted(len(lost), 'shard')} of {len(shards)} could not be scored{reasons}. "
+            f"{counted(len(lost), 'shard')} of {len(shards)} could not be scored{why}. "
             + ("Run score again, or go on without them by " if lost else "Leave the flag out, or pass ")
             + f"--accept_lost_shards {len(lost)}; given was {accept_lost_shards}."
         )
@@ -121,7 +126,7 @@ def checked_scores(
         files = list(pool.map(partial(_checked_score_file, work, key=key), scored))
     if not any(file.num_scored for file in files):
         raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
-    return files, [shard.path for shard in lost]
+    return files, list(lost)
 
 
 def read_score_file(work: DataFolder, path: str) -> ScoreFile:
@@ -308,6 +313,15 @@ def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
         ) from error
 
 
-def _reason(work: DataFolder, shard: Shard) -> str:
+def _failure(work: DataFolder, shard: Shard, *, key: str) -> str | None:
+    """Why a shard can't be scored; None where that is told of another reference, or of the shard as it was, or the
+    file is damaged.
+    """
     with work.open(shard.failed_path) as file:
-        return f"{shard.path} ({json.load(file)['reason']})"
+        content = file.read()
+    try:
+        told = json.loads(content)
+        same = (told["key"], told["shard_bytes"]) == (key, shard.size)
+        return str(told["reason"]) if same else None
+    except (ValueError, KeyError, TypeError):
+        return None

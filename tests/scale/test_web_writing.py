@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datatrove.io import DataFolder
-from made_shard_scores import MadeScores, made_scores, write_scores
+from made_shard_scores import MadeScores, made_scores, write_failed, write_scores
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.masks import WriteMasks
@@ -311,8 +311,7 @@ def test_card_counts_what_was_kept_and_left_out(tmp_path):
     made = made_scores(200)
     made.uids[9], made.clusters[9] = made.uids[5], made.clusters[5]
     data, work = write_scores(made, tmp_path)
-    (work / "scores" / "part" / "0004.parquet").unlink()
-    (work / "scores" / "part" / "0004.failed.json").write_text(json.dumps({"reason": "no tar"}))
+    write_failed(work, "0004", reason="no tar")
     select(data, work, "--accept_lost_shards", 1)
     write(data, work)
     with (work / "README.md").open("a") as file:
