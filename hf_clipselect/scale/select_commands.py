@@ -40,7 +40,7 @@ from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
 from .whole_files import write_whole
 
 
-# Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers as much again.
+# Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers some five.
 ROWS_PER_TASK, ROWS_WITH_EMBEDDINGS = 5_000_000, 500_000
 
 
@@ -83,14 +83,15 @@ def run_select(arguments: argparse.Namespace) -> None:
     objective = web_objective(
         arguments.objective, has_labels=not reference["has_captions"], redundancy_weight=arguments.redundancy_weight
     )
-    files, lost = checked_scores(data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards)
+    scored = checked_scores(data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards)
+    files = scored.files
     num_rows = sum(file.num_scored for file in files)
     with_embeddings = objective.redundancy_weight > 0
     if with_embeddings and not all(file.embed_dim for file in files if file.num_scored):
         raise InputError("--redundancy_weight needs scores with embeddings. Run score with --embeddings first.")
     most = ROWS_WITH_EMBEDDINGS if with_embeddings else ROWS_PER_TASK
     layout = make_layout(
-        files,
+        scored,
         rows_per_task=most if arguments.tasks is None else -(-num_rows // arguments.tasks),
         with_embeddings=with_embeddings,
         depends_on={"reference": reference["key"], "objective": objective.to_dict()},
@@ -106,7 +107,11 @@ def run_select(arguments: argparse.Namespace) -> None:
     for step, tasks, is_done in steps:
         if not run(step, tasks, layout.key, is_done):
             return
-    facts = {"shards": len(files), "lost": lost, "unreadable": sum(file.num_rows - file.num_scored for file in files)}
+    facts = {
+        "shards": len(files),
+        "lost": scored.lost,
+        "unreadable": sum(file.num_rows - file.num_scored for file in files),
+    }
     summary = write_quotas(work, layout, sizes, objective, facts=facts)
     cut = Cut(arguments.work_dir, summary["key"])
     if run(cut, groups, summary["key"], partial(is_cut, work, summary=summary)):

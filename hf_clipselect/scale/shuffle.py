@@ -5,6 +5,7 @@ Legend: R ranges of score files, each sorted by one task; G groups of clusters, 
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
+from ..encoder.threads import in_order
 from ..errors import InputError, RunError
 from ..runtime.words import are, counted, in_one_line, listed
 from .score_files import METADATA, SCORES, Shard
@@ -44,9 +46,20 @@ class ScoreFile:
     shard_bytes: int
     num_rows: int  # of the shard
     num_scored: int  # rows of the file; the other ones of the shard can't be read
-    counts: dict[int, int]  # cluster -> rows
     seconds: float  # that scoring took
     embed_dim: int  # of the embeddings in it, 0 where there are none
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score files of all shards, in the order of the shards' names, with what does not grow with the clusters of
+    each: `counts` are rows of all files by cluster, and `digest` is the hash of all that the files tell.
+    """
+
+    files: list[ScoreFile]
+    lost: list[str]  # shards without scores
+    counts: dict[int, int]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -92,14 +105,12 @@ def changed(work: DataFolder) -> str:
     )
 
 
-def checked_scores(
-    data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0
-) -> tuple[list[ScoreFile], list[str]]:
-    """The score files of all shards of a data folder, in the order of the shards' names, and the shards without one.
+def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0) -> Scored:
+    """What is scored of all shards of a data folder.
 
-    These are the ones that could not be scored, as their `.failed.json` tells, of this key and of the shard as it is;
-    `accept_lost_shards` is their number. Raises `InputError` where it is not, where a shard has neither, where scores
-    are not of this key or of the shard as it is, and where nothing is scored.
+    The lost ones are those that could not be scored, as their `.failed.json` tells, of this key and of the shard as it
+    is; `accept_lost_shards` is their number. Raises `InputError` where it is not, where a shard has neither, where
+    scores are not of this key or of the shard as it is, and where nothing is scored.
     """
     shards = list_shards(data, work)
     there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
@@ -122,15 +133,18 @@ def checked_scores(
             + ("Run score again, or go on without them by " if lost else "Leave the flag out, or pass ")
             + f"--accept_lost_shards {len(lost)}; given was {accept_lost_shards}."
         )
-    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        files = list(pool.map(partial(_checked_score_file, work, key=key), scored))
+    files, counts, digest = [], Counter[int](), hashlib.sha256()
+    for file, of_file in in_order(partial(_checked_score_file, work, key=key), scored, threads=_FOOTERS_AT_ONCE):
+        files.append(file)
+        counts.update(of_file)
+        digest.update(json.dumps([asdict(file), sorted(of_file.items())]).encode())
     if not any(file.num_scored for file in files):
         raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
-    return files, list(lost)
+    return Scored(files, list(lost), dict(counts), digest.hexdigest())
 
 
-def read_score_file(work: DataFolder, path: str) -> ScoreFile:
-    """What a score file tells of itself. Raises `InputError` where it is damaged."""
+def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, int]]:
+    """What a score file tells of itself, and its rows by cluster. Raises `InputError` where it is damaged."""
     try:
         with work.open(path) as file:
             opened = pq.ParquetFile(file)
@@ -138,28 +152,22 @@ def read_score_file(work: DataFolder, path: str) -> ScoreFile:
         counts = {int(cluster): count for cluster, count in told["counts"].items()}
         facts = {name: told[name] for name in ("key", "shard", "shard_bytes", "num_rows", "num_scored", "seconds")}
         embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
-        return ScoreFile(path, counts=counts, embed_dim=embed_dim, **facts)
+        return ScoreFile(path, embed_dim=embed_dim, **facts), counts
     except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
         raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
 
 
-def make_layout(
-    files: Sequence[ScoreFile], *, rows_per_task: int, with_embeddings: bool, depends_on: dict[str, Any]
-) -> Layout:
+def make_layout(scored: Scored, *, rows_per_task: int, with_embeddings: bool, depends_on: dict[str, Any]) -> Layout:
     """Cut the work of a selection so that a task has at most so many rows where no score file and no cluster has more.
 
     `depends_on` is what the order of the rows follows from besides the files, as plain values.
     """
-    counts: dict[int, int] = {}
-    for file in files:
-        for cluster, count in file.counts.items():
-            counts[cluster] = counts.get(cluster, 0) + count
-    clusters = sorted(counts)
-    groups = [clusters[place] for place in _starts([counts[cluster] for cluster in clusters], rows_per_task)]
-    ranges = _starts([file.num_scored for file in files], rows_per_task)
-    told = [depends_on, rows_per_task, with_embeddings, [asdict(file) for file in files]]
+    clusters = sorted(scored.counts)
+    groups = [clusters[place] for place in _starts([scored.counts[cluster] for cluster in clusters], rows_per_task)]
+    ranges = _starts([file.num_scored for file in scored.files], rows_per_task)
+    told = [depends_on, rows_per_task, with_embeddings, scored.digest]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    return Layout(key, tuple(file.path for file in files), tuple(ranges), tuple(groups), with_embeddings)
+    return Layout(key, tuple(file.path for file in scored.files), tuple(ranges), tuple(groups), with_embeddings)
 
 
 def _starts(sizes: Sequence[int], most: int) -> list[int]:
@@ -292,14 +300,14 @@ def uid_text(uid: np.void) -> str:
     return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
 
 
-def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> ScoreFile:
-    file = read_score_file(work, shard.scores_path)
+def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> tuple[ScoreFile, dict[int, int]]:
+    file, counts = read_score_file(work, shard.scores_path)
     if (file.key, file.shard, file.shard_bytes) != (key, shard.path, shard.size):
         raise InputError(
             f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
             "makes it anew."
         )
-    return file
+    return file, counts
 
 
 def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:

@@ -102,7 +102,8 @@ def _write_subsets(source: DataFolder, work: DataFolder, scores: str, summary: d
     """Copy what each size keeps of one shard, by the mask beside its score file."""
     if work.exists(_key_path(scores)):
         work.rm_file(_key_path(scores))  # it vouches for the copies, which now become others
-    _copy_kept(source, work, read_score_file(work, scores), summary)
+    file, _ = read_score_file(work, scores)
+    _copy_kept(source, work, file, summary)
     with write_whole(work, _key_path(scores)) as key:
         key.write(summary["key"].encode())
 
