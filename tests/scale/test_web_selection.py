@@ -153,7 +153,7 @@ def test_of_equal_uids_in_a_cluster_the_first_row_counts(tmp_path, capsys):
     first = np.setdiff1d(np.arange(100), [60, 90, 95])
     unique = MadeScores(
         [made.uids[row] for row in first],
-        *(getattr(made, name)[first] for name in ("shards", "rows", "clusters", "margin", "sds")),
+        *(getattr(made, name)[first] for name in ("shards", "rows", "clusters", "sas", "margin", "sds")),
         None,
     )
     assert kept(work, "ratio_30") == one_machine(unique, web_objective(None, has_labels=False), SIZES)[0]
