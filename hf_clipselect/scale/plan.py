@@ -1,5 +1,6 @@
 """What a selection of so many rows takes: shards, tasks, device hours, storage, memory, and how they grow."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -51,7 +52,7 @@ def known_from_scores(work: DataFolder) -> Known:
     )
 
 
-def planned(num_rows: int, known: Known, *, rows_per_task: int, gpus: int, ratio: float) -> list[str]:
+def planned(num_rows: float, known: Known, *, rows_per_task: int, gpus: int, ratio: float) -> list[str]:
     """The lines that tell it. Raises `InputError` where the speed is not known, or a number is out of range."""
     if known.rows_per_second is None:
         raise InputError(
@@ -60,11 +61,12 @@ def planned(num_rows: int, known: Known, *, rows_per_task: int, gpus: int, ratio
     positive = {"num_rows": num_rows, "gpus": gpus, "rows_per_shard": known.rows_per_shard}
     positive["rows_per_second"] = known.rows_per_second
     for name, number in positive.items():
-        if number <= 0:
-            raise InputError(f"--{name} must be above 0, got {number}.")
+        if not 0 < number < math.inf:  # nan is not, either
+            raise InputError(f"--{name} must be a number above 0, got {number}.")
     for name, share in (("largest_cluster", known.largest_cluster), ("selection_ratio", ratio)):
         if not 0 < share <= 1:
             raise InputError(f"--{name} is a share of the rows and must lie in (0, 1], got {share}.")
+    num_rows = round(num_rows)
     hours = num_rows / known.rows_per_second / 3600
     largest, tasks = round(num_rows * known.largest_cluster), -(-num_rows // rows_per_task)
     embedding = 2 * known.embed_dim

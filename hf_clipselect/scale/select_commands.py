@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from ..errors import InputError
 from ..hub.merge import merge_cards
 from ..hub.push import CARD, Repository
 from ..runtime.words import counted
-from ..selection import check_numbers
+from ..selection import check_numbers, selection_count
 from .executors import Executor, add_executor, executor_of, run_pipeline
 from .masks import WriteMasks, are_written, mask_path
 from .plan import Known, known_from_scores, planned
@@ -37,7 +36,7 @@ from .select_step import (
 from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
 from .subset_shards import WriteSubsets, is_copied, remove_others
 from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
-from .whole_files import write_whole
+from .whole_files import read_json, write_whole
 
 
 # Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers some five.
@@ -86,6 +85,8 @@ def run_select(arguments: argparse.Namespace) -> None:
     scored = checked_scores(data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards)
     files = scored.files
     num_rows = sum(file.num_scored for file in files)
+    for size in sizes:
+        selection_count(size, num_rows)  # refuses what is more than there are, before anything is sorted
     with_embeddings = objective.redundancy_weight > 0
     if with_embeddings and not all(file.embed_dim for file in files if file.num_scored):
         raise InputError("--redundancy_weight needs scores with embeddings. Run score with --embeddings first.")
@@ -208,7 +209,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("rows_per_shard", "rows_per_second", "largest_cluster")}
     known = replace(known, **{name: value for name, value in given.items() if value is not None})
     lines = planned(
-        int(arguments.num_rows),
+        arguments.num_rows,
         known,
         rows_per_task=ROWS_WITH_EMBEDDINGS if known.embed_dim else ROWS_PER_TASK,
         gpus=arguments.gpus,
@@ -254,8 +255,7 @@ def _reference(work: DataFolder) -> dict[str, Any]:
     place = "reference/reference.json"
     if not work.isfile(place):
         raise InputError(f"--work_dir {work.path} has no {place}. Run prepare and score first.")
-    with work.open(place) as file:
-        return json.load(file)
+    return read_json(work, place, remedy="Remove the folder reference there and run prepare again.")
 
 
 def _told(summary: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ from ..selection import (
 )
 from ..selection.exact import finite_scores
 from .shuffle import Layout, changed, is_of, metadata_of, read_group, read_sorted, uids_of, write_groups
-from .whole_files import write_whole
+from .whole_files import read_json, write_whole
 
 
 RANKED, SELECTED = "ranked", "selected"
@@ -224,12 +224,10 @@ def write_quotas(
 
 
 def read_quotas(work: DataFolder) -> dict[str, Any]:
-    """What [`write_quotas`] wrote. Raises `InputError` where nothing has been selected."""
+    """What [`write_quotas`] wrote. Raises `InputError` where nothing has been selected, or it is damaged."""
     if not work.isfile(QUOTAS):
         raise InputError(f"Nothing has been selected in {work.path} yet. Run select first.")
-    with work.open(QUOTAS) as file:
-        summary: dict[str, Any] = json.load(file)
-        return summary
+    return read_json(work, QUOTAS, remedy="Run select again.")
 
 
 def read_selection(work: DataFolder, key: str) -> tuple[Layout, dict[str, Any]]:

@@ -24,7 +24,7 @@ from ..errors import InputError, RunError
 from ..runtime.words import are, counted, in_one_line, listed
 from .score_files import METADATA, SCORES, Shard
 from .shards import list_shards
-from .whole_files import write_whole
+from .whole_files import read_json, write_whole
 
 
 SORTED = "sorted"
@@ -83,9 +83,10 @@ class Layout:
 
     @classmethod
     def read(cls, work: DataFolder, key: str | None = None) -> "Layout":
-        """The layout of a working folder; raises `RunError` where a key is given and it is another one's."""
-        with work.open(_LAYOUT) as file:
-            told = json.load(file)
+        """The layout of a working folder; raises `RunError` where a key is given and it is another one's, and
+        `InputError` where it is damaged.
+        """
+        told = read_json(work, _LAYOUT, remedy="Run select again.")
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
         if key not in (None, values["key"]):
             raise RunError(changed(work))

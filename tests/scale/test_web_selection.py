@@ -230,6 +230,13 @@ def test_what_can_not_be_selected_is_refused(tmp_path):
         select(tmp_path / "elsewhere", work)
 
 
+def test_more_rows_than_there_are_are_refused_before_anything_is_sorted(tmp_path):
+    data, work = write_scores(made_scores(50), tmp_path)
+    with pytest.raises(InputError, match="--selection_count 51 is more than there are"):
+        select(data, work, "--selection_count", 51)
+    assert [path.name for path in work.iterdir() if path.name not in ("reference", "scores")] == []
+
+
 def test_redundancy_takes_copies_last_as_on_one_machine(tmp_path):
     made = made_scores(240, dimension=16, num_clusters=2, ties=False)
     copies = np.flatnonzero(made.clusters == 0)[:40]

@@ -307,6 +307,17 @@ def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
         write(data, work, "--push_to_hub")
 
 
+@pytest.mark.parametrize("name", ["reference/reference.json", "selection_quotas.json", "selection_layout.json"])
+@pytest.mark.parametrize("content", ['{"key": "f', "[]", "\xff"])
+def test_a_torn_file_of_the_selection_is_named(name, content, tmp_path):
+    data, work = tmp_path / "data", tmp_path / "work"
+    for path in ("reference/reference.json", "selection_quotas.json", "selection_layout.json"):
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_text(content if path == name else "{}", encoding="latin-1")
+    with pytest.raises(InputError, match=rf"{name} in .* is damaged: .* again\."):
+        write(data, work)
+
+
 def test_card_counts_what_was_kept_and_left_out(tmp_path):
     made = made_scores(200)
     made.uids[9], made.clusters[9] = made.uids[5], made.clusters[5]
