@@ -28,13 +28,10 @@ class MadeScores:
     shards: np.ndarray
     rows: np.ndarray
     clusters: np.ndarray
+    sas: np.ndarray
     margin: np.ndarray
     sds: np.ndarray
     embeds: np.ndarray | None
-
-    @property
-    def sas(self) -> np.ndarray:
-        return self.margin / 2
 
 
 def made_scores(
@@ -47,14 +44,16 @@ def made_scores(
     weights = 1 / np.arange(1, num_clusters + 1)
     margin = rng.normal(0.1, 0.3, num_rows).clip(-2, 2).astype(np.float32)
     sds = rng.uniform(0, 2, num_rows).astype(np.float32)
+    sas = rng.normal(0.2, 0.3, num_rows).clip(-1, 1).astype(np.float32)
     if ties:
-        margin, sds = margin.round(1), sds.round(1)
+        sas, margin, sds = sas.round(1), margin.round(1), sds.round(1)
     embeds = rng.normal(size=(num_rows, dimension)).astype(np.float16) if dimension else None
     return MadeScores(
         uids=[hashlib.sha256(b"%d" % row).digest()[:16] for row in range(num_rows)],
         shards=shards,
         rows=(2 * (np.arange(num_rows) - starts[shards])).astype(np.int32),
         clusters=rng.choice(num_clusters, num_rows, p=weights / weights.sum()).astype(np.int32),
+        sas=sas,
         margin=margin,
         sds=sds,
         embeds=embeds,
@@ -107,3 +106,12 @@ def write_score_file(
     pq.write_table(
         pa.table(columns).replace_schema_metadata({"hf_clipselect": json.dumps(told)}), path, write_page_checksum=True
     )
+
+
+def write_failed(work: Path, name: str, *, reason: str, size: int = 0, key: str = KEY) -> Path:
+    """Tell of a shard `part/<name>.tar`, instead of its scores, why it can't be read."""
+    (work / "scores" / "part" / f"{name}.parquet").unlink(missing_ok=True)
+    told = {"key": key, "shard": f"part/{name}.tar", "shard_bytes": size, "reason": reason}
+    path = work / "scores" / "part" / f"{name}.failed.json"
+    path.write_text(json.dumps(told))
+    return path

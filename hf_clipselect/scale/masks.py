@@ -9,7 +9,7 @@ from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
 from .score_files import METADATA, SCORES
-from .select_step import read_quotas, selected_path
+from .select_step import read_selection, selected_path
 from .shuffle import Layout, is_of, read_group
 from .whole_files import write_whole
 
@@ -26,20 +26,20 @@ class WriteMasks(PipelineStep):
 
     type, name = "hf_clipselect", "masks"
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, key: str) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.key = work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout, summary = Layout.read(work), read_quotas(work)
+        layout, summary = read_selection(work, self.key)
         for number in range(len(layout.range_starts))[rank::world_size]:
             if not are_written(work, layout, number, summary["key"]):
                 self._write_range(work, layout, number, summary)
 
     def _write_range(self, work: DataFolder, layout: Layout, number: int, summary: dict) -> None:
         groups = [selected_path(group) for group in range(len(layout.group_starts))]
-        kept = read_group(work, groups, number)
+        kept = read_group(work, groups, number, key=self.key)
         shards = kept.column("shard").to_numpy()
         order = np.argsort(shards, kind="stable")
         kept, files = kept.take(pa.array(order)), layout.files(number)

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from ..errors import InputError
 from ..hub.merge import merge_cards
 from ..hub.push import CARD, Repository
 from ..runtime.words import counted
-from ..selection import check_numbers
+from ..selection import check_numbers, selection_count
 from .executors import Executor, add_executor, executor_of, run_pipeline
 from .masks import WriteMasks, are_written, mask_path
 from .plan import Known, known_from_scores, planned
@@ -36,11 +35,11 @@ from .select_step import (
 )
 from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
 from .subset_shards import WriteSubsets, is_copied, remove_others
-from .uid_lists import MergeLists, is_listed, list_path
-from .whole_files import write_whole
+from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
+from .whole_files import read_json, write_whole
 
 
-# Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers as much again.
+# Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers some five.
 ROWS_PER_TASK, ROWS_WITH_EMBEDDINGS = 5_000_000, 500_000
 
 
@@ -83,14 +82,17 @@ def run_select(arguments: argparse.Namespace) -> None:
     objective = web_objective(
         arguments.objective, has_labels=not reference["has_captions"], redundancy_weight=arguments.redundancy_weight
     )
-    files, lost = checked_scores(data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards)
+    scored = checked_scores(data, work, key=reference["key"], accept_lost_shards=arguments.accept_lost_shards)
+    files = scored.files
     num_rows = sum(file.num_scored for file in files)
+    for size in sizes:
+        selection_count(size, num_rows)  # refuses what is more than there are, before anything is sorted
     with_embeddings = objective.redundancy_weight > 0
     if with_embeddings and not all(file.embed_dim for file in files if file.num_scored):
         raise InputError("--redundancy_weight needs scores with embeddings. Run score with --embeddings first.")
     most = ROWS_WITH_EMBEDDINGS if with_embeddings else ROWS_PER_TASK
     layout = make_layout(
-        files,
+        scored,
         rows_per_task=most if arguments.tasks is None else -(-num_rows // arguments.tasks),
         with_embeddings=with_embeddings,
         depends_on={"reference": reference["key"], "objective": objective.to_dict()},
@@ -98,16 +100,22 @@ def run_select(arguments: argparse.Namespace) -> None:
     layout.write(work)
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     ranges, groups = len(layout.range_starts), len(layout.group_starts)
+    shuffle, rank = Shuffle(arguments.work_dir, layout.key), Rank(arguments.work_dir, objective, layout.key)
     steps = (
-        (Shuffle(arguments.work_dir), ranges, lambda number: is_of(work, sorted_path(number), layout.key)),
-        (Rank(arguments.work_dir, objective), groups, lambda number: is_of(work, ranked_path(number), layout.key)),
+        (shuffle, ranges, lambda number: is_of(work, sorted_path(number), layout.key)),
+        (rank, groups, lambda number: is_of(work, ranked_path(number), layout.key)),
     )
     for step, tasks, is_done in steps:
         if not run(step, tasks, layout.key, is_done):
             return
-    facts = {"shards": len(files), "lost": lost, "unreadable": sum(file.num_rows - file.num_scored for file in files)}
+    facts = {
+        "shards": len(files),
+        "lost": scored.lost,
+        "unreadable": sum(file.num_rows - file.num_scored for file in files),
+    }
     summary = write_quotas(work, layout, sizes, objective, facts=facts)
-    if run(Cut(arguments.work_dir), groups, summary["key"], partial(is_cut, work, summary=summary)):
+    cut = Cut(arguments.work_dir, summary["key"])
+    if run(cut, groups, summary["key"], partial(is_cut, work, summary=summary)):
         sys.stdout.write(_told(summary))
 
 
@@ -136,20 +144,21 @@ def run_write(arguments: argparse.Namespace) -> None:
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     configs, shards = list(summary["sizes"]), layout.scores
     steps = [
-        (MergeLists(arguments.work_dir), len(configs), lambda rank: is_listed(work, configs[rank], key)),
+        (MergeLists(arguments.work_dir, key), len(configs), lambda rank: is_listed(work, configs[rank], key)),
         (
-            WriteMasks(arguments.work_dir),
+            WriteMasks(arguments.work_dir, key),
             tasks,
             lambda rank: all(are_written(work, layout, number, key) for number in ranges[rank::tasks]),
         ),
     ]
     if arguments.write_subset:
-        copies = WriteSubsets(arguments.data_dir, arguments.work_dir)
+        copies = WriteSubsets(arguments.data_dir, arguments.work_dir, key)
         steps.append((copies, tasks, lambda rank: all(is_copied(work, path, key) for path in shards[rank::tasks])))
     for step, count, is_done in steps:
         if not run(step, count, key, is_done):
             return
-    remove_others(work, layout, configs)
+    remove_others(work, layout, configs, key)
+    remove_other_lists(work, configs)
     card = selection_card(summary, reference, repo_id=arguments.hub_dataset_id)
     _write_card(work, card)
     sys.stdout.write("".join(f"{list_path(config)}: {count} uids\n" for config, count in summary["kept"].items()))
@@ -200,7 +209,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     given = {name: getattr(arguments, name) for name in ("rows_per_shard", "rows_per_second", "largest_cluster")}
     known = replace(known, **{name: value for name, value in given.items() if value is not None})
     lines = planned(
-        int(arguments.num_rows),
+        arguments.num_rows,
         known,
         rows_per_task=ROWS_WITH_EMBEDDINGS if known.embed_dim else ROWS_PER_TASK,
         gpus=arguments.gpus,
@@ -246,8 +255,7 @@ def _reference(work: DataFolder) -> dict[str, Any]:
     place = "reference/reference.json"
     if not work.isfile(place):
         raise InputError(f"--work_dir {work.path} has no {place}. Run prepare and score first.")
-    with work.open(place) as file:
-        return json.load(file)
+    return read_json(work, place, remedy="Remove the folder reference there and run prepare again.")
 
 
 def _told(summary: dict[str, Any]) -> str:

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..scores.arrays import checked_embeds, row_lengths, unit_rows
 from ..scores.diversity import class_diversity
 from ..selection import (
@@ -39,8 +38,8 @@ from ..selection import (
     selection_scores,
 )
 from ..selection.exact import finite_scores
-from .shuffle import Layout, is_of, metadata_of, read_sorted, uids_of, write_groups
-from .whole_files import write_whole
+from .shuffle import Layout, changed, is_of, metadata_of, read_group, read_sorted, uids_of, write_groups
+from .whole_files import read_json, write_whole
 
 
 RANKED, SELECTED = "ranked", "selected"
@@ -103,18 +102,18 @@ class Rank(PipelineStep):
 
     Of rows of one cluster with the same uid the first one counts, by shard and row, and the others are left out.
     Writes `ranked/<group>.parquet`: cluster, uid, shard and row, clusters rising; the metadata counts, for each
-    cluster, its rows, those left out, and those that pass the gate.
+    cluster, its rows, those left out, and those that pass the gate. `key` is that of the layout.
     """
 
     type, name = "hf_clipselect", "rank"
 
-    def __init__(self, work: str, objective: Objective) -> None:
+    def __init__(self, work: str, objective: Objective, key: str) -> None:
         super().__init__()
-        self.work, self.objective = work, objective
+        self.work, self.objective, self.key = work, objective, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout = Layout.read(work)
+        layout = Layout.read(work, self.key)
         rows = _first_of_each_uid(read_sorted(work, layout, rank))
         table, clusters = rows.table, rows.table.column("cluster").to_numpy().astype(np.int64)
         margin = table.column("margin").to_numpy()
@@ -225,12 +224,18 @@ def write_quotas(
 
 
 def read_quotas(work: DataFolder) -> dict[str, Any]:
-    """What [`write_quotas`] wrote. Raises `InputError` where nothing has been selected."""
+    """What [`write_quotas`] wrote. Raises `InputError` where nothing has been selected, or it is damaged."""
     if not work.isfile(QUOTAS):
         raise InputError(f"Nothing has been selected in {work.path} yet. Run select first.")
-    with work.open(QUOTAS) as file:
-        summary: dict[str, Any] = json.load(file)
-        return summary
+    return read_json(work, QUOTAS, remedy="Run select again.")
+
+
+def read_selection(work: DataFolder, key: str) -> tuple[Layout, dict[str, Any]]:
+    """The layout and the quotas of a selection of this key; raises `RunError` where those there are another's."""
+    summary = read_quotas(work)
+    if summary["key"] != key:
+        raise RunError(changed(work))
+    return Layout.read(work, summary["layout"]), summary
 
 
 class Cut(PipelineStep):
@@ -238,26 +243,25 @@ class Cut(PipelineStep):
 
     Writes `selected/<config>/<group>.npy`, the sorted uids that a size keeps; and then `selected/<group>.parquet`,
     whose row groups are the ranges of shards: shard, row, uid and a boolean column for each size, of the rows that any
-    size keeps.
+    size keeps. `key` is that of the quotas.
     """
 
     type, name = "hf_clipselect", "cut"
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, key: str) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.key = work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout, summary = Layout.read(work), read_quotas(work)
-        with work.open(ranked_path(rank)) as file:
-            table = pq.read_table(file).replace_schema_metadata(None)
+        layout, summary = read_selection(work, self.key)
+        table = read_group(work, [ranked_path(rank)], 0, key=layout.key)
         clusters = table.column("cluster").to_numpy()
         numbers, starts, counts = np.unique(clusters, return_index=True, return_counts=True)
         places = np.arange(len(clusters)) - np.repeat(starts, counts)
         uids, selected = uids_of(table.column("uid")), {}
         if work.exists(selected_path(rank)):
-            work.rm(selected_path(rank))  # it vouches for the lists, which now become others
+            work.rm_file(selected_path(rank))  # it vouches for the lists, which now become others
         for config, suffix in summary["sizes"].items():
             quotas = np.array([summary["clusters"][str(number)]["kept"][config] for number in numbers.tolist()])
             selected[suffix] = places < np.repeat(quotas, counts)

@@ -5,11 +5,13 @@ Legend: R ranges of score files, each sorted by one task; G groups of clusters, 
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +19,12 @@ import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
+from ..encoder.threads import in_order
 from ..errors import InputError, RunError
 from ..runtime.words import are, counted, in_one_line, listed
 from .score_files import METADATA, SCORES, Shard
 from .shards import list_shards
-from .whole_files import write_whole
+from .whole_files import read_json, write_whole
 
 
 SORTED = "sorted"
@@ -43,9 +46,20 @@ class ScoreFile:
     shard_bytes: int
     num_rows: int  # of the shard
     num_scored: int  # rows of the file; the other ones of the shard can't be read
-    counts: dict[int, int]  # cluster -> rows
     seconds: float  # that scoring took
     embed_dim: int  # of the embeddings in it, 0 where there are none
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score files of all shards, in the order of the shards' names, with what does not grow with the clusters of
+    each: `counts` are rows of all files by cluster, and `digest` is the hash of all that the files tell.
+    """
+
+    files: list[ScoreFile]
+    lost: list[str]  # shards without scores
+    counts: dict[int, int]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -68,10 +82,14 @@ class Layout:
             file.write(json.dumps(asdict(self)).encode())
 
     @classmethod
-    def read(cls, work: DataFolder) -> "Layout":
-        with work.open(_LAYOUT) as file:
-            told = json.load(file)
+    def read(cls, work: DataFolder, key: str | None = None) -> "Layout":
+        """The layout of a working folder; raises `RunError` where a key is given and it is another one's, and
+        `InputError` where it is damaged.
+        """
+        told = read_json(work, _LAYOUT, remedy="Run select again.")
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+        if key not in (None, values["key"]):
+            raise RunError(changed(work))
         return cls(**values)
 
     def files(self, number: int) -> range:
@@ -80,41 +98,54 @@ class Layout:
         return range(self.range_starts[number], ends[number])
 
 
-def checked_scores(
-    data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0
-) -> tuple[list[ScoreFile], list[str]]:
-    """The score files of all shards of a data folder, in the order of the shards' names, and the shards without one.
+def changed(work: DataFolder) -> str:
+    """What a task says that finds another selection than the one it is for."""
+    return (
+        f"Another select has begun in {work.path} since this task was handed over, or its files are of several ones. "
+        "Run select again with the flags that you want, and the commands after it."
+    )
 
-    These are the ones that could not be scored, as their `.failed.json` tells; `accept_lost_shards` is their number.
-    Raises `InputError` where it is not, where a shard has neither, where scores are not of this key or of the shard as
-    it is, and where nothing is scored.
+
+def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_shards: int = 0) -> Scored:
+    """What is scored of all shards of a data folder.
+
+    The lost ones are those that could not be scored, as their `.failed.json` tells, of this key and of the shard as it
+    is; `accept_lost_shards` is their number. Raises `InputError` where it is not, where a shard has neither, where
+    scores are not of this key or of the shard as it is, and where nothing is scored.
     """
     shards = list_shards(data, work)
     there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
     scored = [shard for shard in shards if shard.scores_path in there]
     rest = [shard for shard in shards if shard.scores_path not in there]
-    lost = [shard for shard in rest if shard.failed_path in there]
-    if missing := [shard.path for shard in rest if shard.failed_path not in there]:
+    tried = [shard for shard in rest if shard.failed_path in there]
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        reasons = zip(tried, pool.map(partial(_failure, work, key=key), tried), strict=True)
+        lost = {shard.path: reason for shard, reason in reasons if reason is not None}
+    if missing := [shard.path for shard in rest if shard.path not in lost]:
         raise InputError(
-            f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet: "
-            f"{listed(missing, limit=3)}. Run score again, which scores what is missing."
+            f"{counted(len(missing), 'shard')} of {len(shards)} {are(len(missing))} not scored yet, or replaced "
+            f"since: {listed(missing, limit=3)}. Run score again, which scores what is missing."
         )
     if len(lost) != accept_lost_shards:
-        reasons = f": {listed([_reason(work, shard) for shard in lost[:3]])}" if lost else ""
+        named = [f"{path} ({reason})" for path, reason in islice(lost.items(), 3)]
+        why = f": {listed(named)}" if lost else ""
         raise InputError(
-            f"{counted(len(lost), 'shard')} of {len(shards)} could not be scored{reasons}. "
+            f"{counted(len(lost), 'shard')} of {len(shards)} could not be scored{why}. "
             + ("Run score again, or go on without them by " if lost else "Leave the flag out, or pass ")
             + f"--accept_lost_shards {len(lost)}; given was {accept_lost_shards}."
         )
-    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
-        files = list(pool.map(partial(_checked_score_file, work, key=key), scored))
+    files, counts, digest = [], Counter[int](), hashlib.sha256()
+    for file, of_file in in_order(partial(_checked_score_file, work, key=key), scored, threads=_FOOTERS_AT_ONCE):
+        files.append(file)
+        counts.update(of_file)
+        digest.update(json.dumps([asdict(file), sorted(of_file.items())]).encode())
     if not any(file.num_scored for file in files):
         raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
-    return files, [shard.path for shard in lost]
+    return Scored(files, list(lost), dict(counts), digest.hexdigest())
 
 
-def read_score_file(work: DataFolder, path: str) -> ScoreFile:
-    """What a score file tells of itself. Raises `InputError` where it is damaged."""
+def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, int]]:
+    """What a score file tells of itself, and its rows by cluster. Raises `InputError` where it is damaged."""
     try:
         with work.open(path) as file:
             opened = pq.ParquetFile(file)
@@ -122,28 +153,22 @@ def read_score_file(work: DataFolder, path: str) -> ScoreFile:
         counts = {int(cluster): count for cluster, count in told["counts"].items()}
         facts = {name: told[name] for name in ("key", "shard", "shard_bytes", "num_rows", "num_scored", "seconds")}
         embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
-        return ScoreFile(path, counts=counts, embed_dim=embed_dim, **facts)
+        return ScoreFile(path, embed_dim=embed_dim, **facts), counts
     except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
         raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
 
 
-def make_layout(
-    files: Sequence[ScoreFile], *, rows_per_task: int, with_embeddings: bool, depends_on: dict[str, Any]
-) -> Layout:
+def make_layout(scored: Scored, *, rows_per_task: int, with_embeddings: bool, depends_on: dict[str, Any]) -> Layout:
     """Cut the work of a selection so that a task has at most so many rows where no score file and no cluster has more.
 
     `depends_on` is what the order of the rows follows from besides the files, as plain values.
     """
-    counts: dict[int, int] = {}
-    for file in files:
-        for cluster, count in file.counts.items():
-            counts[cluster] = counts.get(cluster, 0) + count
-    clusters = sorted(counts)
-    groups = [clusters[place] for place in _starts([counts[cluster] for cluster in clusters], rows_per_task)]
-    ranges = _starts([file.num_scored for file in files], rows_per_task)
-    told = [depends_on, rows_per_task, with_embeddings, [asdict(file) for file in files]]
+    clusters = sorted(scored.counts)
+    groups = [clusters[place] for place in _starts([scored.counts[cluster] for cluster in clusters], rows_per_task)]
+    ranges = _starts([file.num_scored for file in scored.files], rows_per_task)
+    told = [depends_on, rows_per_task, with_embeddings, scored.digest]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    return Layout(key, tuple(file.path for file in files), tuple(ranges), tuple(groups), with_embeddings)
+    return Layout(key, tuple(file.path for file in scored.files), tuple(ranges), tuple(groups), with_embeddings)
 
 
 def _starts(sizes: Sequence[int], most: int) -> list[int]:
@@ -161,18 +186,18 @@ class Shuffle(PipelineStep):
     """Sorts the rows of a range of score files by cluster, then by uid; rows of the same uid stay in their order.
 
     Writes `sorted/<range>.parquet` with a row group for each group of clusters that has rows, which the metadata
-    counts: the columns of the score files, and the number of the shard.
+    counts: the columns of the score files, and the number of the shard. `key` is that of the layout.
     """
 
     type, name = "hf_clipselect", "shuffle"
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, key: str) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.key = work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout = Layout.read(work)
+        layout = Layout.read(work, self.key)
         columns = [*_COLUMNS, *(["embedding"] if layout.with_embeddings else [])]
         tables = []
         for number in layout.files(rank):
@@ -193,7 +218,8 @@ def sorted_path(number: int) -> str:
 
 def read_sorted(work: DataFolder, layout: Layout, group: int) -> pa.Table:
     """The rows of a group of clusters out of all sorted files, those of the first range first."""
-    return read_group(work, [sorted_path(number) for number in range(len(layout.range_starts))], group)
+    paths = [sorted_path(number) for number in range(len(layout.range_starts))]
+    return read_group(work, paths, group, key=layout.key)
 
 
 def write_groups(
@@ -206,24 +232,42 @@ def write_groups(
     sizes = [end - start for start, end in zip(starts, ends.tolist(), strict=True)]
     metadata = {"key": key, "groups": sizes, **(told or {})}
     schema = table.schema.with_metadata({METADATA: json.dumps(metadata).encode()})
-    with write_whole(work, path) as file, pq.ParquetWriter(file, schema, write_statistics=False) as writer:
+    with write_whole(work, path) as file, _writer(file, schema) as writer:
         for start, size in zip(starts, sizes, strict=True):
             if size:
                 writer.write_table(table.slice(start, size).cast(schema), row_group_size=size)
 
 
-def read_group(work: DataFolder, paths: Sequence[str], group: int) -> pa.Table:
-    """One group out of files of [`write_groups`], in the order of the files."""
-    tables = []
-    for path in paths:
-        with work.open(path) as opened:
-            file = pq.ParquetFile(opened)
-            sizes = json.loads(file.metadata.metadata[METADATA])["groups"]
-            if sizes[group]:
-                tables.append(file.read_row_group(sum(size > 0 for size in sizes[:group])))
-            else:
-                tables.append(file.schema_arrow.empty_table())
+def _writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, schema, write_statistics=False, write_page_checksum=True)
+
+
+def read_group(work: DataFolder, paths: Sequence[str], group: int, *, key: str) -> pa.Table:
+    """One group out of files of [`write_groups`], in the order of the files. Raises `RunError` where one is of another
+    key, or is damaged: its pages have checksums.
+    """
+    tables = [_read_group(work, path, group, key=key) for path in paths]
     return pa.concat_tables(tables).replace_schema_metadata(None).combine_chunks()
+
+
+def _read_group(work: DataFolder, path: str, group: int, *, key: str) -> pa.Table:
+    try:
+        with work.open(path) as opened:
+            file = pq.ParquetFile(opened, page_checksum_verification=True)
+            told = json.loads(file.metadata.metadata[METADATA])
+            sizes = told["groups"]
+            if told["key"] != key:
+                raise RunError(changed(work))
+            if sizes[group]:
+                return file.read_row_group(sum(size > 0 for size in sizes[:group]))
+            return file.schema_arrow.empty_table()
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise RunError(damaged(path, in_one_line(error, 200))) from error
+
+
+def damaged(path: str, reason: str) -> str:
+    """What is said of a file of select that can't be read."""
+    return f"{path} can't be read: {reason}. If it is damaged, remove it and run select again, which makes it anew."
 
 
 def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:
@@ -257,14 +301,14 @@ def uid_text(uid: np.void) -> str:
     return f"{int(uid['f0']):016x}{int(uid['f1']):016x}"
 
 
-def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> ScoreFile:
-    file = read_score_file(work, shard.scores_path)
+def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> tuple[ScoreFile, dict[int, int]]:
+    file, counts = read_score_file(work, shard.scores_path)
     if (file.key, file.shard, file.shard_bytes) != (key, shard.path, shard.size):
         raise InputError(
             f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
             "makes it anew."
         )
-    return file
+    return file, counts
 
 
 def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
@@ -278,6 +322,15 @@ def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
         ) from error
 
 
-def _reason(work: DataFolder, shard: Shard) -> str:
+def _failure(work: DataFolder, shard: Shard, *, key: str) -> str | None:
+    """Why a shard can't be scored; None where that is told of another reference, or of the shard as it was, or the
+    file is damaged.
+    """
     with work.open(shard.failed_path) as file:
-        return f"{shard.path} ({json.load(file)['reason']})"
+        content = file.read()
+    try:
+        told = json.loads(content)
+        same = (told["key"], told["shard_bytes"]) == (key, shard.size)
+        return str(told["reason"]) if same else None
+    except (ValueError, KeyError, TypeError):
+        return None

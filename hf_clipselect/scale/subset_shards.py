@@ -6,6 +6,7 @@ Legend: N rows of a shard.
 import io
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -19,13 +20,14 @@ from datatrove.pipeline.base import PipelineStep
 from ..errors import InputError
 from .masks import MASKS, mask_path
 from .score_files import SCORES
-from .select_step import read_quotas
-from .shards import numbered_members
+from .select_step import read_selection
+from .shards import ENDINGS, numbered_members
 from .shuffle import Layout, ScoreFile, read_score_file
 from .whole_files import write_whole
 
 
-SUBSET = "subset"
+SUBSET, KEYS = "subset", "keys"
+_CHECKS_AT_ONCE = 16
 # Rows of a Parquet shard that are in memory at once.
 _ROWS_AT_ONCE = 1024
 
@@ -35,18 +37,18 @@ class WriteSubsets(PipelineStep):
     is kept has no file.
 
     Each task takes every so many-th shard. Of a sample all its members are copied, or all columns of its row. Raises
-    `InputError` where a shard has other rows than when it was scored.
+    `InputError` where a shard has another size or other rows than when it was scored.
     """
 
     type, name = "hf_clipselect", "subsets"
 
-    def __init__(self, data: str, work: str) -> None:
+    def __init__(self, data: str, work: str, key: str) -> None:
         super().__init__()
-        self.data, self.work = data, work
+        self.data, self.work, self.key = data, work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         source, work = get_datafolder(self.data), get_datafolder(self.work)
-        layout, summary = Layout.read(work), read_quotas(work)
+        layout, summary = read_selection(work, self.key)
         for scores in layout.scores[rank::world_size]:
             if not is_copied(work, scores, summary["key"]):
                 _write_subsets(source, work, scores, summary)
@@ -67,23 +69,41 @@ def is_copied(work: DataFolder, scores: str, key: str) -> bool:
 
 def _key_path(scores: str) -> str:
     """Where it is noted of which selection the copies of a shard are."""
-    return f"{SUBSET}/keys/{PurePosixPath(scores).with_suffix('.key').relative_to(SCORES)}"
+    return f"{SUBSET}/{KEYS}/{_stem(scores, SCORES)}.key"
 
 
-def remove_others(work: DataFolder, layout: Layout, configs: Sequence[str]) -> None:
-    """Remove masks, and copies of these configs, of shards that are not in this selection: an earlier one had them."""
-    ours = {PurePosixPath(scores).with_suffix("").relative_to(SCORES) for scores in layout.scores}
-    for folder in (MASKS, *(f"{SUBSET}/{config}" for config in configs)):
-        for path in work.list_files(folder) if work.isdir(folder) else ():
-            if PurePosixPath(path).with_suffix("").relative_to(folder) not in ours:
-                work.rm(path)
+def remove_others(work: DataFolder, layout: Layout, configs: Sequence[str], key: str) -> None:
+    """Remove what an earlier selection left: masks of shards that are not in this one, and copies of samples that are
+    not of this one, also where this one has made none.
+    """
+    ours = {_stem(scores, SCORES): scores for scores in layout.scores}
+    for path in work.list_files(MASKS) if work.isdir(MASKS) else ():
+        if _stem(path, MASKS) not in ours:
+            work.rm_file(path)
+    if not work.isdir(SUBSET):
+        return
+    paths = [path for path in work.list_files(SUBSET) if path.endswith((*ENDINGS, ".key"))]
+    with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
+        copied = pool.map(lambda scores: is_copied(work, scores, key), ours.values())
+        current = {stem for stem, there in zip(ours, copied, strict=True) if there}
+    # Keys go first: what is left of copies without one is made anew.
+    for path in sorted(paths, key=lambda path: not path.endswith(".key")):
+        config = PurePosixPath(path).parts[1]
+        if config not in (*configs, KEYS) or _stem(path, f"{SUBSET}/{config}") not in current:
+            work.rm_file(path)
+
+
+def _stem(path: str, folder: str) -> PurePosixPath:
+    """What names the shard of a file in a folder."""
+    return PurePosixPath(path).with_suffix("").relative_to(folder)
 
 
 def _write_subsets(source: DataFolder, work: DataFolder, scores: str, summary: dict[str, Any]) -> None:
     """Copy what each size keeps of one shard, by the mask beside its score file."""
     if work.exists(_key_path(scores)):
-        work.rm(_key_path(scores))  # it vouches for the copies, which now become others
-    _copy_kept(source, work, read_score_file(work, scores), summary)
+        work.rm_file(_key_path(scores))  # it vouches for the copies, which now become others
+    file, _ = read_score_file(work, scores)
+    _copy_kept(source, work, file, summary)
     with write_whole(work, _key_path(scores)) as key:
         key.write(summary["key"].encode())
 
@@ -99,9 +119,14 @@ def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: d
         if selected.any():
             kept[config] = selected
         elif work.exists(path := subset_path(config, file.shard)):
-            work.rm(path)  # of an earlier selection
+            work.rm_file(path)  # of an earlier selection
     if not kept:
         return
+    if (size := source.size(file.shard)) != file.shard_bytes:
+        raise InputError(
+            f"The shard {file.shard} has {size:,} bytes, and had {file.shard_bytes:,} when it was scored, so that its "
+            "rows may be others. Run score and select again."
+        )
     copy = _copy_tar if file.shard.endswith(".tar") else _copy_parquet
     with ExitStack() as stack:
         opened = stack.enter_context(source.open(file.shard))

@@ -5,6 +5,7 @@ That is a .npy of pairs of uint64, the high and the low half of each 128-bit uid
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import IO
 
 import numpy as np
@@ -12,9 +13,10 @@ from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from numpy.lib import format as npy
 
-from ..errors import InputError
-from .select_step import read_quotas, uids_path
-from .shuffle import UID, Layout, uid_text
+from ..errors import InputError, RunError
+from ..runtime.words import in_one_line
+from .select_step import is_selected, read_selection, uids_path
+from .shuffle import UID, changed, damaged, uid_text
 from .whole_files import write_whole
 
 
@@ -31,17 +33,19 @@ class MergeLists(PipelineStep):
 
     type, name = "hf_clipselect", "lists"
 
-    def __init__(self, work: str) -> None:
+    def __init__(self, work: str, key: str) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.key = work, key
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
-        layout, summary = Layout.read(work), read_quotas(work)
+        layout, summary = read_selection(work, self.key)
+        if not is_selected(work, layout, summary):
+            raise RunError(changed(work))
         config = list(summary["sizes"])[rank]
         paths = [uids_path(config, number) for number in range(len(layout.group_starts))]
         if work.exists(_key_path(config)):
-            work.rm(_key_path(config))  # it vouches for the list, which now becomes another
+            work.rm_file(_key_path(config))  # it vouches for the list, which now becomes another
         with write_whole(work, list_path(config)) as file:
             write_merged(work, paths, file, num_uids=summary["kept"][config])
         with write_whole(work, _key_path(config)) as file:
@@ -61,6 +65,16 @@ def is_listed(work: DataFolder, config: str, key: str) -> bool:
         return file.read() == key.encode()
 
 
+def remove_other_lists(work: DataFolder, configs: Sequence[str]) -> None:
+    """Remove the lists of an earlier selection with other configs; a file without a key beside it is not ours."""
+    ours = {_key_path(config) for config in configs}
+    for path in work.list_files(LISTS) if work.isdir(LISTS) else ():
+        if path.endswith(".key") and path not in ours:
+            for name in (str(PurePosixPath(path).with_suffix(".npy")), path):
+                if work.exists(name):
+                    work.rm_file(name)
+
+
 def _key_path(config: str) -> str:
     return f"{LISTS}/{config}.key"
 
@@ -68,10 +82,11 @@ def _key_path(config: str) -> str:
 def write_merged(work: DataFolder, paths: Sequence[str], file: IO[bytes], *, num_uids: int) -> None:
     """Merge sorted .npy files of uids into one, in memory for one block of each.
 
-    `num_uids` is how many there are together. Raises `InputError` where a uid comes twice.
+    `num_uids` is how many there are together. Raises `InputError` where a uid comes twice, and `RunError` where a file
+    is damaged or they are not so many.
     """
     npy.write_array_header_1_0(file, {"descr": npy.dtype_to_descr(UID), "fortran_order": False, "shape": (num_uids,)})
-    last, block = None, max(_FEWEST_OF_ONE, _UIDS_AT_ONCE // len(paths))
+    last, count, block = None, 0, max(_FEWEST_OF_ONE, _UIDS_AT_ONCE // len(paths))
     for merged in _merge([_blocks(work, path, block) for path in paths]):
         repeats = np.flatnonzero(merged[1:] == merged[:-1])
         if len(repeats) or (last is not None and merged[0] == last):
@@ -81,17 +96,25 @@ def write_merged(work: DataFolder, paths: Sequence[str], file: IO[bytes], *, num
                 "Give every row a uid of its own, or score without a column of uids: they then follow from shard and "
                 "row."
             )
-        last = merged[-1]
+        last, count = merged[-1], count + len(merged)
         file.write(merged.tobytes())
+    if count != num_uids:
+        raise RunError(
+            f"{PurePosixPath(paths[0]).parent} holds {count} uids instead of {num_uids}, so that files there are "
+            "damaged. Remove it and run select again, which makes them anew."
+        )
 
 
 def _blocks(work: DataFolder, path: str, block: int) -> Iterator[np.ndarray]:
-    with work.open(path) as file:
-        npy.read_magic(file)
-        shape, _, dtype = npy.read_array_header_1_0(file)
-        for start in range(0, shape[0], block):
-            count = min(block, shape[0] - start)
-            yield np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)
+    try:
+        with work.open(path) as file:
+            npy.read_magic(file)
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            for start in range(0, shape[0], block):
+                count = min(block, shape[0] - start)
+                yield np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype, count=count)
+    except (OSError, ValueError) as error:  # the latter of files that are too short
+        raise RunError(damaged(path, in_one_line(error, 200))) from error
 
 
 def _merge(sources: list[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:

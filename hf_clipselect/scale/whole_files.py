@@ -1,14 +1,16 @@
 """Files of a working folder, on a disk or in object storage, that are there whole or not at all."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from datatrove.io import DataFolder
 
+from ..errors import InputError
 from ..runtime.files import unused_name
 
 
@@ -39,3 +41,16 @@ def write_whole(folder: DataFolder, path: str) -> Iterator[IO[bytes]]:
             folder.put_file(str(temporary), path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(folder: DataFolder, path: str, *, remedy: str) -> dict[str, Any]:
+    """What a JSON file tells; raises `InputError`, which ends with the remedy, where it is damaged."""
+    with folder.open(path) as file:
+        content = file.read()
+    try:
+        told = json.loads(content)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        raise InputError(f"{path} in {folder.path} is damaged: it is no JSON that was written whole. {remedy}")
+    return told

@@ -10,7 +10,7 @@ from loopback_hub.server import LoopbackHub
 
 
 def pushed_in_parts(folder: str) -> dict:
-    """What three pushes left: one of six files in parts of two that fails in the middle, the rest, and the same."""
+    """What four pushes left: one in parts of two that fails in the middle, the rest, the same, and a smaller one."""
     with LoopbackHub(Path(folder, "hub")) as hub:
         os.environ.update(hub.environment("hf_alice_write"))
         from datatrove.io import get_datafolder
@@ -39,6 +39,10 @@ def pushed_in_parts(folder: str) -> dict:
         found["history"] = [commit.title for commit in hub.history("datasets/alice/scores")]
         same = scale_push.push_selection(get_datafolder(str(work)), paths, CARD, repository)
         found["new"] = [again.is_new, same.is_new, again.commit == same.commit]
+        (work / "lists/ratio_30.npy").rename(work / "lists/count_9.npy")
+        fewer = ["lists/count_9.npy", "masks/a.parquet", "scores/a.parquet"]
+        scale_push.push_selection(get_datafolder(str(work)), fewer, CARD, repository)
+        found["fewer"] = sorted(hub.tree("datasets/alice/scores"))
         return found
 
 

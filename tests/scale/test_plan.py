@@ -1,13 +1,16 @@
 """The plan of a selection, from given numbers and from scores that are there."""
 
 import argparse
+import pickle
 
 import pytest
-from made_shard_scores import made_scores, write_scores
+from datatrove.io import get_datafolder
+from made_shard_scores import KEY, made_scores, write_scores
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.scale.scale_command import main
 from hf_clipselect.scale.select_commands import add_plan
+from hf_clipselect.scale.shuffle import checked_scores
 
 
 def plan(*flags: object) -> None:
@@ -45,12 +48,29 @@ def test_plan_from_scores(tmp_path, capsys):
     assert "at 7 rows a second" in capsys.readouterr().out
 
 
+def test_plan_counts_embeddings_in_memory(tmp_path, capsys):
+    """A task that sorted 40,000 rows with embeddings of 512 numbers took 9.2 kB for each."""
+    _, work = write_scores(made_scores(50, dimension=512), tmp_path)
+    plan("--num_rows", 1e9, "--work_dir", work, "--largest_cluster", 1e-6)
+    assert ", of up to 5 GB of memory" in capsys.readouterr().out.splitlines()[2]
+
+
+def test_what_is_kept_of_score_files_does_not_grow_with_their_clusters(tmp_path):
+    data, work = write_scores(made_scores(3000, num_clusters=500), tmp_path)
+    scored = checked_scores(get_datafolder(str(data)), get_datafolder(str(work)), key=KEY)
+    assert len(pickle.dumps(scored.files)) < 2000 and sum(scored.counts.values()) == 3000
+
+
 def test_plan_that_can_not_be_made(tmp_path):
     with pytest.raises(InputError, match="pass --work_dir with the scores of a shard, or --rows_per_second"):
         plan("--num_rows", 10)
     with pytest.raises(InputError, match="has no scores to go by"):
         plan("--num_rows", 10, "--work_dir", tmp_path)
-    with pytest.raises(InputError, match="--num_rows must be above 0, got -5"):
+    with pytest.raises(InputError, match="--num_rows must be a number above 0, got -5"):
         plan("--num_rows", -5, "--rows_per_second", 1)
+    for number in ("inf", "nan"):
+        for name in ("num_rows", "rows_per_second", "rows_per_shard"):
+            with pytest.raises(InputError, match=f"--{name} must be a number above 0, got {number}"):
+                plan("--num_rows", 5, "--rows_per_second", 1, f"--{name}", number)
     with pytest.raises(InputError, match=r"--selection_ratio is a share of the rows .* got 30"):
         plan("--num_rows", 5, "--rows_per_second", 1, "--selection_ratio", 30)

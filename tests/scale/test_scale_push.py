@@ -18,3 +18,10 @@ def test_a_push_in_parts_goes_on_where_it_failed(tmp_path):
     parts = [title for title in found["history"] if title.startswith("Selection by hf_clipselect (part")]
     assert [title[-7:] for title in parts] == ["4 of 4)", "3 of 4)", "2 of 4)", "1 of 4)"]
     assert found["new"] == [True, False, True]
+    assert found["fewer"] == [
+        ".gitattributes",
+        "README.md",
+        "lists/count_9.npy",
+        "masks/a.parquet",
+        "scores/a.parquet",
+    ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datatrove.io import get_datafolder
 
-from hf_clipselect.errors import InputError
+from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale import uid_lists
 from hf_clipselect.scale.uid_lists import write_merged
 
@@ -39,6 +39,12 @@ def test_a_uid_that_comes_twice_is_named(others, tmp_path, monkeypatch):
     monkeypatch.setattr(uid_lists, "_FEWEST_OF_ONE", 1)
     with pytest.raises(InputError, match="The uid 0000000000000003000000000000000a stands at rows of different"):
         merged(tmp_path, [[(3, 10), *others], [(3, 10)]])
+
+
+def test_fewer_uids_than_were_kept_are_told(tmp_path):
+    np.save(tmp_path / "0.npy", np.array([(1, 2)], dtype="u8,u8"))
+    with pytest.raises(RunError, match="holds 1 uids instead of 2"):
+        write_merged(get_datafolder(str(tmp_path)), ["0.npy"], io.BytesIO(), num_uids=2)
 
 
 def test_nothing_kept_is_an_empty_list(tmp_path):

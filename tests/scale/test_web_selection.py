@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_shard_scores import KEY, MadeScores, made_scores, write_score_file, write_scores
+from made_shard_scores import KEY, MadeScores, made_scores, write_failed, write_score_file, write_scores
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.select_commands import add_select, run_select
@@ -153,7 +153,7 @@ def test_of_equal_uids_in_a_cluster_the_first_row_counts(tmp_path, capsys):
     first = np.setdiff1d(np.arange(100), [60, 90, 95])
     unique = MadeScores(
         [made.uids[row] for row in first],
-        *(getattr(made, name)[first] for name in ("shards", "rows", "clusters", "margin", "sds")),
+        *(getattr(made, name)[first] for name in ("shards", "rows", "clusters", "sas", "margin", "sds")),
         None,
     )
     assert kept(work, "ratio_30") == one_machine(unique, web_objective(None, has_labels=False), SIZES)[0]
@@ -163,17 +163,27 @@ def test_lost_shards_are_accepted_by_their_number_alone(tmp_path):
     made = made_scores(100)
     data, work = write_scores(made, tmp_path)
     (work / "scores" / "part" / "0002.parquet").unlink()
-    with pytest.raises(InputError, match=r"1 shard of 5 is not scored yet: part/0002.tar. Run score again"):
+    with pytest.raises(InputError, match=r"1 shard of 5 is not scored yet, .*: part/0002.tar. Run score again"):
         select(data, work)
-    (work / "scores" / "part" / "0002.failed.json").write_text('{"reason": "it is no tar"}')
+    failed = write_failed(work, "0002", reason="it is no tar")
     for flags in ((), ("--accept_lost_shards", 2)):
         with pytest.raises(InputError, match=r"part/0002.tar \(it is no tar\).*--accept_lost_shards 1; given was"):
             select(data, work, *flags)
     select(data, work, "--accept_lost_shards", 1)
     assert len(kept(work, "ratio_30")) == round(0.3 * (made.shards != 2).sum())
-    (work / "scores" / "part" / "0002.failed.json").unlink()
+    failed.unlink()
     write_score_file(made, np.flatnonzero(made.shards == 2), work / "scores/part/0002.parquet", shard="part/0002.tar")
     with pytest.raises(InputError, match="Leave the flag out, or pass --accept_lost_shards 0"):
+        select(data, work, "--accept_lost_shards", 1)
+
+
+@pytest.mark.parametrize("stale", [{"size": 7}, {"key": "0" * 64}, None])
+def test_a_failure_of_something_else_is_no_lost_shard(stale, tmp_path):
+    data, work = write_scores(made_scores(50), tmp_path)
+    failed = write_failed(work, "0002", reason="it is no tar", **(stale or {}))
+    if stale is None:
+        failed.write_text('{"reason": "torn')
+    with pytest.raises(InputError, match=r"1 shard of 5 is not scored yet, or replaced since: part/0002.tar"):
         select(data, work, "--accept_lost_shards", 1)
 
 
@@ -218,6 +228,13 @@ def test_what_can_not_be_selected_is_refused(tmp_path):
         select(data, tmp_path / "nothing")
     with pytest.raises(InputError, match="elsewhere is not there"):
         select(tmp_path / "elsewhere", work)
+
+
+def test_more_rows_than_there_are_are_refused_before_anything_is_sorted(tmp_path):
+    data, work = write_scores(made_scores(50), tmp_path)
+    with pytest.raises(InputError, match="--selection_count 51 is more than there are"):
+        select(data, work, "--selection_count", 51)
+    assert [path.name for path in work.iterdir() if path.name not in ("reference", "scores")] == []
 
 
 def test_redundancy_takes_copies_last_as_on_one_machine(tmp_path):

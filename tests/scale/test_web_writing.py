@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_shard_scores import MadeScores, made_scores, write_scores
+from datatrove.io import DataFolder
+from made_shard_scores import MadeScores, made_scores, write_failed, write_scores
 
-from hf_clipselect.errors import InputError
+from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.masks import WriteMasks
 from hf_clipselect.scale.select_commands import add_select, add_write
 from hf_clipselect.scale.select_step import Cut, Rank, web_objective
-from hf_clipselect.scale.shuffle import Shuffle
-from hf_clipselect.scale.subset_shards import WriteSubsets
+from hf_clipselect.scale.shuffle import Layout, Shuffle
+from hf_clipselect.scale.subset_shards import WriteSubsets, remove_others
 from hf_clipselect.scale.uid_lists import MergeLists
 
 
@@ -139,10 +140,28 @@ def test_steps_are_the_same_in_processes_of_their_own(tmp_path):
     data, work = write_scores(made, tmp_path, num_shards=2)
     select(data, work)
     folder, objective = str(work), web_objective(None, has_labels=False)
-    steps = [Shuffle(folder), Rank(folder, objective), Cut(folder), MergeLists(folder), WriteMasks(folder)]
-    for step in [*steps, WriteSubsets(str(data), folder)]:
+    layout, key = (json.loads((work / f"selection_{name}.json").read_text())["key"] for name in ("layout", "quotas"))
+    steps = [Shuffle(folder, layout), Rank(folder, objective, layout)]
+    steps += [Cut(folder, key), MergeLists(folder, key), WriteMasks(folder, key), WriteSubsets(str(data), folder, key)]
+    for step in steps:
         dill.loads(dill.dumps(step)).run(None, 0, 1)
     assert len(list((work / "subset" / "ratio_60").rglob("*.tar"))) == 2
+
+
+def test_late_tasks_of_another_selection_write_nothing(tmp_path):
+    """A cluster may run what was handed over for one objective when select has begun with another."""
+    data, work = write_scores(made_scores(60), tmp_path)
+    folder = str(work)
+    select(data, work)
+    layout, key = (json.loads((work / f"selection_{name}.json").read_text())["key"] for name in ("layout", "quotas"))
+    late = [Shuffle(folder, layout), Rank(folder, web_objective("diverse", has_labels=False), layout)]
+    late += [Cut(folder, key), MergeLists(folder, key), WriteMasks(folder, key), WriteSubsets(str(data), folder, key)]
+    select(data, work, "--objective", "clean")
+    there = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+    for step in late:
+        with pytest.raises(RunError, match="Another select has begun in .* Run select again"):
+            step.run(None, 0, 1)
+    assert there == {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
 
 
 @pytest.mark.slow
@@ -170,6 +189,23 @@ def test_another_selection_leaves_nothing_of_the_first_one(tmp_path):
     write(data, work, "--write_subset")
     assert sorted(path.name for path in (work / "masks" / "part").iterdir()) == ["0000.parquet", "0001.parquet"]
     assert sorted(path.name for path in (work / "subset" / "ratio_30" / "part").iterdir()) == ["0000.tar", "0001.tar"]
+
+
+def test_lists_and_copies_of_an_earlier_selection_go(tmp_path):
+    """Copies are not made by default, so those of another selection would stand beside its lists."""
+    made = made_scores(80, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    select(data, work)
+    write(data, work, "--write_subset")
+    (work / "lists" / "mine.npy").touch()
+    (work / "subset" / "mine.txt").touch()
+    write(data, work)
+    assert len(list((work / "subset").rglob("*.tar"))) == 4
+    run("select", data, work, "--workers", 1, "--objective", "clean", "--selection_ratio", 0.3)
+    write(data, work)
+    assert sorted(path.name for path in (work / "lists").iterdir()) == ["mine.npy", "ratio_30.key", "ratio_30.npy"]
+    assert [path.name for path in (work / "subset").rglob("*") if path.is_file()] == ["mine.txt"]
 
 
 @pytest.mark.slow
@@ -203,6 +239,54 @@ def test_a_shard_that_changed_since_it_was_scored_is_told(tmp_path):
     assert not list((work / "subset").rglob("*.tar"))
 
 
+def test_a_shard_that_was_replaced_by_as_many_rows_is_told(tmp_path):
+    made = made_scores(30, num_shards=1)
+    write_shards(made, tmp_path / "data", num_shards=1, ending=".parquet")
+    data, work = write_scores(made, tmp_path, num_shards=1, ending=".parquet")
+    select(data, work)
+    shard = data / "part" / "0000.parquet"
+    table = pq.read_table(shard)
+    pq.write_table(table.set_column(0, "image", pa.array([b"another"] * len(table))), shard)
+    with pytest.raises(InputError, match=r"part/0000.parquet has .* bytes, and had .* when it was scored"):
+        write(data, work, "--write_subset")
+    assert not list((work / "subset").rglob("*.parquet"))
+
+
+def test_damage_between_the_steps_is_noticed(tmp_path):
+    data, work = write_scores(made_scores(300, num_clusters=2), tmp_path)
+    sizes = ("--selection_count", 250)
+    run("select", data, work, "--workers", 1, *sizes)
+    for name, later in (("sorted", "ranked"), ("ranked", "selected"), ("selected", None)):
+        path = work / name / "00000.parquet"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])  # in a column of the first row group
+        if later is not None:
+            next((work / later).glob("*.parquet")).unlink()
+        with pytest.raises(RunError, match=rf"{name}/00000.parquet can't be read: .*remove it and run select again"):
+            run("write" if later is None else "select", data, work, "--workers", 1, *(sizes if later else ()))
+        path.unlink()
+        run("select", data, work, "--workers", 1, *sizes)
+        assert path.read_bytes() == whole
+    (path,) = (work / "selected" / "count_250").iterdir()
+    for content in (path.read_bytes()[:-16], path.read_bytes()[:5]):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"selected/count_250/00000.npy can't be read"):
+            (work / "lists" / "count_250.key").unlink(missing_ok=True)
+            write(data, work)
+
+
+def test_names_are_no_patterns_where_files_are_removed():
+    """Object storage of fsspec takes them as such, also fsspec's memory."""
+    work = DataFolder("memory://patterns/work")
+    paths = [f"{folder}/{name}" for folder in ("masks", "subset/ratio_30") for name in ("a1.parquet", "a[1].parquet")]
+    for path in (*paths, "subset/keys/a1.key", "subset/keys/a[1].key"):
+        with work.open(path, "wb") as file:
+            file.write(b"mine")
+    layout = Layout("key", ("scores/a1.parquet",), (0,), (0,), with_embeddings=False)
+    remove_others(work, layout, ["ratio_30"], "mine")
+    assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.key", "subset/ratio_30/a1.parquet"]
+
+
 def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
     data, work = write_scores(made_scores(30), tmp_path)
     with pytest.raises(InputError, match="Nothing has been selected in .* Run select first"):
@@ -223,12 +307,22 @@ def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
         write(data, work, "--push_to_hub")
 
 
+@pytest.mark.parametrize("name", ["reference/reference.json", "selection_quotas.json", "selection_layout.json"])
+@pytest.mark.parametrize("content", ['{"key": "f', "[]", "\xff"])
+def test_a_torn_file_of_the_selection_is_named(name, content, tmp_path):
+    data, work = tmp_path / "data", tmp_path / "work"
+    for path in ("reference/reference.json", "selection_quotas.json", "selection_layout.json"):
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_text(content if path == name else "{}", encoding="latin-1")
+    with pytest.raises(InputError, match=rf"{name} in .* is damaged: .* again\."):
+        write(data, work)
+
+
 def test_card_counts_what_was_kept_and_left_out(tmp_path):
     made = made_scores(200)
     made.uids[9], made.clusters[9] = made.uids[5], made.clusters[5]
     data, work = write_scores(made, tmp_path)
-    (work / "scores" / "part" / "0004.parquet").unlink()
-    (work / "scores" / "part" / "0004.failed.json").write_text(json.dumps({"reason": "no tar"}))
+    write_failed(work, "0004", reason="no tar")
     select(data, work, "--accept_lost_shards", 1)
     write(data, work)
     with (work / "README.md").open("a") as file:
