@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -132,6 +132,12 @@ class ImageStream:
             raise _other_rows(start)
         return Dataset.from_file(str(path))
 
+    @property
+    def _origin(self) -> DatasetSource:
+        """The source; of a stream that a caller opened from the Hub, whose rows others wrote, by its repositories."""
+        repositories = ", ".join(f"hf://datasets/{name}" for name in self.rows._token_per_repo_id)
+        return self.source if self.source.name else replace(self.source, name=repositories)
+
     def _as_own(self, table: pa.Table, start: int) -> pa.Table:
         # Rows that are made one by one come as a chunk each, and what follows takes its time for every chunk.
         table = _with_own_urls(table.select(list(self.features)).combine_chunks(), self.features, self.rows)
@@ -139,7 +145,7 @@ class ImageStream:
         try:
             with _without_bars():
                 dataset = with_own_images(
-                    dataset, self.image_column, self.source, allow_outside_files=self.allow_outside_files
+                    dataset, self.image_column, self._origin, allow_outside_files=self.allow_outside_files
                 )
         except InputError as error:
             counted = "" if start == 0 else f" (Counted from row {start} of the stream on.)"

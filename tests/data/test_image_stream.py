@@ -84,6 +84,21 @@ def test_images_of_the_web_are_refused_with_their_row(digits):
         list(stream.batches())
 
 
+def test_a_stream_of_the_hub_that_a_caller_opened_may_not_name_files_of_this_machine(digits, tmp_path):
+    path = str(tmp_path / "secret.png")
+    digits[0]["image"].save(path)
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    rows[70]["image"] = {"bytes": None, "path": path}
+    of_hub = Dataset.from_list(rows, features=digits.features).to_iterable_dataset()
+    of_hub._token_per_repo_id = {"someone/hostile": None}  # as `load_dataset` tells where a stream is from
+    told = r"source_index 6 of the dataset hf://datasets/someone/hostile names the file .*Counted from row 64"
+    for stream in (of_hub, of_hub.take(100)):
+        with pytest.raises(InputError, match=told):
+            list(opened(stream, label_column_name="label").batches())
+    allowed = opened(of_hub, label_column_name="label", allow_outside_files=True)
+    assert sum(map(len, allowed.batches())) == 150
+
+
 @pytest.mark.slow
 def test_images_are_never_in_memory(tmp_path):
     """160 MB of images, with at most a tenth of it more memory than before."""
