@@ -12,10 +12,11 @@ from datasets import IterableDataset, IterableDatasetDict
 from ..config.arguments import Arguments
 from ..data import GIVEN_LABEL, LabelledImages
 from ..data.decisions import Decision
-from ..data.image_stream import ImageStream, one_stream, open_stream
+from ..data.image_stream import ImageStream, open_stream
 from ..data.labelled_images import label_images
 from ..data.row_facts import Listing, read_groups
 from ..data.source import describe_source, labels_id, load_stream
+from ..data.stream_rows import one_stream
 from ..encoder.backbone import Backbone
 from ..encoder.stream_features import EncodedStream, encode_stream
 from ..errors import InputError

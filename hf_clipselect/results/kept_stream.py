@@ -9,9 +9,9 @@ from datasets import Dataset, DatasetInfo, Features, IterableDataset
 from datasets.iterable_dataset import ArrowExamplesIterable
 
 from ..data import GIVEN_LABEL, SUBSET_COLUMNS
-from ..data.image_stream import BATCH_ROWS, check_in_order, with_features
 from ..data.labels import written_labels
 from ..data.source import DatasetSource, LabelsHash
+from ..data.stream_rows import BATCH_ROWS, check_in_order, with_features
 from ..errors import InputError
 from .scores_table import column_values
 

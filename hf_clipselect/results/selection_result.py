@@ -11,9 +11,9 @@ from datasets import Dataset, IterableDataset
 
 from ..config.python_calls import python_door
 from ..data import one_split
-from ..data.image_stream import is_stream, one_stream
 from ..data.outside_files import check_files_stay_inside
 from ..data.source import DatasetSource
+from ..data.stream_rows import is_stream, one_stream
 from ..errors import InputError
 from ..hub import (
     PREVIEW,

@@ -1,0 +1,57 @@
+"""What a caller passes as a stream: one split of it, with features, in its own order."""
+
+from typing import Any
+
+import pyarrow as pa
+from datasets import IterableDataset, IterableDatasetDict
+
+from ..errors import InputError
+
+
+# Rows that are in memory at once, with their images.
+BATCH_ROWS = 64
+
+
+def is_stream(dataset: Any) -> bool:
+    """Whether a caller passed a stream, or a dictionary of streams."""
+    return isinstance(dataset, (IterableDataset, IterableDatasetDict))
+
+
+def one_stream(dataset: Any) -> IterableDataset:
+    """The one split of a stream that a caller passed; `InputError` where there are several."""
+    if isinstance(dataset, IterableDatasetDict):
+        if len(dataset) != 1:
+            raise InputError(
+                f"Expected one split of a stream, got the splits {', '.join(map(str, dataset)) or 'of an empty one'}. "
+                "Pass one of them, or load it alone with load_dataset(..., split='train', streaming=True)."
+            )
+        [dataset] = dataset.values()
+    return dataset
+
+
+def check_in_order(rows: IterableDataset) -> None:
+    """Raise `InputError` for a stream that is shuffled: its rows have no positions that mean anything elsewhere."""
+    waiting = [rows._ex_iterable]
+    while waiting:
+        part = waiting.pop()
+        if "Shuffled" in type(part).__name__:
+            raise InputError(
+                "The stream is shuffled, and its rows are known by their positions, which are others then. Pass the "
+                "stream as it was before .shuffle; what .apply gives of it can be shuffled."
+            )
+        waiting += [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
+
+
+def with_features(rows: IterableDataset) -> IterableDataset:
+    """A stream that tells its features, which may come from its first rows; `InputError` where these tell none."""
+    try:
+        known = rows._resolve_features()
+    except pa.ArrowException:  # of images that PIL opened, which are no values of Arrow
+        known = rows
+    if known.features is None:
+        raise InputError(
+            "The stream does not tell what its columns are. Give their types: "
+            "IterableDataset.from_generator(..., features=Features(...)) and .map(..., features=...) take them, and "
+            ".cast(Features(...)) adds them."
+        )
+    return known
