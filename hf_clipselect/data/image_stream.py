@@ -33,7 +33,7 @@ from .columns import find_caption_column, find_image_column, find_label_column
 from .labelled_images import check_column_names
 from .outside_files import with_own_images
 from .source import DatasetSource, bytes_there
-from .stream_rows import BATCH_ROWS, check_in_order, with_features
+from .stream_rows import check_in_order, typed_tables, with_features
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ImageStream:
         Raises `InputError` where a row names a file that is not the stream's own, or an image of the web.
         """
         start = 0
-        for table in self.rows.with_format("arrow").iter(BATCH_ROWS):
+        for table in typed_tables(self.rows):
             yield self._as_own(table, start)
             start += len(table)
 
@@ -174,7 +174,7 @@ def open_stream(
     features, rows = rows.features.copy(), rows.decode(False)
     if max_samples is not None:
         rows = rows.take(max_samples)
-    first = next(rows.with_format("arrow").iter(BATCH_ROWS), None)
+    first = next(typed_tables(rows), None)
     if first is None or len(first) == 0:
         raise InputError(f"The stream {source.name or 'passed'} has no rows; nothing can be selected from it.")
     head = without_hollow_columns(Dataset(first.cast(features.arrow_schema)))

@@ -1,9 +1,12 @@
 """What a caller passes as a stream: one split of it, with features, in its own order."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 from datasets import IterableDataset, IterableDatasetDict
+from datasets.arrow_writer import OptimizedTypedSequence
+from datasets.table import InMemoryTable
 
 from ..errors import InputError
 
@@ -55,3 +58,19 @@ def with_features(rows: IterableDataset) -> IterableDataset:
             ".cast(Features(...)) adds them."
         )
     return known
+
+
+def typed_tables(rows: IterableDataset) -> Iterator[pa.Table]:
+    """The rows of a stream with features, at most 64 at once, in tables of these features."""
+    if rows._ex_iterable.iter_arrow is not None:
+        yield from rows.with_format("arrow").iter(BATCH_ROWS)
+        return
+    # Of rows that are made one by one `datasets` would make a table each, whose types depend on the values: those of a
+    # null and of a text would not go into one batch.
+    features = rows.features
+    for batch in rows.with_format(None).iter(BATCH_ROWS):
+        columns = {
+            name: OptimizedTypedSequence(features.encode_column(batch[name], name), type=feature, col=name)
+            for name, feature in features.items()
+        }
+        yield InMemoryTable.from_pydict(columns).table

@@ -11,7 +11,7 @@ from datasets.iterable_dataset import ArrowExamplesIterable
 from ..data import GIVEN_LABEL, SUBSET_COLUMNS
 from ..data.labels import written_labels
 from ..data.source import DatasetSource, LabelsHash
-from ..data.stream_rows import BATCH_ROWS, check_in_order, with_features
+from ..data.stream_rows import check_in_order, typed_tables, with_features
 from ..errors import InputError
 from .scores_table import column_values
 
@@ -44,7 +44,7 @@ def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source
     columns = {name: column_values(scores, name) for name in names}
     given = column_values(scores, GIVEN_LABEL) if is_reviewed else columns["label"]
     kept = _KeptRows(
-        stream=stream.decode(False).with_format("arrow"),
+        stream=stream.decode(False),
         source=source,
         features=features,
         label_feature=stream.features.get(source.label_column),
@@ -84,7 +84,7 @@ class _KeptRows:
     def tables(self) -> Iterator[pa.Table]:
         """The kept rows, a few at once, in the order of the stream."""
         start, labels = 0, LabelsHash()
-        for table in self.stream.iter(BATCH_ROWS):
+        for table in typed_tables(self.stream):
             stop = start + len(table)
             first, last = np.searchsorted(self.considered, [start, stop])
             places = np.arange(first, last)

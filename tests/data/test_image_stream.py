@@ -1,16 +1,20 @@
 """A stream in shards: never in memory, read twice, with the same rows each time."""
 
 import hashlib
+import io
+import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, Image, IterableDataset, Value
+from datasets import Dataset, Features, Image, IterableDataset, Value, load_dataset
 
+from hf_clipselect.config.arguments import DataArguments
 from hf_clipselect.data.image_stream import ImageStream, open_stream
-from hf_clipselect.data.source import describe_source
+from hf_clipselect.data.source import describe_source, load_stream
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.benchmark.memory import PeakMemory
@@ -72,6 +76,58 @@ def test_files_on_this_machine_are_read_where_they_lie(digits, tmp_path):
         content = b"" if path is None else Path(path).read_bytes()
         digest.update(len(content).to_bytes(8, "big") + content)
     assert shard.content == digest.hexdigest()
+
+
+def opened_doors(digits: Dataset, folder: Path) -> dict[str, tuple[IterableDataset, str]]:
+    """Row by row, with values that are null in some rows of a batch, or of changing types; and the label's column."""
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    for number, row in enumerate(rows):
+        row["note"] = None if number < 70 else f"note {number}"
+        row["image"] = {"bytes": row["image"]["bytes"], "path": None if number < 20 else f"{number}.png"}
+        row["depth"] = number if number % 2 else number / 2
+    rows[30]["image"] = None
+    rows[40]["label"] = None
+    features = Features({**digits.features, "depth": Value("float32")})
+    stream = IterableDataset.from_generator(lambda: iter(rows), features=features)
+    Dataset.from_list(rows, features=features).to_parquet(folder / "rows.parquet")
+    table = load_dataset("parquet", data_files=str(folder / "rows.parquet"), split="train", streaming=True)
+    (folder / "pictures").mkdir()
+    lines = []
+    with tarfile.open(folder / "rows.tar", "w") as tar:
+        for number, image in enumerate(digits.cast_column("image", Image(decode=False))["image"]):
+            (folder / "pictures" / f"{number}.png").write_bytes(image["bytes"])
+            told = json.dumps({"note": None if number % 7 == 3 else "dark"}).encode()
+            for name, content in {"png": image["bytes"], "cls": b"3", "json": told}.items():
+                info = tarfile.TarInfo(f"{number:05d}.{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+            lines.append(json.dumps({"file_name": f"{number}.png", "label": "a", "note": rows[number]["note"]}))
+    (folder / "pictures" / "metadata.jsonl").write_text("\n".join(lines))
+    by_name = {
+        name: load_stream(DataArguments(dataset_name=str(folder / name)))[0] for name in ("rows.tar", "pictures")
+    }
+    return {
+        "generator": (stream, "label"),
+        "renamed": (table.rename_column("label", "target"), "target"),
+        "mapped": (table.map(dict, features=features), "label"),
+        "threads": (table.decode(num_threads=2), "label"),
+        "tar": (by_name["rows.tar"], "cls"),
+        "folder": (by_name["pictures"], "label"),
+    }
+
+
+def test_values_may_be_missing_in_rows_that_come_one_by_one(digits, tmp_path):
+    for name, (rows, label) in opened_doors(digits, tmp_path).items():
+        stream = opened(rows, label_column_name=label)
+        tables = list(stream.batches())
+        assert {len(table) for table in tables} == {64, 22} and sum(map(len, tables)) == 150, name
+        assert {table.schema for table in tables} == {stream.features.arrow_schema}, name
+        if name in ("generator", "renamed", "mapped", "threads"):
+            assert [tables[0].column(column)[row].as_py() for column, row in (("image", 30), (label, 40))] == [
+                None
+            ] * 2
+            assert tables[1].column("note").to_pylist() == [None] * 6 + [f"note {row}" for row in range(70, 128)]
+            assert tables[2].column("depth").to_pylist() == [row if row % 2 else row / 2 for row in range(128, 150)]
 
 
 def test_images_of_the_web_are_refused_with_their_row(digits):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hf_clipselect import SelectionResult, select_dataset
@@ -225,6 +225,26 @@ def test_images_that_cannot_be_read(digits, clip_folder, tmp_path):
     streamed = select_dataset(broken.to_iterable_dataset(), output_dir=tmp_path / "out", **settings)
     assert streamed.selected.tolist() == select_dataset(broken, **settings).selected.tolist()
     assert pq.read_table(tmp_path / "out" / "dropped.parquet")["source_index"].to_pylist() == [100]
+
+
+def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    for number, row in enumerate(rows):
+        row["note"] = None if number < 70 else "dark"
+    rows[30]["image"] = None
+    features = Features({**digits.features, "note": Value("string")})
+
+    def stream() -> IterableDataset:
+        return IterableDataset.from_generator(lambda: iter(rows), features=features)
+
+    settings = {**QUICK, "model_name_or_path": clip_folder, "on_bad_image": "drop"}
+    streamed, dataset = select_dataset(stream(), **settings), Dataset.from_list(rows, features=features)
+    assert streamed.selected.tolist() == select_dataset(dataset, **settings).selected.tolist()
+    for result in (streamed, streamed.at(0.9)):
+        assert [row["note"] for row in result.apply(stream())] == result.apply(dataset)["note"][:]
+    rows[100]["label"] = None
+    with pytest.raises(InputError, match="1 rows have no label.*source_index 100"):
+        select_dataset(stream(), **settings)
 
 
 def test_what_a_stream_cannot_do_is_refused_with_the_way_out(digits, clip_folder, tmp_path):
