@@ -65,6 +65,7 @@ class ImageStream:
     has_captions: bool
     source: DatasetSource
     allow_outside_files: bool
+    beginning: str  # hash of the first rows, by which the columns were found
 
     @property
     def label_column(self) -> str:
@@ -74,12 +75,17 @@ class ImageStream:
     def batches(self) -> Iterator[pa.Table]:
         """The rows from the first one on, at most 64 at once; images have bytes, or the path of a file here.
 
-        Raises `InputError` where a row names a file that is not the stream's own, or an image of the web.
+        Raises `InputError` where a row names a file that is not the stream's own, or an image of the web; and where
+        the first rows are not those by which the columns were found.
         """
         start = 0
         for table in typed_tables(self.rows):
+            if start == 0 and _beginning(table, self.image_column, self.held) != self.beginning:
+                raise _other_rows(0)
             yield self._as_own(table, start)
             start += len(table)
+        if start == 0:
+            raise _other_rows(0)
 
     def shards(self, shard_rows: int, folder: Path) -> Iterator[StreamShard]:
         """The rows, so many in each shard, and fewer in the last; the images of one at a time are in `folder`."""
@@ -187,11 +193,11 @@ def open_stream(
     check_column_names({image_column, label_column}, further_columns)
     if not isinstance(features[image_column], Image):
         features[image_column] = Image()
-    held = dict.fromkeys([label_column, *(name for name in held_columns if name is not None and name in features)])
-    stream = ImageStream(
-        rows, features, image_column, tuple(held), caption_column is not None, source, allow_outside_files
-    )
-    return stream, head
+    held = (label_column, *(name for name in held_columns if name is not None and name in features))
+    held = tuple(dict.fromkeys(held))
+    beginning = _beginning(first, image_column, held)
+    has_captions = caption_column is not None
+    return ImageStream(rows, features, image_column, held, has_captions, source, allow_outside_files, beginning), head
 
 
 @contextmanager
@@ -232,6 +238,13 @@ def _add_images(content: Any, images: pa.ChunkedArray) -> None:
         content.update(file)
 
 
+def _beginning(table: pa.Table, image_column: str, held: Sequence[str]) -> str:
+    """Hash of rows as a stream gives them, in which nothing is read of files that they name."""
+    images = table.column(image_column).to_pylist()
+    files = [(image["bytes"] or image["path"]) if isinstance(image, dict) else image for image in images]
+    return hashlib.sha256(repr([files, table.select(list(held)).to_pylist()]).encode()).hexdigest()
+
+
 def _with_own_urls(table: pa.Table, features: Features, rows: IterableDataset) -> pa.Table:
     """With the bytes of files that lie in the stream's own repository on the Hub, as it names them when it streams."""
     own = [re.escape(repository) for repository in rows._token_per_repo_id]
@@ -265,7 +278,8 @@ def _same_values(known: pa.Table, now: pa.Table) -> bool:
 
 def _other_rows(row: int) -> InputError:
     return InputError(
-        f"The stream gave other rows from row {row} on when it was read again, and a selection reads it twice: once "
-        "for the scores, and once for the rows that are kept. It has to give the same rows in the same order each "
-        "time; sort its files, or write it into files first."
+        f"The stream gave other rows from row {row} on when it was read again. Its first rows are read for its "
+        "columns, all rows for the scores, and with an output folder once more for those that are kept. It has to "
+        "give the same rows in the same order each time; sort its files, let its generator begin anew, or write it "
+        "into files first."
     )

@@ -78,6 +78,14 @@ def test_files_on_this_machine_are_read_where_they_lie(digits, tmp_path):
     assert shard.content == digest.hexdigest()
 
 
+@pytest.mark.parametrize("count", [40, 150])
+def test_a_stream_that_cannot_begin_anew_is_refused(count, digits, tmp_path):
+    once = iter(digits.cast_column("image", Image(decode=False)).select(range(count)).to_list())
+    stream = opened(IterableDataset.from_generator(lambda: once, features=digits.features), label_column_name="label")
+    with pytest.raises(InputError, match=r"other rows from row 0 on.*let its generator begin anew"):
+        list(stream.shards(64, tmp_path))
+
+
 def opened_doors(digits: Dataset, folder: Path) -> dict[str, tuple[IterableDataset, str]]:
     """Row by row, with values that are null in some rows of a batch, or of changing types; and the label's column."""
     rows = digits.cast_column("image", Image(decode=False)).to_list()
