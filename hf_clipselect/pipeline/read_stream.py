@@ -96,13 +96,14 @@ def read_stream(
         on_bad_image=arguments.data.on_bad_image,
         overwrite=arguments.run.overwrite_output_dir,
     )
+    labels = labels_id(encoded.held, stream.label_column)
     source = replace(
         stream.source,
         num_rows=len(encoded.held),
-        fingerprint=hashlib.sha256("".join(encoded.contents).encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256("".join([*encoded.contents, labels]).encode()).hexdigest()[:16],
         image_column=stream.image_column,
         label_column=stream.label_column,
-        content_id=labels_id(encoded.held, stream.label_column),
+        content_id=labels,
     )
     images = label_images(
         encoded.held,

@@ -183,13 +183,21 @@ def test_another_stream_is_refused_before_it_replaces_anything(digits, clip_fold
     assert result.selected.tolist() == expected.selected.tolist()
     with pytest.raises(InputError, match="holds another run|made otherwise"):
         select_dataset(digits, **settings)
-    # Labels alone may change: nothing is encoded again.
-    turned = digits.select(order).map(lambda row: {"label": 9 - row["label"]}, features=digits.features)
-    encoded_rows.clear()
-    assert select_dataset(turned.to_iterable_dataset(), **settings).scores["label"][:] == turned["label"][:]
-    assert encoded_rows == []
     with pytest.raises(InputError, match="made otherwise"):
         select_dataset(digits.to_iterable_dataset(), **{**settings, "output_dir": tmp_path / "expected"})
+
+
+def test_other_labels_of_the_same_images_replace_no_results(digits, clip_folder, tmp_path, encoded_rows):
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+    select_dataset(digits.to_iterable_dataset(), **settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    turned = digits.map(lambda row: {"label": 9 - row["label"]}, features=digits.features)
+    encoded_rows.clear()
+    with pytest.raises(InputError, match=r"holds another run: dataset .*overwrite_output_dir=True"):
+        select_dataset(turned.to_iterable_dataset(), **settings)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    result = select_dataset(turned.to_iterable_dataset(), **settings, overwrite_output_dir=True)
+    assert result.scores["label"][:] == turned["label"][:] and encoded_rows == []
 
 
 @pytest.mark.parametrize("change", ["images", "labels", "fewer", "more"])
