@@ -32,7 +32,7 @@ from ..runtime.parquet import without_hollow_columns
 from .columns import find_caption_column, find_image_column, find_label_column
 from .labelled_images import check_column_names
 from .outside_files import with_own_images
-from .source import DatasetSource, bytes_there
+from .source import DatasetSource, bytes_there, sampled_images
 from .stream_rows import check_in_order, typed_tables, with_features
 
 
@@ -41,13 +41,15 @@ class StreamShard:
     """Some rows that follow each other, the first of which has the number `start`.
 
     `images` is the image column alone, undecoded, mapped from a file that is there until the next shard is asked for;
-    `held` are the columns that are held of all rows, and `content` is the hash of the images' files.
+    `held` are the columns that are held of all rows, `content` is the hash of the images' files, and `sampled` those
+    of the few by which the stream is known again.
     """
 
     start: int
     images: Dataset
     held: pa.Table
     content: str
+    sampled: list[str]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class ImageStream:
                         held.append(table.select(list(self.held)))
                 images = Dataset.from_file(str(path)).cast_column(self.image_column, Image(decode=False))
                 # In one piece: a table of a few rows takes more for itself than its rows do.
-                yield StreamShard(start, images, pa.concat_tables(held).combine_chunks(), content.hexdigest())
+                sampled = sampled_images(images, self.image_column, start)
+                yield StreamShard(start, images, pa.concat_tables(held).combine_chunks(), content.hexdigest(), sampled)
                 start += len(images)
         finally:
             path.unlink(missing_ok=True)

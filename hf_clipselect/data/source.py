@@ -50,7 +50,7 @@ class DatasetSource:
     license: str | None  # as the source states it
     image_column: str = ""  # empty until it is found
     label_column: str = ""
-    # Hash of all labels and a few images, or of a stream of all labels: recognises the dataset however it is loaded.
+    # Hash of all labels and a few images, of a stream one of each: recognises the dataset however it is loaded.
     content_id: str = ""
     data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
@@ -170,7 +170,7 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
 
 
 class LabelsHash:
-    """Hash of the labels of a stream, of which no images spread over its rows are at hand: its `content_id`."""
+    """Hash of the labels of a stream, with which its `content_id` begins."""
 
     def __init__(self) -> None:
         self._content = hashlib.sha256()
@@ -194,10 +194,29 @@ def labels_id(dataset: Dataset, label_column: str) -> str:
     return labels.id
 
 
+def sampled_rows(start: int, stop: int) -> list[int]:
+    """Those of the rows 0, 1, 2, 4, 8, ... that lie in a part; nobody has to know how many rows there are."""
+    return [row for row in (0, *(1 << power for power in range(stop.bit_length()))) if start <= row < stop]
+
+
+def sampled_images(images: Dataset, image_column: str, start: int = 0) -> list[str]:
+    """Hashes of the images of the [`sampled_rows`] of a part, the first of which is in row `start`."""
+    rows = [row - start for row in sampled_rows(start, start + len(images))]
+    sampled = column_array(images.select(rows), image_column).to_pylist()
+    files = [(image or {}).get("bytes") or bytes_there((image or {}).get("path") or "") for image in sampled]
+    return [hashlib.sha256(file).hexdigest() for file in files]
+
+
+def stream_id(labels: str, sampled: Sequence[str]) -> str:
+    """The `content_id` of a stream: its [`LabelsHash`], and the hash of its [`sampled_images`]."""
+    return f"{labels}-{hashlib.sha256(''.join(sampled).encode()).hexdigest()[:16]}"
+
+
 def has_content_of(dataset: Dataset, source: DatasetSource) -> bool:
     """Whether a dataset with the columns of the source has its content, by the hash that the source has."""
     if source.content_id.startswith(_OF_LABELS):
-        return labels_id(dataset, source.label_column) == source.content_id
+        labels = labels_id(dataset, source.label_column)
+        return source.content_id == stream_id(labels, sampled_images(dataset, source.image_column))
     return content_id(dataset, source.image_column, source.label_column) == source.content_id
 
 

@@ -15,7 +15,7 @@ from ..data.decisions import Decision
 from ..data.image_stream import ImageStream, open_stream
 from ..data.labelled_images import label_images
 from ..data.row_facts import Listing, read_groups
-from ..data.source import describe_source, labels_id, load_stream
+from ..data.source import describe_source, labels_id, load_stream, sampled_rows, stream_id
 from ..data.stream_rows import one_stream
 from ..encoder.backbone import Backbone
 from ..encoder.stream_features import EncodedStream, encode_stream
@@ -103,7 +103,7 @@ def read_stream(
         fingerprint=hashlib.sha256("".join([*encoded.contents, labels]).encode()).hexdigest()[:16],
         image_column=stream.image_column,
         label_column=stream.label_column,
-        content_id=labels,
+        content_id=stream_id(labels, encoded.sampled),
     )
     images = label_images(
         encoded.held,
@@ -129,10 +129,12 @@ def rows_to_write(
     """Read the stream again, for the images of the rows that results are written of: of all others there are none.
 
     These are the kept rows of every size, unless only scores are written, those of the map, whose `places` they are,
-    and those that the report shows. Raises `InputError` where the stream gives other rows than the first time.
+    those that the report shows, and the few by which the stream is known again. Raises `InputError` where the stream
+    gives other rows than the first time.
     """
     needed = np.zeros(len(images.labels), dtype=bool)
     needed[rows_with_pictures(result.report, result.scores)] = True
+    needed[sampled_rows(0, len(needed))] = True  # by which the stream is known again
     if not scores_only:
         for size in result.ratios:
             needed |= column_values(result.scores, f"selected_{column_suffix(size)}")
