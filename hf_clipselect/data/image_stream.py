@@ -6,7 +6,7 @@ A row is known by its position, which is its `source_index`.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
@@ -31,6 +31,7 @@ from ..errors import InputError
 from ..runtime.parquet import without_hollow_columns
 from .columns import find_caption_column, find_image_column, find_label_column
 from .labelled_images import check_column_names
+from .loading_errors import explained
 from .outside_files import with_own_images
 from .source import DatasetSource, bytes_there, sampled_images
 from .stream_rows import check_in_order, typed_tables, with_features
@@ -78,10 +79,14 @@ class ImageStream:
         """The rows from the first one on, at most 64 at once; images have bytes, or the path of a file here.
 
         Raises `InputError` where a row names a file that is not the stream's own, or an image of the web; and where
-        the first rows are not those by which the columns were found.
+        the first rows are not those by which the columns were found. So is what goes wrong in the reading of files.
         """
-        start = 0
-        for table in typed_tables(self.rows):
+        start, tables = 0, typed_tables(self.rows)
+        while True:
+            with _reading(self.source, start):
+                table = next(tables, None)
+            if table is None:
+                break
             if start == 0 and _beginning(table, self.image_column, self.held) != self.beginning:
                 raise _other_rows(0)
             yield self._as_own(table, start)
@@ -179,11 +184,13 @@ def open_stream(
     columns.
     """
     check_in_order(rows)
-    rows = with_features(rows)
+    with _reading(source, 0):
+        rows = with_features(rows)
     features, rows = rows.features.copy(), rows.decode(False)
     if max_samples is not None:
         rows = rows.take(max_samples)
-    first = next(typed_tables(rows), None)
+    with _reading(source, 0):
+        first = next(typed_tables(rows), None)
     if first is None or len(first) == 0:
         raise InputError(f"The stream {source.name or 'passed'} has no rows; nothing can be selected from it.")
     head = without_hollow_columns(Dataset(first.cast(features.arrow_schema)))
@@ -201,6 +208,14 @@ def open_stream(
     beginning = _beginning(first, image_column, held)
     has_captions = caption_column is not None
     return ImageStream(rows, features, image_column, held, has_captions, source, allow_outside_files, beginning), head
+
+
+def _reading(source: DatasetSource, start: int) -> AbstractContextManager[None]:
+    """Tells what is wrong with the files of a stream that was opened by its name; a caller's own raises its errors."""
+    if not source.name:
+        return nullcontext()
+    goes_on = "" if start == 0 else " (what is encoded stays, and once this is mended the same command goes on)"
+    return explained(source.describe(), f"can't be read from row {start} on{goes_on}", reads_rows=False)
 
 
 @contextmanager

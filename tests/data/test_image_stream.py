@@ -163,6 +163,22 @@ def test_a_stream_of_the_hub_that_a_caller_opened_may_not_name_files_of_this_mac
     assert sum(map(len, allowed.batches())) == 150
 
 
+def test_files_that_break_are_told_with_the_row(digits, tmp_path):
+    for name in ("torn", "other"):
+        (tmp_path / name).mkdir()
+        digits.to_parquet(tmp_path / name / "train-0.parquet")
+    whole = (tmp_path / "torn" / "train-0.parquet").read_bytes()
+    (tmp_path / "torn" / "train-1.parquet").write_bytes(whole[: len(whole) // 2])
+    digits.add_column("extra", range(150)).to_parquet(tmp_path / "other" / "train-1.parquet")
+    for name, told in {"torn": "ArrowInvalid: .*magic bytes", "other": "CastError: Couldn't cast"}.items():
+        rows, source = load_stream(DataArguments(dataset_name=str(tmp_path / name)))
+        stream, _ = open_stream(rows, source, label_column_name="label")
+        with pytest.raises(
+            InputError, match=rf"{name}.* can't be read from row \d+ on.*the same command goes on.*{told}"
+        ):
+            list(stream.batches())
+
+
 @pytest.mark.slow
 def test_images_are_never_in_memory(tmp_path):
     """160 MB of images, with at most a tenth of it more memory than before."""
