@@ -49,8 +49,10 @@ def with_features(rows: IterableDataset) -> IterableDataset:
     """A stream that tells its features, which may come from its first rows; `InputError` where these tell none."""
     try:
         known = rows._resolve_features()
-    except pa.ArrowException:  # of images that PIL opened, which are no values of Arrow
-        known = rows
+    except pa.ArrowInvalid as error:
+        if "did not recognize Python value type" not in str(error):
+            raise
+        known = rows  # with images that PIL opened, which are no values of Arrow
     if known.features is None:
         raise InputError(
             "The stream does not tell what its columns are. Give their types: "

@@ -179,6 +179,13 @@ def test_files_that_break_are_told_with_the_row(digits, tmp_path):
             list(stream.batches())
 
 
+def test_a_broken_line_of_json_is_told_as_such(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"image": "0.png", "label": "a"}\n{"image": "1.png", "label": "b')
+    rows, source = load_stream(DataArguments(dataset_name=str(tmp_path / "rows.jsonl")))
+    with pytest.raises(InputError, match=r"rows.jsonl.*can't be read from row 0 on: ArrowInvalid: JSON parse error"):
+        open_stream(rows, source)
+
+
 @pytest.mark.slow
 def test_images_are_never_in_memory(tmp_path):
     """160 MB of images, with at most a tenth of it more memory than before."""
