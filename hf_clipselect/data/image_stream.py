@@ -180,10 +180,10 @@ def open_stream(
     Those of `held_columns` that are columns of the stream are held in memory for all rows. `further_columns` are
     names that a subset gets beside its usual ones, and `max_samples` considers the first rows only.
 
-    Raises `InputError` where the stream is shuffled, tells no features, or has no rows; and as `read_images` for
-    columns.
+    Raises `InputError` where the stream is shuffled or endless, tells no features, or has no rows; and as
+    `read_images` for columns.
     """
-    check_in_order(rows)
+    check_in_order(rows if max_samples is None else rows.take(max_samples))
     with _reading(source, 0):
         rows = with_features(rows)
     features, rows = rows.features.copy(), rows.decode(False)

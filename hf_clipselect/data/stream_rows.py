@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datasets import IterableDataset, IterableDatasetDict
 from datasets.arrow_writer import OptimizedTypedSequence
@@ -33,16 +34,31 @@ def one_stream(dataset: Any) -> IterableDataset:
 
 
 def check_in_order(rows: IterableDataset) -> None:
-    """Raise `InputError` for a stream that is shuffled: its rows have no positions that mean anything elsewhere."""
-    waiting = [rows._ex_iterable]
+    """Raise `InputError` for a stream whose rows have no positions that mean anything elsewhere, or that never ends.
+
+    Such are a shuffled one and one that mixes others by a chance that no seed fixes.
+    """
+    waiting = [(rows._ex_iterable, False)]
     while waiting:
-        part = waiting.pop()
-        if "Shuffled" in type(part).__name__:
+        part, has_end = waiting.pop()
+        kind = type(part).__name__
+        if "Shuffled" in kind:
             raise InputError(
                 "The stream is shuffled, and its rows are known by their positions, which are others then. Pass the "
                 "stream as it was before .shuffle; what .apply gives of it can be shuffled."
             )
-        waiting += [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
+        if kind.startswith("RandomlyCycling") and not _has_seed(part.generator):
+            raise InputError(
+                "The stream mixes others by chance and without a seed, so it gives other rows in every process, and "
+                "its rows are known by their positions. Pass interleave_datasets(..., probabilities=..., seed=0)."
+            )
+        has_end |= kind == "TakeExamplesIterable"
+        if kind == "RepeatExamplesIterable" and part.num_times is None and not has_end:
+            raise InputError(
+                "The stream is repeated without an end. Pass it as it was before .repeat, or with .take(n) behind it."
+            )
+        parts = [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
+        waiting += [(inner, has_end) for inner in parts]
 
 
 def with_features(rows: IterableDataset) -> IterableDataset:
@@ -76,3 +92,8 @@ def typed_tables(rows: IterableDataset) -> Iterator[pa.Table]:
             for name, feature in features.items()
         }
         yield InMemoryTable.from_pydict(columns).table
+
+
+def _has_seed(generator: np.random.Generator) -> bool:
+    entropy = generator.bit_generator.seed_seq.entropy
+    return not isinstance(entropy, int) or entropy.bit_length() <= 64  # without a seed numpy takes 128 bits

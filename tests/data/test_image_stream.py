@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, Image, IterableDataset, Value, load_dataset
+from datasets import Dataset, Features, Image, IterableDataset, Value, interleave_datasets, load_dataset
 
 from hf_clipselect.config.arguments import DataArguments
 from hf_clipselect.data.image_stream import ImageStream, open_stream
@@ -184,6 +184,20 @@ def test_a_broken_line_of_json_is_told_as_such(tmp_path):
     rows, source = load_stream(DataArguments(dataset_name=str(tmp_path / "rows.jsonl")))
     with pytest.raises(InputError, match=r"rows.jsonl.*can't be read from row 0 on: ArrowInvalid: JSON parse error"):
         open_stream(rows, source)
+
+
+def test_endless_streams_and_those_of_unknown_chance_are_refused(digits):
+    stream = digits.to_iterable_dataset()
+    for endless in (stream.repeat(None), stream.repeat(None).skip(3)):
+        with pytest.raises(InputError, match=r"without an end.*\.take\("):
+            opened(endless, label_column_name="label")
+        opened(endless.take(20), label_column_name="label")
+        opened(endless, label_column_name="label", max_samples=20)
+    opened(stream.repeat(2), label_column_name="label")
+    both = {"datasets": [stream, stream], "probabilities": [0.5, 0.5]}
+    with pytest.raises(InputError, match=r"other rows in every process.*seed="):
+        opened(interleave_datasets(**both).take(20), label_column_name="label")
+    opened(interleave_datasets(**both, seed=0), label_column_name="label")
 
 
 @pytest.mark.slow
