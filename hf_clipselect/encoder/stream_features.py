@@ -98,6 +98,8 @@ def encode_stream(
                 for _, features, unreadable in parts:
                     encoding.cache.write(place, features, {place.start + row: why for row, why in unreadable.items()})
     assert encoding is not None  # `open_stream` refuses a stream without rows
+    if not overwrite:
+        encoding.cache.check_key(at_end=True)
     if num_encoded == 0:
         logger.info("Features of all %d rows are in %s: nothing to encode.", encoding.cache.num_rows, folder)
     rows, reasons = encoding.cache.open()

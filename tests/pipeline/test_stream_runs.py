@@ -187,6 +187,24 @@ def test_another_stream_is_refused_before_it_replaces_anything(digits, clip_fold
         select_dataset(digits.to_iterable_dataset(), **{**settings, "output_dir": tmp_path / "expected"})
 
 
+def test_more_or_fewer_shards_are_refused_before_anything_is_replaced(digits, clip_folder, tmp_path, encoded_rows):
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+
+    def first(count: int) -> IterableDataset:
+        return digits.select(range(count)).to_iterable_dataset()
+
+    select_dataset(first(2 * SHARD_ROWS), **settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    encoded_rows.clear()
+    for count, told in {150: "128 rows there, 150 now or more", SHARD_ROWS: "128 rows there, 64 now"}.items():
+        with pytest.raises(InputError, match=rf"{told}.*overwrite_output_dir=True"):
+            select_dataset(first(count), **settings)
+        assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert encoded_rows == []
+    result = select_dataset(first(SHARD_ROWS), **settings, overwrite_output_dir=True)
+    assert result.source.num_rows == SHARD_ROWS and encoded_rows == []
+
+
 def test_other_labels_of_the_same_images_replace_no_results(digits, clip_folder, tmp_path, encoded_rows):
     settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
     select_dataset(digits.to_iterable_dataset(), **settings)
