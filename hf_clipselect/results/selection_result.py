@@ -156,7 +156,8 @@ class SelectionResult:
 
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images. Of a stream the labels
-                and the number of rows are checked, and the error comes where it differs.
+                and the number of rows are checked, and the error comes where it differs; captions are checked at its
+                end, and only where the selection was made from a stream.
         """
         if is_stream(dataset):
             suffix = column_suffix(self.ratios[0])
