@@ -33,7 +33,7 @@ _IMAGES_HASHED = 16
 _LABELS_AT_ONCE = 10_000
 # What the content id of a stream begins with.
 _OF_LABELS = "labels-"
-_PARTS = ("data_dir", "data_files")
+_PARTS = ("data_dir", "data_files", "first_rows")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class DatasetSource:
     content_id: str = ""
     data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
+    first_rows: int | None = None  # of a stream that was cut to its first rows: how many
     # Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
     paths_relative_to: str | None = field(default=None, compare=False)
 
@@ -63,10 +64,15 @@ class DatasetSource:
         del values["paths_relative_to"]
         return {name: value for name, value in values.items() if value is not None or name not in _PARTS}
 
+    def cut(self, dataset: Dataset) -> Dataset:
+        """Of the whole split, the rows that are the source."""
+        return dataset if self.first_rows is None else dataset.select(range(min(self.first_rows, len(dataset))))
+
     def describe(self) -> str:
         """The dataset in words, to stand in a message."""
         details = [("config", self.config_name), ("split", self.split), ("revision", self.revision)]
         details += [("folder", self.data_dir), ("files", ", ".join(self.data_files or []))]
+        details += [("first rows", self.first_rows)]
         known = ", ".join(f"{what} {value}" for what, value in details if value)
         return (self.name or "the dataset that was selected from") + (f" ({known})" if known else "")
 

@@ -100,6 +100,7 @@ def read_stream(
     source = replace(
         stream.source,
         num_rows=len(encoded.held),
+        first_rows=None if arguments.data.max_train_samples is None else len(encoded.held),
         fingerprint=hashlib.sha256("".join([*encoded.contents, labels]).encode()).hexdigest()[:16],
         image_column=stream.image_column,
         label_column=stream.label_column,

@@ -13,12 +13,13 @@ from captioned import drawn_pairs
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from hf_clipselect import SelectionResult, select_dataset
+from hf_clipselect import SelectionResult, load_pruned, select_dataset
 from hf_clipselect.cli.commands import main
 from hf_clipselect.data.decisions import Decision
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.encoder.cache import whole_features
 from hf_clipselect.errors import InputError
+from hf_clipselect.results.source_images import source_dataset
 
 
 SHARD_ROWS = 64
@@ -348,6 +349,17 @@ def test_max_train_samples_takes_the_first_rows(places, clip_folder, tmp_path, c
     assert result.source.num_rows == 90 and len(kept) == 27
     with pytest.raises(InputError, match=r"more than 90 rows.*of a run with --max_train_samples, \.take so many"):
         list(result.apply(stream))
+
+
+def test_the_first_rows_of_a_stream_are_found_again(places, clip_folder, tmp_path):
+    for name in ("embedded/digits", places["parquet"][0]):
+        folder = tmp_path / Path(name).name
+        flags = ["--dataset_name", name, "--streaming", "--max_train_samples", "100"]
+        assert select_by_command(folder, clip_folder, *flags) == 0
+        result = SelectionResult.from_folder(folder)
+        assert len(source_dataset(result, str(folder))) == result.source.first_rows == 100
+    pruned = load_pruned(tmp_path / "digits", ratio=0.5)  # another size than there are images of
+    assert len(pruned) == 50 and max(pruned["source_index"]) < 100
 
 
 def test_flags_that_streaming_rules_out(places, clip_folder, tmp_path, capsys):
