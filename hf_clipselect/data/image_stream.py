@@ -6,8 +6,8 @@ A row is known by its position, which is its `source_index`.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +21,6 @@ from datasets import (
     Features,
     Image,
     IterableDataset,
-    IterableDatasetDict,
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
@@ -32,12 +31,10 @@ from ..errors import InputError
 from ..runtime.parquet import without_hollow_columns
 from .columns import find_caption_column, find_image_column, find_label_column
 from .labelled_images import check_column_names
+from .loading_errors import explained
 from .outside_files import with_own_images
-from .source import DatasetSource, bytes_there
-
-
-# Rows that are in memory at once, with their images.
-BATCH_ROWS = 64
+from .source import DatasetSource, bytes_there, sampled_images
+from .stream_rows import check_in_order, typed_tables, with_features
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,15 @@ class StreamShard:
     """Some rows that follow each other, the first of which has the number `start`.
 
     `images` is the image column alone, undecoded, mapped from a file that is there until the next shard is asked for;
-    `held` are the columns that are held of all rows, and `content` is the hash of the images' files.
+    `held` are the columns that are held of all rows, `content` is the hash of the images' files, and `sampled` those
+    of the few by which the stream is known again.
     """
 
     start: int
     images: Dataset
     held: pa.Table
     content: str
+    sampled: list[str]
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class ImageStream:
     has_captions: bool
     source: DatasetSource
     allow_outside_files: bool
+    beginning: str  # hash of the first rows, by which the columns were found
 
     @property
     def label_column(self) -> str:
@@ -78,12 +78,21 @@ class ImageStream:
     def batches(self) -> Iterator[pa.Table]:
         """The rows from the first one on, at most 64 at once; images have bytes, or the path of a file here.
 
-        Raises `InputError` where a row names a file that is not the stream's own, or an image of the web.
+        Raises `InputError` where a row names a file that is not the stream's own, or an image of the web; and where
+        the first rows are not those by which the columns were found. So is what goes wrong in the reading of files.
         """
-        start = 0
-        for table in self.rows.with_format("arrow").iter(BATCH_ROWS):
+        start, tables = 0, typed_tables(self.rows)
+        while True:
+            with _reading(self.source, start):
+                table = next(tables, None)
+            if table is None:
+                break
+            if start == 0 and _beginning(table, self.image_column, self.held) != self.beginning:
+                raise _other_rows(0)
             yield self._as_own(table, start)
             start += len(table)
+        if start == 0:
+            raise _other_rows(0)
 
     def shards(self, shard_rows: int, folder: Path) -> Iterator[StreamShard]:
         """The rows, so many in each shard, and fewer in the last; the images of one at a time are in `folder`."""
@@ -100,7 +109,8 @@ class ImageStream:
                         held.append(table.select(list(self.held)))
                 images = Dataset.from_file(str(path)).cast_column(self.image_column, Image(decode=False))
                 # In one piece: a table of a few rows takes more for itself than its rows do.
-                yield StreamShard(start, images, pa.concat_tables(held).combine_chunks(), content.hexdigest())
+                sampled = sampled_images(images, self.image_column, start)
+                yield StreamShard(start, images, pa.concat_tables(held).combine_chunks(), content.hexdigest(), sampled)
                 start += len(images)
         finally:
             path.unlink(missing_ok=True)
@@ -132,6 +142,12 @@ class ImageStream:
             raise _other_rows(start)
         return Dataset.from_file(str(path))
 
+    @property
+    def _origin(self) -> DatasetSource:
+        """The source; of a stream that a caller opened from the Hub, whose rows others wrote, by its repositories."""
+        repositories = ", ".join(f"hf://datasets/{name}" for name in self.rows._token_per_repo_id)
+        return self.source if self.source.name else replace(self.source, name=repositories)
+
     def _as_own(self, table: pa.Table, start: int) -> pa.Table:
         # Rows that are made one by one come as a chunk each, and what follows takes its time for every chunk.
         table = _with_own_urls(table.select(list(self.features)).combine_chunks(), self.features, self.rows)
@@ -139,7 +155,7 @@ class ImageStream:
         try:
             with _without_bars():
                 dataset = with_own_images(
-                    dataset, self.image_column, self.source, allow_outside_files=self.allow_outside_files
+                    dataset, self.image_column, self._origin, allow_outside_files=self.allow_outside_files
                 )
         except InputError as error:
             counted = "" if start == 0 else f" (Counted from row {start} of the stream on.)"
@@ -164,15 +180,17 @@ def open_stream(
     Those of `held_columns` that are columns of the stream are held in memory for all rows. `further_columns` are
     names that a subset gets beside its usual ones, and `max_samples` considers the first rows only.
 
-    Raises `InputError` where the stream is shuffled, tells no features, or has no rows; and as `read_images` for
-    columns.
+    Raises `InputError` where the stream is shuffled or endless, tells no features, or has no rows; and as
+    `read_images` for columns.
     """
-    check_in_order(rows)
-    rows = with_features(rows)
+    check_in_order(rows if max_samples is None else rows.take(max_samples))
+    with _reading(source, 0):
+        rows = with_features(rows)
     features, rows = rows.features.copy(), rows.decode(False)
     if max_samples is not None:
         rows = rows.take(max_samples)
-    first = next(rows.with_format("arrow").iter(BATCH_ROWS), None)
+    with _reading(source, 0):
+        first = next(typed_tables(rows), None)
     if first is None or len(first) == 0:
         raise InputError(f"The stream {source.name or 'passed'} has no rows; nothing can be selected from it.")
     head = without_hollow_columns(Dataset(first.cast(features.arrow_schema)))
@@ -185,56 +203,19 @@ def open_stream(
     check_column_names({image_column, label_column}, further_columns)
     if not isinstance(features[image_column], Image):
         features[image_column] = Image()
-    held = dict.fromkeys([label_column, *(name for name in held_columns if name is not None and name in features)])
-    stream = ImageStream(
-        rows, features, image_column, tuple(held), caption_column is not None, source, allow_outside_files
-    )
-    return stream, head
+    held = (label_column, *(name for name in held_columns if name is not None and name in features))
+    held = tuple(dict.fromkeys(held))
+    beginning = _beginning(first, image_column, held)
+    has_captions = caption_column is not None
+    return ImageStream(rows, features, image_column, held, has_captions, source, allow_outside_files, beginning), head
 
 
-def is_stream(dataset: Any) -> bool:
-    """Whether a caller passed a stream, or a dictionary of streams."""
-    return isinstance(dataset, (IterableDataset, IterableDatasetDict))
-
-
-def one_stream(dataset: Any) -> IterableDataset:
-    """The one split of a stream that a caller passed; `InputError` where there are several."""
-    if isinstance(dataset, IterableDatasetDict):
-        if len(dataset) != 1:
-            raise InputError(
-                f"Expected one split of a stream, got the splits {', '.join(map(str, dataset)) or 'of an empty one'}. "
-                "Pass one of them, or load it alone with load_dataset(..., split='train', streaming=True)."
-            )
-        [dataset] = dataset.values()
-    return dataset
-
-
-def check_in_order(rows: IterableDataset) -> None:
-    """Raise `InputError` for a stream that is shuffled: its rows have no positions that mean anything elsewhere."""
-    waiting = [rows._ex_iterable]
-    while waiting:
-        part = waiting.pop()
-        if "Shuffled" in type(part).__name__:
-            raise InputError(
-                "The stream is shuffled, and its rows are known by their positions, which are others then. Pass the "
-                "stream as it was before .shuffle; what .apply gives of it can be shuffled."
-            )
-        waiting += [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
-
-
-def with_features(rows: IterableDataset) -> IterableDataset:
-    """A stream that tells its features, which may come from its first rows; `InputError` where these tell none."""
-    try:
-        known = rows._resolve_features()
-    except pa.ArrowException:  # of images that PIL opened, which are no values of Arrow
-        known = rows
-    if known.features is None:
-        raise InputError(
-            "The stream does not tell what its columns are. Give their types: "
-            "IterableDataset.from_generator(..., features=Features(...)) and .map(..., features=...) take them, and "
-            ".cast(Features(...)) adds them."
-        )
-    return known
+def _reading(source: DatasetSource, start: int) -> AbstractContextManager[None]:
+    """Tells what is wrong with the files of a stream that was opened by its name; a caller's own raises its errors."""
+    if not source.name:
+        return nullcontext()
+    goes_on = "" if start == 0 else " (what is encoded stays, and once this is mended the same command goes on)"
+    return explained(source.describe(), f"can't be read from row {start} on{goes_on}", reads_rows=False)
 
 
 @contextmanager
@@ -275,6 +256,13 @@ def _add_images(content: Any, images: pa.ChunkedArray) -> None:
         content.update(file)
 
 
+def _beginning(table: pa.Table, image_column: str, held: Sequence[str]) -> str:
+    """Hash of rows as a stream gives them, in which nothing is read of files that they name."""
+    images = table.column(image_column).to_pylist()
+    files = [(image["bytes"] or image["path"]) if isinstance(image, dict) else image for image in images]
+    return hashlib.sha256(repr([files, table.select(list(held)).to_pylist()]).encode()).hexdigest()
+
+
 def _with_own_urls(table: pa.Table, features: Features, rows: IterableDataset) -> pa.Table:
     """With the bytes of files that lie in the stream's own repository on the Hub, as it names them when it streams."""
     own = [re.escape(repository) for repository in rows._token_per_repo_id]
@@ -308,7 +296,8 @@ def _same_values(known: pa.Table, now: pa.Table) -> bool:
 
 def _other_rows(row: int) -> InputError:
     return InputError(
-        f"The stream gave other rows from row {row} on when it was read again, and a selection reads it twice: once "
-        "for the scores, and once for the rows that are kept. It has to give the same rows in the same order each "
-        "time; sort its files, or write it into files first."
+        f"The stream gave other rows from row {row} on when it was read again. Its first rows are read for its "
+        "columns, all rows for the scores, and with an output folder once more for those that are kept. It has to "
+        "give the same rows in the same order each time; sort its files, let its generator begin anew, or write it "
+        "into files first."
     )

@@ -33,7 +33,7 @@ _IMAGES_HASHED = 16
 _LABELS_AT_ONCE = 10_000
 # What the content id of a stream begins with.
 _OF_LABELS = "labels-"
-_PARTS = ("data_dir", "data_files")
+_PARTS = ("data_dir", "data_files", "first_rows")
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class DatasetSource:
     license: str | None  # as the source states it
     image_column: str = ""  # empty until it is found
     label_column: str = ""
-    # Hash of all labels and a few images, or of a stream of all labels: recognises the dataset however it is loaded.
+    # Hash of all labels and a few images, of a stream one of each: recognises the dataset however it is loaded.
     content_id: str = ""
     data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
+    first_rows: int | None = None  # of a stream that was cut to its first rows: how many
     # Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
     paths_relative_to: str | None = field(default=None, compare=False)
 
@@ -63,10 +64,15 @@ class DatasetSource:
         del values["paths_relative_to"]
         return {name: value for name, value in values.items() if value is not None or name not in _PARTS}
 
+    def cut(self, dataset: Dataset) -> Dataset:
+        """Of the whole split, the rows that are the source."""
+        return dataset if self.first_rows is None else dataset.select(range(min(self.first_rows, len(dataset))))
+
     def describe(self) -> str:
         """The dataset in words, to stand in a message."""
         details = [("config", self.config_name), ("split", self.split), ("revision", self.revision)]
         details += [("folder", self.data_dir), ("files", ", ".join(self.data_files or []))]
+        details += [("first rows", self.first_rows)]
         known = ", ".join(f"{what} {value}" for what, value in details if value)
         return (self.name or "the dataset that was selected from") + (f" ({known})" if known else "")
 
@@ -170,7 +176,7 @@ def content_id(dataset: Dataset, image_column: str, label_column: str) -> str:
 
 
 class LabelsHash:
-    """Hash of the labels of a stream, of which no images spread over its rows are at hand: its `content_id`."""
+    """Hash of the labels of a stream, with which its `content_id` begins."""
 
     def __init__(self) -> None:
         self._content = hashlib.sha256()
@@ -194,10 +200,29 @@ def labels_id(dataset: Dataset, label_column: str) -> str:
     return labels.id
 
 
+def sampled_rows(start: int, stop: int) -> list[int]:
+    """Those of the rows 0, 1, 2, 4, 8, ... that lie in a part; nobody has to know how many rows there are."""
+    return [row for row in (0, *(1 << power for power in range(stop.bit_length()))) if start <= row < stop]
+
+
+def sampled_images(images: Dataset, image_column: str, start: int = 0) -> list[str]:
+    """Hashes of the images of the [`sampled_rows`] of a part, the first of which is in row `start`."""
+    rows = [row - start for row in sampled_rows(start, start + len(images))]
+    sampled = column_array(images.select(rows), image_column).to_pylist()
+    files = [(image or {}).get("bytes") or bytes_there((image or {}).get("path") or "") for image in sampled]
+    return [hashlib.sha256(file).hexdigest() for file in files]
+
+
+def stream_id(labels: str, sampled: Sequence[str]) -> str:
+    """The `content_id` of a stream: its [`LabelsHash`], and the hash of its [`sampled_images`]."""
+    return f"{labels}-{hashlib.sha256(''.join(sampled).encode()).hexdigest()[:16]}"
+
+
 def has_content_of(dataset: Dataset, source: DatasetSource) -> bool:
     """Whether a dataset with the columns of the source has its content, by the hash that the source has."""
     if source.content_id.startswith(_OF_LABELS):
-        return labels_id(dataset, source.label_column) == source.content_id
+        labels = labels_id(dataset, source.label_column)
+        return source.content_id == stream_id(labels, sampled_images(dataset, source.image_column))
     return content_id(dataset, source.image_column, source.label_column) == source.content_id
 
 

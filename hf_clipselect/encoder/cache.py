@@ -79,8 +79,11 @@ class FeatureCache:
         starts = range(0, self.num_rows, SHARD_ROWS)
         return [Shard(i, start, min(start + SHARD_ROWS, self.num_rows)) for i, start in enumerate(starts)]
 
-    def check_key(self) -> None:
-        """Raise `InputError` for features of another key: encoding again may take hours, so the user decides."""
+    def check_key(self, *, at_end: bool = False) -> None:
+        """Raise `InputError` for features of another key: encoding again may take hours, so the user decides.
+
+        Of a stream, which may be read up to its end or not, the key is compared as far as it has been read.
+        """
         there = recorded_key(self.folder)  # without one the shards are checked one by one
         are_streams = _CONTENTS in there and _CONTENTS in self.key  # so many of their shards can be compared
         different = [
@@ -95,6 +98,9 @@ class FeatureCache:
         if are_streams:
             pairs = enumerate(zip(there[_CONTENTS], self.key[_CONTENTS], strict=False))
             told += [f"other images from row {i * SHARD_ROWS} on" for i, (was, now) in pairs if was != now][:1]
+            rows = _finished_rows(self.folder)
+            if rows is not None and not told and (self.num_rows > rows or (at_end and self.num_rows < rows)):
+                told.append(f"{rows} rows there, {self.num_rows} now" + ("" if at_end else " or more"))
         if not there or not told or not any(self.folder.glob("images-*.safetensors")):
             return
         changes = "; ".join(told)
@@ -155,6 +161,15 @@ def recorded_key(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return key if isinstance(key, dict) else {}
+
+
+def _finished_rows(folder: Path) -> int | None:
+    """Of how many rows a run left all features in a folder; None where none has come to its end."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_bytes())
+        return int(manifest["num_rows"]) if manifest["shards"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def whole_features(folder: Path) -> tuple[FeatureRows, dict[int, str]] | None:

@@ -29,13 +29,14 @@ class EncodedStream:
     """The features of all N rows of a stream, and what else is held of them.
 
     `held` `(N,)` has the columns that the stream holds, and `contents` is the hash of the images of each shard, of
-    `shard_rows` rows but for the last.
+    `shard_rows` rows but for the last. `sampled` are the hashes of the few by which the stream is known again.
     """
 
     features: ImageFeatures
     held: Dataset
     contents: list[str]
     shard_rows: int
+    sampled: list[str]
 
 
 def encode_stream(
@@ -59,12 +60,14 @@ def encode_stream(
     """
     encoding: _Encoding | None = None
     held: list[pa.Table] = []
+    sampled: list[str] = []
     num_encoded = 0
     with tqdm(desc="Encoding", unit=" images") as progress:
         for shard in stream.shards(SHARD_ROWS, _created(folder)):
             if encoding is None:
                 encoding = _Encoding.of_first(shard, stream, backbone, folder, batch_size, overwrite=overwrite)
             held.append(shard.held)
+            sampled += shard.sampled
             place = encoding.cache.extend(len(shard.images), shard.content)
             if not overwrite:
                 encoding.cache.check_key()
@@ -95,6 +98,8 @@ def encode_stream(
                 for _, features, unreadable in parts:
                     encoding.cache.write(place, features, {place.start + row: why for row, why in unreadable.items()})
     assert encoding is not None  # `open_stream` refuses a stream without rows
+    if not overwrite:
+        encoding.cache.check_key(at_end=True)
     if num_encoded == 0:
         logger.info("Features of all %d rows are in %s: nothing to encode.", encoding.cache.num_rows, folder)
     rows, reasons = encoding.cache.open()
@@ -103,7 +108,7 @@ def encode_stream(
         raise_unreadable(np.arange(len(rows)), reasons)
     encoded = ImageFeatures(rows, reasons, encoding.cache.digest, num_encoded)
     return EncodedStream(
-        encoded, Dataset(pa.concat_tables(held).combine_chunks()), encoding.cache.contents, SHARD_ROWS
+        encoded, Dataset(pa.concat_tables(held).combine_chunks()), encoding.cache.contents, SHARD_ROWS, sampled
     )
 
 

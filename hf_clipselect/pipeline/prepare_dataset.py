@@ -17,12 +17,13 @@ from ..adapters.pretrained import check_given, fetch_given
 from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
 from ..data import LabelledImages, SourceImages, read_images
 from ..data.decisions import CHOICES, Decision, checked_decisions, decisions_in_words
-from ..data.image_stream import ImageStream, is_stream
+from ..data.image_stream import ImageStream
 from ..data.places import read_storage_options
 from ..data.prompts import class_prompts
 from ..data.reference import read_reference
 from ..data.row_facts import Listing, checked_class_quotas, read_facts
 from ..data.source import load_source
+from ..data.stream_rows import is_stream
 from ..encoder.backbone import Backbone, load_backbone, warn_if_demonstration
 from ..encoder.batch_size import resolve_batch_size
 from ..encoder.cache import recorded_key

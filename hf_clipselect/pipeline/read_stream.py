@@ -12,10 +12,11 @@ from datasets import IterableDataset, IterableDatasetDict
 from ..config.arguments import Arguments
 from ..data import GIVEN_LABEL, LabelledImages
 from ..data.decisions import Decision
-from ..data.image_stream import ImageStream, one_stream, open_stream
+from ..data.image_stream import ImageStream, open_stream
 from ..data.labelled_images import label_images
 from ..data.row_facts import Listing, read_groups
-from ..data.source import describe_source, labels_id, load_stream
+from ..data.source import describe_source, labels_id, load_stream, sampled_rows, stream_id
+from ..data.stream_rows import one_stream
 from ..encoder.backbone import Backbone
 from ..encoder.stream_features import EncodedStream, encode_stream
 from ..errors import InputError
@@ -95,13 +96,15 @@ def read_stream(
         on_bad_image=arguments.data.on_bad_image,
         overwrite=arguments.run.overwrite_output_dir,
     )
+    labels = labels_id(encoded.held, stream.label_column)
     source = replace(
         stream.source,
         num_rows=len(encoded.held),
-        fingerprint=hashlib.sha256("".join(encoded.contents).encode()).hexdigest()[:16],
+        first_rows=None if arguments.data.max_train_samples is None else len(encoded.held),
+        fingerprint=hashlib.sha256("".join([*encoded.contents, labels]).encode()).hexdigest()[:16],
         image_column=stream.image_column,
         label_column=stream.label_column,
-        content_id=labels_id(encoded.held, stream.label_column),
+        content_id=stream_id(labels, encoded.sampled),
     )
     images = label_images(
         encoded.held,
@@ -127,10 +130,12 @@ def rows_to_write(
     """Read the stream again, for the images of the rows that results are written of: of all others there are none.
 
     These are the kept rows of every size, unless only scores are written, those of the map, whose `places` they are,
-    and those that the report shows. Raises `InputError` where the stream gives other rows than the first time.
+    those that the report shows, and the few by which the stream is known again. Raises `InputError` where the stream
+    gives other rows than the first time.
     """
     needed = np.zeros(len(images.labels), dtype=bool)
     needed[rows_with_pictures(result.report, result.scores)] = True
+    needed[sampled_rows(0, len(needed))] = True  # by which the stream is known again
     if not scores_only:
         for size in result.ratios:
             needed |= column_values(result.scores, f"selected_{column_suffix(size)}")

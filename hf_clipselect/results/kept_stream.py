@@ -9,9 +9,9 @@ from datasets import Dataset, DatasetInfo, Features, IterableDataset
 from datasets.iterable_dataset import ArrowExamplesIterable
 
 from ..data import GIVEN_LABEL, SUBSET_COLUMNS
-from ..data.image_stream import BATCH_ROWS, check_in_order, with_features
 from ..data.labels import written_labels
 from ..data.source import DatasetSource, LabelsHash
+from ..data.stream_rows import check_in_order, typed_tables, with_features
 from ..errors import InputError
 from .scores_table import column_values
 
@@ -44,7 +44,7 @@ def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source
     columns = {name: column_values(scores, name) for name in names}
     given = column_values(scores, GIVEN_LABEL) if is_reviewed else columns["label"]
     kept = _KeptRows(
-        stream=stream.decode(False).with_format("arrow"),
+        stream=stream.decode(False),
         source=source,
         features=features,
         label_feature=stream.features.get(source.label_column),
@@ -84,7 +84,7 @@ class _KeptRows:
     def tables(self) -> Iterator[pa.Table]:
         """The kept rows, a few at once, in the order of the stream."""
         start, labels = 0, LabelsHash()
-        for table in self.stream.iter(BATCH_ROWS):
+        for table in typed_tables(self.stream):
             stop = start + len(table)
             first, last = np.searchsorted(self.considered, [start, stop])
             places = np.arange(first, last)
@@ -100,7 +100,7 @@ class _KeptRows:
             start = stop
         if start != self.source.num_rows:
             raise self._other(f"it has {start} rows, and it had {self.source.num_rows}")
-        if self.source.content_id.startswith("labels-") and labels.id != self.source.content_id:
+        if self.source.content_id.startswith("labels-") and not self.source.content_id.startswith(labels.id):
             raise self._other("labels differ")
 
     def _checked_labels(self, rows: pa.Table, places: np.ndarray, start: int) -> pa.Array | None:

@@ -95,7 +95,7 @@ def _configs(card: Path) -> list[str]:
 
 
 def load_source_of(source: DatasetSource, place: str, token: str | None = None) -> Dataset:
-    """The split that a selection was made from, at its commit, not checked to be the same.
+    """The split that a selection was made from, or its first rows, at its commit, not checked to be the same.
 
     Raises `InputError`, which names the folder or repository of the selection, for a local folder or a dataset in
     memory, and for what can't be loaded any more.
@@ -110,7 +110,7 @@ def load_source_of(source: DatasetSource, place: str, token: str | None = None) 
             f"The selection in {place} was made from {what}, which nobody else can load by name; {by_hand}."
         )
     try:
-        return load_source(
+        dataset, _ = load_source(
             source.name,
             source.config_name,
             source.split or "train",
@@ -118,8 +118,9 @@ def load_source_of(source: DatasetSource, place: str, token: str | None = None) 
             data_dir=source.data_dir,
             data_files=source.data_files,
             token=token,
-        )[0]
+        )
     except InputError as error:
         raise InputError(
             f"The source of the selection in {place}, {source.describe()}, can't be loaded: {error}"
         ) from None
+    return source.cut(dataset)

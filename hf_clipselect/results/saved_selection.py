@@ -60,6 +60,7 @@ _SHAPE = {
         "content_id": _TEXT,
         "data_dir?": _TEXT,
         "data_files?": [_TEXT],
+        "first_rows?": _COUNT,
     },
     "report": {},
 }

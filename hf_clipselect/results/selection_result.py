@@ -11,9 +11,9 @@ from datasets import Dataset, IterableDataset
 
 from ..config.python_calls import python_door
 from ..data import one_split
-from ..data.image_stream import is_stream, one_stream
 from ..data.outside_files import check_files_stay_inside
 from ..data.source import DatasetSource
+from ..data.stream_rows import is_stream, one_stream
 from ..errors import InputError
 from ..hub import (
     PREVIEW,
@@ -156,7 +156,8 @@ class SelectionResult:
 
         Raises:
             InputError: It is another dataset: another number of rows, other labels or images. Of a stream the labels
-                and the number of rows are checked, and the error comes where it differs.
+                and the number of rows are checked, and the error comes where it differs; captions are checked at its
+                end, and only where the selection was made from a stream.
         """
         if is_stream(dataset):
             suffix = column_suffix(self.ratios[0])

@@ -41,7 +41,9 @@ def source_dataset(
         dataset, loaded = load_source(dataset_name, config_name, split, token=token)
     else:
         dataset, loaded = _load_again(replace(source, config_name=config_name, split=split), place, token)
-    dataset = with_own_images(dataset, source.image_column, loaded, allow_outside_files=allow_outside_files)
+    dataset = with_own_images(
+        source.cut(dataset), source.image_column, loaded, allow_outside_files=allow_outside_files
+    )
     _check_same(dataset, source)
     return dataset
 
@@ -57,7 +59,7 @@ def reference_dataset(result: SelectionResult, place: str, token: str | None = N
     if not split:
         raise InputError(f"The selection in {place} names no reference that can be loaded.")
     if not name:
-        dataset, source = _load_again(replace(result.source, split=split), place, token)
+        dataset, source = _load_again(replace(result.source, split=split, first_rows=None), place, token)
     elif of_run or name.startswith(EMBEDDED_PREFIX) or is_hub_id(name):
         dataset, source = load_source(name, split=split, token=token)
     else:

@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from hf_clipselect import SelectionResult, select_dataset
+from hf_clipselect import SelectionResult, load_pruned, select_dataset
 from hf_clipselect.cli.commands import main
 from hf_clipselect.data.decisions import Decision
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.encoder.cache import whole_features
 from hf_clipselect.errors import InputError
+from hf_clipselect.results.source_images import source_dataset
 
 
 SHARD_ROWS = 64
@@ -183,13 +184,39 @@ def test_another_stream_is_refused_before_it_replaces_anything(digits, clip_fold
     assert result.selected.tolist() == expected.selected.tolist()
     with pytest.raises(InputError, match="holds another run|made otherwise"):
         select_dataset(digits, **settings)
-    # Labels alone may change: nothing is encoded again.
-    turned = digits.select(order).map(lambda row: {"label": 9 - row["label"]}, features=digits.features)
-    encoded_rows.clear()
-    assert select_dataset(turned.to_iterable_dataset(), **settings).scores["label"][:] == turned["label"][:]
-    assert encoded_rows == []
     with pytest.raises(InputError, match="made otherwise"):
         select_dataset(digits.to_iterable_dataset(), **{**settings, "output_dir": tmp_path / "expected"})
+
+
+def test_more_or_fewer_shards_are_refused_before_anything_is_replaced(digits, clip_folder, tmp_path, encoded_rows):
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+
+    def first(count: int) -> IterableDataset:
+        return digits.select(range(count)).to_iterable_dataset()
+
+    select_dataset(first(2 * SHARD_ROWS), **settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    encoded_rows.clear()
+    for count, told in {150: "128 rows there, 150 now or more", SHARD_ROWS: "128 rows there, 64 now"}.items():
+        with pytest.raises(InputError, match=rf"{told}.*overwrite_output_dir=True"):
+            select_dataset(first(count), **settings)
+        assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    assert encoded_rows == []
+    result = select_dataset(first(SHARD_ROWS), **settings, overwrite_output_dir=True)
+    assert result.source.num_rows == SHARD_ROWS and encoded_rows == []
+
+
+def test_other_labels_of_the_same_images_replace_no_results(digits, clip_folder, tmp_path, encoded_rows):
+    settings = {**QUICK, "model_name_or_path": clip_folder, "output_dir": tmp_path / "out"}
+    select_dataset(digits.to_iterable_dataset(), **settings)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    turned = digits.map(lambda row: {"label": 9 - row["label"]}, features=digits.features)
+    encoded_rows.clear()
+    with pytest.raises(InputError, match=r"holds another run: dataset .*overwrite_output_dir=True"):
+        select_dataset(turned.to_iterable_dataset(), **settings)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+    result = select_dataset(turned.to_iterable_dataset(), **settings, overwrite_output_dir=True)
+    assert result.scores["label"][:] == turned["label"][:] and encoded_rows == []
 
 
 @pytest.mark.parametrize("change", ["images", "labels", "fewer", "more"])
@@ -225,6 +252,26 @@ def test_images_that_cannot_be_read(digits, clip_folder, tmp_path):
     streamed = select_dataset(broken.to_iterable_dataset(), output_dir=tmp_path / "out", **settings)
     assert streamed.selected.tolist() == select_dataset(broken, **settings).selected.tolist()
     assert pq.read_table(tmp_path / "out" / "dropped.parquet")["source_index"].to_pylist() == [100]
+
+
+def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    for number, row in enumerate(rows):
+        row["note"] = None if number < 70 else "dark"
+    rows[30]["image"] = None
+    features = Features({**digits.features, "note": Value("string")})
+
+    def stream() -> IterableDataset:
+        return IterableDataset.from_generator(lambda: iter(rows), features=features)
+
+    settings = {**QUICK, "model_name_or_path": clip_folder, "on_bad_image": "drop"}
+    streamed, dataset = select_dataset(stream(), **settings), Dataset.from_list(rows, features=features)
+    assert streamed.selected.tolist() == select_dataset(dataset, **settings).selected.tolist()
+    for result in (streamed, streamed.at(0.9)):
+        assert [row["note"] for row in result.apply(stream())] == result.apply(dataset)["note"][:]
+    rows[100]["label"] = None
+    with pytest.raises(InputError, match="1 rows have no label.*source_index 100"):
+        select_dataset(stream(), **settings)
 
 
 def test_what_a_stream_cannot_do_is_refused_with_the_way_out(digits, clip_folder, tmp_path):
@@ -302,6 +349,17 @@ def test_max_train_samples_takes_the_first_rows(places, clip_folder, tmp_path, c
     assert result.source.num_rows == 90 and len(kept) == 27
     with pytest.raises(InputError, match=r"more than 90 rows.*of a run with --max_train_samples, \.take so many"):
         list(result.apply(stream))
+
+
+def test_the_first_rows_of_a_stream_are_found_again(places, clip_folder, tmp_path):
+    for name in ("embedded/digits", places["parquet"][0]):
+        folder = tmp_path / Path(name).name
+        flags = ["--dataset_name", name, "--streaming", "--max_train_samples", "100"]
+        assert select_by_command(folder, clip_folder, *flags) == 0
+        result = SelectionResult.from_folder(folder)
+        assert len(source_dataset(result, str(folder))) == result.source.first_rows == 100
+    pruned = load_pruned(tmp_path / "digits", ratio=0.5)  # another size than there are images of
+    assert len(pruned) == 50 and max(pruned["source_index"]) < 100
 
 
 def test_flags_that_streaming_rules_out(places, clip_folder, tmp_path, capsys):

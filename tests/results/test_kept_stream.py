@@ -60,6 +60,19 @@ def test_the_kept_rows_are_those_of_a_dataset(rows, result):
     assert [row["source_index"] for row in larger] == result.at(0.5).selected.tolist()
 
 
+def test_other_images_with_the_same_labels_are_another_dataset(rows, result, tmp_path):
+    labels, order = np.array(rows["label"][:]), np.arange(len(rows))
+    for label in range(10):
+        of_class = np.flatnonzero(labels == label)
+        order[of_class] = np.roll(of_class, 1)
+    other = rows.select(order)
+    assert other["label"][:] == rows["label"][:]
+    for use in (lambda: result.apply(other), lambda: result.save(tmp_path / "saved", other)):
+        with pytest.raises(InputError, match="labels or images differ"):
+            use()
+    assert len(result.apply(rows)) == len(result.selected)
+
+
 def test_nothing_is_read_before_a_row_is_asked_for(rows, result):
     asked = []
 
