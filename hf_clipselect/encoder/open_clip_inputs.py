@@ -91,7 +91,5 @@ def _three(name: str, preprocessing: Mapping[str, Any], default: list[float]) ->
     given = preprocessing.get(name)
     values = default if given is None else given if isinstance(given, list) else [given] * 3
     if len(values) != 3 or not all(type(value) in (int, float) for value in values):
-        raise ValueError(
-            f"its {OPEN_CLIP_CONFIG} has the {name} {given!r}; a number, or three of them, is read."
-        )
+        raise ValueError(f"its {OPEN_CLIP_CONFIG} has the {name} {given!r}; a number, or three of them, is read.")
     return values
