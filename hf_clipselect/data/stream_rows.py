@@ -95,5 +95,5 @@ def typed_tables(rows: IterableDataset) -> Iterator[pa.Table]:
 
 
 def _has_seed(generator: np.random.Generator) -> bool:
-    entropy = generator.bit_generator.seed_seq.entropy
+    entropy = getattr(generator.bit_generator.seed_seq, "entropy", None)
     return not isinstance(entropy, int) or entropy.bit_length() <= 64  # without a seed numpy takes 128 bits
