@@ -72,7 +72,7 @@ class DatasetSource:
         """The dataset in words, to stand in a message."""
         details = [("config", self.config_name), ("split", self.split), ("revision", self.revision)]
         details += [("folder", self.data_dir), ("files", ", ".join(self.data_files or []))]
-        details += [("first rows", self.first_rows)]
+        details += [("first rows", None if self.first_rows is None else str(self.first_rows))]
         known = ", ".join(f"{what} {value}" for what, value in details if value)
         return (self.name or "the dataset that was selected from") + (f" ({known})" if known else "")
 
