@@ -7,7 +7,6 @@
 All flags: python recipes/web_scale.py --help, and of a step: python recipes/web_scale.py score --help
 """
 
-import importlib.util
 import os
 import sys
 
@@ -16,7 +15,10 @@ import sys
 _HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path[:] = [folder for folder in sys.path if os.path.realpath(folder or os.getcwd()) != _HERE]
 
-if importlib.util.find_spec("datatrove") is None:
+from importlib.util import find_spec
+
+
+if find_spec("datatrove") is None:
     sys.exit("error: Shards need datatrove, which is not installed: pip install 'hf_clipselect[scale]'")
 
 from hf_clipselect.scale.scale_command import main
