@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
-from datatrove.pipeline.base import PipelineStep
 
+from .keyed_step import KeyedStep
 from .score_files import METADATA, SCORES
 from .select_step import read_selection, selected_path
 from .shuffle import Layout, is_of, read_group
@@ -17,18 +17,14 @@ from .whole_files import write_whole
 MASKS = "masks"
 
 
-class WriteMasks(PipelineStep):
+class WriteMasks(KeyedStep):
     """Writes `masks/<shard>.parquet` for every shard: uid and row as in the scores, and for each size
     `selected_<percent>`, bool. Of rows of a cluster with the same uid only the first can be kept.
 
     Each task takes every so many-th of the ranges of shards.
     """
 
-    type, name = "hf_clipselect", "masks"
-
-    def __init__(self, work: str, key: str) -> None:
-        super().__init__()
-        self.work, self.key = work, key
+    name = "masks"
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datatrove.io import DataFolder, get_datafolder
-from datatrove.pipeline.base import PipelineStep
 
 from ..errors import InputError, RunError
 from ..scores.arrays import checked_embeds, row_lengths, unit_rows
@@ -38,6 +37,7 @@ from ..selection import (
     selection_scores,
 )
 from ..selection.exact import finite_scores
+from .keyed_step import KeyedStep
 from .shuffle import Layout, changed, is_of, metadata_of, read_group, read_sorted, uids_of, write_groups
 from .whole_files import read_json, write_whole
 
@@ -97,7 +97,7 @@ def _graph(clusters: np.ndarray, embeds: np.ndarray) -> Any:
     return joined_graph(parts, len(clusters))
 
 
-class Rank(PipelineStep):
+class Rank(KeyedStep):
     """Puts the rows of a group of clusters into the order of taking.
 
     Of rows of one cluster with the same uid the first one counts, by shard and row, and the others are left out.
@@ -105,11 +105,11 @@ class Rank(PipelineStep):
     cluster, its rows, those left out, and those that pass the gate. `key` is that of the layout.
     """
 
-    type, name = "hf_clipselect", "rank"
+    name = "rank"
 
     def __init__(self, work: str, objective: Objective, key: str) -> None:
-        super().__init__()
-        self.work, self.objective, self.key = work, objective, key
+        super().__init__(work, key)
+        self.objective = objective
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
@@ -238,7 +238,7 @@ def read_selection(work: DataFolder, key: str) -> tuple[Layout, dict[str, Any]]:
     return Layout.read(work, summary["layout"]), summary
 
 
-class Cut(PipelineStep):
+class Cut(KeyedStep):
     """Takes the first rows of every cluster of a group, as many as the quotas of each size say.
 
     Writes `selected/<config>/<group>.npy`, the sorted uids that a size keeps; and then `selected/<group>.parquet`,
@@ -246,11 +246,7 @@ class Cut(PipelineStep):
     size keeps. `key` is that of the quotas.
     """
 
-    type, name = "hf_clipselect", "cut"
-
-    def __init__(self, work: str, key: str) -> None:
-        super().__init__()
-        self.work, self.key = work, key
+    name = "cut"
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
-from datatrove.pipeline.base import PipelineStep
 
 from ..encoder.threads import in_order
 from ..errors import InputError, RunError
 from ..runtime.words import are, counted, in_one_line, listed
+from .keyed_step import KeyedStep
 from .score_files import METADATA, SCORES, Shard
 from .shards import list_shards
 from .whole_files import read_json, write_whole
@@ -182,18 +182,14 @@ def _starts(sizes: Sequence[int], most: int) -> list[int]:
     return starts
 
 
-class Shuffle(PipelineStep):
+class Shuffle(KeyedStep):
     """Sorts the rows of a range of score files by cluster, then by uid; rows of the same uid stay in their order.
 
     Writes `sorted/<range>.parquet` with a row group for each group of clusters that has rows, which the metadata
     counts: the columns of the score files, and the number of the shard. `key` is that of the layout.
     """
 
-    type, name = "hf_clipselect", "shuffle"
-
-    def __init__(self, work: str, key: str) -> None:
-        super().__init__()
-        self.work, self.key = work, key
+    name = "shuffle"
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)

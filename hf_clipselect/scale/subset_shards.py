@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
-from datatrove.pipeline.base import PipelineStep
 
 from ..errors import InputError
+from .keyed_step import KeyedStep
 from .masks import MASKS, mask_path
 from .score_files import SCORES
 from .select_step import read_selection
@@ -32,7 +32,7 @@ _CHECKS_AT_ONCE = 16
 _ROWS_AT_ONCE = 1024
 
 
-class WriteSubsets(PipelineStep):
+class WriteSubsets(KeyedStep):
     """Writes `subset/<config>/<shard>` with the kept samples of every shard, in their order; a shard of which nothing
     is kept has no file.
 
@@ -40,11 +40,11 @@ class WriteSubsets(PipelineStep):
     `InputError` where a shard has another size or other rows than when it was scored.
     """
 
-    type, name = "hf_clipselect", "subsets"
+    name = "subsets"
 
     def __init__(self, data: str, work: str, key: str) -> None:
-        super().__init__()
-        self.data, self.work, self.key = data, work, key
+        super().__init__(work, key)
+        self.data = data
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         source, work = get_datafolder(self.data), get_datafolder(self.work)

@@ -10,11 +10,11 @@ from typing import IO
 
 import numpy as np
 from datatrove.io import DataFolder, get_datafolder
-from datatrove.pipeline.base import PipelineStep
 from numpy.lib import format as npy
 
 from ..errors import InputError, RunError
 from ..runtime.words import in_one_line
+from .keyed_step import KeyedStep
 from .select_step import is_selected, read_selection, uids_path
 from .shuffle import UID, changed, damaged, uid_text
 from .whole_files import write_whole
@@ -25,17 +25,13 @@ LISTS = "lists"
 _UIDS_AT_ONCE, _FEWEST_OF_ONE = 2**22, 2**12
 
 
-class MergeLists(PipelineStep):
+class MergeLists(KeyedStep):
     """Merges the sorted uids of all groups of clusters into `lists/<config>.npy`, a config for each task.
 
     Raises `InputError` where a uid is kept twice: rows of the same uid, but in different clusters.
     """
 
-    type, name = "hf_clipselect", "lists"
-
-    def __init__(self, work: str, key: str) -> None:
-        super().__init__()
-        self.work, self.key = work, key
+    name = "lists"
 
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)

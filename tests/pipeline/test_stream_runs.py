@@ -116,13 +116,15 @@ def test_a_stream_gives_the_same_scores_rows_and_files(digits, clip_folder, tmp_
     ids=lambda settings: settings["objective"] + ("-decisions" if "decisions" in settings else ""),
 )
 def test_every_objective_knob_and_stage_sees_the_same(settings, digits, clip_folder, tmp_path):
-    both(digits, clip_folder, tmp_path, **settings)
+    streamed, plain = both(digits, clip_folder, tmp_path, **settings)
+    assert streamed.objective == plain.objective and streamed.scores.column_names == plain.scores.column_names
 
 
 @pytest.mark.slow
 def test_captions_of_a_stream(clip_folder, tmp_path):
     pairs, _ = drawn_pairs(200)
-    both(pairs, clip_folder, tmp_path, objective="diverse", caption_column="text", num_clusters=3)
+    streamed, plain = both(pairs, clip_folder, tmp_path, objective="diverse", caption_column="text", num_clusters=3)
+    assert streamed.scores["better_caption"][:] == plain.scores["better_caption"][:]
 
 
 def test_without_a_folder_a_stream_is_read_once(digits, clip_folder):
