@@ -50,11 +50,8 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
             names = names_of_user
         else:
             labels, names = _numbered(labels, column)
-    if names_of_user is not None and len(names_of_user) != len(names):
-        raise InputError(
-            f"Got {len(names_of_user)} class names, but column {column!r} has {len(names)} classes; give one name per "
-            "class, in label order (--class_names_file)."
-        )
+    if names_of_user is not None:
+        _check_count(names_of_user, names, column)
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(outside):
         raise InputError(
@@ -63,6 +60,20 @@ def read_labels(dataset: Dataset, column: str, class_names: Sequence[str] | None
             "these rows, or name all classes with --class_names_file."
         )
     return labels.astype(np.int64), names_of_user or names
+
+
+def known_class_names(feature: Any, column: str, class_names: Sequence[str] | None) -> list[str] | None:
+    """The names that the classes of a label column will have, as far as its feature tells; None where rows tell.
+
+    Raises `InputError` where the names of a user, in label order, don't fit.
+    """
+    names = list(map(str, feature.names)) if isinstance(feature, ClassLabel) and feature.names else None
+    if class_names is None:
+        return names
+    names_of_user = _checked_class_names(class_names)
+    if names is not None:
+        _check_count(names_of_user, names, column)
+    return names_of_user
 
 
 def read_captions(dataset: Dataset, column: str) -> tuple[np.ndarray, list[str]]:
@@ -188,6 +199,14 @@ def _numbered(numbers: np.ndarray, column: str) -> tuple[np.ndarray, list[str]]:
             f"{negative[0]}). Labels must be 0 or more; remove these rows or label them."
         )
     return labels, [str(value) for value in unique.tolist()]
+
+
+def _check_count(names_of_user: Sequence[str], names: Sequence[str], column: str) -> None:
+    if len(names_of_user) != len(names):
+        raise InputError(
+            f"Got {len(names_of_user)} class names, but column {column!r} has {len(names)} classes; give one name per "
+            "class, in label order (--class_names_file)."
+        )
 
 
 def _checked_class_names(class_names: Any) -> list[str]:

@@ -47,11 +47,44 @@ def class_prompts(
     `InputError` where a template has not exactly one `{}`, there is no template, or the name of a class is blank.
     """
     templates = [templates] if isinstance(templates, str) else list(templates)
-    _check_templates(templates)
-    names = _distinct_names(class_names)
+    check_templates(templates)
+    names = distinct_names(class_names)
     _warn_about_meaningless(names)
     # Not str.format: other braces in a template or a name are plain text.
     return [[template.replace(PLACEHOLDER, name) for name in names] for template in templates]
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raise `InputError` where there is no template, or one has not exactly one `{}` for the name of a class."""
+    if not templates:
+        raise InputError('--prompt_template is empty; give at least one template, e.g. "A photo of a {}.".')
+    for template in templates:
+        if _SURROGATE.search(template):
+            raise InputError(f"--prompt_template {template!r} is no UTF-8 text; write it anew.")
+        if template.count(PLACEHOLDER) != 1:
+            raise InputError(
+                f"--prompt_template {template!r} has {template.count(PLACEHOLDER)} placeholders; write {PLACEHOLDER} "
+                'exactly once, where the class name goes, e.g. "A photo of a {}.".'
+            )
+
+
+def distinct_names(class_names: Sequence[str]) -> list[str]:
+    """The words of each class for its prompts, `(C,)`; raises `InputError` for a name that is blank or no text."""
+    cleaned = [clean_class_name(name) for name in class_names]
+    for label, name in enumerate(cleaned):
+        if _SURROGATE.search(name):
+            raise InputError(
+                f"The name of class {label}, {name!r}, holds half of a sign (a lone surrogate); write it anew."
+            )
+        if not name:
+            raise InputError(
+                f"The name of class {label} is blank; name all classes with --class_names_file (one name per line, "
+                "in label order)."
+            )
+    count = Counter(name.casefold() for name in cleaned)
+    return [
+        _words(full) if count[name.casefold()] > 1 else name for full, name in zip(class_names, cleaned, strict=True)
+    ]
 
 
 def read_class_names(path: str | Path) -> list[str]:
@@ -79,37 +112,6 @@ def read_class_names(path: str | Path) -> list[str]:
 def _words(name: str) -> str:
     words = " ".join(_UNDERSCORES.sub(" ", name).split())
     return _LEADING_WORDNET_ID.sub("", words)
-
-
-def _check_templates(templates: Sequence[str]) -> None:
-    if not templates:
-        raise InputError('--prompt_template is empty; give at least one template, e.g. "A photo of a {}.".')
-    for template in templates:
-        if _SURROGATE.search(template):
-            raise InputError(f"--prompt_template {template!r} is no UTF-8 text; write it anew.")
-        if template.count(PLACEHOLDER) != 1:
-            raise InputError(
-                f"--prompt_template {template!r} has {template.count(PLACEHOLDER)} placeholders; write {PLACEHOLDER} "
-                'exactly once, where the class name goes, e.g. "A photo of a {}.".'
-            )
-
-
-def _distinct_names(class_names: Sequence[str]) -> list[str]:
-    cleaned = [clean_class_name(name) for name in class_names]
-    for label, name in enumerate(cleaned):
-        if _SURROGATE.search(name):
-            raise InputError(
-                f"The name of class {label}, {name!r}, holds half of a sign (a lone surrogate); write it anew."
-            )
-        if not name:
-            raise InputError(
-                f"The name of class {label} is blank; name all classes with --class_names_file (one name per line, "
-                "in label order)."
-            )
-    count = Counter(name.casefold() for name in cleaned)
-    return [
-        _words(full) if count[name.casefold()] > 1 else name for full, name in zip(class_names, cleaned, strict=True)
-    ]
 
 
 def _warn_about_meaningless(names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from datasets import ClassLabel, Dataset, Value
+from datasets import ClassLabel, Dataset, Features, Value
 
 from ..config.yaml_file import read_lines
 from ..errors import InputError
@@ -122,15 +122,26 @@ def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: 
 
     Raises `InputError` where there is no such column or file, or it lists what is no row of the dataset.
     """
-    if not isinstance(listing, (str, Path)):
-        return _at_rows(listing, source_index, flag)
-    if (column := str(listing)) in dataset.column_names:
-        if dataset.features[column] != Value("bool"):
-            raise InputError(
-                f"--{flag} {column} is a column of {dataset.features[column]}; name a boolean column, or a file."
-            )
-        return column_array(dataset, column).fill_null(False).to_numpy(zero_copy_only=False)
-    return _at_rows(_read_numbers(Path(listing), flag, dataset), source_index, flag)
+    if (numbers := _listed_numbers(listing, flag, dataset.features)) is not None:
+        return _at_rows(numbers, source_index, flag)
+    return column_array(dataset, str(listing)).fill_null(False).to_numpy(zero_copy_only=False)
+
+
+def check_listings(must_keep: Listing | None, must_drop: Listing | None, features: Features) -> None:
+    """Raise `InputError` for lists of rows that are wrong whatever rows there are; `features` are those of columns.
+
+    So is a file that can't be read, a column that is not boolean, a number below 0, or one that is in both lists.
+    """
+    kept, dropped = (
+        None if listing is None else _listed_numbers(listing, flag, features)
+        for listing, flag in ((must_keep, "must_keep"), (must_drop, "must_drop"))
+    )
+    for numbers, flag in ((kept, "must_keep"), (dropped, "must_drop")):
+        if numbers is not None and numbers.size and numbers.min() < 0:
+            raise InputError(f"--{flag} lists {numbers.min()}; the rows of a source have numbers from 0 on.")
+    if kept is not None and dropped is not None:
+        rows = np.union1d(kept, dropped)
+        _check_apart(np.isin(rows, kept), np.isin(rows, dropped), rows)
 
 
 def read_class_quotas(path: str | Path) -> dict[str, int]:
@@ -156,12 +167,7 @@ def checked_class_quotas(class_quotas: Mapping[str, int] | str | Path | None) ->
 
 def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag: str) -> np.ndarray:
     """A mask of the rows with these numbers."""
-    numbers = as_numpy(on_its_device(listing, f"--{flag}"))
-    if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
-        mask = "; of a mask give np.flatnonzero(mask)" if numbers.dtype == bool else ""
-        raise InputError(
-            f"--{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}{mask}."
-        )
+    numbers = _row_numbers(listing, flag)
     unknown = np.setdiff1d(numbers, source_index)
     if len(unknown):
         rows = f", from {source_index[0]} to {source_index[-1]}" if len(source_index) else ""
@@ -171,6 +177,27 @@ def _at_rows(listing: Sequence[int] | np.ndarray, source_index: np.ndarray, flag
             f"{counted(len(source_index), 'row')}{rows}."
         )
     return np.isin(source_index, numbers)
+
+
+def _row_numbers(listing: Sequence[int] | np.ndarray, flag: str) -> np.ndarray:
+    numbers = as_numpy(on_its_device(listing, f"--{flag}"))
+    if numbers.size and (numbers.ndim != 1 or numbers.dtype.kind not in "iu"):
+        mask = "; of a mask give np.flatnonzero(mask)" if numbers.dtype == bool else ""
+        raise InputError(
+            f"--{flag} must be row numbers of the source, got {numbers.dtype} of shape {numbers.shape}{mask}."
+        )
+    return numbers
+
+
+def _listed_numbers(listing: Listing, flag: str, features: Features) -> np.ndarray | None:
+    """The row numbers of a list or a file; None where the listing is the name of a boolean column."""
+    if not isinstance(listing, (str, Path)):
+        return _row_numbers(listing, flag)
+    if (column := str(listing)) not in features:
+        return _read_numbers(Path(listing), flag, features)
+    if features[column] != Value("bool"):
+        raise InputError(f"--{flag} {column} is a column of {features[column]}; name a boolean column, or a file.")
+    return None
 
 
 def _check_apart(
@@ -190,8 +217,8 @@ def _is_categorical(feature: object) -> bool:
     return is_plain or isinstance(feature, ClassLabel)
 
 
-def _read_numbers(path: Path, flag: str, dataset: Dataset) -> np.ndarray:
-    columns = [name for name, feature in dataset.features.items() if feature == Value("bool")]
+def _read_numbers(path: Path, flag: str, features: Features) -> np.ndarray:
+    columns = [name for name, feature in features.items() if feature == Value("bool")]
     try:
         lines = path.read_text(encoding="utf-8-sig").split()  # without the byte order mark that some editors write
     except (OSError, UnicodeDecodeError) as error:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from ..adapters.decision import check_peft_config
 from ..adapters.peft_configs import read_peft_config
 from ..adapters.pretrained import check_given, fetch_given
-from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments, default_model
+from ..config.arguments import Arguments, default_model
 from ..data import LabelledImages, SourceImages, read_images
 from ..data.decisions import CHOICES, Decision, checked_decisions, decisions_in_words
 from ..data.image_stream import ImageStream
@@ -41,6 +41,7 @@ from .prepared import GivenRows, ImageInputs, Prepared, check_row_demands
 from .provenance import identity, identity_before_reading
 from .read_stream import find_stream, read_stream
 from .run_log import timed
+from .stream_checks import check_before_reading, check_can_be_streamed, check_caption_words
 
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,9 @@ def prepare_dataset(
         adapter = fetch_given(adaptation.adapter_name_or_path)
         stream = _find_stream(arguments, passed, accelerator, has_decisions=decisions is not None)
         given = None
-        if stream is None:
+        if stream is not None:
+            check_before_reading(stream, arguments, _listings(arguments, passed), passed.class_names, objective, sizes)
+        else:
             images = _load_images(arguments, passed.dataset, passed.class_names, decisions)
             given = _check_given(images, arguments, passed, objective, sizes)
         backbone = _load_backbone(arguments, passed.model, accelerator, recorded)
@@ -165,12 +168,17 @@ def _find_stream(
     """The stream to select from; None where it is a dataset."""
     if not (is_stream(passed.dataset) or (passed.dataset is None and arguments.data.streaming)):
         return None
+    check_can_be_streamed(arguments, Processes(accelerator))
+    return find_stream(arguments, passed.dataset, _listings(arguments, passed), has_decisions=has_decisions)
+
+
+def _listings(arguments: Arguments, passed: Passed) -> tuple[Listing | None, Listing | None]:
+    """The rows that must be kept, and those that must be dropped."""
     chosen = arguments.selection
-    listings = [
+    return (
         chosen.must_keep if passed.must_keep is None else passed.must_keep,
         chosen.must_drop if passed.must_drop is None else passed.must_drop,
-    ]
-    return find_stream(arguments, passed.dataset, listings, Processes(accelerator), has_decisions=has_decisions)
+    )
 
 
 def _check_row_checks(arguments: Arguments, passed: Passed, objective: Objective) -> None:
@@ -196,8 +204,8 @@ def _load_images(
 ) -> LabelledImages:
     data = arguments.data
     source = None
-    if class_names is not None and data.caption_column is not None:
-        raise InputError("class_names are for labels, and captions are used as they are; leave them out.")
+    if data.caption_column is not None:
+        check_caption_words(arguments, class_names)
     if dataset is None:
         dataset, source = load_source(
             data.dataset_name,
@@ -225,13 +233,13 @@ def _load_images(
 
 
 def _rows_of(images: LabelledImages, arguments: Arguments, passed: Passed) -> GivenRows:
-    chosen = arguments.selection
+    must_keep, must_drop = _listings(arguments, passed)
     facts = read_facts(
         images.dataset,
         images.source_index,
         group_column=arguments.data.group_column,
-        must_keep=chosen.must_keep if passed.must_keep is None else passed.must_keep,
-        must_drop=chosen.must_drop if passed.must_drop is None else passed.must_drop,
+        must_keep=must_keep,
+        must_drop=must_drop,
         decided=images.decided,
         has_captions=images.has_captions,
     )
@@ -282,15 +290,9 @@ def _load_backbone(
 
 def _prompts_of(images: LabelledImages, arguments: Arguments) -> list[list[str]]:
     """Templates x classes; or the captions as they are."""
-    templates = arguments.model.prompt_template
-    if not images.has_captions:
-        return class_prompts(images.class_names, templates)
-    if templates != [DEFAULT_PROMPT_TEMPLATE]:
-        raise InputError(
-            f"--prompt_template {templates[0]!r} is for the names of classes; captions are used as they are. Leave it "
-            "out."
-        )
-    return [images.class_names]
+    if images.has_captions:
+        return [images.class_names]
+    return class_prompts(images.class_names, arguments.model.prompt_template)
 
 
 def _tell_of_another_default(folder: RunFolder, objective: Objective) -> None:

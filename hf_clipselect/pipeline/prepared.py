@@ -116,6 +116,13 @@ def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Siz
     if not rows.has_captions:
         check_demands(rows.labels, rows.class_names, rows.facts, objective, sizes)
         return
+    check_caption_settings(objective, sizes)
+    check_num_clusters(rows.num_clusters, len(rows.labels))
+    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet
+
+
+def check_caption_settings(objective: Objective, sizes: Sequence[Size]) -> None:
+    """Raise `InputError` for what has no meaning for captions, whatever rows there are."""
     check_captions(objective, sizes)
     if objective.alignment == "ensemble":
         raise InputError(
@@ -127,5 +134,3 @@ def check_row_demands(rows: GivenRows, objective: Objective, sizes: Sequence[Siz
             "--class_quotas_file names classes, and captions have none, only clusters that are not known before the "
             "images are encoded; leave it out, or give quotas of groups with --group_column and --balance_by group."
         )
-    check_num_clusters(rows.num_clusters, len(rows.labels))
-    check_demands(np.zeros_like(rows.labels), ["all"], rows.facts, objective, sizes)  # there are no clusters yet

@@ -1,4 +1,4 @@
-"""A run on a stream: what of it can't be had, its first reading, which encodes it, and its second, which writes."""
+"""A run on a stream: its first reading, which encodes it, and its second, which writes."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +19,10 @@ from ..data.source import describe_source, labels_id, load_stream, sampled_rows,
 from ..data.stream_rows import one_stream
 from ..encoder.backbone import Backbone
 from ..encoder.stream_features import EncodedStream, encode_stream
-from ..errors import InputError
 from ..results.report import rows_with_pictures
 from ..results.run_folder import RunFolder
 from ..results.scores_table import column_values
 from ..results.selection_result import SelectionResult
-from ..runtime.processes import Processes
 from ..selection import column_suffix
 
 
@@ -40,17 +38,15 @@ def find_stream(
     arguments: Arguments,
     passed: IterableDataset | IterableDatasetDict | None,
     listings: Sequence[Listing | None],
-    processes: Processes,
     *,
     has_decisions: bool,
 ) -> ImageStream:
     """The stream that was passed, or that the arguments name, with its columns; nothing but its first rows is read.
 
-    `listings` are those of `--must_keep` and `--must_drop`, which may be names of columns. Raises `InputError` for
-    what can't be done with a stream, and as [`open_stream`].
+    `listings` are those of `--must_keep` and `--must_drop`, which may be names of columns. Raises `InputError` as
+    [`open_stream`].
     """
     data = arguments.data
-    _check_can_be_streamed(arguments, processes)
     if passed is None:
         rows, source = load_stream(data)
     else:
@@ -148,23 +144,3 @@ def rows_to_write(
         yield replace(images, dataset=dataset)
     finally:
         path.unlink(missing_ok=True)
-
-
-def _check_can_be_streamed(arguments: Arguments, processes: Processes) -> None:
-    data, quality = arguments.data, arguments.selection.quality_checks
-    if processes.count > 1:
-        raise InputError(
-            f"A stream is read by one process, and this run has {processes.count}; start it without a launcher, or "
-            "load the dataset without --streaming."
-        )
-    if quality != "off":
-        raise InputError(
-            f"--quality_checks {quality} looks at all images once more, beside each other, which a stream does not "
-            "give; leave it out, or load the dataset without --streaming."
-        )
-    if data.reference_split is not None:
-        raise InputError(
-            f"--reference_split {data.reference_split} is loaded whole, and of a dataset that is streamed that would "
-            "be all of it; leave it out, load the dataset without --streaming, or call select_dataset(stream, "
-            "reference=...) from Python with the images to compare with."
-        )

@@ -299,6 +299,31 @@ def test_what_a_stream_cannot_do_is_refused_with_the_way_out(digits, clip_folder
     assert np.flatnonzero(np.array(copies.scores["leak_of"][:]) >= 0).tolist()[:5] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"class_names": ["a", "b"]}, "Got 2 class names, but column 'label' has 10 classes"),
+        ({"prompt_template": "a digit"}, "has 0 placeholders"),
+        ({"class_quotas": {"eleven": 3}}, "names eleven, which is no class of the stream; .*zero"),
+        ({"must_keep": [3, -1]}, "must_keep lists -1"),
+        ({"must_keep": "nowhere.txt"}, "must_keep nowhere.txt can't be read as a file"),
+        ({"must_drop": "camera"}, "must_drop camera is a column of .*name a boolean column"),
+        ({"must_keep": [3, 4], "must_drop": [4, 5]}, "1 row is in must_keep and must_drop, first 4"),
+        ({"caption_column": "camera", "objective": "robust"}, "captions in place of labels"),
+        ({"caption_column": "camera", "selection_ratio": "auto"}, "captions in place of labels"),
+        ({"caption_column": "camera", "prompt_template": "{}, a photo"}, "captions are used as they are"),
+        ({"caption_column": "camera", "class_names": ["a", "b"]}, "captions are used as they are"),
+        ({"caption_column": "camera", "class_quotas": {"a": 3}}, "captions have none"),
+    ],
+    ids=str,
+)
+def test_what_no_rows_could_meet_is_refused_before_any_is_encoded(settings, told, digits, clip_folder, encoded_rows):
+    settings = {**QUICK, "objective": "clean", "model_name_or_path": clip_folder, **settings}
+    with pytest.raises(InputError, match=told):
+        select_dataset(digits.to_iterable_dataset(), **settings)
+    assert encoded_rows == []
+
+
 def select_by_command(folder: Path, clip_folder: Path, *flags: str) -> int:
     own = "--adaptation off --objective clean --use_cpu --dataloader_num_workers 0 --selection_ratio 0.3".split()
     return main(["select", *own, "--model_name_or_path", str(clip_folder), "--output_dir", str(folder), *flags])
