@@ -14,6 +14,7 @@ from loopback_hub.server import LoopbackHub
 from made_results import make_result
 from recipe_files import launch_recipe, load_recipe
 
+from hf_clipselect.cli import main
 from hf_clipselect.data import LabelledImages
 from hf_clipselect.data.source import DatasetSource
 from hf_clipselect.embedded import load_digits_dataset
@@ -133,6 +134,18 @@ def test_the_source_of_a_folder_is_found_by_the_config_of_the_run(digits, tmp_pa
     for folder in (tmp_path / "out", tmp_path / "out" / "subset"):
         found = rows_of(folder)
         assert found.selected.source_index.tolist() == named.selected.source_index.tolist() == made.selected.tolist()
+
+
+def test_the_first_rows_of_a_stream_are_the_candidates(digits, clip_folder, tmp_path):
+    digits.to_parquet(tmp_path / "rows.parquet")
+    settings = f"--adaptation off --objective clean --use_cpu --model_name_or_path {clip_folder} --streaming"
+    named = f"--dataset_name {tmp_path / 'rows.parquet'} --max_train_samples 90 --output_dir {tmp_path / 'out'}"
+    assert main(["select", *settings.split(), *named.split()]) == 0
+    rows = rows_of(tmp_path / "out")
+    assert rows.candidates.source_index.tolist() == list(range(90)) and len(rows.selected.labels) == 27
+    digits.select(range(1, 91)).to_parquet(tmp_path / "others.parquet")
+    with pytest.raises(InputError, match="labels or images differ"):
+        rows_of(tmp_path / "out", "--source_dataset", tmp_path / "others.parquet")
 
 
 def test_another_dataset_is_refused(digits, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from ...data import GIVEN_LABEL, LabelledImages, read_images
-from ...data.source import DatasetSource, describe_source, load_source
+from ...data.source import DatasetSource, describe_source, has_content_of, load_source
 from ...errors import InputError
 from ...results.run_folder import RunFolder
 from ...results.scores_table import column_values
@@ -107,13 +107,13 @@ def load_selected_rows(arguments: ClassifierArguments) -> SelectedRows:
             f"The dataset that {name} was selected from can't be loaded: {error} Name it with --source_dataset."
         ) from None
     images = read_images(
-        dataset,
+        known.cut(dataset),
         source,
         image_column_name=known.image_column or arguments.image_column_name,
         label_column_name=known.label_column or arguments.label_column_name,
         allow_outside_files=arguments.allow_outside_files or place.allow_outside_files,
     )
-    _check_same(images.source, known, arguments)
+    _check_same(images, known, arguments)
     images = _with_decided_labels(images, result.scores)
     rows = column_values(result.scores, "source_index")
     selected = pick_rows(images, result.selected)
@@ -198,15 +198,16 @@ def _find_source(source: DatasetSource, arguments: ClassifierArguments) -> Sourc
     )
 
 
-def _check_same(found: DatasetSource, known: DatasetSource, arguments: ClassifierArguments) -> None:
+def _check_same(found: LabelledImages, known: DatasetSource, arguments: ClassifierArguments) -> None:
     """Refuse another dataset than the selection was made from: its row numbers would name other rows."""
-    if found.num_rows != known.num_rows:
-        differs = f"it has {found.num_rows:,} rows, and the selection was made from {known.num_rows:,}"
-    elif known.content_id and found.content_id != known.content_id:
+    columns = replace(known, image_column=found.image_column, label_column=found.label_column)
+    if len(found.labels) != known.num_rows:
+        differs = f"it has {len(found.labels):,} rows, and the selection was made from {known.num_rows:,}"
+    elif known.content_id and not has_content_of(found.dataset, columns):
         differs = "labels or images differ"
     else:
         return
     raise InputError(
-        f"{found.describe()} is not the dataset that {arguments.dataset_name} was selected from: {differs}. Name that "
-        "one, with its rows in their order, with --source_dataset, or select anew from this one."
+        f"{found.source.describe()} is not the dataset that {arguments.dataset_name} was selected from: {differs}. "
+        "Name that one, with its rows in their order, with --source_dataset, or select anew from this one."
     )
