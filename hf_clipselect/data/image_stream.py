@@ -32,9 +32,9 @@ from ..runtime.parquet import without_hollow_columns
 from .columns import find_caption_column, find_image_column, find_label_column
 from .labelled_images import check_column_names
 from .loading_errors import explained
-from .outside_files import with_own_images
+from .outside_files import caches_of_hub_data, with_own_images
 from .source import DatasetSource, bytes_there, sampled_images
-from .stream_rows import check_in_order, typed_tables, with_features
+from .stream_rows import check_in_order, datasets_of_stream, typed_tables, with_features
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class ImageStream:
     has_captions: bool
     source: DatasetSource
     allow_outside_files: bool
+    hub_caches: tuple[str, ...]  # where rows lie that were taken from the Hub before they were made a stream
     beginning: str  # hash of the first rows, by which the columns were found
 
     @property
@@ -155,7 +156,11 @@ class ImageStream:
         try:
             with _without_bars():
                 dataset = with_own_images(
-                    dataset, self.image_column, self._origin, allow_outside_files=self.allow_outside_files
+                    dataset,
+                    self.image_column,
+                    self._origin,
+                    allow_outside_files=self.allow_outside_files,
+                    caches=self.hub_caches,
                 )
         except InputError as error:
             counted = "" if start == 0 else f" (Counted from row {start} of the stream on.)"
@@ -206,8 +211,18 @@ def open_stream(
     held = (label_column, *(name for name in held_columns if name is not None and name in features))
     held = tuple(dict.fromkeys(held))
     beginning = _beginning(first, image_column, held)
-    has_captions = caption_column is not None
-    return ImageStream(rows, features, image_column, held, has_captions, source, allow_outside_files, beginning), head
+    stream = ImageStream(
+        rows,
+        features,
+        image_column,
+        held,
+        has_captions=caption_column is not None,
+        source=source,
+        allow_outside_files=allow_outside_files,
+        hub_caches=tuple({cache for dataset in datasets_of_stream(rows) for cache in caches_of_hub_data(dataset)}),
+        beginning=beginning,
+    )
+    return stream, head
 
 
 def _reading(source: DatasetSource, start: int) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """Which files the rows of a dataset may name: those of its own folder, as somebody else may have written the rows."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,23 @@ _WAY_OUT = " If you trust whoever wrote the dataset, pass --allow_outside_files.
 
 
 def check_files_stay_inside(
-    dataset: Dataset, name: str = "", folder: str | None = None, *, way_out: str = _WAY_OUT
+    dataset: Dataset,
+    name: str = "",
+    folder: str | None = None,
+    *,
+    caches: Sequence[str] = (),
+    way_out: str = _WAY_OUT,
 ) -> None:
     """Raise `InputError` for the first row that names a file outside of the dataset's own folder.
 
     All columns whose files a subset would publish are checked, and no file is read. A link in the folder may lead
     anywhere, since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset.
     `name` is the Hub id, folder or file that the dataset was loaded from; `folder` the local folder or fsspec URL that
-    its paths are relative to. A dataset that was made in memory has neither and may name any file. `way_out` ends the
+    its paths are relative to. A dataset that was made in memory has neither and may name any file, but for one whose
+    rows were taken from the Hub, as `caches` of it tell, or the dataset itself. `way_out` ends the
     sentence, for who can allow such files.
     """
-    caches = _caches_of_hub_data(dataset)
+    caches = [*caches, *caches_of_hub_data(dataset)]
     if not name and folder is None and not caches:
         return
     inside = _own_places(name, folder, caches)
@@ -58,6 +64,7 @@ def with_own_images(
     *,
     storage_options: Mapping[str, Any] | None = None,
     allow_outside_files: bool = False,
+    caches: Sequence[str] = (),
 ) -> Dataset:
     """[`with_images`] with relative paths that start from the folder of the source, and with `storage_options` for
     fsspec if that is a URL; then [`check_files_stay_inside`] unless all files are allowed. Raises what these do.
@@ -65,8 +72,14 @@ def with_own_images(
     folder = source.paths_relative_to or _folder_of(source.name)
     dataset = with_images(dataset, image_column, folder, storage_options=storage_options)
     if not allow_outside_files:
-        check_files_stay_inside(dataset, source.name, folder)
+        check_files_stay_inside(dataset, source.name, folder, caches=caches)
     return dataset
+
+
+def caches_of_hub_data(dataset: Dataset) -> list[str]:
+    """The caches that hold rows from the Hub: <cache>/<repository>/<config>/<version>/<commit>/<file>."""
+    files = [Path(file["filename"]) for file in dataset.cache_files]
+    return [str(file.parents[4]) for file in files if len(file.parents) > 5 and COMMIT.fullmatch(file.parent.name)]
 
 
 def _folder_of(name: str) -> str | None:
@@ -91,12 +104,6 @@ def _own_places(name: str, folder: str | None, caches: list[str]) -> tuple[str, 
         f"{os.path.realpath(os.path.dirname(place))}/{os.path.basename(place)}" for place in places if place[0] == "/"
     ]
     return tuple(places + resolved)
-
-
-def _caches_of_hub_data(dataset: Dataset) -> list[str]:
-    """The caches that hold rows from the Hub: <cache>/<repository>/<config>/<version>/<commit>/<file>."""
-    files = [Path(file["filename"]) for file in dataset.cache_files]
-    return [str(file.parents[4]) for file in files if len(file.parents) > 5 and COMMIT.fullmatch(file.parent.name)]
 
 
 def _outside(values: pa.ChunkedArray, feature: Any, inside: tuple[str, ...]) -> dict[int, str]:

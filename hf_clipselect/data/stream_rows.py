@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import IterableDataset, IterableDatasetDict
+from datasets import Dataset, IterableDataset, IterableDatasetDict
 from datasets.arrow_writer import OptimizedTypedSequence
 from datasets.table import InMemoryTable
 
@@ -38,9 +38,7 @@ def check_in_order(rows: IterableDataset) -> None:
 
     Such are a shuffled one and one that mixes others by a chance that no seed fixes.
     """
-    waiting = [(rows._ex_iterable, False)]
-    while waiting:
-        part, has_end = waiting.pop()
+    for part, has_end in _parts_of(rows):
         kind = type(part).__name__
         if "Shuffled" in kind:
             raise InputError(
@@ -52,13 +50,16 @@ def check_in_order(rows: IterableDataset) -> None:
                 "The stream mixes others by chance and without a seed, so it gives other rows in every process, and "
                 "its rows are known by their positions. Pass interleave_datasets(..., probabilities=..., seed=0)."
             )
-        has_end |= kind == "TakeExamplesIterable"
         if kind == "RepeatExamplesIterable" and part.num_times is None and not has_end:
             raise InputError(
                 "The stream is repeated without an end. Pass it as it was before .repeat, or with .take(n) behind it."
             )
-        parts = [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
-        waiting += [(inner, has_end) for inner in parts]
+
+
+def datasets_of_stream(rows: IterableDataset) -> list[Dataset]:
+    """The datasets whose rows a stream gives, of one that `to_iterable_dataset` made, or several."""
+    shards = (shard for part, _ in _parts_of(rows) for shard in getattr(part, "kwargs", {}).get("shards", []))
+    return [shard for shard in shards if isinstance(shard, Dataset)]
 
 
 def with_features(rows: IterableDataset) -> IterableDataset:
@@ -92,6 +93,17 @@ def typed_tables(rows: IterableDataset) -> Iterator[pa.Table]:
             for name, feature in features.items()
         }
         yield InMemoryTable.from_pydict(columns).table
+
+
+def _parts_of(rows: IterableDataset) -> Iterator[tuple[Any, bool]]:
+    """What a stream is made of, from its last step to its origins, and whether a step behind has given it an end."""
+    waiting = [(rows._ex_iterable, False)]
+    while waiting:
+        part, has_end = waiting.pop()
+        yield part, has_end
+        has_end |= type(part).__name__ == "TakeExamplesIterable"
+        parts = [part.ex_iterable] if hasattr(part, "ex_iterable") else getattr(part, "ex_iterables", [])
+        waiting += [(inner, has_end) for inner in parts]
 
 
 def _has_seed(generator: np.random.Generator) -> bool:

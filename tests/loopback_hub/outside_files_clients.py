@@ -67,6 +67,7 @@ def rows_that_name_files(secret: str) -> dict:
         "by its card": told(load_source, "alice/card"),
         "by name": told(read_images, *load_source("alice/hostile")),
         "passed": told(select_dataset, loaded, **settings),
+        "passed as a stream": told(select_dataset, loaded.to_iterable_dataset(), **settings),
         "passed in part": told(read_images, loaded.select(range(11))),
         "changed": told(read_images, loaded.filter(lambda row: True).map(lambda row: {"more": 1})),
         "saved": told(kept.save, folder, loaded),
