@@ -6,13 +6,14 @@ every run; the keys of the run are added here. Nothing unknown is filled in.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from huggingface_hub.repocard import metadata_load
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from ..errors import InputError
 from ..runtime.hub_ids import EMBEDDED_PREFIX, check_repo_id, hide_paths, is_hub_id, plain_name
@@ -246,9 +247,16 @@ def _render(
     metadata: Mapping[str, Any],
     context: Mapping[str, Any],
 ) -> str:
-    template = card_class((files("hf_clipselect.hub") / "templates" / template_name).read_text(encoding="utf-8"))
+    own_metadata, body = _template(template_name, card_class)
     known = {key: value for key, value in metadata.items() if value is not None}
-    header = f"---\n{data_class(**template.data.to_dict() | known).to_yaml()}\n---\n"
+    header = f"---\n{data_class(**own_metadata | known).to_yaml()}\n---\n"
+    return header + body.render({**context, "wrote": Markdown(written_header(header))})
+
+
+@cache
+def _template(name: str, card_class: type[RepoCard]) -> tuple[dict[str, Any], Template]:
+    """The metadata that a template states itself, and its body."""
+    template = card_class((files("hf_clipselect.hub") / "templates" / name).read_text(encoding="utf-8"))
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -259,5 +267,4 @@ def _render(
     )
     filters = {"code": code_span, "literal": python_literal}
     environment.filters |= filters | {name: getattr(wording, name) for name in ("count", "number", "percent")}
-    body = environment.from_string(template.text).render({**context, "wrote": Markdown(written_header(header))})
-    return header + body
+    return template.data.to_dict(), environment.from_string(template.text)
