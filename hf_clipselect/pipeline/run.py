@@ -57,8 +57,7 @@ def run_selection(arguments: Arguments, passed: Passed | None = None) -> Selecti
         report = _report(outcome, description, asked=prepared.sizes, seconds=seconds, warnings=warnings)
         images = prepared.inputs.images.dataset if prepared.inputs.read is None else None
         result = replace(outcome.result, report=report, images=images)
-        is_kept = place is not None or prepared.inputs.read is None  # nobody would see what a stream is read again for
-        if accelerator.is_main_process and is_kept:
+        if accelerator.is_main_process and place is not None:  # nobody would see what a temporary folder holds
             _write(prepared, result, outcome, description)
         # The other processes end here: they would time out while the main one pushes.
         accelerator.wait_for_everyone()
