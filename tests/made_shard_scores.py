@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,7 +61,9 @@ def made_scores(
     )
 
 
-def write_scores(made: MadeScores, folder: Path, *, num_shards: int = 5, ending: str = ".tar") -> tuple[Path, Path]:
+def write_scores(
+    made: MadeScores, folder: Path, *, num_shards: int = 5, ending: str = ".tar", versions: bool = True
+) -> tuple[Path, Path]:
     """The data and the working folder, as `prepare` and `score` leave them."""
     data, work = folder / "data", folder / "work"
     (work / "reference").mkdir(parents=True)
@@ -71,14 +74,20 @@ def write_scores(made: MadeScores, folder: Path, *, num_shards: int = 5, ending:
         if not (data / name).exists():
             (data / name).touch()
         mine = np.flatnonzero(made.shards == shard)
-        write_score_file(
-            made, mine, work / "scores" / f"part/{shard:04d}.parquet", shard=name, size=(data / name).stat().st_size
-        )
+        path = work / "scores" / f"part/{shard:04d}.parquet"
+        write_score_file(made, mine, path, shard=name, data=data, versions=versions)
     return data, work
 
 
 def write_score_file(
-    made: MadeScores, mine: np.ndarray, path: Path, *, shard: str, size: int = 0, key: str = KEY
+    made: MadeScores,
+    mine: np.ndarray,
+    path: Path,
+    *,
+    shard: str,
+    data: Path,
+    key: str = KEY,
+    versions: bool = True,
 ) -> None:
     columns = {
         "uid": pa.array([made.uids[row] for row in mine], pa.binary(16)),
@@ -94,8 +103,8 @@ def write_score_file(
     numbers, counts = np.unique(made.clusters[mine], return_counts=True)
     told = {
         "key": key,
-        "shard": shard,
-        "shard_bytes": size,
+        **shard_facts(data, shard),
+        **({} if versions else {"shard_version": ""}),
         "num_rows": 2 * len(mine),
         "num_scored": len(mine),
         "unreadable": len(mine),
@@ -108,10 +117,16 @@ def write_score_file(
     )
 
 
-def write_failed(work: Path, name: str, *, reason: str, size: int = 0, key: str = KEY) -> Path:
+def shard_facts(data: Path, shard: str) -> dict[str, Any]:
+    """By what a shard is known as the one that was scored."""
+    status = (data / shard).stat()
+    return {"shard": shard, "shard_bytes": status.st_size, "shard_version": f"mtime {status.st_mtime}"}
+
+
+def write_failed(work: Path, name: str, *, reason: str, key: str = KEY, **stale: Any) -> Path:
     """Tell of a shard `part/<name>.tar`, instead of its scores, why it can't be read."""
     (work / "scores" / "part" / f"{name}.parquet").unlink(missing_ok=True)
-    told = {"key": key, "shard": f"part/{name}.tar", "shard_bytes": size, "reason": reason}
+    told = {"key": key, **shard_facts(work.parent / "data", f"part/{name}.tar"), "reason": reason, **stale}
     path = work / "scores" / "part" / f"{name}.failed.json"
     path.write_text(json.dumps(told))
     return path

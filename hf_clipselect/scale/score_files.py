@@ -33,6 +33,11 @@ class Shard:
     version: str = field(default="", compare=False)
 
     @property
+    def identity(self) -> tuple[str, int, str]:
+        """Path, size and version, by all of which a shard is known as the one that was scored."""
+        return self.path, self.size, self.version
+
+    @property
     def scores_path(self) -> str:
         """Where in the working folder its scores are."""
         return f"{SCORES}/{PurePosixPath(self.path).with_suffix('.parquet')}"
@@ -71,9 +76,7 @@ def write_scores(
     """
     told = {
         "key": key,
-        "shard": shard.path,
-        "shard_bytes": shard.size,
-        "shard_version": shard.version,
+        **_of_shard(shard),
         "num_rows": num_rows,
         "num_scored": len(scores.row),
         "unreadable": num_rows - len(scores.row),
@@ -104,7 +107,7 @@ def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> N
     which were to be made anew with embeddings, stay.
     """
     with write_whole(work, shard.failed_path) as file:
-        file.write(json.dumps({"key": key, "shard": shard.path, "shard_bytes": shard.size, "reason": reason}).encode())
+        file.write(json.dumps({"key": key, **_of_shard(shard), "reason": reason}).encode())
     if work.exists(shard.scores_path) and not is_trusted(work, shard, key=key):
         work.rm_file(shard.scores_path)
 
@@ -126,7 +129,7 @@ def read_trusted(
             table = pq.read_table(file, page_checksum_verification=True)
         told = json.loads(table.schema.metadata[METADATA])
         of_shard = (told["shard"], told["shard_bytes"], told["shard_version"])
-        same = told["key"] == key and of_shard == (shard.path, shard.size, shard.version)
+        same = told["key"] == key and of_shard == shard.identity
         whole = (
             told["num_scored"] == len(table) == told["num_rows"] - told["unreadable"]
             and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)
@@ -137,6 +140,10 @@ def read_trusted(
     if not same or not whole or (with_embeddings and "embedding" not in table.column_names):
         return None
     return told, table
+
+
+def _of_shard(shard: Shard) -> dict[str, Any]:
+    return dict(zip(("shard", "shard_bytes", "shard_version"), shard.identity, strict=True))
 
 
 def _counts(clusters: np.ndarray) -> dict[str, int]:

@@ -263,6 +263,8 @@ def _told(summary: dict[str, Any]) -> str:
     repeats = summary["duplicates"]
     shards, clusters = counted(summary["shards"], "shard"), counted(len(summary["clusters"]), "cluster")
     lines = [f"{summary['rows']} rows of {shards}{lost}, {clusters}"]
+    unread = summary["unreadable"]
+    lines += [f"{counted(unread, 'row')} more without scores, which can't be kept"] if unread else []
     lines += [f"{counted(repeats, 'row')} left out: same uid as an earlier one of the cluster"] if repeats else []
     lines += [f"{config}: {count} kept" for config, count in summary["kept"].items()]
     return "\n".join(lines) + "\n"

@@ -72,7 +72,7 @@ def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
     if not data.isdir(""):
         raise InputError(f"--data_dir {data.path} is not there; give a folder of .tar or .parquet files.")
     found = {
-        path: Shard(path, int(info["size"]), _version_of(info))
+        path: shard_of(path, info)
         for path, info in sorted(data.find("", detail=True).items())
         if not any(part.startswith(".") for part in PurePosixPath(path).parts)
     }
@@ -95,9 +95,10 @@ def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
     return shards
 
 
-def _version_of(info: dict[str, Any]) -> str:
-    """What changes with a file's content, by what its storage tells of it: a hash, or else when it was written."""
-    return next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
+def shard_of(path: str, info: dict[str, Any]) -> Shard:
+    """A shard by what its storage tells of the file: its version is a hash, or else when it was written."""
+    version = next((f"{name} {info[name]}" for name in _VERSIONS if info.get(name)), "")
+    return Shard(path, int(info["size"]), version)
 
 
 def read_shard(data: DataFolder, shard: Shard, columns: ShardColumns, *, has_captions: bool) -> ShardRows:

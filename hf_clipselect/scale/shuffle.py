@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import islice
 from typing import IO, Any
@@ -44,10 +44,16 @@ class ScoreFile:
     key: str  # of the reference
     shard: str  # its path in the data folder
     shard_bytes: int
+    shard_version: str  # as its storage told it, empty where it tells none
     num_rows: int  # of the shard
     num_scored: int  # rows of the file; the other ones of the shard can't be read
     seconds: float  # that scoring took
     embed_dim: int  # of the embeddings in it, 0 where there are none
+
+    @property
+    def of_shard(self) -> tuple[str, int, str]:
+        """The [`Shard.identity`] of the shard when it was scored."""
+        return self.shard, self.shard_bytes, self.shard_version
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, i
             opened = pq.ParquetFile(file)
             told, schema = json.loads(opened.metadata.metadata[METADATA]), opened.schema_arrow
         counts = {int(cluster): count for cluster, count in told["counts"].items()}
-        facts = {name: told[name] for name in ("key", "shard", "shard_bytes", "num_rows", "num_scored", "seconds")}
+        facts = {field.name: told[field.name] for field in fields(ScoreFile) if field.name in told}
         embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
         return ScoreFile(path, embed_dim=embed_dim, **facts), counts
     except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
@@ -299,7 +305,7 @@ def uid_text(uid: np.void) -> str:
 
 def _checked_score_file(work: DataFolder, shard: Shard, *, key: str) -> tuple[ScoreFile, dict[int, int]]:
     file, counts = read_score_file(work, shard.scores_path)
-    if (file.key, file.shard, file.shard_bytes) != (key, shard.path, shard.size):
+    if file.key != key or file.of_shard != shard.identity:
         raise InputError(
             f"The score file {file.path} is of another reference, or of the shard as it was. Run score again, which "
             "makes it anew."
@@ -326,7 +332,7 @@ def _failure(work: DataFolder, shard: Shard, *, key: str) -> str | None:
         content = file.read()
     try:
         told = json.loads(content)
-        same = (told["key"], told["shard_bytes"]) == (key, shard.size)
+        same = (told["key"], told["shard_bytes"], told["shard_version"]) == (key, shard.size, shard.version)
         return str(told["reason"]) if same else None
     except (ValueError, KeyError, TypeError):
         return None

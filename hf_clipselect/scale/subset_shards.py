@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 from datatrove.io import DataFolder, get_datafolder
 
 from ..errors import InputError
+from ..runtime.failures import is_of_the_machine
+from ..runtime.words import in_one_line
 from .keyed_step import KeyedStep
 from .masks import MASKS, mask_path
 from .score_files import SCORES
 from .select_step import read_selection
-from .shards import ENDINGS, numbered_members
+from .shards import ENDINGS, numbered_members, shard_of
 from .shuffle import Layout, ScoreFile, read_score_file
 from .whole_files import write_whole
 
@@ -37,7 +39,7 @@ class WriteSubsets(KeyedStep):
     is kept has no file.
 
     Each task takes every so many-th shard. Of a sample all its members are copied, or all columns of its row. Raises
-    `InputError` where a shard has another size or other rows than when it was scored.
+    `InputError` where a shard is not the one that was scored, or can't be read.
     """
 
     name = "subsets"
@@ -122,10 +124,10 @@ def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: d
             work.rm_file(path)  # of an earlier selection
     if not kept:
         return
-    if (size := source.size(file.shard)) != file.shard_bytes:
+    if shard_of(file.shard, source.info(file.shard)).identity != file.of_shard:
         raise InputError(
-            f"The shard {file.shard} has {size:,} bytes, and had {file.shard_bytes:,} when it was scored, so that its "
-            "rows may be others. Run score and select again."
+            f"The shard {file.shard} was replaced since it was scored, so that its rows may be others. Run score and "
+            "select again."
         )
     copy = _copy_tar if file.shard.endswith(".tar") else _copy_parquet
     with ExitStack() as stack:
@@ -134,7 +136,15 @@ def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: d
             (stack.enter_context(write_whole(work, subset_path(config, file.shard))), selected)
             for config, selected in kept.items()
         ]
-        num_rows = copy(opened, targets, file)
+        try:
+            num_rows = copy(opened, targets, file)
+        except Exception as error:  # of damaged files, which raise anything
+            if is_of_the_machine(error):
+                raise
+            raise InputError(
+                f"The shard {file.shard} can't be read: {in_one_line(error, 300).rstrip('.')}. It could when it was "
+                "scored; run write again, and if that does not help, score and select."
+            ) from error
         if num_rows != file.num_rows:
             raise InputError(
                 f"The shard {file.shard} has {num_rows} rows, and had {file.num_rows} when it was scored. Run score "

@@ -119,7 +119,10 @@ def test_another_size_ranks_nothing_anew(tmp_path, capsys):
     select(data, work, "--selection_count", 17)
     assert ranked == {path: path.stat().st_mtime_ns for path in (work / "ranked").iterdir()}
     assert len(kept(work, "count_17")) == 17
-    assert capsys.readouterr().out.endswith("200 rows of 5 shards, 7 clusters\ncount_17: 17 kept\n")
+    told = capsys.readouterr().out
+    assert told.endswith(
+        "200 rows of 5 shards, 7 clusters\n200 rows more without scores, which can't be kept\ncount_17: 17 kept\n"
+    )
 
 
 def test_files_that_are_lost_or_of_other_scores_are_made_anew(tmp_path):
@@ -135,7 +138,8 @@ def test_files_that_are_lost_or_of_other_scores_are_made_anew(tmp_path):
     made.margin = -made.margin
     for path in (work / "scores" / "part").iterdir():
         shard = int(path.stem)
-        write_score_file(made, np.flatnonzero(made.shards == shard), path, shard=f"part/{shard:04d}.tar", key="other")
+        mine = np.flatnonzero(made.shards == shard)
+        write_score_file(made, mine, path, shard=f"part/{shard:04d}.tar", data=data, key="other")
     (work / "reference" / "reference.json").write_text(json.dumps({"key": "other", "has_captions": True}))
     select(data, work, "--tasks", 2)
     assert kept(work, "ratio_30") == one_machine(made, web_objective(None, has_labels=False), SIZES)[0] != expected
@@ -149,6 +153,7 @@ def test_of_equal_uids_in_a_cluster_the_first_row_counts(tmp_path, capsys):
     data, work = write_scores(made, tmp_path)
     select(data, work)
     assert "97 rows" in (told := capsys.readouterr().out)
+    assert "100 rows more without scores, which can't be kept" in told
     assert "3 rows left out: same uid as an earlier one of the cluster" in told
     first = np.setdiff1d(np.arange(100), [60, 90, 95])
     unique = MadeScores(
@@ -172,12 +177,13 @@ def test_lost_shards_are_accepted_by_their_number_alone(tmp_path):
     select(data, work, "--accept_lost_shards", 1)
     assert len(kept(work, "ratio_30")) == round(0.3 * (made.shards != 2).sum())
     failed.unlink()
-    write_score_file(made, np.flatnonzero(made.shards == 2), work / "scores/part/0002.parquet", shard="part/0002.tar")
+    mine, path = np.flatnonzero(made.shards == 2), work / "scores/part/0002.parquet"
+    write_score_file(made, mine, path, shard="part/0002.tar", data=data)
     with pytest.raises(InputError, match="Leave the flag out, or pass --accept_lost_shards 0"):
         select(data, work, "--accept_lost_shards", 1)
 
 
-@pytest.mark.parametrize("stale", [{"size": 7}, {"key": "0" * 64}, None])
+@pytest.mark.parametrize("stale", [{"shard_bytes": 7}, {"shard_version": "mtime 7"}, {"key": "0" * 64}, None])
 def test_a_failure_of_something_else_is_no_lost_shard(stale, tmp_path):
     data, work = write_scores(made_scores(50), tmp_path)
     failed = write_failed(work, "0002", reason="it is no tar", **(stale or {}))
@@ -187,20 +193,25 @@ def test_a_failure_of_something_else_is_no_lost_shard(stale, tmp_path):
         select(data, work, "--accept_lost_shards", 1)
 
 
-@pytest.mark.parametrize("damage", ["key", "shard", "size", "bytes"])
+@pytest.mark.parametrize("damage", ["key", "shard", "size", "version", "bytes"])
 def test_scores_of_something_else_are_refused(damage, tmp_path):
     made = made_scores(50)
     data, work = write_scores(made, tmp_path)
     path, mine = work / "scores" / "part" / "0001.parquet", np.flatnonzero(made.shards == 1)
-    write_score_file(
-        made,
-        mine,
-        path,
-        shard="part/0009.tar" if damage == "shard" else "part/0001.tar",
-        size=7 if damage == "size" else 0,
-        key="0" * 64 if damage == "key" else KEY,
-    )
-    if damage == "bytes":
+    shard = data / "part" / "0001.tar"
+    other = shard.with_name("0009.tar") if damage == "shard" else shard
+    other.touch()
+    key = "0" * 64 if damage == "key" else KEY
+    write_score_file(made, mine, path, shard=f"part/{other.name}", data=data, key=key)
+    if damage == "size":
+        written = shard.stat()
+        shard.write_bytes(b"more")
+        os.utime(shard, ns=(written.st_atime_ns, written.st_mtime_ns))
+    elif damage == "version":
+        os.utime(shard, (7, 7))
+    elif damage == "shard":
+        other.unlink()
+    elif damage == "bytes":
         path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"scores/part/0001.parquet is (damaged|of another).*Run score again"):
         select(data, work)

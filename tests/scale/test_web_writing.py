@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -209,11 +210,12 @@ def test_lists_and_copies_of_an_earlier_selection_go(tmp_path):
 
 
 @pytest.mark.slow
-def test_object_storage_gets_the_same_files(tmp_path):
-    """fsspec's memory, whose files are there as soon as they are opened, stands for it."""
+def test_object_storage_gets_the_same_files(tmp_path, monkeypatch):
+    """fsspec's memory, whose files are there as soon as they are opened, stands for it; it tells no versions."""
+    monkeypatch.setattr("hf_clipselect.scale.shards._VERSIONS", ())
     made = made_scores(60, num_shards=2)
     write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
-    data, work = write_scores(made, tmp_path, num_shards=2)
+    data, work = write_scores(made, tmp_path, num_shards=2, versions=False)
     storage = fsspec.filesystem("memory")
     storage.put(str(data), "/scale/data", recursive=True)
     storage.put(str(work), "/scale/work", recursive=True)
@@ -232,9 +234,18 @@ def test_a_shard_that_changed_since_it_was_scored_is_told(tmp_path):
     write_shards(made, tmp_path / "data", num_shards=1, ending=".tar")
     data, work = write_scores(made, tmp_path, num_shards=1)
     select(data, work)
-    with tarfile.open(data / "part" / "0000.tar", "a") as archive:
+    shard = data / "part" / "0000.tar"
+    whole, written = shard.read_bytes(), shard.stat()
+    with tarfile.open(shard, "a") as archive:  # of the same size, since it fills the zeros at the end
         archive.addfile(tarfile.TarInfo("more.txt"))
+    with pytest.raises(InputError, match=r"part/0000.tar was replaced since it was scored"):
+        write(data, work, "--write_subset")
+    os.utime(shard, ns=(written.st_atime_ns, written.st_mtime_ns))  # as where a storage tells no versions
     with pytest.raises(InputError, match=r"part/0000.tar has 61 rows, and had 60 when it was scored"):
+        write(data, work, "--write_subset")
+    shard.write_bytes(whole[:1024] + b"no header" + whole[1033:])
+    os.utime(shard, ns=(written.st_atime_ns, written.st_mtime_ns))
+    with pytest.raises(InputError, match=r"part/0000.tar can't be read: it is damaged: the header at byte 1024"):
         write(data, work, "--write_subset")
     assert not list((work / "subset").rglob("*.tar"))
 
@@ -247,7 +258,7 @@ def test_a_shard_that_was_replaced_by_as_many_rows_is_told(tmp_path):
     shard = data / "part" / "0000.parquet"
     table = pq.read_table(shard)
     pq.write_table(table.set_column(0, "image", pa.array([b"another"] * len(table))), shard)
-    with pytest.raises(InputError, match=r"part/0000.parquet has .* bytes, and had .* when it was scored"):
+    with pytest.raises(InputError, match=r"part/0000.parquet was replaced since it was scored"):
         write(data, work, "--write_subset")
     assert not list((work / "subset").rglob("*.parquet"))
 

@@ -36,6 +36,7 @@ MAX_CLASSES_DRAWN = 40
 MAX_CLASSES_IN_ONE = 15
 MAX_NAME_LENGTH = 24
 NUM_BINS = 40
+MAX_TICKS = 5  # of an axis: each takes as long to draw as ten bars
 
 # Above matplotlib's own defaults, so that a user's matplotlibrc doesn't reach the report.
 STYLE = {
@@ -170,6 +171,7 @@ def _bars(axes: "Axes", names: list[str], pairs: list[tuple[float, float]], limi
     axes.barh(position + 0.2, after, height=0.4, color=KEPT, label="kept rows")
     axes.set_yticks(position, names, parse_math=False)  # "$" in a class name is a dollar
     axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=MAX_TICKS)
     axes.set_xlim(0, limit)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("share of rows, in percent")
@@ -181,6 +183,7 @@ def _scatter(axes: "Axes", sas: np.ndarray, sds: np.ndarray, kept: np.ndarray) -
     look: dict[str, Any] = {"s": 9, "linewidths": 0.8, "alpha": 0.85, "rasterized": True}
     axes.scatter(sas[~kept], sds[~kept], c=DROPPED, marker="x", label="dropped", **look)
     axes.scatter(sas[kept], sds[kept], c=KEPT, marker="o", label="kept", **look)
+    axes.locator_params(nbins=MAX_TICKS)
     axes.set_xlabel("semantic alignment (SAS)")
     axes.set_ylabel("diversity (SDS)")
     _legend(axes, reverse=True)
@@ -199,6 +202,7 @@ def _histogram(axes: "Axes", name: str, values: np.ndarray, kept: np.ndarray) ->
         _legend(axes, reverse=True)
     else:
         axes.text(0.5, 0.5, "no values", transform=axes.transAxes, horizontalalignment="center")
+    axes.locator_params(nbins=MAX_TICKS)
     if name == "margin":
         axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_xlabel(name)
