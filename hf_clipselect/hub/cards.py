@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+from huggingface_hub import CardData, DatasetCardData, EvalResult, ModelCardData, RepoCard
 from huggingface_hub.repocard import metadata_load
 from jinja2 import Environment, StrictUndefined, Template
 
@@ -88,7 +88,7 @@ def subset_card(
     }
     if adapter_id is not None:
         context["adapter_text"] = wording.adapter_text(adapter_id, adapter_revision, on_hub=True)
-    return _render("dataset_card.md", DatasetCard, DatasetCardData, metadata, context)
+    return _render("dataset_card.md", DatasetCardData, metadata, context)
 
 
 def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> str:
@@ -128,7 +128,7 @@ def adapter_card(report: Mapping[str, Any], *, repo_id: str | None = None) -> st
         "example_prompts": wording.example_prompts(report),
         "held_out": report["adaptation"]["held_out_agreement_adapted"] is not None,
     }
-    return _render("adapter_card.md", ModelCard, ModelCardData, metadata, context)
+    return _render("adapter_card.md", ModelCardData, metadata, context)
 
 
 def stated_license(report: Mapping[str, Any]) -> str:
@@ -241,22 +241,18 @@ def _common_context(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _render(
-    template_name: str,
-    card_class: type[RepoCard],
-    data_class: type[CardData],
-    metadata: Mapping[str, Any],
-    context: Mapping[str, Any],
+    template_name: str, data_class: type[CardData], metadata: Mapping[str, Any], context: Mapping[str, Any]
 ) -> str:
-    own_metadata, body = _template(template_name, card_class)
+    own_metadata, body = _template(template_name)
     known = {key: value for key, value in metadata.items() if value is not None}
     header = f"---\n{data_class(**own_metadata | known).to_yaml()}\n---\n"
     return header + body.render({**context, "wrote": Markdown(written_header(header))})
 
 
 @cache
-def _template(name: str, card_class: type[RepoCard]) -> tuple[dict[str, Any], Template]:
+def _template(name: str) -> tuple[dict[str, Any], Template]:
     """The metadata that a template states itself, and its body."""
-    template = card_class((files("hf_clipselect.hub") / "templates" / name).read_text(encoding="utf-8"))
+    template = RepoCard((files("hf_clipselect.hub") / "templates" / name).read_text(encoding="utf-8"))
     environment = Environment(
         undefined=StrictUndefined,
         trim_blocks=True,
