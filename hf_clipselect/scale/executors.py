@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
-import multiprocess
 from datatrove.executor import (
     JobsPipelineExecutor,
-    LocalPipelineExecutor,
     RayPipelineExecutor,
     SlurmPipelineExecutor,
 )
@@ -22,6 +20,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from ..encoder.cores import available_cores
 from ..errors import InputError, RunError
+from .local_executor import LocalExecutor
 
 
 NAMES = ("local", "slurm", "ray", "jobs")
@@ -179,10 +178,4 @@ def _runner(
             dependencies=list(executor.jobs_dependencies),
             job_name="hf_clipselect",
         )
-    return LocalPipelineExecutor(**{**shared, "workers": min(tasks, available_cores()) if workers == -1 else workers})
-
-
-def worker_number() -> int:
-    """Which of the local executor's workers this process is, from 0; 0 outside of them."""
-    identity = multiprocess.current_process()._identity
-    return identity[-1] - 1 if identity else 0
+    return LocalExecutor(**{**shared, "workers": min(tasks, available_cores()) if workers == -1 else workers})

@@ -17,7 +17,8 @@ from datatrove.pipeline.base import PipelineStep
 from ..encoder.cores import available_cores
 from ..encoder.threads import in_order
 from ..errors import InputError
-from .executors import Executor, run_pipeline, worker_number
+from .executors import Executor, run_pipeline
+from .local_executor import worker_number
 from .scale_reference import Reference, read_adapter_of, read_reference_of
 from .score_files import Shard, read_trusted, write_failure, write_scores
 from .shard_scores import OpenShard, ShardScorer

@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import signal
 import stat
+import time
 from pathlib import Path
 
 import dill
@@ -10,7 +12,7 @@ import pytest
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from hf_clipselect.errors import InputError
+from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.executors import Executor, run_pipeline
 
 
@@ -47,6 +49,44 @@ def test_only_tasks_whose_files_are_missing_run_again(tmp_path: Path) -> None:
     for name in ("logs[1]", "logs1", "logs[1]"):
         assert run(tmp_path, workers=1, logs=f"memory://{tmp_path}/{name}", is_done=done.__getitem__)
     assert notes(tmp_path) == {"0": "3", "1": "5", "2": "3"}
+
+
+class KilledOnce(NoteTask):
+    """Its second task is killed as a machine without memory would, the first time."""
+
+    def run(self, data=None, rank=0, world_size=1):
+        mark = self.folder / "killed"
+        if rank == 1 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().run(data, rank, world_size)
+
+
+class FailsAtOnce(NoteTask):
+    """Its first task fails while the second one would run for an hour."""
+
+    def run(self, data=None, rank=0, world_size=1):
+        if rank == 1:
+            (self.folder / "1.txt").touch()
+            time.sleep(3600)
+        while not (self.folder / "1.txt").exists():
+            time.sleep(0.05)
+        raise InputError("the model is another one")
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_noticed(tmp_path: Path) -> None:
+    options = {"folder": get_datafolder(str(tmp_path / "logs")), "tasks": 3, "workers": 2}
+    with pytest.raises(RunError, match=r"A process .* was killed, perhaps for lack of memory.*The same command"):
+        run_pipeline([KilledOnce(tmp_path)], **options)
+    assert run_pipeline([KilledOnce(tmp_path)], **options)
+    assert notes(tmp_path).keys() == {"0", "1", "2"} and notes(tmp_path)["1"] == "1"
+
+
+@pytest.mark.slow
+def test_the_first_error_ends_the_other_tasks(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the model is another one"):
+        run_pipeline([FailsAtOnce(tmp_path)], folder=get_datafolder(str(tmp_path / "logs")), tasks=2, workers=2)
 
 
 def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
