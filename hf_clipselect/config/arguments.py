@@ -77,6 +77,10 @@ class DataArguments:
     group_column: str | None = field(
         default=None, metadata={"help": "Categorical column (source, camera, ...) whose shares the report compares."}
     )
+    id_column: str | None = field(
+        default=None,
+        metadata={"help": "Column of a text or whole number that each row has alone, by which its scores name it."},
+    )
     class_names_file: str | None = field(
         default=None, metadata={"help": "Text file with one class name per line, in label order, for the prompts."}
     )

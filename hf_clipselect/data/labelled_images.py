@@ -62,6 +62,7 @@ def read_images(
     image_column_name: str | None = None,
     label_column_name: str | None = None,
     caption_column: str | None = None,
+    id_column: str | None = None,
     class_names: Sequence[str] | None = None,
     class_names_file: str | None = None,
     max_samples: int | None = None,
@@ -102,6 +103,7 @@ def read_images(
         source,
         image_column=image_column,
         label_column=label_column,
+        id_column=id_column,
         content_id=content_id(dataset, image_column, label_column),
         fingerprint=fingerprint_with_files(dataset, image_column, source.fingerprint),
     )

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import yaml
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ..config.yaml_file import read_lines
 from ..errors import InputError
-from ..runtime.words import are, counted, there_are
+from ..runtime.words import are, counted, cut, there_are
 from ..scores.arrays import as_numpy, on_its_device
 from ..scores.sample_scores import ArrayColumns
 from .columns import column_array
@@ -33,6 +35,7 @@ class RowFacts(ArrayColumns):
     given_label: np.ndarray | None = None  # int64: class in the source, where a person decided about labels
     decision: np.ndarray | None = None  # object of `str`: what a person decided, as in [`DecidedRows`]
     leak_of: np.ndarray | None = None  # int64: row of the reference that a row is a copy of, -1 where of none
+    row_id: np.ndarray | None = None  # object of `str`: what a column says that is another for each row
     quality_issues: np.ndarray | None = None  # object of `str`: what is wrong with an image, "blurry, dark", or ""
 
 
@@ -41,6 +44,7 @@ def read_facts(
     source_index: np.ndarray,
     *,
     group_column: str | None = None,
+    id_column: str | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
     decided: DecidedRows | None = None,
@@ -48,9 +52,10 @@ def read_facts(
 ) -> RowFacts:
     """Read what a user says of the N rows of a dataset, whose numbers in the source are `source_index` `(N,)`, rising.
 
-    `group_column` holds strings, integers, booleans or class labels; `must_keep` and `must_drop` are as in
-    [`listed_rows`]; what a person decided to drop counts as dropped too, and of captions there are no given labels.
-    Raises `InputError` where a column or file is missing or holds something else, or a row is to be kept and dropped.
+    `group_column` holds strings, integers, booleans or class labels, and `id_column` is as [`read_ids`] takes it;
+    `must_keep` and `must_drop` are as in [`listed_rows`]; what a person decided to drop counts as dropped too, and of
+    captions there are no given labels. Raises `InputError` where a column or file is missing or holds something else,
+    or a row is to be kept and dropped.
     """
     kept, dropped = (
         None if listing is None else listed_rows(listing, flag, dataset=dataset, source_index=source_index)
@@ -58,12 +63,14 @@ def read_facts(
     )
     _check_apart(kept, dropped, source_index)
     groups = None if group_column is None else read_groups(dataset, group_column)
+    ids = None if id_column is None else read_ids(dataset, id_column, source_index)
     if decided is None:
-        return RowFacts(groups, kept, dropped)
+        return RowFacts(groups, kept, dropped, row_id=ids)
     if decided.is_dropped.any():
         _check_apart(kept, decided.is_dropped, source_index, "dropped by --decisions")
         dropped = decided.is_dropped if dropped is None else dropped | decided.is_dropped
-    return RowFacts(groups, kept, dropped, None if has_captions else decided.given_labels, decided.decision)
+    given_labels = None if has_captions else decided.given_labels
+    return RowFacts(groups, kept, dropped, given_labels, decided.decision, row_id=ids)
 
 
 def facts_of(
@@ -114,6 +121,43 @@ def read_groups(dataset: Dataset, column: str) -> np.ndarray:
             "categories."
         )
     return groups
+
+
+def check_id_column(column: str, features: Features) -> None:
+    """Raise `InputError` for a column of ids that is missing, or is neither of strings nor of whole numbers."""
+    candidates = sorted(name for name, feature in features.items() if _can_be_ids(feature))
+    if column not in candidates:
+        problem = f"is a column of {features[column]}" if column in features else "is no column of the dataset"
+        raise InputError(
+            f"--id_column {column} {problem}; name a column of strings or whole numbers; {there_are(candidates)}."
+        )
+
+
+def read_ids(dataset: Dataset, column: str, source_index: np.ndarray) -> np.ndarray:
+    """What names each row, as text: an object array of shape `(N,)`, of strings that differ.
+
+    Raises `InputError` for a column that is missing or is neither of strings nor of whole numbers, a row that has
+    none, and two rows that have the same one.
+    """
+    check_id_column(column, dataset.features)
+    values = column_array(dataset, column)
+    if values.null_count:
+        first = source_index[values.is_null().to_numpy(zero_copy_only=False)][0]
+        raise InputError(
+            f"--id_column {column} is empty in {counted(values.null_count, 'row')}, first source_index {first}; give "
+            "each row an id, or leave the flag out."
+        )
+    ids = values.cast(pa.large_string()).to_numpy(zero_copy_only=False)
+    rows = pd.Series(ids)
+    if (again := rows.duplicated().to_numpy()).any():
+        row = int(np.flatnonzero(again)[0])
+        earlier = source_index[int((rows == ids[row]).to_numpy().argmax())]
+        raise InputError(
+            f"--id_column {column} has {cut(repr(ids[row]), 80)} in row {earlier} and again in row "
+            f"{source_index[row]}, and {counted(int(again.sum()), 'row')} in all that have the id of another one; "
+            "name a column whose values all differ."
+        )
+    return ids
 
 
 def listed_rows(listing: Listing, flag: str, *, dataset: Dataset, source_index: np.ndarray) -> np.ndarray:
@@ -215,6 +259,10 @@ def _is_categorical(feature: object) -> bool:
         feature.dtype in ("string", "large_string", "bool") or "int" in feature.dtype
     )
     return is_plain or isinstance(feature, ClassLabel)
+
+
+def _can_be_ids(feature: object) -> bool:
+    return _is_categorical(feature) and not isinstance(feature, ClassLabel) and feature != Value("bool")
 
 
 def _read_numbers(path: Path, flag: str, features: Features) -> np.ndarray:

@@ -33,7 +33,7 @@ _IMAGES_HASHED = 16
 _LABELS_AT_ONCE = 10_000
 # What the content id of a stream begins with.
 _OF_LABELS = "labels-"
-_PARTS = ("data_dir", "data_files", "first_rows")
+_PARTS = ("data_dir", "data_files", "first_rows", "id_column")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class DatasetSource:
     data_dir: str | None = None  # the part of a repository on the Hub that was read
     data_files: list[str] | None = None
     first_rows: int | None = None  # of a stream that was cut to its first rows: how many
+    id_column: str | None = None  # whose values name the rows, beside their numbers
     # Folder or URL of the file whose columns hold relative paths; they start from it. It is written nowhere.
     paths_relative_to: str | None = field(default=None, compare=False)
 

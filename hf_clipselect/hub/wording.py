@@ -28,6 +28,7 @@ _CLASS_BALANCE = {
 }
 # Columns that the scores of some runs have, with what they hold.
 _FURTHER_COLUMNS = {
+    "row_id": ("string", "what the column `id_column` of the source holds, by which the row is known in any order"),
     "group": ("string", "category of the row, from the column `group_column` of the source"),
     "label_error_probability": (
         "float32",

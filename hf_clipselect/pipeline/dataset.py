@@ -80,6 +80,7 @@ def select_dataset(
     neighbor_fraction: float = 0.1,
     num_neighbors: int | None = None,
     group_column: str | None = None,
+    id_column: str | None = None,
     must_keep: Listing | None = None,
     must_drop: Listing | None = None,
     decisions: Mapping[int, Decision] | str | Path | None = None,
@@ -161,6 +162,9 @@ def select_dataset(
             the class.
         num_neighbors (`int`, *optional*): A fixed number of neighbours instead.
         group_column (`str`, *optional*): Categorical column whose shares the report compares, and quotas may be for.
+        id_column (`str`, *optional*):
+            Column of a text or whole number that each row has alone. The scores have it as text in the column
+            `row_id`, and `.apply` finds the rows of a stream by it, in any order and in any part of it.
         must_keep, must_drop (`str`, `Path` or `Sequence[int]`, *optional*):
             Rows that every subset holds, or none: their source_index, a file with one per line, or the name of a
             boolean column.
@@ -220,6 +224,7 @@ def select_dataset(
             caption_column=caption_column,
             num_clusters=num_clusters,
             group_column=group_column,
+            id_column=id_column,
             on_bad_image=on_bad_image,
             allow_outside_files=allow_outside_files,
         ),

@@ -58,7 +58,7 @@ def find_stream(
         image_column_name=data.image_column_name,
         label_column_name=data.label_column_name,
         caption_column=data.caption_column,
-        held_columns=[data.group_column, *(str(name) for name in listings if isinstance(name, str))],
+        held_columns=[data.group_column, data.id_column, *(str(name) for name in listings if isinstance(name, str))],
         further_columns=(GIVEN_LABEL,) if has_decisions else (),
         max_samples=data.max_train_samples,
         allow_outside_files=data.allow_outside_files,
@@ -100,6 +100,7 @@ def read_stream(
         fingerprint=hashlib.sha256("".join([*encoded.contents, labels]).encode()).hexdigest()[:16],
         image_column=stream.image_column,
         label_column=stream.label_column,
+        id_column=arguments.data.id_column,
         content_id=stream_id(labels, encoded.sampled),
     )
     images = label_images(

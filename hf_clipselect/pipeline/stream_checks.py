@@ -6,7 +6,7 @@ from ..config.arguments import DEFAULT_PROMPT_TEMPLATE, Arguments
 from ..data.image_stream import ImageStream
 from ..data.labels import known_class_names
 from ..data.prompts import check_templates, distinct_names, read_class_names
-from ..data.row_facts import Listing, check_listings
+from ..data.row_facts import Listing, check_id_column, check_listings
 from ..errors import InputError
 from ..runtime.processes import Processes
 from ..runtime.words import there_are
@@ -48,6 +48,8 @@ def check_before_reading(
     `listings` are those of `--must_keep` and `--must_drop`, and the class names those that a caller passed.
     """
     check_listings(*listings, stream.features)
+    if arguments.data.id_column is not None:
+        check_id_column(arguments.data.id_column, stream.features)
     if stream.has_captions:
         check_caption_words(arguments, class_names)
         check_caption_settings(objective, sizes)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, IterableDataset
 from datasets.iterable_dataset import ArrowExamplesIterable
@@ -19,15 +20,19 @@ from .scores_table import column_values
 def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source: DatasetSource) -> IterableDataset:
     """The kept rows of one size as a stream, with the columns that `kept_rows` adds, and in the stream's format.
 
-    Takes the stream that was selected from, or the dataset as a stream, in its own order; the scores table; the suffix
-    of the size's columns; and the source. Nothing is read before the result is.
+    Takes the stream that was selected from, or the dataset as a stream; the scores table; the suffix of the size's
+    columns; and the source. Nothing is read before the result is. Where the rows have ids, the stream may be a part of
+    it in any order, and rows of other ids are left out; else it has to be the whole one, in its own order.
 
-    Raises `InputError` where the stream is shuffled or lacks a column; and when it is read, where its labels or their
-    number are others than those that were selected from.
+    Raises `InputError` where the stream is shuffled and rows have no ids, or lacks a column; and when it is read,
+    where its labels or, without ids, their number are others than those that were selected from.
     """
-    check_in_order(stream)
+    has_ids = "row_id" in scores.column_names
+    if not has_ids:
+        check_in_order(stream)
     stream = with_features(stream)
-    if missing := {source.image_column, source.label_column} - {"", *stream.column_names}:
+    needed = {source.image_column, source.label_column, (source.id_column or "") if has_ids else ""}
+    if missing := needed - {"", *stream.column_names}:
         raise InputError(
             f"This is not the stream that the selection was made from: it has no column {', '.join(sorted(missing))}. "
             f"Pass {source.describe()}, with its rows in their order."
@@ -55,6 +60,7 @@ def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source
         scores=columns,
         class_names=scores.features["label"].names,
         has_classes="better_caption" not in scores.column_names,
+        ids=scores.with_format("arrow")["row_id"][:] if has_ids else None,
     )
     result = IterableDataset(
         ArrowExamplesIterable(_numbered, {"kept": kept}),
@@ -80,9 +86,21 @@ class _KeptRows:
     scores: dict[str, np.ndarray]
     class_names: list[str]
     has_classes: bool
+    ids: pa.ChunkedArray | None
 
     def tables(self) -> Iterator[pa.Table]:
         """The kept rows, a few at once, in the order of the stream."""
+        yield from self._by_position() if self.ids is None else self._by_id(self.ids)
+
+    def _by_id(self, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
+        known, start = pd.Index(ids.to_pylist()), 0
+        for table in typed_tables(self.stream):
+            places = known.get_indexer(table.column(self.source.id_column).cast(pa.string()).to_pylist())
+            rows = table.filter(pa.array(places >= 0))
+            yield from self._kept(rows, places[places >= 0], start, start + len(table))
+            start += len(table)
+
+    def _by_position(self) -> Iterator[pa.Table]:
         start, labels = 0, LabelsHash()
         for table in typed_tables(self.stream):
             stop = start + len(table)
@@ -92,18 +110,21 @@ class _KeptRows:
                 labels.add(table.column(self.source.label_column))
             if stop > self.source.num_rows:
                 raise self._other(f"it has more than {self.source.num_rows} rows")
-            rows = table.take(self.considered[places] - start)
-            written = self._checked_labels(rows, places, start)
-            kept = self.is_kept[places]
-            if kept.any():
-                yield self._joined(rows, places, written).filter(kept)
+            yield from self._kept(table.take(self.considered[places] - start), places, start, stop)
             start = stop
         if start != self.source.num_rows:
             raise self._other(f"it has {start} rows, and it had {self.source.num_rows}")
         if self.source.content_id.startswith("labels-") and not self.source.content_id.startswith(labels.id):
             raise self._other("labels differ")
 
-    def _checked_labels(self, rows: pa.Table, places: np.ndarray, start: int) -> pa.Array | None:
+    def _kept(self, rows: pa.Table, places: np.ndarray, start: int, stop: int) -> Iterator[pa.Table]:
+        """The kept ones of some rows that were considered, from between two rows of the stream."""
+        written = self._checked_labels(rows, places, start, stop)
+        kept = self.is_kept[places]
+        if kept.any():
+            yield self._joined(rows, places, written).filter(kept)
+
+    def _checked_labels(self, rows: pa.Table, places: np.ndarray, start: int, stop: int) -> pa.Array | None:
         """The labels after decisions, as the column writes them; None where there are no classes."""
         if not self.has_classes or not self.source.label_column or not len(rows):
             return None
@@ -115,7 +136,7 @@ class _KeptRows:
         except InputError:
             if not np.array_equal(given, labels):
                 raise
-            raise self._other(f"labels differ between row {start} and row {start + len(rows)}") from None
+            raise self._other(f"labels differ between row {start} and row {stop}") from None
 
     def _joined(self, rows: pa.Table, places: np.ndarray, written: pa.Array | None) -> pa.Table:
         columns = {name: rows.column(name) for name in self.features if name in rows.column_names}

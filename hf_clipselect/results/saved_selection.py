@@ -61,6 +61,7 @@ _SHAPE = {
         "data_dir?": _TEXT,
         "data_files?": [_TEXT],
         "first_rows?": _COUNT,
+        "id_column?": _TEXT,
     },
     "report": {},
 }
@@ -311,7 +312,7 @@ def _check_scores(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> No
     rows, labels = column_values(table, "source_index"), column_values(table, "label")
     if len(rows) == 0 or rows[0] < 0 or rows[-1] >= num_rows or (np.diff(rows) <= 0).any():
         raise ValueError(f"source_index does not rise within the {num_rows} rows of the source")
-    for name in ("group", "leak_of", "quality_issues"):
+    for name in ("row_id", "group", "leak_of", "quality_issues"):
         if name in expected and table.data.column(name).null_count:
             raise ValueError(f"rows have no {name}")
     if "leak_of" in expected and column_values(table, "leak_of").min() < -1:

@@ -4,8 +4,8 @@ Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees
 sas_quantile, sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's
 near-duplicates; none for a row without, and where they were not looked for), then for each size
 selection_score_<percent> (float32) and selected_<percent> (bool), or with count_<n> in place of the percentage, and
-reason (string: why the first size keeps the row or not). Where a run needs them there are group (string), ensemble
-(float32), leak_of (int64: the row of the reference that the row is a copy of, -1 for none), quality_issues (string:
+reason (string: why the first size keeps the row or not). Where a run needs them there are row_id
+(string: what names the row in the source, in any order), group (string), ensemble (float32), leak_of (int64: the row of the reference that the row is a copy of, -1 for none), quality_issues (string:
 what is wrong with the image, such as "blurry, dark", or ""), must_keep and must_drop (bool); where a person decided
 about rows given_label (ClassLabel: the label in the source, while label is the one after the decisions) and decision
 (string: keep, relabel, drop, unsure, or empty); with a noise model clean_label (ClassLabel: the class that is most
@@ -38,6 +38,7 @@ NEEDED_COLUMNS = ("source_index", "label", "label_agrees", *SCORE_COLUMNS, "dupl
 NOISE_COLUMNS = frozenset({"clean_label", "label_error_probability", "class_rank"})
 # Columns that a table has only where a run needs them.
 _OPTIONAL = {
+    "row_id",
     "group",
     "ensemble",
     "leak_of",
@@ -151,6 +152,7 @@ def _features(class_names: Sequence[str], optional: Collection[str]) -> Features
     classes = ClassLabel(names=list(class_names))
     features = {
         "source_index": Value("int64"),
+        "row_id": Value("string"),
         "label": classes,
         "given_label": classes,
         "group": Value("string"),

@@ -147,7 +147,8 @@ class SelectionResult:
 
         Args:
             dataset (`Dataset` or `IterableDataset`):
-                The dataset that was selected from, with its own labels; also as a stream, in its own order.
+                The dataset that was selected from, with its own labels; also as a stream, in its own order, or, if the
+                selection was made with an `id_column`, any part of it in any order.
 
         Returns:
             `Dataset` or `IterableDataset`: A filtered dataset with the source's own columns and features first, and in

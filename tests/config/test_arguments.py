@@ -71,6 +71,7 @@ EXAMPLES = {
     "herding": ("true", True),
     "redundancy_weight": ("0.5", 0.5),
     "group_column": ("camera", "camera"),
+    "id_column": ("uid", "uid"),
     "must_keep": ("keep.txt", "keep.txt"),
     "must_drop": ("is_bad", "is_bad"),
     "decisions": ("decisions.parquet", "decisions.parquet"),

@@ -299,6 +299,48 @@ def test_what_a_stream_cannot_do_is_refused_with_the_way_out(digits, clip_folder
     assert np.flatnonzero(np.array(copies.scores["leak_of"][:]) >= 0).tolist()[:5] == [0, 1, 2, 3, 4]
 
 
+def test_rows_with_ids_are_found_in_any_order_and_part(digits, clip_folder, tmp_path):
+    ids = [f"row-{(i * 37) % 150}" for i in range(150)]
+    named = digits.add_column("uid", ids).add_column("number", [1000 - i for i in range(150)])
+    settings = {**QUICK, "model_name_or_path": clip_folder, "id_column": "uid"}
+    result = select_dataset(named.to_iterable_dataset(), output_dir=tmp_path / "out", **settings)
+    assert result.scores["row_id"][:] == ids and result.source.id_column == "uid"
+    kept = {ids[row]: int(row) for row in result.selected}
+    shuffled = named.to_iterable_dataset(num_shards=5).shuffle(seed=3, buffer_size=40)
+    for found in (result, SelectionResult.from_folder(tmp_path / "out")):
+        rows = list(found.apply(shuffled))
+        assert {row["uid"]: row["source_index"] for row in rows} == kept and len(rows) == len(kept)
+        assert [row["source_index"] for row in rows] != sorted(kept.values())
+        assert all(row["label"] == digits[row["source_index"]]["label"] for row in rows)
+    part = named.select(range(100, 150)).add_column("more", range(50))
+    assert [row["uid"] for row in result.apply(part.to_iterable_dataset())] == [
+        uid for uid, row in kept.items() if row >= 100
+    ]
+    relabelled = part.map(lambda row: {"label": 9 - row["label"]}, features=part.features)
+    with pytest.raises(InputError, match="labels differ between row 0 and row 50"):
+        list(result.apply(relabelled.to_iterable_dataset()))
+    with pytest.raises(InputError, match="has no column uid"):
+        result.apply(digits.to_iterable_dataset())
+    by_number = select_dataset(named, **{**settings, "id_column": "number"})
+    assert by_number.selected.tolist() == result.selected.tolist() and by_number.scores["row_id"][1] == "999"
+    assert [row["number"] for row in by_number.apply(shuffled)] == [1000 - kept[row["uid"]] for row in rows]
+
+
+def test_ids_that_name_no_row_alone_are_refused(digits, clip_folder, encoded_rows):
+    settings = {**QUICK, "model_name_or_path": clip_folder}
+    for rows in (digits, digits.to_iterable_dataset()):
+        with pytest.raises(InputError, match=r"id_column uid is no column of the dataset; .*camera"):
+            select_dataset(rows, **settings, id_column="uid")
+        with pytest.raises(InputError, match="id_column label is a column of ClassLabel"):
+            select_dataset(rows, **settings, id_column="label")
+    assert encoded_rows == []
+    with pytest.raises(InputError, match="id_column camera has 'camera 0' in row 0 and again in row 3, and 147 rows"):
+        select_dataset(digits, **settings, id_column="camera")
+    named = digits.add_column("uid", [None if i == 7 else str(i) for i in range(150)])
+    with pytest.raises(InputError, match="id_column uid is empty in 1 row, first source_index 7"):
+        select_dataset(named.to_iterable_dataset(), **settings, id_column="uid")
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
