@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, IterableDataset, IterableDatasetDict
+from datasets import Dataset, IterableDataset, IterableDatasetDict, Value
 from datasets.arrow_writer import OptimizedTypedSequence
 from datasets.table import InMemoryTable
 
 from ..errors import InputError
+from ..runtime.words import cut
 
 
 # Rows that are in memory at once, with their images.
@@ -87,12 +88,26 @@ def typed_tables(rows: IterableDataset) -> Iterator[pa.Table]:
     # Of rows that are made one by one `datasets` would make a table each, whose types depend on the values: those of a
     # null and of a text would not go into one batch.
     features = rows.features
+    hollow = [name for name, feature in features.items() if feature == Value("null")]
     for batch in rows.with_format(None).iter(BATCH_ROWS):
+        for name in hollow:
+            _check_hollow(name, batch[name])
         columns = {
             name: OptimizedTypedSequence(features.encode_column(batch[name], name), type=feature, col=name)
             for name, feature in features.items()
         }
         yield InMemoryTable.from_pydict(columns).table
+
+
+def _check_hollow(name: str, values: list[Any]) -> None:
+    """Raise `InputError` where a column holds something whose type was not known, as its first rows were empty."""
+    found = next((value for value in values if value is not None), None)
+    if found is not None:
+        raise InputError(
+            f"The column {name} of the stream is empty in its first rows, so that its type is not known, and holds "
+            f"{cut(repr(found), 80)} later. Give the types of the columns with features=Features(...) or "
+            ".cast(Features(...)), or leave this one out with .remove_columns."
+        )
 
 
 def _parts_of(rows: IterableDataset) -> Iterator[tuple[Any, bool]]:

@@ -4,14 +4,14 @@ Columns: source_index (int64), label, predicted_label (ClassLabel), label_agrees
 sas_quantile, sds_quantile (float32, within the class), duplicate_group (int64: the lowest source_index of the row's
 near-duplicates; none for a row without, and where they were not looked for), then for each size
 selection_score_<percent> (float32) and selected_<percent> (bool), or with count_<n> in place of the percentage, and
-reason (string: why the first size keeps the row or not). Where a run needs them there are row_id
-(string: what names the row in the source, in any order), group (string), ensemble (float32), leak_of (int64: the row of the reference that the row is a copy of, -1 for none), quality_issues (string:
-what is wrong with the image, such as "blurry, dark", or ""), must_keep and must_drop (bool); where a person decided
-about rows given_label (ClassLabel: the label in the source, while label is the one after the decisions) and decision
-(string: keep, relabel, drop, unsure, or empty); with a noise model clean_label (ClassLabel: the class that is most
-probably the true one) and label_error_probability (float32, in [0, 1]); and with herding class_rank (int64: the row's
-place in the order of its class, from 0). A row whose image could not be read has NaN scores, no prediction and no
-rank, and is never selected.
+reason (string: why the first size keeps the row or not). Where a run needs them there are row_id (string: what names
+the row in the source, in any order), group (string), ensemble (float32), leak_of (int64: the row of the reference that
+the row is a copy of, -1 for none), quality_issues (string: what is wrong with the image, such as "blurry, dark", or
+""), must_keep and must_drop (bool); where a person decided about rows given_label (ClassLabel: the label in the
+source, while label is the one after the decisions) and decision (string: keep, relabel, drop, unsure, or empty); with
+a noise model clean_label (ClassLabel: the class that is most probably the true one) and label_error_probability
+(float32, in [0, 1]); and with herding class_rank (int64: the row's place in the order of its class, from 0). A row
+whose image could not be read has NaN scores, no prediction and no rank, and is never selected.
 
 A row with a caption has the cluster of its image as label, and as predicted_label the cluster of the caption that fits
 best: another one's, where better_caption (int64) names the first row that has it, or its own, where that is none and

@@ -271,6 +271,9 @@ def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
     assert streamed.selected.tolist() == select_dataset(dataset, **settings).selected.tolist()
     for result in (streamed, streamed.at(0.9)):
         assert [row["note"] for row in result.apply(stream())] == result.apply(dataset)["note"][:]
+    untyped = Features({**digits.features, "note": Value("null")})
+    with pytest.raises(InputError, match="column note of the stream is empty in its first rows.*holds 'dark' later"):
+        select_dataset(IterableDataset.from_generator(lambda: iter(rows), features=untyped), **settings)
     rows[100]["label"] = None
     with pytest.raises(InputError, match="1 rows have no label.*source_index 100"):
         select_dataset(stream(), **settings)
