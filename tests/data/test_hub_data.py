@@ -43,11 +43,12 @@ def test_rows_that_name_files_of_whoever_loads_them(told: dict, folder: Path) ->
     refused = {"by name", "passed", "passed as a stream", "changed", "saved", "pushed"}
     assert answers.pop("rows of a scores file") == 12
     pulled = answers.pop("pulled")
-    assert pulled["pictures"] == [0, "", 12]
+    assert pulled["pictures"] == [0, "", 12, ""]
     for name in ("rows", "source"):
-        code, said, rows = pulled[name]
+        code, said, rows, shown = pulled[name]
         assert (code, rows) == (2, 0) and said.endswith("and would go into the subset.\n"), said
-        assert "source_index 11 " in said and str(secret) in said
+        for told in (said, shown):
+            assert "source_index 11 " in told and str(secret) in told
     assert "can't be loaded from the Hub" in answers.pop("by its card")
     assert {door for door, answer in answers.items() if answer != "fine"} == refused
     for door in refused:

@@ -93,6 +93,7 @@ def pulled_from_strangers(folder: Path, kept) -> dict:
 
     from hf_clipselect.cli import main
     from hf_clipselect.data import load_source
+    from hf_clipselect.results.explorer.explored import open_selection
 
     api = HfApi()
     _, hostile = load_source("alice/hostile")
@@ -116,7 +117,7 @@ def pulled_from_strangers(folder: Path, kept) -> dict:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as err:
             code = main(words)
         rows = len(load_dataset(str(target), split="train")) if target.exists() else 0
-        said[name] = [code, err.getvalue(), rows]
+        said[name] = [code, err.getvalue(), rows, open_selection(f"alice/pruned-{name}").images.missing]
     return said
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from ...data.decisions import Decision
+from ...data.outside_files import check_files_stay_inside
 from ...errors import InputError
 from ...selection import column_suffix, is_count
 from ..cached_embeds import CachedEmbeds, open_cached_embeds
@@ -208,11 +209,17 @@ def open_selection(
 
 
 def _published_subset(result: SelectionResult, place: str, revision: str | None, token: str | None) -> Dataset | None:
-    """The kept rows of the default size, where they were published with their images."""
+    """The kept rows of the default size, where they were published with their images.
+
+    Raises `InputError` where one of these names a file of whoever looks at them.
+    """
     size = result.ratios[0]
     try:
         if is_count(size):
-            return load_pruned(place, count=size, revision=revision, token=token)
-        return load_pruned(place, ratio=size, revision=revision, token=token)
+            subset = load_pruned(place, count=size, revision=revision, token=token)
+        else:
+            subset = load_pruned(place, ratio=size, revision=revision, token=token)
     except InputError:
         return None
+    check_files_stay_inside(subset, place, way_out="")
+    return subset
