@@ -106,8 +106,7 @@ def forking_client() -> Iterator[ForkingClient]:
         yield client
 
 
-@pytest.fixture
-def images_dataset() -> Dataset:
+def make_images_dataset() -> Dataset:
     """60 PNG images of three classes whose colours differ, with noise; another integer-free column rides along."""
     rng = np.random.default_rng(0)
     labels = [i % 3 for i in range(60)]
@@ -118,6 +117,11 @@ def images_dataset() -> Dataset:
     ]
     features = Features({"image": Image(), "label": ClassLabel(names=["red thing", "green_thing", "blue thing"])})
     return Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+
+
+@pytest.fixture
+def images_dataset() -> Dataset:
+    return make_images_dataset()
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """The noise model, herding and the size "auto" through both doors."""
 
 import json
+import os
 
 import numpy as np
+import process_clients
 import pytest
 import torch
-from interrupted import assert_same
-from process_clients import run_processes
+from interrupted import assert_same, free_port
+from preloaded import Command
 
 from hf_clipselect import InputError, SelectionResult, load_pruned, select_dataset, select_embeddings
 from hf_clipselect.adapters.projections import Projections, embed_rows
@@ -305,13 +307,24 @@ def test_subsets_are_nested_and_quotas_are_the_shares_of_the_classes():
 
 @pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(tmp_path):
-    found = {}
-    for count in (1, 2, 3):
-        (tmp_path / str(count)).mkdir()
-        answers = run_processes(count, "robust_selection", tmp_path / str(count))
-        assert all(answer == answers[0] for answer in answers)
-        found[count] = answers[0]
-    assert found[1] == found[2] == found[3]
+    alone = process_clients.robust_selection(None, tmp_path)
+    for count in (2, 3):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        launch = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "ACCELERATE_USE_CPU": 1}
+        commands = [
+            Command(
+                process_clients.__file__,
+                "robust_selection",
+                folder,
+                env=os.environ | {name: str(value) for name, value in (launch | {"RANK": n, "LOCAL_RANK": n}).items()},
+            )
+            for n in range(count)
+        ]
+        done = [command.wait() for command in commands]
+        assert not any(process.returncode for process in done), [process.stderr[-3000:] for process in done]
+        for index in range(count):
+            assert json.loads((folder / f"returned-{index}.json").read_text()) == alone
 
 
 @pytest.mark.slow

@@ -11,17 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from conftest import make_images_dataset
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
 from PIL import Image as PILImage
 from safetensors.numpy import load_file
 
-from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset
+from hf_clipselect import InputError, SelectionResult, load_adapters, select_dataset, select_embeddings
 from hf_clipselect.adapters.projections import Projections
 from hf_clipselect.config.command_line import parse_arguments
+from hf_clipselect.data import read_images
 from hf_clipselect.data.prompts import class_prompts
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.texts import encode_prompts
+from hf_clipselect.evaluation.comparison.clip_embeds import clip_embeds
 
 
 def run(dataset: Dataset, clip_folder: Path, output_dir: Path | None = None, **changes: object) -> SelectionResult:
@@ -44,6 +47,25 @@ def finished(tmp_path_factory, clip_folder):
     folder = tmp_path_factory.mktemp("runs") / "run"
     dataset = load_digits_dataset("test").select(range(120))
     return dataset, run(dataset, clip_folder, folder, selection_ratio=[0.3, 0.125]), folder
+
+
+@pytest.fixture
+def digits_run(finished, tmp_path):
+    """That run in a folder of the test's own, to go on from."""
+    return shutil.copytree(finished[2], tmp_path / "digits-run")
+
+
+@pytest.fixture(scope="module")
+def finished_colours(tmp_path_factory, clip_folder):
+    """One run on the coloured images; tests only read it."""
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    return run(make_images_dataset(), clip_folder, folder), folder
+
+
+@pytest.fixture
+def colours_run(finished_colours, tmp_path):
+    """That run in a folder of the test's own, to go on from."""
+    return shutil.copytree(finished_colours[1], tmp_path / "colours-run")
 
 
 def test_a_run_leaves_exactly_the_documented_files(finished):
@@ -147,24 +169,21 @@ def test_a_repeated_run_encodes_and_trains_nothing_and_ends_the_same(finished, c
     assert np.array_equal(again.scores["sas"][:], first.scores["sas"][:])
 
 
-def test_another_ratio_objective_or_prompt_reuses_the_features(finished, clip_folder, tmp_path, caplog):
+def test_another_ratio_objective_or_prompt_reuses_the_features(finished, clip_folder, digits_run, caplog):
     dataset = finished[0]
-    run(dataset, clip_folder, tmp_path)
     caplog.set_level(logging.INFO, "hf_clipselect")
-    other = run(dataset, clip_folder, tmp_path, selection_ratio=0.5, objective="released")
+    other = run(dataset, clip_folder, digits_run, selection_ratio=0.5, objective="released")
     assert caplog.text.count("nothing to encode") == 1 and caplog.text.count("nothing to train") == 1
     assert other.objective.name == "released"
-    assert sorted(path.name for path in (tmp_path / "subset").iterdir() if path.is_dir()) == ["ratio_50", "scores"]
-    run(dataset, clip_folder, tmp_path, prompt_template="a drawing of {}")
+    assert sorted(path.name for path in (digits_run / "subset").iterdir() if path.is_dir()) == ["ratio_50", "scores"]
+    run(dataset, clip_folder, digits_run, prompt_template="a drawing of {}")
     assert caplog.text.count("nothing to encode") == 2 and caplog.text.count("nothing to train") == 1
 
 
-def test_plain_clip_leaves_no_adapter_folder(finished, clip_folder, tmp_path):
-    dataset = finished[0]
-    run(dataset, clip_folder, tmp_path)
-    assert (tmp_path / "adapter").is_dir()
-    result = run(dataset, clip_folder, tmp_path, adaptation="off")
-    assert not (tmp_path / "adapter").exists() and not result.report["adaptation"]["kept"]
+def test_plain_clip_leaves_no_adapter_folder(finished, clip_folder, digits_run):
+    assert (digits_run / "adapter").is_dir()
+    result = run(finished[0], clip_folder, digits_run, adaptation="off")
+    assert not (digits_run / "adapter").exists() and not result.report["adaptation"]["kept"]
     assert result.report["accuracy_before"] == result.report["accuracy_after"]
 
 
@@ -174,28 +193,29 @@ def test_without_an_output_folder_nothing_is_left_behind(finished, clip_folder, 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
     result = run(finished[0], clip_folder)
-    assert np.array_equal(result.selected, run(finished[0], clip_folder).selected)
+    assert np.array_equal(result.selected, finished[1].selected)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_another_dataset_or_model_in_the_folder_is_refused_unless_overwritten(images_dataset, clip_folder, tmp_path):
-    first = run(images_dataset, clip_folder, tmp_path)
-    before = content(tmp_path)
+def test_another_dataset_or_model_in_the_folder_is_refused_unless_overwritten(
+    images_dataset, clip_folder, finished_colours, colours_run
+):
+    before = content(colours_run)
     with pytest.raises(InputError, match="holds another run: dataset .* overwrite_output_dir=True"):
-        run(images_dataset.select(range(30)), clip_folder, tmp_path)
-    assert content(tmp_path) == before
-    other = run(images_dataset.select(range(30)), clip_folder, tmp_path, overwrite_output_dir=True)
-    assert len(first.selected) == 18 and len(other.selected) == 9
+        run(images_dataset.select(range(30)), clip_folder, colours_run)
+    assert content(colours_run) == before
+    other = run(images_dataset.select(range(30)), clip_folder, colours_run, overwrite_output_dir=True)
+    assert len(finished_colours[0].selected) == 18 and len(other.selected) == 9
 
 
-def test_a_class_without_images_takes_no_part_and_is_named(images_dataset, clip_folder, caplog):
+def test_a_class_without_images_takes_no_part_and_is_named(images_dataset, clip_folder, finished_colours, caplog):
     names = [*images_dataset.features["label"].names, "never seen"]
     dataset = images_dataset.cast_column("label", ClassLabel(names=names))
     with_empty = run(dataset, clip_folder)
     assert "never seen" in caplog.text
     assert with_empty.report["classes_without_images"] == ["never seen"]
     assert set(with_empty.scores["predicted_label"][:]) <= {0, 1, 2}
-    without = run(images_dataset, clip_folder)
+    without = finished_colours[0]
     for score in ("sas", "margin", "sds"):
         assert with_empty.scores[score][:] == without.scores[score][:]
 
@@ -263,11 +283,13 @@ def test_every_objective_keeps_the_exact_count(images_dataset, clip_folder, obje
 @pytest.mark.slow
 def test_sgd_gives_what_exact_gives_on_digits():
     dataset = load_digits_dataset("train")
+    images, texts = clip_embeds(read_images(dataset), "embedded/tiny-clip")
     subsets = {}
     for solver in ("exact", "sgd"):
-        result = select_dataset(
-            dataset,
-            model_name_or_path="embedded/tiny-clip",
+        result = select_embeddings(
+            images,
+            texts,
+            dataset["label"],
             adaptation="off",
             objective="released",
             solver=solver,
@@ -303,25 +325,25 @@ def test_bad_input_is_told_in_a_sentence_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_that_fails_in_its_selection_leaves_the_results_of_the_one_before(images_dataset, clip_folder, tmp_path):
-    run(images_dataset, clip_folder, tmp_path, objective="released")
-    before = content(tmp_path)
+def test_a_run_that_fails_in_its_selection_leaves_the_results_of_the_one_before(
+    images_dataset, clip_folder, colours_run
+):
+    before = content(colours_run)
     with pytest.raises(InputError, match="cannot arrive"):
-        run(images_dataset, clip_folder, tmp_path, objective="released", solver="sgd", ratio_weight=1e-6)
-    assert content(tmp_path) == before
+        run(images_dataset, clip_folder, colours_run, objective="released", solver="sgd", ratio_weight=1e-6)
+    assert content(colours_run) == before
 
 
 def test_a_run_that_stops_while_it_writes_leaves_no_knobs_beside_results_of_others(
-    images_dataset, clip_folder, tmp_path, monkeypatch
+    images_dataset, clip_folder, colours_run, monkeypatch
 ):
-    run(images_dataset, clip_folder, tmp_path, objective="released")
     monkeypatch.setattr("hf_clipselect.results.run_folder.write_html", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run(images_dataset, clip_folder, tmp_path, objective="clean", selection_ratio=0.5)
-    assert set(yaml.safe_load((tmp_path / "config.yaml").read_text())) == {"adaptation", "identity"}
+        run(images_dataset, clip_folder, colours_run, objective="clean", selection_ratio=0.5)
+    assert set(yaml.safe_load((colours_run / "config.yaml").read_text())) == {"adaptation", "identity"}
     monkeypatch.undo()
-    run(images_dataset, clip_folder, tmp_path, objective="clean", selection_ratio=0.5)
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["objective"]["name"] == "clean"
+    run(images_dataset, clip_folder, colours_run, objective="clean", selection_ratio=0.5)
+    assert yaml.safe_load((colours_run / "config.yaml").read_text())["objective"]["name"] == "clean"
 
 
 def test_another_objective_over_a_runs_config_brings_its_own_knobs(finished):
@@ -381,17 +403,18 @@ def test_adapters_of_another_tokenizer_are_trained_anew(images_dataset, clip_fol
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["bytes", "missing file", "missing folder"])
-def test_damaged_adapters_are_trained_anew(images_dataset, clip_folder, tmp_path, damage):
-    first = run(images_dataset, clip_folder, tmp_path)
-    before = content(tmp_path / "adapter")
+def test_damaged_adapters_are_trained_anew(images_dataset, clip_folder, finished_colours, colours_run, damage):
+    before = content(colours_run / "adapter")
     if damage == "bytes":
-        (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"junk")
+        (colours_run / "adapter" / "adapter_model.safetensors").write_bytes(b"junk")
     elif damage == "missing file":
-        (tmp_path / "adapter" / "adapter_config.json").unlink()
+        (colours_run / "adapter" / "adapter_config.json").unlink()
     else:
-        shutil.rmtree(tmp_path / "adapter")
-    again = run(images_dataset, clip_folder, tmp_path)
-    assert again.scores["sas"][:] == first.scores["sas"][:] and content(tmp_path / "adapter") == before
+        shutil.rmtree(colours_run / "adapter")
+    again = run(images_dataset, clip_folder, colours_run)
+    assert (
+        again.scores["sas"][:] == finished_colours[0].scores["sas"][:] and content(colours_run / "adapter") == before
+    )
 
 
 def test_a_learning_rate_that_explodes_is_told_and_leaves_no_adapters(images_dataset, clip_folder, tmp_path):
@@ -514,14 +537,15 @@ def test_given_adapters_are_not_mixed_up_with_others_in_the_folder(finished, cli
 
 
 @pytest.mark.slow
-def test_the_adapters_of_the_output_folder_itself_can_be_given(images_dataset, clip_folder, tmp_path):
-    first = run(images_dataset, clip_folder, tmp_path)
-    files = files_of(tmp_path / "adapter")
-    again = run(images_dataset, clip_folder, tmp_path, adapter_name_or_path=tmp_path / "adapter")
-    assert selection_of(again) == selection_of(first) and files_of(tmp_path / "adapter") == files
+def test_the_adapters_of_the_output_folder_itself_can_be_given(
+    images_dataset, clip_folder, finished_colours, colours_run
+):
+    files = files_of(colours_run / "adapter")
+    again = run(images_dataset, clip_folder, colours_run, adapter_name_or_path=colours_run / "adapter")
+    assert selection_of(again) == selection_of(finished_colours[0]) and files_of(colours_run / "adapter") == files
     part = images_dataset.select(range(30))
-    run(part, clip_folder, tmp_path, adapter_name_or_path=tmp_path / "adapter", overwrite_output_dir=True)
-    assert files_of(tmp_path / "adapter") == files
+    run(part, clip_folder, colours_run, adapter_name_or_path=colours_run / "adapter", overwrite_output_dir=True)
+    assert files_of(colours_run / "adapter") == files
 
 
 def test_given_adapters_that_do_not_fit_are_refused_before_anything_is_encoded(finished, clip_folder, tmp_path):
