@@ -101,7 +101,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def forking_client() -> Iterator[ForkingClient]:
-    """One for all files of a pytest worker: it takes seven seconds to start."""
+    """One for all files of a pytest worker: it takes ten seconds to start."""
     with ForkingClient() as client:
         yield client
 

@@ -3,7 +3,8 @@
     python interrupted.py PLAN    runs recipes/select.py once per list of flags in the plan, as one process of a launch
     python interrupted.py         reads plans from stdin, one a line, and answers each with a line of exit codes
 
-The second form forks the processes of each plan, so that they need not import everything once more.
+The second form forks the processes of each plan, so that they need not do once more what a process does once: it has
+imported everything, and has made a selection.
 
 A plan is JSON: `runs` (lists of flags), `shard_rows`, `notes` (a folder), and optionally `dying_ranks` with `kill`
 (arguments of `Kill`), `processes` (how many are forked) and `pid` (the number that a process takes itself to have). A
@@ -20,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from fnmatch import fnmatch
@@ -30,23 +32,23 @@ from typing import Any
 
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from datasets import Dataset, Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
+from tqdm import tqdm
 
 import hf_clipselect.encoder.cache
+from hf_clipselect.cli import main
 from hf_clipselect.embedded import load_digits_dataset
 
 
 CLIENT = Path(__file__).resolve()
 RECIPE = CLIENT.parent.parent / "recipes" / "select.py"
-# What a run imports when it comes to it, and takes long.
-_IMPORTED_LATE = (
-    "hf_clipselect.cli.commands",
-    "sklearn.datasets",
-    "sklearn.metrics",
-    "transformers.models.clip.modeling_clip",
-)
+# What a run imports when it trains, beyond what the first selection needed.
+_IMPORTED_TO_TRAIN = ("hf_clipselect.adapters.training", "sklearn.metrics", "torch.utils.data")
+# Nothing is trained: on a machine with GPUs torch would start threads, and a process that has them may not fork.
+_FIRST_SELECTION = ["--use_cpu", "--max_train_samples", "40", "--adaptation", "off", "--dataloader_num_workers", "0"]
 
 
 class Kill:
@@ -183,9 +185,7 @@ def save_digits_with_a_torn_image(folder: Path, *, row: int) -> None:
 
 def serve() -> int:
     """Answers plans; the exit code is that of a forked process."""
-    for module in _IMPORTED_LATE:
-        import_module(module)
-    gc.freeze()  # training collects garbage, and need not look through everything that was imported
+    begin()
     for line in sys.stdin:
         plan, port = json.loads(line), free_port()
         if "at_once" in plan:
@@ -200,6 +200,25 @@ def serve() -> int:
             pids.append(pid)
         print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
     return 0
+
+
+def begin() -> None:
+    """Does what a process does once: imports everything, compiles templates, reads fonts and the like."""
+    tqdm.monitor_interval = 0  # no thread that may hold a lock when this process forks
+    for module in _IMPORTED_TO_TRAIN:
+        import_module(module)
+    streams = {stream: os.dup(stream) for stream in (1, 2)}
+    with open(os.devnull, "w") as nowhere, tempfile.TemporaryDirectory() as folder:
+        for stream in streams:
+            os.dup2(nowhere.fileno(), stream)
+        code = main(["select", *_FIRST_SELECTION, "--output_dir", folder])
+    for stream, saved in streams.items():
+        os.dup2(saved, stream)
+        os.close(saved)
+    assert code == 0, "the first selection failed"
+    AcceleratorState._reset_state(reset_partial_state=True)  # each forked process is of a launch of its own
+    gc.collect()
+    gc.freeze()  # training collects garbage, and need not look through everything that was imported
 
 
 def run_at_once(plan: dict[str, Any]) -> list[int]:

@@ -1,5 +1,5 @@
-"""A client that signals runs of the command line in processes of their own, which it forks once everything is
-imported.
+"""A client that signals runs of the command line in processes of their own, which it forks once it has imported
+everything and made a selection.
 
     python signalled.py PLAN
 
@@ -13,11 +13,9 @@ import os
 import signal
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 
-
-_IMPORTED_LATE = ("hf_clipselect.cli.select_command", "sklearn.datasets", "transformers.models.clip.modeling_clip")
+from interrupted import begin
 
 
 def run(argv: list[str], name: str, number: int, moment: float | str) -> int:
@@ -44,8 +42,7 @@ def run(argv: list[str], name: str, number: int, moment: float | str) -> int:
 
 
 def main(plan: dict) -> list:
-    for module in _IMPORTED_LATE:
-        import_module(module)
+    begin()
     told, whole = [], 0.0
     for place, (number, moment) in enumerate(plan["runs"]):
         name = str(Path(plan["folder"], f"run-{place}"))

@@ -5,7 +5,7 @@ work is refused early.
 import json
 
 import pytest
-from loopback_hub.processes import run_client
+from loopback_hub.processes import run_clients
 
 
 pytestmark = pytest.mark.slow
@@ -14,18 +14,25 @@ SHARD = "ratio_30/train-00000-of-00001.parquet"
 
 
 @pytest.fixture(scope="module")
-def pushes(tmp_path_factory):
-    return run_client("push_clients", "pushes", tmp_path_factory.mktemp("pushes"))
+def found(tmp_path_factory):
+    """What the clients found, each with a Hub of its own; they run at once."""
+    calls = [(name, tmp_path_factory.mktemp(name)) for name in ("pushes", "troubles", "access")]
+    return run_clients("push_clients", calls)
 
 
 @pytest.fixture(scope="module")
-def troubles(tmp_path_factory):
-    return run_client("push_clients", "troubles", tmp_path_factory.mktemp("troubles"))
+def pushes(found):
+    return found[0]
 
 
 @pytest.fixture(scope="module")
-def access(tmp_path_factory):
-    return run_client("push_clients", "access", tmp_path_factory.mktemp("access"))
+def troubles(found):
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def access(found):
+    return found[2]
 
 
 def test_one_commit_and_none_for_the_same_files(pushes):

@@ -26,6 +26,8 @@ SETTINGS = [
     "always",
     "--num_train_epochs",
     "2",
+    "--min_train_steps",
+    "4",
     "--selection_ratio",
     "0.3",
     "0.5",

@@ -105,6 +105,9 @@ class Case:
 def struck(folder: str, fault: str) -> list[dict]:
     """A fault that the pusher lives through or tells of, at each request in turn."""
     case, table = Case(Path(folder)), []
+    from hf_clipselect.runtime import retries
+
+    retries._DELAYS_S = (0, 0, 0, 0)  # the Hub is here, and works again at once
     with case.hub:
         case.prepare()
         for number, request in enumerate(case.requests, start=1):

@@ -128,6 +128,7 @@ def troubles(folder: str) -> dict:
         from hf_clipselect.hub.push import Repository, push_files
         from hf_clipselect.runtime import retries
 
+        retries._DELAYS_S = (0, 0, 0, 0)  # the Hub is here, and works again at once
         api, found, log = HfApi(token="hf_alice_write"), {}, []
         stale = {"message": "publish", "is_stale": lambda path: False}
         handler = logging.Handler()

@@ -11,7 +11,7 @@ FAULTS = (*STRIKES, *KILLS)
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A row for each case. The faults run at once: a push waits a second before it tries again."""
+    """A row for each case. The faults run at once."""
     folder = tmp_path_factory.mktemp("matrix")
     make_runs(folder / "runs")
     calls = []
