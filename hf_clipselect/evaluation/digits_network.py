@@ -122,7 +122,7 @@ def train_networks(
         logits = networks(pixels[rows])
         # The sum over the networks of their mean losses: each network has the gradient that it would have alone.
         loss = num_networks * functional.cross_entropy(logits.flatten(0, 1), labels[rows].flatten())
-        optimizer.zero_grad()
+        networks.zero_grad()
         loss.backward()
         optimizer.step()
     return networks

@@ -3,9 +3,10 @@
 Legend: N rows.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ import torch
 from datasets import Dataset
 
 from ..adapters.peft_folder import load_adapters
+from ..config.arguments import Arguments
 from ..data import LabelledImages
 from ..data.prompts import class_prompts
 from ..encoder.backbone import load_backbone
 from ..encoder.images import open_image
-from ..pipeline.dataset import select_dataset
+from ..pipeline.prepare_dataset import Passed, prepare_dataset
+from ..pipeline.stages import run_stages
+from ..runtime.caller_state import own_settings
+from ..runtime.launch import make_accelerator
 from .digits_network import digit_pixels, digits_accuracy
 from .metrics import load_metric
 from .robustness import add_label_noise, corrupt_images
@@ -46,7 +51,7 @@ def measure_seed(
         seed (`int`): Of the damage, the selection and the trainings.
         clean (`LabelledImages`), test (`LabelledImages`): Training and test rows, as they are.
         model_name (`str`), objective (`str`), adaptation (`str`), selection_ratio (`Sequence[float]`):
-            As in [`select_dataset`].
+            As in `select_dataset`.
         noise_rate (`float`): Share of the labels to make wrong.
         corruption_rate (`float`), corruption_severity (`int`): As in [`corrupt_images`].
         train_network (`bool`): Whether to train networks on the pixels of the digits too.
@@ -67,19 +72,24 @@ def measure_seed(
         severity=corruption_severity,
     )
     damaged = np.array(noisy["corruption"]) != "none"
-    with tempfile.TemporaryDirectory() as folder:
-        result = select_dataset(
-            noisy,
-            model_name_or_path=model_name,
-            selection_ratio=list(selection_ratio),
-            objective=objective,
-            adaptation=adaptation,
-            seed=seed,
-            output_dir=folder,
+    arguments = {
+        "dataset_name": "",
+        "model_name_or_path": model_name,
+        "selection_ratio": list(selection_ratio),
+        "objective": objective,
+        "adaptation": adaptation,
+        "seed": seed,
+    }
+    # As a run selects, but without the report and the subset, which nobody reads here.
+    with own_settings(), ExitStack() as stack:
+        arguments["output_dir"] = stack.enter_context(TemporaryDirectory())
+        prepared = prepare_dataset(
+            Arguments.from_dict(arguments), Passed(noisy), accelerator=make_accelerator(), stack=stack, seconds={}
         )
-        adapter = Path(folder) / "adapter"
-        adapted = _test_accuracy(test, model_name, adapter if adapter.is_dir() else None)
-    kept = {str(ratio): result.at(ratio).selected for ratio in selection_ratio}
+        outcome = run_stages(prepared, {})
+        adapter = prepared.inputs.folder.adapter if outcome.adapted.adaptation.kept else None
+        plain, adapted = _test_accuracies(test, model_name, adapter)
+    kept = {str(ratio): outcome.result.at(ratio).selected for ratio in selection_ratio}
     run: dict[str, Any] = {
         "seed": seed,
         "noise_among_kept": {ratio: float(wrong[rows].mean()) for ratio, rows in kept.items()},
@@ -87,10 +97,10 @@ def measure_seed(
         "corrupted_among_kept": {ratio: float(damaged[rows].mean()) for ratio, rows in kept.items()},
         "least_corrupted": {ratio: _least_share(rows, damaged) for ratio, rows in kept.items()},
         "class_max_min": {ratio: _class_max_min(rows, noisy_labels) for ratio, rows in kept.items()},
-        "test_accuracy_plain": _test_accuracy(test, model_name, None),
+        "test_accuracy_plain": plain,
         "test_accuracy_adapted": adapted,
-        "adapters_kept": result.report["adaptation"]["kept"],
-        "num_steps": result.report["adaptation"]["num_steps"],
+        "adapters_kept": outcome.adapted.adaptation.kept,
+        "num_steps": outcome.adapted.adaptation.num_steps,
     }
     if train_network:
         run["network_accuracy"] = _network_accuracy(digit_pixels(noisy), noisy_labels, kept, seed)
@@ -133,20 +143,27 @@ def _network_accuracy(
 
 
 @torch.inference_mode()
-def _test_accuracy(test: LabelledImages, model_name: str, adapter: Path | None) -> float:
-    """Zero-shot accuracy through the full model, images and all: what a user of the published adapters gets."""
+def _test_accuracies(test: LabelledImages, model_name: str, adapter: Path | None) -> tuple[float, float]:
+    """Zero-shot accuracy of plain CLIP, and with the adapters if there are any, through the full model, images and
+    all: what a user of the published adapters gets.
+    """
     backbone = load_backbone(model_name)
-    model: Any = backbone.model if adapter is None else load_adapters(adapter, base_model=backbone.model)
+    models: list[Any] = [backbone.model]
+    if adapter is not None:
+        models.append(load_adapters(adapter, base_model=load_backbone(model_name).model))
     [prompts] = class_prompts(test.class_names)
-    texts = model.get_text_features(**backbone.tokenizer(prompts, padding=True, return_tensors="pt")).pooler_output
-    correct = 0
+    tokens = backbone.tokenizer(prompts, padding=True, return_tensors="pt")
+    texts = [torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output) for model in models]
+    correct = np.zeros(len(models), dtype=np.int64)
     for start in range(0, len(test.labels), 64):
         batch = [open_image(image) for image in test.dataset[start : start + 64][test.image_column]]
         pixels = backbone.image_processor(images=batch, return_tensors="pt")["pixel_values"]
-        images = model.get_image_features(pixel_values=pixels).pooler_output
-        predictions = (torch.nn.functional.normalize(images) @ torch.nn.functional.normalize(texts).T).argmax(1)
-        correct += int((predictions.numpy() == test.labels[start : start + 64]).sum())
-    return correct / len(test.labels)
+        for number, model in enumerate(models):
+            images = torch.nn.functional.normalize(model.get_image_features(pixel_values=pixels).pooler_output)
+            predictions = (images @ texts[number].T).argmax(1).numpy()
+            correct[number] += (predictions == test.labels[start : start + 64]).sum()
+    accuracies = correct / len(test.labels)
+    return float(accuracies[0]), float(accuracies[-1])
 
 
 def markdown(results: Mapping[str, Any]) -> str:

@@ -3,8 +3,6 @@
 import copy
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import torch
 from adapting import quick, turned_classes
 from peft import PeftModel
+from preloaded import run_python
 from torch import nn
 
 from hf_clipselect import InputError
@@ -249,7 +248,8 @@ with torch.inference_mode():
     for model in (ours, stock.eval()):
         assert torch.equal(model.get_image_features(pixel_values=stored["pixels"]).pooler_output, stored["expected"])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    (tmp_path / "script.py").write_text(script)
+    done = run_python(tmp_path / "script.py")
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["peft_type"] == "MLP_ADAPTER" and config["base_model_name_or_path"] == str(clip_folder)

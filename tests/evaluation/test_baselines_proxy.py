@@ -3,18 +3,14 @@ classifiers.
 """
 
 import logging
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import asdict, fields
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from forked_recipes import run_as_two
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 from transformers import AutoModelForImageClassification, ResNetConfig, ViTConfig, ViTImageProcessorPil
@@ -293,32 +289,8 @@ def test_two_processes_take_down_what_one_does(tmp_path):
     np.savez(tmp_path / "given.npz", embeds=embeds, labels=labels)
     script = tmp_path / "probe.py"
     script.write_text(SCRIPT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Without a launcher, which takes as long to start as each of them.
-    started = [
-        subprocess.Popen(
-            [sys.executable, script, tmp_path / "given.npz", tmp_path / "found"],
-            env={
-                **os.environ,
-                "ACCELERATE_USE_CPU": "true",
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": "2",
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-            },
-            cwd=Path(__file__).resolve().parents[2],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in started:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors[-3000:]
+    for process in run_as_two(script, tmp_path / "given.npz", tmp_path / "found", cwd=tmp_path):
+        assert process.returncode == 0, process.stderr[-3000:]
     alone = train_probe(embeds, labels, num_epochs=4, num_runs=2, num_checkpoints=2, val_image_embeds=embeds[:5])
     ranks = [np.load(tmp_path / f"found{rank}.npz") for rank in range(2)]
     for field in fields(alone):

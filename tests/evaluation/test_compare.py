@@ -1,8 +1,8 @@
 """Sweeps: what they measure against the same by hand, that nothing is computed twice, and what bad input gets."""
 
+import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
@@ -13,6 +13,7 @@ import pyarrow.csv as pc
 import pytest
 import torch
 import yaml
+from forked_recipes import ForkedRecipe
 from PIL import Image as PILImage
 from recipe_files import RECIPES, run_recipe
 from sklearn.linear_model import LogisticRegression
@@ -139,12 +140,12 @@ def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
     flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1".split()
-    command = [sys.executable, str(RECIPES / "compare.py"), *flags, "--output_dir", "killed"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "killed" / "cells").is_dir() or len(cell_files(tmp_path / "killed")) < 3:
-            assert process.poll() is None and time.monotonic() < deadline
-        process.send_signal(signal.SIGKILL)
+    killed = ForkedRecipe("compare.py", *flags, "--output_dir", "killed", cwd=tmp_path)
+    while len(list((tmp_path / "killed" / "cells").glob("*.npz"))) < 3:
+        assert not killed.has_ended()
+        time.sleep(0.001)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait().returncode == -signal.SIGKILL
     before = cell_files(tmp_path / "killed")
     told = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
     whole = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "whole")]))

@@ -1,8 +1,6 @@
 import ast
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import evaluate
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from preloaded import run_python
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from hf_clipselect.errors import InputError
@@ -69,9 +68,8 @@ print(json.dumps(combined.compute(
 """
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
     files = [str(FOLDER / f"{name}.py") for name in METRICS]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *files], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
+    (tmp_path / "script.py").write_text(script)
+    done = run_python(tmp_path / "script.py", *files, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["top_1_accuracy"] == pytest.approx(1 / 3)

@@ -100,7 +100,6 @@ def _p_value(found: PairedDifference) -> float:
     return bisect(lambda level: 0.5 - found.is_clear(level), 1e-9, 1 - 1e-9)
 
 
-@pytest.mark.slow
 def test_the_correction_is_that_of_holm():
     """As Holm's p-values tell, where the p-value of a difference is the level from which on it is clear."""
     rng, found_numbers = np.random.default_rng(0), set()

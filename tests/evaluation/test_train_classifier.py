@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from loopback_hub.server import LoopbackHub
 from made_results import make_result
 from PIL import Image as PILImage
+from preloaded import run_python
 from recipe_files import run_recipe
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -337,10 +338,12 @@ def test_a_training_that_diverged_has_no_accuracy(tmp_path):
 @pytest.mark.slow
 def test_a_push_that_would_fail_is_refused_before_training(tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub:
-        done = subprocess.run(
-            [sys.executable, RECIPE, *QUICK, "--push_to_hub", "--hub_model_id", "alice/digits"],
-            capture_output=True,
-            text=True,
+        done = run_python(
+            RECIPE,
+            *QUICK,
+            "--push_to_hub",
+            "--hub_model_id",
+            "alice/digits",
             cwd=tmp_path,
             env=hub.environment("hf_alice_read", tmp_path / "home"),
         )
@@ -530,24 +533,15 @@ def test_yaml_recipes_are_the_papers_schedules(path):
 
 @pytest.mark.slow
 def test_the_recipe_learns_the_digits_and_pushes_the_model(tmp_path):
-    command = [
-        sys.executable,
-        RECIPE,
-        "--use_cpu",
-        "--num_train_epochs",
-        "5",
-        "--push_to_hub",
-        "--hub_model_id",
-        "alice/digits",
-    ]
+    command = [RECIPE, "--use_cpu", "--num_train_epochs", "5", "--push_to_hub", "--hub_model_id", "alice/digits"]
     with LoopbackHub(tmp_path / "hub") as hub:
         options = {"cwd": tmp_path, "env": hub.environment("hf_alice_write", tmp_path / "home")}
         hub.faults.add("status", method="POST", path="/commit/", status=403, times=None)
-        failed = subprocess.run(command, capture_output=True, text=True, **options)
+        failed = subprocess.run([sys.executable, *command], capture_output=True, text=True, **options)
         assert failed.returncode == 1 and "--resume_from_checkpoint true pushes it" in failed.stderr.splitlines()[-1]
         hub.faults.clear()
         command += ["--resume_from_checkpoint", "true"]
-        done = subprocess.run(command, capture_output=True, text=True, **options)
+        done = run_python(*command, **options)
         assert done.returncode == 0, done.stderr[-3000:]
         pushed = hub.read("alice/digits", "README.md").decode()
         assert {"model.safetensors", "config.json", "small_image_resnet.py", "preprocessor_config.json"} <= set(

@@ -2,17 +2,15 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from datasets import Dataset
+from forked_recipes import run_as_two
 from loopback_hub.server import LoopbackHub
 from made_results import make_result
-from recipe_files import launch_recipe, load_recipe
+from preloaded import run_python
+from recipe_files import RECIPES, load_recipe, run_recipe
 
 from hf_clipselect.cli import main
 from hf_clipselect.data import LabelledImages
@@ -481,9 +479,11 @@ def test_the_recipe_prints_the_figure_with_its_table(capsys):
 
 @pytest.mark.slow
 def test_the_command_of_a_report_compares(tmp_path):
-    """As a user does: select from the digits, then the command that the console and the report say."""
+    """As a user does: select from the digits, then the command that the console and the report say. Both recipes are
+    launched in processes of their own elsewhere.
+    """
     quick = ["--objective", "clean", "--adaptation", "off", "--use_cpu"]
-    done = launch_recipe("select.py", *quick, cwd=tmp_path)
+    done = run_recipe("select.py", *quick, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads((tmp_path / "clipselect_output" / "report.json").read_text())
     python, recipe, *flags = report["compare_command"].split()
@@ -491,7 +491,7 @@ def test_the_command_of_a_report_compares(tmp_path):
     assert f"is it worth it: {report['compare_command']}\n" in done.stdout
     assert report["compare_command"] in (tmp_path / "clipselect_output" / "report.html").read_text()
     flags += ["--num_train_epochs", "2", "--compare_seeds", "2", "--use_cpu", "--disable_tqdm", "true"]
-    done = launch_recipe("train_classifier.py", *flags, cwd=tmp_path)
+    done = run_recipe("train_classifier.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "classifier_output" / "comparison.md").read_text() in done.stdout
     assert "| random rows | 389 | 14 |" in done.stdout and "| all rows | 1,297 | 42 |" in done.stdout
@@ -500,36 +500,31 @@ def test_the_command_of_a_report_compares(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_compare_as_one(selection, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29647"]
-    recipe = REPOSITORY / "recipes" / "train_classifier.py"
     flags = ["--dataset_name", selection, "--compare_with", "random", "--compare_seeds", "1", "--max_steps", "3"]
-    command = [*launch, recipe, *flags, "--use_cpu", "--output_dir", tmp_path / "run"]
     for _ in range(2):
-        done = subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"}
+        first, second = run_as_two(
+            "train_classifier.py", *flags, "--use_cpu", "--output_dir", tmp_path / "run", cwd=tmp_path
         )
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("| random rows | 385 | 3 |") == 1
+        assert first.returncode == second.returncode == 0, (first.stderr + second.stderr)[-3000:]
+        assert (first.stdout + second.stdout).count("| random rows | 385 | 3 |") == 1
     assert len(list((tmp_path / "run" / "comparison").iterdir())) == 3
 
 
 @pytest.mark.slow
 def test_a_published_selection_is_compared(selection, tmp_path):
     """Its repository has scores alone; the rows come from the dataset that it names."""
-    push = (
+    push = tmp_path / "push.py"
+    push.write_text(
         "import sys; from huggingface_hub import HfApi; api = HfApi()\n"
         "api.create_repo('alice/kept', repo_type='dataset')\n"
         "api.upload_folder(repo_id='alice/kept', repo_type='dataset', folder_path=sys.argv[1])\n"
     )
-    recipe = REPOSITORY / "recipes" / "train_classifier.py"
     flags = ["--dataset_name", "alice/kept", "--dataset_config_name", "count_200", "--compare_with", "random"]
     flags += ["--compare_seeds", "1", "--max_steps", "2", "--architecture", "resnet-20", "--use_cpu"]
     with LoopbackHub(tmp_path / "hub") as hub:
         environment = hub.environment("hf_alice_write", tmp_path / "home")
-        for command in ([sys.executable, "-c", push, selection / "subset"], [sys.executable, recipe, *flags]):
-            done = subprocess.run(
-                list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, env=environment
-            )
+        for command in ([push, selection / "subset"], [RECIPES / "train_classifier.py", *flags]):
+            done = run_python(*command, cwd=tmp_path, env=environment)
             assert done.returncode == 0, done.stderr[-3000:]
     assert "| random rows | 200 | 2 |" in done.stdout and "embedded/digits:test" in done.stdout
     card = (tmp_path / "classifier_output" / "README.md").read_text()

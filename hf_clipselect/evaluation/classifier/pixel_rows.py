@@ -3,6 +3,7 @@
 Shapes: N rows, C classes, H x W pixels, S side of the square that the model is given.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,19 +109,26 @@ class Rows(TorchDataset):
         return len(self.images)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Several rows, which a `DataLoader` asks for together."""
+        pixels: Iterable[torch.Tensor]
+        if self.augment:
+            pixels = self._normalised([self._image(row) for row in rows], crop=False)
+        else:  # one by one: together, large images would fill the memory before they are resized
+            pixels = (self._normalised([self._image(row)], crop=True)[0] for row in rows)
+        if self.labels is None:
+            return [{"pixel_values": of_row} for of_row in pixels]
+        labels = self.labels[list(rows)].tolist()
+        return [{"pixel_values": of_row, "labels": label} for of_row, label in zip(pixels, labels, strict=True)]
+
+    def _image(self, row: int) -> PILImage.Image:
         try:
             image = open_image(self.images[row][self.image_column], white=self.white)
         except UnreadableImageError as error:
             raise InputError(f"The image of row {row} cannot be read ({error}); mend it, or remove the row.") from None
-        if self.augment or self.flip:
-            pixels = self._normalised(self._augmented(image, row), crop=not self.augment)
-        else:
-            pixels = self._normalised(image, crop=True)
-        return (
-            {"pixel_values": pixels}
-            if self.labels is None
-            else {"pixel_values": pixels, "labels": int(self.labels[row])}
-        )
+        return self._augmented(image, row) if self.augment or self.flip else image
 
     def _augmented(self, image: PILImage.Image, row: int) -> PILImage.Image:
         rng = np.random.default_rng([self.seed, int(self.epoch), row])
@@ -134,6 +142,6 @@ class Rows(TorchDataset):
             image = image.transpose(PILImage.Transpose.FLIP_LEFT_RIGHT)
         return image
 
-    def _normalised(self, image: PILImage.Image, *, crop: bool) -> torch.Tensor:
+    def _normalised(self, images: list[PILImage.Image], *, crop: bool) -> torch.Tensor:
         sizes = {} if crop else {"do_resize": False, "do_center_crop": False}
-        return self.image_processor(images=image, return_tensors="pt", **sizes)["pixel_values"][0]
+        return self.image_processor(images=images, return_tensors="pt", **sizes)["pixel_values"]

@@ -15,6 +15,7 @@ from ...config.arguments import EMBEDDED_DATASET, EMBEDDED_MODEL
 from ...data import read_images
 from ...data.source import load_source
 from ...embedded import load_digits_dataset, tiny_clip_path
+from ...embedded.digits import NUM_TEST_ROWS
 from ...pipeline.dataset import select_dataset
 from ...results.selection_result import SelectionResult
 from ..baselines import TrainingDynamics
@@ -55,7 +56,7 @@ class DigitsSetting(Setting):
 
     @property
     def num_test_rows(self) -> int:
-        return len(load_digits_dataset("test"))
+        return NUM_TEST_ROWS
 
     @property
     def num_classes(self) -> int:
