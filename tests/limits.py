@@ -1,11 +1,6 @@
-"""Limits that the system puts on a process.
-
-python limits.py SIZE SCRIPT [ARGUMENT ...]      runs a script whose files may not grow beyond SIZE bytes
-"""
+"""Limits that the system puts on a process."""
 
 import resource
-import runpy
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,9 +14,3 @@ def files_at_most(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-if __name__ == "__main__":
-    size, *sys.argv = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size),) * 2)
-    runpy.run_path(sys.argv[0], run_name="__main__")

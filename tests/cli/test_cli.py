@@ -15,6 +15,7 @@ import torch
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image, Value, load_dataset, load_from_disk
 from limits import files_at_most
+from preloaded import run_python
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 
@@ -549,32 +550,14 @@ class TestOutputFolder:
 
 @pytest.mark.slow
 def test_as_a_process(command: Command) -> None:
-    def run(*flags: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import sys; from hf_clipselect.cli.commands import main; sys.exit(main())",
-                "select",
-                "--dataset_name",
-                str(command.data),
-                "--model_name_or_path",
-                str(command.clip_folder),
-                "--output_dir",
-                str(command.out),
-                "--use_cpu",
-                *QUICK,
-                *flags,
-            ],
-            capture_output=True,
-            text=True,
-        )
-
-    bad = run("--selection_ratio", "2")
+    flags = ["--dataset_name", str(command.data), "--model_name_or_path", str(command.clip_folder)]
+    flags += ["--output_dir", str(command.out), "--use_cpu", *QUICK]
+    bad = run_python("-m", "hf_clipselect", "select", *flags, "--selection_ratio", "2")
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.startswith("error: --selection_ratio ") and bad.stderr.count("\n") == 1
     assert not command.out.exists()
-    good = run()
+    script = "import sys; from hf_clipselect.cli.commands import main; sys.exit(main())"
+    good = subprocess.run([sys.executable, "-c", script, "select", *flags], capture_output=True, text=True)
     assert good.returncode == 0, good.stderr
     assert good.stdout.count("\n") == 8  # the summary alone; all else goes to stderr
     assert "Traceback" not in good.stderr and "Warning" not in good.stderr, good.stderr

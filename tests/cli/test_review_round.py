@@ -1,5 +1,6 @@
 """A round as a person makes it: select, look at twenty suspects, decide by keyboard, select again, publish."""
 
+import json
 import shlex
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from loopback_hub.server import LoopbackHub
 from preloaded import run_python
 
 from hf_clipselect import SelectionResult
+from hf_clipselect.cli import main
 from hf_clipselect.data import read_images
 from hf_clipselect.data.decisions import Decision, read_decisions
 from hf_clipselect.data.source import load_source
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.slow
 
 KEYS = [*"pppppkdupppppkdupppp"]
 WORDS = {"p": "relabel", "k": "keep", "d": "drop", "u": "unsure"}
+SELECT = ["select", "--dataset_name", "data", "--model_name_or_path", "embedded/tiny-clip", "--use_cpu"]
+SELECT += ["--selection_ratio", "0.9"]
 COUNTS = "14 labels changed, 2 kept, 2 rows dropped, 2 unsure"
 
 
@@ -33,18 +37,34 @@ def browser():
         yield opened
 
 
-def command(*arguments: object, env: dict[str, str] | None = None, cwd: Path) -> str:
-    """What `hf-clipselect` prints, in a process of its own."""
-    done = run_python("-m", "hf_clipselect", *arguments, env=env, cwd=cwd)
+# Runs command lines, which are JSON in its first argument, one after another.
+COMMANDS = """
+import json
+import sys
+from hf_clipselect.cli import main
+for line in json.loads(sys.argv[1]):
+    if code := main(line):
+        sys.exit(code)
+"""
+
+
+def commands(*lines: list[str], env: dict[str, str], folder: Path) -> str:
+    """What lines of `hf-clipselect` print, in a process and an environment of their own, and in the folder."""
+    script = folder / "commands.py"
+    script.write_text(COMMANDS)
+    done = run_python(script, json.dumps(lines), env=env, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-def save_noisy(images, folder: Path) -> None:
+def save_noisy(place: str, folder: Path, *, count: int):
+    """The images that were read; their labels are right."""
+    images = read_images(*load_source(place, split="train"), max_samples=count)
     noisy = add_label_noise(images.labels, len(images.class_names), rate=0.2, seed=1)
     names = images.dataset.features[images.label_column]
     kept = images.dataset.remove_columns(images.label_column)
     kept.add_column(images.label_column, noisy, feature=names).save_to_disk(folder)
+    return images
 
 
 def review(browser, place: object, folder: Path, *flags: str, env: dict[str, str] | None = None) -> list[str]:
@@ -84,12 +104,11 @@ def check_subset(subset: Dataset, decisions: dict[int, Decision], given: dict[in
 
 
 @pytest.mark.parametrize("name", ["digits", "beans"])
-def test_what_was_decided_in_the_browser_is_in_the_subset(browser, name, request, tmp_path):
+def test_what_was_decided_in_the_browser_is_in_the_subset(browser, name, request, capsys, monkeypatch, tmp_path):
     place = "embedded/digits" if name == "digits" else str(request.getfixturevalue("real_data") / "beans-160px")
-    images = read_images(*load_source(place, split="train"), max_samples=600)
-    save_noisy(images, tmp_path / "data")
-    flags = ["--dataset_name", "data", "--model_name_or_path", "embedded/tiny-clip", "--use_cpu"]
-    command("select", *flags, "--selection_ratio", "0.9", cwd=tmp_path)
+    images = save_noisy(place, tmp_path / "data", count=300 if name == "digits" else 600)
+    monkeypatch.chdir(tmp_path)
+    assert main(SELECT) == 0
     before = SelectionResult.from_folder(tmp_path / "clipselect_output").scores
     names = before.features["label"].names
     rows = column_values(before, "source_index").tolist()
@@ -98,8 +117,9 @@ def test_what_was_decided_in_the_browser_is_in_the_subset(browser, name, request
     decisions = read_decisions(tmp_path / "clipselect_output" / "decisions.parquet")
     assert Counter(decision.decision for decision in decisions.values()) == Counter(map(WORDS.get, KEYS))
     assert told[:2] == ["hf-clipselect", "select"]
-    printed = command(*told[1:], cwd=tmp_path)
-    assert f"decisions: {COUNTS}\n" in printed
+    capsys.readouterr()
+    assert main(told[1:]) == 0
+    assert f"decisions: {COUNTS}\n" in capsys.readouterr().out
     subset = load_dataset(str(tmp_path / "clipselect_output" / "subset"), "ratio_90", split="train")
     check_subset(subset, decisions, given, images.image_column)
     assert COUNTS in (tmp_path / "clipselect_output" / "report.html").read_text()
@@ -113,28 +133,25 @@ def test_what_was_decided_in_the_browser_is_in_the_subset(browser, name, request
 
 
 def test_a_repository_is_reviewed_selected_again_and_shown_in_a_space(browser, tmp_path):
-    images = read_images(*load_source("embedded/digits", split="train"), max_samples=600)
-    save_noisy(images, tmp_path / "data")
-    flags = ["--dataset_name", "data", "--model_name_or_path", "embedded/tiny-clip", "--use_cpu"]
+    images = save_noisy("embedded/digits", tmp_path / "data", count=300)
     with LoopbackHub(tmp_path / "hub") as hub:
         # `datasets` counts what is loaded from the Hub in a bucket of its own.
         env = hub.environment("hf_me_write") | {"HF_UPDATE_DOWNLOAD_COUNTS": "0"}
-        command("select", *flags, "--selection_ratio", "0.9", cwd=tmp_path, env=env)
-        command("push", "clipselect_output", "--hub_dataset_id", "me/noisy", cwd=tmp_path, env=env)
+        push = ["push", "clipselect_output", "--hub_dataset_id", "me/noisy"]
+        commands(SELECT, push, env=env, folder=tmp_path)
         told = review(browser, "me/noisy", tmp_path, "--dataset_name", str(tmp_path / "data"), env=env)
         decisions = read_decisions(tmp_path / "decisions.parquet")
         assert len(decisions) == 20 and told[-2:] == ["--decisions", "decisions.parquet"]
         again = ["data" if word == "PATH_OF_YOUR_COPY" else word for word in told[1:]]
-        published = ["--push_to_hub", "--hub_dataset_id", "me/noisy"]
-        printed = command(*again, *published, cwd=tmp_path, env=env)
+        again += ["--push_to_hub", "--hub_dataset_id", "me/noisy"]
+        pull = ["pull", "me/noisy", "--selection_ratio", "0.9", "--output_dir", "pulled"]
+        show_in_space = ["explore", "me/noisy", "--hub_space_id", "me/explorer"]
+        printed = commands(again, pull, show_in_space, env=env, folder=tmp_path)
         assert f"decisions: {COUNTS}\n" in printed
         assert "labels replaced 14" in hub.read("datasets/me/noisy", "README.md").decode()
-        pulled = ["pull", "me/noisy", "--selection_ratio", "0.9", "--output_dir", "pulled"]
-        command(*pulled, cwd=tmp_path, env=env)
         subset = load_dataset(str(tmp_path / "pulled"), split="train")
         noisy = load_from_disk(str(tmp_path / "data"))["label"]
         given = {row: images.class_names[number] for row, number in enumerate(noisy)}
         check_subset(subset, decisions, given, "image")
-        command("explore", "me/noisy", "--hub_space_id", "me/explorer", cwd=tmp_path, env=env)
         assert "me/noisy" in hub.read("spaces/me/explorer", "app.py").decode()
         assert not hub.unknown

@@ -1,7 +1,5 @@
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
 from folders import message_of, png, write_images
+from preloaded import run_python
 
 from hf_clipselect.data import LabelledImages, read_images, with_image_column_undecoded
 from hf_clipselect.data.source import DatasetSource, describe_source, load_source
@@ -153,13 +152,9 @@ class TestLoadSource:
         here = [load_source(name)[1].fingerprint for name in names]
         script = "import sys; from hf_clipselect.data.source import load_source; "
         script += "print(*[load_source(name)[1].fingerprint for name in sys.argv[1:]])"
-        run = subprocess.run(
-            [sys.executable, "-c", script, *names],
-            env={**os.environ, "HF_HOME": str(tmp_path / "home")},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        (tmp_path / "script.py").write_text(script)
+        run = run_python(tmp_path / "script.py", *names, env={**os.environ, "HF_HOME": str(tmp_path / "home")})
+        assert run.returncode == 0, run.stderr[-3000:]
         assert run.stdout.split() == here
         # Another image, another fingerprint: no cache of the old one may be taken.
         (tmp_path / "images" / "a" / "0.png").write_bytes(png(99))

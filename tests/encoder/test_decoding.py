@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 from datasets import Dataset, Image
+from preloaded import run_python
 from transformers import CLIPImageProcessorPil
 
 from hf_clipselect import select_dataset
@@ -69,7 +70,7 @@ def test_who_asks_for_processes_is_told_of_threads(start_method, images_dataset:
 def test_the_script_of_the_readme_needs_no_guard_where_processes_are_spawned(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"import multiprocessing\nmultiprocessing.set_start_method('spawn')\n{SNIPPET}")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path)
+    done = run_python(script, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, SHOWN), done.stderr[-2000:]
 
 
@@ -79,7 +80,7 @@ from hf_clipselect import select_dataset
 from hf_clipselect.embedded import load_digits_dataset
 
 def run(answer=None, **more):
-    dataset = load_digits_dataset("train").select(range(600))
+    dataset = load_digits_dataset("train").select(range(200))
     settings = {"model_name_or_path": "embedded/tiny-clip", "use_cpu": True, "adaptation": "off", **more}
     found = select_dataset(dataset, **settings).selected.tolist()
     if answer is not None:
@@ -90,7 +91,7 @@ if __name__ == "__main__":
     expected, workers = run(), {"dataloader_num_workers": 2}
     for method, daemon, more in (
         ("fork", True, {}), ("fork", True, workers), ("fork", False, workers),
-        ("fork", False, {"adaptation": "always"}), ("spawn", True, workers),
+        ("fork", False, {"adaptation": "always", "num_train_epochs": 1}), ("spawn", True, workers),
     ):
         context = multiprocessing.get_context(method)
         answer = context.Queue()

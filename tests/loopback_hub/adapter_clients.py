@@ -150,7 +150,14 @@ def fetch(repo: str, revision: str, *patterns: str) -> dict:
         fetched = fetch_files(repo, patterns, repo_type="dataset", revision=revision or None)
     except InputError as error:
         return {"refused": str(error), "warnings": warnings}
+    finally:
+        logging.getLogger("hf_clipselect").removeHandler(handler)
     return {"revision": fetched.revision, "warnings": warnings}
+
+
+def fetch_each(asked: str) -> list[dict]:
+    """[`fetch`] of each of several lists of arguments, which are JSON, one after another in this process."""
+    return [fetch(*arguments) for arguments in json.loads(asked)]
 
 
 def fetch_one_file(repo: str) -> dict:

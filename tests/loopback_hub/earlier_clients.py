@@ -65,6 +65,10 @@ def serve_published(folder: str) -> dict:
     return {}
 
 
+def serve(folder: str) -> dict:
+    return serve_sources(folder) | serve_published(folder)
+
+
 def read(folder: str) -> dict:
     """All that a user gets from the two run folders, and from the repositories on the Hub."""
     from datasets import load_dataset

@@ -4,17 +4,14 @@ README.md.
 
 import hashlib
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from loopback_hub.card import check
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
+from recipe_runs import run_recipe
 
 from hf_clipselect import SelectionResult
 
@@ -33,8 +30,7 @@ EXPECTED = json.loads((MADE / "expected.json").read_text())
 def hub(tmp_path_factory):
     """The sources at the commits that the selections name, and the published repositories."""
     with LoopbackHub(tmp_path_factory.mktemp("hub"), clock=lambda: 1_700_000_000) as hub:
-        for name in ("serve_sources", "serve_published"):
-            run_client("earlier_clients", name, MADE, env=hub.environment("hf_me_write"))
+        run_client("earlier_clients", "serve", MADE, env=hub.environment("hf_me_write"))
         yield hub
 
 
@@ -43,18 +39,25 @@ def found(hub):
     return run_client("earlier_clients", "read", MADE, env=hub.environment())
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A copy of the fixtures, to go on in."""
-    return Path(shutil.copytree(MADE, tmp_path / "made"))
-
-
-def select(folder: Path, environment: dict[str, str], *flags: str) -> str:
-    """Runs the recipe in a folder; what it logs."""
-    command = [sys.executable, str(REPOSITORY / "recipes" / "select.py"), *flags]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+@pytest.fixture(scope="module")
+def gone_on(hub, tmp_path_factory):
+    """What runs of now log that go on in copies of the fixtures, by their names, and the folders of these copies."""
+    place, published = tmp_path_factory.mktemp("gone-on"), COMMANDS["published"]
+    flags = {
+        "run": COMMANDS["run"],
+        "captions_run": COMMANDS["captions_run"],
+        "another size": [*COMMANDS["run"], "--selection_ratio", "0.4"],
+        "default of now": [flag for flag in COMMANDS["run"] if flag not in ("--objective", "diverse")],
+        "default of then": COMMANDS["run"],
+        "config": ["--config", "run/config.yaml", "--output_dir", "new"],
+        "adapters": published[: published.index("--objective")]
+        + published[published.index("--dataloader_num_workers") : published.index("--push_to_hub")]
+        + ["--adapter_name_or_path", "me/adapters"],
+    }
+    runs = {name: {"flags": flags[name], "folder": place / name, "copy_of": MADE} for name in flags}
+    runs["default of then"]["copy_of"] = place / "default of now"
+    logs = run_recipe(list(runs.values()), env=hub.environment())
+    return {name: (log, place / name) for name, log in zip(flags, logs, strict=True)}
 
 
 def check_rows(folder: Path, name: str) -> None:
@@ -105,8 +108,8 @@ def test_adapters_give_the_same_embeddings(found, name):
 
 
 @pytest.mark.parametrize("name", ["run", "captions_run"])
-def test_the_same_command_finds_everything_done(hub, folder, name):
-    log = select(folder, hub.environment(), *COMMANDS[name])
+def test_the_same_command_finds_everything_done(gone_on, name):
+    log, folder = gone_on[name]
     assert "nothing to encode" in log and "nothing to train" in log and "Adapting" not in log
     then, now = files_of(MADE / name), files_of(folder / name)
     added_since = {"report.html", "subset/clipselect_preview.jpg"}
@@ -117,16 +120,15 @@ def test_the_same_command_finds_everything_done(hub, folder, name):
     assert SelectionResult.from_folder(folder / name).ratios == (0.3, 0.5)
 
 
-def test_another_size_is_added_to_those_of_then(hub, folder):
-    log = select(folder, hub.environment(), *COMMANDS["run"], "--selection_ratio", "0.4")
+def test_another_size_is_added_to_those_of_then(gone_on):
+    log, folder = gone_on["another size"]
     assert "nothing to encode" in log and "nothing to train" in log
     assert SelectionResult.from_folder(folder / "run").ratios == (0.4, 0.3, 0.5)
     check_rows(folder / "run", "run")
 
 
-def test_the_command_of_then_selects_by_the_default_of_now_and_says_so(hub, folder):
-    then = [flag for flag in COMMANDS["run"] if flag not in ("--objective", "diverse")]
-    log = select(folder, hub.environment(), *then)
+def test_the_command_of_then_selects_by_the_default_of_now_and_says_so(gone_on):
+    log, folder = gone_on["default of now"]
     assert "nothing to encode" in log and "nothing to train" in log
     told = "The results in run were selected by objective diverse. This run names none and selects by robust"
     assert told in log and "pass --objective diverse to select as before" in log
@@ -135,23 +137,16 @@ def test_the_command_of_then_selects_by_the_default_of_now_and_says_so(hub, fold
     for column in SCORES:
         earlier = SelectionResult.from_folder(MADE / "run").scores[column][:]
         np.testing.assert_allclose(now.scores[column][:], earlier, rtol=0, atol=1e-5)
-    select(folder, hub.environment(), *COMMANDS["run"])
-    check_rows(folder / "run", "run")
+    check_rows(gone_on["default of then"][1] / "run", "run")
 
 
-def test_the_config_of_then_is_taken_back(hub, folder):
-    select(folder, hub.environment(), "--config", "run/config.yaml", "--output_dir", "new")
-    check_rows(folder / "new", "run")
+def test_the_config_of_then_is_taken_back(gone_on):
+    check_rows(gone_on["config"][1] / "new", "run")
 
 
-def test_the_published_adapters_score_the_same_rows_the_same(hub, folder):
-    flags = COMMANDS["published"]
-    flags = (
-        flags[: flags.index("--objective")]
-        + flags[flags.index("--dataloader_num_workers") : flags.index("--push_to_hub")]
-    )
-    select(folder, hub.environment(), *flags, "--adapter_name_or_path", "me/adapters")
-    now, then = (SelectionResult.from_folder(folder / name) for name in ("published_run", "published/dataset"))
+def test_the_published_adapters_score_the_same_rows_the_same(gone_on):
+    folders = (gone_on["adapters"][1] / "published_run", MADE / "published" / "dataset")
+    now, then = map(SelectionResult.from_folder, folders)
     for column in SCORES:
         np.testing.assert_allclose(now.scores[column][:], then.scores[column][:], rtol=0, atol=1e-5)
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from made_results import make_result
+from preloaded import run_python
 
 from hf_clipselect.cli import main
 from hf_clipselect.data.decisions import Decision, write_decisions
@@ -18,9 +19,10 @@ def saved(images_dataset, tmp_path):
     return str(tmp_path / "saved")
 
 
-def test_without_gradio_the_extra_is_named(saved):
+def test_without_gradio_the_extra_is_named(saved, tmp_path):
     code = "import sys; sys.modules['gradio'] = None; from hf_clipselect.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "explore", saved], capture_output=True, text=True)
+    (tmp_path / "script.py").write_text(code)
+    done = run_python(tmp_path / "script.py", "explore", saved)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == (
         "error: The explorer needs Gradio, which is not installed: pip install 'hf_clipselect[app]'"

@@ -1,5 +1,7 @@
 """Files of a repository at one commit, from the loopback Hub; the clients run in processes of their own."""
 
+import json
+
 import pytest
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
@@ -65,6 +67,10 @@ def fetch(hub, repo, revision, *patterns, **environment):
     return run_hub_client(hub, "fetch", repo, revision, *patterns, clients="adapter_clients", **environment)
 
 
+def fetch_each(hub, *asked, **environment):
+    return run_hub_client(hub, "fetch_each", json.dumps(asked), clients="adapter_clients", **environment)
+
+
 @pytest.mark.parametrize("outage", ["offline", "status", "reset"])
 def test_without_a_connection_the_cache_serves_and_names_its_commit(hub, tmp_path, outage):
     asked = ("alice/open", "", "a.json", "scores/*")
@@ -73,8 +79,8 @@ def test_without_a_connection_the_cache_serves_and_names_its_commit(hub, tmp_pat
     offline = {"HF_HUB_OFFLINE": "1"} if outage == "offline" else {}
     if not offline:
         hub.faults.add(outage, path="/api/", status=503, times=None)
-    cached = fetch(hub, *asked, home=tmp_path, **offline)
-    pinned = fetch(hub, "alice/open", online["revision"], "a.json", home=tmp_path, **offline)
+    at_commit = ("alice/open", online["revision"], "a.json")
+    cached, pinned = fetch_each(hub, asked, at_commit, home=tmp_path, **offline)
     hub.faults.clear()
     assert cached["revision"] == online["revision"] and pinned == online
     [warning] = cached["warnings"]
@@ -88,12 +94,10 @@ def test_a_part_in_the_cache_is_no_broken_repository(hub, tmp_path, outage):
     offline = {"HF_HUB_OFFLINE": "1"} if outage == "offline" else {}
     if not offline:
         hub.faults.add("status", path="/api/", status=503, times=None)
-    found = [
-        fetch(hub, "alice/open", "", *patterns, home=tmp_path, **offline)["refused"]
-        for patterns in (["a.json", "scores/*"], ["scores/*"])
-    ]
+    asked = [("alice/open", "", *patterns) for patterns in (["a.json", "scores/*"], ["scores/*"])]
+    found = fetch_each(hub, *asked, home=tmp_path, **offline)
     hub.faults.clear()
-    for text in found:
+    for text in [each["refused"] for each in found]:
         assert text.startswith("The dataset repository alice/open can't be read: ")
         assert ("HTTP 503" if outage == "status" else "offline") in text.lower().replace("http", "HTTP")
         assert text.endswith("Check the connection and the token, and run the same again.")

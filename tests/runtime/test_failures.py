@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
 from datasets import Dataset, Image
 from interrupted import CLIENT, ForkingClient, free_port
 from limits import files_at_most
@@ -28,6 +27,7 @@ from preloaded import run_python
 from safetensors.numpy import load_file, save_file
 from torch.utils.data import DataLoader
 
+from hf_clipselect.cli import main
 from hf_clipselect.errors import InputError, PushError, RunError
 from hf_clipselect.runtime.failures import during, explained_failures, is_of_the_machine
 
@@ -252,11 +252,11 @@ for case, port in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 @pytest.mark.slow
-def test_lost_process() -> None:
+def test_lost_process(tmp_path: Path) -> None:
     cases = ["reduce", "barrier", "training", "silent"]
     ports = [str(free_port()) for _ in cases]
-    command = [sys.executable, "-c", PAIRS, *(part for pair in zip(cases, ports, strict=True) for part in pair)]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    (tmp_path / "script.py").write_text(PAIRS)
+    ran = run_python(tmp_path / "script.py", *(part for pair in zip(cases, ports, strict=True) for part in pair))
     lines = ran.stdout.splitlines()
     assert len(lines) == 2 * len(cases), ran.stderr[-2000:]
     for case, line, end in zip(cases, lines[::2], lines[1::2], strict=True):
@@ -267,11 +267,10 @@ def test_lost_process() -> None:
     assert "terminate" not in ran.stderr
 
 
-def select(output_dir: Path, *flags: str, file_size: int | None = None) -> subprocess.CompletedProcess[str]:
-    """recipes/select.py on the digits, in a process whose files may not grow beyond a size."""
-    quick = ["--use_cpu", "--adaptation", "always", "--num_train_epochs", "1", "--min_train_steps", "4"]
-    limited = [] if file_size is None else [REPOSITORY / "tests" / "limits.py", file_size]
-    return run_python(*limited, REPOSITORY / "recipes" / "select.py", "--output_dir", output_dir, *quick, *flags)
+def select(output_dir: Path) -> int:
+    """The exit code of a selection of the digits in this process."""
+    flags = "--use_cpu --adaptation always --num_train_epochs 1 --min_train_steps 4 --dataloader_num_workers 0".split()
+    return main(["select", "--output_dir", str(output_dir), *flags])
 
 
 def error_line(stderr: str) -> str:
@@ -300,15 +299,17 @@ RESULTS = {"scores.parquet", "subset", "report.json", "report.html"}
 
 
 @pytest.mark.slow
-def test_limited_disk(tmp_path: Path) -> None:
+def test_limited_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
-    good = select(undisturbed)
-    assert good.returncode == 0, good.stderr
+    assert select(undisturbed) == 0
 
     def fails(file_size: int, where: str) -> None:
-        ran = select(out, "--dataloader_num_workers", "0", file_size=file_size)
-        assert (ran.returncode, ran.stdout) == (1, ""), ran.stderr
-        line = error_line(ran.stderr)
+        capsys.readouterr()
+        with files_at_most(file_size):
+            code = select(out)
+        stdout, stderr = capsys.readouterr()
+        assert (code, stdout) == (1, ""), stderr
+        line = error_line(stderr)
         assert "ulimit -f" in line and where in line
         assert line.endswith(f"The same command goes on from what is in {out}.")
         assert_whole(out)
@@ -329,8 +330,7 @@ def test_limited_disk(tmp_path: Path) -> None:
     fails(largest("scores.parquet") // 2, "File too large")
     assert not (out / "scores.parquet").exists()
 
-    again = select(out)
-    assert again.returncode == 0, again.stderr
+    assert select(out) == 0
     for path in undisturbed.rglob("*"):
         if path.suffix in {".parquet", ".safetensors"}:
             assert (out / path.relative_to(undisturbed)).read_bytes() == path.read_bytes(), path
@@ -371,7 +371,8 @@ def test_short_memory(tmp_path: Path, images_dataset: Dataset, clip_folder: Path
         "--on_bad_image",
         "drop",
     ]
-    ran = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, *map(str, flags)], capture_output=True, text=True)
+    (tmp_path / "script.py").write_text(SHORT_OF_MEMORY)
+    ran = run_python(tmp_path / "script.py", *flags)
     assert (ran.returncode, ran.stdout) == (1, ""), ran.stderr
     line = error_line(ran.stderr)
     assert line.startswith("error: The memory does not suffice in the stage encode (MemoryError): ")

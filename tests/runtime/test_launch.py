@@ -7,6 +7,7 @@ import pytest
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, LoggerType
 from interrupted import free_port
+from preloaded import Command, run_python
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.runtime.launch import _check_engine, make_accelerator
@@ -26,9 +27,9 @@ os.write(1, (text + "\\n").encode())  # one write, so that the lines of two proc
 """
 
 
-def run(*command: str, **environment: str) -> list[str]:
+def run(*arguments: str, **environment: str) -> list[str]:
     """Lines of all processes on stdout."""
-    ran = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    ran = run_python(*arguments, env={**os.environ, **environment})
     assert ran.returncode == 0, ran.stderr[-2000:]
     return ran.stdout.splitlines()
 
@@ -80,15 +81,15 @@ def test_tracker_that_is_not_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_environment_of_a_launch() -> None:
+def test_environment_of_a_launch(script: str) -> None:
     # Half precision from `accelerate config` does not reach the adapters.
-    assert run(sys.executable, "-c", SCRIPT, ACCELERATE_MIXED_PRECISION="fp16") == ["processes 1 cpu no"]
+    assert run(script, ACCELERATE_MIXED_PRECISION="fp16") == ["processes 1 cpu no"]
     # Two processes that were told of no meeting place.
-    (line,) = run(sys.executable, "-c", SCRIPT, WORLD_SIZE="2", RANK="0")
+    (line,) = run(script, WORLD_SIZE="2", RANK="0")
     assert line.startswith("refused ") and "MASTER_ADDR" in line
 
 
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 
 
 @pytest.fixture
@@ -112,15 +113,10 @@ def test_two_machines(script: str, machines_with_the_variable: set[int]) -> None
     for machine in range(2):
         variable = {"ACCELERATE_USE_CPU": "true"} if machine in machines_with_the_variable else {}
         command = [*LAUNCH, *meeting, "--machine_rank", str(machine), script]
-        started.append(
-            subprocess.Popen(
-                command, env={**os.environ, **variable}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    for process in started:
-        out, err = process.communicate()
-        assert process.returncode == 0, err[-2000:]
-        assert [line for line in out.splitlines() if line.startswith("processes")] == ["processes 2 cpu no"]
+        started.append(Command(*command, env={**os.environ, **variable}))
+    for ran in [command.wait() for command in started]:
+        assert ran.returncode == 0, ran.stderr[-2000:]
+        assert [line for line in ran.stdout.splitlines() if line.startswith("processes")] == ["processes 2 cpu no"]
 
 
 WAITING = """
