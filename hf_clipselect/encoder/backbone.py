@@ -115,7 +115,7 @@ def load_backbone(
             model = _load_model(place, config, weights, what, example=example_but(name))
             # The PIL backend needs no torchvision and gives the same pixels on every machine.
             image_processor = AutoImageProcessor.from_pretrained(place.source, backend="pil", **place.options)
-            tokenizer = AutoTokenizer.from_pretrained(place.source, **place.options)
+            tokenizer = AutoTokenizer.from_pretrained(place.source, config=config, **place.options)
         check_tokenizer(tokenizer)
     except InputError:
         raise

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,14 @@ def describe_run(
         **({} if images.decided is None else {"decisions": images.decided.to_dict()}),
         "adaptation": adaptation.to_dict(),
         "seed": arguments.run.seed,
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **_versions()},
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Read once: they are those of packages that this process has imported."""
+    return {package: version(package) for package in _PACKAGES}
 
 
 def _without_secrets(arguments: Arguments) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The noise model, herding and the size "auto" through both doors."""
 
 import json
+import multiprocessing
 import os
 
 import numpy as np
@@ -8,7 +9,6 @@ import process_clients
 import pytest
 import torch
 from interrupted import assert_same, free_port
-from preloaded import Command
 
 from hf_clipselect import InputError, SelectionResult, load_pruned, select_dataset, select_embeddings
 from hf_clipselect.adapters.projections import Projections, embed_rows
@@ -305,26 +305,31 @@ def test_subsets_are_nested_and_quotas_are_the_shares_of_the_classes():
     assert [with_auto.at(ratio).selected.tolist() for ratio in RATIOS] == [sorted(subset) for subset in subsets]
 
 
+def join_launch(rank, count, port, folder):
+    """Makes a process the one of a launch that has this rank, and writes down what it selects."""
+    launch = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in launch.items()})
+    process_clients.main("robust_selection", folder)
+
+
 @pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(tmp_path):
     alone = process_clients.robust_selection(None, tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["hf_clipselect.pipeline.embeddings", "transformers.models.clip.modeling_clip", "peft"]
+    )
     for count in (2, 3):
-        folder = tmp_path / str(count)
+        folder, port = tmp_path / str(count), free_port()
         folder.mkdir()
-        launch = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "ACCELERATE_USE_CPU": 1}
-        commands = [
-            Command(
-                process_clients.__file__,
-                "robust_selection",
-                folder,
-                env=os.environ | {name: str(value) for name, value in (launch | {"RANK": n, "LOCAL_RANK": n}).items()},
-            )
-            for n in range(count)
-        ]
-        done = [command.wait() for command in commands]
-        assert not any(process.returncode for process in done), [process.stderr[-3000:] for process in done]
-        for index in range(count):
-            assert json.loads((folder / f"returned-{index}.json").read_text()) == alone
+        processes = [context.Process(target=join_launch, args=(rank, count, port, folder)) for rank in range(count)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert not any(process.exitcode for process in processes)
+        for rank in range(count):
+            assert json.loads((folder / f"returned-{rank}.json").read_text()) == alone
 
 
 @pytest.mark.slow
