@@ -126,6 +126,15 @@ def test_rows_differ_by_epoch_and_seed_alone(images_dataset):
     assert not all(torch.equal(first[row], rows[row]["pixel_values"]) for row in range(60))
 
 
+@pytest.mark.parametrize("augment", [False, True])
+def test_rows_that_are_asked_for_together_are_those_asked_for_one_by_one(images_dataset, augment):
+    processor = random_classifier("resnet-20", ["a", "b"], side=12).image_processor
+    rows = Rows(images_dataset, "image", processor, 12, labels=np.arange(60), augment=augment, flip=True)
+    for row, together in zip((9, 2, 31), rows.__getitems__([9, 2, 31]), strict=True):
+        assert together["labels"] == rows[row]["labels"] == row
+        assert torch.equal(together["pixel_values"], rows[row]["pixel_values"])
+
+
 def test_a_row_that_is_tested_is_what_the_image_processor_gives(images_dataset):
     processor = random_classifier("resnet-20", ["a", "b"], side=300).image_processor
     row = Rows(images_dataset, "image", processor, 224)[5]
