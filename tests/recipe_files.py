@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -37,6 +38,7 @@ def run_recipe(name: str, *flags: object, cwd: Path) -> subprocess.CompletedProc
     """Run a recipe as its command line would, in this process."""
     command = [str(RECIPES / name), *map(str, flags)]
     before, out, err = dict(os.environ), io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     code = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.chdir(cwd)
@@ -49,6 +51,8 @@ def run_recipe(name: str, *flags: object, cwd: Path) -> subprocess.CompletedProc
         finally:
             os.environ.clear()
             os.environ.update(before)
+            for number, handler in handlers.items():  # a command ignores signals while its process ends
+                signal.signal(number, handler)
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 

@@ -19,7 +19,8 @@ from interrupted import begin
 
 
 def run(argv: list[str], name: str, number: int, moment: float | str) -> int:
-    """The process number of a run, in a group of its own."""
+    """The process number of a run, in a group of its own, which has begun when this returns."""
+    reader, writer = os.pipe()
     process = os.fork()
     if process == 0:
         os.setpgid(0, 0)
@@ -37,7 +38,11 @@ def run(argv: list[str], name: str, number: int, moment: float | str) -> int:
         sys.argv = ["hf-clipselect", "select", *argv]
         from hf_clipselect.cli import main  # noqa: PLC0415
 
+        os.write(writer, b".")
         sys.exit(main())
+    os.read(reader, 1)
+    for descriptor in (reader, writer):
+        os.close(descriptor)
     return process
 
 
@@ -46,8 +51,8 @@ def main(plan: dict) -> list:
     told, whole = [], 0.0
     for place, (number, moment) in enumerate(plan["runs"]):
         name = str(Path(plan["folder"], f"run-{place}"))
-        start = time.monotonic()
         process = run([*plan["argv"], "--output_dir", f"{name}-folder"], name, number, moment)
+        start = time.monotonic()
         if number and moment != "fork":
             time.sleep(moment * whole)
             try:
