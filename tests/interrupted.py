@@ -221,6 +221,11 @@ def begin() -> None:
     gc.freeze()  # training collects garbage, and need not look through everything that was imported
 
 
+def after_fork() -> None:
+    """Makes torch's pool of threads anew: of two threads that are first to need it, one would find none."""
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def run_at_once(plan: dict[str, Any]) -> list[int]:
     """Runs of `plan["at_once"]`: each has `flags`, the second that it starts at, and may get a `signal` so many
     seconds `after`.
@@ -259,6 +264,7 @@ def run_at_once(plan: dict[str, Any]) -> list[int]:
 
 def become(rank: int, plan: dict[str, Any], port: int) -> None:
     """Makes a forked process the one of a launch that has this rank; its output goes into a file."""
+    after_fork()
     output = os.open(Path(plan["notes"], f"output-{rank}.txt"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)

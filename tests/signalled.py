@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from interrupted import begin
+from interrupted import after_fork, begin
 
 
 def run(argv: list[str], name: str, number: int, moment: float | str) -> int:
@@ -24,6 +24,7 @@ def run(argv: list[str], name: str, number: int, moment: float | str) -> int:
     process = os.fork()
     if process == 0:
         os.setpgid(0, 0)
+        after_fork()
         for descriptor, stream in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{name}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
         if moment == "fork":
