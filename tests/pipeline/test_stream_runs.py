@@ -1,5 +1,6 @@
 """A run on a stream gives what a run on a dataset of the same rows gives, and says what it can't do."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
+from loopback_hub.server import LoopbackHub
+from preloaded import run_python
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from hf_clipselect import SelectionResult, load_pruned, select_dataset
@@ -409,6 +412,20 @@ def test_streaming_by_name(kind, places, clip_folder, tmp_path, capsys):
         config = ["--config", str(tmp_path / "stream" / "config.yaml"), "--selection_ratio", "0.5"]
         assert main(["select", *config]) == 0
         assert SelectionResult.from_folder(tmp_path / "stream").ratios[0] == 0.5
+
+
+@pytest.mark.slow
+def test_the_subset_of_a_stream_is_pushed(places, tmp_path):
+    flags = ["--dataset_name", places["parquet"][0], "--streaming", "--model_name_or_path", "embedded/tiny-clip"]
+    flags += ["--use_cpu", "--adaptation", "off", "--push_to_hub", "--hub_dataset_id", "me/streamed"]
+    with LoopbackHub(tmp_path / "hub") as hub:
+        done = run_python("-m", "hf_clipselect", "select", *flags, env=hub.environment("hf_me_write"), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert 'load_dataset("me/streamed", "ratio_30"' in done.stdout
+        pushed = pq.read_table(io.BytesIO(hub.read("datasets/me/streamed", "ratio_30/train-00000-of-00001.parquet")))
+    result = SelectionResult.from_folder(tmp_path / "clipselect_output")
+    assert pushed["source_index"].to_pylist() == result.selected.tolist() and len(pushed) == 45
+    assert all(image["bytes"] for image in pushed["image"].to_pylist())
 
 
 @pytest.mark.slow
