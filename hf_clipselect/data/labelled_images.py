@@ -74,8 +74,8 @@ def read_images(
 
     A column of bytes, of paths or of structures of both that is named as the image column becomes one of `Image()`,
     and a subset has it as that; without names the columns are found from the features when there is exactly one
-    candidate each. A caption column, of image-text pairs, takes the place of the label column. How labels of each type
-    are read is told at [`read_labels`].
+    candidate each. A caption column, of image-text pairs, takes the place of the label column. `id_column` is noted in
+    the source; its values are read by `read_facts`. How labels of each type are read is told at [`read_labels`].
 
     Class names, one per class in label order, or a text file with one name per line, take the place of the dataset's
     own. `max_samples` considers only so many rows, of every class its share, spread evenly. `decisions` of a person,

@@ -36,8 +36,8 @@ def check_files_stay_inside(
     anywhere, since the owner of the folder made it. The caches of `datasets` and of the Hub belong to every dataset.
     `name` is the Hub id, folder or file that the dataset was loaded from; `folder` the local folder or fsspec URL that
     its paths are relative to. A dataset that was made in memory has neither and may name any file, but for one whose
-    rows were taken from the Hub, as `caches` of it tell, or the dataset itself. `way_out` ends the
-    sentence, for who can allow such files.
+    rows were taken from the Hub, as `caches` of it tell, or the dataset itself. `way_out` ends the sentence, for who
+    can allow such files.
     """
     caches = [*caches, *caches_of_hub_data(dataset)]
     if not name and folder is None and not caches:

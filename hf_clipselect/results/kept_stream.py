@@ -11,6 +11,7 @@ from datasets.iterable_dataset import ArrowExamplesIterable
 
 from ..data import GIVEN_LABEL, SUBSET_COLUMNS
 from ..data.labels import written_labels
+from ..data.row_facts import check_id_column
 from ..data.source import DatasetSource, LabelsHash
 from ..data.stream_rows import check_in_order, typed_tables, with_features
 from ..errors import InputError
@@ -27,11 +28,13 @@ def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source
     Raises `InputError` where the stream is shuffled and rows have no ids, or lacks a column; and when it is read,
     where its labels or, without ids, their number are others than those that were selected from.
     """
-    has_ids = "row_id" in scores.column_names
-    if not has_ids:
+    id_column = source.id_column if "row_id" in scores.column_names else None
+    if id_column is None:
         check_in_order(stream)
     stream = with_features(stream)
-    needed = {source.image_column, source.label_column, (source.id_column or "") if has_ids else ""}
+    if id_column is not None:
+        check_id_column(id_column, stream.features)
+    needed = {source.image_column, source.label_column}
     if missing := needed - {"", *stream.column_names}:
         raise InputError(
             f"This is not the stream that the selection was made from: it has no column {', '.join(sorted(missing))}. "
@@ -60,7 +63,7 @@ def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source
         scores=columns,
         class_names=scores.features["label"].names,
         has_classes="better_caption" not in scores.column_names,
-        ids=scores.with_format("arrow")["row_id"][:] if has_ids else None,
+        ids=None if id_column is None else scores.with_format("arrow")["row_id"][:],
     )
     result = IterableDataset(
         ArrowExamplesIterable(_numbered, {"kept": kept}),

@@ -315,6 +315,8 @@ def _check_scores(table: Dataset, sizes: Sequence[Size], *, num_rows: int) -> No
     for name in ("row_id", "group", "leak_of", "quality_issues"):
         if name in expected and table.data.column(name).null_count:
             raise ValueError(f"rows have no {name}")
+    if "row_id" in expected and pc.count_distinct(table.data.column("row_id")).as_py() < len(table):
+        raise ValueError("two rows have the same row_id")
     if "leak_of" in expected and column_values(table, "leak_of").min() < -1:
         raise ValueError("leak_of lies below -1")
     if not 0 <= labels.min() <= labels.max() < len(names):

@@ -325,8 +325,11 @@ def test_rows_with_ids_are_found_in_any_order_and_part(digits, clip_folder, tmp_
     relabelled = part.map(lambda row: {"label": 9 - row["label"]}, features=part.features)
     with pytest.raises(InputError, match="labels differ between row 0 and row 50"):
         list(result.apply(relabelled.to_iterable_dataset()))
-    with pytest.raises(InputError, match="has no column uid"):
+    with pytest.raises(InputError, match="id_column uid is no column of the dataset"):
         result.apply(digits.to_iterable_dataset())
+    lists = digits.add_column("uid", [[uid] for uid in ids])
+    with pytest.raises(InputError, match="id_column uid is a column of List.*name a column of strings"):
+        result.apply(lists.to_iterable_dataset())
     by_number = select_dataset(named, **{**settings, "id_column": "number"})
     assert by_number.selected.tolist() == result.selected.tolist() and by_number.scores["row_id"][1] == "999"
     assert [row["number"] for row in by_number.apply(shuffled)] == [1000 - kept[row["uid"]] for row in rows]
