@@ -1,25 +1,21 @@
 """Recipes as processes of their own that begin with everything imported: to be killed, or to be several of a launch.
 
-A fresh process takes 5 CPU seconds to import what a recipe needs. One process a pytest worker imports it once, trains
-nothing, and forks for each recipe. Where huggingface_hub is to talk to a server of the test, which it learns when it
-is imported, `preloaded` serves.
+As `preloaded`, whose processes begin with the large libraries alone: one that trains nothing imports what a recipe
+needs, and forks for each. Where huggingface_hub is to talk to a server of the test, which it learns when it is
+imported, `preloaded` serves.
 
     python forked_recipes.py      reads orders from stdin as lines of JSON, and answers each with a line
 """
 
-import gc
-import json
 import os
+import signal
 import subprocess
-import sys
-import tempfile
-from functools import cache
-from importlib import import_module
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from interrupted import free_port
-from preloaded import become
+from preloaded import Command, serve
 from recipe_files import RECIPES
 
 
@@ -35,7 +31,7 @@ _IMPORTED = (
 )
 
 
-class ForkedRecipe:
+class ForkedRecipe(Command):
     """A recipe that runs, or another script by its full path.
 
     Args:
@@ -45,28 +41,18 @@ class ForkedRecipe:
         environment: Variables beside those of the tests.
     """
 
+    server = __file__
+
     def __init__(self, name: str, *flags: object, cwd: Path, **environment: str) -> None:
-        self.output = tempfile.TemporaryDirectory(prefix="clipselect-recipe-")
-        self.arguments = [str(RECIPES / name), *map(str, flags)]
-        self.pid: int = _ask(
-            {
-                "arguments": self.arguments,
-                "cwd": str(cwd),
-                "env": {**os.environ, **environment},
-                "output": self.output.name,
-            }
-        )
+        super().__init__(RECIPES / name, *flags, cwd=cwd, env={**os.environ, **environment})
 
-    def has_ended(self) -> bool:
-        """Whether it has, of itself or by a signal."""
-        return _ask({"wait": self.pid, "options": os.WNOHANG}) is not None
-
-    def wait(self) -> subprocess.CompletedProcess[str]:
-        """Exit code, that of a signal negative, stdout and stderr."""
-        code = _ask({"wait": self.pid, "options": 0})
-        stdout, stderr = (Path(self.output.name, stream).read_text() for stream in ("stdout", "stderr"))
-        self.output.cleanup()
-        return subprocess.CompletedProcess(self.arguments, code, stdout, stderr)
+    def kill_when(self, is_time: Callable[[], bool]) -> None:
+        """Kills it at a moment at which it must not have ended."""
+        while not is_time():
+            assert not self.has_ended()
+            time.sleep(0.001)
+        os.kill(self.pid, signal.SIGKILL)
+        assert self.wait().returncode == -signal.SIGKILL
 
 
 def run_as_two(name: str, *flags: object, cwd: Path) -> list[subprocess.CompletedProcess[str]]:
@@ -79,36 +65,5 @@ def run_as_two(name: str, *flags: object, cwd: Path) -> list[subprocess.Complete
     return [process.wait() for process in started]
 
 
-def _ask(order: dict[str, Any]) -> int | None:
-    server = _server()
-    server.stdin.write(json.dumps(order) + "\n")
-    server.stdin.flush()
-    return json.loads(server.stdout.readline())
-
-
-@cache
-def _server() -> subprocess.Popen[str]:
-    """It ends when the process of the tests ends, and its stdin with it."""
-    return subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def serve() -> None:
-    for module in _IMPORTED:
-        import_module(module)
-    gc.freeze()
-    codes: dict[int, int] = {}
-    for line in sys.stdin:
-        order = json.loads(line)
-        if (waited := order.get("wait")) is not None:
-            if waited not in codes and (status := os.waitpid(waited, order["options"]))[0]:
-                codes[waited] = os.waitstatus_to_exitcode(status[1])
-            print(json.dumps(codes.get(waited)), flush=True)
-            continue
-        process = os.fork()
-        if process == 0:
-            return become(**order)
-        print(process, flush=True)
-
-
 if __name__ == "__main__":
-    serve()
+    serve(_IMPORTED)

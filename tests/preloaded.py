@@ -16,7 +16,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -44,10 +44,12 @@ class Command:
             effect.
     """
 
+    server = __file__  # the script that forks it
+
     def __init__(self, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
         self.arguments = [str(argument) for argument in arguments]
         self.folder = tempfile.TemporaryDirectory(prefix="clipselect-command-")
-        self.process = _ask(
+        self.pid = self._ask(
             {
                 "arguments": self.arguments,
                 "cwd": os.path.abspath(cwd or "."),
@@ -58,10 +60,20 @@ class Command:
 
     def wait(self) -> subprocess.CompletedProcess[str]:
         """What `subprocess.run` returns: exit code, stdout and stderr."""
-        code = _ask({"wait": self.process})
+        code = self._ask({"wait": self.pid, "options": 0})
         stdout, stderr = (Path(self.folder.name, name).read_text() for name in ("stdout", "stderr"))
         self.folder.cleanup()
         return subprocess.CompletedProcess(self.arguments, code, stdout, stderr)
+
+    def has_ended(self) -> bool:
+        """Whether it has, of itself or by a signal."""
+        return self._ask({"wait": self.pid, "options": os.WNOHANG}) is not None
+
+    def _ask(self, order: dict[str, Any]) -> Any:
+        server = _started(self.server)
+        server.stdin.write(json.dumps(order) + "\n")
+        server.stdin.flush()
+        return json.loads(server.stdout.readline())
 
 
 def run_python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -69,27 +81,24 @@ def run_python(*arguments: object, **options: Any) -> subprocess.CompletedProces
     return Command(*arguments, **options).wait()
 
 
-def _ask(order: dict[str, Any]) -> int:
-    server = _server()
-    server.stdin.write(json.dumps(order) + "\n")
-    server.stdin.flush()
-    return json.loads(server.stdout.readline())
-
-
 @cache
-def _server() -> subprocess.Popen[str]:
+def _started(script: str) -> subprocess.Popen[str]:
     """It ends when the process of the tests ends, and its stdin with it."""
-    return subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def serve() -> None:
-    for module in _IMPORTED:
+def serve(modules: Iterable[str]) -> None:
+    """Imports modules, and answers orders: with the number of a process that begins, or the exit code of one."""
+    for module in modules:
         import_module(module)
     gc.freeze()
+    codes: dict[int, int] = {}
     for line in sys.stdin:
         order = json.loads(line)
-        if "wait" in order:
-            print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
+        if (waited := order.get("wait")) is not None:
+            if waited not in codes and (status := os.waitpid(waited, order["options"]))[0]:
+                codes[waited] = os.waitstatus_to_exitcode(status[1])
+            print(json.dumps(codes.get(waited)), flush=True)
             continue
         process = os.fork()
         if process == 0:
@@ -116,4 +125,4 @@ def become(arguments: list[str], cwd: str, env: dict[str, str], output: str) -> 
 
 
 if __name__ == "__main__":
-    serve()
+    serve(_IMPORTED)

@@ -1,8 +1,6 @@
 """Sweeps: what they measure against the same by hand, that nothing is computed twice, and what bad input gets."""
 
-import os
 import re
-import signal
 import sys
 import time
 from functools import partial
@@ -141,11 +139,7 @@ def test_damaged_digits_are_counted_and_seen_by_the_encoder(tmp_path):
 def test_a_killed_sweep_goes_on_and_computes_nothing_twice(features_file, tmp_path):
     flags = f"--dataset_name {features_file} --methods moso random --selection_ratio 0.3 0.6 --seeds 0 1".split()
     killed = ForkedRecipe("compare.py", *flags, "--output_dir", "killed", cwd=tmp_path)
-    while len(list((tmp_path / "killed" / "cells").glob("*.npz"))) < 3:
-        assert not killed.has_ended()
-        time.sleep(0.001)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait().returncode == -signal.SIGKILL
+    killed.kill_when(lambda: len(list((tmp_path / "killed" / "cells").glob("*.npz"))) >= 3)
     before = cell_files(tmp_path / "killed")
     told = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
     whole = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "whole")]))

@@ -1,8 +1,6 @@
 """Sweeps on labelled images: what they keep and measure against the doors for users; nothing is done twice."""
 
 import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -365,11 +363,7 @@ def test_a_sweep_that_was_killed_goes_on(data, tmp_path):
     flags = [*map(str, flags), "--selection_ratio", "0.5"]
     killed = ForkedRecipe("compare.py", *flags, "--output_dir", "killed", cwd=tmp_path)
     # Hashes of two sets, embeddings, and a selection: it is in a training, or in what comes between two.
-    while len(list((tmp_path / "killed" / "cells").glob("*.npz"))) < 5:
-        assert not killed.has_ended()
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    assert killed.wait().returncode == -signal.SIGKILL
+    killed.kill_when(lambda: len(list((tmp_path / "killed" / "cells").glob("*.npz"))) >= 5)
     before = cell_files(tmp_path / "killed")
     rows = run_sweep(parse_sweep_arguments([*flags, "--output_dir", str(tmp_path / "killed")]))
     after = cell_files(tmp_path / "killed")
