@@ -340,7 +340,7 @@ def test_the_recipe_makes_tables_and_plots_of_a_folder_of_images(data, tmp_path)
     methods = ["robust", "paper", "el2n", "glister", "moderate", "herding"]
     flags = ["--dataset_name", data / "things", "--label_column_name", "kind", "--model_name_or_path", data / "clip"]
     flags += ["--architecture", "resnet-20", "--num_train_epochs", 1, "--proxy_architecture", "resnet-20"]
-    flags += ["--proxy_epochs", 2, "--num_val_rows", 6, "--methods", *methods, "--selection_ratio", 0.5]
+    flags += ["--proxy_epochs", 2, "--num_val_rows", 6, "--methods", *methods, "--selection_ratio", 0.3, 0.5]
     flags += ["--seeds", 0, 1, "--eval_dataset", f"{data / 'hard'}:test", "--tsne_ratio", 0.5]
     done = run_recipe("compare.py", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
