@@ -2,33 +2,40 @@
 
 import multiprocessing
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable
+from itertools import chain, islice
+from operator import length_hint
 
 from torch.utils.data import DataLoader
 
 from ..runtime.interrupts import held_back
-from .pixels import PixelBatch, PreprocessedImages, hand_over
+from .pixels import PixelBatch, PreprocessedImages, SentImages, hand_over
 from .threads import in_order
 
 
 def decoded_batches(
-    pixels: PreprocessedImages, batches: Sequence[list[int]], *, num_workers: int, pin_memory: bool = False
+    pixels: PreprocessedImages | SentImages, batches: Iterable[list], *, num_workers: int, pin_memory: bool = False
 ) -> Generator[PixelBatch, None, None]:
-    """Decode batches of rows, in their order, with so many processes or threads; 0 for the caller's own thread.
+    """Decode batches, each of what `pixels` takes, in their order, with so many processes or threads; 0 for the
+    caller's own thread. Batches are taken in the caller's thread, some of them ahead.
 
-    Processes, threads and the caller decode the same values. `pin_memory` is for a GPU.
+    Processes, threads and the caller decode the same values. `pin_memory` is for a GPU. Not for a thread of a
+    `ThreadPoolExecutor`: a process that starts there can't end in order, since Python lets it wait for itself.
     """
-    num_workers = min(num_workers, len(batches))
+    num_workers = min(num_workers, length_hint(batches, num_workers))
     if num_workers and why_no_processes() is None:
+        # A GPU should not wait for a batch of large images; so many of floats, four times as large, would fill the
+        # memory.
+        ahead = 4 if pin_memory and pixels.lean is not None else 2
+        batches = iter(batches)
+        first = list(islice(batches, ahead * num_workers))
         loader = DataLoader(
             pixels,
-            batch_sampler=batches,
+            batch_sampler=chain(first, batches),
             collate_fn=hand_over,  # type: ignore[arg-type]  # `__getitems__` gives a batch, not a list
             num_workers=num_workers,
             pin_memory=pin_memory,
-            # A GPU should not wait for a batch of large images; so many of floats, four times as large, would fill the
-            # memory. There is one pass, so no process is kept for another.
-            prefetch_factor=4 if pin_memory and pixels.lean is not None else None,
+            prefetch_factor=ahead,
         )
         with held_back():  # the processes inherit it: an interrupt is for the run, which ends them
             decoded = iter(loader)

@@ -1,5 +1,6 @@
 """Decoding and preprocessing of images, in the DataLoader's workers."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,27 @@ class PixelBatch:
         return PixelBatch(self.rows, pinned or None, self.unreadable)
 
 
-class PreprocessedImages(torch.utils.data.Dataset):
+class _Preprocessing(torch.utils.data.Dataset):
+    def __init__(self, image_processor: Any, *, white: int = FULL_WHITE, lean: LeanPixels | None = None) -> None:
+        self.image_processor, self.white, self.lean = image_processor, white, lean
+
+    def _batch(self, rows: list[int], values: Iterable[Any]) -> PixelBatch:
+        readable = []
+        unreadable: dict[int, str] = {}
+        draft = None if self.lean is None else self.lean.draft
+        for row, value in zip(rows, values, strict=True):
+            try:
+                readable.append(open_image(value, white=self.white, draft=draft))
+            except UnreadableImageError as error:
+                unreadable[row] = str(error)
+        if not readable:
+            return PixelBatch(rows, None, unreadable)
+        if self.lean is not None:
+            return PixelBatch(rows, {"pixel_values": self.lean(readable)}, unreadable)
+        return PixelBatch(rows, dict(self.image_processor(images=readable, return_tensors="pt")), unreadable)
+
+
+class PreprocessedImages(_Preprocessing):
     """Decodes and preprocesses rows, as `lean` where it is given; why an image can't be read is noted, not raised."""
 
     def __init__(
@@ -45,29 +66,21 @@ class PreprocessedImages(torch.utils.data.Dataset):
         white: int = FULL_WHITE,
         lean: LeanPixels | None = None,
     ) -> None:
-        self.images = images
-        self.lean = lean
-        self.white = white
-        self.column = column
-        self.image_processor = image_processor
+        super().__init__(image_processor, white=white, lean=lean)
+        self.images, self.column = images, column
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitems__(self, rows: list[int]) -> PixelBatch:
-        readable = []
-        unreadable: dict[int, str] = {}
-        draft = None if self.lean is None else self.lean.draft
-        for row, value in zip(rows, self.images[rows][self.column], strict=True):
-            try:
-                readable.append(open_image(value, white=self.white, draft=draft))
-            except UnreadableImageError as error:
-                unreadable[row] = str(error)
-        if not readable:
-            return PixelBatch(rows, None, unreadable)
-        if self.lean is not None:
-            return PixelBatch(rows, {"pixel_values": self.lean(readable)}, unreadable)
-        return PixelBatch(rows, dict(self.image_processor(images=readable, return_tensors="pt")), unreadable)
+        return self._batch(rows, self.images[rows][self.column])
+
+
+class SentImages(_Preprocessing):
+    """Does the same with images that are not at hand: each batch brings a number and the encoded image of each row."""
+
+    def __getitems__(self, batch: Sequence[tuple[int, bytes | None]]) -> PixelBatch:
+        return self._batch([row for row, _ in batch], ({"bytes": image, "path": None} for _, image in batch))
 
 
 def hand_over(batch: PixelBatch) -> PixelBatch:

@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import tee
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from .executors import Executor, run_pipeline
 from .local_executor import worker_number
 from .scale_reference import Reference, read_adapter_of, read_reference_of
 from .score_files import Shard, read_trusted, write_failure, write_scores
-from .shard_scores import OpenShard, ShardScorer
+from .shard_scores import CheckedShard, ShardScorer
 from .shards import UnreadableShardError, list_shards, read_shard
 
 
@@ -79,25 +81,27 @@ class ScoreShards(PipelineStep):
         reference = read_reference_of(self.work)
         scorer = self._scorer()
 
-        def opened(shard: Shard) -> tuple[Shard, OpenShard | UnreadableShardError]:
+        def checked(shard: Shard) -> tuple[Shard, CheckedShard | UnreadableShardError]:
             try:
                 rows = read_shard(self.data, shard, reference.columns, has_captions=reference.has_captions)
-                return shard, scorer.open(rows)
+                return shard, scorer.check(rows)
             except UnreadableShardError as error:
                 return shard, error
 
+        to_decode, to_score = tee(in_order(checked, missing, threads=1))
         start = time.perf_counter()
-        for shard, found in in_order(opened, missing, threads=1):
-            if isinstance(found, UnreadableShardError):
-                logger.warning("The shard %s can't be read: %s", shard.path, found)
-                write_failure(self.work, shard, str(found), key=self.key)
-                self.stat_update("lost_shards")
-            else:
-                scores = scorer.score(found, with_embeddings=self.with_embeddings)
-                seconds, num_rows = time.perf_counter() - start, len(found.rows.images)
-                write_scores(self.work, shard, scores, key=self.key, num_rows=num_rows, seconds=seconds)
-                self.stat_update("scored_rows", value=len(scores.row), unit="shard")
-            start = time.perf_counter()
+        with closing(scorer.decode(found for _, found in to_decode if isinstance(found, CheckedShard))) as decoded:
+            for shard, found in to_score:
+                if isinstance(found, UnreadableShardError):
+                    logger.warning("The shard %s can't be read: %s", shard.path, found)
+                    write_failure(self.work, shard, str(found), key=self.key)
+                    self.stat_update("lost_shards")
+                else:
+                    scores = scorer.score(found, decoded, with_embeddings=self.with_embeddings)
+                    seconds, num_rows = time.perf_counter() - start, len(found.rows.images)
+                    write_scores(self.work, shard, scores, key=self.key, num_rows=num_rows, seconds=seconds)
+                    self.stat_update("scored_rows", value=len(scores.row), unit="shard")
+                start = time.perf_counter()
 
     def is_done(self, shard: Shard) -> bool:
         """Whether the scores of a shard are there, and can be trusted."""

@@ -4,7 +4,7 @@ Legend: n readable rows of a shard, H size of the image features, C captions tha
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
@@ -21,7 +21,7 @@ from ..encoder.cache import digest
 from ..encoder.decoding import decoded_batches
 from ..encoder.feature_rows import FeatureRows
 from ..encoder.lean_pixels import LeanPixels
-from ..encoder.pixels import PixelBatch, PreprocessedImages
+from ..encoder.pixels import PixelBatch, SentImages
 from ..encoder.texts import text_features
 from ..errors import InputError
 from ..runtime.words import in_one_line
@@ -41,25 +41,11 @@ _CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class OpenShard:
-    """A shard in memory, of which the first batch is decoded, and the next ones are on their way."""
+class CheckedShard:
+    """A shard in memory, with the captions or the numbers of the classes of its rows; None for a row that has none."""
 
     rows: ShardRows
-    batches: Iterator[PixelBatch]
-    texts: list[str | int | None]  # captions, or the numbers of classes; None for a row that has none
-
-
-class _Images:
-    """Encoded images in memory, as decoders take them: a column "image" of `{"bytes", "path"}` values."""
-
-    def __init__(self, images: list[bytes | None]) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, rows: list[int]) -> dict[str, list[dict[str, bytes | None]]]:
-        return {"image": [{"bytes": self._images[row], "path": None} for row in rows]}
+    texts: list[str | int | None]
 
 
 class ShardScorer:
@@ -87,25 +73,28 @@ class ShardScorer:
         starts = np.searchsorted(reference.clusters, np.arange(len(reference.num_nearest) + 1))
         self._references_of = [slice(*bounds) for bounds in zip(starts, starts[1:], strict=False)]
 
-    def open(self, rows: ShardRows) -> OpenShard:
-        """Begin to decode the images of a shard, ahead of their scores; raises `UnreadableShardError` for labels that
-        are no classes of the sample.
-        """
-        images, size = _Images(rows.images), self._reference.model.batch_size
-        texts = [self._checked_text(text) for text in rows.texts]
-        pixels = PreprocessedImages(
-            images, "image", self._backbone.image_processor, white=self._reference.model.white, lean=self._lean
-        )
-        # Batches are fixed slices of a shard: a shard that is scored again has the same scores.
-        numbers = [list(range(at, min(at + size, len(images)))) for at in range(0, len(images), size)]
-        on_gpu = self._backbone.model.device.type == "cuda"
-        batches = decoded_batches(pixels, numbers, num_workers=self._num_workers, pin_memory=on_gpu)
-        first = list(islice(batches, 1))
-        return OpenShard(rows, chain(first, batches), texts)
+    def check(self, rows: ShardRows) -> CheckedShard:
+        """Raises `UnreadableShardError` for a label that is no class of the sample, or a caption that is no text."""
+        return CheckedShard(rows, [self._checked_text(text) for text in rows.texts])
 
-    def score(self, shard: OpenShard, *, with_embeddings: bool) -> ShardScores:
-        """Scores of the rows that have an image that can be read, and a text."""
-        features, unreadable = batch_features(self._backbone, shard.batches, lean=self._lean, threads=self._threads)
+    def decode(self, shards: Iterable[CheckedShard]) -> Generator[PixelBatch, None, None]:
+        """Batches of the images of shards, one shard after the other, for [`score`]; decoded ahead, by processes that
+        stay from shard to shard.
+        """
+        pixels = SentImages(self._backbone.image_processor, white=self._reference.model.white, lean=self._lean)
+        batches = chain.from_iterable(map(self._batches, shards))
+        on_gpu = self._backbone.model.device.type == "cuda"
+        return decoded_batches(pixels, batches, num_workers=self._num_workers, pin_memory=on_gpu)
+
+    def _batches(self, shard: CheckedShard) -> list[list[tuple[int, bytes | None]]]:
+        """Fixed slices of a shard, so that one that is scored again has the same scores."""
+        images, size = list(enumerate(shard.rows.images)), self._reference.model.batch_size
+        return [images[start : start + size] for start in range(0, len(images), size)]
+
+    def score(self, shard: CheckedShard, decoded: Iterator[PixelBatch], *, with_embeddings: bool) -> ShardScores:
+        """Scores of the rows that have an image that can be read, and a text; takes their batches from `decoded`."""
+        batches = islice(decoded, len(self._batches(shard)))
+        features, unreadable = batch_features(self._backbone, batches, lean=self._lean, threads=self._threads)
         readable = np.setdiff1d(np.arange(len(shard.texts)), list(unreadable))
         has_text = np.array([shard.texts[row] is not None for row in readable], dtype=bool)
         kept = readable[has_text]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from multiprocessing.popen_fork import Popen
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +98,19 @@ def test_tasks_and_embeddings_change_no_score(prepared: Path) -> None:
     assert scores_of(prepared) == once
     embeds = np.stack(pq.read_table(prepared / "work" / "scores" / "a.parquet")["embedding"].to_numpy())
     assert embeds.shape == (100, 96) and np.allclose(np.linalg.norm(embeds.astype(np.float32), axis=1), 1, atol=2e-3)
+
+
+def test_decoding_processes_end_in_order(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    launch = Popen._launch
+
+    def noted(popen: Popen, process: BaseProcess) -> None:
+        started.append(popen)
+        launch(popen, process)
+
+    monkeypatch.setattr(Popen, "_launch", noted)
+    score(prepared, num_workers=2)
+    assert [popen.wait() for popen in started] == [0, 0]  # for all shards
 
 
 def test_shards_and_scores_may_lie_in_object_storage(prepared: Path, sample_run: Path) -> None:
