@@ -1,9 +1,11 @@
 """Batches of images, decoded ahead of the model: by processes where they can start, else by threads."""
 
 import multiprocessing
+import os
 import warnings
 from collections.abc import Generator, Iterable
 from itertools import chain, islice
+from multiprocessing.util import Finalize
 from operator import length_hint
 
 from torch.utils.data import DataLoader
@@ -36,6 +38,7 @@ def decoded_batches(
             num_workers=num_workers,
             pin_memory=pin_memory,
             prefetch_factor=ahead,
+            worker_init_fn=_end_without_the_run,
         )
         with held_back():  # the processes inherit it: an interrupt is for the run, which ends them
             decoded = iter(loader)
@@ -43,6 +46,17 @@ def decoded_batches(
         return
     for batch in in_order(pixels.__getitems__, batches, threads=num_workers):
         yield batch.pin_memory() if pin_memory else batch
+
+
+def _end_without_the_run(worker: int) -> None:
+    """Lets a decoding process end where the run was killed; it would wait until somebody reads what it decoded."""
+    run = os.getppid()
+
+    def end() -> None:
+        if os.getppid() != run:
+            os._exit(1)
+
+    Finalize(None, end, exitpriority=1000)  # before queues wait until they are empty
 
 
 def why_no_processes() -> str | None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +45,22 @@ def test_processes_threads_and_the_caller_decode_the_same(start_method, images_d
         assert [batch.rows for batch in decoded] == batches
         found[method, num_workers] = np.concatenate([np.asarray(batch.pixels["pixel_values"]) for batch in decoded])
     assert len({values.tobytes() for values in found.values()}) == 1
+
+
+def test_processes_end_with_a_run_that_is_killed(images_dataset: Dataset) -> None:
+    """Also where what they decoded waits in a full pipe."""
+    images = images_dataset.cast_column("image", Image(decode=False))
+    pixels = PreprocessedImages(images, "image", CLIPImageProcessorPil(size={"shortest_edge": 112}, crop_size=112))
+    ended, held = os.pipe()
+    run = os.fork()
+    if run == 0:
+        decoded = decoded_batches(pixels, [[row] for row in range(60)], num_workers=2)
+        next(decoded)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(held)
+    assert os.waitpid(run, 0)[1] == signal.SIGKILL
+    assert select.select([ended], [], [], 120)[0], "a process still holds the pipe"
+    os.close(ended)
 
 
 def test_processes_start_where_they_can(start_method) -> None:
