@@ -1,10 +1,12 @@
 """Where tasks run: the markers that are trusted, and what the executors are given."""
 
 import importlib.util
+import multiprocessing
 import os
 import signal
 import stat
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import dill
@@ -81,6 +83,39 @@ def test_a_process_that_is_killed_is_noticed(tmp_path: Path) -> None:
         run_pipeline([KilledOnce(tmp_path)], **options)
     assert run_pipeline([KilledOnce(tmp_path)], **options)
     assert notes(tmp_path).keys() == {"0", "1", "2"} and notes(tmp_path)["1"] == "1"
+
+
+class KillsTheRun(NoteTask):
+    """Its first task kills the process that gave out the tasks, while the second one would run for an hour."""
+
+    def run(self, data=None, rank=0, world_size=1):
+        (self.folder / f"{rank}.txt").write_text(str(os.getpid()))
+        while rank == 0 and not (self.folder / "1.txt").exists():
+            time.sleep(0.05)
+        if rank == 0:
+            os.kill(multiprocessing.parent_process().pid, signal.SIGKILL)
+        time.sleep(3600)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_tasks_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    run = os.fork()
+    if run == 0:
+        forkserver._forkserver._forkserver_pid = None  # the server of other tests is not its child
+        run_pipeline([KillsTheRun(tmp_path)], folder=get_datafolder(str(tmp_path / "logs")), tasks=2, workers=2)
+    assert os.waitpid(run, 0)[1] == signal.SIGKILL
+    running, deadline = {int(pid) for pid in notes(tmp_path).values()}, time.monotonic() + 60
+    while running := {pid for pid in running if is_running(pid)}:
+        assert time.monotonic() < deadline, running
+        time.sleep(0.05)
 
 
 @pytest.mark.slow
