@@ -8,7 +8,7 @@ from scipy.optimize import check_grad
 
 from hf_clipselect.errors import InputError
 from hf_clipselect.evaluation.robustness import add_label_noise
-from hf_clipselect.scores import arrays, noise_model
+from hf_clipselect.scores import arrays, label_model, noise_model
 from hf_clipselect.scores.judges import Judges
 from hf_clipselect.scores.noise_model import LabelNoise, check_auto, estimate_label_noise
 
@@ -178,7 +178,7 @@ def test_the_gradient_is_that_of_the_loss():
     rng = np.random.default_rng(0)
     of_labels = rng.uniform(0.01, 1, evidence.classes.shape)
     parameters = rng.uniform(0.1, 1, 72)
-    loss, gradient = (lambda p, part=part: noise_model._loss(p, evidence, of_labels)[part] for part in (0, 1))
+    loss, gradient = (lambda p, part=part: label_model._loss(p, evidence, of_labels)[part] for part in (0, 1))
     assert check_grad(loss, gradient, parameters) < 1e-5
 
 
@@ -205,7 +205,7 @@ def test_an_em_step_is_the_explicit_one():
     labels = wrong_labels(labels, 6, 0.3)
     given_labels, evidence = evidence_of(Judges(images, texts, labels))
     posterior = np.random.default_rng(0).dirichlet(np.ones(6), size=90)
-    transitions = noise_model._Transitions(evidence.classes, 6)
+    transitions = label_model._Transitions(evidence.classes, 6)
     transitions.start(np.zeros(90, dtype=np.int64))
     transitions.update(posterior)
     expected = explicit_transitions(posterior, evidence.classes, given_labels, 6)
@@ -217,11 +217,11 @@ def test_an_em_step_is_the_explicit_one():
 def test_transitions_of_many_classes_are_those_of_the_table(monkeypatch):
     images, texts, labels = clusters(400, 40)
     _, evidence = evidence_of(Judges(images, texts, labels))
-    transitions = noise_model._Transitions(evidence.classes[:60], 40)
+    transitions = label_model._Transitions(evidence.classes[:60], 40)
     transitions.start(np.zeros(60, dtype=np.int64))
     transitions.update(np.random.default_rng(0).dirichlet(np.ones(evidence.classes.shape[1]), size=60))
     by_table = transitions.of_labels(evidence.classes)
-    monkeypatch.setattr(noise_model, "_TABLE_CLASSES", 0)
+    monkeypatch.setattr(label_model, "_TABLE_CLASSES", 0)
     stands_for_any = np.isfinite(evidence.log_counts)  # a candidate that comes again has no weight
     assert np.array_equal(transitions.of_labels(evidence.classes)[stands_for_any], by_table[stands_for_any])
     assert np.array_equal(transitions.of_labels(evidence.classes[:60]), transitions.of_labels())
