@@ -19,7 +19,8 @@ from ..scores.arrays import as_numpy
 from ..scores.checked_labels import with_checked_labels
 from ..scores.ensemble import ensemble_alignment
 from ..scores.judges import CLIP_LOGIT_SCALE
-from ..scores.noise_model import LabelNoise, check_auto, estimate_label_noise
+from ..scores.label_judge import LabelJudge
+from ..scores.noise_model import LabelNoise, check_auto, estimate_label_noise, fit_label_judge
 from ..scores.targets import Classes
 from ..selection import AUTO
 from .encode import EncodedRows
@@ -75,6 +76,11 @@ def align_with_plain_clip(prepared: AnyPrepared, rows: EncodedRows) -> PlainClip
         if AUTO in prepared.sizes:
             check_auto(noise)
     return PlainClip(alignment, class_embeds, ensemble, noise)
+
+
+def label_judge(prepared: AnyPrepared, rows: EncodedRows) -> LabelJudge | None:
+    """What judges the labels of other rows of the same classes; `None` where [`fit_label_judge`] gives none."""
+    return _judged(fit_label_judge, prepared, rows, _class_embeds(prepared.inputs.model, rows))
 
 
 def _class_embeds(model: nn.Module, rows: EncodedRows) -> np.ndarray:

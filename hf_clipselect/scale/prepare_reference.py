@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from datatrove.io import DataFolder
+from threadpoolctl import threadpool_limits
 
 from ..adapters.adapter_files import AdapterFiles, adapter_files_id, fetch_adapter
 from ..adapters.peft_folder import load_into
@@ -20,6 +21,7 @@ from ..encoder.cache import digest, recorded_key
 from ..encoder.images import FULL_WHITE
 from ..errors import InputError
 from ..pipeline.encode import EncodedRows, encode
+from ..pipeline.plain_clip import label_judge
 from ..pipeline.prepare_dataset import Passed, prepare_dataset
 from ..pipeline.prepared import ImageInputs, Prepared
 from ..runtime.launch import make_accelerator
@@ -116,6 +118,8 @@ def _reference(
         is_named = prepared.arguments.data.class_names_file is not None
         class_of_label, labels_are_numbers = classes_of_labels(inputs.images, are_named=is_named)
         class_numbers = targets.numbers.tolist()
+        with threadpool_limits(1):  # how many threads there are would decide last digits
+            judge = label_judge(prepared, rows)
     else:
         clusters, centroids = find_clusters(
             lambda some: features.plain_embeds(inputs.model, some),
@@ -126,7 +130,7 @@ def _reference(
         present, _ = present_classes(prepared.rows.labels[rows.numbers])
         text_features = features.texts[:, targets.references]
         texts = [prepared.rows.class_names[number] for number in present[targets.references]]
-        class_of_label, labels_are_numbers, class_numbers = {}, False, []
+        class_of_label, labels_are_numbers, class_numbers, judge = {}, False, [], None
     # Plain CLIP's projections are read first: adapters take the place of the model's heads.
     model = inputs.model if adapter is None else load_into(copy.deepcopy(inputs.model), adapter)
     projections = Projections(model)
@@ -148,6 +152,7 @@ def _reference(
         clusters=clusters[chosen],
         num_nearest=_num_nearest(prepared, clusters, clusters[chosen]),
         text_embeds=as_numpy(embed_prompts(projections, text_features)),
+        label_judge=judge,
     )
 
 

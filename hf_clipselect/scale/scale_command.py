@@ -113,6 +113,9 @@ def _add_score(steps: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--embeddings", action="store_true", help="Keep float16 embeddings, which --redundancy_weight of select needs."
     )
+    parser.add_argument(
+        "--label_errors", action="store_true", help="Add how probably each label is wrong, label_error_probability."
+    )
     parser.add_argument("--use_cpu", action="store_true", help="Leave GPUs alone.")
     parser.add_argument(
         "--dataloader_num_workers",
@@ -131,6 +134,7 @@ def _score(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         executor=executor_of(arguments),
         with_embeddings=arguments.embeddings,
+        with_label_errors=arguments.label_errors,
         use_cpu=arguments.use_cpu,
         num_workers=arguments.dataloader_num_workers,
     )

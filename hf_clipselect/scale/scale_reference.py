@@ -19,11 +19,14 @@ from safetensors import SafetensorError
 
 from ..adapters.adapter_files import CONFIG_NAME, WEIGHTS_NAME, AdapterFiles, fetch_adapter
 from ..errors import InputError
+from ..scores.label_judge import LabelJudge
 from .whole_files import write_whole
 
 
 FOLDER = "reference"
 _ARRAYS, _FACTS, _ADAPTER = f"{FOLDER}/reference.safetensors", f"{FOLDER}/reference.json", f"{FOLDER}/adapter"
+# What the names of the arrays of the label judge begin with.
+_JUDGE = "label_judge."
 # Part of every key; raised when the same reference would give other scores.
 _FORMAT = 2
 
@@ -63,7 +66,8 @@ class Reference:
     the `num_nearest` `(K,)`, int64, nearest make the diversity of a row, 0 for a cluster without rows. `text_embeds`
     `(R, D)` are those of `texts`: captions that every row's own is compared with; or, with labels, of the classes that
     the sample has rows of, whose numbers are `class_numbers`. `class_of_label` gives the number of the class for each
-    label, and `labels_are_numbers` tells that these are numbers, as `classes_of_labels` makes both.
+    label, and `labels_are_numbers` tells that these are numbers, as `classes_of_labels` makes both. `label_judge`
+    takes places in `class_numbers`; it is `None` for captions, and where labels could not be judged.
     """
 
     has_captions: bool
@@ -81,6 +85,7 @@ class Reference:
     clusters: np.ndarray
     num_nearest: np.ndarray
     text_embeds: np.ndarray
+    label_judge: LabelJudge | None
 
     @property
     def key(self) -> str:
@@ -115,7 +120,10 @@ class Reference:
 
     def _arrays(self) -> bytes:
         names = ("centroids", "embeds", "clusters", "num_nearest", "text_embeds")
-        return safetensors.numpy.save({name: np.ascontiguousarray(getattr(self, name)) for name in names})
+        arrays = {name: getattr(self, name) for name in names}
+        if self.label_judge is not None:
+            arrays |= {f"{_JUDGE}{name}": array for name, array in self.label_judge.arrays().items()}
+        return safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
 
     def _facts(self) -> dict[str, Any]:
         names = "has_captions seed num_rows adapter_id texts class_of_label labels_are_numbers class_numbers".split()
@@ -135,7 +143,11 @@ def read_reference_of(work: DataFolder) -> Reference:
             raise ValueError("it is damaged, or was made by another version of hf_clipselect")
         del facts["format"]
         model, columns = ModelOfSample(**facts.pop("model")), ShardColumns(**facts.pop("columns"))
-        return Reference(**facts, **arrays, model=model, columns=columns)
+        of_judge = {name: arrays.pop(name) for name in list(arrays) if name.startswith(_JUDGE)}
+        judge = (
+            LabelJudge.of({name.removeprefix(_JUDGE): array for name, array in of_judge.items()}) if of_judge else None
+        )
+        return Reference(**facts, **arrays, model=model, columns=columns, label_judge=judge)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"The reference in --work_dir {work.path} can't be used: {error}. Remove {FOLDER} there and run prepare "

@@ -4,6 +4,7 @@ Legend: n rows of a shard that could be scored, D embed_dim.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,6 +21,8 @@ from .whole_files import write_whole
 METADATA = b"hf_clipselect"
 SCORES = "scores"
 _COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
+# Columns that are there where they were asked for.
+EMBEDDING, LABEL_ERROR = "embedding", "label_error_probability"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class ShardScores:
     """Scores of the rows of a shard that could be scored, in its order.
 
     `uid` are `n` times 16 bytes; `row` `(n,)`, int32, places in the shard; `cluster` `(n,)`, int32, cluster or class;
-    `sas`, `margin` and `sds` `(n,)`, float32, as in the scores table of a run; `embeds` `(n, D)`, where they are kept.
+    `sas`, `margin` and `sds` `(n,)`, float32, as in the scores table of a run; `embeds` `(n, D)`, where they are kept,
+    and `label_error` `(n,)`, float32, in [0, 1], how probably each label is wrong, where that was asked for.
     """
 
     uid: list[bytes]
@@ -63,6 +67,7 @@ class ShardScores:
     margin: np.ndarray
     sds: np.ndarray
     embeds: np.ndarray | None = None
+    label_error: np.ndarray | None = None
     example: str | None = None  # a row that could not be scored, and why
 
 
@@ -94,7 +99,10 @@ def write_scores(
     if scores.embeds is not None:
         values = pa.array(scores.embeds.astype(np.float16).ravel(), pa.float16())
         arrays.append(pa.FixedSizeListArray.from_arrays(values, scores.embeds.shape[1]))
-        names.append("embedding")
+        names.append(EMBEDDING)
+    if scores.label_error is not None:
+        arrays.append(pa.array(scores.label_error, pa.float32()))
+        names.append(LABEL_ERROR)
     table = pa.table(arrays, names=names).replace_schema_metadata({METADATA: json.dumps(told).encode()})
     with write_whole(work, shard.scores_path) as file:
         pq.write_table(table, file, write_page_checksum=True)
@@ -112,18 +120,20 @@ def write_failure(work: DataFolder, shard: Shard, reason: str, *, key: str) -> N
         work.rm_file(shard.scores_path)
 
 
-def is_trusted(work: DataFolder, shard: Shard, *, key: str, with_embeddings: bool = False) -> bool:
+def is_trusted(work: DataFolder, shard: Shard, *, key: str) -> bool:
     """Whether the scores of a shard are there: whole, of this reference, and of the shard as it is now.
 
-    Reads the file, whose pages have checksums. Embeddings may be there where none are asked for.
+    Reads the file, whose pages have checksums.
     """
-    return read_trusted(work, shard, key=key, with_embeddings=with_embeddings) is not None
+    return read_trusted(work, shard, key=key) is not None
 
 
 def read_trusted(
-    work: DataFolder, shard: Shard, *, key: str, with_embeddings: bool = False
+    work: DataFolder, shard: Shard, *, key: str, columns: Collection[str] = ()
 ) -> tuple[dict[str, Any], pa.Table] | None:
-    """What a score file tells of itself, and its rows; None where [`is_trusted`] is false."""
+    """What a score file tells of itself, and its rows; None where [`is_trusted`] is false, or it lacks one of these
+    further columns. It may have others.
+    """
     try:
         with work.open(shard.scores_path) as file:
             table = pq.read_table(file, page_checksum_verification=True)
@@ -137,7 +147,7 @@ def read_trusted(
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # of a file that is damaged anywhere
         return None
-    if not same or not whole or (with_embeddings and "embedding" not in table.column_names):
+    if not same or not whole or not set(columns) <= set(table.column_names):
         return None
     return told, table
 

@@ -22,7 +22,7 @@ from ..errors import InputError
 from .executors import Executor, run_pipeline
 from .local_executor import worker_number
 from .scale_reference import Reference, read_adapter_of, read_reference_of
-from .score_files import Shard, read_trusted, write_failure, write_scores
+from .score_files import EMBEDDING, LABEL_ERROR, Shard, read_trusted, write_failure, write_scores
 from .shard_scores import CheckedShard, ShardScorer
 from .shards import UnreadableShardError, list_shards, read_shard
 
@@ -63,14 +63,14 @@ class ScoreShards(PipelineStep):
         shards: Sequence[Shard],
         *,
         key: str,
-        with_embeddings: bool = False,
+        columns: Sequence[str] = (),
         use_cpu: bool = False,
         num_workers: int | None = None,
         sharing: int = 1,
     ) -> None:
         super().__init__()
         self.data, self.work, self.shards, self.key = data, work, list(shards), key
-        self.with_embeddings, self.use_cpu, self.num_workers = with_embeddings, use_cpu, num_workers
+        self.columns, self.use_cpu, self.num_workers = columns, use_cpu, num_workers
         self.sharing = sharing
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
@@ -97,7 +97,7 @@ class ScoreShards(PipelineStep):
                     write_failure(self.work, shard, str(found), key=self.key)
                     self.stat_update("lost_shards")
                 else:
-                    scores = scorer.score(found, decoded, with_embeddings=self.with_embeddings)
+                    scores = scorer.score(found, decoded, columns=self.columns)
                     seconds, num_rows = time.perf_counter() - start, len(found.rows.images)
                     write_scores(self.work, shard, scores, key=self.key, num_rows=num_rows, seconds=seconds)
                     self.stat_update("scored_rows", value=len(scores.row), unit="shard")
@@ -109,7 +109,7 @@ class ScoreShards(PipelineStep):
 
     def told_of(self, shard: Shard) -> dict[str, Any] | None:
         """What the score file of a shard tells of itself; None where the shard is not done."""
-        found = read_trusted(self.work, shard, key=self.key, with_embeddings=self.with_embeddings)
+        found = read_trusted(self.work, shard, key=self.key, columns=self.columns)
         return None if found is None else found[0]
 
     def _scorer(self) -> ShardScorer:
@@ -140,6 +140,7 @@ def score_shards(
     workers: int = -1,
     executor: Executor | None = None,
     with_embeddings: bool = False,
+    with_label_errors: bool = False,
     use_cpu: bool = False,
     num_workers: int | None = None,
 ) -> Scored | None:
@@ -147,7 +148,8 @@ def score_shards(
 
     By default as many tasks run at once on this machine as it has GPUs, or cores where there are none. Gives None
     where the tasks are only on their way, as on Slurm. Raises `InputError` as [`list_shards`], [`read_reference_of`]
-    and [`run_pipeline`], and where a task finds another model than the reference's.
+    and [`run_pipeline`], where a task finds another model than the reference's, and where the reference can't tell how
+    probably labels are wrong, which was asked for.
     """
     executor = executor or Executor()
     if num_workers is not None and num_workers < 0:
@@ -155,6 +157,9 @@ def score_shards(
             f"--dataloader_num_workers must be 0 or more, got {num_workers}; leave it out for as many as fit."
         )
     reference: Reference = read_reference_of(work)
+    if with_label_errors:
+        _check_label_judge(reference)
+    columns = [name for name, asked in ((EMBEDDING, with_embeddings), (LABEL_ERROR, with_label_errors)) if asked]
     shards = list_shards(data, work)
     tasks, sharing = min(tasks, len(shards)), 1
     if executor.name == "local":
@@ -167,12 +172,12 @@ def score_shards(
         work,
         shards,
         key=reference.key,
-        with_embeddings=with_embeddings,
+        columns=columns,
         use_cpu=use_cpu,
         num_workers=num_workers,
         sharing=sharing,
     )
-    told = [reference.key, with_embeddings, tasks, [(shard.path, shard.size) for shard in shards]]
+    told = [reference.key, columns, tasks, [(shard.path, shard.size) for shard in shards]]
     logs = f"logs/score-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}"
     done = run_pipeline(
         [step],
@@ -183,6 +188,16 @@ def score_shards(
         is_done=lambda rank: all(map(step.is_done, shards[rank::tasks])),
     )
     return _scored(step) if done else None
+
+
+def _check_label_judge(reference: Reference) -> None:
+    if reference.has_captions:
+        raise InputError("--label_errors judges labels of classes, but the sample has captions; leave it out.")
+    if reference.label_judge is None:
+        raise InputError(
+            "--label_errors is not possible: in the sample neither CLIP nor a regression tells the classes apart. "
+            "Leave it out, or check class names, prompts and model of the sample's run, and run prepare again."
+        )
 
 
 def _scored(step: ScoreShards) -> Scored:

@@ -4,7 +4,7 @@ Legend: n readable rows of a shard, H size of the image features, C captions tha
 """
 
 import copy
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
@@ -31,7 +31,7 @@ from ..scores.captions import caption_alignment
 from ..scores.clusters import nearest_centroids
 from ..scores.diversity import reference_diversity
 from .scale_reference import Reference
-from .score_files import ShardScores
+from .score_files import EMBEDDING, LABEL_ERROR, ShardScores
 from .shard_labels import class_of_label
 from .shards import ShardRows, UnreadableShardError, text_of
 
@@ -91,8 +91,11 @@ class ShardScorer:
         images, size = list(enumerate(shard.rows.images)), self._reference.model.batch_size
         return [images[start : start + size] for start in range(0, len(images), size)]
 
-    def score(self, shard: CheckedShard, decoded: Iterator[PixelBatch], *, with_embeddings: bool) -> ShardScores:
-        """Scores of the rows that have an image that can be read, and a text; takes their batches from `decoded`."""
+    def score(self, shard: CheckedShard, decoded: Iterator[PixelBatch], *, columns: Collection[str]) -> ShardScores:
+        """Scores of the rows that have an image that can be read, and a text; takes their batches from `decoded`.
+
+        `columns` may name `EMBEDDING` and, where the reference judges labels, `LABEL_ERROR`.
+        """
         batches = islice(decoded, len(self._batches(shard)))
         features, unreadable = batch_features(self._backbone, batches, lean=self._lean, threads=self._threads)
         readable = np.setdiff1d(np.arange(len(shard.texts)), list(unreadable))
@@ -103,7 +106,8 @@ class ShardScorer:
         example = f"row {min(reasons)}: {in_one_line(reasons[min(reasons)], 200)}" if reasons else None
         if not len(kept):
             nothing, none = np.empty((0, self._backbone.embed_dim), np.float32), np.empty(0, np.float32)
-            return ShardScores(uids, kept, kept, none, none, none, nothing if with_embeddings else None, example)
+            further = nothing if EMBEDDING in columns else None, none if LABEL_ERROR in columns else None
+            return ShardScores(uids, kept, kept, none, none, none, *further, example)
         of_rows, every = FeatureRows([features[has_text]]), np.arange(len(kept))
         with threadpool_limits(1):  # how many threads there are would decide last digits
             plain = embed_rows(self._plain, of_rows, every)
@@ -116,9 +120,9 @@ class ShardScorer:
                 clusters = np.array(texts)
                 sas, margin = self._align_classes(embeds, clusters)
             sds = self._diversity(embeds, clusters)
-        return ShardScores(
-            uids, kept, clusters, sas, margin, sds, as_numpy(embeds) if with_embeddings else None, example
-        )
+            label_error = self._label_error(as_numpy(plain), clusters) if LABEL_ERROR in columns else None
+        kept_embeds = as_numpy(embeds) if EMBEDDING in columns else None
+        return ShardScores(uids, kept, clusters, sas, margin, sds, kept_embeds, label_error, example)
 
     def _checked_text(self, text: object) -> str | int | None:
         """A caption, or the number of a class; None where there is none, a blank one, or bytes that are no text."""
@@ -165,8 +169,16 @@ class ShardScorer:
 
     def _align_classes(self, embeds: torch.Tensor, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """SAS and margin, each `(n,)`, float32: against the prompts of the classes."""
-        places = np.array([self._text_of_class[number] for number in classes.tolist()])
-        return unit_alignment(embeds, self._texts, places)[1:]
+        return unit_alignment(embeds, self._texts, self._places_of(classes))[1:]
+
+    def _places_of(self, classes: np.ndarray) -> np.ndarray:
+        return np.array([self._text_of_class[number] for number in classes.tolist()])
+
+    def _label_error(self, plain: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """How probably each label is wrong, `(n,)`, float32, by plain CLIP: adapters know the labels of the sample."""
+        judge = self._reference.label_judge
+        assert judge is not None, "checked before the step"
+        return judge.error_probability(plain, self._places_of(classes))
 
     def _diversity(self, embeds: torch.Tensor, clusters: np.ndarray) -> np.ndarray:
         """SDS `(n,)`, float32: the mean distance to the nearest reference rows of the own cluster."""

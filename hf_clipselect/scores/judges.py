@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from ..runtime.progress import Told, untold
 from .alignment import Pairs
-from .arrays import Array, beside, checked_labels, row_blocks, unit_rows
+from .arrays import Array, as_numpy, beside, checked_labels, row_blocks, unit_rows
 from .folds import check_num_folds, content_order
 
 
@@ -97,6 +97,14 @@ class Judges:
         labels = np.empty_like(self.labels)
         labels[self.order] = self.labels
         return labels
+
+    def unit_texts(self) -> np.ndarray:
+        """The prompt embeddings `(C, D)`, float32, of unit norm."""
+        return as_numpy(self._pairs.texts)
+
+    def mean_weights(self) -> np.ndarray:
+        """The mean of the folds' regressions, `(D + 1, C)`, float32: for rows that none of them has seen."""
+        return as_numpy(self._weights.mean(dim=1))
 
     def at_their_rows(self, values: np.ndarray) -> np.ndarray:
         """Values `(N,)` of the rows in the order, as float32 at their rows.

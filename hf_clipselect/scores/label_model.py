@@ -46,103 +46,100 @@ class Evidence:
         return Evidence(*(array[first::step] for array in vars(self).values()))
 
 
-class _Transitions:
-    """The probabilities T_ky that class k is given the label y, for the pairs that occur among the candidates.
+@dataclass
+class Transitions:
+    """The probabilities T_ky that class k is given the label y, for some pairs of both.
 
-    Only these are fitted; other pairs, of rows that the model is not fitted to, get the even part of their class.
-    `_codes` `(U,)` are the pairs, rising.
+    Of class k the share `share[k]` has other labels, which go to each other class alike by the part `even[k]`; both
+    `(C,)`, float64. `codes` `(U,)`, int64, rising, are k * C + y of the pairs that were fitted, `pairs` `(U,)` their
+    probabilities; others, of rows that the model was not fitted to, get the even part of their class.
     """
 
+    share: np.ndarray
+    even: np.ndarray
+    codes: np.ndarray
+    pairs: np.ndarray
+
+    def of_labels(self, classes: np.ndarray) -> np.ndarray:
+        """T_ky `(B, M)` of candidates, of which the given label is the first."""
+        codes = self._coded(classes)
+        if len(self.share) <= _TABLE_CLASSES:
+            return self._table()[codes]
+        places = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
+        unseen = self.share[classes] * self.even[classes] / (len(self.share) - 1)
+        unseen[:, 0] = 1 - self.share[classes[:, 0]]
+        return np.where(self.codes[places] == codes, self.pairs[places], unseen)
+
+    def if_even(self, classes: np.ndarray) -> np.ndarray:
+        """T_ky `(B, M)` of candidates, if the wrong labels of a class went everywhere alike."""
+        pairs = self.share[classes] / max(1, len(self.share) - 1)
+        pairs[:, 0] = 1 - self.share[classes[:, 0]]
+        return pairs
+
+    def _table(self) -> np.ndarray:
+        """T_ky `(C * C,)`, also of pairs that do not occur."""
+        num_classes = len(self.share)
+        table = np.repeat(self.share * self.even / (num_classes - 1), num_classes)
+        table[:: num_classes + 1] = 1 - self.share
+        table[self.codes] = self.pairs
+        return table
+
+    def _coded(self, classes: np.ndarray) -> np.ndarray:
+        return classes * len(self.share) + classes[:, :1]
+
+
+class _Transitions(Transitions):
+    """Those that are fitted to rows with the candidates `classes` `(N, M)`."""
+
     def __init__(self, classes: np.ndarray, num_classes: int) -> None:
-        self._num_classes = num_classes
-        self._codes, of_rows = np.unique(self._coded(classes), return_inverse=True)
+        codes, of_rows = np.unique(classes * num_classes + classes[:, :1], return_inverse=True)
+        super().__init__(np.zeros(num_classes), np.zeros(num_classes), codes, np.zeros(len(codes)))
         self._of_rows = of_rows.reshape(classes.shape)
-        self._true, given = np.divmod(self._codes, num_classes)
+        self._true, given = np.divmod(codes, num_classes)
         self._is_right = self._true == given
-        self._share, self._even = np.zeros((2, num_classes))
 
     def start(self, likeliest: np.ndarray) -> None:
         """Two labels in five of each class are wrong; where they go, the likeliest candidates, places `(N,)`, tell."""
         chosen = np.zeros(self._of_rows.shape)
         chosen[np.arange(len(chosen)), likeliest] = 1
-        others = self._num_classes - 1
+        others = len(self.share) - 1
         wrong = np.where(self._is_right, 0, self._counts(chosen))
         shape = (wrong + 0.1) / (self._of_class(wrong) + 0.1 * others)[self._true]
-        self._share[:], self._even[:] = _START_WRONG, 1
-        self._pairs = self._with(shape)
+        self.share[:], self.even[:] = _START_WRONG, 1
+        self.pairs = self._with(shape)
 
     def update(self, posterior: np.ndarray) -> None:
         """An EM step, from the probabilities of the candidates `(N, M)`."""
-        others, counts = self._num_classes - 1, self._counts(posterior)
+        others, counts = len(self.share) - 1, self._counts(posterior)
         wrong = np.where(self._is_right, 0, counts)
         rows, wrong_rows = self._of_class(counts), self._of_class(wrong)
         mean = wrong_rows.sum() / rows.sum()
-        self._share = np.minimum(_MOST_WRONG, (wrong_rows + _SHARE_ROWS * mean) / (rows + _SHARE_ROWS))
-        self._even = np.maximum(_EVEN_SHARE, _EVEN_ROWS * others / (_EVEN_ROWS * others + wrong_rows))
+        self.share = np.minimum(_MOST_WRONG, (wrong_rows + _SHARE_ROWS * mean) / (rows + _SHARE_ROWS))
+        self.even = np.maximum(_EVEN_SHARE, _EVEN_ROWS * others / (_EVEN_ROWS * others + wrong_rows))
         own_shape = wrong / np.maximum(wrong_rows, np.finfo(float).tiny)[self._true]
-        self._pairs = self._with((1 - self._even[self._true]) * own_shape + self._even[self._true] / others)
+        self.pairs = self._with((1 - self.even[self._true]) * own_shape + self.even[self._true] / others)
 
-    def of_labels(self, classes: np.ndarray | None = None) -> np.ndarray:
-        """T_ky `(N, M)` of the rows' candidates and given labels; of other rows by their candidates `(N, M)`."""
-        if classes is None:
-            return self._pairs[self._of_rows]
-        codes = self._coded(classes)
-        if self._num_classes <= _TABLE_CLASSES:
-            return self._table()[codes]
-        places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
-        unseen = self._share[classes] * self._even[classes] / (self._num_classes - 1)
-        unseen[:, 0] = 1 - self._share[classes[:, 0]]
-        return np.where(self._codes[places] == codes, self._pairs[places], unseen)
-
-    def even(self, classes: np.ndarray) -> np.ndarray:
-        """T_ky `(B, M)` of candidates, if the wrong labels of a class went everywhere alike."""
-        pairs = self._share[classes] / max(1, self._num_classes - 1)
-        pairs[:, 0] = 1 - self._share[classes[:, 0]]
-        return pairs
-
-    def _table(self) -> np.ndarray:
-        """T_ky `(C * C,)`, also of pairs that do not occur."""
-        table = np.repeat(self._share * self._even / (self._num_classes - 1), self._num_classes)
-        table[:: self._num_classes + 1] = 1 - self._share
-        table[self._codes] = self._pairs
-        return table
-
-    def _coded(self, classes: np.ndarray) -> np.ndarray:
-        return classes * self._num_classes + classes[:, :1]
+    def of_rows(self) -> np.ndarray:
+        """T_ky `(N, M)` of the rows' candidates and given labels."""
+        return self.pairs[self._of_rows]
 
     def _with(self, shape: np.ndarray) -> np.ndarray:
-        share = self._share[self._true]
+        share = self.share[self._true]
         return np.where(self._is_right, 1 - share, share * shape)
 
     def _counts(self, posterior: np.ndarray) -> np.ndarray:
-        return np.bincount(self._of_rows.ravel(), weights=posterior.ravel(), minlength=len(self._codes))
+        return np.bincount(self._of_rows.ravel(), weights=posterior.ravel(), minlength=len(self.codes))
 
     def _of_class(self, values: np.ndarray) -> np.ndarray:
-        return np.bincount(self._true, weights=values, minlength=self._num_classes)
+        return np.bincount(self._true, weights=values, minlength=len(self.share))
 
 
-class Fitted:
-    """The model, fitted to the evidence of some rows."""
+@dataclass(frozen=True)
+class LabelModel:
+    """The fitted model: `parameters` `(2 + C,)`, float64, the weights of both judges and the biases of the classes."""
 
-    def __init__(self, evidence: Evidence, num_classes: int) -> None:
-        judge = np.where(evidence.by_regression.any(axis=1, keepdims=True), evidence.by_regression, evidence.by_clip)
-        self._transitions = _Transitions(evidence.classes, num_classes)
-        self._transitions.start(judge.argmax(axis=1))
-        self._parameters = np.concatenate([_START_WEIGHTS, np.zeros(num_classes)])
-        bounds = [(0, None)] * 2 + [(None, None)] * num_classes
-        for _ in range(_NUM_ROUNDS):
-            self._parameters = minimize(
-                _loss,
-                self._parameters,
-                args=(evidence, self._transitions.of_labels()),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=bounds,
-                options={"maxiter": 50},
-            ).x
-            prior = _prior(self._parameters, evidence)
-            for _ in range(_EM_STEPS):
-                self._transitions.update(_normalized(prior * self._transitions.of_labels()))
+    parameters: np.ndarray
+    transitions: Transitions
 
     def explained(self, evidence: Evidence, sizes: np.ndarray) -> float:
         """The part of the entropy of the given labels that the model explains, at most 1; of one class alone all.
@@ -151,13 +148,36 @@ class Fitted:
         """
         frequencies = sizes[sizes > 0] / sizes.sum()
         entropy = -(frequencies * np.log(frequencies)).sum()
-        by_judges = np.concatenate([self._parameters[:2], np.zeros(len(sizes))])
-        joint = _prior(by_judges, evidence) * self._transitions.even(evidence.classes)
+        by_judges = np.concatenate([self.parameters[:2], np.zeros(len(sizes))])
+        joint = _prior(by_judges, evidence) * self.transitions.if_even(evidence.classes)
         return 1 + np.log(joint.sum(axis=1)).mean() / entropy if entropy else 1.0
 
     def posterior(self, evidence: Evidence) -> np.ndarray:
         """The probability of every candidate `(N, M)` to be the true class, the label being known."""
-        return _normalized(_prior(self._parameters, evidence) * self._transitions.of_labels(evidence.classes))
+        return _normalized(_prior(self.parameters, evidence) * self.transitions.of_labels(evidence.classes))
+
+
+def fit_label_model(evidence: Evidence, num_classes: int) -> LabelModel:
+    """The model of rows, fitted to what the judges say of them."""
+    judge = np.where(evidence.by_regression.any(axis=1, keepdims=True), evidence.by_regression, evidence.by_clip)
+    transitions = _Transitions(evidence.classes, num_classes)
+    transitions.start(judge.argmax(axis=1))
+    parameters = np.concatenate([_START_WEIGHTS, np.zeros(num_classes)])
+    bounds = [(0, None)] * 2 + [(None, None)] * num_classes
+    for _ in range(_NUM_ROUNDS):
+        parameters = minimize(
+            _loss,
+            parameters,
+            args=(evidence, transitions.of_rows()),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=bounds,
+            options={"maxiter": 50},
+        ).x
+        prior = _prior(parameters, evidence)
+        for _ in range(_EM_STEPS):
+            transitions.update(_normalized(prior * transitions.of_rows()))
+    return LabelModel(parameters, transitions)
 
 
 def _normalized(weights: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from ..runtime.progress import Told, untold
 from ..runtime.words import counted
 from .arrays import Array, as_numpy, on_its_device
 from .judges import CLIP_LOGIT_SCALE, Judges
-from .label_model import Evidence, Fitted
+from .label_judge import LabelJudge
+from .label_model import Evidence, fit_label_model
 
 
 # Classes that a row may truly belong to: the given one, so many by each judge, and so many drawn from the others; all
@@ -111,11 +112,10 @@ def estimate_label_noise(
     judges = _judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed, told=told)
     num_rows, num_classes = len(judges.labels), judges.num_classes
     sizes = np.bincount(judges.labels, minlength=num_classes)
-    has_regression = sizes[judges.labels] > 1 if num_rows >= 2 * np.count_nonzero(sizes) else np.zeros(num_rows, bool)
-    step = max(1, num_rows // max(_FIT_ROWS, _FIT_ROWS_OF_CLASS * num_classes))
+    has_regression = _has_regression(sizes)[judges.labels]
     notices = _notices(sizes, has_regression)
-    sample = _joined([evidence for _, evidence in _evidence(judges, has_regression, step=step, seed=seed)])
-    fitted = Fitted(sample, num_classes)
+    sample = _sample(judges, has_regression, seed=seed)
+    fitted = fit_label_model(sample, num_classes)
     told("Fitting the noise model", 0.5)
     if fitted.explained(sample, sizes) < _LEAST_EXPLAINED:
         return LabelNoise(np.zeros(num_rows, np.float32), judges.given(), 0.0, _UNKNOWN, (*notices, _NO_STRUCTURE))
@@ -132,6 +132,32 @@ def estimate_label_noise(
     clean_label[judges.order] = np.repeat(best[judges.firsts], np.diff(judges.firsts, append=num_rows))
     share = float(error_probability[judges.order].mean(dtype=np.float64))
     return LabelNoise(error_probability, clean_label, share, share_error, notices)
+
+
+def fit_label_judge(
+    image_embeds: Array,
+    text_embeds: Array,
+    labels: Array,
+    *,
+    logit_scale: float = CLIP_LOGIT_SCALE,
+    seed: int = 42,
+    told: Told = untold,
+) -> LabelJudge | None:
+    """Fit the model of [`estimate_label_noise`], and take it and the mean of its regressions to judge other rows.
+
+    Takes and raises what [`estimate_label_noise`] does; `None` where neither judge tells the classes apart,
+    or there is one class.
+    """
+    judges = _judges(image_embeds, text_embeds, labels, logit_scale=logit_scale, seed=seed, told=told)
+    if judges.num_classes == 1:
+        return None
+    sizes = np.bincount(judges.labels, minlength=judges.num_classes)
+    has_regression = _has_regression(sizes)
+    sample = _sample(judges, has_regression[judges.labels], seed=seed)
+    model = fit_label_model(sample, judges.num_classes)
+    if model.explained(sample, sizes) < _LEAST_EXPLAINED:
+        return None
+    return LabelJudge(judges.unit_texts(), judges.mean_weights(), has_regression, logit_scale, model)
 
 
 def check_auto(noise: LabelNoise) -> None:
@@ -153,6 +179,17 @@ def _judges(image_embeds: Array, text_embeds: Array, labels: Array, **options: A
     num_trained = int(np.minimum(counts, _ROWS_OF_CLASS).sum())
     steps = {"num_steps": _NUM_STEPS} if _NUM_STEPS * num_trained <= 2 * len(labels) else _LONG_STEPS
     return Judges(image_embeds, text_embeds, labels, max_rows_of_class=_ROWS_OF_CLASS, **steps, **options)
+
+
+def _has_regression(sizes: np.ndarray) -> np.ndarray:
+    """Whether rows of each class `(C,)` are judged by the regression too, from how many rows each class has."""
+    return sizes > 1 if sizes.sum() >= 2 * np.count_nonzero(sizes) else np.zeros(len(sizes), bool)
+
+
+def _sample(judges: Judges, has_regression: np.ndarray, *, seed: int) -> Evidence:
+    """Evidence of the rows that the model is fitted to."""
+    step = max(1, len(judges.labels) // max(_FIT_ROWS, _FIT_ROWS_OF_CLASS * judges.num_classes))
+    return _joined([evidence for _, evidence in _evidence(judges, has_regression, step=step, seed=seed)])
 
 
 _NO_STRUCTURE = (
@@ -219,6 +256,6 @@ def _share_error(evidence: Evidence, num_classes: int, told: Callable[[float], N
     shares = []
     for fold in range(num_folds):
         part = evidence.every(num_folds, fold)
-        shares.append(1 - Fitted(part, num_classes).posterior(part)[:, 0].mean())
+        shares.append(1 - fit_label_model(part, num_classes).posterior(part)[:, 0].mean())
         told((fold + 1) / num_folds)
     return float(np.std(shares, ddof=1) / num_folds**0.5)

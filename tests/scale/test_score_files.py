@@ -13,14 +13,14 @@ SHARD = Shard("part/a.b.tar", 1234, "ETag 7")
 KEY = "k" * 64
 
 
-def scores(*, with_embeddings: bool = False) -> ShardScores:
+def scores(*, with_embeddings: bool = False, with_label_errors: bool = False) -> ShardScores:
     rng = np.random.default_rng(0)
-    sas, margin, sds = rng.random((3, 5), dtype=np.float32)
+    sas, margin, sds, label_error = rng.random((4, 5), dtype=np.float32)
     embeds = rng.random((5, 4), dtype=np.float32) if with_embeddings else None
     uids = [bytes([row]) * 16 for row in range(5)]
-    return ShardScores(
-        uids, np.array([0, 1, 3, 4, 6]), np.array([2, 0, 2, 2, 9]), sas, margin, sds, embeds, "row 2: no image"
-    )
+    rows, clusters = np.array([0, 1, 3, 4, 6]), np.array([2, 0, 2, 2, 9])
+    errors = label_error if with_label_errors else None
+    return ShardScores(uids, rows, clusters, sas, margin, sds, embeds, errors, "row 2: no image")
 
 
 def write(work: DataFolder, **options) -> ShardScores:
@@ -33,8 +33,8 @@ def write(work: DataFolder, **options) -> ShardScores:
 def test_what_is_written_is_read(tmp_path: Path, place: str) -> None:
     """In memory there is no renaming, as on object storage."""
     work = get_datafolder(str(tmp_path) if place == "disk" else f"memory://{tmp_path}")
-    written = write(work, with_embeddings=True)
-    told, table = read_trusted(work, SHARD, key=KEY, with_embeddings=True)
+    written = write(work, with_embeddings=True, with_label_errors=True)
+    told, table = read_trusted(work, SHARD, key=KEY, columns=["embedding", "label_error_probability"])
     counts = {"0": 1, "2": 3, "9": 1}
     assert told == {
         "key": KEY,
@@ -52,6 +52,7 @@ def test_what_is_written_is_read(tmp_path: Path, place: str) -> None:
     assert table["uid"].to_pylist() == written.uid
     for name in ("row", "cluster", "sas", "margin", "sds"):
         assert table[name].to_numpy().tolist() == getattr(written, name).tolist()
+    assert table["label_error_probability"].to_numpy().tolist() == written.label_error.tolist()
     embeds = np.stack(table["embedding"].to_numpy())
     assert embeds.dtype == np.float16 and np.array_equal(embeds, written.embeds.astype(np.float16))
 
@@ -64,7 +65,8 @@ def test_only_scores_that_fit_are_trusted(tmp_path: Path) -> None:
     assert not is_trusted(work, SHARD, key="other")
     assert not is_trusted(work, Shard(SHARD.path, 1235, SHARD.version), key=KEY)
     assert not is_trusted(work, Shard(SHARD.path, SHARD.size, "ETag 8"), key=KEY)
-    assert not is_trusted(work, SHARD, key=KEY, with_embeddings=True)
+    for column in ("embedding", "label_error_probability"):
+        assert read_trusted(work, SHARD, key=KEY, columns=[column]) is None
     other = Shard("part/c.tar", SHARD.size, SHARD.version)
     work.copy(SHARD.scores_path, other.scores_path)
     assert not is_trusted(work, other, key=KEY)

@@ -14,9 +14,11 @@ from captioned import drawn_pairs
 from datasets import Dataset, Image
 from datatrove.io import get_datafolder
 from sharded import members, run_on_sample, write_tar
+from sklearn.metrics import roc_auc_score
 
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
+from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.scale.prepare_reference import SampleColumns, prepare_reference
 from hf_clipselect.scale.scale_command import main
 from hf_clipselect.scale.scale_reference import Reference, read_reference_of
@@ -292,6 +294,38 @@ def test_labels_and_adapters(tmp_path: Path, adaptation: str) -> None:
     _, lost = score(tmp_path)
     reason = json.loads((tmp_path / "work" / lost[0].failed_path).read_text())["reason"]
     assert "the label '11' is no class" in reason
+
+
+@pytest.mark.slow
+def test_wrong_labels_of_rows_outside_the_sample_are_found(
+    tmp_path: Path, sample_run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    digits = load_digits_dataset("train")
+    right = np.array(digits["label"])
+    given = add_label_noise(right, 10, rate=0.2, kind="symmetric", seed=0)
+    digits = digits.remove_columns("label").add_column("label", given.tolist(), feature=digits.features["label"])
+    run = run_on_sample(digits.select(range(500)), tmp_path, "--adaptation", "off")
+    work = get_datafolder(str(tmp_path / "work"))
+    reference = prepare_reference(run, work)
+    write_tar(tmp_path / "data" / "a.tar", members(digits, range(500, 900), image="image", text="label"))
+    step = ["score", "--data_dir", str(tmp_path / "data"), "--work_dir", str(tmp_path / "work"), "--use_cpu"]
+    assert main([*step, "--label_errors", "--embeddings"]) == 0
+    path = tmp_path / "work" / "scores" / "a.parquet"
+    table, is_wrong = pq.read_table(path), (given != right)[500:900]
+    found = table["label_error_probability"].to_numpy()
+    assert table.schema.field("label_error_probability").type == pa.float32()
+    assert roc_auc_score(is_wrong, found) > 0.97 and found.mean() == pytest.approx(is_wrong.mean(), abs=0.03)
+    embeds = np.stack(table["embedding"].to_numpy()).astype(np.float32)
+    assert np.allclose(reference.label_judge.error_probability(embeds, given[500:900]), found, atol=0.05)
+    # Who asks for less finds it done.
+    written = path.stat().st_mtime_ns
+    assert main(step) == 0 and path.stat().st_mtime_ns == written
+    assert read_reference_of(work).key == reference.key
+    captions = tmp_path / "captions"
+    prepare_reference(sample_run, get_datafolder(str(captions)))
+    capsys.readouterr()
+    assert main([*step[:3], "--work_dir", str(captions), "--label_errors"]) == 2
+    assert "the sample has captions; leave it out." in capsys.readouterr().err
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, sample_run: Path) -> None:

@@ -210,7 +210,7 @@ def test_an_em_step_is_the_explicit_one():
     transitions.update(posterior)
     expected = explicit_transitions(posterior, evidence.classes, given_labels, 6)
     by_definition = expected[evidence.classes, given_labels[:, None]]
-    assert np.allclose(transitions.of_labels(), by_definition)
+    assert np.allclose(transitions.of_rows(), by_definition)
     assert np.allclose(transitions.of_labels(evidence.classes), by_definition)
 
 
@@ -224,4 +224,4 @@ def test_transitions_of_many_classes_are_those_of_the_table(monkeypatch):
     monkeypatch.setattr(label_model, "_TABLE_CLASSES", 0)
     stands_for_any = np.isfinite(evidence.log_counts)  # a candidate that comes again has no weight
     assert np.array_equal(transitions.of_labels(evidence.classes)[stands_for_any], by_table[stands_for_any])
-    assert np.array_equal(transitions.of_labels(evidence.classes[:60]), transitions.of_labels())
+    assert np.array_equal(transitions.of_labels(evidence.classes[:60]), transitions.of_rows())
