@@ -41,10 +41,12 @@ def class_of_label(label: Any, classes: dict[str, int], *, are_numbers: bool) ->
 
 def _plain_number(text: str) -> str:
     """The text of a whole number in its shortest form, such as 7 for 07 and 7.0; other texts as they are."""
-    for kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            continue
-        return str(int(number)) if float(number).is_integer() else text
-    return text
+    try:
+        return str(int(text))
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() else text

@@ -33,7 +33,7 @@ from ..scores.diversity import reference_diversity
 from .scale_reference import Reference
 from .score_files import EMBEDDING, LABEL_ERROR, ShardScores
 from .shard_labels import class_of_label
-from .shards import ShardRows, UnreadableShardError, text_of
+from .shards import ShardRows, UnreadableShardError, is_unicode, text_of
 
 
 # Rows that are compared with texts at once, as on one machine: the last digits may depend on it.
@@ -125,7 +125,9 @@ class ShardScorer:
         return ShardScores(uids, kept, clusters, sas, margin, sds, kept_embeds, label_error, example)
 
     def _checked_text(self, text: object) -> str | int | None:
-        """A caption, or the number of a class; None where there is none, a blank one, or bytes that are no text."""
+        """A caption, or the number of a class; None where there is none, or a blank one, or one that is no text, such as
+        bytes that are no UTF-8 and the half of a sign that JSON may hold.
+        """
         reference = self._reference
         if isinstance(text, bytes):
             text = text_of(text)
@@ -137,7 +139,7 @@ class ShardScorer:
                     f"the caption {in_one_line(text, 80)!r} is of type {type(text).__name__}, and not a text. Write "
                     "texts into the shards, or name another column when you run prepare."
                 )
-            return text
+            return text if is_unicode(text) else None
         number = class_of_label(text, reference.class_of_label, are_numbers=reference.labels_are_numbers)
         if number is None or number not in self._text_of_class:
             raise UnreadableShardError(

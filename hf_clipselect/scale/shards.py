@@ -6,6 +6,7 @@ Legend: n rows of a shard.
 import hashlib
 import json
 import logging
+import os
 import re
 import tarfile
 import time
@@ -61,19 +62,19 @@ class UnreadableShardError(InputError):
 
 
 def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
-    """All shards under a data folder, by name; hidden files and those in hidden folders are none.
+    """All shards under a data folder, by name; hidden files and those in hidden folders are none. Links are followed.
 
     A tar wins over a Parquet file of its name, in which img2dataset and DataComp keep the rows' metadata. That, and
     files whose names look like shards but are not read, are told in the log. Raises `InputError` where there are no
     shards, or the working folder lies in the data folder, where score files would be taken for shards.
     """
-    if f"{work.resolve_paths('').rstrip('/')}/".startswith(f"{data.resolve_paths('').rstrip('/')}/"):
+    if f"{_real_path(work)}/".startswith(f"{_real_path(data)}/"):
         raise InputError(f"--work_dir {work.path} lies in --data_dir {data.path}; choose a folder outside of it.")
     if not data.isdir(""):
         raise InputError(f"--data_dir {data.path} is not there; give a folder of .tar or .parquet files.")
     found = {
         path: shard_of(path, info)
-        for path, info in sorted(data.find("", detail=True).items())
+        for path, info in sorted(_files_of(data))
         if not any(part.startswith(".") for part in PurePosixPath(path).parts)
     }
     by_scores: dict[str, Shard] = {}
@@ -93,6 +94,24 @@ def list_shards(data: DataFolder, work: DataFolder) -> list[Shard]:
     if unread:
         logger.warning("Not read, since shards end in .tar or .parquet: %s", listed(unread, limit=3))
     return shards
+
+
+def _files_of(data: DataFolder) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All files with what the storage tells of them, on this machine also those of linked folders that lie outside."""
+    folders, seen = [""], [_real_path(data)]
+    for folder in folders:
+        for path, info in data.find(folder, detail=True).items():
+            if not (info.get("islink") and data.isdir(path)):
+                yield path, info
+            elif not any(f"{_real_path(data, path)}/".startswith(f"{other}/") for other in seen):
+                folders.append(path)
+                seen.append(_real_path(data, path))
+
+
+def _real_path(folder: DataFolder, path: str = "") -> str:
+    """The path of a folder or of one below it; links on this machine are followed."""
+    whole = folder.resolve_paths(path).rstrip("/")
+    return os.path.realpath(whole) if folder.is_local() else whole
 
 
 def shard_of(path: str, info: dict[str, Any]) -> Shard:
@@ -135,10 +154,12 @@ def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, 
     are of none. The archive has been opened for reading once, with `r|*`, and nothing of it was read.
 
     Raises `InputError` for damage that `tarfile` takes for the end of the archive: a header that is no header, an end
-    without the zeros that end a tar, and anything but zeros behind these.
+    without the zeros that end a tar, and anything but zeros behind these; and where a row has two files of one ending,
+    since these are two samples of one name.
     """
     archive.tarinfo = _CheckedHeader
     row, name = -1, None
+    endings: set[str] = set()
     for member in archive:
         path = PurePosixPath(member.name)
         if not member.isfile() or path.name.startswith("."):
@@ -146,7 +167,12 @@ def numbered_members(archive: tarfile.TarFile) -> Iterator[tuple[int, str, str, 
         stem, _, ending = path.name.partition(".")
         own = str(path.with_name(stem))
         if own != name:
-            row, name = row + 1, own
+            row, name, endings = row + 1, own, set()
+        if ending.lower() in endings:
+            raise InputError(
+                f"it holds {in_one_line(member.name, 200)} in one row twice; give each sample a name of its own."
+            )
+        endings.add(ending.lower())
         yield row, own, ending.lower(), member
     _check_end_of_tar(archive)
 
@@ -219,6 +245,15 @@ def text_of(content: bytes) -> str | None:
         return None
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 has all signs of a text; a tokenizer takes no other ones."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _read_parquet(file: IO[bytes], shard: Shard, columns: ShardColumns) -> ShardRows:
     rows, parquet = ShardRows(), pq.ParquetFile(file)
     wanted = [name for name in (columns.image, columns.text, columns.uid) if name is not None]
@@ -239,8 +274,14 @@ def _read_parquet(file: IO[bytes], shard: Shard, columns: ShardColumns) -> Shard
 def _image_bytes(column: pa.Array) -> list[bytes | None]:
     """The bytes of encoded images, of a column of them or of structures as `datasets` writes them."""
     if pa.types.is_struct(column.type):
+        names = [field.name for field in column.type]
+        if "bytes" not in names:
+            raise InputError(f"its image column holds structures of {listed(names)}, and no bytes of images.")
         column = pc.struct_field(column, "bytes")
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+    if pa.types.is_null(column.type):
+        raise InputError("its image column holds no bytes of images, but their places at most.")
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    if not any(is_kind(column.type) for is_kind in kinds):
         raise InputError(f"its image column is of type {column.type}, and not of the bytes of images.")
     return column.to_pylist()
 

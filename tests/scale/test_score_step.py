@@ -188,6 +188,15 @@ def test_captions_are_texts(prepared: Path, pairs: Dataset) -> None:
     assert len(of_texts) == 6 and of_bytes.equals(of_texts)
 
 
+def test_a_caption_of_half_a_sign_costs_its_row_alone(prepared: Path, pairs: Dataset) -> None:
+    parts = dict(members(pairs, range(3)))
+    del parts["000001.txt"]
+    parts["000001.json"] = b'{"caption": "a \\ud800 dog"}'
+    write_tar(prepared / "data" / "a.tar", parts.items())
+    assert score(prepared) == (3, [])
+    assert (told(prepared, "a.parquet")["num_scored"], told(prepared, "a.parquet")["unreadable"]) == (2, 1)
+
+
 def uid_of(row: int) -> str:
     return f"{row:032x}"
 

@@ -31,6 +31,12 @@ def sample(labels: list, feature: Any, names: list[str] | None) -> tuple[dict[st
         (["b", "a", "c"], Value("large_string"), NAMES, {"a": 0, "b": 1, "0": None}),
         # Numbers that occur are classes, and places only where the user named them.
         ([7, 3, 9], Value("int64"), None, {"3": 0, 7: 1, "09": 2, 9.0: 2, "9.0\n": 2, "0": None, 3.5: None}),
+        (
+            [7, 3, 9],
+            Value("int64"),
+            None,
+            {"9" * 400: None, 10**400: None, "9" * 5000: None, "1e999": None, "-0": None},
+        ),
         ([7.0, 3.0, 9.0], Value("float32"), None, {"3": 0, 7.0: 1, "7.0": 1, "nan": None}),
         ([0, 2, 1], Value("int32"), NAMES, {"0": 0, 2: 2, "3": None, "one": None}),
         ([0, 2, 1], ClassLabel(names=NAMES), None, {"0": 0, 1: 1, "three": 2, " two\n": 1, "3": None}),

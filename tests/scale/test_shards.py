@@ -136,13 +136,13 @@ def test_one_odd_sample_costs_no_other(tmp_path: Path) -> None:
     assert rows.uids == [bytes.fromhex(uid.replace("-", "")), *(own_uid(f"a.tar:{name}") for name in "234")]
 
 
-@pytest.mark.parametrize("kind", ["struct", "bytes"])
+@pytest.mark.parametrize("kind", ["struct", "binary", "large_binary", "binary_view"])
 def test_rows_of_parquet(tmp_path: Path, kind: str) -> None:
     images = [b"one", None, b"three"]
     column = (
-        pa.array(images)
-        if kind == "bytes"
-        else pa.array([image and {"bytes": image, "path": None} for image in images])
+        pa.array([image and {"bytes": image, "path": None} for image in images])
+        if kind == "struct"
+        else pa.array(images, kind)
     )
     uids = pa.array([bytes(range(16)), b"\xff" * 16, None], pa.binary(16))
     pq.write_table(pa.table({"image": column, "text": ["a", "b", None], "uid": uids}), tmp_path / "a.parquet")
@@ -164,6 +164,21 @@ def test_what_is_wrong_with_a_shard(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "uid": [b"u" * 16]}), tmp_path / "columns.parquet")
     with pytest.raises(UnreadableShardError, match="no column image; its columns are text, uid"):
         read(tmp_path / "columns.parquet")
+    for images, told in (
+        ([{"path": "1.png"}], "holds structures of path, and no bytes of images"),
+        ([{"path": "1.png", "bytes": None}], "holds no bytes of images, but their places at most"),
+        (["1.png"], "is of type string, and not of the bytes of images"),
+    ):
+        pq.write_table(pa.table({"image": images, "text": ["a"], "uid": [b"u" * 16]}), tmp_path / "images.parquet")
+        with pytest.raises(UnreadableShardError, match=told):
+            read(tmp_path / "images.parquet")
+
+
+def test_samples_of_one_name_are_not_taken_for_one_row(tmp_path: Path) -> None:
+    for second in ("sample.png", "sample.TXT"):
+        shard = write_tar(tmp_path / "a.tar", [("sample.png", b"1"), ("sample.txt", b"a"), (second, b"2")])
+        with pytest.raises(UnreadableShardError, match=r"holds .*sample\.(png|TXT) in one row twice"):
+            read(shard)
 
 
 class Shaky(LocalFileSystem):
@@ -197,6 +212,28 @@ def test_shards_are_listed(tmp_path: Path) -> None:
     assert list_shards(data, work) == [Shard("a.parquet", 4), Shard("b/1.tar", 4)]
     with pytest.raises(InputError, match="lies in --data_dir"):
         list_shards(data, get_datafolder(str(tmp_path / "data" / "work")))
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    """Each file once, and without end where a link leads back."""
+    data, work = get_datafolder(str(tmp_path / "data")), get_datafolder(str(tmp_path / "work"))
+    for name in ("data/a.tar", "data/own/b.tar", "far/c.tar", "far/deep/d.tar"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    for link, place in [("far", "far"), ("again", "data/own"), ("own/up", "data"), ("e.tar", "far/c.tar")]:
+        (tmp_path / "data" / link).symlink_to(tmp_path / place)
+    (tmp_path / "far" / "back").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "home").symlink_to(tmp_path / "data")
+    assert [shard.path for shard in list_shards(data, work)] == [
+        "a.tar",
+        "e.tar",
+        "far/c.tar",
+        "far/deep/d.tar",
+        "own/b.tar",
+    ]
+    (tmp_path / "alias").symlink_to(tmp_path / "data")
+    with pytest.raises(InputError, match="lies in --data_dir"):
+        list_shards(data, get_datafolder(str(tmp_path / "alias" / "work")))
 
 
 def test_a_shard_that_is_written_anew_has_another_version(tmp_path: Path) -> None:
