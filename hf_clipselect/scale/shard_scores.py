@@ -125,7 +125,7 @@ class ShardScorer:
         return ShardScores(uids, kept, clusters, sas, margin, sds, kept_embeds, label_error, example)
 
     def _checked_text(self, text: object) -> str | int | None:
-        """A caption, or the number of a class; None where there is none, or a blank one, or one that is no text, such as
+        """A caption, or the number of a class; None where there is none, a blank one, or one that is no text, such as
         bytes that are no UTF-8 and the half of a sign that JSON may hold.
         """
         reference = self._reference
