@@ -31,8 +31,8 @@ _DISK = {
     errno.EIO: "The disk fails",
 }
 _PLACES = {
-    errno.ENOENT: "was removed, or can't be created,",
-    errno.ENOTDIR: "was replaced by something else, or can't be created,",
+    errno.ENOENT: "was removed, or can't be created",
+    errno.ENOTDIR: "was replaced by something else, or can't be created",
     errno.ESTALE: "was removed on the machine that it lies on",
     errno.EACCES: "may not be read or written by this user",
     errno.EPERM: "may not be changed by this user",

@@ -1,4 +1,4 @@
-"""Makes the reference from the output folder of a finished run on a sample: nothing is encoded or trained again.
+"""Makes the reference from the output folder of a finished run on a sample: nothing that is there is made again.
 
 Legend: N readable rows of the sample, K clusters or classes, M reference rows, R texts, D embed_dim.
 """
@@ -60,6 +60,11 @@ def prepare_reference(
     config = _finished_run(sample_dir)
     flags = ["--config", str(sample_dir / "config.yaml"), "--output_dir", str(sample_dir)]
     if num_clusters is not None:
+        if config["arguments"].get("caption_column") is None:
+            raise InputError(
+                f"--num_clusters {num_clusters}: the sample has labels, whose classes take the place of clusters; "
+                "leave it out."
+            )
         flags += ["--num_clusters", str(num_clusters)]
     arguments = parse_arguments(flags)
     with ExitStack() as stack:

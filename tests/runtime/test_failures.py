@@ -135,7 +135,7 @@ class TestExplainedFailures:
     def test_places_that_are_gone_or_closed(self, tmp_path: Path) -> None:
         gone = tmp_path / "gone" / "file"
         for fail in (gone.read_bytes, gone.touch, lambda: os.replace(gone, tmp_path / "other")):
-            assert told(fail, tmp_path).startswith(f"{gone} was removed, or can't be created, in the stage encode. ")
+            assert told(fail, tmp_path).startswith(f"{gone} was removed, or can't be created in the stage encode. ")
             with pytest.raises(FileNotFoundError) as error:
                 fail()
             assert not is_of_the_machine(error.value)  # a missing image is the dataset's fault

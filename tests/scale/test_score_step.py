@@ -315,6 +315,8 @@ def test_wrong_labels_of_rows_outside_the_sample_are_found(
     digits = digits.remove_columns("label").add_column("label", given.tolist(), feature=digits.features["label"])
     run = run_on_sample(digits.select(range(500)), tmp_path, "--adaptation", "off")
     work = get_datafolder(str(tmp_path / "work"))
+    with pytest.raises(InputError, match="--num_clusters 3: the sample has labels"):
+        prepare_reference(run, work, num_clusters=3)
     reference = prepare_reference(run, work)
     write_tar(tmp_path / "data" / "a.tar", members(digits, range(500, 900), image="image", text="label"))
     step = ["score", "--data_dir", str(tmp_path / "data"), "--work_dir", str(tmp_path / "work"), "--use_cpu"]
