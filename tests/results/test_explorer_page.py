@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from browser import Visitor, free_port, opened_chromium, served, wait_until
 from captioned import drawn_pairs
+from forked_explorers import ForkedExplorer
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
+from preloaded import Command
 
 from hf_clipselect import SelectionResult
 from hf_clipselect.cli import main
@@ -49,7 +51,7 @@ def noisy_run(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy_url(noisy_run, tmp_path_factory):
-    with served(noisy_run[0], tmp_path_factory.mktemp("server")) as url:
+    with served(noisy_run[0], tmp_path_factory.mktemp("server"), start=ForkedExplorer) as url:
         yield url
 
 
@@ -443,7 +445,8 @@ def captions_run(browser, tmp_path_factory):
 def test_captions_are_shown_in_full_and_decided_about(browser, captions_run, tmp_path):
     run, pairs = captions_run
     decisions = tmp_path / "mine.parquet"
-    with served(run, tmp_path, "--decisions", str(decisions), "--reviewer", "Ada") as url:
+    flags = ["--decisions", str(decisions), "--reviewer", "Ada"]
+    with served(run, tmp_path, *flags, start=ForkedExplorer) as url:
         visitor = Visitor(browser, url)
         page = visitor.page
         texts = pairs["text"][:]
@@ -473,7 +476,8 @@ def test_captions_are_shown_in_full_and_decided_about(browser, captions_run, tmp
 
 def test_a_published_folder_without_features_shows_typical_rows(browser, noisy_run, tmp_path):
     shutil.copytree(noisy_run[0] / "subset", tmp_path / "published")
-    with served(tmp_path / "published", tmp_path, "--dataset_name", str(noisy_run[0].parent / "data")) as url:
+    flags = ["--dataset_name", str(noisy_run[0].parent / "data")]
+    with served(tmp_path / "published", tmp_path, *flags, start=ForkedExplorer) as url:
         visitor = Visitor(browser, url)
         titles = visitor.page.locator(".cs-strip h3").all_inner_texts()
         assert len(titles) == 2 and all(title.startswith("Typical rows (highest alignment)") for title in titles)
@@ -488,8 +492,8 @@ def test_a_repository_is_reviewed(browser, tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub:
         # `datasets` counts what is loaded from the Hub in a bucket of its own.
         env = hub.environment("hf_me_write") | {"HF_UPDATE_DOWNLOAD_COUNTS": "0"}
-        run_client("space_clients", "push", tmp_path, env=env)
-        with served("me/pruned", tmp_path, env=env) as url:
+        run_client("space_clients", "push_selection", env=env)
+        with served("me/pruned", tmp_path, env=env, start=Command) as url:
             visitor = Visitor(browser, url)
             assert "Only the rows that were kept have images" in visitor.page.locator(".cs-note").first.inner_text()
             press(visitor.page, "p")
