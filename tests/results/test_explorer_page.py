@@ -1,5 +1,6 @@
 """The explorer in a real browser: every tab, each decision by button and by key, at two widths, light and dark."""
 
+import json
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from hf_clipselect.data.decisions import read_decisions
 from hf_clipselect.data.source import load_source
 from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.results.explorer import build_app, launch_options, open_selection
+from hf_clipselect.results.explorer.explorer_map import find_map, points_of
 from hf_clipselect.results.report import pick_suspects
 from hf_clipselect.results.scores_table import column_values
 
@@ -380,12 +382,12 @@ def test_the_map_is_made_coloured_and_clicked(visit, noisy_run):
         page.wait_for_timeout(300)
         pictures.add(canvas.evaluate("canvas => canvas.toDataURL()"))
     assert len(pictures) == 3
-    side = canvas.bounding_box()["width"]
-    for place in range(20, 400):  # somewhere there is a point
-        canvas.click(position={"x": side * (place % 20 + 0.5) / 20, "y": side * (place // 20 + 0.5) / 20})
-        page.wait_for_timeout(50)
-        if page.locator("#map-row [data-row]").count():
-            break
+    explored = open_selection(noisy_run[0])
+    points = json.loads(points_of(explored, find_map(explored)))
+    at = points["x"].index(min(points["x"]))
+    side = canvas.bounding_box()["width"] - 2 * 10  # a margin of 10 pixels on each side
+    canvas.click(position={"x": 10 + points["x"][at] * side, "y": 10 + (1 - points["y"][at]) * side})
+    page.locator(f"#map-row [data-row='{points['row'][at]}']").wait_for()
     page.locator("#map-row .cs-strip img").first.wait_for()
     assert page.locator("#map-row .cs-strip img").count() == 6
     again = visit()
