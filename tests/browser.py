@@ -1,5 +1,6 @@
 """A real browser for tests of pages, and the explorer served by a process of its own."""
 
+import os
 import shutil
 import signal
 import socket
@@ -7,30 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from preloaded import Command
 
 
-# Writes down every address that the process asks for or connects to. Ctrl-C reaches it also where the tests run in
-# the background of a shell, which ignores it there.
-_SERVER = """
-import signal
-import sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sockets = open(sys.argv[1], "a", buffering=1)
-def hook(event, args):
-    if event == "socket.connect":
-        sockets.write(f"{args[1][0] if isinstance(args[1], tuple) else 'local'}\\n")
-    elif event == "socket.getaddrinfo":
-        sockets.write(f"{args[0]}\\n")
-sys.addaudithook(hook)
-from hf_clipselect.cli import main
-sys.argv[1:] = sys.argv[2:]
-sys.exit(main())
-"""
+_WATCHED = Path(__file__).with_name("watched_explorer.py")
 _LOCAL = {"127.0.0.1", "localhost", "::1", "local", "None", "0.0.0.0"}
 
 
@@ -51,7 +38,9 @@ class Visitor:
     """A page of the browser that notes what it asks for, and what goes wrong in it."""
 
     def __init__(self, browser, url: str, *, width: int = 1400, dark: bool = False) -> None:
-        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        profile = browser.contexts[0] if browser.contexts else browser.new_context()  # keeps scripts that were fetched
+        self.page = profile.new_page()
+        self.page.set_viewport_size({"width": width, "height": 900})
         self.page.set_default_timeout(120_000)  # other tests take the machine
         self.requests: list[str] = []
         self.errors: list[str] = []
@@ -74,34 +63,59 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+class FreshCommand(Command):
+    """A command whose interpreter begins anew, as a user's does."""
+
+    def _ask(self, order: dict[str, Any]) -> Any:
+        if "wait" in order:
+            return self.process.poll() if order["options"] else self.process.wait()
+        with ExitStack() as stack:
+            streams = {
+                name: stack.enter_context(Path(order["output"], name).open("w")) for name in ("stdout", "stderr")
+            }
+            command = [sys.executable, *order["arguments"]]
+            self.process = subprocess.Popen(command, cwd=order["cwd"], env=order["env"], **streams)
+        return self.process.pid
+
+
 @contextmanager
-def served(place: Path | str, folder: Path, *flags: str, env: dict[str, str] | None = None) -> Iterator[str]:
+def served(
+    place: Path | str,
+    folder: Path,
+    *flags: str,
+    env: dict[str, str] | None = None,
+    start: type[Command] = FreshCommand,
+) -> Iterator[str]:
     """`hf-clipselect explore` of a place in a process of its own, and the address of its page.
 
     Ctrl-C ends it in one line, the last one, and it has connected to this machine alone.
+
+    Args:
+        place: A folder or repository.
+        folder: Its working folder, in which it notes its connections.
+        flags: More arguments.
+        env: Its environment; that of the tests if None.
+        start: How its process begins.
     """
     sockets = folder / "sockets.txt"
-    command = [sys.executable, "-c", _SERVER, sockets, "explore", place, "--port", str(free_port()), *flags]
-    with (folder / "stderr.txt").open("w+") as stderr:
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder, env=env)
+    server = start(_WATCHED, sockets, "explore", place, "--port", free_port(), *flags, cwd=folder, env=env)
+    stdout = Path(server.folder.name, "stdout")
+    stdout.touch()  # a forked process opens it when it gets to it
+    try:
+        wait_until(lambda: server.has_ended() or " until Ctrl-C" in stdout.read_text(), "the page is served")
+        assert not server.has_ended(), server.wait().stderr
+        yield stdout.read_text().split(" is shown at ")[1].split(" until ")[0]
+    finally:
+        if not server.has_ended():
+            os.kill(server.pid, signal.SIGINT)
         try:
-            line = server.stdout.readline()
-            while line and " is shown at " not in line:
-                line = server.stdout.readline()
-            assert line, (folder / "stderr.txt").read_text()
-            yield line.split(" is shown at ")[1].split(" until ")[0]
-        finally:
-            server.send_signal(signal.SIGINT)
-            try:
-                code = server.wait(90)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                raise
-            finally:
-                server.stdout.close()
-    assert code == 130
-    told = (folder / "stderr.txt").read_text()
-    assert told.endswith("Stopped by Ctrl-C: the same command starts again.\n"), told
+            wait_until(server.has_ended, "Ctrl-C ends it", 90)
+        except AssertionError:
+            os.kill(server.pid, signal.SIGKILL)
+            raise
+    done = server.wait()
+    assert done.returncode == 130
+    assert done.stderr.endswith("Stopped by Ctrl-C: the same command starts again.\n"), done.stderr
     assert set(sockets.read_text().split()) - _LOCAL == set()
 
 

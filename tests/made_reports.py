@@ -1,7 +1,8 @@
 """Score tables and reports made by hand."""
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, DatasetInfo, Features, Value
 
 from hf_clipselect.results.run_report import summarize
 from hf_clipselect.results.scores_table import column_values
@@ -42,7 +43,11 @@ def scores_table(names, *, labels, predicted, sas, margin, sds, selected, source
     columns["reason"] = [
         "not readable" if p is None else "kept" if r in kept else f"why {r}" for r, p in enumerate(predicted)
     ]
-    return Dataset.from_dict(columns, Features({**types, "reason": Value("string")}))
+    types["reason"] = Value("string")
+    features = Features({name: types[name] for name in columns})
+    # In one piece: `Dataset.from_dict` looks at every value of a list, which takes long for a million of them.
+    arrays = [pa.array(columns[name], features[name].pa_type) for name in features]
+    return Dataset(pa.table(arrays, features.arrow_schema), info=DatasetInfo(features=features))
 
 
 def with_noise(scores, wrong, clean):
@@ -58,7 +63,9 @@ def with_random_noise(scores, seed=0, highest=1.0):
     wrong[labels != predicted] += np.float32(0.55)
     wrong = np.where(predicted < 0, NAN, wrong * highest).astype(np.float32)
     clean = np.where(wrong > 0.5, predicted, labels)
-    return with_noise(scores, wrong, [None if p < 0 else int(c) for c, p in zip(clean, predicted, strict=True)])
+    return with_noise(
+        scores, wrong, [None if p < 0 else c for c, p in zip(clean.tolist(), predicted.tolist(), strict=True)]
+    )
 
 
 def random_table(num_rows, names, ratios=(0.3,), seed=0):

@@ -2,15 +2,18 @@
 
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import REPOSITORY
+from hub_people import Person, person
+from interrupted import free_port
 from loopback_hub.card import check, read_header
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
-from preloaded import run_python
+from preloaded import Command
 
 from hf_clipselect.hub import PREVIEW
 
@@ -37,37 +40,48 @@ SETTINGS = [
 PUSH = ["--push_to_hub", "--hub_dataset_id", "me/pruned", "--hub_model_id", "me/adapters"]
 
 
-def select(
-    environment: dict, folder: Path, *flags: str, launcher: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess:
-    command = [*launcher, REPOSITORY / "recipes" / "select.py", *SETTINGS, *flags]
-    return run_python(*command, env=environment, cwd=folder)
+def select(person: Person, folder: Path, *flags: str, **variables: str | None) -> subprocess.CompletedProcess[str]:
+    return start(person, folder, *flags, **variables).wait()
+
+
+def start(person: Person, folder: Path, *flags: str, **variables: str | None) -> Command:
+    return person.start(REPOSITORY / "recipes" / "select.py", *SETTINGS, *flags, cwd=folder, **variables)
+
+
+@dataclass
+class Published:
+    """What the fixture `published` left on the Hub, who did it, and what the two pushes told."""
+
+    hub: LoopbackHub
+    me: Person
+    folder: Path
+    first: subprocess.CompletedProcess[str]
+    second: subprocess.CompletedProcess[str]
+    heads: dict[str, str | None]
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """A run of 150 rows with private repositories, pushed twice; tests only read."""
     folder = tmp_path_factory.mktemp("published")
-    with LoopbackHub(folder / "hub") as hub:
-        environment = hub.environment("hf_me_write")
-        run_client("publishing_clients", "source", env=environment)
-        first = select(environment, folder, *PUSH, "--hub_private_repo", "--output_dir", "out")
+    with LoopbackHub(folder / "hub") as hub, person(hub.environment("hf_me_write")) as me:
+        me.client("publishing_clients", "source")
+        first = select(me, folder, *PUSH, "--hub_private_repo", "--output_dir", "out")
         assert first.returncode == 0, first.stderr[-3000:]
         heads = {repo: hub.head(repo) for repo in ("datasets/me/pruned", "me/adapters")}
-        second = select(environment, folder, *PUSH, "--output_dir", "out")
+        second = select(me, folder, *PUSH, "--output_dir", "out")
         assert second.returncode == 0, second.stderr[-3000:]
-        yield hub, folder, first, second, heads
+        yield Published(hub, me, folder, first, second, heads)
 
 
 @pytest.fixture(scope="module")
 def disk(published):
     """What the run left, as a process of its own reads it."""
-    hub, folder, *_ = published
-    return run_client("publishing_clients", "on_disk", str(folder / "out"), env=hub.environment("hf_me_write"))
+    return published.me.client("publishing_clients", "on_disk", published.folder / "out")
 
 
 def test_what_is_on_the_hub_is_what_is_on_disk(published, disk):
-    hub, folder, *_ = published
+    hub, folder = published.hub, published.folder
     there = run_client(
         "publishing_clients", "on_the_hub", "me/pruned", "me/adapters", env=hub.environment("hf_me_write")
     )
@@ -85,7 +99,7 @@ def test_what_is_on_the_hub_is_what_is_on_disk(published, disk):
 
 
 def test_one_commit_each_the_adapters_first_and_none_the_second_time(published):
-    hub, _, first, second, heads = published
+    hub, first, second, heads = published.hub, published.first, published.second, published.heads
     assert {repo: hub.head(repo) for repo in heads} == heads
     assert [len(hub.history(repo)) for repo in heads] == [2, 2]
     assert [sorted(hub.refs(repo)) for repo in heads] == [["refs/heads/main", "refs/tags/v1"]] * 2
@@ -100,7 +114,7 @@ def test_one_commit_each_the_adapters_first_and_none_the_second_time(published):
 
 
 def test_the_cards_say_what_was_done(published):
-    hub, folder, *_ = published
+    hub, folder = published.hub, published.folder
     pruned = hub.read("datasets/me/pruned", "README.md").decode()
     adapters = hub.read("me/adapters", "README.md").decode()
     for card, kind in ((pruned, "dataset"), (adapters, "model")):
@@ -127,7 +141,7 @@ def test_the_cards_say_what_was_done(published):
 
 
 def test_repositories_are_private_and_stay_as_they_are(published):
-    hub, *_ = published
+    hub = published.hub
     for repo in ("datasets/me/pruned", "me/adapters"):
         assert hub.repository(repo).settings["private"] is True  # the second push did not ask for it
     for token in ("hf_bob_write", None):
@@ -137,7 +151,7 @@ def test_repositories_are_private_and_stay_as_they_are(published):
 
 
 def test_the_token_is_written_nowhere(published):
-    hub, folder, first, second, _ = published
+    folder, first, second = published.folder, published.first, published.second
     texts = [first.stdout, first.stderr, second.stdout, second.stderr]
     assert not [text for text in texts if "hf_me_write" in text or "signature=" in text]
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -148,7 +162,7 @@ def test_the_token_is_written_nowhere(published):
 
 def test_scores_alone_with_published_adapters(published, disk, tmp_path):
     """For datasets that may not be passed on: no image is published, and the same rows come back from the source."""
-    hub, *_ = published
+    hub, me = published.hub, published.me
     flags = [
         "--push_to_hub",
         "--hub_dataset_id",
@@ -157,7 +171,7 @@ def test_scores_alone_with_published_adapters(published, disk, tmp_path):
         "--adapter_name_or_path",
         "me/adapters",
     ]
-    done = select(hub.environment("hf_me_write"), tmp_path, *flags, "--output_dir", "out")
+    done = select(me, tmp_path, *flags, "--output_dir", "out")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "nothing was trained" in done.stderr and 'load_pruned("me/scores", ratio=0.3)' in done.stdout
     assert sorted(hub.tree("datasets/me/scores")) == [
@@ -176,8 +190,8 @@ def test_scores_alone_with_published_adapters(published, disk, tmp_path):
 
 
 def test_from_python(published, tmp_path):
-    hub, *_ = published
-    found = run_client("publishing_clients", "from_python", str(tmp_path / "run"), env=hub.environment("hf_me_write"))
+    hub, me = published.hub, published.me
+    found = me.client("publishing_clients", "from_python", tmp_path / "run")
     assert found["pushed"] == [
         ["me/python-adapters", "model", True],
         ["me/python", "dataset", True],
@@ -223,10 +237,8 @@ def test_from_python(published, tmp_path):
 
 
 def test_two_processes_push_once(published, tmp_path):
-    hub, *_ = published
-    environment = hub.environment("hf_me_write") | {"ACCELERATE_USE_CPU": "true"}
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    start = len(hub.requests)
+    hub, me = published.hub, published.me
+    already = len(hub.requests)
     flags = [
         "--push_to_hub",
         "--hub_dataset_id",
@@ -236,11 +248,17 @@ def test_two_processes_push_once(published, tmp_path):
         "--hub_revision",
         "dev",
     ]
-    done = select(environment, tmp_path, *flags, "--output_dir", "out", "--use_cpu", launcher=launcher)
-    assert done.returncode == 0, done.stderr[-3000:]
-    commits = [record.name for record in hub.requests[start:] if record.route == "commit"]
+    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    launch["ACCELERATE_USE_CPU"] = "true"
+    started = [
+        start(me, tmp_path, *flags, "--output_dir", "out", "--use_cpu", **launch, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank in range(2)
+    ]
+    for done in [process.wait() for process in started]:
+        assert done.returncode == 0, done.stderr[-3000:]
+    commits = [record.name for record in hub.requests[already:] if record.route == "commit"]
     assert commits == ["POST me/two-adapters commit dev", "POST datasets/me/two commit dev"]
-    assert [record.name for record in hub.requests[start:]].count("GET whoami-v2") == 1
+    assert [record.name for record in hub.requests[already:]].count("GET whoami-v2") == 1
     assert list(hub.tree("datasets/me/two")) == [".gitattributes"]
     assert "ratio_30/train-00000-of-00001.parquet" in hub.tree("datasets/me/two", "dev")
 
@@ -254,32 +272,31 @@ def test_two_processes_push_once(published, tmp_path):
     ],
 )
 def test_what_could_not_be_pushed_is_refused_before_any_work(published, tmp_path, token, flags, words):
-    hub, *_ = published
-    done = select(hub.environment(token), tmp_path, *flags, "--output_dir", "out")
+    done = select(published.me, tmp_path, *flags, "--output_dir", "out", HF_TOKEN=token)
     assert done.returncode == 2 and not (tmp_path / "out").exists()
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert words in line and "Traceback" not in done.stderr and not (token and token in done.stderr)
 
 
 def test_a_hub_that_fails_for_good_leaves_the_results_and_the_next_run_goes_on(published, tmp_path):
-    hub, *_ = published
+    hub, me = published.hub, published.me
     flags = ["--push_to_hub", "--hub_dataset_id", "me/later", "--max_train_samples", "60", "--output_dir", "out"]
     flags += ["--license", "mit"]
     hub.faults.add("status", path="datasets/me/later/commit", status=403, times=None)
-    broken = select(hub.environment("hf_me_write"), tmp_path, *flags)
+    broken = select(me, tmp_path, *flags)
     hub.faults.clear()
     [line] = [line for line in broken.stderr.splitlines() if line.startswith("error: ")]
     assert broken.returncode == 1 and "HTTP 403" in line and "the same command again" in line
     assert (tmp_path / "out" / "report.json").is_file()
     assert list(hub.tree("datasets/me/later")) == [".gitattributes"]
-    done = select(hub.environment("hf_me_write"), tmp_path, *flags)
+    done = select(me, tmp_path, *flags)
     assert done.returncode == 0 and "nothing to encode" in done.stderr
     card = os.fsdecode(hub.read("datasets/me/later", "README.md"))
     assert card == (tmp_path / "out/subset/README.md").read_text()
     assert read_header(card)["license"] == "mit" and "; the source states cc-by-4.0" in card  # what was asked for
     assert f"]({PREVIEW})" in card and PREVIEW in hub.tree("datasets/me/later")
     # Images that may not be given on after all leave the repository, and the picture of them too.
-    done = select(hub.environment("hf_me_write"), tmp_path, *flags, "--scores_only")
+    done = select(me, tmp_path, *flags, "--scores_only")
     assert done.returncode == 0, done.stderr[-3000:]
     left = {".gitattributes", "README.md", "scores/train-00000-of-00001.parquet", "selection.json"}
     assert set(hub.tree("datasets/me/later")) == left

@@ -10,6 +10,15 @@ from pathlib import Path
 from loopback_hub.result_clients import pictures, refusal_of
 
 
+def push_selection() -> dict:
+    """A public selection alone."""
+    from made_results import make_result
+
+    dataset = pictures(30)
+    make_result(dataset, (0.3, 0.5), report=True, objective="robust", noise=True).push_to_hub("me/pruned", dataset)
+    return {}
+
+
 def push(folder: str) -> dict:
     """A public and a private selection; a Space of each, pushed twice, and once more for another version."""
     import logging

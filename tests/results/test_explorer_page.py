@@ -1,5 +1,6 @@
 """The explorer in a real browser: every tab, each decision by button and by key, at two widths, light and dark."""
 
+import json
 import re
 import shlex
 import shutil
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from browser import Visitor, free_port, opened_chromium, served, wait_until
 from captioned import drawn_pairs
+from forked_explorers import ForkedExplorer
 from loopback_hub.processes import run_client
 from loopback_hub.server import LoopbackHub
+from preloaded import Command
 
 from hf_clipselect import SelectionResult
 from hf_clipselect.cli import main
@@ -18,6 +21,7 @@ from hf_clipselect.data.decisions import read_decisions
 from hf_clipselect.data.source import load_source
 from hf_clipselect.evaluation.robustness import add_label_noise
 from hf_clipselect.results.explorer import build_app, launch_options, open_selection
+from hf_clipselect.results.explorer.explorer_map import find_map, points_of
 from hf_clipselect.results.report import pick_suspects
 from hf_clipselect.results.scores_table import column_values
 
@@ -49,7 +53,7 @@ def noisy_run(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noisy_url(noisy_run, tmp_path_factory):
-    with served(noisy_run[0], tmp_path_factory.mktemp("server")) as url:
+    with served(noisy_run[0], tmp_path_factory.mktemp("server"), start=ForkedExplorer) as url:
         yield url
 
 
@@ -378,12 +382,12 @@ def test_the_map_is_made_coloured_and_clicked(visit, noisy_run):
         page.wait_for_timeout(300)
         pictures.add(canvas.evaluate("canvas => canvas.toDataURL()"))
     assert len(pictures) == 3
-    side = canvas.bounding_box()["width"]
-    for place in range(20, 400):  # somewhere there is a point
-        canvas.click(position={"x": side * (place % 20 + 0.5) / 20, "y": side * (place // 20 + 0.5) / 20})
-        page.wait_for_timeout(50)
-        if page.locator("#map-row [data-row]").count():
-            break
+    explored = open_selection(noisy_run[0])
+    points = json.loads(points_of(explored, find_map(explored)))
+    at = points["x"].index(min(points["x"]))
+    side = canvas.bounding_box()["width"] - 2 * 10  # a margin of 10 pixels on each side
+    canvas.click(position={"x": 10 + points["x"][at] * side, "y": 10 + (1 - points["y"][at]) * side})
+    page.locator(f"#map-row [data-row='{points['row'][at]}']").wait_for()
     page.locator("#map-row .cs-strip img").first.wait_for()
     assert page.locator("#map-row .cs-strip img").count() == 6
     again = visit()
@@ -443,7 +447,8 @@ def captions_run(browser, tmp_path_factory):
 def test_captions_are_shown_in_full_and_decided_about(browser, captions_run, tmp_path):
     run, pairs = captions_run
     decisions = tmp_path / "mine.parquet"
-    with served(run, tmp_path, "--decisions", str(decisions), "--reviewer", "Ada") as url:
+    flags = ["--decisions", str(decisions), "--reviewer", "Ada"]
+    with served(run, tmp_path, *flags, start=ForkedExplorer) as url:
         visitor = Visitor(browser, url)
         page = visitor.page
         texts = pairs["text"][:]
@@ -473,7 +478,8 @@ def test_captions_are_shown_in_full_and_decided_about(browser, captions_run, tmp
 
 def test_a_published_folder_without_features_shows_typical_rows(browser, noisy_run, tmp_path):
     shutil.copytree(noisy_run[0] / "subset", tmp_path / "published")
-    with served(tmp_path / "published", tmp_path, "--dataset_name", str(noisy_run[0].parent / "data")) as url:
+    flags = ["--dataset_name", str(noisy_run[0].parent / "data")]
+    with served(tmp_path / "published", tmp_path, *flags, start=ForkedExplorer) as url:
         visitor = Visitor(browser, url)
         titles = visitor.page.locator(".cs-strip h3").all_inner_texts()
         assert len(titles) == 2 and all(title.startswith("Typical rows (highest alignment)") for title in titles)
@@ -488,8 +494,8 @@ def test_a_repository_is_reviewed(browser, tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub:
         # `datasets` counts what is loaded from the Hub in a bucket of its own.
         env = hub.environment("hf_me_write") | {"HF_UPDATE_DOWNLOAD_COUNTS": "0"}
-        run_client("space_clients", "push", tmp_path, env=env)
-        with served("me/pruned", tmp_path, env=env) as url:
+        run_client("space_clients", "push_selection", env=env)
+        with served("me/pruned", tmp_path, env=env, start=Command) as url:
             visitor = Visitor(browser, url)
             assert "Only the rows that were kept have images" in visitor.page.locator(".cs-note").first.inner_text()
             press(visitor.page, "p")

@@ -69,9 +69,9 @@ class Bench:
         """Of the image tower, as a run takes it by default."""
         return resolve_precision("auto", self.device)
 
-    def rows(self, count: int) -> int:
+    def rows(self, count: int, *, least: int = 20) -> int:
         """`count` where a full run has 50,000 rows, and its share of `num_rows`."""
-        return max(20, count * self.num_rows // 50_000)
+        return max(least, count * self.num_rows // 50_000)
 
     @cached_property
     def dataset_name(self) -> str:

@@ -23,7 +23,7 @@ from .training_speed import EPOCHS, SCORING_PASSES, naive_pass, train
 
 def large_selection(bench: Bench) -> None:
     """Encoding from a few images; all else from a run that finds random features of all rows in its folder."""
-    images = bench.some_images(bench.rows(8192 if bench.on_gpu else 128))
+    images = bench.some_images(bench.rows(8192 if bench.on_gpu else 128, least=4))
     rows = len(bench.images.labels)
     model = large_clip(bench.folder / "large-clip")
     backbone = load_backbone(str(model), device=bench.device, precision=bench.precision)

@@ -61,8 +61,12 @@ class PeakMemory:
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Memory that was freed here would hide what a function takes."""
-    context = multiprocessing.get_context("spawn")
+    """Memory that was freed here would hide what a function takes.
+
+    The process is forked from one that has imported this package and computed nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__package__])
     with ProcessPoolExecutor(1, mp_context=context, initializer=be_quiet) as pool:
         return pool.submit(function, *arguments).result()
 

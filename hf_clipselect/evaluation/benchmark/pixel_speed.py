@@ -18,8 +18,10 @@ from .machine import one_thread
 def pixels(bench: Bench) -> None:
     """A large JPEG with its decoding; smaller images of which only the preprocessing counts; normalised each."""
     clip, tiny = CLIPImageProcessorPil(), tiny_backbone(bench).image_processor
-    files = [jpeg(number, 1000) for number in range(8)]
-    decoded = {size: [drawn(number, *size) for number in range(64)] for size in ((32, 32), (500, 400))}
+    files = [jpeg(number, 1000) for number in range(bench.rows(8, least=2))]
+    decoded = {
+        size: [drawn(number, *size) for number in range(bench.rows(64, least=4))] for size in ((32, 32), (500, 400))
+    }
     with one_thread():
         measure(bench, "jpeg", files, *from_files(clip))
         measure(bench, "pixels_32", decoded[32, 32], *from_images(tiny))

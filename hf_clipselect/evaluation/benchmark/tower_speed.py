@@ -20,7 +20,7 @@ from .made_data import large_clip
 
 def tower(bench: Bench) -> None:
     """The image tower as a run uses it, in every precision that is to be had here, on one thread."""
-    count = bench.rows(4096 if bench.on_gpu else BATCH)
+    count = bench.rows(4096 if bench.on_gpu else BATCH, least=4)
     pixels = torch.rand((min(BATCH, count), 3, 224, 224), generator=torch.Generator().manual_seed(0))
     batches, sizes = [pixels.to(bench.device)], [len(pixels)] * -(-count // len(pixels))
     name, precisions = str(large_clip(bench.folder / "large-clip")), available_precisions(bench.device)
