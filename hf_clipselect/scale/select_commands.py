@@ -33,7 +33,7 @@ from .select_step import (
     web_objective,
     write_quotas,
 )
-from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
+from .shuffle import Layout, Shuffle, check_unchanged, checked_scores, is_of, make_layout, sorted_path
 from .subset_shards import WriteSubsets, is_copied, remove_others
 from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
 from .whole_files import read_json, write_whole
@@ -138,6 +138,7 @@ def run_write(arguments: argparse.Namespace) -> None:
     reference, summary, layout = _reference(work), read_quotas(work), Layout.read(work)
     if not is_selected(work, layout, summary):
         raise InputError(f"The selection in {arguments.work_dir} has not been finished. Run select again.")
+    check_unchanged(get_datafolder(arguments.data_dir), work, layout, key=reference["key"])
     repository = _repository(arguments)
     ranges, key = range(len(layout.range_starts)), summary["key"]
     tasks = min(arguments.tasks or len(ranges), len(ranges))

@@ -55,6 +55,12 @@ class ScoreFile:
         """The [`Shard.identity`] of the shard when it was scored."""
         return self.shard, self.shard_bytes, self.shard_version
 
+    @property
+    def content(self) -> str:
+        """By what it is noticed that the file has other rows now, in 16 hexadecimal digits."""
+        told = [self.key, *self.of_shard, self.num_rows, self.num_scored]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -73,12 +79,14 @@ class Layout:
     """How the work of a selection is cut into tasks; every task reads it from the working folder.
 
     `key` tells what the rows and their order follow from. `scores` are the paths of the score files; a shard is named
-    by its place among them. `range_starts` `(R,)` are the first file of each range, `group_starts` `(G,)` the first
-    cluster of each group. The rows of sorted files have their embeddings where these are needed.
+    by its place among them. `contents` are their [`ScoreFile.content`]. `range_starts` `(R,)` are the first file of
+    each range, `group_starts` `(G,)` the first cluster of each group. The rows of sorted files have their embeddings
+    where these are needed.
     """
 
     key: str
     scores: tuple[str, ...]
+    contents: tuple[str, ...]
     range_starts: tuple[int, ...]
     group_starts: tuple[int, ...]
     with_embeddings: bool
@@ -150,6 +158,38 @@ def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_
     return Scored(files, list(lost), dict(counts), digest.hexdigest())
 
 
+def check_unchanged(data: DataFolder, work: DataFolder, layout: Layout, *, key: str) -> None:
+    """Raise `InputError` where a selection is not of what there is: where score files are gone, or are of other rows
+    than those that were selected from, or of another reference than that of the key; and where a shard of theirs is
+    gone or was replaced.
+    """
+    there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
+    shards = {shard.path: shard.identity for shard in list_shards(data, work)}
+    left = [path for path in layout.scores if path in there]
+    contents = dict(zip(layout.scores, layout.contents, strict=True))
+    others, replaced = [path for path in layout.scores if path not in there], []
+    for file, _ in in_order(partial(read_score_file, work), left, threads=_FOOTERS_AT_ONCE):
+        if file.content != contents[file.path] or file.key != key:
+            others.append(file.path)
+        elif shards.get(file.shard) != file.of_shard:
+            replaced.append(file.shard)
+    if others:
+        raise InputError(
+            f"Since select {counted(len(others), 'score file')} of {len(contents)} {_were(len(others))} removed, or "
+            f"made anew of another shard or reference: {listed(others, limit=3)}. Run score, which makes what is "
+            "missing, and select again."
+        )
+    if replaced:
+        raise InputError(
+            f"The shard {listed(replaced, limit=3)} was replaced since it was scored, or is gone, so that its rows "
+            "may be others. Run score and select again."
+        )
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
 def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, int]]:
     """What a score file tells of itself, and its rows by cluster. Raises `InputError` where it is damaged."""
     try:
@@ -174,7 +214,8 @@ def make_layout(scored: Scored, *, rows_per_task: int, with_embeddings: bool, de
     ranges = _starts([file.num_scored for file in scored.files], rows_per_task)
     told = [depends_on, rows_per_task, with_embeddings, scored.digest]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    return Layout(key, tuple(file.path for file in scored.files), tuple(ranges), tuple(groups), with_embeddings)
+    paths, contents = (tuple(getattr(file, name) for file in scored.files) for name in ("path", "content"))
+    return Layout(key, paths, contents, tuple(ranges), tuple(groups), with_embeddings)
 
 
 def _starts(sizes: Sequence[int], most: int) -> list[int]:

@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datatrove.io import DataFolder
-from made_shard_scores import MadeScores, made_scores, write_failed, write_scores
+from made_shard_scores import (
+    REFERENCE,
+    MadeScores,
+    made_scores,
+    write_failed,
+    write_score_file,
+    write_scores,
+)
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.masks import WriteMasks
@@ -263,6 +270,34 @@ def test_a_shard_that_was_replaced_by_as_many_rows_is_told(tmp_path):
     assert not list((work / "subset").rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("change", ["scored anew", "replaced", "removed", "failed", "other reference"])
+def test_a_selection_of_what_was_there_before_is_not_written(change, tmp_path):
+    """Masks and copies go by row numbers, which those of other rows may be."""
+    made = made_scores(60)
+    data, work = write_scores(made, tmp_path)
+    select(data, work)
+    shard, path = data / "part" / "0001.tar", work / "scores" / "part" / "0001.parquet"
+    if change == "removed":
+        shard.unlink()
+    elif change != "other reference":
+        shard.write_bytes(b"other rows")
+    if change == "failed":
+        write_failed(work, "0001", reason="no tar")
+    elif change == "scored anew":
+        write_score_file(made, np.flatnonzero(made.shards == 1), path, shard="part/0001.tar", data=data)
+    elif change == "other reference":
+        (work / "reference" / "reference.json").write_text(json.dumps({**REFERENCE, "key": "0" * 64}))
+    told = {
+        "replaced": "The shard part/0001.tar was replaced since it was scored, or is gone",
+        "other reference": "Since select 5 score files of 5 were removed, or made anew of another shard or reference",
+        "scored anew": r"Since select 1 score file of 5 was removed, or made .*: scores/part/0001.parquet. Run score",
+    }
+    told |= {"removed": told["replaced"], "failed": told["scored anew"]}
+    with pytest.raises(InputError, match=rf"{told[change]}.* and select again\."):
+        write(data, work)
+    assert not (work / "masks").exists()
+
+
 def test_damage_between_the_steps_is_noticed(tmp_path):
     data, work = write_scores(made_scores(300, num_clusters=2), tmp_path)
     sizes = ("--selection_count", 250)
@@ -293,7 +328,7 @@ def test_names_are_no_patterns_where_files_are_removed():
     for path in (*paths, "subset/keys/a1.key", "subset/keys/a[1].key"):
         with work.open(path, "wb") as file:
             file.write(b"mine")
-    layout = Layout("key", ("scores/a1.parquet",), (0,), (0,), with_embeddings=False)
+    layout = Layout("key", ("scores/a1.parquet",), ("",), (0,), (0,), with_embeddings=False)
     remove_others(work, layout, ["ratio_30"], "mine")
     assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.key", "subset/ratio_30/a1.parquet"]
 
