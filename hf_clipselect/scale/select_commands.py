@@ -158,7 +158,7 @@ def run_write(arguments: argparse.Namespace) -> None:
     for step, count, is_done in steps:
         if not run(step, count, key, is_done):
             return
-    remove_others(work, layout, configs, key)
+    remove_others(work, layout, key)
     remove_other_lists(work, configs)
     card = selection_card(summary, reference, repo_id=arguments.hub_dataset_id)
     _write_card(work, card)

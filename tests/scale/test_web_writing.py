@@ -321,16 +321,54 @@ def test_damage_between_the_steps_is_noticed(tmp_path):
             write(data, work)
 
 
+def test_what_no_selection_wrote_stays(tmp_path):
+    made = made_scores(80, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    names = ["masks/mine.parquet", "masks/part/mine.parquet", "subset/mine/own.tar", "subset/ratio_30/part/own.tar"]
+    names += ["subset/keys/own.json", "subset/keys/part/own.json", "lists/mine.npy", "lists/mine.key"]
+    for name in names:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text('{"files": 7}' if name == "subset/keys/part/own.json" else "my own")
+    select(data, work)
+    write(data, work, "--write_subset")
+    (data / "part" / "0001.tar").unlink()
+    select(data, work, "--objective", "clean")
+    write(data, work)
+    assert all((work / name).is_file() for name in names)
+    assert sorted(path.name for path in (work / "subset").rglob("*.tar")) == ["own.tar", "own.tar"]
+    assert sorted(path.name for path in (work / "masks/part").iterdir()) == ["0000.parquet", "mine.parquet"]
+
+
+def test_copies_that_broke_off_go_with_the_next_selection(tmp_path, monkeypatch):
+    made = made_scores(80, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    select(data, work)
+    write(data, work, "--write_subset")
+    select(data, work, "--objective", "clean")
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_clipselect.scale.subset_shards._copy_tar", lambda *_: 1 / 0)
+        with pytest.raises(InputError, match=r"part/0000.tar can't be read: division by zero"):
+            write(data, work, "--write_subset")
+    assert list((work / "subset").rglob("*.tar"))
+    write(data, work)
+    assert not list((work / "subset").rglob("*.*"))
+
+
 def test_names_are_no_patterns_where_files_are_removed():
     """Object storage of fsspec takes them as such, also fsspec's memory."""
     work = DataFolder("memory://patterns/work")
-    paths = [f"{folder}/{name}" for folder in ("masks", "subset/ratio_30") for name in ("a1.parquet", "a[1].parquet")]
-    for path in (*paths, "subset/keys/a1.key", "subset/keys/a[1].key"):
-        with work.open(path, "wb") as file:
-            file.write(b"mine")
+    metadata = {b"hf_clipselect": b"{}"}
+    for name in ("a1", "a[1]"):
+        with work.open(f"masks/{name}.parquet", "wb") as file:
+            pq.write_table(pa.table({"row": [1]}).replace_schema_metadata(metadata), file)
+        copy = f"subset/ratio_30/{name}.tar"
+        work.pipe_file(copy, b"")
+        work.pipe_file(f"subset/keys/{name}.json", json.dumps({"key": "mine", "files": [copy]}).encode())
     layout = Layout("key", ("scores/a1.parquet",), ("",), (0,), (0,), with_embeddings=False)
-    remove_others(work, layout, ["ratio_30"], "mine")
-    assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.key", "subset/ratio_30/a1.parquet"]
+    remove_others(work, layout, "mine")
+    assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.json", "subset/ratio_30/a1.tar"]
 
 
 def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
