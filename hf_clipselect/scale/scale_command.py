@@ -17,6 +17,7 @@ from .executors import add_executor, executor_of
 from .prepare_reference import SampleColumns, prepare_reference
 from .score_step import score_shards
 from .select_commands import add_plan, add_select, add_write
+from .storage_failures import explained_storage
 
 
 _DESCRIPTION = """\
@@ -43,9 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given[0] = "plan"
     try:
         arguments = scale_parser().parse_args(given)
-        for flag in ("data_dir", "work_dir"):
-            _check_folder(flag, getattr(arguments, flag, None))
-        with logged_to_stderr(logging.INFO), explained_failures(None):
+        folders = {flag: getattr(arguments, flag, None) for flag in ("data_dir", "work_dir")}
+        with logged_to_stderr(logging.INFO), explained_failures(None), explained_storage(folders):
+            for flag, folder in folders.items():
+                _check_folder(flag, folder)
             arguments.run(arguments)
     except (InputError, RunError) as error:
         sys.stderr.write(error_line(error))

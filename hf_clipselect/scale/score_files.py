@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.io import DataFolder
 
+from .storage_failures import is_of_storage
 from .whole_files import write_whole
 
 
@@ -145,7 +146,11 @@ def read_trusted(
             and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)
             and told["counts"] == _counts(table["cluster"].to_numpy())
         )
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # of a file that is damaged anywhere
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:  # of a file damaged anywhere
+        if is_of_storage(error):
+            raise
         return None
     if not same or not whole or not set(columns) <= set(table.column_names):
         return None

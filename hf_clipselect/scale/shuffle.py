@@ -24,6 +24,7 @@ from ..runtime.words import are, counted, in_one_line, listed
 from .keyed_step import KeyedStep
 from .score_files import METADATA, SCORES, Shard
 from .shards import list_shards
+from .storage_failures import is_of_storage
 from .whole_files import read_json, write_whole
 
 
@@ -200,7 +201,9 @@ def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, i
         facts = {field.name: told[field.name] for field in fields(ScoreFile) if field.name in told}
         embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
         return ScoreFile(path, embed_dim=embed_dim, **facts), counts
-    except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:  # of pyarrow some are ValueErrors
+        if is_of_storage(error):
+            raise
         raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
 
 
@@ -304,7 +307,9 @@ def _read_group(work: DataFolder, path: str, group: int, *, key: str) -> pa.Tabl
             if sizes[group]:
                 return file.read_row_group(sum(size > 0 for size in sizes[:group]))
             return file.schema_arrow.empty_table()
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, KeyError, TypeError, IndexError, ValueError, pa.ArrowException) as error:
+        if is_of_storage(error):
+            raise
         raise RunError(damaged(path, in_one_line(error, 200))) from error
 
 
@@ -317,10 +322,14 @@ def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:
     """What a Parquet file of ours tells of itself; None where it is not there, or is damaged."""
     try:
         with work.open(path) as file:
-            told: dict[str, Any] = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
-            return told
-    except (OSError, KeyError, TypeError, ValueError):
+            told = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
+    except FileNotFoundError:
         return None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if is_of_storage(error):
+            raise
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def is_of(work: DataFolder, path: str, key: str) -> bool:
@@ -359,6 +368,8 @@ def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
         with work.open(path) as file:
             return pq.read_table(file, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
+        if is_of_storage(error):
+            raise
         raise RunError(
             f"The score file {path} can't be read: {in_one_line(error, 200)}. If it is damaged, score makes it anew; "
             "run score and select again."

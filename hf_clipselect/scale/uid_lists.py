@@ -18,6 +18,7 @@ from ..runtime.words import in_one_line
 from .keyed_step import KeyedStep
 from .select_step import is_selected, read_selection, uids_path
 from .shuffle import UID, changed, damaged, uid_text
+from .storage_failures import is_of_storage
 from .whole_files import write_whole
 
 
@@ -118,6 +119,8 @@ def _blocks(work: DataFolder, path: str, block: int) -> Iterator[np.ndarray]:
                 count = min(block, shape[0] - start)
                 yield np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype, count=count)
     except (OSError, ValueError) as error:  # the latter of files that are too short
+        if is_of_storage(error):
+            raise
         raise RunError(damaged(path, in_one_line(error, 200))) from error
 
 
