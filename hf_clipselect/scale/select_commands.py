@@ -256,7 +256,8 @@ def _reference(work: DataFolder) -> dict[str, Any]:
     place = "reference/reference.json"
     if not work.isfile(place):
         raise InputError(f"--work_dir {work.path} has no {place}. Run prepare and score first.")
-    return read_json(work, place, remedy="Remove the folder reference there and run prepare again.")
+    needs = {"key": str, "has_captions": bool, "num_rows": int, "adapter_id": (str, type(None)), "model": dict}
+    return read_json(work, place, remedy="Remove the folder reference there and run prepare again.", needs=needs)
 
 
 def _told(summary: dict[str, Any]) -> str:

@@ -45,6 +45,13 @@ from .whole_files import read_json, write_whole
 RANKED, SELECTED = "ranked", "selected"
 OBJECTIVES = ("diverse", "clean")
 QUOTAS = "selection_quotas.json"
+# What it tells, with the facts that `select` knows besides.
+_SUMMARY: dict[str, type] = {
+    **dict.fromkeys(("layout", "key"), str),
+    **dict.fromkeys(("objective", "sizes", "kept", "clusters"), dict),
+    **dict.fromkeys(("rows", "duplicates", "shards", "unreadable"), int),
+    "lost": list,
+}
 
 
 def web_objective(name: str | None, *, has_labels: bool, redundancy_weight: float = 0.0) -> Objective:
@@ -227,7 +234,7 @@ def read_quotas(work: DataFolder) -> dict[str, Any]:
     """What [`write_quotas`] wrote. Raises `InputError` where nothing has been selected, or it is damaged."""
     if not work.isfile(QUOTAS):
         raise InputError(f"Nothing has been selected in {work.path} yet. Run select first.")
-    return read_json(work, QUOTAS, remedy="Run select again.")
+    return read_json(work, QUOTAS, remedy="Run select again.", needs=_SUMMARY)
 
 
 def read_selection(work: DataFolder, key: str) -> tuple[Layout, dict[str, Any]]:

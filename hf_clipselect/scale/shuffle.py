@@ -101,11 +101,13 @@ class Layout:
         """The layout of a working folder; raises `RunError` where a key is given and it is another one's, and
         `InputError` where it is damaged.
         """
-        told = read_json(work, _LAYOUT, remedy="Run select again.")
+        needs = {"key": str, "with_embeddings": bool}
+        needs = {field.name: needs.get(field.name, list) for field in fields(cls)}
+        told = read_json(work, _LAYOUT, remedy="Run select again.", needs=needs)
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
         if key not in (None, values["key"]):
             raise RunError(changed(work))
-        return cls(**values)
+        return cls(**{name: values[name] for name in needs})
 
     def files(self, number: int) -> range:
         """The numbers of the score files in a range."""

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +12,7 @@ from datatrove.io import DataFolder
 
 from ..errors import InputError
 from ..runtime.files import unused_name
+from ..runtime.words import listed
 
 
 @contextmanager
@@ -43,14 +44,22 @@ def write_whole(folder: DataFolder, path: str) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def read_json(folder: DataFolder, path: str, *, remedy: str) -> dict[str, Any]:
-    """What a JSON file tells; raises `InputError`, which ends with the remedy, where it is damaged."""
+def read_json(
+    folder: DataFolder, path: str, *, remedy: str, needs: Mapping[str, type | tuple[type, ...]]
+) -> dict[str, Any]:
+    """What a JSON file tells, which are at least the names that it needs, each with a value of its type; raises
+    `InputError`, which ends with the remedy, where it is damaged.
+    """
     with folder.open(path) as file:
         content = file.read()
     try:
         told = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):
         raise InputError(f"{path} in {folder.path} is damaged: it is no JSON that was written whole. {remedy}")
+    if wrong := [name for name, kind in needs.items() if not isinstance(told.get(name, ...), kind)]:
+        raise InputError(
+            f"{path} in {folder.path} is damaged: of {listed(wrong, limit=3)} it does not tell what was written. {remedy}"
+        )
     return told

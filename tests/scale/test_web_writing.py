@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -392,14 +393,28 @@ def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["reference/reference.json", "selection_quotas.json", "selection_layout.json"])
-@pytest.mark.parametrize("content", ['{"key": "f', "[]", "\xff"])
-def test_a_torn_file_of_the_selection_is_named(name, content, tmp_path):
+@pytest.mark.parametrize("change", ['{"key": "f', "[]", "{}", "\xff", "without", "another type"])
+def test_a_damaged_file_of_the_selection_is_named(name, change, selected, tmp_path):
     data, work = tmp_path / "data", tmp_path / "work"
-    for path in ("reference/reference.json", "selection_quotas.json", "selection_layout.json"):
-        (work / path).parent.mkdir(parents=True, exist_ok=True)
-        (work / path).write_text(content if path == name else "{}", encoding="latin-1")
-    with pytest.raises(InputError, match=rf"{name} in .* is damaged: .* again\."):
-        write(data, work)
+    for folder in ("data", "work"):
+        shutil.copytree(selected / folder, tmp_path / folder)
+    told = json.loads((work / name).read_text())
+    changed = [change]
+    if change == "without":
+        changed = [json.dumps({key: value for key, value in told.items() if key != left}) for left in told]
+    elif change == "another type":
+        changed = [json.dumps({**told, key: 7 if isinstance(told[key], str) else "7"}) for key in told]
+    for content in changed:
+        (work / name).write_text(content, encoding="latin-1")
+        with pytest.raises(InputError, match=rf"{name} in .* is damaged: .* again\."):
+            write(data, work)
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("selected")
+    select(*write_scores(made_scores(30), folder))
+    return folder
 
 
 def test_card_counts_what_was_kept_and_left_out(tmp_path):
