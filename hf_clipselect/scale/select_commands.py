@@ -33,9 +33,10 @@ from .select_step import (
     web_objective,
     write_quotas,
 )
-from .shuffle import Layout, Shuffle, check_unchanged, checked_scores, is_of, make_layout, sorted_path
+from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
 from .subset_shards import WriteSubsets, is_copied, remove_others
 from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
+from .unchanged import check_unchanged
 from .whole_files import read_json, write_whole
 
 
@@ -256,7 +257,8 @@ def _reference(work: DataFolder) -> dict[str, Any]:
     place = "reference/reference.json"
     if not work.isfile(place):
         raise InputError(f"--work_dir {work.path} has no {place}. Run prepare and score first.")
-    needs = {"key": str, "has_captions": bool, "num_rows": int, "adapter_id": (str, type(None)), "model": dict}
+    needs: dict[str, type | tuple[type, ...]] = {"key": str, "has_captions": bool, "num_rows": int, "model": dict}
+    needs["adapter_id"] = (str, type(None))
     return read_json(work, place, remedy="Remove the folder reference there and run prepare again.", needs=needs)
 
 
@@ -267,6 +269,7 @@ def _told(summary: dict[str, Any]) -> str:
     lines = [f"{summary['rows']} rows of {shards}{lost}, {clusters}"]
     unread = summary["unreadable"]
     lines += [f"{counted(unread, 'row')} more without scores, which can't be kept"] if unread else []
-    lines += [f"{counted(repeats, 'row')} left out: same uid as an earlier one of the cluster"] if repeats else []
+    why = "a row of the cluster with the same uid scores as well or better"
+    lines += [f"{counted(repeats, 'row')} left out: {why}"] if repeats else []
     lines += [f"{config}: {count} kept" for config, count in summary["kept"].items()]
     return "\n".join(lines) + "\n"

@@ -22,7 +22,7 @@ from ..encoder.threads import in_order
 from ..errors import InputError, RunError
 from ..runtime.words import are, counted, in_one_line, listed
 from .keyed_step import KeyedStep
-from .score_files import METADATA, SCORES, Shard
+from .score_files import EMBEDDING, METADATA, SCORES, Shard
 from .shards import list_shards
 from .storage_failures import is_of_storage
 from .whole_files import read_json, write_whole
@@ -101,8 +101,8 @@ class Layout:
         """The layout of a working folder; raises `RunError` where a key is given and it is another one's, and
         `InputError` where it is damaged.
         """
-        needs = {"key": str, "with_embeddings": bool}
-        needs = {field.name: needs.get(field.name, list) for field in fields(cls)}
+        kinds: dict[str, type] = {"key": str, "with_embeddings": bool}
+        needs = {field.name: kinds.get(field.name, list) for field in fields(cls)}
         told = read_json(work, _LAYOUT, remedy="Run select again.", needs=needs)
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
         if key not in (None, values["key"]):
@@ -159,38 +159,6 @@ def checked_scores(data: DataFolder, work: DataFolder, *, key: str, accept_lost_
     if not any(file.num_scored for file in files):
         raise InputError(f"No row of the {counted(len(shards), 'shard')} in {data.path} could be scored.")
     return Scored(files, list(lost), dict(counts), digest.hexdigest())
-
-
-def check_unchanged(data: DataFolder, work: DataFolder, layout: Layout, *, key: str) -> None:
-    """Raise `InputError` where a selection is not of what there is: where score files are gone, or are of other rows
-    than those that were selected from, or of another reference than that of the key; and where a shard of theirs is
-    gone or was replaced.
-    """
-    there = set(work.list_files(SCORES)) if work.isdir(SCORES) else set()
-    shards = {shard.path: shard.identity for shard in list_shards(data, work)}
-    left = [path for path in layout.scores if path in there]
-    contents = dict(zip(layout.scores, layout.contents, strict=True))
-    others, replaced = [path for path in layout.scores if path not in there], []
-    for file, _ in in_order(partial(read_score_file, work), left, threads=_FOOTERS_AT_ONCE):
-        if file.content != contents[file.path] or file.key != key:
-            others.append(file.path)
-        elif shards.get(file.shard) != file.of_shard:
-            replaced.append(file.shard)
-    if others:
-        raise InputError(
-            f"Since select {counted(len(others), 'score file')} of {len(contents)} {_were(len(others))} removed, or "
-            f"made anew of another shard or reference: {listed(others, limit=3)}. Run score, which makes what is "
-            "missing, and select again."
-        )
-    if replaced:
-        raise InputError(
-            f"The shard {listed(replaced, limit=3)} was replaced since it was scored, or is gone, so that its rows "
-            "may be others. Run score and select again."
-        )
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"
 
 
 def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, int]]:
@@ -250,6 +218,7 @@ class Shuffle(KeyedStep):
         tables = []
         for number in layout.files(rank):
             table = _read_scores(work, layout.scores[number], columns)
+            _check_finite(table, layout.scores[number])
             tables.append(table.append_column("shard", pa.array(np.full(len(table), number, dtype=np.int32))))
         table = pa.concat_tables(tables).combine_chunks()
         clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
@@ -376,6 +345,22 @@ def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
             f"The score file {path} can't be read: {in_one_line(error, 200)}. If it is damaged, score makes it anew; "
             "run score and select again."
         ) from error
+
+
+def _check_finite(table: pa.Table, path: str) -> None:
+    if not len(table):
+        return
+    for name in (name for name in table.column_names if name not in ("uid", "row", "cluster")):
+        column = table.column(name).combine_chunks()
+        values = column.flatten() if name == EMBEDDING else column
+        finite = np.isfinite(values.to_numpy(zero_copy_only=False)).reshape(len(table), -1).all(axis=1)
+        if not finite.all():
+            row = table.column("row")[int(np.argmin(finite))].as_py()
+            raise InputError(
+                f"The score file {path} has {name} that is no finite number, first in row {row} of the shard. Remove "
+                "the file and run score again, which makes it anew; if it is the same then, take the image of the row "
+                "out of the shard, since the model gives no numbers for it."
+            )
 
 
 def _failure(work: DataFolder, shard: Shard, *, key: str) -> str | None:

@@ -60,6 +60,7 @@ def read_json(
         raise InputError(f"{path} in {folder.path} is damaged: it is no JSON that was written whole. {remedy}")
     if wrong := [name for name, kind in needs.items() if not isinstance(told.get(name, ...), kind)]:
         raise InputError(
-            f"{path} in {folder.path} is damaged: of {listed(wrong, limit=3)} it does not tell what was written. {remedy}"
+            f"{path} in {folder.path} is damaged: of {listed(wrong, limit=3)} it does not tell what was written. "
+            f"{remedy}"
         )
     return told
