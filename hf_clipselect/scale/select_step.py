@@ -107,7 +107,8 @@ def _graph(clusters: np.ndarray, embeds: np.ndarray) -> Any:
 class Rank(KeyedStep):
     """Puts the rows of a group of clusters into the order of taking.
 
-    Of rows of one cluster with the same uid the first one counts, by shard and row, and the others are left out.
+    Of rows of one cluster with the same uid the one of the highest margin counts, then of the highest sas and sds, in
+    whatever shard it is, and the others are left out.
     Writes `ranked/<group>.parquet`: cluster, uid, shard and row, clusters rising; the metadata counts, for each
     cluster, its rows, those left out, and those that pass the gate. `key` is that of the layout.
     """
@@ -121,7 +122,7 @@ class Rank(KeyedStep):
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
         layout = Layout.read(work, self.key)
-        rows = _first_of_each_uid(read_sorted(work, layout, rank))
+        rows = _best_of_each_uid(read_sorted(work, layout, rank))
         table, clusters = rows.table, rows.table.column("cluster").to_numpy().astype(np.int64)
         margin = table.column("margin").to_numpy()
         columns = RowColumns(
@@ -150,10 +151,11 @@ class _Unique:
     left_out: dict[str, int]  # cluster -> rows
 
 
-def _first_of_each_uid(table: pa.Table) -> _Unique:
-    """The rows sorted by cluster and uid, each uid of a cluster once; what is the same stays in its order."""
+def _best_of_each_uid(table: pa.Table) -> _Unique:
+    """The rows sorted by cluster and uid, each uid of a cluster once; of what is the same in all scores the first."""
     clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
-    order = np.lexsort((uids["f1"], uids["f0"], clusters))
+    scores = [-table.column(name).to_numpy() for name in ("sds", "sas", "margin")]
+    order = np.lexsort((*scores, uids["f1"], uids["f0"], clusters))
     clusters, uids = clusters[order], uids[order]
     repeats = np.zeros(len(order), dtype=bool)
     repeats[1:] = (clusters[1:] == clusters[:-1]) & (uids[1:] == uids[:-1])

@@ -121,14 +121,15 @@ def test_lists_masks_and_shards_hold_the_same_rows(ending, tmp_path, capsys):
         ]
 
 
-def test_of_two_rows_with_one_uid_the_mask_marks_the_first(tmp_path):
+def test_of_rows_with_one_uid_the_mask_marks_the_best(tmp_path):
     made = made_scores(60)
-    for row in (20, 45):
-        made.uids[row], made.clusters[row] = made.uids[3], made.clusters[3]
+    for row in (3, 45):
+        made.uids[row], made.clusters[row] = made.uids[20], made.clusters[20]
+    made.margin[20] = 2
     data, work = write_scores(made, tmp_path)
     select(data, work, "--selection_ratio", 1)
     write(data, work)
-    assert np.setdiff1d(np.arange(60), masked_rows(made, work, "selected_100")).tolist() == [20, 45]
+    assert np.setdiff1d(np.arange(60), masked_rows(made, work, "selected_100")).tolist() == [3, 45]
     assert len(np.load(work / "lists" / "ratio_100.npy")) == 58
 
 
@@ -431,5 +432,5 @@ def test_card_counts_what_was_kept_and_left_out(tmp_path):
     assert card.endswith("-->\n\nMy own words.\n") and card.count("# Selection of image-text pairs") == 1
     rows = int((made.shards != 4).sum()) - 1
     assert f"scored {rows} rows of 4 shards" in card and "| `ratio_30` |" in card
-    assert "same uid: 1." in card and "none of whose rows is kept: 1 (`part/0004.tar`)" in card
+    assert "counts: 1." in card and "none of whose rows is kept: 1 (`part/0004.tar`)" in card
     assert "adapters that were trained on the sample" in card and 'row["selected_30"]' in card
