@@ -18,12 +18,14 @@ from ..hub.push import CARD, Repository
 from ..runtime.words import counted
 from ..selection import check_numbers, selection_count
 from .executors import Executor, add_executor, executor_of, run_pipeline
-from .masks import WriteMasks, are_written, mask_path
+from .masks import MASKS, WriteMasks, are_written, mask_path
 from .plan import Known, known_from_scores, planned
 from .scale_card import selection_card
 from .scale_push import check_push, push_selection
 from .select_step import (
     OBJECTIVES,
+    RANKED,
+    SELECTED,
     Cut,
     Rank,
     is_cut,
@@ -33,11 +35,11 @@ from .select_step import (
     web_objective,
     write_quotas,
 )
-from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
-from .subset_shards import WriteSubsets, is_copied, remove_others
-from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
+from .shuffle import SORTED, Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
+from .subset_shards import SUBSET, WriteSubsets, is_copied, remove_others
+from .uid_lists import LISTS, MergeLists, is_listed, list_path, remove_other_lists
 from .unchanged import check_unchanged
-from .whole_files import read_json, write_whole
+from .whole_files import read_json, remove_left, write_whole
 
 
 # Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers some five.
@@ -98,6 +100,7 @@ def run_select(arguments: argparse.Namespace) -> None:
         with_embeddings=with_embeddings,
         depends_on={"reference": reference["key"], "objective": objective.to_dict()},
     )
+    remove_left(work, ["", SORTED, RANKED, SELECTED])
     layout.write(work)
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     ranges, groups = len(layout.range_starts), len(layout.group_starts)
@@ -141,6 +144,7 @@ def run_write(arguments: argparse.Namespace) -> None:
         raise InputError(f"The selection in {arguments.work_dir} has not been finished. Run select again.")
     check_unchanged(get_datafolder(arguments.data_dir), work, layout, key=reference["key"])
     repository = _repository(arguments)
+    remove_left(work, ["", LISTS, MASKS, SUBSET])
     ranges, key = range(len(layout.range_starts)), summary["key"]
     tasks = min(arguments.tasks or len(ranges), len(ranges))
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
