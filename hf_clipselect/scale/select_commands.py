@@ -82,6 +82,7 @@ def run_select(arguments: argparse.Namespace) -> None:
     work, data = get_datafolder(arguments.work_dir), get_datafolder(arguments.data_dir)
     sizes = check_numbers(arguments.selection_ratio, arguments.selection_count)
     reference = _reference(work)
+    remove_left(work, ["", SORTED, RANKED, SELECTED])
     objective = web_objective(
         arguments.objective, has_labels=not reference["has_captions"], redundancy_weight=arguments.redundancy_weight
     )
@@ -100,7 +101,6 @@ def run_select(arguments: argparse.Namespace) -> None:
         with_embeddings=with_embeddings,
         depends_on={"reference": reference["key"], "objective": objective.to_dict()},
     )
-    remove_left(work, ["", SORTED, RANKED, SELECTED])
     layout.write(work)
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))
     ranges, groups = len(layout.range_starts), len(layout.group_starts)
@@ -140,11 +140,11 @@ def run_write(arguments: argparse.Namespace) -> None:
     _check_tasks(arguments)
     work = get_datafolder(arguments.work_dir)
     reference, summary, layout = _reference(work), read_quotas(work), Layout.read(work)
+    remove_left(work, ["", LISTS, MASKS, SUBSET])
     if not is_selected(work, layout, summary):
         raise InputError(f"The selection in {arguments.work_dir} has not been finished. Run select again.")
     check_unchanged(get_datafolder(arguments.data_dir), work, layout, key=reference["key"])
     repository = _repository(arguments)
-    remove_left(work, ["", LISTS, MASKS, SUBSET])
     ranges, key = range(len(layout.range_starts)), summary["key"]
     tasks = min(arguments.tasks or len(ranges), len(ranges))
     run = _Runner(arguments.work_dir, arguments.workers, executor_of(arguments))

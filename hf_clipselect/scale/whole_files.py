@@ -14,7 +14,7 @@ from datatrove.io import DataFolder
 
 from ..errors import InputError
 from ..runtime.files import unused_name
-from ..runtime.words import listed
+from ..runtime.words import are, listed
 
 
 # As `unused_name` makes them.
@@ -100,7 +100,7 @@ def read_json(
         raise InputError(f"{path} in {folder.path} is damaged: it is no JSON that was written whole. {remedy}")
     if wrong := [name for name, kind in needs.items() if not isinstance(told.get(name, ...), kind)]:
         raise InputError(
-            f"{path} in {folder.path} is damaged: of {listed(wrong, limit=3)} it does not tell what was written. "
+            f"{path} in {folder.path} is damaged: {listed(wrong, limit=3)} {are(len(wrong))} not in it as written. "
             f"{remedy}"
         )
     return told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_shard_scores import KEY, MadeScores, made_scores, write_failed, write_score_file, write_scores
+from made_shard_scores import KEY, REFERENCE, MadeScores, made_scores, write_failed, write_score_file, write_scores
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.select_commands import add_select, run_select
@@ -140,7 +140,7 @@ def test_files_that_are_lost_or_of_other_scores_are_made_anew(tmp_path):
         shard = int(path.stem)
         mine = np.flatnonzero(made.shards == shard)
         write_score_file(made, mine, path, shard=f"part/{shard:04d}.tar", data=data, key="other")
-    (work / "reference" / "reference.json").write_text(json.dumps({"key": "other", "has_captions": True}))
+    (work / "reference" / "reference.json").write_text(json.dumps({**REFERENCE, "key": "other"}))
     select(data, work, "--tasks", 2)
     assert kept(work, "ratio_30") == one_machine(made, web_objective(None, has_labels=False), SIZES)[0] != expected
 
