@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from traceback import walk_tb
 
 from ..errors import InputError, RunError
@@ -43,7 +44,7 @@ def explained_storage(given: Mapping[str, str | None]) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _IN_THE_WAY and error.filename is not None:
-            place = error.filename2 or error.filename
+            place = _in_the_way(Path(os.fsdecode(error.filename2 or error.filename)))
             told = f"{place} {_IN_THE_WAY[error.errno]}. Move or rename it, or choose another folder."
             raise InputError(told) from error
         remote = [f"--{flag} {folder}" for flag, folder in given.items() if folder is not None and _is_url(folder)]
@@ -56,6 +57,11 @@ def explained_storage(given: Mapping[str, str | None]) -> Iterator[None]:
             "network, and that the credentials of this machine may do this there; the same command goes on from "
             "what is there."
         ) from error
+
+
+def _in_the_way(path: Path) -> Path:
+    """The path, or what is no folder above it."""
+    return next((place for place in path.parents if place.exists() and not place.is_dir()), path)
 
 
 def is_of_storage(error: BaseException) -> bool:
