@@ -103,8 +103,10 @@ def run_pipeline(
     Raises `InputError` where the executor can't be used so, and `RunError` where tasks are not done at the end.
     """
     executor = executor or Executor()
-    if tasks < 1 or workers == 0 or workers < -1:
-        raise InputError(f"--tasks and --workers must be at least 1, got {tasks} and {workers}.")
+    if tasks < 1:
+        raise InputError(f"--tasks must be at least 1, got {tasks}.")
+    if workers < 1 and workers != -1:
+        raise InputError(f"--workers must be at least 1, got {workers}; leave it out for all at once.")
     _remove_empty_markers(folder, is_done)
     runner = _runner(list(steps), folder=folder, tasks=tasks, workers=workers, executor=executor)
     runner.run()

@@ -19,7 +19,7 @@ MASKS = "masks"
 
 class WriteMasks(KeyedStep):
     """Writes `masks/<shard>.parquet` for every shard: uid and row as in the scores, and for each size
-    `selected_<percent>`, bool. Of rows of a cluster with the same uid only the first can be kept.
+    `selected_<percent>`, bool. Of rows of a cluster with the same uid only one can be kept, that of the best scores.
 
     Each task takes every so many-th of the ranges of shards.
     """

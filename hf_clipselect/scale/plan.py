@@ -58,10 +58,12 @@ def planned(num_rows: float, known: Known, *, rows_per_task: int, gpus: int, rat
         raise InputError(
             "A plan needs the speed of scoring: pass --work_dir with the scores of a shard, or --rows_per_second."
         )
-    positive = {"num_rows": num_rows, "gpus": gpus, "rows_per_shard": known.rows_per_shard}
+    if not 1 <= num_rows < math.inf or num_rows != round(num_rows):  # nan is not, either
+        raise InputError(f"--num_rows is a number of rows, whole and at least 1, got {num_rows}.")
+    positive = {"gpus": gpus, "rows_per_shard": known.rows_per_shard}
     positive["rows_per_second"] = known.rows_per_second
     for name, number in positive.items():
-        if not 0 < number < math.inf:  # nan is not, either
+        if not 0 < number < math.inf:
             raise InputError(f"--{name} must be a number above 0, got {number}.")
     for name, share in (("largest_cluster", known.largest_cluster), ("selection_ratio", ratio)):
         if not 0 < share <= 1:

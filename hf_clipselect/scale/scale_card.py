@@ -64,7 +64,8 @@ def _counts(summary: Mapping[str, Any]) -> str:
         ),
         "",
         f"- Rows that could not be read: {summary['unreadable']:,}. They have no scores.",
-        f"- Rows left out because an earlier one of their cluster has the same uid: {summary['duplicates']:,}.",
+        "- Rows left out because of those with one uid in a cluster only the one of the highest margin, sas and sds "
+        f"counts: {summary['duplicates']:,}.",
     ]
     if lost:
         shown = ", ".join(code_span(shard) for shard in lost[:20])

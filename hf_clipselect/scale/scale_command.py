@@ -15,8 +15,12 @@ from ..runtime.terminal import error_line
 from ..runtime.words import in_one_line
 from .executors import add_executor, executor_of
 from .prepare_reference import SampleColumns, prepare_reference
+from .scale_reference import FOLDER
+from .score_files import SCORES
 from .score_step import score_shards
 from .select_commands import add_plan, add_select, add_write
+from .storage_failures import explained_storage
+from .whole_files import remove_left
 
 
 _DESCRIPTION = """\
@@ -43,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given[0] = "plan"
     try:
         arguments = scale_parser().parse_args(given)
-        for flag in ("data_dir", "work_dir"):
-            _check_folder(flag, getattr(arguments, flag, None))
-        with logged_to_stderr(logging.INFO), explained_failures(None):
+        folders = {flag: getattr(arguments, flag, None) for flag in ("data_dir", "work_dir")}
+        with logged_to_stderr(logging.INFO), explained_failures(None), explained_storage(folders):
+            for flag, folder in folders.items():
+                _check_folder(flag, folder)
             arguments.run(arguments)
     except (InputError, RunError) as error:
         sys.stderr.write(error_line(error))
@@ -97,6 +102,7 @@ def _add_prepare(steps: argparse._SubParsersAction) -> None:
 def _prepare(arguments: argparse.Namespace) -> None:
     columns = SampleColumns(arguments.image_column_name, arguments.text_column_name, arguments.uid_column_name)
     work = get_datafolder(arguments.work_dir)
+    remove_left(work, [FOLDER])
     reference = prepare_reference(arguments.sample_dir, work, columns=columns, num_clusters=arguments.num_clusters)
     kind = "captions" if reference.has_captions else "prompts of classes"
     sys.stdout.write(
@@ -127,9 +133,11 @@ def _add_score(steps: argparse._SubParsersAction) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
+    work = get_datafolder(arguments.work_dir)
+    remove_left(work, [SCORES])
     scored = score_shards(
         get_datafolder(arguments.data_dir),
-        get_datafolder(arguments.work_dir),
+        work,
         tasks=arguments.tasks,
         workers=arguments.workers,
         executor=executor_of(arguments),

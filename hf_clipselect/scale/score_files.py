@@ -4,6 +4,7 @@ Legend: n rows of a shard that could be scored, D embed_dim.
 """
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.io import DataFolder
 
+from .storage_failures import is_of_storage
 from .whole_files import write_whole
 
 
@@ -21,6 +23,7 @@ from .whole_files import write_whole
 METADATA = b"hf_clipselect"
 SCORES = "scores"
 _COLUMNS = ("uid", "row", "cluster", "sas", "margin", "sds")
+_LIKE_FILES = re.compile(r"\.(parquet|failed\.json)_*$")
 # Columns that are there where they were asked for.
 EMBEDDING, LABEL_ERROR = "embedding", "label_error_probability"
 
@@ -43,12 +46,18 @@ class Shard:
     @property
     def scores_path(self) -> str:
         """Where in the working folder its scores are."""
-        return f"{SCORES}/{PurePosixPath(self.path).with_suffix('.parquet')}"
+        return f"{self._place}.parquet"
 
     @property
     def failed_path(self) -> str:
         """Where in the working folder it is told why it can't be read."""
-        return f"{SCORES}/{PurePosixPath(self.path).with_suffix('')}.failed.json"
+        return f"{self._place}.failed.json"
+
+    @property
+    def _place(self) -> str:
+        # A folder that is named like one of these files, as a.parquet/ beside a.tar, gets another name than it.
+        *folders, name = PurePosixPath(self.path).with_suffix("").parts
+        return "/".join([SCORES, *(_LIKE_FILES.sub(r"\g<0>_", folder) for folder in folders), name])
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,11 @@ def read_trusted(
             and table.column_names[: len(_COLUMNS)] == list(_COLUMNS)
             and told["counts"] == _counts(table["cluster"].to_numpy())
         )
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # of a file that is damaged anywhere
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:  # of a file damaged anywhere
+        if is_of_storage(error):
+            raise
         return None
     if not same or not whole or not set(columns) <= set(table.column_names):
         return None

@@ -18,12 +18,14 @@ from ..hub.push import CARD, Repository
 from ..runtime.words import counted
 from ..selection import check_numbers, selection_count
 from .executors import Executor, add_executor, executor_of, run_pipeline
-from .masks import WriteMasks, are_written, mask_path
+from .masks import MASKS, WriteMasks, are_written, mask_path
 from .plan import Known, known_from_scores, planned
 from .scale_card import selection_card
 from .scale_push import check_push, push_selection
 from .select_step import (
     OBJECTIVES,
+    RANKED,
+    SELECTED,
     Cut,
     Rank,
     is_cut,
@@ -33,10 +35,11 @@ from .select_step import (
     web_objective,
     write_quotas,
 )
-from .shuffle import Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
-from .subset_shards import WriteSubsets, is_copied, remove_others
-from .uid_lists import MergeLists, is_listed, list_path, remove_other_lists
-from .whole_files import read_json, write_whole
+from .shuffle import SORTED, Layout, Shuffle, checked_scores, is_of, make_layout, sorted_path
+from .subset_shards import SUBSET, WriteSubsets, is_copied, remove_others
+from .uid_lists import LISTS, MergeLists, is_listed, list_path, remove_other_lists
+from .unchanged import check_unchanged
+from .whole_files import read_json, remove_left, write_whole
 
 
 # Rows that a task holds in memory by default: a GB, and with embeddings of 512 numbers some five.
@@ -79,6 +82,7 @@ def run_select(arguments: argparse.Namespace) -> None:
     work, data = get_datafolder(arguments.work_dir), get_datafolder(arguments.data_dir)
     sizes = check_numbers(arguments.selection_ratio, arguments.selection_count)
     reference = _reference(work)
+    remove_left(work, ["", SORTED, RANKED, SELECTED])
     objective = web_objective(
         arguments.objective, has_labels=not reference["has_captions"], redundancy_weight=arguments.redundancy_weight
     )
@@ -136,8 +140,10 @@ def run_write(arguments: argparse.Namespace) -> None:
     _check_tasks(arguments)
     work = get_datafolder(arguments.work_dir)
     reference, summary, layout = _reference(work), read_quotas(work), Layout.read(work)
+    remove_left(work, ["", LISTS, MASKS, SUBSET])
     if not is_selected(work, layout, summary):
         raise InputError(f"The selection in {arguments.work_dir} has not been finished. Run select again.")
+    check_unchanged(get_datafolder(arguments.data_dir), work, layout, key=reference["key"])
     repository = _repository(arguments)
     ranges, key = range(len(layout.range_starts)), summary["key"]
     tasks = min(arguments.tasks or len(ranges), len(ranges))
@@ -157,7 +163,7 @@ def run_write(arguments: argparse.Namespace) -> None:
     for step, count, is_done in steps:
         if not run(step, count, key, is_done):
             return
-    remove_others(work, layout, configs, key)
+    remove_others(work, layout, key)
     remove_other_lists(work, configs)
     card = selection_card(summary, reference, repo_id=arguments.hub_dataset_id)
     _write_card(work, card)
@@ -255,7 +261,9 @@ def _reference(work: DataFolder) -> dict[str, Any]:
     place = "reference/reference.json"
     if not work.isfile(place):
         raise InputError(f"--work_dir {work.path} has no {place}. Run prepare and score first.")
-    return read_json(work, place, remedy="Remove the folder reference there and run prepare again.")
+    needs: dict[str, type | tuple[type, ...]] = {"key": str, "has_captions": bool, "num_rows": int, "model": dict}
+    needs["adapter_id"] = (str, type(None))
+    return read_json(work, place, remedy="Remove the folder reference there and run prepare again.", needs=needs)
 
 
 def _told(summary: dict[str, Any]) -> str:
@@ -265,6 +273,7 @@ def _told(summary: dict[str, Any]) -> str:
     lines = [f"{summary['rows']} rows of {shards}{lost}, {clusters}"]
     unread = summary["unreadable"]
     lines += [f"{counted(unread, 'row')} more without scores, which can't be kept"] if unread else []
-    lines += [f"{counted(repeats, 'row')} left out: same uid as an earlier one of the cluster"] if repeats else []
+    why = "a row of the cluster with the same uid scores as well or better"
+    lines += [f"{counted(repeats, 'row')} left out: {why}"] if repeats else []
     lines += [f"{config}: {count} kept" for config, count in summary["kept"].items()]
     return "\n".join(lines) + "\n"

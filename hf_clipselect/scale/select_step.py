@@ -45,6 +45,13 @@ from .whole_files import read_json, write_whole
 RANKED, SELECTED = "ranked", "selected"
 OBJECTIVES = ("diverse", "clean")
 QUOTAS = "selection_quotas.json"
+# What it tells, with the facts that `select` knows besides.
+_SUMMARY: dict[str, type] = {
+    **dict.fromkeys(("layout", "key"), str),
+    **dict.fromkeys(("objective", "sizes", "kept", "clusters"), dict),
+    **dict.fromkeys(("rows", "duplicates", "shards", "unreadable"), int),
+    "lost": list,
+}
 
 
 def web_objective(name: str | None, *, has_labels: bool, redundancy_weight: float = 0.0) -> Objective:
@@ -100,7 +107,8 @@ def _graph(clusters: np.ndarray, embeds: np.ndarray) -> Any:
 class Rank(KeyedStep):
     """Puts the rows of a group of clusters into the order of taking.
 
-    Of rows of one cluster with the same uid the first one counts, by shard and row, and the others are left out.
+    Of rows of one cluster with the same uid the one of the highest margin counts, then of the highest sas and sds, in
+    whatever shard it is, and the others are left out.
     Writes `ranked/<group>.parquet`: cluster, uid, shard and row, clusters rising; the metadata counts, for each
     cluster, its rows, those left out, and those that pass the gate. `key` is that of the layout.
     """
@@ -114,7 +122,7 @@ class Rank(KeyedStep):
     def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
         work = get_datafolder(self.work)
         layout = Layout.read(work, self.key)
-        rows = _first_of_each_uid(read_sorted(work, layout, rank))
+        rows = _best_of_each_uid(read_sorted(work, layout, rank))
         table, clusters = rows.table, rows.table.column("cluster").to_numpy().astype(np.int64)
         margin = table.column("margin").to_numpy()
         columns = RowColumns(
@@ -143,10 +151,11 @@ class _Unique:
     left_out: dict[str, int]  # cluster -> rows
 
 
-def _first_of_each_uid(table: pa.Table) -> _Unique:
-    """The rows sorted by cluster and uid, each uid of a cluster once; what is the same stays in its order."""
+def _best_of_each_uid(table: pa.Table) -> _Unique:
+    """The rows sorted by cluster and uid, each uid of a cluster once; of what is the same in all scores the first."""
     clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
-    order = np.lexsort((uids["f1"], uids["f0"], clusters))
+    scores = [-table.column(name).to_numpy() for name in ("sds", "sas", "margin")]
+    order = np.lexsort((*scores, uids["f1"], uids["f0"], clusters))
     clusters, uids = clusters[order], uids[order]
     repeats = np.zeros(len(order), dtype=bool)
     repeats[1:] = (clusters[1:] == clusters[:-1]) & (uids[1:] == uids[:-1])
@@ -227,7 +236,7 @@ def read_quotas(work: DataFolder) -> dict[str, Any]:
     """What [`write_quotas`] wrote. Raises `InputError` where nothing has been selected, or it is damaged."""
     if not work.isfile(QUOTAS):
         raise InputError(f"Nothing has been selected in {work.path} yet. Run select first.")
-    return read_json(work, QUOTAS, remedy="Run select again.")
+    return read_json(work, QUOTAS, remedy="Run select again.", needs=_SUMMARY)
 
 
 def read_selection(work: DataFolder, key: str) -> tuple[Layout, dict[str, Any]]:

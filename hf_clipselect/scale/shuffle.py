@@ -22,8 +22,9 @@ from ..encoder.threads import in_order
 from ..errors import InputError, RunError
 from ..runtime.words import are, counted, in_one_line, listed
 from .keyed_step import KeyedStep
-from .score_files import METADATA, SCORES, Shard
+from .score_files import EMBEDDING, METADATA, SCORES, Shard
 from .shards import list_shards
+from .storage_failures import is_of_storage
 from .whole_files import read_json, write_whole
 
 
@@ -55,6 +56,12 @@ class ScoreFile:
         """The [`Shard.identity`] of the shard when it was scored."""
         return self.shard, self.shard_bytes, self.shard_version
 
+    @property
+    def content(self) -> str:
+        """By what it is noticed that the file has other rows now, in 16 hexadecimal digits."""
+        told = [self.key, *self.of_shard, self.num_rows, self.num_scored]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -73,12 +80,14 @@ class Layout:
     """How the work of a selection is cut into tasks; every task reads it from the working folder.
 
     `key` tells what the rows and their order follow from. `scores` are the paths of the score files; a shard is named
-    by its place among them. `range_starts` `(R,)` are the first file of each range, `group_starts` `(G,)` the first
-    cluster of each group. The rows of sorted files have their embeddings where these are needed.
+    by its place among them. `contents` are their [`ScoreFile.content`]. `range_starts` `(R,)` are the first file of
+    each range, `group_starts` `(G,)` the first cluster of each group. The rows of sorted files have their embeddings
+    where these are needed.
     """
 
     key: str
     scores: tuple[str, ...]
+    contents: tuple[str, ...]
     range_starts: tuple[int, ...]
     group_starts: tuple[int, ...]
     with_embeddings: bool
@@ -92,11 +101,13 @@ class Layout:
         """The layout of a working folder; raises `RunError` where a key is given and it is another one's, and
         `InputError` where it is damaged.
         """
-        told = read_json(work, _LAYOUT, remedy="Run select again.")
+        kinds: dict[str, type] = {"key": str, "with_embeddings": bool}
+        needs = {field.name: kinds.get(field.name, list) for field in fields(cls)}
+        told = read_json(work, _LAYOUT, remedy="Run select again.", needs=needs)
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
         if key not in (None, values["key"]):
             raise RunError(changed(work))
-        return cls(**values)
+        return cls(**{name: values[name] for name in needs})
 
     def files(self, number: int) -> range:
         """The numbers of the score files in a range."""
@@ -160,7 +171,9 @@ def read_score_file(work: DataFolder, path: str) -> tuple[ScoreFile, dict[int, i
         facts = {field.name: told[field.name] for field in fields(ScoreFile) if field.name in told}
         embed_dim = schema.field("embedding").type.list_size if "embedding" in schema.names else 0
         return ScoreFile(path, embed_dim=embed_dim, **facts), counts
-    except (OSError, KeyError, TypeError, ValueError):  # of pyarrow some are ValueErrors
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:  # of pyarrow some are ValueErrors
+        if is_of_storage(error):
+            raise
         raise InputError(f"The score file {path} is damaged. Run score again, which makes it anew.") from None
 
 
@@ -174,7 +187,8 @@ def make_layout(scored: Scored, *, rows_per_task: int, with_embeddings: bool, de
     ranges = _starts([file.num_scored for file in scored.files], rows_per_task)
     told = [depends_on, rows_per_task, with_embeddings, scored.digest]
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-    return Layout(key, tuple(file.path for file in scored.files), tuple(ranges), tuple(groups), with_embeddings)
+    paths, contents = (tuple(getattr(file, name) for file in scored.files) for name in ("path", "content"))
+    return Layout(key, paths, contents, tuple(ranges), tuple(groups), with_embeddings)
 
 
 def _starts(sizes: Sequence[int], most: int) -> list[int]:
@@ -204,6 +218,7 @@ class Shuffle(KeyedStep):
         tables = []
         for number in layout.files(rank):
             table = _read_scores(work, layout.scores[number], columns)
+            _check_finite(table, layout.scores[number])
             tables.append(table.append_column("shard", pa.array(np.full(len(table), number, dtype=np.int32))))
         table = pa.concat_tables(tables).combine_chunks()
         clusters, uids = table.column("cluster").to_numpy(), uids_of(table.column("uid"))
@@ -263,7 +278,9 @@ def _read_group(work: DataFolder, path: str, group: int, *, key: str) -> pa.Tabl
             if sizes[group]:
                 return file.read_row_group(sum(size > 0 for size in sizes[:group]))
             return file.schema_arrow.empty_table()
-    except (OSError, KeyError, pa.ArrowException) as error:
+    except (OSError, KeyError, TypeError, IndexError, ValueError, pa.ArrowException) as error:
+        if is_of_storage(error):
+            raise
         raise RunError(damaged(path, in_one_line(error, 200))) from error
 
 
@@ -276,10 +293,14 @@ def metadata_of(work: DataFolder, path: str) -> dict[str, Any] | None:
     """What a Parquet file of ours tells of itself; None where it is not there, or is damaged."""
     try:
         with work.open(path) as file:
-            told: dict[str, Any] = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
-            return told
-    except (OSError, KeyError, TypeError, ValueError):
+            told = json.loads(pq.ParquetFile(file).metadata.metadata[METADATA])
+    except FileNotFoundError:
         return None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if is_of_storage(error):
+            raise
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def is_of(work: DataFolder, path: str, key: str) -> bool:
@@ -318,10 +339,28 @@ def _read_scores(work: DataFolder, path: str, columns: list[str]) -> pa.Table:
         with work.open(path) as file:
             return pq.read_table(file, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
+        if is_of_storage(error):
+            raise
         raise RunError(
             f"The score file {path} can't be read: {in_one_line(error, 200)}. If it is damaged, score makes it anew; "
             "run score and select again."
         ) from error
+
+
+def _check_finite(table: pa.Table, path: str) -> None:
+    if not len(table):
+        return
+    for name in (name for name in table.column_names if name not in ("uid", "row", "cluster")):
+        column = table.column(name).combine_chunks()
+        values = column.flatten() if name == EMBEDDING else column
+        finite = np.isfinite(values.to_numpy(zero_copy_only=False)).reshape(len(table), -1).all(axis=1)
+        if not finite.all():
+            row = table.column("row")[int(np.argmin(finite))].as_py()
+            raise InputError(
+                f"The score file {path} has {name} that is no finite number, first in row {row} of the shard. Remove "
+                "the file and run score again, which makes it anew; if it is the same then, take the image of the row "
+                "out of the shard, since the model gives no numbers for it."
+            )
 
 
 def _failure(work: DataFolder, shard: Shard, *, key: str) -> str | None:

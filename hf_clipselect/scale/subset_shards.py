@@ -4,10 +4,13 @@ Legend: N rows of a shard.
 """
 
 import io
+import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
 
@@ -23,12 +26,13 @@ from .keyed_step import KeyedStep
 from .masks import MASKS, mask_path
 from .score_files import SCORES
 from .select_step import read_selection
-from .shards import ENDINGS, numbered_members, shard_of
-from .shuffle import Layout, ScoreFile, read_score_file
+from .shards import numbered_members, shard_of
+from .shuffle import Layout, ScoreFile, metadata_of, read_score_file
 from .whole_files import write_whole
 
 
-SUBSET, KEYS = "subset", "keys"
+SUBSET = "subset"
+_NOTES = f"{SUBSET}/keys"
 _CHECKS_AT_ONCE = 16
 # Rows of a Parquet shard that are in memory at once.
 _ROWS_AT_ONCE = 1024
@@ -63,54 +67,82 @@ def subset_path(config: str, shard: str) -> str:
 
 def is_copied(work: DataFolder, scores: str, key: str) -> bool:
     """Whether the kept samples of a shard are there, of this selection."""
-    if not work.isfile(_key_path(scores)):
-        return False
-    with work.open(_key_path(scores)) as file:
-        return file.read() == key.encode()
+    note = _read_note(work, _note_path(scores))
+    return note is not None and note.key == key
 
 
-def _key_path(scores: str) -> str:
-    """Where it is noted of which selection the copies of a shard are."""
-    return f"{SUBSET}/{KEYS}/{_stem(scores, SCORES)}.key"
+@dataclass(frozen=True)
+class _Note:
+    """Which copies of a shard's samples were written or begun, and once all are there, of which selection they are.
 
-
-def remove_others(work: DataFolder, layout: Layout, configs: Sequence[str], key: str) -> None:
-    """Remove what an earlier selection left: masks of shards that are not in this one, and copies of samples that are
-    not of this one, also where this one has made none.
+    What no note names is none of ours.
     """
-    ours = {_stem(scores, SCORES): scores for scores in layout.scores}
+
+    files: list[str]
+    key: str | None = None
+
+    def write(self, work: DataFolder, path: str) -> None:
+        with write_whole(work, path) as file:
+            file.write(json.dumps(asdict(self)).encode())
+
+
+def _note_path(scores: str) -> str:
+    return f"{_NOTES}/{PurePosixPath(scores).relative_to(SCORES).with_suffix('.json')}"
+
+
+def _read_note(work: DataFolder, path: str) -> _Note | None:
+    """The note; None where there is none of ours."""
+    if not work.isfile(path):
+        return None
+    with work.open(path) as file:
+        content = file.read()
+    try:
+        told = json.loads(content)
+        files = told["files"]
+        ours = isinstance(files, list) and all(str(name).startswith(f"{SUBSET}/") for name in files)
+        return _Note(files, told["key"]) if ours else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _remove_copies(work: DataFolder, note: _Note | None, but: Collection[str] = ()) -> None:
+    for path in note.files if note is not None else ():
+        if path not in but and work.exists(path):
+            work.rm_file(path)
+
+
+def remove_others(work: DataFolder, layout: Layout, key: str) -> None:
+    """Remove what an earlier selection left: masks of shards that are not in this one, and copies of samples that are
+    not of this one, also where this one has made none. Files that no selection wrote stay.
+    """
+    masks = {mask_path(scores) for scores in layout.scores}
     for path in work.list_files(MASKS) if work.isdir(MASKS) else ():
-        if _stem(path, MASKS) not in ours:
+        if path not in masks and path.endswith(".parquet") and metadata_of(work, path) is not None:
             work.rm_file(path)
-    if not work.isdir(SUBSET):
-        return
-    paths = [path for path in work.list_files(SUBSET) if path.endswith((*ENDINGS, ".key"))]
+    notes, paths = {_note_path(scores) for scores in layout.scores}, []
+    if work.isdir(_NOTES):
+        paths = [path for path in work.list_files(_NOTES) if path.endswith(".json")]
     with ThreadPoolExecutor(_CHECKS_AT_ONCE) as pool:
-        copied = pool.map(lambda scores: is_copied(work, scores, key), ours.values())
-        current = {stem for stem, there in zip(ours, copied, strict=True) if there}
-    # Keys go first: what is left of copies without one is made anew.
-    for path in sorted(paths, key=lambda path: not path.endswith(".key")):
-        config = PurePosixPath(path).parts[1]
-        if config not in (*configs, KEYS) or _stem(path, f"{SUBSET}/{config}") not in current:
-            work.rm_file(path)
-
-
-def _stem(path: str, folder: str) -> PurePosixPath:
-    """What names the shard of a file in a folder."""
-    return PurePosixPath(path).with_suffix("").relative_to(folder)
+        for path, note in zip(paths, pool.map(partial(_read_note, work), paths), strict=True):
+            if note is not None and (path not in notes or note.key != key):
+                _remove_copies(work, note)
+                work.rm_file(path)
 
 
 def _write_subsets(source: DataFolder, work: DataFolder, scores: str, summary: dict[str, Any]) -> None:
     """Copy what each size keeps of one shard, by the mask beside its score file."""
-    if work.exists(_key_path(scores)):
-        work.rm_file(_key_path(scores))  # it vouches for the copies, which now become others
     file, _ = read_score_file(work, scores)
-    _copy_kept(source, work, file, summary)
-    with write_whole(work, _key_path(scores)) as key:
-        key.write(summary["key"].encode())
+    kept = _kept_rows(work, file, summary)
+    place, note = _note_path(scores), _Note([subset_path(config, file.shard) for config in kept])
+    _remove_copies(work, _read_note(work, place), but=note.files)
+    note.write(work, place)
+    if kept:
+        _copy_kept(source, work, file, kept)
+    replace(note, key=summary["key"]).write(work, place)
 
 
-def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: dict[str, Any]) -> None:
+def _kept_rows(work: DataFolder, file: ScoreFile, summary: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Which rows `(N,)`, bool, each size keeps of a shard; a size that keeps none is left out."""
     with work.open(mask_path(file.path)) as opened:
         mask = pq.read_table(opened)
     rows = mask.column("row").to_numpy()
@@ -120,10 +152,10 @@ def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, summary: d
         selected[rows[mask.column(f"selected_{suffix}").to_numpy()]] = True
         if selected.any():
             kept[config] = selected
-        elif work.exists(path := subset_path(config, file.shard)):
-            work.rm_file(path)  # of an earlier selection
-    if not kept:
-        return
+    return kept
+
+
+def _copy_kept(source: DataFolder, work: DataFolder, file: ScoreFile, kept: dict[str, np.ndarray]) -> None:
     if shard_of(file.shard, source.info(file.shard)).identity != file.of_shard:
         raise InputError(
             f"The shard {file.shard} was replaced since it was scored, so that its rows may be others. Run score and "

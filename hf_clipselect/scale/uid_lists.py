@@ -4,6 +4,7 @@ That is a .npy of pairs of uint64, the high and the low half of each 128-bit uid
 (https://github.com/mlfoundations/datacomp: its resharder reads them).
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import IO
@@ -17,10 +18,13 @@ from ..runtime.words import in_one_line
 from .keyed_step import KeyedStep
 from .select_step import is_selected, read_selection, uids_path
 from .shuffle import UID, changed, damaged, uid_text
+from .storage_failures import is_of_storage
 from .whole_files import write_whole
 
 
 LISTS = "lists"
+# Of a selection: that of its layout, and the configs.
+_KEY = re.compile(rb"[0-9a-f]{64}( \w+)+")
 # Uids that are read at a time: 64 MB of all files together, but not so few of one that a read is not worth its while.
 _UIDS_AT_ONCE, _FEWEST_OF_ONE = 2**22, 2**12
 
@@ -62,13 +66,18 @@ def is_listed(work: DataFolder, config: str, key: str) -> bool:
 
 
 def remove_other_lists(work: DataFolder, configs: Sequence[str]) -> None:
-    """Remove the lists of an earlier selection with other configs; a file without a key beside it is not ours."""
+    """Remove the lists of an earlier selection with other configs; a file without a key of ours beside it stays."""
     ours = {_key_path(config) for config in configs}
     for path in work.list_files(LISTS) if work.isdir(LISTS) else ():
-        if path.endswith(".key") and path not in ours:
+        if path.endswith(".key") and path not in ours and _is_key(work, path):
             for name in (str(PurePosixPath(path).with_suffix(".npy")), path):
                 if work.exists(name):
                     work.rm_file(name)
+
+
+def _is_key(work: DataFolder, path: str) -> bool:
+    with work.open(path) as file:
+        return _KEY.fullmatch(file.read()) is not None
 
 
 def _key_path(config: str) -> str:
@@ -110,6 +119,8 @@ def _blocks(work: DataFolder, path: str, block: int) -> Iterator[np.ndarray]:
                 count = min(block, shape[0] - start)
                 yield np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype, count=count)
     except (OSError, ValueError) as error:  # the latter of files that are too short
+        if is_of_storage(error):
+            raise
         raise RunError(damaged(path, in_one_line(error, 200))) from error
 
 

@@ -161,7 +161,7 @@ def test_slurm_gets_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"tasks": 0}, "--tasks and --workers must be at least 1"),
+        ({"tasks": 0}, "--tasks must be at least 1"),
         ({"executor": Executor("slurm")}, "--slurm_partition"),
         ({"executor": Executor("slurm", slurm_partition="gpu")}, "sbatch, which is not on the PATH"),
         ({"executor": Executor("ray")}, "Ray, which is not installed"),
@@ -175,4 +175,18 @@ def test_what_can_not_run_is_refused(
         pytest.skip("Ray is installed")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=told):
+        run(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tasks": 0}, "--tasks must be at least 1, got 0"),
+        ({"tasks": 0, "workers": 0}, "--tasks must be at least 1, got 0"),
+        ({"workers": 0}, "--workers must be at least 1, got 0; leave it out for all at once"),
+        ({"workers": -2}, "--workers must be at least 1, got -2"),
+    ],
+)
+def test_numbers_of_tasks_and_workers_are_told_one_by_one(tmp_path: Path, options: dict, told: str) -> None:
+    with pytest.raises(InputError, match=rf"^{told}"):
         run(tmp_path, **options)

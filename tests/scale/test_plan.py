@@ -66,11 +66,14 @@ def test_plan_that_can_not_be_made(tmp_path):
         plan("--num_rows", 10)
     with pytest.raises(InputError, match="has no scores to go by"):
         plan("--num_rows", 10, "--work_dir", tmp_path)
-    with pytest.raises(InputError, match="--num_rows must be a number above 0, got -5"):
+    with pytest.raises(InputError, match="--num_rows is a number of rows, whole and at least 1, got -5"):
         plan("--num_rows", -5, "--rows_per_second", 1)
+    for number in (0.3, 0, 10.5):
+        with pytest.raises(InputError, match=f"--num_rows is a number of rows, whole and at least 1, got {number}"):
+            plan("--num_rows", number, "--rows_per_second", 1)
     for number in ("inf", "nan"):
         for name in ("num_rows", "rows_per_second", "rows_per_shard"):
-            with pytest.raises(InputError, match=f"--{name} must be a number above 0, got {number}"):
+            with pytest.raises(InputError, match=f"--{name} (must be a number above 0|is a number .*), got {number}"):
                 plan("--num_rows", 5, "--rows_per_second", 1, f"--{name}", number)
     with pytest.raises(InputError, match=r"--selection_ratio is a share of the rows .* got 30"):
         plan("--num_rows", 5, "--rows_per_second", 1, "--selection_ratio", 30)

@@ -1,6 +1,6 @@
 """Score files: what is written is read, and nothing is trusted that is damaged or of something else."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -100,6 +100,16 @@ def test_names_of_shards_are_no_patterns(tmp_path: Path) -> None:
     assert work.list_files("scores") == sorted([*names, other.failed_path])
     write_scores(work, other, scores(), key=KEY, num_rows=7, seconds=1.5)
     assert work.list_files("scores") == sorted([*names, other.scores_path])
+
+
+def test_a_folder_that_is_named_like_scores_has_a_place_of_its_own() -> None:
+    """A table that Spark wrote is a folder `a.parquet`, and beside it may lie a.tar."""
+    folders = ["a.parquet", "a.parquet_", "a.parquet__", "a.failed.json", "a", "A.parquet", "b.parquet/c.parquet"]
+    shards = [Shard(f"{name}/x.tar", 1) for name in folders] + [Shard("a.tar", 1), Shard("b.parquet/c.tar", 1)]
+    files = [PurePosixPath(path) for shard in shards for path in (shard.scores_path, shard.failed_path)]
+    assert len(set(files)) == len(files) and Shard("a.d/b.e/x.tar", 1).scores_path == "scores/a.d/b.e/x.parquet"
+    assert not {folder for file in files for folder in file.parents} & set(files)
+    assert Shard("a.tar", 1).scores_path == "scores/a.parquet"
 
 
 def test_a_shard_has_scores_or_a_failure(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_shard_scores import KEY, MadeScores, made_scores, write_failed, write_score_file, write_scores
+from made_shard_scores import KEY, REFERENCE, MadeScores, made_scores, write_failed, write_score_file, write_scores
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.select_commands import add_select, run_select
@@ -140,28 +140,49 @@ def test_files_that_are_lost_or_of_other_scores_are_made_anew(tmp_path):
         shard = int(path.stem)
         mine = np.flatnonzero(made.shards == shard)
         write_score_file(made, mine, path, shard=f"part/{shard:04d}.tar", data=data, key="other")
-    (work / "reference" / "reference.json").write_text(json.dumps({"key": "other", "has_captions": True}))
+    (work / "reference" / "reference.json").write_text(json.dumps({**REFERENCE, "key": "other"}))
     select(data, work, "--tasks", 2)
     assert kept(work, "ratio_30") == one_machine(made, web_objective(None, has_labels=False), SIZES)[0] != expected
 
 
-def test_of_equal_uids_in_a_cluster_the_first_row_counts(tmp_path, capsys):
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_equal_uids_in_a_cluster_the_best_row_counts_in_whatever_shard(order, tmp_path, capsys):
     made = made_scores(100)
-    for row, earlier in ((60, 10), (90, 10), (95, 94)):
-        made.uids[row] = made.uids[earlier]
-        made.clusters[row] = made.clusters[earlier]
+    for row, better in ((60, 10), (90, 10), (94, 95)):
+        made.uids[row] = made.uids[better]
+        made.clusters[row] = made.clusters[better]
+        for name in ("margin", "sas", "sds"):  # equal margins let the next score decide
+            getattr(made, name)[row] = getattr(made, name)[better]
+    made.margin[60], made.sas[90], made.sds[94] = -2, -1, -1
+    best = np.setdiff1d(np.arange(100), [60, 90, 94])
+    unique = MadeScores(
+        [made.uids[row] for row in best],
+        *(getattr(made, name)[best] for name in ("shards", "rows", "clusters", "sas", "margin", "sds")),
+        None,
+    )
+    if order == -1:  # the same rows in shards whose names have another order
+        made.shards = 4 - made.shards
     data, work = write_scores(made, tmp_path)
     select(data, work)
     assert "97 rows" in (told := capsys.readouterr().out)
     assert "100 rows more without scores, which can't be kept" in told
-    assert "3 rows left out: same uid as an earlier one of the cluster" in told
-    first = np.setdiff1d(np.arange(100), [60, 90, 95])
-    unique = MadeScores(
-        [made.uids[row] for row in first],
-        *(getattr(made, name)[first] for name in ("shards", "rows", "clusters", "sas", "margin", "sds")),
-        None,
-    )
+    assert "3 rows left out: a row of the cluster with the same uid scores as well or better" in told
     assert kept(work, "ratio_30") == one_machine(unique, web_objective(None, has_labels=False), SIZES)[0]
+
+
+@pytest.mark.parametrize("name", ["sas", "margin", "sds", "embeds"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_scores_that_are_no_numbers_are_named(name, value, tmp_path):
+    made = made_scores(60, dimension=4)
+    row = np.flatnonzero(made.shards == 3)[2]
+    getattr(made, name)[row] = value
+    data, work = write_scores(made, tmp_path)
+    column, flags = (name, ()) if name != "embeds" else ("embedding", ("--redundancy_weight", 1))
+    told = (
+        rf"scores/part/0003.parquet has {column} that is no finite number, first in row {made.rows[row]} of the shard"
+    )
+    with pytest.raises(InputError, match=rf"{told}. Remove the file and run score again"):
+        select(data, work, *flags)
 
 
 def test_lost_shards_are_accepted_by_their_number_alone(tmp_path):

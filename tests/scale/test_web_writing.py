@@ -4,6 +4,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -14,7 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datatrove.io import DataFolder
-from made_shard_scores import MadeScores, made_scores, write_failed, write_scores
+from made_shard_scores import (
+    REFERENCE,
+    MadeScores,
+    made_scores,
+    write_failed,
+    write_score_file,
+    write_scores,
+)
 
 from hf_clipselect.errors import InputError, RunError
 from hf_clipselect.scale.masks import WriteMasks
@@ -113,14 +121,15 @@ def test_lists_masks_and_shards_hold_the_same_rows(ending, tmp_path, capsys):
         ]
 
 
-def test_of_two_rows_with_one_uid_the_mask_marks_the_first(tmp_path):
+def test_of_rows_with_one_uid_the_mask_marks_the_best(tmp_path):
     made = made_scores(60)
-    for row in (20, 45):
-        made.uids[row], made.clusters[row] = made.uids[3], made.clusters[3]
+    for row in (3, 45):
+        made.uids[row], made.clusters[row] = made.uids[20], made.clusters[20]
+    made.margin[20] = 2
     data, work = write_scores(made, tmp_path)
     select(data, work, "--selection_ratio", 1)
     write(data, work)
-    assert np.setdiff1d(np.arange(60), masked_rows(made, work, "selected_100")).tolist() == [20, 45]
+    assert np.setdiff1d(np.arange(60), masked_rows(made, work, "selected_100")).tolist() == [3, 45]
     assert len(np.load(work / "lists" / "ratio_100.npy")) == 58
 
 
@@ -263,6 +272,34 @@ def test_a_shard_that_was_replaced_by_as_many_rows_is_told(tmp_path):
     assert not list((work / "subset").rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("change", ["scored anew", "replaced", "removed", "failed", "other reference"])
+def test_a_selection_of_what_was_there_before_is_not_written(change, tmp_path):
+    """Masks and copies go by row numbers, which those of other rows may be."""
+    made = made_scores(60)
+    data, work = write_scores(made, tmp_path)
+    select(data, work)
+    shard, path = data / "part" / "0001.tar", work / "scores" / "part" / "0001.parquet"
+    if change == "removed":
+        shard.unlink()
+    elif change != "other reference":
+        shard.write_bytes(b"other rows")
+    if change == "failed":
+        write_failed(work, "0001", reason="no tar")
+    elif change == "scored anew":
+        write_score_file(made, np.flatnonzero(made.shards == 1), path, shard="part/0001.tar", data=data)
+    elif change == "other reference":
+        (work / "reference" / "reference.json").write_text(json.dumps({**REFERENCE, "key": "0" * 64}))
+    told = {
+        "replaced": "The shard part/0001.tar was replaced since it was scored, or is gone",
+        "other reference": "Since select 5 score files of 5 were removed, or made anew of another shard or reference",
+        "scored anew": r"Since select 1 score file of 5 was removed, or made .*: scores/part/0001.parquet. Run score",
+    }
+    told |= {"removed": told["replaced"], "failed": told["scored anew"]}
+    with pytest.raises(InputError, match=rf"{told[change]}.* and select again\."):
+        write(data, work)
+    assert not (work / "masks").exists()
+
+
 def test_damage_between_the_steps_is_noticed(tmp_path):
     data, work = write_scores(made_scores(300, num_clusters=2), tmp_path)
     sizes = ("--selection_count", 250)
@@ -286,16 +323,54 @@ def test_damage_between_the_steps_is_noticed(tmp_path):
             write(data, work)
 
 
+def test_what_no_selection_wrote_stays(tmp_path):
+    made = made_scores(80, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    names = ["masks/mine.parquet", "masks/part/mine.parquet", "subset/mine/own.tar", "subset/ratio_30/part/own.tar"]
+    names += ["subset/keys/own.json", "subset/keys/part/own.json", "lists/mine.npy", "lists/mine.key"]
+    for name in names:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text('{"files": 7}' if name == "subset/keys/part/own.json" else "my own")
+    select(data, work)
+    write(data, work, "--write_subset")
+    (data / "part" / "0001.tar").unlink()
+    select(data, work, "--objective", "clean")
+    write(data, work)
+    assert all((work / name).is_file() for name in names)
+    assert sorted(path.name for path in (work / "subset").rglob("*.tar")) == ["own.tar", "own.tar"]
+    assert sorted(path.name for path in (work / "masks/part").iterdir()) == ["0000.parquet", "mine.parquet"]
+
+
+def test_copies_that_broke_off_go_with_the_next_selection(tmp_path, monkeypatch):
+    made = made_scores(80, num_shards=2)
+    write_shards(made, tmp_path / "data", num_shards=2, ending=".tar")
+    data, work = write_scores(made, tmp_path, num_shards=2)
+    select(data, work)
+    write(data, work, "--write_subset")
+    select(data, work, "--objective", "clean")
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_clipselect.scale.subset_shards._copy_tar", lambda *_: 1 / 0)
+        with pytest.raises(InputError, match=r"part/0000.tar can't be read: division by zero"):
+            write(data, work, "--write_subset")
+    assert list((work / "subset").rglob("*.tar"))
+    write(data, work)
+    assert not list((work / "subset").rglob("*.*"))
+
+
 def test_names_are_no_patterns_where_files_are_removed():
     """Object storage of fsspec takes them as such, also fsspec's memory."""
     work = DataFolder("memory://patterns/work")
-    paths = [f"{folder}/{name}" for folder in ("masks", "subset/ratio_30") for name in ("a1.parquet", "a[1].parquet")]
-    for path in (*paths, "subset/keys/a1.key", "subset/keys/a[1].key"):
-        with work.open(path, "wb") as file:
-            file.write(b"mine")
-    layout = Layout("key", ("scores/a1.parquet",), (0,), (0,), with_embeddings=False)
-    remove_others(work, layout, ["ratio_30"], "mine")
-    assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.key", "subset/ratio_30/a1.parquet"]
+    metadata = {b"hf_clipselect": b"{}"}
+    for name in ("a1", "a[1]"):
+        with work.open(f"masks/{name}.parquet", "wb") as file:
+            pq.write_table(pa.table({"row": [1]}).replace_schema_metadata(metadata), file)
+        copy = f"subset/ratio_30/{name}.tar"
+        work.pipe_file(copy, b"")
+        work.pipe_file(f"subset/keys/{name}.json", json.dumps({"key": "mine", "files": [copy]}).encode())
+    layout = Layout("key", ("scores/a1.parquet",), ("",), (0,), (0,), with_embeddings=False)
+    remove_others(work, layout, "mine")
+    assert work.list_files() == ["masks/a1.parquet", "subset/keys/a1.json", "subset/ratio_30/a1.tar"]
 
 
 def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
@@ -319,14 +394,28 @@ def test_nothing_is_written_before_all_is_selected(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["reference/reference.json", "selection_quotas.json", "selection_layout.json"])
-@pytest.mark.parametrize("content", ['{"key": "f', "[]", "\xff"])
-def test_a_torn_file_of_the_selection_is_named(name, content, tmp_path):
+@pytest.mark.parametrize("change", ['{"key": "f', "[]", "{}", "\xff", "without", "another type"])
+def test_a_damaged_file_of_the_selection_is_named(name, change, selected, tmp_path):
     data, work = tmp_path / "data", tmp_path / "work"
-    for path in ("reference/reference.json", "selection_quotas.json", "selection_layout.json"):
-        (work / path).parent.mkdir(parents=True, exist_ok=True)
-        (work / path).write_text(content if path == name else "{}", encoding="latin-1")
-    with pytest.raises(InputError, match=rf"{name} in .* is damaged: .* again\."):
-        write(data, work)
+    for folder in ("data", "work"):
+        shutil.copytree(selected / folder, tmp_path / folder)
+    told = json.loads((work / name).read_text())
+    changed = [change]
+    if change == "without":
+        changed = [json.dumps({key: value for key, value in told.items() if key != left}) for left in told]
+    elif change == "another type":
+        changed = [json.dumps({**told, key: 7 if isinstance(told[key], str) else "7"}) for key in told]
+    for content in changed:
+        (work / name).write_text(content, encoding="latin-1")
+        with pytest.raises(InputError, match=rf"{name} in .* is damaged: .* again\."):
+            write(data, work)
+
+
+@pytest.fixture(scope="module")
+def selected(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("selected")
+    select(*write_scores(made_scores(30), folder))
+    return folder
 
 
 def test_card_counts_what_was_kept_and_left_out(tmp_path):
@@ -343,5 +432,5 @@ def test_card_counts_what_was_kept_and_left_out(tmp_path):
     assert card.endswith("-->\n\nMy own words.\n") and card.count("# Selection of image-text pairs") == 1
     rows = int((made.shards != 4).sum()) - 1
     assert f"scored {rows} rows of 4 shards" in card and "| `ratio_30` |" in card
-    assert "same uid: 1." in card and "none of whose rows is kept: 1 (`part/0004.tar`)" in card
+    assert "counts: 1." in card and "none of whose rows is kept: 1 (`part/0004.tar`)" in card
     assert "adapters that were trained on the sample" in card and 'row["selected_30"]' in card
