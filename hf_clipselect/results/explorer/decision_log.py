@@ -64,8 +64,12 @@ class DecisionLog:
             found[decision.decision] = found.get(decision.decision, 0) + 1
         return found
 
-    def decide(self, source_index: int, choice: Choice, *, given_label: str, new_label: str | None = None) -> Change:
+    def decide(
+        self, source_index: int, choice: Choice, *, given_label: str | None, new_label: str | None = None
+    ) -> Change:
         """Write what was decided about a row, in place of an earlier decision; `new_label` for "relabel" alone.
+
+        `given_label` is the label or caption that the reviewer saw, None where that is not here.
 
         Raises `InputError` where it is no whole decision, or can't be written.
         """
