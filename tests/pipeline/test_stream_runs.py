@@ -11,7 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+)
 from loopback_hub.server import LoopbackHub
 from preloaded import run_python
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -330,6 +340,16 @@ def test_rows_with_ids_are_found_in_any_order_and_part(digits, clip_folder, tmp_
     lists = digits.add_column("uid", [[uid] for uid in ids])
     with pytest.raises(InputError, match="id_column uid is a column of List.*name a column of strings"):
         result.apply(lists.to_iterable_dataset())
+    twice = concatenate_datasets([named.to_iterable_dataset(), named.select(range(100, 150)).to_iterable_dataset()])
+    with pytest.raises(
+        InputError, match=f"gives the row with uid '{ids[100]}' twice; pass one that has each row once"
+    ):
+        list(result.apply(twice))
+    with pytest.raises(InputError, match="gives the row with uid 'row-0' twice"):
+        list(result.apply(named.select([0, 1, 0]).to_iterable_dataset()))
+    padded = named.map(lambda row: {"uid": f"0{row['uid']}"})
+    with pytest.raises(InputError, match="None of the 150 rows .* the first has uid '0row-0', .* selection 'row-0'"):
+        list(result.apply(padded.to_iterable_dataset()))
     by_number = select_dataset(named, **{**settings, "id_column": "number"})
     assert by_number.selected.tolist() == result.selected.tolist() and by_number.scores["row_id"][1] == "999"
     assert [row["number"] for row in by_number.apply(shuffled)] == [1000 - kept[row["uid"]] for row in rows]
