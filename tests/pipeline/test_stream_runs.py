@@ -269,6 +269,19 @@ def test_images_that_cannot_be_read(digits, clip_folder, tmp_path):
     assert pq.read_table(tmp_path / "out" / "dropped.parquet")["source_index"].to_pylist() == [100]
 
 
+@pytest.mark.parametrize(("column", "missing"), [("label", None), ("camera", None), ("camera", " \n")])
+def test_a_missing_label_or_caption_is_told_before_all_is_encoded(column, missing, digits, clip_folder, encoded_rows):
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    rows[70][column] = missing
+    stream = IterableDataset.from_generator(lambda: iter(rows), features=digits.features)
+    settings, what = dict(QUICK), "label"
+    if column == "camera":
+        settings, what = {**QUICK, "caption_column": column}, "caption"
+    with pytest.raises(InputError, match=f"Row 70 of the stream has no {what} in column '{column}'. Leave such rows"):
+        select_dataset(stream, model_name_or_path=clip_folder, **settings)
+    assert sum(encoded_rows) <= SHARD_ROWS + 1
+
+
 def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
     rows = digits.cast_column("image", Image(decode=False)).to_list()
     for number, row in enumerate(rows):
@@ -288,7 +301,7 @@ def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
     with pytest.raises(InputError, match="column note of the stream is empty in its first rows.*holds 'dark' later"):
         select_dataset(IterableDataset.from_generator(lambda: iter(rows), features=untyped), **settings)
     rows[100]["label"] = None
-    with pytest.raises(InputError, match="1 rows have no label.*source_index 100"):
+    with pytest.raises(InputError, match="Row 100 of the stream has no label"):
         select_dataset(stream(), **settings)
 
 
