@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 import threading
 from ipaddress import ip_address
@@ -12,7 +13,8 @@ from ..errors import InputError
 from ..hub.space import push_space
 from ..results.explorer import DecisionLog, Explored, build_app, check_gradio, launch_options, open_selection
 from ..runtime.terminal import printable
-from .given_selection import add_images, add_selection
+from ..runtime.words import cut
+from .given_selection import add_images, add_selection, check_repo
 
 
 _DESCRIPTION = """\
@@ -41,9 +43,12 @@ def run_command(arguments: argparse.Namespace) -> None:
         PushError: The Hub can't be reached, or fails time after time.
     """
     check_gradio()
+    check_repo(arguments.selection)
     if arguments.hub_space_id is not None:
         _push_space(arguments)
         return
+    host = arguments.host.strip("[]")
+    is_local = _is_this_machine(host)
     explored = open_selection(
         arguments.selection,
         revision=arguments.revision,
@@ -57,19 +62,23 @@ def run_command(arguments: argparse.Namespace) -> None:
         reviewer=arguments.reviewer,
         start=explored.applied_decisions(),
     )
+    log.check_writable()
     if arguments.dataset_name and explored.images.missing:
         raise InputError(explored.images.missing)
     app = build_app(explored, log)
-    _go_past_proxies(arguments.host)
+    _go_past_proxies(host)
     try:
         _, url, _ = app.launch(
-            server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_options()
+            server_name=f"[{host}]" if ":" in host else host,
+            server_port=arguments.port,
+            prevent_thread_lock=True,
+            **launch_options(own_name=host if is_local else None),
         )
     except OSError as error:
-        raise InputError(f"--host {arguments.host} --port {arguments.port} can't be served: {error}") from None
+        raise InputError(f"--host {host} --port {arguments.port} can't be served: {error}") from None
     try:
         _tell(f"{printable(explored.place)} is shown at {url} until Ctrl-C; decisions: {printable(log.path)}")
-        if not _is_this_machine(arguments.host):
+        if not is_local:
             _tell("Anybody on the network who can reach this address can see the images and decide about rows.")
         sys.stdout.flush()
         # After the address, since a large dataset is not loaded soon.
@@ -90,10 +99,32 @@ def _go_past_proxies(host: str) -> None:
 
 
 def _is_this_machine(host: str) -> bool:
+    """Whether an address is reached from this machine alone; raises `InputError` for one that it does not have."""
+    reason = "it is no name of a machine"
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:  # ValueError: of what can't be a name
+        found, reason = [], getattr(error, "strerror", None) or reason
+    own = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as served:
+                served.bind(address)
+            own.append(ip_address(address[0]))
+        except OSError as error:
+            reason = error.strerror or reason
+    if not own:
+        raise InputError(
+            f"--host {cut(repr(host), 100)} can't be served: {reason}. Give an address of this machine: 127.0.0.1 for "
+            "this machine alone, or 0.0.0.0 for all of its addresses."
+        )
+    return all(address.is_loopback for address in own)
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
 
 
 def _push_space(arguments: argparse.Namespace) -> None:
@@ -142,5 +173,5 @@ def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
         default="127.0.0.1",
         help="Address to serve on, default 127.0.0.1, this machine alone; whoever reaches another one can decide too.",
     )
-    parser.add_argument("--port", type=int, help="Port to serve on; default the first free one from 7860.")
+    parser.add_argument("--port", type=_port, help="Port to serve on; default the first free one from 7860.")
     return parser

@@ -26,6 +26,10 @@ Get the kept rows of a published selection, of the sizes that were published or
 of any other, which the scores tell. The folder then holds them as Parquet, with
 the columns of the source, source_index, sas, sds and selection_score.
 
+Sizes that were not written or published take their rows from the dataset on the
+Hub that was selected from. Of data in a local folder or in memory only the sizes
+that were written can be had; for another one, select again with it.
+
   hf-clipselect pull me/digits-pruned --selection_ratio 0.5 --output_dir half
   hf-clipselect pull me/digits-pruned --selection_count 500 --output_dir few"""
 

@@ -41,8 +41,8 @@ class Decision:
     """What was decided about one row.
 
     `keep` says that its label is right, `relabel` that `new_label`, the name of a class, is; `drop` leaves the row out
-    of every subset, and `unsure` changes nothing. `given_label` is the name of the label that the reviewer saw, by
-    which a decision about another dataset is found out. `reviewer` stays on this machine.
+    of every subset, and `unsure` changes nothing. `given_label` is the name of the label that the reviewer saw,
+    or the caption, by which a decision about another dataset is found out. `reviewer` stays on this machine.
     """
 
     source_index: int
@@ -151,9 +151,9 @@ def apply_decisions(
     A new label that is the given one counts as `keep`. Captions, which count as labels, can't be changed.
 
     Raises `InputError` where a row is none of the split, a class does not exist, the reviewer saw another label than
-    the given one, or a caption is to be changed.
+    the given one, or another caption, or a caption is to be changed.
     """
-    _check_rows(decisions, labels, None if has_captions else class_names)
+    _check_rows(decisions, labels, class_names, has_captions=has_captions)
     numbers = {name: number for number, name in enumerate(class_names)}
     decision_of, changed = np.full(len(labels), UNDECIDED, dtype=object), labels.copy()
     for row, decision in decisions.items():
@@ -206,21 +206,22 @@ def _check(decision: Decision, told: str) -> None:
         )
 
 
-def _check_rows(decisions: Mapping[int, Decision], labels: np.ndarray, class_names: Sequence[str] | None) -> None:
-    """Refuse decisions about another dataset, which is known by its labels too, where rows have labels."""
+def _check_rows(
+    decisions: Mapping[int, Decision], labels: np.ndarray, class_names: Sequence[str], *, has_captions: bool
+) -> None:
+    """Refuse decisions about another dataset, which is known by its labels or captions too."""
     if unknown := sorted(row for row in decisions if not 0 <= row < len(labels)):
         raise InputError(
             f"--decisions decides about {counted(len(unknown), 'row')} that the dataset does not have, first row "
             f"{unknown[0]}; its {counted(len(labels), 'row')} go from 0 to {len(labels) - 1}. Give the decisions that "
             "were made about this dataset."
         )
-    if class_names is None:  # a reviewer saw the cluster of the image
-        return
     seen = {row: decision.given_label for row, decision in decisions.items() if decision.given_label is not None}
     if other := [row for row in sorted(seen) if seen[row] != class_names[labels[row]]]:
         row = other[0]
+        what, found = ("caption", "captioned") if has_captions else ("label", "labelled")
         raise InputError(
-            f"--decisions was made about other labels: of {counted(len(other), 'row')} the label that the reviewer "
-            f"saw is not the one in the dataset, first row {row}, seen as {cut(repr(seen[row]), _SHOWN)} and labelled "
+            f"--decisions was made about other {what}s: of {counted(len(other), 'row')} the {what} that the reviewer "
+            f"saw is not the one in the dataset, first row {row}, seen as {cut(repr(seen[row]), _SHOWN)} and {found} "
             f"{cut(repr(class_names[labels[row]]), _SHOWN)}. Give the decisions that were made about this dataset."
         )

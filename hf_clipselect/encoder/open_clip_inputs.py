@@ -15,6 +15,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from ..config.arguments import DEFAULT_MODEL
+from ..runtime.hub_ids import is_hub_id
+from ..runtime.words import cut
 from .model_place import OPEN_CLIP_CONFIG, ModelPlace
 
 
@@ -60,8 +62,8 @@ def image_processor_of(preprocessing: Mapping[str, Any], size: int) -> CLIPImage
 def tokenizer_of(place: ModelPlace, text: Mapping[str, Any]) -> Any:
     """The tokenizer of the model's own files; else what `text_cfg` names, as it is on the Hub now, else CLIP's.
 
-    It cleans texts as OpenCLIP does. Raises `ValueError` for a setting that it can't follow, or more tokens than the
-    text tower knows.
+    It cleans texts as OpenCLIP does. Raises `ValueError` for a setting that it can't follow, a tokenizer that can't be
+    loaded, a folder of this machine that a repository of the Hub names, or more tokens than the text tower knows.
     """
     settings = {name: value for name, value in (text.get("tokenizer_kwargs") or {}).items() if value}
     clean = settings.pop("clean", "whitespace")
@@ -73,8 +75,7 @@ def tokenizer_of(place: ModelPlace, text: Mapping[str, Any]) -> Any:
     if any(place.file(name) is not None for name in _TOKENIZER_FILES):
         tokenizer = AutoTokenizer.from_pretrained(place.source, **place.options)
     else:
-        other = text.get("hf_tokenizer_name") or DEFAULT_MODEL
-        tokenizer = AutoTokenizer.from_pretrained(other, trust_remote_code=False, token=place.token)
+        tokenizer = _tokenizer_elsewhere(place, text.get("hf_tokenizer_name") or DEFAULT_MODEL)
     if not tokenizer.is_fast:
         raise ValueError("its tokenizer has no tokenizer.json, and no files that one can be made of.")
     backend = tokenizer.backend_tokenizer
@@ -85,6 +86,21 @@ def tokenizer_of(place: ModelPlace, text: Mapping[str, Any]) -> Any:
         raise ValueError(f"its tokenizer has {len(tokenizer)} tokens, and its text tower knows {known}.")
     tokenizer.model_max_length = length
     return tokenizer
+
+
+def _tokenizer_elsewhere(place: ModelPlace, name: Any) -> Any:
+    """What another repository or folder has; who wrote a repository must not choose files of whoever reads it."""
+    # With a revision: some old repositories have a name without an owner.
+    is_hub = isinstance(name, str) and is_hub_id(name, revision="main")
+    if not (is_hub or (place.is_local and isinstance(name, str))):
+        raise ValueError(
+            f"its {OPEN_CLIP_CONFIG} has the hf_tokenizer_name {cut(repr(name), 100)}; a model of the Hub may name a "
+            "repository of the Hub there, and no folder of this machine, one of the same name included."
+        )
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, token=place.token)
+    except Exception as error:  # as of the model itself
+        raise ValueError(f"its tokenizer, {name}, can't be loaded: {error}") from error
 
 
 def _three(name: str, preprocessing: Mapping[str, Any], default: list[float]) -> list[float]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from accelerate.utils import tqdm
 from datasets import Dataset
 
 from ..data import SourceImages
 from ..data.image_stream import ImageStream, StreamShard
+from ..errors import InputError
 from .backbone import Backbone
 from .bit_depth import white_level
 from .cache import SHARD_ROWS, FeatureCache, Shard, recorded_key
@@ -55,8 +57,8 @@ def encode_stream(
     as much of what is white as a sample of all. A shard whose images are those of the shard that `folder` holds is
     read again, but not encoded again.
 
-    Raises `InputError` as `encode_dataset`, and where the folder holds features of another stream, at the first shard
-    that differs.
+    Raises `InputError` as `encode_dataset`, where a row has no label or caption, and where the folder holds features
+    of another stream; the last two at the first shard in which it is so.
     """
     encoding: _Encoding | None = None
     held: list[pa.Table] = []
@@ -64,6 +66,7 @@ def encode_stream(
     num_encoded = 0
     with tqdm(desc="Encoding", unit=" images") as progress:
         for shard in stream.shards(SHARD_ROWS, _created(folder)):
+            _check_labels(shard, stream)  # now, and not when all rows have been encoded
             if encoding is None:
                 encoding = _Encoding.of_first(shard, stream, backbone, folder, batch_size, overwrite=overwrite)
             held.append(shard.held)
@@ -110,6 +113,21 @@ def encode_stream(
     return EncodedStream(
         encoded, Dataset(pa.concat_tables(held).combine_chunks()), encoding.cache.contents, SHARD_ROWS, sampled
     )
+
+
+def _check_labels(shard: StreamShard, stream: ImageStream) -> None:
+    values = shard.held.column(stream.label_column)
+    missing = values.is_null(nan_is_null=True)
+    if stream.has_captions:
+        blank = pc.equal(pc.utf8_trim_whitespace(values.cast(pa.large_string())), "")
+        missing = pc.or_kleene(missing, blank)
+    first = pc.index(missing, True).as_py()
+    if first >= 0:
+        what = "caption" if stream.has_captions else "label"
+        raise InputError(
+            f"Row {shard.start + first} of the stream has no {what} in column {stream.label_column!r}. Leave such "
+            f"rows out, for example with .filter, give them a {what}, or name another column."
+        )
 
 
 @dataclass(frozen=True)

@@ -33,20 +33,20 @@ def command(report: Mapping[str, Any]) -> Markdown | None:
 
     A word in capitals stands for each dataset, model or adapter that only the user has, see [`command_note`].
     """
-    arguments, stand_ins = report["arguments"], _stand_ins(report)
+    arguments, stand_ins = _arguments(report), _stand_ins(report)
     if not arguments.get("dataset_name") and not arguments.get("data_files"):
         return None
     words = ["hf-clipselect", "select"]
     for name, default in Arguments().to_dict().items():
         value = arguments.get(name)
-        if (name == "dataset_name" and value) or (value not in (None, "", default) and name not in PLACE_FLAGS):
+        if (name == "dataset_name" and value) or (value not in (None, "", [], default) and name not in PLACE_FLAGS):
             words += _flag(name, stand_ins.get(name, hide_paths(value)))
     return code_block(shlex.join(map(one_line, words)), "bash")
 
 
 def command_note(report: Mapping[str, Any]) -> Markdown | None:
     """What is to be put in the place of words of [`command`], and which files of the user it needs, as sentences."""
-    arguments, stand_ins = report["arguments"], _stand_ins(report)
+    arguments, stand_ins = _arguments(report), _stand_ins(report)
     notes = [
         f"{code_span(_STAND_INS[name])} is the path of {_STANDS_FOR[name]} "
         f"{escape_markdown(plain_name(arguments[name]))}."
@@ -62,9 +62,21 @@ def command_note(report: Mapping[str, Any]) -> Markdown | None:
     return Markdown(" ".join(notes)) if notes else None
 
 
+def _arguments(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, of which those that name something are texts: a report of others may hold anything."""
+    arguments = dict(report["arguments"])
+    for name in _STAND_INS:
+        value = arguments.get(name)
+        if name == "data_files":
+            arguments[name] = [str(file) for file in (value if isinstance(value, list) else [value])] if value else []
+        elif value is not None:
+            arguments[name] = str(value)
+    return arguments
+
+
 def _stand_ins(report: Mapping[str, Any]) -> dict[str, Any]:
     """The flags of [`command`] that name what only the user has -> what stands there in the place of their values."""
-    arguments, source, model = report["arguments"], report["source"], report["model"]
+    arguments, source, model = _arguments(report), report["source"], report["model"]
     revisions = {
         "dataset_name": source["revision"],
         "model_name_or_path": model["revision"],

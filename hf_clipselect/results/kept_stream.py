@@ -15,6 +15,7 @@ from ..data.row_facts import check_id_column
 from ..data.source import DatasetSource, LabelsHash
 from ..data.stream_rows import check_in_order, typed_tables, with_features
 from ..errors import InputError
+from ..runtime.words import counted
 from .scores_table import column_values
 
 
@@ -23,10 +24,12 @@ def kept_of_stream(stream: IterableDataset, scores: Dataset, suffix: str, source
 
     Takes the stream that was selected from, or the dataset as a stream; the scores table; the suffix of the size's
     columns; and the source. Nothing is read before the result is. Where the rows have ids, the stream may be a part of
-    it in any order, and rows of other ids are left out; else it has to be the whole one, in its own order.
+    it in any order, and rows of other ids are left out, but not all of them; else it has to be the whole one, in its
+    own order.
 
     Raises `InputError` where the stream is shuffled and rows have no ids, or lacks a column; and when it is read,
-    where its labels or, without ids, their number are others than those that were selected from.
+    where its labels or, without ids, their number are others than those that were selected from, an id comes twice, or
+    none is known.
     """
     id_column = source.id_column if "row_id" in scores.column_names else None
     if id_column is None:
@@ -96,12 +99,33 @@ class _KeptRows:
         yield from self._by_position() if self.ids is None else self._by_id(self.ids)
 
     def _by_id(self, ids: pa.ChunkedArray) -> Iterator[pa.Table]:
-        known, start = pd.Index(ids.to_pylist()), 0
+        known, start, first = pd.Index(ids.to_pylist()), 0, None
+        seen = np.zeros(len(known), dtype=bool)
         for table in typed_tables(self.stream):
-            places = known.get_indexer(table.column(self.source.id_column).cast(pa.string()).to_pylist())
-            rows = table.filter(pa.array(places >= 0))
-            yield from self._kept(rows, places[places >= 0], start, start + len(table))
+            given = table.column(self.source.id_column).cast(pa.string())
+            first = given[0].as_py() if start == 0 and len(given) else first
+            places = known.get_indexer(given.to_pylist())
+            rows, places = table.filter(pa.array(places >= 0)), places[places >= 0]
+            self._check_are_new(places, seen, known)
+            seen[places] = True
+            yield from self._kept(rows, places, start, start + len(table))
             start += len(table)
+        if start and not seen.any():
+            raise InputError(
+                f"None of the {counted(start, 'row')} of the stream has an id that the selection knows: the first has "
+                f"{self.source.id_column} {first!r}, and the first row of the selection {known[0]!r}. Pass "
+                f"{self.source.describe()}, or a part of it with rows that were considered, with the ids written as "
+                "they were."
+            )
+
+    def _check_are_new(self, places: np.ndarray, seen: np.ndarray, known: pd.Index) -> None:
+        """Refuse rows that come again, of which a subset has each once; `seen` `(N,)` are those of before."""
+        again = seen[places] | pd.Series(places).duplicated().to_numpy()
+        if again.any():
+            raise InputError(
+                f"The stream gives the row with {self.source.id_column} {known[places[again.argmax()]]!r} twice; pass "
+                "one that has each row once, and repeat what apply gives."
+            )
 
     def _by_position(self) -> Iterator[pa.Table]:
         start, labels = 0, LabelsHash()

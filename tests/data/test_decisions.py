@@ -96,6 +96,20 @@ def test_labels_after_the_decisions():
     assert decisions_in_words(told) == "1 label changed, 1 kept, 1 row dropped, 1 unsure"
 
 
+def test_decisions_about_other_captions_are_refused():
+    captions = ["a cat on a mat", "a dog", "a house"]
+    for seen in ("a dog", "cluster 2"):
+        with pytest.raises(InputError) as refused:
+            apply_decisions({3: Decision(3, "drop", given_label=seen)}, LABELS, captions, has_captions=True)
+        assert str(refused.value).startswith(
+            "--decisions was made about other captions: of 1 row the caption that the reviewer saw is not the one in "
+            f"the dataset, first row 3, seen as '{seen}' and captioned 'a cat on a mat'. Give the decisions"
+        )
+    for seen in ("a cat on a mat", None):
+        decided = apply_decisions({3: Decision(3, "drop", given_label=seen)}, LABELS, captions, has_captions=True)
+        assert decided.is_dropped.tolist() == [False, False, False, True, False]
+
+
 def test_the_digest_is_of_what_was_decided():
     def digest(*decisions):
         return apply_decisions({decision.source_index: decision for decision in decisions}, LABELS, NAMES).digest

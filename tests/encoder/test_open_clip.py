@@ -19,7 +19,9 @@ from hf_clipselect import InputError, load_adapters, select_dataset
 from hf_clipselect.embedded.digits import load_digits_dataset
 from hf_clipselect.encoder.backbone import load_backbone
 from hf_clipselect.encoder.dual_encoder import of_model
+from hf_clipselect.encoder.model_place import ModelPlace
 from hf_clipselect.encoder.open_clip_config import to_transformers_config
+from hf_clipselect.encoder.open_clip_inputs import tokenizer_of
 from hf_clipselect.encoder.texts import encode_prompts
 from hf_clipselect.encoder.tokens import tokenize
 
@@ -329,6 +331,22 @@ def test_a_tokenizer_of_another_place_is_taken_where_the_model_has_none(saved, c
     edited(other, lambda tensors: tensors.update({"token_embedding.weight": torch.ones(10, 20)}))
     with pytest.raises(InputError, match="its tokenizer has 514 tokens, and its text tower knows 10"):
         load_backbone(changed(other, "text_cfg", vocab_size=10))
+
+
+def test_a_repository_names_no_folder_of_who_loads_it(clip_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(clip_folder, tmp_path / "me" / "mine")
+    monkeypatch.setattr(ModelPlace, "file", lambda place, name: None)
+    local = ModelPlace(str(tmp_path), tmp_path, is_open_clip=True)
+    assert tokenizer_of(local, {"hf_tokenizer_name": str(clip_folder)}).model_max_length == 77
+    hub = ModelPlace("me/model", tmp_path, commit="a" * 40, is_open_clip=True)
+    for name in (str(clip_folder), "me/mine", "./me/mine", "../x", 5, ["me/mine"]):
+        with pytest.raises(ValueError, match="has the hf_tokenizer_name .*, and no folder of this machine") as refused:
+            tokenizer_of(hub, {"hf_tokenizer_name": name})
+        assert repr(name)[:90] in str(refused.value)
+    for name in ("nobody/tokens", "no-such-tokens"):
+        with pytest.raises(ValueError, match=f"its tokenizer, {name}, can't be loaded: "):
+            tokenizer_of(hub, {"hf_tokenizer_name": name})
 
 
 # What is refused

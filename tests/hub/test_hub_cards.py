@@ -22,7 +22,7 @@ from hf_clipselect.config.arguments import Arguments
 from hf_clipselect.config.command_line import parse_arguments
 from hf_clipselect.embedded import load_digits_dataset
 from hf_clipselect.errors import InputError
-from hf_clipselect.hub import PREVIEW, adapter_card, subset_card
+from hf_clipselect.hub import PREVIEW, adapter_card, command_words, subset_card
 from hf_clipselect.hub.escape import code_block, code_span, escape_markdown, one_line, python_literal
 from hf_clipselect.hub.merge import merge_cards
 from hf_clipselect.hub.wording import size_category
@@ -737,6 +737,15 @@ def test_how_to_get_it_stands_first_and_what_few_read_is_folded():
         assert "- Versions: " in folded and "- Seed: 42" in folded and "8f14e45fceea167a" in folded
         assert not re.search("Versions: |8f14e45fceea167a", text.replace(folded, "").split("</details>")[-1])
     assert "| tulip | 800 | 240 | 100 |" in "".join(re.findall(r"<details>.*?</details>", card, re.DOTALL))
+
+
+@pytest.mark.parametrize("name", ["dataset_name", "model_name_or_path", "adapter_name_or_path", "data_files"])
+def test_a_report_of_others_may_name_anything(name):
+    for value in (10**30, -1, {"a": 1}, [3], [None], True, 0.5):
+        report = make_report()
+        report["arguments"][name] = value
+        assert "hf-clipselect select" in command_words.command(report)
+        command_words.command_note(report)
 
 
 def test_a_dataset_in_memory_has_no_command():

@@ -11,7 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from captioned import drawn_pairs
-from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, IterableDatasetDict, Value, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+)
 from loopback_hub.server import LoopbackHub
 from preloaded import run_python
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -259,6 +269,19 @@ def test_images_that_cannot_be_read(digits, clip_folder, tmp_path):
     assert pq.read_table(tmp_path / "out" / "dropped.parquet")["source_index"].to_pylist() == [100]
 
 
+@pytest.mark.parametrize(("column", "missing"), [("label", None), ("camera", None), ("camera", " \n")])
+def test_a_missing_label_or_caption_is_told_before_all_is_encoded(column, missing, digits, clip_folder, encoded_rows):
+    rows = digits.cast_column("image", Image(decode=False)).to_list()
+    rows[70][column] = missing
+    stream = IterableDataset.from_generator(lambda: iter(rows), features=digits.features)
+    settings, what = dict(QUICK), "label"
+    if column == "camera":
+        settings, what = {**QUICK, "caption_column": column}, "caption"
+    with pytest.raises(InputError, match=f"Row 70 of the stream has no {what} in column '{column}'. Leave such rows"):
+        select_dataset(stream, model_name_or_path=clip_folder, **settings)
+    assert sum(encoded_rows) <= SHARD_ROWS + 1
+
+
 def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
     rows = digits.cast_column("image", Image(decode=False)).to_list()
     for number, row in enumerate(rows):
@@ -278,7 +301,7 @@ def test_rows_that_come_one_by_one_may_lack_values(digits, clip_folder):
     with pytest.raises(InputError, match="column note of the stream is empty in its first rows.*holds 'dark' later"):
         select_dataset(IterableDataset.from_generator(lambda: iter(rows), features=untyped), **settings)
     rows[100]["label"] = None
-    with pytest.raises(InputError, match="1 rows have no label.*source_index 100"):
+    with pytest.raises(InputError, match="Row 100 of the stream has no label"):
         select_dataset(stream(), **settings)
 
 
@@ -330,6 +353,16 @@ def test_rows_with_ids_are_found_in_any_order_and_part(digits, clip_folder, tmp_
     lists = digits.add_column("uid", [[uid] for uid in ids])
     with pytest.raises(InputError, match="id_column uid is a column of List.*name a column of strings"):
         result.apply(lists.to_iterable_dataset())
+    twice = concatenate_datasets([named.to_iterable_dataset(), named.select(range(100, 150)).to_iterable_dataset()])
+    with pytest.raises(
+        InputError, match=f"gives the row with uid '{ids[100]}' twice; pass one that has each row once"
+    ):
+        list(result.apply(twice))
+    with pytest.raises(InputError, match="gives the row with uid 'row-0' twice"):
+        list(result.apply(named.select([0, 1, 0]).to_iterable_dataset()))
+    padded = named.map(lambda row: {"uid": f"0{row['uid']}"})
+    with pytest.raises(InputError, match="None of the 150 rows .* the first has uid '0row-0', .* selection 'row-0'"):
+        list(result.apply(padded.to_iterable_dataset()))
     by_number = select_dataset(named, **{**settings, "id_column": "number"})
     assert by_number.selected.tolist() == result.selected.tolist() and by_number.scores["row_id"][1] == "999"
     assert [row["number"] for row in by_number.apply(shuffled)] == [1000 - kept[row["uid"]] for row in rows]

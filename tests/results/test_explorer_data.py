@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import Dataset, Features, Image
+from datasets import Dataset, Features, Image, Value
 from made_reports import make_eight_noisy_rows, random_table, with_random_noise
 from made_results import make_result, random_noise
 from PIL import Image as PILImage
@@ -265,6 +265,30 @@ def test_decisions_about_another_dataset_are_refused_at_the_start(decision, mess
     with pytest.raises(InputError, match=message) as caught:
         open_review(tmp_path)
     assert "name another file with --decisions" in str(caught.value)
+
+
+def test_a_decision_about_a_pair_notes_its_caption(tmp_path):
+    def review_of(texts):
+        scores = make_eight_noisy_rows().add_column("better_caption", [-1] * 8)
+        images = Dataset.from_dict({"label": texts, "image": [None] * 15}, features=features)
+        explored = explore(scores, images=lambda: (images, None))
+        return ReviewSession(explored, DecisionLog(tmp_path / "decisions.parquet"))
+
+    features = Features({"label": Value("string"), "image": Image()})
+    texts = [f"text {number}" for number in range(15)]
+    review = review_of(texts)
+    review.decide(review.start(), "drop")
+    assert read_decisions(tmp_path / "decisions.parquet")[12].given_label == "text 12"
+    assert review_of([*texts[:5], "another", *texts[6:]]).log.counts() == {"drop": 1}
+    with pytest.raises(InputError, match="has row 12 as captioned 'text 12', and here it is captioned 'text 11'"):
+        review_of(texts[:1] + texts[:-1])
+    # Without the captions nothing tells, and nothing is noted.
+    scores = make_eight_noisy_rows().add_column("better_caption", [-1] * 8)
+    review = ReviewSession(explore(scores), DecisionLog(tmp_path / "decisions.parquet"))
+    at = review.decide(review.start(), "unsure")
+    assert (
+        read_decisions(tmp_path / "decisions.parquet")[4] == at.made[-1].made and at.made[-1].made.given_label is None
+    )
 
 
 def test_what_is_no_whole_decision_is_never_written(tmp_path):

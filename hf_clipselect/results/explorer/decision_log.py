@@ -1,5 +1,6 @@
 """The decisions of a review: each is on disk before the next row is shown, and can be taken back."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,11 +12,14 @@ from filelock import FileLock, Timeout
 
 from ...data.decisions import Choice, Decision, checked_decisions, read_decisions, write_decisions
 from ...errors import InputError
+from ...runtime.files import make_folder, unused_name
+from ...runtime.words import cut
 from ..run_lock import WITHOUT_LOCKS
 
 
 # A file of many decisions is read and written in less than a second.
 _PATIENCE = 20.0
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,21 @@ class DecisionLog:
         self._start = start or {}
         self._decisions = self._read()
 
+    def check_writable(self) -> None:
+        """Raise `InputError` where no decision could be written: before a person has decided something."""
+        probe = unused_name(self.path)  # in the same folder, and no shorter than every other name there
+        try:
+            make_folder(self.path.parent, f"--decisions {cut(str(self.path), _SHOWN)}: its folder")
+            try:
+                probe.touch()
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"--decisions {cut(str(self.path), _SHOWN)} can't be written: {error.strerror}. Name a file in "
+                "a folder of yours with --decisions."
+            ) from None
+
     def refresh(self) -> None:
         """Read the file anew, which another window or process may have written."""
         with self._writing:
@@ -64,8 +83,12 @@ class DecisionLog:
             found[decision.decision] = found.get(decision.decision, 0) + 1
         return found
 
-    def decide(self, source_index: int, choice: Choice, *, given_label: str, new_label: str | None = None) -> Change:
+    def decide(
+        self, source_index: int, choice: Choice, *, given_label: str | None, new_label: str | None = None
+    ) -> Change:
         """Write what was decided about a row, in place of an earlier decision; `new_label` for "relabel" alone.
+
+        `given_label` is the label or caption that the reviewer saw, None where that is not here.
 
         Raises `InputError` where it is no whole decision, or can't be written.
         """
@@ -114,7 +137,7 @@ class DecisionLog:
                     lock.release()
 
     def _read(self) -> dict[int, Decision]:
-        return read_decisions(self.path) if self.path.exists() else dict(self._start)
+        return read_decisions(self.path) if os.path.exists(self.path) else dict(self._start)
 
     def _write(self, decisions: dict[int, Decision]) -> None:
         try:

@@ -13,6 +13,7 @@ from datasets import Dataset
 from ...data.decisions import Decision
 from ...data.outside_files import check_files_stay_inside
 from ...errors import InputError
+from ...runtime.words import cut
 from ...selection import column_suffix, is_count
 from ..cached_embeds import CachedEmbeds, open_cached_embeds
 from ..noise_summary import has_noise_model
@@ -22,6 +23,10 @@ from ..scores_table import column_values
 from ..selection_result import SelectionResult
 from ..source_images import reference_dataset, source_dataset
 from .row_images import Loaded, RowImages
+
+
+# A caption may be long.
+_SHOWN = 80
 
 
 class Explored:
@@ -114,15 +119,23 @@ class Explored:
     def name_of(self, label: int) -> str:
         return self.names[label] if label >= 0 else ""
 
+    def given_names(self, rows: np.ndarray) -> list[str | None]:
+        """What the source gives each row: its class, or its caption; None where the caption can't be read here."""
+        if not self.has_captions:
+            return [self.name_of(label) for label in self.given[rows].tolist()]
+        numbers = self.source_index[rows].tolist()
+        texts = self.images.captions(numbers)
+        return [texts.get(number) for number in numbers]
+
     def applied_decisions(self) -> dict[int, Decision]:
-        """The decisions that the selection was made with, by source_index."""
+        """The decisions that the selection was made with, by source_index; it does not hold the captions."""
         if not self.has("decision"):
             return {}
         found = {}
         for row in np.flatnonzero(self.column("decision") != "").tolist():
             number, choice = int(self.source_index[row]), self.column("decision")[row]
             new = self.name_of(int(self.column("label")[row])) if choice == "relabel" else None
-            given = self.name_of(int(self.given[row]))
+            given = None if self.has_captions else self.name_of(int(self.given[row]))
             found[number] = Decision(number, choice, new, given_label=given)
         return found
 
@@ -140,16 +153,15 @@ class Explored:
             raise InputError(
                 f"--decisions {path} decides about row {min(unknown)}, and the dataset has {num_rows:,} rows. {advice}"
             )
-        if self.has_captions:  # a reviewer saw the cluster of the image
-            return
-        numbers = np.array(sorted(decisions), dtype=np.int64)
+        seen = {number: decision.given_label for number, decision in decisions.items()}
+        numbers = np.array(sorted(seen), dtype=np.int64)
         _, rows, at = np.intersect1d(self.source_index, numbers, assume_unique=True, return_indices=True)
-        for row, number in zip(rows.tolist(), numbers[at].tolist(), strict=True):
-            seen, given = decisions[number].given_label, self.name_of(int(self.given[row]))
-            if seen is not None and seen != given:
+        found = "captioned" if self.has_captions else "labelled"
+        for number, given in zip(numbers[at].tolist(), self.given_names(rows), strict=True):
+            if None not in (seen[number], given) and seen[number] != given:
                 raise InputError(
-                    f"--decisions {path} has row {number} as labelled {seen!r}, and here it is labelled {given!r}. "
-                    f"{advice}"
+                    f"--decisions {path} has row {number} as {found} {cut(repr(seen[number]), _SHOWN)}, and here it "
+                    f"is {found} {cut(repr(given), _SHOWN)}. {advice}"
                 )
 
     def captions(self, rows: np.ndarray) -> list[tuple[str, str]]:

@@ -16,6 +16,10 @@ from .rows_tab import build_rows
 from .sizes_tab import build_sizes
 
 
+# What a browser on this machine asks for.
+_OWN_NAMES = ["localhost", "127.0.0.1", "::1", "[::1]"]
+
+
 def check_gradio() -> None:
     """Raise `InputError` where Gradio is not installed."""
     if importlib.util.find_spec("gradio") is None:
@@ -53,9 +57,17 @@ def build_app(explored: Explored, log: DecisionLog | None = None, *, read_only: 
     return app
 
 
-def launch_options() -> dict[str, Any]:
-    """Arguments for `launch`: the page's looks and scripts, and nothing that talks to another machine."""
+def launch_options(*, own_name: str | None = None) -> dict[str, Any]:
+    """Arguments for `launch`: the page's looks and scripts, and nothing that talks to another machine.
+
+    No files are taken. `own_name` is for a server that this machine alone reaches, by a name or address of its own: it
+    answers to such names only, since a page of the web whose name comes to mean this machine would read it else.
+    """
     import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    own = [Middleware(TrustedHostMiddleware, allowed_hosts=[*_OWN_NAMES, own_name])] if own_name else []
 
     # The theme's own fonts are fetched from the web.
     theme = gr.themes.Default(
@@ -73,6 +85,8 @@ def launch_options() -> dict[str, Any]:
         "share": False,
         "show_error": True,
         "quiet": True,
+        "max_file_size": 0,
+        "app_kwargs": {"middleware": own},
     }
 
 

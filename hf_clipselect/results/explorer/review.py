@@ -71,8 +71,8 @@ class ReviewSession:
         row = self.row(standing)
         if row is None:
             return standing
-        given = self.explored.name_of(int(self.explored.given[row]))
-        if new_label == given:
+        [given] = self.explored.given_names(np.array([row]))
+        if new_label is not None and new_label == given:
             choice, new_label = "keep", None
         number = int(self.explored.source_index[row])
         change = self.log.decide(number, choice, given_label=given, new_label=new_label)
