@@ -104,7 +104,7 @@ def test_a_subset_with_both_labels_is_selected_from_again(images_dataset, select
 def test_captions_are_kept_or_dropped_but_not_changed(images_dataset, clip_folder):
     captioned = images_dataset.remove_columns("label").add_column("text", [f"picture {i % 50}" for i in range(60)])
     settings = {"model_name_or_path": clip_folder, "adaptation": "off", "caption_column": "text"}
-    decisions = {3: Decision(3, "drop", given_label="cluster 1"), 5: Decision(5, "keep"), 6: Decision(6, "unsure")}
+    decisions = {3: Decision(3, "drop", given_label="picture 3"), 5: Decision(5, "keep"), 6: Decision(6, "unsure")}
     result = select_dataset(captioned, decisions=decisions, **settings)
     assert result.report["decisions"] == {"keep": 1, "relabel": 0, "drop": 1, "unsure": 1}
     assert result.scores["reason"][3] == "dropped by a reviewer" and "given_label" not in result.scores.column_names
