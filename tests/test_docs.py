@@ -17,7 +17,8 @@ import yaml
 from conftest import REPOSITORY
 from loopback_hub.server import LoopbackHub
 
-from hf_clipselect.cli.command_table import COMMANDS, parser_of
+from hf_clipselect.cli.command_parsers import parser_of
+from hf_clipselect.cli.command_table import COMMANDS
 from hf_clipselect.evaluation.classifier.training_arguments import ClassifierArguments
 
 

@@ -14,6 +14,7 @@ from transformers import CLIPModel
 
 import hf_clipselect
 from hf_clipselect.adapters.mlp import MlpAdapterConfig
+from hf_clipselect.cli.command_table import COMMANDS
 
 
 SLOW = [
@@ -93,7 +94,8 @@ def test_what_needs_no_library_imports_none(code: str) -> None:
 
 
 def test_flags_are_told_without_torch() -> None:
-    code = "from hf_clipselect.cli import main; main(['select', '--help'])"
+    helped = [[name, "--help"] for name in COMMANDS]
+    code = f"from hf_clipselect.cli import main\nfor argv in {helped}: main(argv)\nmain(['explore', '--prot', '1'])"
     assert set(loaded_by(code, *SLOW)) <= {"numpy", "transformers"}
 
 

@@ -1,10 +1,10 @@
-"""The commands: each lies in a module of its name, with its parser and what it does."""
+"""The commands: what each does lies in a module of its name."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from importlib import import_module
 
 
-# Of `<name>_command.py`, whose `<name>_parser(prog)` reads the flags and whose `run_command(arguments)` does the work.
+# Of `<name>_command.py`, whose `run_command(arguments)` does the work, by the flags that `command_parsers` reads.
 COMMANDS = {
     "select": "turn a labelled image dataset into a smaller, cleaner one",
     "show": "print the summary of a run, or of a published selection",
@@ -14,15 +14,6 @@ COMMANDS = {
     "pull": "get a published selection at any size, as a folder for load_dataset",
     "completion": "print what makes a shell complete commands and flags",
 }
-
-
-def parser_of(name: str, prog: str) -> ArgumentParser:
-    """What reads the flags of a command; imports what the command needs, but for `select`."""
-    if name == "select":
-        from ..config.command_line import select_parser  # noqa: PLC0415
-
-        return select_parser(prog)
-    return getattr(import_module(f".{name}_command", __package__), f"{name}_parser")(prog)
 
 
 def run_parsed(name: str, arguments: Namespace) -> None:

@@ -14,7 +14,8 @@ from ..errors import InputError, RunError, long_paths_refused
 from ..runtime.interrupts import Interrupts, ignore_from_here
 from ..runtime.terminal import error_line, is_main_process, printable
 from ..runtime.words import did_you_mean
-from .command_table import COMMANDS, parser_of, run_parsed
+from .command_parsers import parser_of
+from .command_table import COMMANDS, run_parsed
 from .streams import lasting_streams
 
 

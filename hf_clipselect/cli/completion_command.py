@@ -6,17 +6,11 @@ from typing import Any
 
 import shtab
 
-from ..config.command_parser import CommandParser
-from .command_table import COMMANDS, parser_of
+from .command_parsers import parser_of
+from .command_table import COMMANDS
 
 
 _PROG = "hf-clipselect"
-_DESCRIPTION = """\
-Print a script that makes a shell complete commands, flags, choices and files.
-
-  hf-clipselect completion bash > ~/.local/share/bash-completion/completions/hf-clipselect
-  hf-clipselect completion zsh > ~/.zfunc/_hf-clipselect    # with ~/.zfunc in $fpath
-  hf-clipselect completion tcsh > ~/.hf-clipselect.tcsh     # source it in ~/.tcshrc"""
 # The last words of what a value is called in the help, for values that are looked for on the disk.
 _FILES, _FOLDERS = {"FILE", "FILES", "PATH", "CONFIG"}, {"DIR", "DIRS"}
 
@@ -25,7 +19,7 @@ def run_command(arguments: Namespace) -> None:
     """Print the script.
 
     Args:
-        arguments (`argparse.Namespace`): Of [`completion_parser`].
+        arguments (`argparse.Namespace`): Of the parser of this command, see `command_parsers`.
     """
     sys.stdout.write(shtab.complete(_parser_of_all(), shell=arguments.shell))
 
@@ -54,17 +48,3 @@ def _where_it_lies(action: Action) -> Any:
     if words & _FILES:
         return shtab.FILE
     return shtab.DIRECTORY if words & _FOLDERS else None
-
-
-def completion_parser(prog: str | None = None) -> ArgumentParser:
-    """What reads the flags of the command.
-
-    Args:
-        prog (`str`, *optional*): Its name in `--help`.
-
-    Returns:
-        `argparse.ArgumentParser`
-    """
-    parser = CommandParser(prog=prog, description=_DESCRIPTION)
-    parser.add_argument("shell", choices=shtab.SUPPORTED_SHELLS, help="Which shell.")
-    return parser

@@ -8,34 +8,19 @@ import threading
 from ipaddress import ip_address
 from pathlib import Path
 
-from ..config.command_parser import CommandParser
 from ..errors import InputError
 from ..hub.space import push_space
 from ..results.explorer import DecisionLog, Explored, build_app, check_gradio, launch_options, open_selection
 from ..runtime.terminal import printable
 from ..runtime.words import cut
-from .given_selection import add_images, add_selection, check_repo
-
-
-_DESCRIPTION = """\
-Look at a selection in the browser, and decide about single rows: suspects one by one with what they look like, all
-rows with filters, a map, and what other sizes would keep.
-
-  hf-clipselect explore clipselect_output           # the output folder of a run
-  hf-clipselect explore me/digits-pruned            # a dataset repository with the scores
-  hf-clipselect explore me/digits-pruned --hub_space_id me/digits-explorer   # a Space that shows it, read-only
-
-Each decision is written at once, to decisions.parquet in the output folder or to --decisions, and a later call goes on
-from there; `hf-clipselect select --decisions` selects again with them. The images come from the dataset that the
-selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it is. The page is
-served on this machine alone unless --host says otherwise, and loads nothing from other machines."""
+from .given_selection import check_repo
 
 
 def run_command(arguments: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C, or push a Space that shows it.
 
     Args:
-        arguments (`argparse.Namespace`): Of [`explore_parser`].
+        arguments (`argparse.Namespace`): Of the parser of this command, see `command_parsers`.
 
     Raises:
         InputError: There is no such selection or dataset, the decisions can't be read, the port is taken, Gradio is
@@ -121,12 +106,6 @@ def _is_this_machine(host: str) -> bool:
     return all(address.is_loopback for address in own)
 
 
-def _port(text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
-
-
 def _push_space(arguments: argparse.Namespace) -> None:
     pushed = push_space(
         arguments.hub_space_id, arguments.selection, revision=arguments.revision, private=arguments.hub_private_repo
@@ -143,35 +122,3 @@ def _decisions_path(explored: Explored, given: str | None) -> Path:
 
 def _tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-
-
-def explore_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    """What reads the flags of the command.
-
-    Args:
-        prog (`str`, *optional*): Its name in `--help`.
-
-    Returns:
-        `argparse.ArgumentParser`
-    """
-    parser = CommandParser(prog=prog, description=_DESCRIPTION)
-    add_selection(parser)
-    parser.add_argument(
-        "--decisions",
-        metavar="FILE",
-        help="File of the decisions; default decisions.parquet in the output folder, or here.",
-    )
-    parser.add_argument("--reviewer", help="Your name, noted with each decision; default none.")
-    add_images(parser)
-    parser.add_argument(
-        "--hub_space_id",
-        help="Push a Space such as me/digits-explorer that shows the repository, read-only, and serve nothing here.",
-    )
-    parser.add_argument("--hub_private_repo", action="store_true", help="A Space that the push creates is private.")
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="Address to serve on, default 127.0.0.1, this machine alone; whoever reaches another one can decide too.",
-    )
-    parser.add_argument("--port", type=_port, help="Port to serve on; default the first free one from 7860.")
-    return parser

@@ -1,14 +1,12 @@
 """What `hf-clipselect push` does: publish what a run left, without running anything."""
 
-import dataclasses
 import logging
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 
 from ..config.arguments import HubArguments
-from ..config.command_parser import CommandParser
 from ..errors import InputError
 from ..hub import CARD, Changes, Destination, check_is_not_source, license_kept, planned, publish
 from ..pipeline.run_log import logged_to_stderr
@@ -17,24 +15,15 @@ from ..results.saved_selection import is_whole, published_report
 from ..results.selection_result import SelectionResult
 from ..runtime.terminal import printable
 from ..selection import config_name
+from .command_parsers import PUSH_FLAGS
 from .run_summary import hub_lines, subset_folder
-
-
-_DESCRIPTION = """\
-Publish what a run left: the subset with its scores, and the adapters if they
-were kept and --hub_model_id names a repository for them. Nothing is run. What
-is on the Hub already is found, and the same push again makes no commit.
-
-  hf-clipselect push clipselect_output --hub_dataset_id me/digits-pruned
-  hf-clipselect push clipselect_output --hub_dataset_id me/digits-pruned --dry_run"""
-_FLAGS = ("hub_dataset_id", "hub_model_id", "hub_private_repo", "hub_revision", "hub_tag", "create_pr", "license")
 
 
 def run_command(arguments: Namespace) -> None:
     """Publish a folder, or print what that would change.
 
     Args:
-        arguments (`argparse.Namespace`): Of [`push_parser`].
+        arguments (`argparse.Namespace`): Of the parser of this command, see `command_parsers`.
 
     Raises:
         InputError: There is no run in the folder, or the push can't work: no token, a wrong id, missing rights.
@@ -43,7 +32,7 @@ def run_command(arguments: Namespace) -> None:
     folder = Path(arguments.output_dir)
     if not folder.is_dir():
         raise InputError(f"{arguments.output_dir} is no folder; give the output folder of a run.")
-    hub = HubArguments(push_to_hub=True, **{name: getattr(arguments, name) for name in _FLAGS})
+    hub = HubArguments(push_to_hub=True, **{name: getattr(arguments, name) for name in PUSH_FLAGS})
     subset = subset_folder(folder)
     is_run = subset != folder
     writes = is_run and not arguments.dry_run
@@ -90,22 +79,3 @@ def _in_bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
     return f"{size} bytes"
-
-
-def push_parser(prog: str | None = None) -> ArgumentParser:
-    """What reads the flags of the command.
-
-    Args:
-        prog (`str`, *optional*): Its name in `--help`.
-
-    Returns:
-        `argparse.ArgumentParser`
-    """
-    parser = CommandParser(prog=prog, description=_DESCRIPTION)
-    parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="Output folder of a run, or its subset folder.")
-    fields = {field.name: field for field in dataclasses.fields(HubArguments)}
-    for name in _FLAGS:
-        kind = {"action": "store_true"} if fields[name].default is False else {}
-        parser.add_argument(f"--{name}", help=fields[name].metadata["help"], required=name == "hub_dataset_id", **kind)
-    parser.add_argument("--dry_run", action="store_true", help="Only print what would change on the Hub.")
-    return parser

@@ -8,7 +8,6 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..config.command_parser import CommandParser
 from ..errors import InputError
 from ..results.report import (
     PICTURE_SIDE,
@@ -25,23 +24,9 @@ from ..results.selection_result import SelectionResult
 from ..results.source_images import source_dataset
 from ..runtime.files import make_folder
 from ..runtime.terminal import printable
-from .given_selection import add_images, add_selection, read_selection
+from .given_selection import read_selection
 
 
-_DESCRIPTION = """\
-Show the most probably wrong labels of a selection, with the class or caption that they look like, for a check by eye.
-
-  hf-clipselect suspects clipselect_output                # the output folder of a run, or its subset folder
-  hf-clipselect suspects me/digits-pruned --num 50        # a dataset repository with the scores
-  hf-clipselect suspects clipselect_output --label dog --dataset_name path/to/images
-
-A row is suspect where by the noise model another class is more probable than its label; the most probably wrong label
-comes first. A selection without a noise model, such as one of image-text pairs, has as suspects the rows where another
-class or caption fits better by CLIP, lowest margin first. Prints them, and writes to --output_dir suspects.csv,
-suspects.parquet (source_index, label, proposed_label, label_error_probability where there is a noise model, sas,
-margin, and for each subset whether the row was kept), and suspects.png with the first 200 images. These come from the
-dataset that the selection was made from; where it can't be loaded by its recorded name, --dataset_name says where it
-is."""
 _MAX_IN_GRID = 200
 _MAX_NAME_LENGTH = 28
 
@@ -50,7 +35,7 @@ def run_command(arguments: argparse.Namespace) -> None:
     """Print the suspects, and write their tables and picture.
 
     Args:
-        arguments (`argparse.Namespace`): Of [`suspects_parser`].
+        arguments (`argparse.Namespace`): Of the parser of this command, see `command_parsers`.
 
     Raises:
         InputError: There is no such selection, class or dataset, or a flag is out of range.
@@ -136,21 +121,3 @@ def _print_table(table: pa.Table) -> None:
 def _shorten(name: str) -> str:
     name = printable(" ".join(name.split()))  # a line break in a name would break the table
     return name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 3] + "..."
-
-
-def suspects_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    """What reads the flags of the command.
-
-    Args:
-        prog (`str`, *optional*): Its name in `--help`.
-
-    Returns:
-        `argparse.ArgumentParser`
-    """
-    parser = CommandParser(prog=prog, description=_DESCRIPTION)
-    add_selection(parser)
-    parser.add_argument("--num", type=int, default=100, help="At most this many rows.")
-    parser.add_argument("--label", help="Only rows whose given label is this class.")
-    parser.add_argument("--output_dir", default="suspects", help="Folder for the tables and the picture.")
-    add_images(parser)
-    return parser

@@ -14,7 +14,8 @@ from conftest import REPOSITORY
 from transformers import TrainingArguments
 
 from hf_clipselect import select_dataset, select_embeddings
-from hf_clipselect.cli.command_table import COMMANDS, parser_of
+from hf_clipselect.cli.command_parsers import parser_of
+from hf_clipselect.cli.command_table import COMMANDS
 from hf_clipselect.config.arguments import DEFAULT_MODEL, Arguments, SelectionArguments
 from hf_clipselect.scale.scale_command import scale_parser
 from hf_clipselect.selection import objective
@@ -213,7 +214,12 @@ def test_messages_name_flags_that_there_are() -> None:
         for flag in re.findall(r"(?<![\w/.-])--([a-z]\w+)(?![\w-])", text)
     }
     assert {flag for _, flag in told} > {"output_dir", "on_bad_image"}
-    known = {(f"{name}_command.py", flag) for name in COMMANDS for flag in flags_of_command(name)}
+    known = {
+        (told_in, flag)
+        for name in COMMANDS
+        for flag in flags_of_command(name)
+        for told_in in (f"{name}_command.py", "command_parsers.py")
+    }
     known |= {(name, "revision") for name in ("given_selection.py", "run_summary.py", "space.py")}
     known |= {("space.py", "hub_space_id"), ("scale_command.py", "plan")}
     known |= {(path.name, flag) for path in paths if path.parent.name == "scale" for flag in flags_of_shards()}
