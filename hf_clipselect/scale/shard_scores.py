@@ -7,6 +7,7 @@ import copy
 from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from math import ceil
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ class ShardScorer:
 
         `columns` may name `EMBEDDING` and, where the reference judges labels, `LABEL_ERROR`.
         """
-        batches = islice(decoded, len(self._batches(shard)))
+        batches = islice(decoded, ceil(len(shard.rows.images) / self._reference.model.batch_size))
         features, unreadable = batch_features(self._backbone, batches, lean=self._lean, threads=self._threads)
         readable = np.setdiff1d(np.arange(len(shard.texts)), list(unreadable))
         has_text = np.array([shard.texts[row] is not None for row in readable], dtype=bool)

@@ -103,9 +103,11 @@ def _files_of(data: DataFolder) -> Iterator[tuple[str, dict[str, Any]]]:
         for path, info in data.find(folder, detail=True).items():
             if not (info.get("islink") and data.isdir(path)):
                 yield path, info
-            elif not any(f"{_real_path(data, path)}/".startswith(f"{other}/") for other in seen):
+                continue
+            real = _real_path(data, path)
+            if not any(f"{real}/".startswith(f"{other}/") for other in seen):
                 folders.append(path)
-                seen.append(_real_path(data, path))
+                seen.append(real)
 
 
 def _real_path(folder: DataFolder, path: str = "") -> str:
